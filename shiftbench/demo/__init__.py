@@ -1,0 +1,1 @@
+"""How the bundled demo models were made, and the models themselves."""

@@ -1,0 +1,79 @@
+"""What a finding gives: scores with intervals, tables, and figures as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a finding. Positive: tuning moved the model the way the finding says; 0 for a model and itself.
+
+    low, high: bounds of the confidence interval. p: None where no test was made. n: how many observations carry it;
+    0 where nothing changed or nothing could be compared.
+    """
+
+    finding: str
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as data: the report draws it.
+
+    kind: 'line' (one line a series over x), 'bar' (grouped bars) or 'heat' (rows series, columns x, colour y).
+    table: long form, with the columns named by x, y, series and, where there is an interval, low and high.
+    """
+
+    name: str
+    title: str
+    kind: str
+    table: pd.DataFrame
+    x: str
+    y: str
+    series: str
+    low: str | None = None
+    high: str | None = None
+    dashed: Sequence[str] = ()  # series drawn dashed: the base model's, as in the paper
+    diverging: bool = False  # a heat map whose zero is in the middle of its colours
+    x_label: str = ""
+    y_label: str = ""
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """One prompt seen by both models: its tokens, which of them state the instruction, and each model's density."""
+
+    prompt_id: str
+    tokens: Sequence[str]
+    instruction: Sequence[bool]
+    base_density: Sequence[float]
+    tuned_density: Sequence[float]
+    response: str
+    base_score: float
+    tuned_score: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that one finding says about one pair.
+
+    sentence: the finding in one plain sentence with its numbers, for people who read no table.
+    headline: the name of the score that the sentence is about.
+    """
+
+    finding: str
+    headline: str
+    sentence: str
+    scores: Sequence[Score]
+    tables: dict[str, pd.DataFrame]
+    figures: Sequence[Figure] = ()
+    saliency: Sequence[Saliency] = field(default=())

@@ -1,0 +1,128 @@
+"""Prompt: a text, where its instruction stands, and how characters become tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from shiftbench.errors import InputError
+
+Span = tuple[int, int]  # characters [start, stop)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text given to a model, with the characters that state the task and those that are its material."""
+
+    id: str
+    text: str
+    instruction_spans: tuple[Span, ...]
+    context_spans: tuple[Span, ...] = ()
+    reference: str | None = None  # the response to explain in response mode 'reference'
+
+    def __post_init__(self) -> None:
+        for kind, spans in (("instruction", self.instruction_spans), ("context", self.context_spans)):
+            for start, stop in spans:
+                if stop > len(self.text):
+                    raise InputError(
+                        f"{kind} span [{start}, {stop}) ends beyond prompt {self.id!r} ({len(self.text)} characters)"
+                    )
+                if not 0 <= start < stop:
+                    raise InputError(f"{kind} span [{start}, {stop}) of prompt {self.id!r} is empty or negative")
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt's tokens, ready for a response.
+
+    prefix_ids: special tokens that the tokenizer puts in front; they take part in the forward pass, not in P.
+    prompt_ids: the P prompt tokens, a chat template's included.
+    instruction_P, context_P: bool [P], the tokens that spell any visible part of a span.
+    """
+
+    prompt: Prompt
+    text: str  # as the model sees it: the prompt, inside a chat template where one is used
+    prefix_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    instruction_P: Tensor
+    context_P: Tensor
+
+    def response_ids(self, tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[int, ...]:
+        """Ids of a response given as text: tokenizer(prompt + response) cut at tokenizer(prompt).
+
+        Where the prompt's ids are not a prefix of the joint ids, the response is tokenized apart.
+        """
+        whole = tuple(tokenizer(self.text + response, add_special_tokens=False)["input_ids"])
+        alone = tuple(tokenizer(self.text, add_special_tokens=False)["input_ids"])
+        if whole[: len(alone)] == alone:
+            return whole[len(alone) :]
+        return tuple(tokenizer(response, add_special_tokens=False)["input_ids"])
+
+
+def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> EncodedPrompt:
+    """Tokens of a prompt and its spans as token masks.
+
+    template: a Jinja chat template around the prompt, or None for the bare text. Its tokens are in P, never in a span.
+    Raises InputError where the tokenizer gives no offsets or the template does not contain the prompt's text.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"tokenizer {type(tokenizer).__name__} gives no character offsets; convert it to a fast tokenizer"
+        )
+    text, shift = prompt.text, 0
+    if template is not None:
+        message = [{"role": "user", "content": prompt.text}]
+        text = tokenizer.apply_chat_template(
+            message, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        # Templates trim the text they are given; the spans move with what is left of it.
+        kept = prompt.text if prompt.text in text else prompt.text.strip()
+        if kept not in text:
+            raise InputError(f"the chat template changes the text of prompt {prompt.id!r}; use template=none")
+        shift = text.index(kept) - prompt.text.index(kept)
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = tuple(found["input_ids"]), found["offset_mapping"]
+    # A template writes its own beginning of text; a bare prompt gets what the tokenizer puts in front.
+    prefix = () if template is not None else special_prefix(tokenizer)
+    return EncodedPrompt(
+        prompt=prompt,
+        text=text,
+        prefix_ids=prefix,
+        prompt_ids=ids,
+        tokens=token_texts(tokenizer, ids),
+        instruction_P=token_mask(text, offsets, _moved(prompt.instruction_spans, shift)),
+        context_P=token_mask(text, offsets, _moved(prompt.context_spans, shift)),
+    )
+
+
+def token_mask(text: str, offsets: Sequence[Span], spans: Sequence[Span]) -> Tensor:
+    """bool [P]: the tokens that spell any visible character of a span; white space alone does not count."""
+    visible = [False] * len(text)
+    for start, stop in spans:
+        for i in range(max(start, 0), min(stop, len(text))):
+            visible[i] = not text[i].isspace()
+    return torch.tensor([any(visible[start:stop]) for start, stop in offsets], dtype=torch.bool)
+
+
+def special_prefix(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The special tokens that the tokenizer puts in front of a text (BOS, or none)."""
+    with_special = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for cut in range(len(with_special)):
+        if with_special[cut : cut + len(bare)] == bare:
+            return tuple(with_special[:cut])
+    return ()
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
+    """What each token spells; a byte that is part of a character is shown as its replacement character."""
+    return tuple(tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids)
+
+
+def _moved(spans: Sequence[Span], shift: int) -> list[Span]:
+    return [(start + shift, stop + shift) for start, stop in spans]
