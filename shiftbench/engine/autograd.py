@@ -1,0 +1,65 @@
+"""Reverse mode by torch's autograd: the path that any architecture takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One kept forward pass over prefix + prompt + response.
+
+    objective_R: scalars whose gradient is that of the response tokens' probabilities.
+    embedding_PD: the prompt's rows of the embedding that the objective depends on.
+    """
+
+    objective_R: Tensor
+    probability_R: Tensor
+    embedding_TD: Tensor
+    prompt: slice
+
+    @property
+    def embedding_PD(self) -> Tensor:
+        return self.embedding_TD[0, self.prompt].detach()
+
+
+def forward(
+    module: PreTrainedModel, prefix_ids: tuple[int, ...], prompt_ids: tuple[int, ...], response_ids: tuple[int, ...]
+) -> Forward:
+    """Probability of each response token and a graph from it to the embeddings. The module must use eager attention.
+
+    The gradient of p_y with respect to the logits is p_y (s [v = y] - p_v [v != y]) with s the probability of all other
+    tokens. Taken through softmax it cancels where p_y is near 1; written out, as here, it does not (DESIGN 2).
+    """
+    embedder = module.get_input_embeddings()
+    ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
+    embedding_TD = embedder(ids).detach().requires_grad_(True)
+    first = len(prefix_ids) + len(prompt_ids) - 1  # this position predicts the first response token
+    logits_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, first:-1]
+    logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
+    target_R = torch.tensor(response_ids, device=logits_RV.device)
+    with torch.no_grad():
+        p_RV = logits_RV.softmax(-1)
+        probability_R = p_RV.gather(1, target_R[:, None])[:, 0].clone()
+        others_RV = p_RV.scatter(1, target_R[:, None], 0.0)
+        weight_RV = (-others_RV).scatter(1, target_R[:, None], others_RV.sum(-1, keepdim=True))
+        weight_RV *= probability_R[:, None]
+    prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
+    return Forward((weight_RV * logits_RV).sum(-1), probability_R, embedding_TD, prompt)
+
+
+def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
+    """(which response tokens, grad_RPD of their probabilities), chunk response tokens at a time."""
+    count = len(kept.objective_R)
+    selector_RR = torch.eye(count, dtype=kept.objective_R.dtype, device=kept.objective_R.device)
+    for start in range(0, count, chunk):
+        part = slice(start, min(start + chunk, count))
+        (grad_CBTD,) = torch.autograd.grad(
+            kept.objective_R, kept.embedding_TD, selector_RR[part], retain_graph=part.stop < count, is_grads_batched=True
+        )
+        yield part, grad_CBTD[:, 0, kept.prompt]

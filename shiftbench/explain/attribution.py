@@ -1,0 +1,85 @@
+"""Local explanation: which prompt tokens each response token rests on (Wu et al. 2023, section 3.1; DESIGN 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftbench import ops
+from shiftbench.engine import autograd
+from shiftbench.explain.work import Inputs, Work, made_by
+from shiftbench.explanation import Unit
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt, token_texts
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Gradient-times-input importance of prompt tokens for response tokens, as levels 0..levels.
+
+    chunk: response tokens whose gradients are held at a time; bounds memory, changes no result beyond rounding.
+    """
+
+    levels: int
+    chunk: int
+    method: ClassVar[str] = "attribution"
+    version: ClassVar[int] = 1
+    needs_responses: ClassVar[bool] = True
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""
+        common = made_by(self, model, {"levels": self.levels})
+        return [
+            Work(
+                unit=prompt.prompt.id,
+                content={
+                    **common,
+                    "prefix": list(prompt.prefix_ids),
+                    "prompt": list(prompt.prompt_ids),
+                    "response": list(response),
+                    # The masks are stored with the levels, so they belong to what is stored.
+                    "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
+                    "context": prompt.context_P.nonzero()[:, 0].tolist(),
+                },
+                compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
+            )
+            for prompt, response in inputs.prompts
+        ]
+
+    def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
+        importance_PR, probability_R = importance(model, prompt, response, self.chunk)
+        arrays = {
+            "level_PR": ops.importance_levels(importance_PR, self.levels),
+            "probability_R": probability_R.float(),
+            "instruction_P": prompt.instruction_P,
+            "context_P": prompt.context_P,
+        }
+        words = {
+            "prompt_tokens": list(prompt.tokens),
+            "response_tokens": list(token_texts(model.tokenizer, response)),
+        }
+        return Unit(arrays, words)
+
+
+def importance(
+    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], chunk: int
+) -> tuple[Tensor, Tensor]:
+    """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
+
+    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2).
+    Raises RuntimeError where a gradient is not finite: half precision overflows in some models, float32 does not.
+    """
+    if not response:
+        return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
+    kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
+    embedding_PD = kept.embedding_PD
+    columns = [ops.grad_x_input(grad_RPD, embedding_PD).cpu() for _, grad_RPD in autograd.gradients(kept, chunk)]
+    importance_PR = torch.cat(columns, dim=1)
+    if not torch.isfinite(importance_PR).all():
+        raise RuntimeError(
+            f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; use dtype=float32"
+        )
+    return importance_PR, kept.probability_R.cpu()

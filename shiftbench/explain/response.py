@@ -1,0 +1,54 @@
+"""Greedy responses: what a model itself would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from transformers import GenerationConfig
+
+from shiftbench.explain.work import Work, made_by
+from shiftbench.explanation import Unit
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class GreedyResponse:
+    """The model's greedy continuation of each prompt, at most max_new_tokens long."""
+
+    max_new_tokens: int
+    method: ClassVar[str] = "greedy_response"
+    version: ClassVar[int] = 1
+
+    def work(self, model: Model, prompts: Sequence[EncodedPrompt]) -> list[Work]:
+        """A unit a prompt: `response_R`, int64 token ids as generated, without the end-of-text token."""
+        common = made_by(self, model, {"max_new_tokens": self.max_new_tokens})
+        return [
+            Work(
+                unit=prompt.prompt.id,
+                content={**common, "prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)},
+                compute=lambda prompt=prompt: Unit({"response_R": self._generate(model, prompt)}),  # type: ignore[misc]
+            )
+            for prompt in prompts
+        ]
+
+    @torch.no_grad()
+    def _generate(self, model: Model, prompt: EncodedPrompt) -> torch.Tensor:
+        own = model.module.generation_config
+        ends = own.eos_token_id if own is not None and own.eos_token_id is not None else model.tokenizer.eos_token_id
+        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        # A fresh configuration: the checkpoint's may carry sampling or penalties, and then greedy is not greedy.
+        greedy = GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+        ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
+        made = model.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
+        response = made[0, ids.shape[1] :].cpu()
+        return response[:-1] if len(response) and int(response[-1]) in ends else response

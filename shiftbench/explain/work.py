@@ -1,0 +1,61 @@
+"""What explainers have in common: the inputs they are given and the units of work they answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from shiftbench.explanation import Unit, content_key
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt
+from shiftbench.words import StaticVectors, Vocabulary
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an explanation may be made from, besides a model.
+
+    prompts: with the response tokens to explain. vectors: None where the model's own input embeddings stand in.
+    """
+
+    prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
+    vocabulary: Vocabulary
+    vectors: StaticVectors | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit still to be explained or found in the store.
+
+    content: everything its numbers depend on, JSON-able; its digest is the unit's key. compute: makes the unit.
+    """
+
+    unit: str
+    content: Mapping[str, Any]
+    compute: Callable[[], Unit]
+
+    @property
+    def key(self) -> str:
+        return content_key(self.content)
+
+
+class Explainer(Protocol):
+    """A method: its options are its fields; `work` lists the units for a model, computing nothing yet."""
+
+    method: ClassVar[str]
+    version: ClassVar[int]
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]: ...
+
+
+def made_by(explainer: Any, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a unit's content that is the same for all units of one explainer on one model."""
+    return {
+        "method": explainer.method,
+        "version": explainer.version,
+        "options": dict(options),
+        "weights": model.weights_digest,
+        "tokenizer": model.tokenizer_digest,
+        "dtype": model.dtype,
+    }
