@@ -1,0 +1,23 @@
+"""One file per source: how it becomes prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftbench.errors import InputError
+from shiftbench.prompts import Prompt
+
+
+def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """`limit` prompts spread evenly over a set, in its order; all of them where limit is None or larger than the set.
+
+    Spread, because sets are sorted by topic: the first sixty would be sixty of a kind.
+    Raises InputError where the set is empty or limit is not a positive whole number.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise InputError(f"dataset.limit={limit!r} must be a whole number of at least 1, or null for all prompts")
+    if not prompts:
+        raise InputError("the prompt set is empty; give at least one prompt")
+    if limit is None or limit >= len(prompts):
+        return list(prompts)
+    return [prompts[i * len(prompts) // limit] for i in range(limit)]

@@ -1,0 +1,97 @@
+"""A user's prompts, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from shiftbench.data import user_lines
+from shiftbench.datasets import evenly
+from shiftbench.errors import InputError
+from shiftbench.prompts import Prompt, Span
+
+FORMAT = '{"id": "a", "prompt": "...", "instruction": [[start, end]], "context": [[start, end]], "response": "..."}'
+SHOWN = 5  # bad lines named in one message
+
+
+@dataclass(frozen=True)
+class Jsonl:
+    """Prompts of a file in FORMAT; context and response may be absent or null. limit: how many, None for all.
+
+    Spans are [start, end) in characters of the prompt. A response is explained as it stands, right after the prompt.
+    """
+
+    path: str
+    limit: int | None
+    name: str = "jsonl"
+
+    def __call__(self) -> list[Prompt]:
+        """Prompts in the file's order. Raises InputError naming the file and the number of each bad line."""
+        prompts, first_line, bad = [], {}, []
+        for number, line in enumerate(user_lines(self.path, "dataset.path"), start=1):
+            if not line.strip():
+                continue
+            try:
+                prompt = parse(line)
+                if prompt.id in first_line:
+                    raise InputError(f"id {prompt.id!r} is already that of line {first_line[prompt.id]}")
+                first_line[prompt.id] = number
+                prompts.append(prompt)
+            except InputError as error:
+                bad.append(f"line {number}: {error}")
+        if bad:
+            raise InputError(_message(self.path, bad))
+        if not prompts:
+            raise InputError(f"dataset.path={self.path}: the file holds no prompt; write one a line as {FORMAT}")
+        return evenly(prompts, self.limit)
+
+
+def parse(line: str) -> Prompt:
+    """The prompt of one line. Raises InputError that says what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"not a JSON object but {type(row).__name__}")
+    prompt = Prompt(
+        id=_text(row, "id"),
+        text=_text(row, "prompt"),
+        instruction_spans=_spans(row, "instruction"),
+        context_spans=_spans(row, "context") if row.get("context") is not None else (),
+        reference=_text(row, "response") if row.get("response") is not None else None,
+    )
+    return prompt
+
+
+def _text(row: dict[str, Any], field: str) -> str:
+    if field not in row:
+        raise InputError(f"field {field!r} is missing")
+    value = row[field]
+    if not isinstance(value, str):
+        raise InputError(f"field {field!r} must be a string, got {json.dumps(value)[:40]}")
+    if not value.strip():
+        raise InputError(f"field {field!r} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"field {field!r} holds half of a surrogate pair, which no tokenizer can encode")
+    return value
+
+
+def _spans(row: dict[str, Any], field: str) -> tuple[Span, ...]:
+    if field not in row:
+        raise InputError(f"field {field!r} is missing")
+    value = row[field]
+    if not isinstance(value, list) or not all(_is_span(item) for item in value):
+        raise InputError(f"field {field!r} must be a list of [start, end) pairs, got {json.dumps(value)[:40]}")
+    return tuple((start, stop) for start, stop in value)
+
+
+def _is_span(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and all(type(number) is int for number in item)
+
+
+def _message(path: str, bad: list[str]) -> str:
+    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    lines = "".join(f"\n  {entry}" for entry in bad[:SHOWN])
+    return f"dataset.path={path}: {len(bad)} bad line{'s' * (len(bad) > 1)}; wanted {FORMAT}{lines}{more}"

@@ -1,0 +1,49 @@
+"""A model's embeddings of whole words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from shiftbench.errors import InputError
+
+BOUNDARY_MARKS = "▁Ġ "  # SentencePiece's, byte-level BPE's, and the plain space
+
+
+def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tensor:
+    """A row a word: the mean of its tokens' embeddings (DESIGN 3).
+
+    embedding_VD: of tokens; float64 stays float64, everything else is averaged in float32.
+    Returns [V words, D] on the same device. Raises InputError as word_ids does.
+    """
+    ids = word_ids(tokenizer, words)
+    flat = torch.tensor([i for row in ids for i in row])
+    if int(flat.max()) >= len(embedding_VD):
+        raise InputError(f"the tokenizer gives token {int(flat.max())}, the model has {len(embedding_VD)} embeddings")
+    lengths = torch.tensor([len(row) for row in ids])
+    starts = lengths.cumsum(0) - lengths
+    if embedding_VD.dtype != torch.float64:
+        embedding_VD = embedding_VD.float()
+    device = embedding_VD.device
+    return torch.nn.functional.embedding_bag(flat.to(device), embedding_VD.detach(), starts.to(device), mode="mean")
+
+
+def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
+    """Token ids of " " + word for each word, without a leading token that is only the word-boundary mark.
+
+    Raises InputError, naming the word, where nothing or only the unknown token is left.
+    """
+    if not words:
+        raise InputError("the vocabulary holds no word")
+    found = tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
+    firsts = sorted({ids[0] for ids in found if ids})
+    spelled = tokenizer.convert_ids_to_tokens(firsts)
+    marks = {i for i, token in zip(firsts, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
+    kept = [ids[1:] if ids and ids[0] in marks else ids for ids in found]
+    for word, ids in zip(words, kept, strict=True):
+        if all(i == tokenizer.unk_token_id for i in ids):
+            raise InputError(f"the tokenizer gives no token for the vocabulary word {word!r}; leave the word out")
+    return kept

