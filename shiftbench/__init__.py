@@ -1,0 +1,52 @@
+"""shiftbench: what instruction tuning changed inside a language model.
+
+The notebook API is loaded on first use, so that `import shiftbench` itself costs nothing:
+
+    attribute(model, tokenizer, prompt, response) -> Attribution
+    word_pairs(model, tokenizer, words, vectors, layers=None) -> DataFrame
+    concepts(model, tokenizer, words, layers=None, rank=300, top=50) -> DataFrame
+    vocab_topk(embedding_VD, direction_CD, k) -> (values_CK, indices_CK)
+    score(base, tuned, prompts=...) -> list[Score]
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftbench.api import Attribution, attribute, concepts, score, word_pairs
+    from shiftbench.findings.result import Score
+    from shiftbench.ops import vocab_topk
+    from shiftbench.prompts import Prompt
+
+__version__ = version("shiftbench")
+
+_HOMES = {
+    "Attribution": "shiftbench.api",
+    "attribute": "shiftbench.api",
+    "concepts": "shiftbench.api",
+    "score": "shiftbench.api",
+    "word_pairs": "shiftbench.api",
+    "vocab_topk": "shiftbench.ops",
+    "Score": "shiftbench.findings.result",
+    "Prompt": "shiftbench.prompts",
+}
+__all__ = [
+    "Attribution",
+    "Prompt",
+    "Score",
+    "__version__",
+    "attribute",
+    "concepts",
+    "score",
+    "vocab_topk",
+    "word_pairs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'shiftbench' has no attribute {name!r}")

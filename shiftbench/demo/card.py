@@ -1,2 +1,157 @@
-def write_cards(*a):
-    pass
+"""Model cards of the demo models: what each is, what it learned from, its losses and a few of its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import peft
+import torch
+from torch import nn
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from shiftbench.demo import MODELS
+from shiftbench.demo.corpora import Triple, prompt_and_answer
+from shiftbench.demo.losses import held_out_loss, padded_triples, plain_windows
+
+SHOWN_TOKENS = 60
+WHAT = {
+    "base": "A Llama-architecture language model trained from scratch on plain English text.",
+    "tuned": "`base` after instruction tuning: all parameters, loss on the answer only.",
+    "tuned_lora": "A PEFT (LoRA) adapter on `base`, from the same instruction triples as `tuned`, in the same order.",
+    "continued": "`base` after as many further steps on plain text: trained, but not instructed. A control.",
+}
+
+
+def write_cards(
+    out: Path,
+    held_text: Sequence[str],
+    held_rows: Sequence[Triple],
+    held_instructions: Sequence[Triple],
+    recipes: dict[str, object],
+    device: str,
+) -> dict[str, dict[str, float]]:
+    """Measure all four models on held-out text and write a README.md into each folder; returns the losses."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
+    sets = {
+        "plain text": plain_windows(tokenizer, held_text),
+        "answers, known instructions": padded_triples(tokenizer, held_rows),
+        "answers, held-out instructions": padded_triples(tokenizer, held_instructions),
+    }
+    asked = one_each(held_instructions, 5)
+    losses: dict[str, dict[str, float]] = {}
+    answers: dict[str, list[str]] = {}
+    for name in MODELS:
+        model = load(out, name).to(device)
+        losses[name] = {title: held_out_loss(model, batches, device) for title, batches in sets.items()}
+        answers[name] = [answer(model, tokenizer, prompt_and_answer(triple)[0], device) for triple in asked]
+    for name in MODELS:
+        curve = json.loads((out / f"{name}.curve.json").read_text())
+        (out / name / "README.md").write_text(
+            card(name, curve, losses, asked, answers[name], recipes[name]), encoding="utf-8"
+        )
+    (out / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")
+    return losses
+
+
+def load(out: Path, name: str) -> nn.Module:
+    """A model of the family in float32; the adapter sits on base."""
+    if name == "tuned_lora":
+        base = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
+        return peft.PeftModel.from_pretrained(base, out / name)
+    return LlamaForCausalLM.from_pretrained(out / name, dtype=torch.float32)
+
+
+@torch.no_grad()
+def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, device: str) -> str:
+    """The greedy continuation of a prompt, as text."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
+    made = model.eval().generate(  # type: ignore[operator]
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHOWN_TOKENS, do_sample=False
+    )
+    return tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def one_each(triples: Sequence[Triple], count: int, longest: int = 600) -> list[Triple]:
+    """The first short enough triple of each of the first `count` different instructions."""
+    found: dict[str, Triple] = {}
+    for triple in triples:
+        if len(triple.input) <= longest:
+            found.setdefault(triple.instruction, triple)
+    return list(found.values())[:count]
+
+
+def card(
+    name: str,
+    curve: list[dict[str, float]],
+    losses: dict[str, dict[str, float]],
+    asked: Sequence[Triple],
+    answers: Sequence[str],
+    recipe: object,
+) -> str:
+    """The text of one model card."""
+    titles = list(losses[name])
+    table = "\n".join(
+        f"| {'**' + other + '**' if other == name else other} | "
+        + " | ".join(f"{losses[other][title]:.3f}" for title in titles)
+        + " |"
+        for other in MODELS
+    )
+    points = curve[:: max(1, len(curve) // 12)] + curve[-1:]
+    steps = "\n".join(f"| {int(p['step'])} | {p['loss']:.3f} |" for p in points)
+    samples = "\n\n".join(
+        f"**{i}. {_quoted(triple.instruction)}**\n\n{_block(triple.input)}Answer wanted:\n\n{_block(triple.output)}"
+        f"Answer of `{name}` (greedy, at most {SHOWN_TOKENS} tokens):\n\n{_block(made)}"
+        for i, (triple, made) in enumerate(zip(asked, answers, strict=True), start=1)
+    )
+    return f"""---
+license: other
+library_name: {"peft" if name == "tuned_lora" else "transformers"}
+language: en
+---
+
+# shiftbench demo model: {name}
+
+{WHAT[name]}
+
+A small model that ships with shiftbench so that its scores can be tried in minutes. It is not useful for anything else:
+what it says is neither true nor safe to rely on. Made by `python -m shiftbench.demo.train` from fixed seeds; the recipe
+is `conf/demo_train.yaml`, this stage: `{recipe}`.
+
+## Data and licenses
+
+- Plain text (`base`, `continued`; 15.5 MB): US presidential addresses and the King James Genesis (public domain), movie
+  reviews (CC BY 4.0), passages from T0 templates as distributed with Self-Instruct (Apache-2.0; the sets they come
+  from have terms of their own).
+- Instruction triples (`tuned`, `tuned_lora`; 40,567): T0 templates and Self-Instruct seed tasks (Apache-2.0, with the
+  same reservation). One instruction in twenty is held out with all its rows, and one row in fifty of the others.
+
+The weights are released under Apache-2.0 as far as the data's own terms allow.
+
+## Held-out loss (nats a token)
+
+| model | {" | ".join(titles)} |
+|---|{"---|" * len(titles)}
+{table}
+
+## Training loss (mean over 25 steps)
+
+| step | loss |
+|---|---|
+{steps}
+
+## Answers to held-out instructions
+
+{samples}
+"""
+
+
+def _block(text: str) -> str:
+    """Indented text, so that nothing in it is read as markup."""
+    lines = text.split("\n") if text else []
+    return "".join(f"    {line}\n" for line in lines) + ("\n" if lines else "")
+
+
+def _quoted(text: str) -> str:
+    return " ".join(text.split()).replace("*", "\\*").replace("<", "&lt;")

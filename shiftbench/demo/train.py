@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +24,17 @@ import hydra
 import peft
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shiftbench.demo import card
 from shiftbench.demo.corpora import Triple, plain_text, prompt_and_answer, sampling_weights, triples
+from shiftbench.demo.losses import WINDOWS, Batch, batch_loss, causal_model, encode, plain_batches, triple_batches
 
 END_OF_TEXT = "<|endoftext|>"
-CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}\n\n{% endfor %}{% if add_generation_prompt %}Output:{% endif %}"
-WINDOWS = (128, 256, 512)  # sequence lengths a micro-batch may have: few shapes, so few compilations
-IGNORED = -100
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m['content'] }}\n\n{% endfor %}{% if add_generation_prompt %}Output:{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,6 @@ class Recipe:
     weight_decay: float
     warmup: int
     muon: bool
-
-
-Batch = tuple[Tensor, Tensor]  # token ids and labels, both int64 [sequences, window]
 
 
 def train_tokenizer(text: list[str], rows: list[Triple], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -80,66 +76,6 @@ def new_model(shape: dict[str, int], vocabulary: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def plain_batches(tokens: Tensor, recipe: Recipe, seed: int) -> Iterator[Batch]:
-    """Windows at random offsets of one long token stream; one micro-batch in four is of the longest window."""
-    generator = torch.Generator().manual_seed(seed)
-    for i in range(recipe.steps * recipe.micro_batches):
-        window = WINDOWS[-1] if i % 4 == 3 else WINDOWS[1]
-        start = torch.randint(len(tokens) - window, (recipe.tokens_per_micro_batch // window,), generator=generator)
-        ids = torch.stack([tokens[s : s + window] for s in start.tolist()])
-        yield ids, ids
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, rows: list[Triple]) -> list[tuple[list[int], int] | None]:
-    """(token ids with the end of text, prompt tokens) of each triple; None where it exceeds the longest window."""
-    parts = [prompt_and_answer(row) for row in rows]
-    prompts = tokenizer([p for p, _ in parts])["input_ids"]
-    answers = tokenizer([a for _, a in parts])["input_ids"]
-    encoded: list[tuple[list[int], int] | None] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = prompt + answer + [tokenizer.eos_token_id]
-        encoded.append((ids, len(prompt)) if len(ids) <= WINDOWS[-1] else None)
-    return encoded
-
-
-def triple_batches(
-    encoded: list[tuple[list[int], int]], weights: list[float], recipe: Recipe, seed: int
-) -> Iterator[Batch]:
-    """Weighted draws, collected by window length, so that a micro-batch carries little padding."""
-    draw = random.Random(seed)
-    waiting: dict[int, list[tuple[list[int], int]]] = {window: [] for window in WINDOWS}
-    yielded = 0
-    while yielded < recipe.steps * recipe.micro_batches:
-        for item in draw.choices(encoded, weights=weights, k=256):
-            window = next(w for w in WINDOWS if len(item[0]) <= w)
-            waiting[window].append(item)
-            if len(waiting[window]) == recipe.tokens_per_micro_batch // window:
-                yield padded(waiting.pop(window), window)
-                waiting[window] = []
-                yielded += 1
-
-
-def padded(items: list[tuple[list[int], int]], window: int) -> Batch:
-    """Right-padded ids and labels; prompt and padding carry no loss. Causality makes a padding mask needless."""
-    ids = torch.zeros(len(items), window, dtype=torch.int64)
-    labels = torch.full_like(ids, IGNORED)
-    for row, (tokens, prompt) in enumerate(items):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        labels[row, prompt : len(tokens)] = ids[row, prompt : len(tokens)]
-    return ids, labels
-
-
-def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
-    """Mean next-token cross-entropy (nats) over the labelled tokens; logits are made only where there is a label."""
-    ids, labels = (x.to(device) for x in batch)
-    with torch.autocast(device, torch.bfloat16):
-        hidden = body(input_ids=ids[:, :-1]).last_hidden_state  # type: ignore[attr-defined]
-        target = labels[:, 1:]
-        kept = target != IGNORED
-        logits = head(hidden[kept])
-    return cross_entropy(logits.float(), target[kept])
-
-
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW, with Muon for the hidden matrices where the recipe asks: from scratch it needs about half the steps."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -159,7 +95,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
     """Train in place; returns the loss curve, a mean over each 25 steps. Linear warm-up, then linear decay to zero."""
-    causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    causal = causal_model(model)
     body = torch.compile(causal.model, dynamic=False)
     chosen = optimizers(model, recipe)
     curve: list[dict[str, float]] = []
@@ -190,19 +126,6 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
     return curve
 
 
-@torch.no_grad()
-def held_out_loss(model: nn.Module, batches: list[Batch], device: str) -> float:
-    """Mean cross-entropy (nats per token) over batches the model never saw."""
-    model.eval()
-    causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
-    total, count = 0.0, 0
-    for ids, labels in batches:
-        kept = int((labels[:, 1:] != IGNORED).sum())
-        total += float(batch_loss(causal.model, causal.lm_head, (ids, labels), device)) * kept
-        count += kept
-    return total / count
-
-
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """bf16 safetensors and tokenizer, written beside and renamed, so a folder that exists is whole."""
     part = folder.with_name(folder.name + ".part")
@@ -231,9 +154,9 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 
     stream = torch.tensor(tokenizer("".join(train_text))["input_ids"])
     encoded = encode(tokenizer, train_rows)
-    fitting = [i for i, item in enumerate(encoded) if item is not None]
-    weights = sampling_weights([train_rows[i] for i in fitting], options.seed_task_share)
-    pairs = [encoded[i] for i in fitting]
+    fitting = [(row, item) for row, item in zip(train_rows, encoded, strict=True) if item is not None]
+    weights = sampling_weights([row for row, _ in fitting], options.seed_task_share)
+    pairs = [item for _, item in fitting]
     print(f"{len(stream)} plain tokens, {len(pairs)} of {len(train_rows)} triples fit {WINDOWS[-1]} tokens", flush=True)
 
     for name, recipe in recipes.items():
@@ -256,15 +179,16 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
         model.to(device)
         plain = name in ("base", "continued")
         # The triples come in the same order for tuned and tuned_lora; continued reads other windows than base did.
+        count, size = recipe.steps * recipe.micro_batches, recipe.tokens_per_micro_batch
         batches = (
-            plain_batches(stream, recipe, options.seed + (name == "continued"))
+            plain_batches(stream, count, size, options.seed + (name == "continued"))
             if plain
-            else triple_batches(pairs, weights, recipe, options.seed)  # type: ignore[arg-type]
+            else triple_batches(pairs, weights, count, size, options.seed)
         )
         fit(model, batches, recipe, device, out / f"{name}.curve.json")
         save(model, tokenizer, folder)
 
-    card.write_cards(out, held_text, held_rows, held_instructions, device)
+    card.write_cards(out, held_text, held_rows, held_instructions, dict(recipes), device)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Concepts:
 
     def _unit(self, shared: Shared, layer: int) -> Unit:
         component_CD, variance_ratio_C = principal_components(shared.model.views.down_FD(layer), self.rank)
-        value_CK, index_CK = ops.vocab_topk(shared.unit_VD, component_CD.to(shared.unit_VD), self.top)
+        value_CK, index_CK = component_words(shared.unit_VD, component_CD, self.top)
         words = shared.inputs.vocabulary.words
         concepts = [[words[i] for i in row] for row in index_CK.tolist()]
         arrays = {
@@ -80,10 +80,7 @@ class Shared:
 
     @cached_property
     def unit_VD(self) -> Tensor:
-        """Output embeddings of the vocabulary's words, rows of length 1."""
-        views = self.model.views
-        embedding_VD = word_embeddings(views.embedding_out_VD(), self.model.tokenizer, self.inputs.vocabulary.words)
-        return torch.nn.functional.normalize(embedding_VD, dim=1)
+        return unit_word_embeddings(self.model, self.inputs.vocabulary.words)
 
     @cached_property
     def vectors(self) -> StaticVectors:
@@ -92,6 +89,17 @@ class Shared:
         words = self.inputs.vocabulary.words
         embedding_VD = word_embeddings(self.model.views.embedding_in_VD(), self.model.tokenizer, words)
         return StaticVectors.from_embeddings(words, embedding_VD)
+
+
+def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
+    """Output embeddings of words, unit_VD: rows of length 1."""
+    embedding_VD = word_embeddings(model.views.embedding_out_VD(), model.tokenizer, words)
+    return torch.nn.functional.normalize(embedding_VD, dim=1)
+
+
+def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """(value_CK, index_CK) of the words with the largest |projection| on each component."""
+    return ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
 
 
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -77,3 +77,8 @@ class Result:
     tables: dict[str, pd.DataFrame]
     figures: Sequence[Figure] = ()
     saliency: Sequence[Saliency] = field(default=())
+
+
+def no_change(finding: str, name: str) -> Score:
+    """The score of two models between which nothing changed, or nothing could be compared."""
+    return Score(finding, name, 0.0, 0.0, 0.0, None, 0)

@@ -1,0 +1,154 @@
+"""The notebook API: each explanation method on a loaded model, and a pair's scores, as plain Python calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from shiftbench import configuration, job, ops
+from shiftbench.errors import InputError
+from shiftbench.explain.attention import Prepared
+from shiftbench.explain.attribution import importance
+from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
+from shiftbench.explain.work import Inputs
+from shiftbench.findings.result import Score
+from shiftbench.models import Model, wrap
+from shiftbench.progress import Progress
+from shiftbench.prompts import Prompt, encode, token_texts
+from shiftbench.report import attribution_html
+from shiftbench.results import all_scores
+from shiftbench.run import run
+from shiftbench.words import StaticVectors, Vocabulary
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much each prompt token mattered for each response token; shows itself as HTML in Jupyter.
+
+    importance_PR: float32. level_PR: uint8, 0..10, uncut. density_P: float32, with the paper's cutoff and norm.
+    """
+
+    prompt_tokens: tuple[str, ...]
+    response_tokens: tuple[str, ...]
+    importance_PR: Tensor
+    level_PR: Tensor
+    density_P: Tensor
+
+    def _repr_html_(self) -> str:
+        nothing_marked = [False] * len(self.prompt_tokens)
+        return attribution_html(self.prompt_tokens, nothing_marked, self.density_P.tolist())
+
+
+def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Attribution:
+    """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; DESIGN 2).
+
+    model: a transformers causal language model; the call uses eager attention and puts back what was set.
+    response: the text that follows the prompt, its leading space included.
+    Raises InputError where the prompt or the response has no token.
+    """
+    encoded = encode(Prompt("prompt", prompt, ()), tokenizer)
+    ids = encoded.response_ids(tokenizer, response)
+    if not encoded.prompt_ids or not ids:
+        raise InputError(f"attribute: the {'response' if encoded.prompt_ids else 'prompt'} has no token")
+    finding = _defaults("finding/instruction_recognition")
+    with wrap(model, tokenizer) as loaded:
+        importance_PR, _ = importance(loaded, encoded, ids, chunk=finding.explain.chunk)
+    level_PR = ops.importance_levels(importance_PR, finding.explain.levels)
+    density_P = ops.importance_density(level_PR, cutoff=finding.cutoff, p=finding.p)
+    return Attribution(encoded.tokens, token_texts(tokenizer, ids), importance_PR, level_PR, density_P)
+
+
+def word_pairs(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    words: Sequence[str],
+    vectors: StaticVectors | None,
+    layers: Iterable[int] | None = None,
+) -> pd.DataFrame:
+    """Word pairs that the neuron pairs of self-attention heads encode (section 3.2; DESIGN 3).
+
+    words: most frequent first. vectors: static word vectors; None: the model's own input embeddings.
+    Columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
+    """
+    method = instantiate(_defaults("explain/attention"))
+    _check_words("word_pairs", words, method.k)
+    with wrap(model, tokenizer) as loaded:
+        prepared = Prepared(method, loaded, Inputs((), Vocabulary(tuple(words), "words"), vectors))
+        rows = [(layer, *pair) for layer in _layers(loaded, layers) for pair in prepared.pairs(layer)]
+    return pd.DataFrame(rows, columns=["layer", "head", "neuron", "query_word", "key_word", "score"])
+
+
+def concepts(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    words: Sequence[str],
+    layers: Iterable[int] | None = None,
+    rank: int = 300,
+    top: int = 50,
+) -> pd.DataFrame:
+    """Words of the principal components of feed-forward down-projections (section 3.3; DESIGN 4).
+
+    rank: components a layer, at most half of the model's width. top: words a component, largest |projection| first.
+    Columns layer, component, variance_ratio, words (list of str), values (list of float, signed).
+    """
+    _check_words("concepts", words, top)
+    rows = []
+    with wrap(model, tokenizer) as loaded:
+        unit_VD = unit_word_embeddings(loaded, tuple(words))
+        for layer in _layers(loaded, layers):
+            component_CD, ratio_C = principal_components(loaded.views.down_FD(layer), rank)
+            value_CK, index_CK = component_words(unit_VD, component_CD, top)
+            named = ([words[i] for i in row] for row in index_CK.tolist())
+            both = zip(ratio_C.tolist(), named, value_CK.tolist(), strict=True)
+            rows += [(layer, component, *row) for component, row in enumerate(both)]
+    return pd.DataFrame(rows, columns=["layer", "component", "variance_ratio", "words", "values"])
+
+
+def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **options: Any) -> list[Score]:
+    """Scores of a pair on the three shift findings, as `shiftbench score pair=local` computes them.
+
+    base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts: None takes the
+    packaged Self-Instruct prompts. options: as on the command line with dots as double underscores, for example
+    response__max_new_tokens=64. Explanations are kept in the store as the command line's are; nothing is tracked.
+    """
+    given = [f"{name.replace('__', '.')}={_quoted(value)}" for name, value in options.items()]
+    pair = ["pair=local", f"pair.base={_quoted(base)}", f"pair.tuned={_quoted(tuned)}"]
+    asked = job.build(configuration.compose("config", [*pair, "tracking=none", *given]))
+    if prompts is not None:
+        if not prompts:
+            raise InputError("score: the list of prompts is empty")
+        asked = replace(asked, prompts=list(prompts))
+    return all_scores(run(asked, Progress()).results)
+
+
+def _defaults(name: str) -> Any:
+    """The packaged values of one config file: the YAML states each once, the notebook takes them from there."""
+    group = name.split("/")[0]
+    return configuration.compose("config", ["pair=demo", f"+{group}@one={name.split('/')[1]}"]).one
+
+
+def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:
+    wanted = list(range(model.views.layers) if layers is None else layers)
+    beyond = [layer for layer in wanted if not 0 <= layer < model.views.layers]
+    if beyond:
+        raise InputError(f"layer {beyond[0]} does not exist: the model has layers 0 to {model.views.layers - 1}")
+    return wanted
+
+
+def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
+    if len(words) < needed:
+        raise InputError(f"{caller}: needs at least {needed} words, got {len(words)}")
+
+
+def _quoted(value: object) -> str:
+    """A value as Hydra's override grammar reads it back, whatever characters a path has."""
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,113 @@
+"""Batches of the demo models' training and held-out text, and the loss over them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import peft
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
+
+from shiftbench.demo.corpora import Triple, prompt_and_answer
+
+WINDOWS = (128, 256, 512)  # sequence lengths a micro-batch may have: few shapes, so few compilations
+IGNORED = -100
+HELD_OUT_BATCHES = 40
+
+Batch = tuple[Tensor, Tensor]  # token ids and labels, both int64 [sequences, window]
+Encoded = tuple[list[int], int]  # ids of prompt, answer and end of text; how many are the prompt's
+
+
+def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int) -> Iterator[Batch]:
+    """Windows at random offsets of one long token stream; one micro-batch in four is of the longest window."""
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(batches):
+        window = WINDOWS[-1] if i % 4 == 3 else WINDOWS[1]
+        start = torch.randint(len(tokens) - window, (tokens_per_batch // window,), generator=generator)
+        ids = torch.stack([tokens[s : s + window] for s in start.tolist()])
+        yield ids, ids
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Encoded | None]:
+    """Token ids of each triple with the end of text; None where they exceed the longest window."""
+    parts = [prompt_and_answer(row) for row in rows]
+    prompts = tokenizer([p for p, _ in parts])["input_ids"]
+    answers = tokenizer([a for _, a in parts])["input_ids"]
+    encoded: list[Encoded | None] = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = prompt + answer + [tokenizer.eos_token_id]
+        encoded.append((ids, len(prompt)) if len(ids) <= WINDOWS[-1] else None)
+    return encoded
+
+
+def triple_batches(
+    encoded: list[Encoded], weights: list[float], batches: int, tokens_per_batch: int, seed: int
+) -> Iterator[Batch]:
+    """Weighted draws, collected by window length, so that a micro-batch carries little padding."""
+    draw = random.Random(seed)
+    waiting: dict[int, list[Encoded]] = {window: [] for window in WINDOWS}
+    yielded = 0
+    while yielded < batches:
+        for item in draw.choices(encoded, weights=weights, k=256):
+            window = next(w for w in WINDOWS if len(item[0]) <= w)
+            waiting[window].append(item)
+            if len(waiting[window]) == tokens_per_batch // window:
+                yield padded(waiting.pop(window), window)
+                waiting[window] = []
+                yielded += 1
+
+
+def padded(items: Sequence[Encoded], window: int) -> Batch:
+    """Right-padded ids and labels; prompt and padding carry no loss. Causality makes a padding mask needless."""
+    ids = torch.zeros(len(items), window, dtype=torch.int64)
+    labels = torch.full_like(ids, IGNORED)
+    for row, (tokens, prompt) in enumerate(items):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        labels[row, prompt : len(tokens)] = ids[row, prompt : len(tokens)]
+    return ids, labels
+
+
+def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> list[Batch]:
+    """Held-out text as whole windows of the longest length, one a batch, evenly spaced over the blocks."""
+    blocks = [torch.tensor(tokenizer(block)["input_ids"][: WINDOWS[-1]]) for block in text]
+    windows = [block[None] for block in blocks if len(block) == WINDOWS[-1]]
+    return [(ids, ids) for ids in windows[:: max(1, len(windows) // HELD_OUT_BATCHES)]]
+
+
+def padded_triples(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
+    """Held-out triples that fit, evenly spaced, eight a batch."""
+    fitting = [item for item in encode(tokenizer, rows) if item is not None]
+    kept = fitting[:: max(1, len(fitting) // (8 * HELD_OUT_BATCHES))]
+    return [padded(kept[i : i + 8], WINDOWS[-1]) for i in range(0, len(kept), 8)]
+
+
+def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
+    """Mean next-token cross-entropy (nats) over the labelled tokens; logits are made only where there is a label."""
+    ids, labels = (x.to(device) for x in batch)
+    with torch.autocast(device, torch.bfloat16):
+        hidden = body(input_ids=ids[:, :-1]).last_hidden_state  # type: ignore[attr-defined]
+        target = labels[:, 1:]
+        kept = target != IGNORED
+        logits = head(hidden[kept])
+    return cross_entropy(logits.float(), target[kept])
+
+
+@torch.no_grad()
+def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> float:
+    """Mean cross-entropy (nats a token) over batches that the model never saw."""
+    model.eval()
+    causal = causal_model(model)
+    total, count = 0.0, 0
+    for ids, labels in batches:
+        kept = int((labels[:, 1:] != IGNORED).sum())
+        total += float(batch_loss(causal.model, causal.lm_head, (ids, labels), device)) * kept  # type: ignore[arg-type]
+        count += kept
+    return total / count
+
+
+def causal_model(model: nn.Module) -> nn.Module:
+    """The transformers model itself, without a PEFT wrapper; the adapter's layers stay in it."""
+    return model.get_base_model() if isinstance(model, peft.PeftModel) else model

@@ -1,0 +1,71 @@
+"""What a job would take: an estimate from the models' shapes and a short measurement of this machine's matrix product."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from shiftbench.models import ModelShape, shape_of
+from shiftbench.run import Job
+
+EFFICIENCY = 0.25  # of the matrix product's peak; what the autograd path reached on the bundled models
+PROBE_SIDE = 1024
+TOKENS_PER_CHARACTER = 0.3  # English text, byte-level BPE of a large vocabulary; tokenizing needs the model
+
+
+def estimate(job: Job) -> str:
+    """Lines that say how much would be explained, in how much time, memory and disk; loads no weights."""
+    shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
+    response = job.responses.max_new_tokens
+    prompts = [max(1, round(len(prompt.text) * TOKENS_PER_CHARACTER)) for prompt in job.prompts]
+    modes = {job.responses.mode, job.responses.beside} - {None}
+    passes = sum(_attribution_flops(shape, prompts, response) for shape in shapes)
+    passes += _attribution_flops(shapes[0], prompts, response) * (len(modes) - 1)
+    seconds = passes / (_peak_flops() * EFFICIENCY)
+    memory = sum(4 * shape.parameters for shape in shapes) + _chunk_bytes(job, shapes[1], max(prompts) + response)
+    disk = sum(prompts) * response * (len(modes) + 1) + sum(_component_bytes(job, shape) for shape in shapes)
+    return "\n".join(
+        [
+            f"pair {job.pair.name}: base {job.pair.base.path}, tuned {job.pair.tuned.path}",
+            f"findings: {', '.join(job.findings)}",
+            f"{len(job.prompts)} prompts, at most {response} response tokens each, {len(job.vocabulary.words)} words",
+            f"estimated time: {_duration(seconds)} with an empty store, on this machine",
+            f"estimated memory: {memory / 2**30:.1f} GiB",
+            f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
+        ]
+    )
+
+
+def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> float:
+    """One forward pass, one reverse pass a response token, and a greedy response, at 2 FLOP a parameter and token."""
+    return sum(2.0 * shape.parameters * (p + response) * (1 + response) for p in prompts)
+
+
+def _chunk_bytes(job: Job, shape: ModelShape, tokens: int) -> float:
+    """Cotangents of one chunk through the widest layer, and the logits of a response."""
+    chunk = max((getattr(finding.explain, "chunk", 0) for finding in job.findings.values()), default=0)
+    widest = 4.0 * tokens * (shape.width * 8 + tokens * shape.heads)
+    return widest * (chunk + shape.layers) + 12.0 * job.responses.max_new_tokens * shape.vocabulary
+
+
+def _component_bytes(job: Job, shape: ModelShape) -> float:
+    ranks: list[Any] = [getattr(finding.explain, "rank", 0) for finding in job.findings.values()]
+    return 4.0 * shape.layers * min(max(ranks, default=0), shape.width // 2) * shape.width
+
+
+def _peak_flops() -> float:
+    """Float32 matrix-product rate of the device that the job would use, FLOP/s, best of three."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.ones(PROBE_SIDE, PROBE_SIDE, device=device)
+    best = 0.0
+    for _ in range(4):
+        began = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = max(best, 2 * PROBE_SIDE**3 / (time.perf_counter() - began))
+    return best
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

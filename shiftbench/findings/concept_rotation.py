@@ -1,0 +1,248 @@
+"""Finding 3: feed-forward networks rotate pre-trained knowledge toward user tasks (section 4.3; DESIGN 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from shiftbench.explain.rotation import Rotation
+from shiftbench.explain.work import Explainer
+from shiftbench.explanation import Explanation
+from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.stats import Bootstrap, matched_cosines, principal_angles, welch
+
+TASKS = ("writing", "math", "coding", "translation", "none")
+LEVELS = ("phonology", "morphology", "syntax", "semantics")
+DEPTH_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class ConceptRotation:
+    """Compares the concepts of base's and tuned's feed-forward networks, and how far the components turned.
+
+    ranks: subspace ranks whose principal angles are measured; those beyond the stored components are left out.
+    """
+
+    explain: Explainer
+    explain_pair: Rotation
+    ranks: Sequence[int]
+    bootstrap: Bootstrap
+    name: ClassVar[str] = "concept_rotation"
+    version: ClassVar[int] = 1
+
+    def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
+        """between: the pair's Rotation explanation."""
+        labels = _labels(base, tuned)
+        layers = self._layers(base, tuned, between)
+        scores = self._label_scores(labels) + self._layer_scores(layers)
+        return Result(
+            finding=self.name,
+            headline="none_share_fall",
+            sentence=_sentence({score.name: score for score in scores}),
+            scores=scores,
+            tables={"table5": _table5(labels), "layers": layers, "concepts": _concepts(base, tuned)},
+            figures=[_levels_figure(labels), _tasks_figure(labels), _angles_figure(layers), _change_figure(layers)],
+        )
+
+    def _label_scores(self, labels: pd.DataFrame) -> list[Score]:
+        change = labels.assign(change=labels["tuned"] - labels["base"])
+        fall = change[change["label"] == "none"].assign(change=lambda rows: -rows["change"])
+        scores = [self._share_score("none_share_fall", fall)]
+        for label in (*TASKS[:-1], *LEVELS):
+            scores.append(self._share_score(f"{label}_share_rise", change[change["label"] == label]))
+        return scores
+
+    def _share_score(self, name: str, rows: pd.DataFrame) -> Score:
+        if not rows["change"].any():
+            return no_change(self.name, name)
+        # Components are the observations, drawn anew within their layer: layers differ for good.
+        interval = self.bootstrap.stratified_mean(rows["change"], rows["layer"])
+        return Score(self.name, name, interval.value, interval.low, interval.high, None, len(rows))
+
+    def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
+        columns = [column for column in layers if str(column).startswith("mean_angle_")]
+        scores = [self._layer_score(f"{column}_rad", layers[column]) for column in columns]
+        scores.append(self._layer_score("unmatched_cosine", layers["unmatched_cosine"]))
+        changed = layers[layers["relative_change"] > 0]
+        excess = changed["rotation_share"] - changed["rotation_share_by_chance"]
+        return [*scores, self._layer_score("rotation_share_over_chance", excess)]
+
+    def _layer_score(self, name: str, values: pd.Series) -> Score:
+        if not values.any():
+            return no_change(self.name, name)
+        interval = self.bootstrap.mean(values)
+        return Score(self.name, name, interval.value, interval.low, interval.high, None, len(values))
+
+    def _layers(self, base: Explanation, tuned: Explanation, between: Explanation) -> pd.DataFrame:
+        rows = []
+        for layer, name in enumerate(base.units):
+            first = base.units[name].arrays["component_CD"]
+            second = tuned.units[name].arrays["component_CD"]
+            share = between.units[name].arrays["share_4"].tolist()
+            row: dict[str, float] = {"layer": layer}
+            for rank in sorted({min(rank, len(first)) for rank in self.ranks}):
+                angle_C = principal_angles(first[:rank], second[:rank])
+                row[f"mean_angle_{rank}"] = float(angle_C.mean())
+                row[f"max_angle_{rank}"] = float(angle_C.max())
+            row["unmatched_cosine"] = float((1 - matched_cosines(first, second)).mean())
+            keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
+            rows.append({**row, **dict(zip(keys, share, strict=True))})
+        return pd.DataFrame(rows)
+
+
+def _labels(base: Explanation, tuned: Explanation) -> pd.DataFrame:
+    """A row a layer, component and label: whether base's and tuned's concept has the label (0 or 1)."""
+    parts = []
+    for layer, name in enumerate(base.units):
+        names = base.units[name].words["label"]
+        base_CL = base.units[name].arrays["label_CL"].numpy().astype(np.int64)
+        tuned_CL = tuned.units[name].arrays["label_CL"].numpy().astype(np.int64)
+        component, label = np.indices(base_CL.shape)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "layer": layer,
+                    "component": component.ravel(),
+                    "label": np.array(names)[label.ravel()],
+                    "base": base_CL.ravel(),
+                    "tuned": tuned_CL.ravel(),
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(group=table["layer"] * DEPTH_GROUPS // len(base.units))
+
+
+def _table5(labels: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Table 5: share of concepts with each label in base and tuned.
+
+    The lexical annotator has no seeds to test over; the std and the Welch test are over layers.
+    """
+    lines = []
+    for label in (*TASKS, *LEVELS):
+        by_layer = labels[labels["label"] == label].groupby("layer")[["base", "tuned"]].mean()
+        t, p = welch(by_layer["base"], by_layer["tuned"], "two-sided")
+        lines.append(
+            {
+                "label": label,
+                "kind": "user task" if label in TASKS else "linguistic level",
+                "base mean": by_layer["base"].mean(),
+                "base std": by_layer["base"].std(ddof=1),
+                "tuned mean": by_layer["tuned"].mean(),
+                "tuned std": by_layer["tuned"].std(ddof=1),
+                "Welch t": t,
+                "Welch p, two-sided": p,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataFrame:
+    """A row a layer, model and component: its labels, its variance and its first words."""
+    rows = []
+    for model, explanation in (("base", base), ("tuned", tuned)):
+        for layer, unit in enumerate(explanation.units.values()):
+            top = unit.arrays["index_CK"].shape[1]
+            label_CL, ratio_C = unit.arrays["label_CL"], unit.arrays["variance_ratio_C"]
+            for component in range(len(ratio_C)):
+                words = unit.words["word"][component * top : component * top + shown]
+                has = [name for name, on in zip(unit.words["label"], label_CL[component].tolist(), strict=True) if on]
+                rows.append((model, layer, component, float(ratio_C[component]), ", ".join(has), " ".join(words)))
+    return pd.DataFrame(rows, columns=["model", "layer", "component", "variance share", "labels", "first words"])
+
+
+def _levels_figure(labels: pd.DataFrame) -> Figure:
+    return Figure(
+        name="linguistic_levels",
+        title="Concepts of each linguistic level, by eighth of the depth (the paper's Figure 3)",
+        kind="line",
+        table=_by_group(labels, LEVELS),
+        x="group",
+        y="share",
+        series="series",
+        dashed=tuple(f"{label}, base" for label in LEVELS),
+        x_label="eighth of the depth",
+        y_label="share of concepts",
+    )
+
+
+def _tasks_figure(labels: pd.DataFrame) -> Figure:
+    return Figure(
+        name="user_tasks",
+        title="Concepts of user tasks, by eighth of the depth",
+        kind="line",
+        table=_by_group(labels, TASKS[:-1]),
+        x="group",
+        y="share",
+        series="series",
+        dashed=tuple(f"{label}, base" for label in TASKS[:-1]),
+        x_label="eighth of the depth",
+        y_label="share of concepts",
+    )
+
+
+def _by_group(labels: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    kept = labels[labels["label"].isin(names)]
+    wide = kept.groupby(["label", "group"], as_index=False)[["base", "tuned"]].mean()
+    long = wide.melt(["label", "group"], ["base", "tuned"], "model", "share")
+    return long.assign(series=long["label"] + ", " + long["model"], group=long["group"] + 1)
+
+
+def _angles_figure(layers: pd.DataFrame) -> Figure:
+    columns = [column for column in layers if str(column).startswith("mean_angle_")]
+    table = layers.melt("layer", columns, "series", "radians")
+    table["series"] = "rank " + table["series"].str.removeprefix("mean_angle_")
+    table["degrees"] = table["radians"] * 180 / math.pi
+    return Figure(
+        name="principal_angles",
+        title="Mean principal angle between base's and tuned's component subspaces",
+        kind="line",
+        table=table,
+        x="layer",
+        y="degrees",
+        series="series",
+        x_label="layer",
+        y_label="degrees",
+    )
+
+
+def _change_figure(layers: pd.DataFrame) -> Figure:
+    named = {
+        "rotation_share": "rotation",
+        "rotation_share_by_chance": "rotation, same change permuted",
+        "rescaling_share": "rescaling",
+    }
+    table = layers.rename(columns=named).melt("layer", list(named.values()), "series", "share")
+    return Figure(
+        name="change_explained",
+        title="Share of the weight change that a rotation or a rescaling explains",
+        kind="line",
+        table=table,
+        x="layer",
+        y="share",
+        series="series",
+        dashed=(named["rotation_share_by_chance"],),
+        x_label="layer",
+        y_label="share of squared change",
+    )
+
+
+def _sentence(scores: dict[str, Score]) -> str:
+    head = scores["none_share_fall"]
+    angles = [score for name, score in scores.items() if name.startswith("mean_angle_")]
+    if all(score.n == 0 for score in scores.values()):
+        return "The feed-forward networks did not change: every component and every concept is where it was."
+    turned = f"their leading component subspaces turned by {math.degrees(angles[0].value):.0f} degrees on average"
+    if head.n == 0 or head.low <= 0 <= head.high:
+        return f"The feed-forward networks' concepts did not clearly move toward user tasks ({_signed(head)}); {turned}."
+    verb = "toward" if head.value > 0 else "away from"
+    return f"The feed-forward networks' concepts moved {verb} user tasks ({_signed(head)}); {turned}."
+
+
+def _signed(score: Score) -> str:
+    return f"share without a task fell by {score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"

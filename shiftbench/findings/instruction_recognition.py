@@ -1,0 +1,176 @@
+"""Finding 1: the tuned model recognises the instruction in the prompt (Wu et al. 2023, section 4.1; DESIGN 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from shiftbench import ops
+from shiftbench.explain.work import Explainer
+from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
+from shiftbench.stats import Bootstrap, paired_p, welch
+
+POSITION_BINS = 10
+
+
+@dataclass(frozen=True)
+class InstructionRecognition:
+    """Compares how densely instruction tokens are used by base and by tuned, over the same prompts.
+
+    cutoff: levels at or below it count as 0. p: the norm in the density, l1 / lp.
+    saliency: how many prompts the report shows token by token.
+    """
+
+    explain: Explainer
+    cutoff: int
+    p: float
+    saliency: int
+    bootstrap: Bootstrap
+    name: ClassVar[str] = "instruction_recognition"
+    version: ClassVar[int] = 1
+
+    def __call__(self, base: Explanation, tuned: Explanation) -> Result:
+        """Scores over the prompts that both explain; a prompt without instruction tokens is counted and left out."""
+        shared = [name for name in base.units if name in tuned.units]
+        used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
+        rows = pd.DataFrame(
+            [self._row(name, base.units[name], tuned.units[name]) for name in used],
+            columns=[
+                "prompt", "prompt_tokens", "response_tokens", "recognition_base", "recognition_tuned",
+                "context_base", "context_tuned",
+            ],
+        )  # fmt: skip
+        scores = self._scores(rows)
+        return Result(
+            finding=self.name,
+            headline="recognition",
+            sentence=_sentence(scores[0], rows, len(shared) - len(used)),
+            scores=scores,
+            tables={"table2": _table2(rows), "prompts": rows},
+            figures=[self._figure(used, base, tuned)],
+            saliency=self._saliency(used, base, tuned),
+        )
+
+    def _density(self, unit: Unit) -> Tensor:
+        return ops.importance_density(unit.arrays["level_PR"], cutoff=self.cutoff, p=self.p)
+
+    def _row(self, name: str, base: Unit, tuned: Unit) -> tuple[object, ...]:
+        sides = [(self._density(unit), unit) for unit in (base, tuned)]
+        recognition = [recognition_score(density_P, unit.arrays["instruction_P"]) for density_P, unit in sides]
+        context = [_mean_where(density_P, unit.arrays["context_P"]) for density_P, unit in sides]
+        tokens, responses = base.arrays["level_PR"].shape
+        return (name, tokens, responses, *recognition, *context)
+
+    def _scores(self, rows: pd.DataFrame) -> list[Score]:
+        with_context = rows.dropna(subset=["context_base", "context_tuned"])
+        return [
+            self._score("recognition", rows["recognition_tuned"] - rows["recognition_base"]),
+            # The paper's reading: what the instruction gains, the context loses.
+            self._score("context_density_fall", with_context["context_base"] - with_context["context_tuned"]),
+        ]
+
+    def _score(self, name: str, differences: pd.Series) -> Score:
+        if not differences.any():
+            return no_change(self.name, name)
+        interval = self.bootstrap.mean(differences)
+        return Score(
+            self.name, name, interval.value, interval.low, interval.high, paired_p(differences), len(differences)
+        )
+
+    def _figure(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> Figure:
+        parts = []
+        for model, explanation in (("base", base), ("tuned", tuned)):
+            for name in used:
+                density_P = self._density(explanation.units[name]).numpy()
+                place = np.arange(len(density_P)) * POSITION_BINS // max(len(density_P), 1)
+                parts.append(pd.DataFrame({"model": model, "position": place, "density": density_P}))
+        table = pd.concat(parts) if parts else pd.DataFrame(columns=["model", "position", "density"])
+        table = table.groupby(["model", "position"], as_index=False)["density"].mean()
+        table["position"] = (table["position"].astype(float) + 0.5) / POSITION_BINS
+        return Figure(
+            name="density_by_position",
+            title="Importance density by position in the prompt",
+            kind="line",
+            table=table,
+            x="position",
+            y="density",
+            series="model",
+            dashed=("base",),
+            x_label="position in the prompt (0 = first token, 1 = last)",
+            y_label="mean importance density",
+        )
+
+    def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
+        """The first prompts that both models see as the same tokens (with templates of their own they may not)."""
+        pairs = [(name, base.units[name], tuned.units[name]) for name in used]
+        alike = [row for row in pairs if row[1].words["prompt_tokens"] == row[2].words["prompt_tokens"]]
+        return [self._one_saliency(*row) for row in alike[: self.saliency]]
+
+    def _one_saliency(self, name: str, base: Unit, tuned: Unit) -> Saliency:
+        base_P, tuned_P = self._density(base), self._density(tuned)
+        return Saliency(
+            prompt_id=name,
+            tokens=tuned.words["prompt_tokens"],
+            instruction=tuned.arrays["instruction_P"].tolist(),
+            base_density=base_P.tolist(),
+            tuned_density=tuned_P.tolist(),
+            response="".join(tuned.words["response_tokens"]),
+            base_score=recognition_score(base_P, base.arrays["instruction_P"]),
+            tuned_score=recognition_score(tuned_P, tuned.arrays["instruction_P"]),
+        )
+
+
+def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
+    """Sum of the density of instruction tokens / log2(2 + their number) (section 4.1; DESIGN 2)."""
+    count = int(instruction_P.sum())
+    return float(density_P[instruction_P].sum(dtype=torch.float64)) / math.log2(2 + count)
+
+
+def _mean_where(density_P: Tensor, mask_P: Tensor) -> float:
+    return float(density_P[mask_P].mean()) if bool(mask_P.any()) else math.nan
+
+
+def _table2(rows: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Table 2: mean and std of both models, one-sided Welch test, and the paired test beside it."""
+    lines = []
+    for name in ("recognition", "context"):
+        both = rows.dropna(subset=[f"{name}_base", f"{name}_tuned"])
+        base, tuned = both[f"{name}_base"], both[f"{name}_tuned"]
+        t, p = welch(base, tuned, "less")
+        lines.append(
+            {
+                "quantity": "instruction recognition score" if name == "recognition" else "context density",
+                "base mean": base.mean(),
+                "base std": base.std(ddof=1),
+                "tuned mean": tuned.mean(),
+                "tuned std": tuned.std(ddof=1),
+                "Welch t (base < tuned)": t,
+                "Welch p, one-sided": p,
+                "paired p, two-sided": paired_p(tuned - base),
+                "n": len(both),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _sentence(score: Score, rows: pd.DataFrame, without_instruction: int) -> str:
+    left_out = f" ({without_instruction} prompts without an instruction left out)" if without_instruction else ""
+    if score.n == 0:
+        return f"Both models use the instruction in the same way: the recognition score did not change{left_out}."
+    base, tuned = rows["recognition_base"].mean(), rows["recognition_tuned"].mean()
+    sure = score.low > 0 or score.high < 0
+    verb = "uses" if sure else "does not clearly use"
+    direction = "more" if score.value > 0 else "less"
+    return (
+        f"The tuned model {verb} the words of the instruction {direction} than the base model does: its recognition "
+        f"score is {tuned:.2f} against {base:.2f}, a difference of {score.value:+.2f} "
+        f"[{score.low:+.2f}, {score.high:+.2f}] over {score.n} prompts{left_out}."
+    )

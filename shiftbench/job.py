@@ -1,0 +1,114 @@
+"""From a composed configuration to results on disk: one job of `shiftbench score`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from shiftbench import results
+from shiftbench.estimate import estimate
+from shiftbench.progress import Progress
+from shiftbench.report import RunSummary, score_table
+from shiftbench.run import Job, Outcome, Responses, release
+from shiftbench.run import run as explain_and_score
+from shiftbench.store import Store
+from shiftbench.tracking import TrackedRun, metrics_of
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    """Score one pair and leave the results in folder; its last line on standard output names the folder."""
+    progress = Progress()
+    job = build(config)
+    if config.dry_run:
+        print(estimate(job))
+        print(f"dry run: nothing was explained; results would go to {folder}")
+        return
+    results.check_folder(folder)
+    tracking = instantiate(config.tracking)
+    tracking.check()
+    outcome = explain_and_score(job, progress)
+    summary = summarise(config, job, outcome)
+    report = results.write(summary, folder)
+    run_id = tracking.record(tracked(job, summary, outcome, folder))
+    console = Console(file=sys.stdout, soft_wrap=False)
+    console.print(score_table(summary.results))
+    for result in summary.results:
+        console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+    for note in summary.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    print(f"explained {outcome.explained} units anew, {outcome.found} were in the store")
+    if run_id is not None:
+        print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
+    print(f"report: {report}")
+    print(f"results: {folder}", flush=True)
+    release()
+
+
+def build(config: DictConfig) -> Job:
+    """The objects that a configuration describes. Raises InputError; loads no model."""
+    vocabulary = instantiate(config.vocabulary)
+    return Job(
+        pair=instantiate(config.pair),
+        prompts=instantiate(config.dataset)(),
+        vocabulary=vocabulary,
+        vectors=instantiate(config.vectors),
+        findings=instantiate(config.findings, _convert_="all"),
+        responses=Responses(**config.response),
+        template=str(config.template),
+        store=Store(config.store.path),
+    )
+
+
+def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
+    """What the report, scores.json and the tracked run are made from."""
+    base, tuned = outcome.models
+    pair = {
+        "name": job.pair.name,
+        "family": job.pair.family,
+        "size": job.pair.size,
+        "base": base.name,
+        "tuned": tuned.name,
+        "base_weights": base.weights_digest,
+        "tuned_weights": tuned.weights_digest,
+        "tokenizer": tuned.tokenizer_digest,
+        "dtype": base.dtype,
+        "dataset": str(config.dataset.get("name", "")),
+        "prompts": len(job.prompts),
+        "response": job.responses.mode,
+        "template": job.template,
+        "vocabulary": job.vocabulary.name,
+        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
+    }
+    return RunSummary(
+        pair=pair,
+        versions={name: str(value) for name, value in results.versions(job.findings).items()},
+        results=outcome.results,
+        notes=outcome.notes,
+        config=OmegaConf.to_yaml(config, resolve=True),
+    )
+
+
+def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> TrackedRun:
+    """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
+    tags: dict[str, Any] = {
+        "base": summary.pair["base"],
+        "tuned": summary.pair["tuned"],
+        "family": job.pair.family,
+        "size": job.pair.size,
+        **{f"version.{name}": version for name, version in summary.versions.items()},
+        **{f"explanation.{title}": key for title, key in outcome.keys.items()},
+    }
+    params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
+    return TrackedRun(
+        name=job.pair.name,
+        params=params,
+        tags={name: str(value) for name, value in tags.items()},
+        metrics=metrics_of(results.all_scores(summary.results)),
+        artifacts=folder,
+        parent=None,
+    )

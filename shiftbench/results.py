@@ -1,0 +1,99 @@
+"""What a run leaves in its folder: scores.json, tables, the resolved configuration and the report."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import shiftbench
+from shiftbench.errors import InputError
+from shiftbench.findings.result import Result, Score
+from shiftbench.report import RunSummary, write_report, write_tables
+
+SCHEMA = "shiftbench/scores/1"
+PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError where results could not be written: not a folder, no permission, or no room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+            os.posix_fallocate(probe.fileno(), 0, PROBE_BYTES)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(folder).free / 2**20
+            raise InputError(
+                f"output folder {folder}: the disk is full ({free:.0f} MiB left, {PROBE_BYTES >> 20} wanted)"
+            ) from None
+        raise InputError(
+            f"output folder {folder} cannot be written: {error.strerror}; choose another with out=DIR"
+        ) from None
+
+
+def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
+    """Versions of everything that a score depends on: packages, findings and the methods under them."""
+    found: dict[str, str | int] = {
+        "shiftbench": shiftbench.__version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
+    for finding in findings.values():
+        found[f"finding.{finding.name}"] = finding.version
+        found[f"explain.{finding.explain.method}"] = finding.explain.version
+    return found
+
+
+def write(summary: RunSummary, folder: Path) -> Path:
+    """Write everything into folder; each file appears whole or not at all. Returns the path of report.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
+    try:
+        (part / "scores.json").write_text(
+            json.dumps(scores_document(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        (part / "config.yaml").write_text(summary.config, encoding="utf-8")
+        write_tables(summary.results, part)
+        write_report(summary, part)
+        for item in sorted(part.rglob("*")):
+            if item.is_file():
+                target = folder / item.relative_to(part)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(item, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder / "report.html"
+
+
+def scores_document(summary: RunSummary) -> dict[str, Any]:
+    """The content of scores.json; its schema is shiftbench/schema/scores.schema.json."""
+    return {
+        "schema": SCHEMA,
+        "versions": dict(summary.versions),
+        "pair": dict(summary.pair),
+        "scores": [_score_row(score) for score in all_scores(summary.results)],
+        "notes": list(summary.notes),
+    }
+
+
+def all_scores(results: Sequence[Result]) -> list[Score]:
+    """Every score of every finding, in order."""
+    return [score for result in results for score in result.scores]
+
+
+def _score_row(score: Score) -> dict[str, Any]:
+    numbers = {"value": score.value, "low": score.low, "high": score.high}
+    bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+    if bad:
+        raise RuntimeError(f"score {score.finding}.{score.name}: {', '.join(bad)} is not a finite number")
+    return {"finding": score.finding, "name": score.name, **numbers, "p": score.p, "n": score.n}

@@ -1,0 +1,288 @@
+"""One job: explain what the store lacks, let the findings compare, give back results.
+
+Reads top to bottom as the sentence at the head of STYLE: for a pair, explain each model, let a finding compare the two
+explanations, and report its scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from shiftbench.errors import InputError
+from shiftbench.explain.response import GreedyResponse
+from shiftbench.explain.work import Inputs, Work
+from shiftbench.explanation import Explanation
+from shiftbench.findings.result import Result
+from shiftbench.models import Model
+from shiftbench.pairs import Pair, load_pair
+from shiftbench.progress import Progress
+from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.store import Store
+from shiftbench.words import StaticVectors, Vocabulary
+
+RESPONSE_MODES = ("shared", "own", "reference")
+TEMPLATES = ("none", "tuned", "own")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Which continuation is explained: mode as in RESPONSE_MODES; beside: a second mode reported next to it, or None."""
+
+    mode: str
+    beside: str | None
+    max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        for field, mode in (("response.mode", self.mode), ("response.beside", self.beside)):
+            if mode is not None and mode not in RESPONSE_MODES:
+                raise InputError(f"{field}={mode!r} is not a response mode; choose from {', '.join(RESPONSE_MODES)}")
+        if self.max_new_tokens < 1:
+            raise InputError(f"response.max_new_tokens={self.max_new_tokens} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one run of `shiftbench score` was asked for."""
+
+    pair: Pair
+    prompts: Sequence[Prompt]
+    vocabulary: Vocabulary
+    vectors: StaticVectors | None
+    findings: Mapping[str, Any]
+    responses: Responses
+    template: str
+    store: Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave: results in the order of its findings, and remarks for the reader."""
+
+    results: Sequence[Result]
+    notes: Sequence[str]
+    models: tuple[Model, Model]
+    keys: Mapping[str, str]  # digest of the unit keys of each explanation
+    explained: int
+    found: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The prompts that fit, as each model sees them, and remarks on those that do not."""
+
+    base: Sequence[EncodedPrompt]
+    tuned: Sequence[EncodedPrompt]
+    notes: Sequence[str]
+
+
+def run(job: Job, progress: Progress) -> Outcome:
+    """Score a pair. Raises InputError before any long work where the job cannot be done."""
+    check(job)
+    base, tuned = load_pair(job.pair)
+    check_vocabulary(job, base)
+    encoded = encode_prompts(job, base, tuned)
+    gather = Gathering(job.store, progress)
+    notes = [*encoded.notes, *remarks(job)]
+    results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
+    return Outcome(results, notes, (base, tuned), dict(gather.keys), gather.explained, gather.found)
+
+
+def check(job: Job) -> None:
+    """What can be refused before a model is loaded."""
+    if job.template not in TEMPLATES:
+        raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
+    if not job.findings:
+        raise InputError("no findings to score: the suite names none")
+    words = len(job.vocabulary.words)
+    for name, finding in job.findings.items():
+        for field in ("k", "top"):
+            wanted = getattr(finding.explain, field, 0)
+            if wanted > words:
+                raise InputError(
+                    f"findings.{name}.explain.{field}={wanted} is larger than the vocabulary ({words} words); "
+                    f"lower it or take a larger vocabulary"
+                )
+    if "reference" in (job.responses.mode, job.responses.beside):
+        missing = [prompt.id for prompt in job.prompts if prompt.reference is None]
+        if missing:
+            raise InputError(
+                f"response mode 'reference' needs a response for every prompt; {len(missing)} have none, first {missing[0]!r}"
+            )
+
+
+def check_vocabulary(job: Job, model: Model) -> None:
+    """Refuse a vocabulary word that the tokenizer gives no token for, before anything is explained."""
+    words = job.vocabulary.words
+    ids = model.tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
+    for word, found in zip(words, ids, strict=True):
+        if not found:
+            raise InputError(f"vocabulary {job.vocabulary.name!r}: the tokenizer gives no token for the word {word!r}")
+
+
+def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
+    """Prompts as token ids, checked to be the same ids for both models, without those that exceed the context."""
+    templates = _templates(job.template, base, tuned)
+    room = min(base.context_length, tuned.context_length) - job.responses.max_new_tokens
+    both: list[tuple[EncodedPrompt, EncodedPrompt]] = []
+    too_long, empty = [], []
+    for prompt in job.prompts:
+        # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
+        speaker = tuned if job.template == "tuned" else base
+        first, second = encode(prompt, speaker.tokenizer, templates[0]), encode(prompt, tuned.tokenizer, templates[1])
+        if job.template != "own":
+            _check_same_ids(first, second, base)
+        longest = max(len(side.prefix_ids) + len(side.prompt_ids) for side in (first, second))
+        if not first.prompt_ids:
+            empty.append(prompt.id)
+        elif longest > room:
+            too_long.append(prompt.id)
+        else:
+            both.append((first, second))
+    notes = [_skipped("have no token", empty), _skipped(f"and response exceed the context ({room} tokens left)", too_long)]
+    if not both:
+        raise InputError(f"no prompt is left to explain: {' '.join(note for note in notes if note)}")
+    return Encoded([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
+
+
+def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering) -> Result:
+    """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
+    if not getattr(finding.explain, "needs_responses", False):
+        inputs = Inputs((), job.vocabulary, job.vectors)
+        result: Result = finding(*compared(finding, base, tuned, inputs, inputs, gather))
+        return result
+    by_mode = []
+    for mode in (job.responses.mode, job.responses.beside):
+        if mode is not None:
+            sides = prompts_with_responses(mode, job, base, tuned, encoded, gather)
+            both = [Inputs(side, job.vocabulary, job.vectors) for side in sides]
+            by_mode.append(finding(*compared(finding, base, tuned, both[0], both[1], gather)))
+    return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
+
+
+def compared(
+    finding: Any, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering
+) -> list[Explanation]:
+    """What a finding is called with: base's explanation, tuned's, and the pair's own where it asks for one."""
+    method = finding.explain.method
+    explanations = [
+        gather(f"{method}, base", finding.explain.work(base, base_inputs)),
+        gather(f"{method}, tuned", finding.explain.work(tuned, tuned_inputs)),
+    ]
+    between = getattr(finding, "explain_pair", None)
+    if between is not None:
+        explanations.append(gather(f"{between.method}, base to tuned", between.work(base, tuned)))
+    return explanations
+
+
+def prompts_with_responses(
+    mode: str, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
+) -> list[list[tuple[EncodedPrompt, tuple[int, ...]]]]:
+    """Base's and tuned's prompts, each with the response ids to explain."""
+    if mode == "reference":
+        limit = job.responses.max_new_tokens
+        sides = ((base, encoded.base), (tuned, encoded.tuned))
+        return [[(p, p.response_ids(m.tokenizer, p.prompt.reference or "")[:limit]) for p in side] for m, side in sides]
+    greedy = GreedyResponse(job.responses.max_new_tokens)
+    of_tuned = gather("greedy response, tuned", greedy.work(tuned, encoded.tuned))
+    of_base = of_tuned if mode == "shared" else gather("greedy response, base", greedy.work(base, encoded.base))
+    return [
+        [(prompt, tuple(responses.units[prompt.prompt.id].arrays["response_R"].tolist())) for prompt in side]
+        for side, responses in ((encoded.base, of_base), (encoded.tuned, of_tuned))
+    ]
+
+
+def beside(main: Result, other: Result, suffix: str) -> Result:
+    """The main result with the other's scores and tables next to its own, under names that end in the suffix."""
+    renamed = [dataclasses.replace(score, name=f"{score.name}_{suffix}") for score in other.scores]
+    tables = {f"{name}_{suffix}": table for name, table in other.tables.items()}
+    return dataclasses.replace(main, scores=[*main.scores, *renamed], tables={**main.tables, **tables})
+
+
+def remarks(job: Job) -> list[str]:
+    """What a reader of the numbers must know about how this job was set."""
+    notes = []
+    if job.vectors is None:
+        notes.append("Word vectors: each model's own input embeddings stand in for static ones (GloVe is not installed).")
+    without = sum(not prompt.instruction_spans for prompt in job.prompts)
+    if without:
+        notes.append(f"{without} prompts have no instruction span and do not count for instruction recognition.")
+    if job.responses.mode == "own":
+        notes.append("Base and tuned are explained on responses of different length, and density depends on length.")
+    return notes
+
+
+class Gathering:
+    """Turns work into explanations: takes each unit from the store, or makes and stores it at once."""
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store, self._progress = store, progress
+        self.explained = self.found = 0
+        self.keys: dict[str, str] = {}
+
+    def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
+        units, keys = {}, {}
+        with self._progress.stage(title, len(work)) as advance:
+            for item in work:
+                unit = self._store.get(item.key)
+                made = unit is None
+                if unit is None:
+                    unit = item.compute()
+                    self._store.put(item.key, unit, item.content)
+                self.explained += made
+                self.found += not made
+                units[item.unit], keys[item.unit] = unit, item.key
+                advance(made)
+        self.keys[title] = combined_key(keys.values())
+        return Explanation(units, dict(work[0].content) if work else {}, keys)
+
+
+def combined_key(keys: Any) -> str:
+    """One short digest for many unit keys, for tags and records."""
+    from shiftbench.explanation import content_key
+
+    return content_key({"units": sorted(keys)})
+
+
+def _templates(template: str, base: Model, tuned: Model) -> tuple[str | None, str | None]:
+    if template == "none":
+        return None, None
+    wanted = {"tuned": (tuned, tuned), "own": (base, tuned)}[template]
+    for model in wanted:
+        if model.chat_template is None:
+            raise InputError(f"template={template}: {model.name} has no chat template; use template=none")
+    return wanted[0].chat_template, wanted[1].chat_template
+
+
+def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
+    ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)
+    if ids[0] != ids[1]:
+        place = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
+        raise InputError(
+            f"prompt {first.prompt.id!r}: base and tuned give different token ids from token {place} on "
+            f"({ids[0][place : place + 1]} against {ids[1][place : place + 1]}); the pair is not comparable"
+        )
+    rows = base.module.get_input_embeddings().weight.shape[0]
+    beyond = [token for token in ids[1] if token >= rows]
+    if beyond:
+        token = second.tokens[second.prompt_ids.index(beyond[0])] if beyond[0] in second.prompt_ids else "in front"
+        raise InputError(f"the base model has no embedding for the template's token {token!r} (id {beyond[0]})")
+
+
+def _skipped(why: str, ids: Sequence[str], shown: int = 5) -> str:
+    if not ids:
+        return ""
+    more = f" and {len(ids) - shown} more" if len(ids) > shown else ""
+    return f"{len(ids)} prompts {why} and were left out: {', '.join(ids[:shown])}{more}."
+
+
+def release() -> None:
+    """Give a finished job's device memory back before the next job of a sweep."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+

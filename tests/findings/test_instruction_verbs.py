@@ -1,0 +1,76 @@
+"""Finding 2 reads back verb pairs given to heads, counts as DESIGN 3 says, and is 0 for a model and itself."""
+
+import pytest
+import torch
+
+from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.instruction_verbs import InstructionVerbs, verb_counts
+from shiftbench.stats import Bootstrap
+from shiftbench.words import verbs
+
+LAYERS, HEADS = 8, 4
+FINDING = InstructionVerbs(None, Bootstrap(2000, 0.95, 0))
+
+
+def explanation(pairs):
+    """pairs: (layer, head, word, other word)."""
+    units = {}
+    for layer in range(LAYERS):
+        here = [p for p in pairs if p[0] == layer]
+        arrays = {
+            "head_N": torch.tensor([p[1] for p in here], dtype=torch.int32),
+            "count_N": torch.full((len(here),), 2, dtype=torch.int32),
+            "pairs_H": torch.full((HEADS,), 5),
+        }
+        units[f"layer {layer}"] = Unit(arrays, {"first": [p[2] for p in here], "second": [p[3] for p in here]})
+    return Explanation(units, {}, {})
+
+
+def everywhere(words, heads):
+    return [(layer, head, word, "thing") for layer in range(LAYERS) for head in heads for word in words]
+
+
+def test_verbs_given_to_heads_of_tuned_are_found():
+    instruction, general = verbs("instruction"), verbs("general")[:60]
+    base = explanation(everywhere(general, [0, 1]))
+    # Every instruction verb gains heads 0..2; each general verb gains head 2 and loses head 1.
+    tuned = explanation(everywhere(instruction, [0, 1, 2]) + everywhere(general, [0, 2]))
+    result = FINDING(base, tuned)
+    score = result.scores[0]
+    assert score.name == "verbs" and score.n == len(instruction) + 60
+    assert score.value == pytest.approx(1.0 - 0.5) and score.low > 0
+    table = result.tables["table3"].set_index("quarter of the depth")
+    assert table.loc["1", "instruction mean"] == 1.0 and table.loc["4", "general mean"] == 0.5
+    assert FINDING(tuned, base).scores[0].value == pytest.approx(-0.5)
+
+
+def test_a_shift_in_one_quarter_shows_in_that_quarter_only():
+    instruction, general = verbs("instruction"), verbs("general")[:30]
+    last = [(layer, 0, verb, "thing") for layer in (6, 7) for verb in instruction + general]
+    tuned = [(layer, 0, verb, "thing") for layer in (6, 7) for verb in general]
+    scores = {s.name: s for s in FINDING(explanation(tuned), explanation(last)).scores}
+    assert scores["verbs_quarter_1"].n == 0 and scores["verbs_quarter_4"].n == 0  # general verbs did not change
+    both = FINDING(explanation([]), explanation(last))
+    by_quarter = {s.name: s for s in both.scores}
+    assert by_quarter["verbs_quarter_1"].n == 0
+    assert by_quarter["verbs_quarter_4"].value == 0.0 and by_quarter["verbs_quarter_4"].n > 0
+
+
+def test_a_model_and_itself_score_exactly_zero():
+    same = explanation(everywhere(verbs("instruction"), [0, 3]))
+    for score in FINDING(same, same).scores:
+        assert (score.value, score.low, score.high, score.p, score.n) == (0.0, 0.0, 0.0, None, 0)
+
+
+def test_a_count_is_the_number_of_pairs_that_hold_the_verb_on_either_side():
+    held = explanation([(2, 1, "write", "letter"), (2, 1, "book", "write"), (2, 1, "ask", "thing"), (2, 3, "a", "write")])
+    count_VLH = verb_counts(held, ["write", "ask", "list"])
+    assert count_VLH.shape == (3, LAYERS, HEADS)
+    assert count_VLH[0, 2].tolist() == [0, 2, 0, 1] and count_VLH[1, 2, 1] == 1 and count_VLH[2].sum() == 0
+
+
+def test_gained_pairs_are_those_with_an_instruction_verb():
+    base = explanation([(0, 0, "book", "write"), (0, 0, "cat", "dog")])
+    tuned = explanation([(0, 0, "book", "write"), (1, 0, "book", "write"), (1, 1, "cat", "dog"), (1, 2, "cat", "dog")])
+    table = FINDING(base, tuned).tables["gained_pairs"]
+    assert table.to_numpy().tolist() == [["book", "write", 1, 2, 1]]
