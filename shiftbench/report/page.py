@@ -1,0 +1,136 @@
+"""One run as one self-contained page: no network, no script, everything in it escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from shiftbench.findings.result import Result, Saliency, Score
+from shiftbench.report import text
+from shiftbench.report.colours import COLOURS, themed, token_background
+from shiftbench.report.figures import described, draw, is_wide
+from shiftbench.report.intervals import interval_svg, interval_text
+from shiftbench.report.tables import table_name, with_index
+from shiftbench.report.tokens import attribution_html
+
+OPEN_ROWS = 12  # a longer table is folded
+MOST_ROWS = 200  # and a still longer one is cut: the whole of it is in its CSV file
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One pair's run, as the report tells it.
+
+    pair: name, base, tuned, family, size, weight digests, ...; versions: of what computed it.
+    notes: one-line remarks (prompts skipped and why, fallback vectors, ...). config: the resolved YAML.
+    """
+
+    pair: Mapping[str, Any]
+    versions: Mapping[str, str]
+    results: Sequence[Result]
+    notes: Sequence[str]
+    config: str
+
+
+def write_report(summary: RunSummary, folder: Path) -> Path:
+    """Path of folder/report.html, written with its pictures as folder/figures/<finding>.<figure>.svg.
+
+    The same summary gives the same bytes. Raises InputError where a figure names a column it has not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_figures(summary.results, folder / "figures")
+    page = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(run=summary, colours=COLOURS)
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return path
+
+
+def _write_figures(results: Sequence[Result], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        for figure in result.figures:
+            svg = draw(figure, titled=True)
+            if svg:
+                name = f"{table_name(result.finding, figure.name)}.svg"
+                (folder / name).write_text(svg, encoding="utf-8", newline="\n")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("shiftbench", "report"),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        lines=lambda value: Markup.escape(text.visible_lines(value)),
+        number=text.number,
+        p_value=text.p_value,
+        heading=text.title,
+        slug=text.file_name,
+        interval=interval_svg,
+        interval_text=interval_text,
+        tokens=lambda item, model: Markup(_tokens(item, model)),
+        picture=lambda figure: Markup(themed(draw(figure))),
+        described=described,
+        headline=headline,
+        cells=cells,
+        flat=flat,
+    )
+    environment.tests["wide"] = is_wide
+    environment.globals.update(
+        table_name=table_name,
+        token_background=token_background,
+        open_rows=OPEN_ROWS,
+        most_rows=MOST_ROWS,
+    )
+    return environment
+
+
+def _finalize(value: object) -> object:
+    """What every expression of the template goes through: no hidden character reaches the page by any of them."""
+    return value if isinstance(value, Markup) else text.visible(str(value))
+
+
+def _tokens(item: Saliency, model: str) -> str:
+    density = item.base_density if model == "base" else item.tuned_density
+    return attribution_html(item.tokens, item.instruction, density, model)
+
+
+def headline(result: Result) -> Score | None:
+    """The score that the result's sentence is about; None where it has none of that name."""
+    return next(
+        (score for score in result.scores if score.name == result.headline), None
+    )
+
+
+def cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """Columns as (name, is a number) and the first rows as text."""
+    table = with_index(table)
+    columns = [
+        (str(name), pd.api.types.is_numeric_dtype(table[name]))
+        for name in table.columns
+    ]
+    rows = table.head(MOST_ROWS).itertuples(index=False, name=None)
+    return columns, [[text.number(value) for value in row] for row in rows]
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted name, value) of a nested mapping, in its order."""
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
