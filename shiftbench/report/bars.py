@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 
 from shiftbench.findings.result import Figure
 from shiftbench.report.colours import light
-from shiftbench.report.series import Look, looks, order
+from shiftbench.report.series import Look, legend, looks, order
 from shiftbench.report.text import visible
 
+MOST_UPRIGHT = 12  # groups; more of them lie
 _GROUP = 0.78  # of the room between two groups
 
 
 def draw_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     """Upright bars, grouped by x."""
-    canvas = Canvas(figsize=(5.0, 3.3), layout="constrained")
+    canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
     axes = canvas.add_subplot()
     groups = order(rows[figure.x])
     shown = looks(order(rows[figure.series]), figure.dashed)
     for i, look in enumerate(shown):
-        value, below_above = _heights(
-            figure, rows[rows[figure.series] == look.series], groups
-        )
+        value, below_above = _heights(figure, rows[rows[figure.series] == look.series], groups)
         place = np.arange(len(groups)) + _offset(i, len(shown))
         axes.bar(
             place,
@@ -39,11 +38,12 @@ def draw_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set_xlabel(visible(figure.x_label or figure.x))
     axes.set_title(visible(figure.y_label or figure.y), loc="left", pad=8)
-    _finish(canvas, axes, len(shown), "y")
+    _finish(axes, "y")
+    legend(canvas, shown)
     return canvas
 
 
-def long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     """Lying bars, one line a group: names of many groups stay legible."""
     groups = order(rows[figure.x])
     shown = looks(order(rows[figure.series]), figure.dashed)
@@ -53,9 +53,7 @@ def long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     )
     axes = canvas.add_subplot()
     for i, look in enumerate(shown):
-        value, below_above = _heights(
-            figure, rows[rows[figure.series] == look.series], groups
-        )
+        value, below_above = _heights(figure, rows[rows[figure.series] == look.series], groups)
         place = np.arange(len(groups)) + _offset(i, len(shown))
         axes.barh(
             place,
@@ -67,7 +65,8 @@ def long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_yticks(range(len(groups)), [str(group) for group in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlabel(visible(figure.y_label or figure.y))
-    _finish(canvas, axes, len(shown), "x")
+    _finish(axes, "x")
+    legend(canvas, shown)
     return canvas
 
 
@@ -79,10 +78,7 @@ def _heights(
     value = by_group[figure.y].to_numpy(dtype=np.float64)
     if not (figure.low and figure.high):
         return value, None
-    low, high = (
-        by_group[bound].to_numpy(dtype=np.float64)
-        for bound in (figure.low, figure.high)
-    )
+    low, high = (by_group[bound].to_numpy(dtype=np.float64) for bound in (figure.low, figure.high))
     return value, np.maximum([value - low, high - value], 0)
 
 
@@ -101,12 +97,6 @@ def _style(look: Look) -> dict[str, Any]:
     }
 
 
-def _finish(canvas: Canvas, axes: Axes, series: int, values: Literal["x", "y"]) -> None:
+def _finish(axes: Axes, values: Literal["x", "y"]) -> None:
     axes.grid(axis=values)
-    (axes.axhline if values == "y" else axes.axvline)(
-        0, color=light("muted"), linewidth=0.8
-    )
-    if series > 1:
-        canvas.legend(
-            loc="outside upper left", ncols=4, handlelength=1.2, columnspacing=1.2
-        )
+    (axes.axhline if values == "y" else axes.axvline)(0, color=light("muted"), linewidth=0.8)

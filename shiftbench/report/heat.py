@@ -24,15 +24,11 @@ def draw_heat(figure: Figure, rows: pd.DataFrame) -> Canvas:
     """Rows are series, the first on top, columns are x, colour is y. A cell without a value has no border."""
     lines, columns = order(rows[figure.series]), order(rows[figure.x])
     first = rows.drop_duplicates([figure.series, figure.x])
-    table = first.pivot(index=figure.series, columns=figure.x, values=figure.y).reindex(
-        index=lines, columns=columns
-    )
+    table = first.pivot(index=figure.series, columns=figure.x, values=figure.y).reindex(index=lines, columns=columns)
     value = np.ma.masked_invalid(table.to_numpy(dtype=np.float64))
-    width = 9.5 if len(columns) > MOST_COLUMNS else 5.0
+    width = 9.5 if len(columns) > MOST_COLUMNS else 4.6
     height = 0.9 + len(lines) * min((width - 1.4) / len(columns), 0.42)
-    canvas = Canvas(
-        figsize=(width, min(_TALLEST, max(1.8, height))), layout="constrained"
-    )
+    canvas = Canvas(figsize=(width, min(_TALLEST, max(1.8, height))), layout="constrained")
     axes = canvas.add_subplot()
     low, high = _range(value, figure.diverging)
     # Every cell is a shape of its own: sharp at any size, and no image inside the picture.
@@ -62,17 +58,10 @@ def _range(value: NDArray[np.float64], diverging: bool) -> tuple[float, float]:
 def _colours(diverging: bool) -> Colormap:
     """Base's colour below zero, tuned's above it, both fading to nothing at zero; else tuned's alone."""
     steps = range(-_STEPS if diverging else 0, _STEPS + 1)
-    return ListedColormap(
-        [
-            (*to_rgb(light("base" if i < 0 else "tuned")), 0.92 * abs(i) / _STEPS)
-            for i in steps
-        ]
-    )
+    return ListedColormap([(*to_rgb(light("base" if i < 0 else "tuned")), 0.92 * abs(i) / _STEPS) for i in steps])
 
 
-def _thin_ticks(
-    set_ticks: Callable[..., object], names: list[object], most: int
-) -> None:
+def _thin_ticks(set_ticks: Callable[..., object], names: list[object], most: int) -> None:
     """Names at the middle of cells, every so many that they do not touch."""
     every = -(-len(names) // most)
     set_ticks(

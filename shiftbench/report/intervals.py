@@ -27,11 +27,7 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
     finite = all(math.isfinite(x) for x in ends)
     scale = _REACH / (max(map(abs, ends)) or 1.0) if finite else 0.0
     value, low, high = (WIDTH / 2 + x * scale if finite else WIDTH / 2 for x in ends)
-    mark = (
-        "hollow"
-        if score.n == 0 or not finite
-        else ("clear" if score.low > 0 or score.high < 0 else "open")
-    )
+    mark = "hollow" if score.n == 0 or not finite else ("clear" if score.low > 0 or score.high < 0 else "open")
     return Markup(
         '<svg class="interval {mark}" viewBox="0 0 {w} {h}" width="{w}" height="{h}" {role}>'
         '<line class="axis" x1="0" x2="{w}" y1="{y}" y2="{y}"/><line class="zero" x1="{x0}" x2="{x0}" y1="2" y2="{b}"/>'
@@ -44,15 +40,9 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
 
 
 def _role(score: Score, finite: bool) -> Markup:
-    told = (
-        f"{score.name}: {interval_text(score)}, zero in the middle"
-        if finite
-        else f"{score.name}: not computed"
-    )
+    told = f"{score.name}: {interval_text(score)}, zero in the middle" if finite else f"{score.name}: not computed"
     return Markup('role="img" aria-label="{}"').format(told)
 
 
 def _whisker(low: float, high: float) -> Markup:
-    return Markup(
-        '<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="{y}" y2="{y}"/>'
-    ).format(low, high, y=HEIGHT // 2)
+    return Markup('<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(low, high, y=HEIGHT // 2)

@@ -45,11 +45,7 @@ def write_report(summary: RunSummary, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_figures(summary.results, folder / "figures")
-    page = (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(run=summary, colours=COLOURS)
-    )
+    page = _environment().get_template("report.html.jinja").render(run=summary, colours=COLOURS)
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8", newline="\n")
     return path
@@ -111,18 +107,13 @@ def _tokens(item: Saliency, model: str) -> str:
 
 def headline(result: Result) -> Score | None:
     """The score that the result's sentence is about; None where it has none of that name."""
-    return next(
-        (score for score in result.scores if score.name == result.headline), None
-    )
+    return next((score for score in result.scores if score.name == result.headline), None)
 
 
 def cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """Columns as (name, is a number) and the first rows as text."""
     table = with_index(table)
-    columns = [
-        (str(name), pd.api.types.is_numeric_dtype(table[name]))
-        for name in table.columns
-    ]
+    columns = [(str(name), pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
     rows = table.head(MOST_ROWS).itertuples(index=False, name=None)
     return columns, [[text.number(value) for value in row] for row in rows]
 

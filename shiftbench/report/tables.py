@@ -38,11 +38,7 @@ def table_name(finding: str, table: str) -> str:
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a named index as columns; an index without a name is only a row number."""
-    return (
-        table.reset_index()
-        if any(name is not None for name in table.index.names)
-        else table
-    )
+    return table.reset_index() if any(name is not None for name in table.index.names) else table
 
 
 def score_table(results: Sequence[Result]) -> Table:

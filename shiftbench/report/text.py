@@ -53,8 +53,8 @@ def p_value(p: float | None) -> str:
 
 
 def title(name: str) -> str:
-    """A name in code, as a heading: 'concept_rotation' is 'Concept rotation'."""
-    words = name.replace("_", " ").strip()
+    """A name in code, as a heading: 'concept_rotation' is 'Concept rotation', 'table2' is 'Table 2'."""
+    words = re.sub(r"(?<=[a-z])(?=[0-9])", " ", name.replace("_", " ")).strip()
     return visible(words[:1].upper() + words[1:])
 
 

@@ -9,11 +9,9 @@ from markupsafe import Markup
 
 from shiftbench.errors import InputError
 from shiftbench.report.colours import token_background
-from shiftbench.report.text import NEWLINE, SPACE, visible_token
+from shiftbench.report.text import NEWLINE, SPACE, TAB, visible_token
 
-_TOKEN = Markup(
-    '<span style="background-color:{colour};{style}" title="{about}">{shown}</span>'
-)
+_TOKEN = Markup('<span style="background-color:{colour};{style}" title="{about}">{shown}</span>')
 _FAINT = Markup('<span style="opacity:.35">{}</span>')
 _UNDERLINE = "border-bottom:2px solid currentColor;"
 # Every token is its own direction: a right-to-left one cannot reorder its neighbours.
@@ -41,24 +39,10 @@ def attribution_html(
             f"attribution_html: tokens, instruction and density must have one entry per prompt token, "
             f"got {len(tokens)}, {len(instruction)} and {len(density)}"
         )
-    shown = Markup("").join(
-        _token(*each, model) for each in zip(tokens, instruction, density, strict=True)
-    )
-    under = (
-        Markup('<figcaption style="opacity:.8;font-size:.9em">{}</figcaption>').format(
-            caption
-        )
-        if caption
-        else ""
-    )
-    block = Markup('<div dir="auto" style="{}">{}</div>').format(
-        _BLOCK, shown or "nothing to show: no token"
-    )
-    return str(
-        Markup('<figure style="margin:0" aria-label="{}">{}{}</figure>').format(
-            _about(model), block, under
-        )
-    )
+    shown = Markup("").join(_token(*each, model) for each in zip(tokens, instruction, density, strict=True))
+    under = Markup('<figcaption style="opacity:.8;font-size:.9em">{}</figcaption>').format(caption) if caption else ""
+    block = Markup('<div dir="auto" style="{}">{}</div>').format(_BLOCK, shown or "nothing to show: no token")
+    return str(Markup('<figure style="margin:0" aria-label="{}">{}{}</figure>').format(_about(model), block, under))
 
 
 def _about(model: str) -> str:
@@ -73,9 +57,7 @@ def _token(token: str, instruction: bool, density: float, model: str) -> Markup:
         + _TOKEN.format(
             colour=token_background(model, strength),
             style=_EACH + (_UNDERLINE if instruction else ""),
-            about=f"density {density:.2f}" * known
-            + "density n/a" * (not known)
-            + ", instruction" * bool(instruction),
+            about=f"density {density:.2f}" * known + "density n/a" * (not known) + ", instruction" * bool(instruction),
             shown=_faint_marks(visible_token(token)),
         )
         + Markup("<br>" if token.endswith("\n") else "")
@@ -91,9 +73,5 @@ def _faint_marks(shown: str) -> Markup:
     """The marks of white space are fainter than the text they part."""
     parts = Markup("")
     for character in shown:
-        parts += (
-            _FAINT.format(character)
-            if character in (SPACE, NEWLINE)
-            else Markup.escape(character)
-        )
+        parts += _FAINT.format(character) if character in (SPACE, NEWLINE, TAB) else Markup.escape(character)
     return parts

@@ -71,9 +71,7 @@ def _recognition(draw: np.random.Generator) -> Result:
         }
     )  # fmt: skip
     position = np.tile((np.arange(10) + 0.5) / 10, 2)
-    density = np.r_[
-        0.42 - 0.2 * position[:10], 0.62 - 0.5 * position[:10]
-    ] + draw.normal(0, 0.02, 20)
+    density = np.r_[0.42 - 0.2 * position[:10], 0.62 - 0.5 * position[:10]] + draw.normal(0, 0.02, 20)
     table = pd.DataFrame(
         {
             "model": ["base"] * 10 + ["tuned"] * 10,
@@ -105,15 +103,10 @@ def _recognition(draw: np.random.Generator) -> Result:
 def _saliency(draw: np.random.Generator, name: str) -> Saliency:
     cut = tokens(PROMPT)
     place = np.cumsum([0, *map(len, cut[:-1])])
-    instruction = [
-        bool(start < INSTRUCTION_END and token.strip())
-        for start, token in zip(place, cut, strict=True)
-    ]
+    instruction = [bool(start < INSTRUCTION_END and token.strip()) for start, token in zip(place, cut, strict=True)]
     base = draw.uniform(0, 0.6, len(cut))
     tuned = np.clip(draw.uniform(0, 0.5, len(cut)) + 0.5 * np.array(instruction), 0, 1)
-    return Saliency(
-        name, cut, instruction, base.tolist(), tuned.tolist(), RESPONSE, 0.31, 0.58
-    )
+    return Saliency(name, cut, instruction, base.tolist(), tuned.tolist(), RESPONSE, 0.31, 0.58)
 
 
 def _verbs(draw: np.random.Generator) -> Result:
@@ -136,9 +129,7 @@ def _verbs(draw: np.random.Generator) -> Result:
     )
     layers, heads = np.indices((LAYERS, HEADS))
     change = draw.integers(-9, 14, LAYERS * HEADS)
-    heat = pd.DataFrame(
-        {"layer": layers.ravel(), "head": heads.ravel(), "change": change}
-    )
+    heat = pd.DataFrame({"layer": layers.ravel(), "head": heads.ravel(), "change": change})
     pairs = pd.DataFrame(
         {
             "word": draw.choice(VERBS, 150),
@@ -202,9 +193,7 @@ def _rotation(draw: np.random.Generator) -> Result:
     )
     layers = pd.DataFrame({"layer": range(LAYERS)})
     for rank in (1, 10, 50, 96):
-        layers[f"rank {rank}"] = np.linspace(33, 12 + rank / 10, LAYERS) + draw.normal(
-            0, 1, LAYERS
-        )
+        layers[f"rank {rank}"] = np.linspace(33, 12 + rank / 10, LAYERS) + draw.normal(0, 1, LAYERS)
     angles = layers.melt("layer", var_name="series", value_name="degrees")
     return Result(
         finding=name,
