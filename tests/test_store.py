@@ -1,0 +1,494 @@
+"""The store keeps what it is given, byte for byte, whatever happens to its writers and its files."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from shiftbench import entry as entry_module
+from shiftbench import store as store_module
+from shiftbench.errors import InputError
+from shiftbench.explanation import Unit, content_key
+from shiftbench.store import Store, list_lines, prune_lines, verify_lines
+
+# Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["shiftbench.store"])
+
+ODD_WORDS = ["", " Ġthe", "\ud83d", "\ud83d\ude00", "😀", "\x00\x1f\u2028", "e\u0301", "é", '"\\\n', "\udcff"]
+
+
+def record_of(number: int) -> dict[str, object]:
+    return {"method": "attribution", "version": 1, "weights": "ab" * 32, "number": number}
+
+
+def unit_of(number: int, rows: int = 50) -> Unit:
+    return Unit({"value_PR": torch.full((rows, 40), float(number))}, {"tokens": [str(number)]})
+
+
+def put_number(store: Store, number: int) -> str:
+    key = content_key(record_of(number))
+    store.put(key, unit_of(number), record_of(number))
+    return key
+
+
+def assert_same(found: Unit | None, wanted: Unit) -> None:
+    assert found is not None
+    assert found.words == wanted.words
+    assert found.arrays.keys() == wanted.arrays.keys()
+    for name, array in wanted.arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        assert found.arrays[name].shape == array.shape
+        assert torch.equal(found.arrays[name].view(torch.uint8), array.contiguous().view(torch.uint8))
+
+
+def leftovers(store: Store) -> list[Path]:
+    return [path for path in (store.root / "tmp").iterdir() if path.name != "lock"]
+
+
+# What goes in comes out
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int16, torch.uint8]
+)
+def test_every_dtype_and_shape_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    store = Store(tmp_path)
+    shapes = [(3, 4), (1,), (0,), (0, 7), (2, 0, 3)]
+    unit = Unit({f"array_{i}": torch.arange(24).to(dtype)[: _count(s)].reshape(s) for i, s in enumerate(shapes)})
+    store.put("a" * 64, unit, {})
+    assert_same(store.get("a" * 64), unit)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def test_masks_views_scalars_and_nothing_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole_PR = torch.arange(12.0).reshape(3, 4)
+    arrays = {
+        "mask_P": torch.tensor([True, False]),
+        "transposed_RP": whole_PR.T,
+        "row_R": whole_PR[1],
+        "same_row_R": whole_PR[1],
+        "special_4": torch.tensor([float("nan"), float("inf"), -0.0, 5e-324], dtype=torch.float64),
+    }
+    store.put("b" * 64, Unit(arrays), {})
+    assert_same(store.get("b" * 64), Unit(arrays))
+    store.put("c" * 64, Unit({"scalar": torch.tensor(7)}), {})
+    found = store.get("c" * 64)
+    assert found is not None and found.arrays["scalar"].item() == 7
+    store.put("d" * 64, Unit({}), {})
+    assert store.get("d" * 64) == Unit({})
+
+
+def test_odd_strings_survive_in_words_and_record(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record = {"text": ODD_WORDS, "\udc80": {"nested": [1, 0.1, None, True]}}
+    key = content_key(record)
+    store.put(key, Unit({}, {"tokens": ODD_WORDS, "none": []}), record)
+    found = store.get(key)
+    assert found is not None and found.words == {"tokens": ODD_WORDS, "none": []}
+    assert [item.record for item in store.entries()] == [record]
+
+
+def test_a_stored_array_may_be_changed_by_who_got_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 3)
+    first = store.get(key)
+    assert first is not None
+    first.arrays["value_PR"].zero_()
+    assert_same(store.get(key), unit_of(3))
+
+
+def test_absent_is_none_and_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert Store(tmp_path).get("0" * 64) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("key", ["", "../../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64])
+def test_a_key_that_is_no_digest_is_refused(tmp_path: Path, key: str) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        store.get(key)
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        store.put(key, unit_of(1), {})
+
+
+def test_what_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="safetensors has no dtype"):
+        store.put("a" * 64, Unit({"z": torch.zeros(2, dtype=torch.complex128)}), {})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.put("a" * 64, unit_of(1), {"cutoff": float("nan")})
+    assert not list(store.entries()) and not leftovers(store)
+
+
+# Damage
+
+
+def test_any_changed_byte_is_seen(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    unit = Unit({"value_P": torch.arange(3.0)}, {"tokens": ["a"]})
+    store.put("a" * 64, unit, {"method": "x"})
+    for name in (entry_module.ARRAYS, entry_module.RECORD):
+        file = tmp_path / "aa" / ("a" * 64) / name
+        whole = file.read_bytes()
+        for place in range(len(whole)):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert [item.key for item in store.verify()] == ["a" * 64], f"{name}: byte {place}"
+        file.write_bytes(whole)
+    assert store.verify() == []
+
+
+def _truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _lengthen(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\n")
+
+
+def _replace_folder_by_file(file: Path) -> None:
+    shutil.rmtree(file.parent)
+    file.parent.write_text("not a folder")
+
+
+@pytest.mark.parametrize("name", [entry_module.ARRAYS, entry_module.RECORD])
+@pytest.mark.parametrize(
+    "damage", [_truncate, _lengthen, Path.unlink, lambda f: f.write_bytes(b""), _replace_folder_by_file]
+)
+def test_a_damaged_entry_is_told_removed_and_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None]
+) -> None:
+    store = Store(tmp_path)
+    key, other = put_number(store, 1), put_number(store, 2)
+    damage(tmp_path / key[:2] / key / name)
+    assert [item.key for item in store.verify()] == [key]
+    assert store.get(key) is None
+    assert len(caplog.records) == 1 and key in caplog.text and "damaged" in caplog.text
+    assert not (tmp_path / key[:2] / key).exists() and not leftovers(store)
+    put_number(store, 1)
+    assert_same(store.get(key), unit_of(1))
+    assert_same(store.get(other), unit_of(2))
+
+
+@pytest.mark.parametrize("damage", [_truncate, Path.unlink, _replace_folder_by_file])
+def test_put_replaces_a_damaged_entry_that_nobody_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    damage(tmp_path / key[:2] / key / entry_module.ARRAYS)
+    put_number(store, 1)
+    assert_same(store.get(key), unit_of(1))
+
+
+def test_an_entry_under_a_foreign_key_is_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    (tmp_path / "ff").mkdir()
+    shutil.copytree(tmp_path / key[:2] / key, tmp_path / "ff" / ("f" * 64))
+    assert [(item.key, item.damage) for item in store.verify()] == [("f" * 64, f"record.json belongs to {key}")]
+    assert len(store.verify(repair=True)) == 1
+    assert store.verify() == []
+    assert_same(store.get(key), unit_of(1))
+
+
+# Writers that are killed, that race, that have no room
+
+
+def write_forever(root: Path, first: int) -> None:
+    store = Store(root)
+    for number in itertools.count(first):
+        put_number(store, number)
+
+
+def test_kill_9_at_random_moments_loses_at_most_the_unit_in_hand(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    seed = random.SystemRandom().randrange(2**32)
+    moments = random.Random(seed)
+    stored = 0
+    for _ in range(8):
+        writer = processes.Process(target=write_forever, args=(tmp_path, stored))
+        writer.start()
+        _wait_for_more(store, stored, writer)
+        time.sleep(moments.uniform(0, 0.1))
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        assert store.verify() == [], f"seed {seed}"
+        numbers = sorted(int(item.record["number"]) for item in store.entries())
+        # The units are stored in order, so one that is missing among them was half-written or lost.
+        assert numbers == list(range(len(numbers))), f"seed {seed}"
+        stored = len(numbers)
+    for item in store.entries():
+        assert_same(store.get(item.key), unit_of(int(item.record["number"])))
+    store.prune()
+    assert not leftovers(store) and len(list(store.entries())) == stored
+
+
+def _wait_for_more(store: Store, stored: int, writer: multiprocessing.process.BaseProcess) -> None:
+    until = time.monotonic() + 120
+    while len(list(store.entries())) <= stored:
+        assert writer.is_alive(), f"the writer ended with {writer.exitcode}"
+        assert time.monotonic() < until, "nothing was stored for two minutes"
+        time.sleep(0.005)
+
+
+def put_and_die(root: Path, call: str, turn: int) -> None:
+    """Put unit 7, killed just before the turn-th call of an os function."""
+    store, real, turns = Store(root), getattr(os, call), itertools.count(1)
+
+    def deadly(*arguments: object) -> object:
+        if next(turns) == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
+
+    setattr(os, call, deadly)
+    put_number(store, 7)
+
+
+@pytest.mark.parametrize(
+    ("call", "turn", "there"), [("fsync", 1, 0), ("fsync", 2, 0), ("fsync", 3, 0), ("rename", 1, 0), ("fsync", 4, 1)]
+)
+def test_killed_at_each_step_of_a_put(tmp_path: Path, call: str, turn: int, there: int) -> None:
+    writer = processes.Process(target=put_and_die, args=(tmp_path, call, turn))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    store = Store(tmp_path)
+    assert len(list(store.entries())) == there and store.verify() == []
+    assert len(leftovers(store)) == 1
+    pruned = store.prune(dry_run=True)
+    assert pruned.leftovers == 1 and len(leftovers(store)) == 1
+    assert store.prune() == pruned
+    assert not leftovers(store) and len(list(store.entries())) == there
+    put_number(store, 7)
+    assert_same(store.get(content_key(record_of(7))), unit_of(7))
+
+
+def put_when_told(
+    root: Path, at_work: multiprocessing.synchronize.Event, go: multiprocessing.synchronize.Event
+) -> None:
+    """Put unit 7, stopping with half of it written until told to go on."""
+    store, real = Store(root), os.fsync
+
+    def patient(handle: int) -> None:
+        at_work.set()
+        assert go.wait(120)
+        real(handle)
+
+    setattr(os, "fsync", patient)  # noqa: B010 - mypy refuses the plain assignment
+    put_number(store, 7)
+
+
+def test_prune_leaves_a_living_writer_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SWEEP_WAIT", 0.1)
+    store, at_work, go = Store(tmp_path), processes.Event(), processes.Event()
+    writer = processes.Process(target=put_when_told, args=(tmp_path, at_work, go))
+    writer.start()
+    assert at_work.wait(120)
+    assert len(leftovers(store)) == 1
+    assert store.prune().leftovers == 0 and len(leftovers(store)) == 1
+    go.set()
+    writer.join()
+    assert writer.exitcode == 0
+    assert_same(store.get(content_key(record_of(7))), unit_of(7))
+    assert not leftovers(store)
+
+
+def put_as(root: Path, writer: int, start: multiprocessing.synchronize.Barrier) -> None:
+    store = Store(root)
+    for number in range(60):
+        start.wait(120)
+        unit = Unit({"writer_P": torch.full((1000,), writer)}, {"writer": [str(writer)]})
+        store.put(content_key(record_of(number)), unit, record_of(number))
+        assert store.get(content_key(record_of(number))) is not None
+
+
+def test_two_processes_that_race_for_a_key_agree(tmp_path: Path) -> None:
+    start = processes.Barrier(2)
+    writers = [processes.Process(target=put_as, args=(tmp_path, writer, start)) for writer in (1, 2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    store = Store(tmp_path)
+    assert len(list(store.entries())) == 60 and store.verify() == [] and not leftovers(store)
+    for item in store.entries():
+        found = store.get(item.key)
+        assert found is not None
+        assert found.arrays["writer_P"].unique().tolist() == [int(found.words["writer"][0])]
+
+
+def test_the_second_put_of_a_key_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    before = (tmp_path / key[:2] / key / entry_module.RECORD).stat()
+    put_number(store, 1)
+    assert (tmp_path / key[:2] / key / entry_module.RECORD).stat() == before
+
+
+def test_a_file_that_may_not_grow_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="store.path=DIR") as raised:
+            put_number(store, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG and str(tmp_path) in str(raised.value)
+    assert not leftovers(store) and not list(store.entries())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    kept = put_number(store, 1)
+    large = Unit({"value_PR": torch.zeros(5 * 2**18)})
+    with pytest.raises(OSError, match=r"needs 5\.0 MiB, .* are free .*missing.*prune") as raised:
+        store.put("a" * 64, large, {})
+    assert raised.value.errno == errno.ENOSPC and str(store.root) in str(raised.value)
+    assert not leftovers(store)
+    assert_same(store.get(kept), unit_of(1))
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "filler").write_bytes(bytes(5 * 2**20))
+    with pytest.raises(InputError, match="is full"):
+        Store(small_disk / "store")
+
+
+# Where it is
+
+
+def test_the_default_place_is_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Store(None).root == tmp_path / "shiftbench" / "explanations"
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("kept here")
+    monkeypatch.chdir("/")
+    put_number(store, 1)
+    assert len(list(Store(tmp_path / "kept here").entries())) == 1
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"store of explanations .*file.* cannot be written.*store\.path=DIR"):
+        Store(tmp_path / "file")
+
+
+def test_a_folder_without_permission_is_refused() -> None:
+    folder = Path(os.path.realpath("/tmp")) / f"shiftbench-locked-{os.getpid()}"
+    folder.mkdir(mode=0o555)
+    was = os.geteuid()
+    try:
+        if was == 0:  # root may write everywhere, so be nobody for a moment
+            os.seteuid(65534)
+        with pytest.raises(InputError, match="Permission denied"):
+            Store(folder / "store")
+    finally:
+        os.seteuid(was)
+        folder.rmdir()
+
+
+# Looking after it
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Entries of two methods and two models, one of a pair; number 3 was made forty days ago."""
+    store = Store(tmp_path)
+    made = [("attribution", "aa" * 32), ("attribution", "bb" * 32), ("rotation", ["aa" * 32, "bb" * 32])]
+    for number, (method, weights) in enumerate(made):
+        record = {"method": method, "weights": weights, "number": number}
+        store.put(content_key(record), unit_of(number), record)
+
+    class LongAgo(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(days=40)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entry_module, "datetime", LongAgo)
+        put_number(store, 3)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("conditions", "removed"),
+    [
+        ({}, []),
+        ({"older_than_days": 30}, [3]),
+        ({"older_than_days": 41}, []),
+        ({"older_than_days": 0}, [0, 1, 2, 3]),
+        ({"method": "rotation"}, [2]),
+        ({"weights": "bbbb"}, [1, 2]),
+        ({"weights": "bbbb", "method": "attribution"}, [1]),
+        ({"method": "attr"}, []),
+    ],
+)
+def test_prune_removes_what_meets_every_condition(
+    filled: Store, conditions: dict[str, Any], removed: list[int]
+) -> None:
+    sizes = {item.record["number"]: item.size for item in filled.entries()}
+    told = filled.prune(dry_run=True, **conditions)
+    assert {item.record["number"] for item in filled.entries()} == {0, 1, 2, 3}
+    pruned = filled.prune(**conditions)
+    assert pruned == told
+    assert (pruned.entries, pruned.bytes) == (len(removed), sum(sizes[number] for number in removed))
+    assert {item.record["number"] for item in filled.entries()} == {0, 1, 2, 3} - set(removed)
+
+
+def test_the_verbs_say_what_there_is_what_is_wrong_and_what_went(
+    filled: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"store": {"path": str(filled.root)}, "repair": False, "older_than_days": None, "method": "rotation"}
+    config = OmegaConf.create({**options, "weights": None, "dry_run": True})
+    assert list_lines(config) == 0
+    out = capsys.readouterr().out
+    assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and f"4 units, 0.0 MiB, in {filled.root}" in out
+
+    key = next(item.key for item in filled.entries() if item.record["number"] == 1)
+    (filled.root / key[:2] / key / entry_module.RECORD).write_text("{")
+    assert list_lines(config) == 0
+    assert "(damaged)" in capsys.readouterr().out
+    assert verify_lines(config) == 1
+    assert f"{key}: record.json does not match its checksum" in capsys.readouterr().out
+
+    assert prune_lines(config) == 0
+    assert "would remove 1 units and 0 leftovers" in capsys.readouterr().out
+    config.dry_run, config.repair = False, True
+    assert prune_lines(config) == 0 and verify_lines(config) == 0
+    assert "removed 1 units" in capsys.readouterr().out
+    assert verify_lines(config) == 0 and len(list(filled.entries())) == 2
