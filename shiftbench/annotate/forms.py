@@ -38,7 +38,7 @@ def form(word: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> Form:
     return Form(
         prefix=prefix,
         suffix=suffix,
-        stem=_stem(rest),
+        stem=_stem(rest.removeprefix(prefix or "")),
         onset=onset.group() if onset and not prefix else None,
         rhyme=rhyme.group() if rhyme and not suffix else None,
     )

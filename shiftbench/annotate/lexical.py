@@ -63,18 +63,25 @@ class LexicalAnnotator:
         """bool [C, labels]: which labels each concept has.
 
         concepts: C lists of equally many distinct words of the vocabulary.
-        Raises InputError where no seed word of a task has a vector and a place in the vocabulary.
+        Raises InputError where no seed word of a task has a vector, ValueError where concepts are not as said.
         """
         if not concepts:
             return torch.zeros(0, len(self.labels), dtype=torch.bool)
         lexicon = lexicon_of(vocabulary, vectors)
         index_CK = lexicon.index(concepts)
-        given = lexicon.statistics(index_CK) > self._cutoffs(lexicon, index_CK.shape[1])
+        cutoff_L = cutoffs(lexicon, index_CK.shape[1], self.false_alarm, self.draws, self.seed)
+        given = lexicon.statistics(index_CK) > cutoff_L
         none = ~given[:, : len(TASKS)].any(1, keepdim=True)
         return torch.cat([given[:, : len(TASKS)], none, given[:, len(TASKS) :]], dim=1)
 
-    def _cutoffs(self, lexicon: Lexicon, size: int) -> Tensor:
-        return cutoffs(lexicon, size, self.false_alarm, self.draws, self.seed)
+    def names(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> list[str]:
+        """Of each concept the word nearest to its words' mean direction; the first where none has a vector."""
+        if not concepts:
+            return []
+        lexicon = lexicon_of(vocabulary, vectors)
+        unit_CKD = lexicon.unit_VD[lexicon.index(concepts)]
+        nearest_C = (unit_CKD @ unit_CKD.sum(1)[:, :, None])[:, :, 0].argmax(1)
+        return [words[i] for words, i in zip(concepts, nearest_C.tolist(), strict=True)]
 
 
 class Lexicon:
@@ -85,12 +92,19 @@ class Lexicon:
     """
 
     def __init__(self, vocabulary: Vocabulary, vectors: StaticVectors) -> None:
+        lists = word_lists()
         self.vocabulary = vocabulary
         self.row = {word: i for i, word in enumerate(vocabulary.words)}
-        vectors_VD, self.known_V = vectors.lookup(vocabulary.words)
-        self.unit_VD = normalize(_centred(vectors_VD, self.known_V), dim=1) * self.known_V[:, None]
-        lists = word_lists()
-        self.task_VT = torch.stack([self._closeness(task, lists[task], vectors.name) for task in TASKS], dim=1)
+        # Seed words need a vector, not a place in the vocabulary; those beyond it are taken for rare.
+        seeds = [word for task in TASKS for word in lists[task] if word not in self.row]
+        vectors_ND, known_N = vectors.lookup([*vocabulary.words, *seeds])
+        unit_ND = normalize(_centred(vectors_ND, known_N), dim=1) * known_N[:, None]
+        row = {**self.row, **{word: len(self.row) + i for i, word in enumerate(seeds)}}
+        prototype_TD = torch.stack(
+            [_prototype(task, unit_ND[[row[w] for w in lists[task]]], vectors) for task in TASKS]
+        )
+        self.unit_VD, self.known_V = unit_ND[: len(self.row)], known_N[: len(self.row)]
+        self.task_VT = self.unit_VD @ prototype_TD.T
         self.closed_V = torch.tensor([word.lower() in lists["closed"] for word in vocabulary.words]).float()
         self.codes = form_codes(vocabulary.words, lists["prefix"], lists["suffix"])
 
@@ -120,15 +134,6 @@ class Lexicon:
         syntax_N = self.closed_V[index_NK].mean(1)
         return torch.cat([task_NT, torch.stack([phonology_N, morphology_N, syntax_N, semantics_N], dim=1)], dim=1)
 
-    def _closeness(self, task: str, seeds: Sequence[str], source: str) -> Tensor:
-        rows = [self.row[word] for word in seeds if word in self.row and self.known_V[self.row[word]]]
-        if not rows:
-            raise InputError(
-                f"lexical annotator: no seed word of {task!r} is in the vocabulary {self.vocabulary.name!r} with a vector "
-                f"in {source!r}; take a larger vocabulary or other word vectors"
-            )
-        return self.unit_VD @ normalize(self.unit_VD[rows].mean(0), dim=0)
-
 
 @lru_cache(maxsize=4)
 def lexicon_of(vocabulary: Vocabulary, vectors: StaticVectors) -> Lexicon:
@@ -156,15 +161,6 @@ def random_lists(words: int, size: int, draws: int, seed: int) -> Tensor:
     return torch.from_numpy(np.concatenate(shuffles)).reshape(-1, size)[:draws]
 
 
-def concept_name(words: Sequence[str], vectors: StaticVectors) -> str:
-    """The word nearest to the words' mean direction; the first one where none has a vector."""
-    vectors_KD, known_K = vectors.lookup(words)
-    if not known_K.any():
-        return words[0]
-    unit_KD = normalize(vectors_KD, dim=1)
-    return words[int((unit_KD @ unit_KD.sum(0)).where(known_K, -torch.inf).argmax())]
-
-
 @lru_cache(maxsize=1)
 def word_lists() -> dict[str, tuple[str, ...]]:
     """The packaged lists by label: seeds of the user tasks, closed classes, affixes."""
@@ -174,6 +170,15 @@ def word_lists() -> dict[str, tuple[str, ...]]:
         if colon and not line.startswith("#"):
             lists[label] = (*lists.get(label, ()), *words.split())
     return lists
+
+
+def _prototype(task: str, unit_ND: Tensor, vectors: StaticVectors) -> Tensor:
+    """Mean direction [D] of a task's seed words; rows of zeros are words without a vector."""
+    if not unit_ND.any():
+        raise InputError(
+            f"lexical annotator: no seed word of {task!r} has a vector in {vectors.name!r}; take other ones"
+        )
+    return normalize(unit_ND.sum(0), dim=0)
 
 
 def _centred(vectors_VD: Tensor, known_V: Tensor) -> Tensor:

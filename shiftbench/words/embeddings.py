@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import dropwhile
 
 import torch
 from torch import Tensor
@@ -32,17 +33,18 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
-    """Token ids of " " + word for each word, without a leading token that is only the word-boundary mark.
+    """Token ids of " " + word for each word, without leading tokens that are only word-boundary marks.
 
     Raises InputError, naming the word, where nothing or only the unknown token is left.
     """
     if not words:
         raise InputError("the vocabulary holds no word")
     found = tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
-    firsts = sorted({ids[0] for ids in found if ids})
-    spelled = tokenizer.convert_ids_to_tokens(firsts)
-    marks = {i for i, token in zip(firsts, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
-    kept = [ids[1:] if ids and ids[0] in marks else ids for ids in found]
+    used = sorted({i for ids in found for i in ids})
+    spelled = tokenizer.convert_ids_to_tokens(used)
+    marks = {i for i, token in zip(used, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
+    # All of them: Llama's tokenizer puts its own mark before the space's.
+    kept = [list(dropwhile(marks.__contains__, ids)) for ids in found]
     for word, ids in zip(words, kept, strict=True):
         if all(i == tokenizer.unk_token_id for i in ids):
             raise InputError(f"the tokenizer gives no token for the vocabulary word {word!r}; leave the word out")

