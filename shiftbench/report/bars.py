@@ -39,7 +39,7 @@ def draw_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_xlabel(visible(figure.x_label or figure.x))
     axes.set_title(visible(figure.y_label or figure.y), loc="left", pad=8)
     _finish(axes, "y")
-    legend(canvas, shown)
+    legend(canvas, shown, bars=True)
     return canvas
 
 
@@ -66,7 +66,7 @@ def draw_long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlabel(visible(figure.y_label or figure.y))
     _finish(axes, "x")
-    legend(canvas, shown)
+    legend(canvas, shown, bars=True)
     return canvas
 
 
@@ -92,7 +92,6 @@ def _style(look: Look) -> dict[str, Any]:
         "edgecolor": look.colour,
         "linestyle": "--" if look.dashed else "-",
         "linewidth": 1.0,
-        "label": look.series,
         "error_kw": {"ecolor": light("ink"), "elinewidth": 1.0},
     }
 

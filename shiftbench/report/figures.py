@@ -20,7 +20,7 @@ from shiftbench.report.colours import light
 from shiftbench.report.heat import MOST_COLUMNS, draw_heat
 from shiftbench.report.lines import draw_lines, draw_panels
 from shiftbench.report.series import MOST_COLOURS, looks, order
-from shiftbench.report.text import number, visible
+from shiftbench.report.text import file_name, number, visible
 
 KINDS = {"line": "Line chart", "bar": "Bar chart", "heat": "Heat map"}
 _NAMED = 12  # series that a description names one by one
@@ -58,7 +58,7 @@ def draw(figure: Figure, titled: bool = False) -> str:
     if rows.empty:
         return ""
     # The salt goes into the ids, so that two pictures on one page share none.
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": figure.name}), warnings.catch_warnings():
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": file_name(figure.name)}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser's font has it
         canvas = _painter(figure, rows)(figure, rows)
         if titled:
@@ -74,12 +74,13 @@ def drawable(figure: Figure) -> pd.DataFrame:
     for column in named:
         if column not in figure.table:
             raise InputError(f"figure {figure.name!r}: its table has no column {column!r}")
-    rows = figure.table[list(dict.fromkeys(named))]
-    rows = rows[np.isfinite(pd.to_numeric(rows[figure.y], errors="coerce"))].copy()
+    rows = figure.table[list(dict.fromkeys(named))].copy()
+    for column in (figure.y, *filter(None, (figure.low, figure.high))):
+        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
     for column in (figure.x, figure.series):
         if not pd.api.types.is_numeric_dtype(rows[column]):
             rows[column] = [visible(str(value)) for value in rows[column]]
-    return rows
+    return rows.dropna(subset=[figure.x, figure.y, figure.series])
 
 
 def is_wide(figure: Figure) -> bool:

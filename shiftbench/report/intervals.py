@@ -7,7 +7,7 @@ import math
 from markupsafe import Markup
 
 from shiftbench.findings.result import Score
-from shiftbench.report.text import number
+from shiftbench.report.text import number, visible
 
 WIDTH, HEIGHT = 240, 24
 _REACH = 0.42 * WIDTH  # the farther end of the interval stands this far from zero
@@ -40,8 +40,8 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
 
 
 def _role(score: Score, finite: bool) -> Markup:
-    told = f"{score.name}: {interval_text(score)}, zero in the middle" if finite else f"{score.name}: not computed"
-    return Markup('role="img" aria-label="{}"').format(told)
+    told = f"{interval_text(score)}, zero in the middle" if finite else "not computed"
+    return Markup('role="img" aria-label="{}"').format(f"{visible(score.name)}: {told}")
 
 
 def _whisker(low: float, high: float) -> Markup:

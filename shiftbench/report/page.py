@@ -75,7 +75,7 @@ def _environment() -> Environment:
         number=text.number,
         p_value=text.p_value,
         heading=text.title,
-        slug=text.file_name,
+        model_name=model_name,
         interval=interval_svg,
         interval_text=interval_text,
         tokens=lambda item, model: Markup(_tokens(item, model)),
@@ -103,6 +103,12 @@ def _finalize(value: object) -> object:
 def _tokens(item: Saliency, model: str) -> str:
     density = item.base_density if model == "base" else item.tuned_density
     return attribution_html(item.tokens, item.instruction, density, model)
+
+
+def model_name(source: object) -> str:
+    """What a heading calls a model: its hub id, or the end of its path, which the page states in full further down."""
+    parts = str(source).replace("\\", "/").rstrip("/").split("/")
+    return "/".join(parts[-2:])
 
 
 def headline(result: Result) -> Score | None:

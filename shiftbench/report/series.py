@@ -68,49 +68,33 @@ def looks(series: Sequence[object], dashed: Sequence[str]) -> list[Look]:
     return found
 
 
-def legend(canvas: Canvas, shown: Sequence[Look]) -> None:
+def legend(canvas: Canvas, shown: Sequence[Look], bars: bool = False) -> None:
     """A legend above the picture: an entry a subject, and where subjects have both models, which stroke is which."""
-    subjects = {look.subject: look for look in reversed(shown)}
-    entries = [
-        Line2D(
-            [],
-            [],
-            markersize=4,
-            label=_short(subject),
-            **{**look.stroke, **({} if subject in MODELS else _SOLID)},
-        )
-        for subject, look in reversed(subjects.items())
-        if subject
-    ]
-    models = {look.model: look.dashed for look in shown if look.model and look.model != look.subject}
-    for model, dashed in models.items():
-        entries.append(
-            Line2D(
-                [],
-                [],
-                color=light("muted"),
-                linestyle=DASHES if dashed else "-",
-                label=model,
-            )
-        )
-    if len(entries) > 1:
-        # Inches of an entry: its handle and gaps, and 0.08 a character of 9.5 points.
-        inches = 0.62 + 0.08 * max(len(str(entry.get_label())) for entry in entries)
-        columns = max(1, min(len(entries), int(canvas.get_figwidth() / inches)))
-        canvas.legend(
-            handles=entries,
-            loc="outside upper left",
-            ncols=columns,
-            handlelength=2.6,
-            columnspacing=1.2,
-        )
+    strokes: dict[str, dict[str, Any]] = {}
+    for look in shown:
+        # A subject with two models is shown by its colour; the stroke is the models' own entry.
+        own = look.model in (None, look.subject)
+        strokes.setdefault(look.subject, look.stroke if own else {**look.stroke, "linestyle": "-"})
+    for look in shown:
+        if look.model and look.model != look.subject:
+            strokes.setdefault(look.model, {"color": light("muted"), "linestyle": DASHES if look.dashed else "-"})
+    if len(strokes) < 2:
+        return
+    square = {"linestyle": "", "marker": "s", "markersize": 8} if bars else {}
+    entries = [Line2D([], [], **{"markersize": 4, **stroke, **square}) for stroke in strokes.values()]
+    names = [_label(name) for name in strokes]
+    # Inches of an entry: its handle and gaps, and the characters of 9.5 points.
+    columns = int(canvas.get_figwidth() / (0.56 + 0.075 * max(map(len, names))))
+    canvas.legend(
+        entries, names, loc="outside upper left", ncols=max(1, min(len(names), columns)), handlelength=2.6,
+        columnspacing=1.2,
+    )  # fmt: skip
 
 
-_SOLID = {"linestyle": "-"}
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+def _label(name: str) -> str:
+    """Short enough for a legend; matplotlib takes a label that begins with '_' as a request to hide it."""
+    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return f" {short}" if short.startswith("_") else short
 
 
 def _subject_and_model(name: str) -> tuple[str, str | None]:

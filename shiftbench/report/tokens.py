@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from shiftbench.errors import InputError
 from shiftbench.report.colours import token_background
-from shiftbench.report.text import NEWLINE, SPACE, TAB, visible_token
+from shiftbench.report.text import NEWLINE, SPACE, TAB, visible, visible_token
 
 _TOKEN = Markup('<span style="background-color:{colour};{style}" title="{about}">{shown}</span>')
 _FAINT = Markup('<span style="opacity:.35">{}</span>')
@@ -40,7 +40,11 @@ def attribution_html(
             f"got {len(tokens)}, {len(instruction)} and {len(density)}"
         )
     shown = Markup("").join(_token(*each, model) for each in zip(tokens, instruction, density, strict=True))
-    under = Markup('<figcaption style="opacity:.8;font-size:.9em">{}</figcaption>').format(caption) if caption else ""
+    under = (
+        Markup('<figcaption style="opacity:.8;font-size:.9em">{}</figcaption>').format(visible(caption))
+        if caption
+        else ""
+    )
     block = Markup('<div dir="auto" style="{}">{}</div>').format(_BLOCK, shown or "nothing to show: no token")
     return str(Markup('<figure style="margin:0" aria-label="{}">{}{}</figure>').format(_about(model), block, under))
 

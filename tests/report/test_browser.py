@@ -1,0 +1,79 @@
+"""The page in a real browser: it logs nothing, loads nothing, runs nothing, and fits a phone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shiftbench.report import RunSummary, write_report
+
+from .browser import CHROMIUM, Browser, browser
+from .sample import summary
+from .test_report import HOSTILE, hostile
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed"),
+]
+# The scripts in HOSTILE would call it; a page without scripts has nothing that could.
+RAN = "window.alert = () => { window.ran = true }"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=RAN)
+        yield page
+
+
+def both() -> RunSummary:
+    """The sample and, after it, a finding of every hostile text, with names long enough to break a narrow page."""
+    every = [hostile(text).results[0] for text in (*HOSTILE, "W" * 300)]
+    results = [dataclasses.replace(result, figures=result.figures[:1]) for result in every]
+    long = "organisation/" + "a-very-long-model-name-" * 8
+    run = summary()
+    return dataclasses.replace(run, pair={**run.pair, "base": long}, results=[*run.results, *results])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(both(), tmp_path_factory.mktemp("report")).as_uri()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_quiet_and_fits(chromium: Browser, address: str, width: int, dark: bool) -> None:
+    before = len(chromium.events)
+    chromium.open(address, width, dark)
+    chromium.value("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert chromium.value("document.documentElement.scrollWidth") == width
+    assert chromium.value("window.ran") is None
+    assert chromium.value("document.scripts.length + document.images.length") == 0
+    assert chromium.value("document.querySelectorAll('section.finding').length") == len(both().results) + 2
+    seen = chromium.events[before:]
+    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert asked == [address]
+    loud = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
+    assert [each for each in seen if each["method"] in loud] == []
+
+
+def test_dark_and_light_are_different_papers(chromium: Browser, address: str) -> None:
+    papers = []
+    for dark in (False, True):
+        chromium.open(address, dark=dark)
+        papers.append(chromium.value("getComputedStyle(document.body).backgroundColor"))
+    assert papers == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
+
+
+def test_a_policy_stands_behind_the_escaping(chromium: Browser, address: str) -> None:
+    """Were a script let in, the page's policy would still not run it, and would say so in the console."""
+    chromium.open(address)
+    before = len(chromium.events)
+    chromium.value(
+        "{ const s = document.createElement('script'); s.textContent = 'alert(1)'; document.body.append(s) }"
+    )
+    assert chromium.value("window.ran") is None
+    assert any(each["method"] == "Log.entryAdded" for each in chromium.events[before:])

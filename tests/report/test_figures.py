@@ -1,0 +1,126 @@
+"""Pictures: what is drawn follows from the data, in colours that mean one thing and can be read."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftbench.findings.result import Figure, Score
+from shiftbench.report.colours import COLOURS, STRONGEST, light, themed
+from shiftbench.report.figures import described, draw, is_wide
+from shiftbench.report.intervals import WIDTH, interval_svg
+
+
+def figure(kind: str, names: list[str], xs: list[object], **options: object) -> Figure:
+    table = pd.DataFrame(
+        [(x, name, i + j) for i, name in enumerate(names) for j, x in enumerate(xs)], columns=list("xsy")
+    )
+    return Figure("f", "Title", kind, table, "x", "y", "s", **options)  # type: ignore[arg-type]
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """WCAG 2 contrast ratio of two sRGB colours in 0..1."""
+    light_1, light_2 = sorted((luminance(first), luminance(second)))
+    return (light_2 + 0.05) / (light_1 + 0.05)
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+
+
+def test_base_and_tuned_have_their_own_colours_and_base_is_dashed() -> None:
+    svg = draw(figure("line", ["tuned", "base"], [0, 1, 2], dashed=("base",)))
+    dashed = re.findall(r"stroke-dasharray[^\"]*?stroke: (#\w+)|stroke: (#\w+)[^\"]*stroke-dasharray", svg)
+    assert {colour for pair in dashed for colour in pair if colour} == {light("base")}
+    assert light("tuned") in svg
+    assert texts(svg)[-2:] == ["base", "tuned"]
+
+
+def test_a_subject_has_one_colour_for_both_models() -> None:
+    svg = draw(figure("line", ["syntax, base", "syntax, tuned", "morphology, base"], [0, 1], dashed=("syntax, base",)))
+    assert {"syntax", "morphology", "base", "tuned"} <= set(texts(svg))
+    used = {name for name, (colour, _) in COLOURS.items() if f"stroke: {colour}" in svg and name.startswith("series")}
+    assert used == {"series-1", "series-2"}
+
+
+@pytest.mark.parametrize("kind", ["line", "bar"])
+def test_many_series_get_a_panel_each_that_names_it(kind: str) -> None:
+    names = [f"verb {i}" for i in range(38)]
+    picture = figure(kind, names, [1, 2, 3])
+    assert is_wide(picture)
+    assert set(names) <= set(texts(draw(picture)))
+
+
+def test_bars_of_many_groups_name_every_group() -> None:
+    groups: list[object] = [f"group {i}" for i in range(38)]
+    assert set(groups) <= set(texts(draw(figure("bar", ["a"], groups))))
+
+
+@pytest.mark.parametrize(("change", "colour", "other"), [(1.0, "tuned", "base"), (-1.0, "base", "tuned")])
+def test_a_diverging_cell_takes_the_colour_of_its_side(change: float, colour: str, other: str) -> None:
+    table = pd.DataFrame({"x": [0, 1], "s": [0, 0], "y": [change, 0.0]})
+    svg = draw(Figure("f", "", "heat", table, "x", "y", "s", diverging=True))
+    cells = re.findall(r"fill: (none|#\w+; fill-opacity: [\d.]+); stroke: " + light("line"), svg)
+    assert cells == [f"{light(colour)}; fill-opacity: 0.92", "none"]
+    assert f"{light(other)}; fill-opacity: 0.92; stroke" not in svg
+
+
+@pytest.mark.parametrize("kind", ["line", "bar", "heat"])
+@pytest.mark.parametrize("values", [[np.nan, np.nan], [np.inf, np.nan], []], ids=["nan", "inf", "none"])
+def test_without_a_number_there_is_no_picture(kind: str, values: list[float]) -> None:
+    table = pd.DataFrame({"x": range(len(values)), "s": ["a"] * len(values), "y": pd.Series(values, dtype=float)})
+    assert draw(Figure("f", "", kind, table, "x", "y", "s")) == ""
+
+
+@pytest.mark.parametrize("kind", ["line", "bar", "heat"])
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, np.nan], [3.0]], ids=["zeros", "hole", "one"])
+def test_equal_missing_and_single_values_are_drawn(kind: str, values: list[float]) -> None:
+    table = pd.DataFrame({"x": range(len(values)), "s": "a", "y": values, "low": np.nan, "high": np.inf})
+    for diverging in (False, True):
+        ET.fromstring(draw(Figure("f", "", kind, table, "x", "y", "s", "low", "high", diverging=diverging)))
+
+
+def test_the_page_s_picture_has_no_colour_of_its_own() -> None:
+    picture = figure("bar", ["base", "tuned", "other"], ["1", "2"], dashed=("base",))
+    assert not re.search(r"#[0-9a-f]{6}", themed(draw(picture)))
+
+
+def test_a_description_names_the_series_and_their_means() -> None:
+    told = described(figure("line", ["base", "tuned"], [0, 1], x_label="layer", y_label="degrees"))
+    assert told == "Line chart. Title. Across, layer; up, degrees. Mean of each series: base 0.500, tuned 1.500."
+
+
+@pytest.mark.parametrize("shade", [0, 1], ids=["light", "dark"])
+def test_text_can_be_read_on_everything_it_stands_on(shade: int) -> None:
+    paper, ink = rgb(COLOURS["paper"][shade]), rgb(COLOURS["ink"][shade])
+    for model in ("base", "tuned"):
+        dense = tuple(STRONGEST * c + (1 - STRONGEST) * p for c, p in zip(rgb(light(model)), paper, strict=True))
+        assert contrast(ink, dense) >= 4.5
+    for name in ("muted", "base", "tuned"):
+        assert contrast(rgb(COLOURS[name][shade]), paper) >= 4.5
+    for name in (name for name in COLOURS if name.startswith("series")):
+        assert contrast(rgb(COLOURS[name][shade]), paper) >= 3
+
+
+def test_the_dot_stands_on_its_score_s_side_of_zero() -> None:
+    def place(value: float, low: float, high: float) -> float:
+        found = re.search(r'cx="([\d.]+)"', interval_svg(Score("f", "s", value, low, high, None, 9)))
+        assert found
+        return float(found.group(1)) - WIDTH / 2
+
+    assert place(0.2, 0.1, 0.3) > 0 > place(-0.2, -0.3, -0.1)
+    assert place(0.0, -0.1, 0.1) == 0
+    assert place(0.2, 0.1, 0.3) == pytest.approx(place(2e-9, 1e-9, 3e-9))
