@@ -86,23 +86,23 @@ class InstructionRecognition:
         )
 
     def _figure(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> Figure:
-        parts = []
+        rows = []
         for model, explanation in (("base", base), ("tuned", tuned)):
-            for name in used:
-                density_P = self._density(explanation.units[name]).numpy()
-                place = np.arange(len(density_P)) * POSITION_BINS // max(len(density_P), 1)
-                parts.append(pd.DataFrame({"model": model, "position": place, "density": density_P}))
-        table = pd.concat(parts) if parts else pd.DataFrame(columns=["model", "position", "density"])
-        table = table.groupby(["model", "position"], as_index=False)["density"].mean()
-        table["position"] = (table["position"].astype(float) + 0.5) / POSITION_BINS
+            # A prompt's tokens hang together, so a prompt is one observation of each tenth of its length.
+            by_place = pd.DataFrame([_by_position(self._density(explanation.units[name])) for name in used])
+            for place in by_place:
+                mean = self.bootstrap.mean(by_place[place].dropna())
+                rows.append((model, (int(place) + 0.5) / POSITION_BINS, mean.value, mean.low, mean.high))
         return Figure(
             name="density_by_position",
             title="Importance density by position in the prompt",
             kind="line",
-            table=table,
+            table=pd.DataFrame(rows, columns=["model", "position", "density", "low", "high"]),
             x="position",
             y="density",
             series="model",
+            low="low",
+            high="high",
             dashed=("base",),
             x_label="position in the prompt (0 = first token, 1 = last)",
             y_label="mean importance density",
@@ -132,6 +132,13 @@ def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
     """Sum of the density of instruction tokens / log2(2 + their number) (section 4.1; DESIGN 2)."""
     count = int(instruction_P.sum())
     return float(density_P[instruction_P].sum(dtype=torch.float64)) / math.log2(2 + count)
+
+
+def _by_position(density_P: Tensor) -> pd.Series:
+    """Mean density in each tenth of the prompt that holds a token."""
+    density = density_P.numpy()
+    place = np.arange(len(density)) * POSITION_BINS // max(len(density), 1)
+    return pd.Series(density).groupby(place).mean()
 
 
 def _mean_where(density_P: Tensor, mask_P: Tensor) -> float:

@@ -1,0 +1,109 @@
+"""`shiftbench score` keeps its contract: the files, the last line, the store, the sweep."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import shiftbench as package
+from tests.command.conftest import arguments, scores
+
+SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
+
+
+def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, asked):
+    ran = shiftbench(*arguments(asked))
+    out = Path(asked["out"])
+    assert ran.code == 0, ran.err
+    assert ran.out.rstrip().splitlines()[-1].endswith(str(out))
+    document = scores(out)
+    jsonschema.validate(document, SCHEMA)
+    assert {s["finding"] for s in document["scores"]} == {
+        "instruction_recognition", "instruction_verbs", "concept_rotation",
+    }  # fmt: skip
+    assert (out / "report.html").stat().st_size > 10_000
+    tables = {path.name for path in (out / "tables").iterdir()}
+    assert {"instruction_recognition.table2.csv", "instruction_verbs.table3.csv", "concept_rotation.table5.csv"} <= tables
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["pair"]["base"] == asked["pair.base"] and config["response"]["max_new_tokens"] == 6
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, asked):
+    first = shiftbench(*arguments(asked))
+    before = (Path(asked["out"]) / "scores.json").read_bytes()
+    second = shiftbench(*arguments(asked, out=asked["out"] + "2"))
+    assert "explained 0 units anew" not in first.out and "explained 0 units anew" in second.out
+    assert (Path(asked["out"] + "2") / "scores.json").read_bytes() == before
+
+
+def test_another_chunk_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_path):
+    shiftbench(*arguments(asked))
+    changed = {"findings.instruction_recognition.explain.chunk": "1", "store.path": str(tmp_path / "elsewhere")}
+    shiftbench(*arguments(asked, out=asked["out"] + "2", **changed))
+    for one, two in zip(scores(asked["out"])["scores"], scores(asked["out"] + "2")["scores"], strict=True):
+        assert one["name"] == two["name"] and one["n"] == two["n"]
+        assert one["value"] == pytest.approx(two["value"], abs=1e-6)
+
+
+def test_a_model_against_itself_scores_exactly_zero(shiftbench, asked):
+    ran = shiftbench(*arguments(asked, pair__tuned=asked["pair.base"]))
+    assert ran.code == 0, ran.err
+    for score in scores(asked["out"])["scores"]:
+        assert (score["value"], score["low"], score["high"], score["p"], score["n"]) == (0, 0, 0, None, 0), score
+
+
+@pytest.mark.parametrize("mode", ["shared", "own", "reference"])
+def test_every_response_mode_runs(shiftbench, asked, folders, tmp_path, mode):
+    rows = [json.loads(line) for line in (folders / "prompts.jsonl").read_text().split("\n")[:-1]]
+    path = tmp_path / "with_response.jsonl"
+    path.write_text("".join(json.dumps({**row, "response": " the answer"}) + "\n" for row in rows))
+    ran = shiftbench(*arguments(asked, dataset__path=str(path), response__mode=mode, response__beside="null"))
+    assert ran.code == 0, ran.err
+    assert [s["n"] for s in scores(asked["out"])["scores"] if s["name"] == "recognition"] == [6]
+
+
+def test_prompts_that_do_not_fit_are_listed_not_cut(shiftbench, asked, folders, tmp_path):
+    rows = (folders / "prompts.jsonl").read_text()
+    long = {"id": "too_long", "prompt": "word " * 400, "instruction": [[0, 4]]}
+    silent = {"id": "silent", "prompt": "no task here", "instruction": []}
+    path = tmp_path / "long.jsonl"
+    path.write_text(rows + json.dumps(long) + "\n" + json.dumps(silent) + "\n")
+    ran = shiftbench(*arguments(asked, dataset__path=str(path)))
+    assert ran.code == 0, ran.err
+    notes = " ".join(scores(asked["out"])["notes"])
+    assert "too_long" in notes and "1 prompts" in notes
+    assert "no instruction span" in notes
+    assert [s["n"] for s in scores(asked["out"])["scores"] if s["name"] == "recognition"] == [6]
+
+
+def test_a_sweep_finishes_the_jobs_beside_a_failed_one_and_names_it(shiftbench, asked, tmp_path):
+    bad = str(tmp_path / "nowhere")
+    changed = arguments(asked, pair__tuned=f"{bad},{asked['pair.tuned']}")
+    ran = shiftbench(*changed, "-m")
+    assert ran.code == 2
+    assert "failed" in ran.err.rstrip().splitlines()[-1] and "nowhere" in ran.err.rstrip().splitlines()[-1]
+    written = list(Path(asked["out"]).glob("*/scores.json"))
+    assert len(written) == 1
+
+
+def test_a_dry_run_explains_nothing_and_says_what_it_would_take(shiftbench, asked):
+    ran = shiftbench(*arguments(asked, dry_run="true"))
+    assert ran.code == 0, ran.err
+    assert "estimated time" in ran.out and "estimated memory" in ran.out and "estimated disk" in ran.out
+    assert not Path(asked["out"]).exists()
+
+
+def test_a_chat_template_can_be_used_for_both(shiftbench, asked, folders, tmp_path):
+    ran = shiftbench(*arguments(asked, template="tuned"))
+    assert ran.code == 2 and "no chat template" in ran.err
+
+
+def test_help_and_version(shiftbench):
+    assert "score" in shiftbench("--help").out
+    text = shiftbench("score", "--help").out
+    assert "pair=" in text and "mistral" in text and "response" in text
+    assert shiftbench("--version").out.startswith("shiftbench ")
+    assert "prune" in shiftbench("store", "--help").out

@@ -1,0 +1,40 @@
+"""Every file in conf/ composes, and what it names can be made."""
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+
+from shiftbench import configuration
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/*.yaml"))
+NEEDED = {
+    ("dataset", "jsonl"): ["dataset.path=/nowhere.jsonl"],
+    ("vocabulary", "tsv"): ["vocabulary.path=/nowhere.tsv"],
+    ("vectors", "text"): ["vectors.path=/nowhere.txt"],
+    ("pair", "local"): ["pair.base=/b", "pair.tuned=/t"],
+}
+READS_A_FILE = {("vocabulary", "tsv"), ("vectors", "text")}
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_it_composes_and_instantiates(file):
+    group, name = file.parts
+    mounted = group if group in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite") else f"+{group}@one"
+    pair = [] if group == "pair" else ["pair=demo"]
+    config = configuration.compose("config", [*pair, f"{mounted}={name}", *NEEDED.get((group, name), [])])
+    if group == "suite":
+        made = instantiate(config.findings, _convert_="all")
+        assert set(made) == {"instruction_recognition", "instruction_verbs", "concept_rotation"}
+    elif (group, name) not in READS_A_FILE:
+        instantiate(config[group] if group in config else config.one, _convert_="all")
+
+
+def test_the_defaults_are_the_papers():
+    config = configuration.compose("config", ["pair=demo"])
+    recognition = config.findings.instruction_recognition
+    assert (recognition.explain.levels, recognition.cutoff, recognition.p) == (10, 7, 4)
+    assert config.findings.instruction_verbs.explain.k == 100
+    assert (config.findings.concept_rotation.explain.rank, config.findings.concept_rotation.explain.top) == (300, 50)
+    assert (config.response.max_new_tokens, config.template, config.response.mode) == (200, "none", "shared")
