@@ -1,0 +1,136 @@
+// The only file that knows Python exists. A tensor is read through its Python attributes, so no torch header is
+// needed; which memory, which type, then the core. Arguments were checked by shiftbench/ops.py.
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "shiftbench/importance.h"
+#include "shiftbench/number.h"
+#include "shiftbench/parallel.h"
+#include "shiftbench/view.h"
+#include "shiftbench/vocab_topk.h"
+
+namespace py = pybind11;
+using namespace shiftbench;
+
+namespace {
+
+struct Tensor {
+    void* data;
+    std::vector<std::int64_t> shape, stride;
+    std::string dtype;
+
+    explicit Tensor(const py::object& tensor)
+        : data(reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>())),
+          shape(tensor.attr("shape").cast<py::tuple>().size()),
+          stride(shape.size()),
+          dtype(py::str(tensor.attr("dtype"))) {
+        const py::tuple sizes = tensor.attr("shape"), steps = tensor.attr("stride")();
+        for (std::size_t i = 0; i < shape.size(); ++i) {
+            shape[i] = sizes[i].cast<std::int64_t>();
+            stride[i] = steps[i].cast<std::int64_t>();
+        }
+    }
+
+    template <class T>
+    T* pointer() const { return static_cast<T*>(data); }
+    template <class T>
+    Rows<T> rows() const { return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)}; }
+    template <class T>
+    Planes<T> planes() const {
+        return {pointer<T>(), shape.at(0), shape.at(1), shape.at(2), stride.at(0), stride.at(1)};
+    }
+};
+
+template <class T>
+struct Type { using type = T; };
+
+// Calls f(Type<T>{}) for the C++ type of a floating-point dtype, the interpreter lock released.
+template <class F>
+auto with_float_type(const std::string& dtype, const F& f) {
+    const py::gil_scoped_release release;
+    if (dtype == "torch.float32") return f(Type<float>{});
+    if (dtype == "torch.float64") return f(Type<double>{});
+    if (dtype == "torch.bfloat16") return f(Type<bfloat16>{});
+    if (dtype == "torch.float16") return f(Type<float16>{});
+    throw std::invalid_argument("_C: no floating-point type " + dtype);
+}
+
+void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, const py::object& importance_PR) {
+    const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR);
+    with_float_type(grad.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cpu::grad_x_input(grad.planes<const T>(), embedding.rows<const T>(), importance.rows<accumulator_t<T>>());
+    });
+}
+
+std::int64_t importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels) {
+    const Tensor importance(importance_PR), level(level_PR);
+    return with_float_type(importance.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        return cpu::importance_levels(importance.rows<const T>(), level.rows<std::uint8_t>(), levels);
+    });
+}
+
+std::int64_t importance_density(const py::object& level_PR, const py::object& density_P, int cutoff, double p) {
+    const Tensor level(level_PR), density(density_P);
+    if (level.dtype == "torch.uint8") {
+        const py::gil_scoped_release release;
+        return cpu::importance_density(level.rows<const std::uint8_t>(), density.pointer<float>(), cutoff, p);
+    }
+    return with_float_type(level.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        return cpu::importance_density(level.rows<const T>(), density.pointer<accumulator_t<T>>(), cutoff, p);
+    });
+}
+
+std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::object& embedding_PD,
+                                          const py::object& importance_PR, const py::object& level_PR,
+                                          const py::object& density_P, int levels, int cutoff, double p) {
+    const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR), level(level_PR),
+        density(density_P);
+    return with_float_type(grad.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        using A = accumulator_t<T>;
+        return cpu::importance_density_from_grad(grad.planes<const T>(), embedding.rows<const T>(),
+                                                 importance.rows<A>(), level.rows<std::uint8_t>(),
+                                                 density.pointer<A>(), levels, cutoff, p);
+    });
+}
+
+template <class T>
+void bind_vocab_topk(py::module_& m, const char* name) {
+    using Topk = cpu::VocabTopk<T>;
+    py::class_<Topk>(m, name)
+        .def(py::init<std::int64_t, std::int64_t>())
+        .def("scan",
+             [](Topk& topk, const py::object& score_CV, std::int64_t first_word) {
+                 const Tensor score(score_CV);
+                 const py::gil_scoped_release release;
+                 return topk.scan(score.rows<const T>(), first_word);
+             })
+        .def("finish", [](Topk& topk, const py::object& value_CK, const py::object& index_CK) {
+            const Tensor value(value_CK), index(index_CK);
+            const py::gil_scoped_release release;
+            topk.finish(value.rows<T>(), index.rows<std::int64_t>());
+        });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+    m.doc() = "shiftbench's compiled core. Call it through shiftbench.ops, which checks and documents.";
+    m.attr("has_cuda") = false;
+    m.attr("device_count") = 0;
+    m.def("set_threads", [](int count) { thread_count = count; });
+    m.def("get_threads", [] { return thread_count.load(); });
+    m.def("grad_x_input", &grad_x_input);
+    m.def("importance_levels", &importance_levels);
+    m.def("importance_density", &importance_density);
+    m.def("importance_density_from_grad", &importance_density_from_grad);
+    bind_vocab_topk<float>(m, "VocabTopk32");
+    bind_vocab_topk<double>(m, "VocabTopk64");
+}

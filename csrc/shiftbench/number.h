@@ -1,0 +1,40 @@
+// The 16-bit floating-point types of stored tensors, and the type each number is summed in.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace shiftbench {
+
+inline float float_of_bits(std::uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+struct bfloat16 {
+    std::uint16_t bits;
+
+    operator float() const { return float_of_bits(std::uint32_t{bits} << 16); }
+};
+
+struct float16 {
+    std::uint16_t bits;
+
+    operator float() const {
+        const std::uint32_t sign = (bits & 0x8000u) << 16, magnitude = (bits & 0x7fffu) << 13;
+        if ((bits & 0x7c00u) == 0x7c00u) return float_of_bits(sign | magnitude | 0x7f800000u);  // inf, nan
+        // The exponent is biased by 15 where float's is by 127: read as a float it is 2^112 too small. Exact,
+        // subnormal numbers included.
+        return float_of_bits(sign | magnitude) * 0x1p112f;
+    }
+};
+
+template <class T>
+struct accumulator { using type = float; };
+template <>
+struct accumulator<double> { using type = double; };
+template <class T>
+using accumulator_t = typename accumulator<T>::type;
+
+}  // namespace shiftbench
