@@ -28,7 +28,9 @@ class Jsonl:
 
     def __call__(self) -> list[Prompt]:
         """Prompts in the file's order. Raises InputError naming the file and the number of each bad line."""
-        prompts, first_line, bad = [], {}, []
+        prompts: list[Prompt] = []
+        first_line: dict[str, int] = {}
+        bad: list[str] = []
         for number, line in enumerate(user_lines(self.path, "dataset.path"), start=1):
             if not line.strip():
                 continue

@@ -7,7 +7,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from shiftbench.annotate.lexical import LEVELS, TASKS, LexicalAnnotator, Lexicon, lexicon_of, random_lists, word_lists
+from shiftbench.annotate.lexical import LexicalAnnotator, random_lists
+from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, word_lists
 from shiftbench.errors import InputError
 from shiftbench.words import StaticVectors, Vocabulary
 from shiftbench.words.vectors import auto
