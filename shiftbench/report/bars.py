@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shiftbench.findings.result import Figure
 from shiftbench.report.colours import light
 from shiftbench.report.series import Look, legend, looks, order
-from shiftbench.report.text import visible
+from shiftbench.report.text import label
 
 MOST_UPRIGHT = 12  # groups; more of them lie
 _GROUP = 0.78  # of the room between two groups
@@ -35,9 +35,9 @@ def draw_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
             yerr=below_above,
             **_style(look),
         )
-    axes.set_xticks(range(len(groups)), [str(group) for group in groups])
-    axes.set_xlabel(visible(figure.x_label or figure.x))
-    axes.set_title(visible(figure.y_label or figure.y), loc="left", pad=8)
+    axes.set_xticks(range(len(groups)), [label(group) for group in groups])
+    axes.set_xlabel(label(figure.x_label or figure.x))
+    axes.set_title(label(figure.y_label or figure.y), loc="left", pad=8)
     _finish(axes, "y")
     legend(canvas, shown, bars=True)
     return canvas
@@ -62,9 +62,9 @@ def draw_long_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
             xerr=below_above,
             **_style(look),
         )
-    axes.set_yticks(range(len(groups)), [str(group) for group in groups])
+    axes.set_yticks(range(len(groups)), [label(group) for group in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
-    axes.set_xlabel(visible(figure.y_label or figure.y))
+    axes.set_xlabel(label(figure.y_label or figure.y))
     _finish(axes, "x")
     legend(canvas, shown, bars=True)
     return canvas

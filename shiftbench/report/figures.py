@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure as Canvas
 
 from shiftbench.errors import InputError
@@ -23,6 +25,8 @@ from shiftbench.report.series import MOST_COLOURS, looks, order
 from shiftbench.report.text import file_name, number, visible
 
 KINDS = {"line": "Line chart", "bar": "Bar chart", "heat": "Heat map"}
+_TITLE = Markup('<text x="7" y="{y:g}" style="font: 600 11px system-ui, sans-serif; fill: {colour}">{line}</text>')
+_TITLE_LINE = 15  # points
 _NAMED = 12  # series that a description names one by one
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, selectable, in the reader's own font
@@ -48,10 +52,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw(figure: Figure, titled: bool = False) -> str:
+def draw(figure: Figure) -> str:
     """SVG text of the figure, in the light colours; '' where no row has a number.
 
-    titled: write the title into the picture, for a file that stands alone.
     Raises InputError where the kind is unknown or the table lacks a column that the figure names.
     """
     rows = drawable(figure)
@@ -60,10 +63,21 @@ def draw(figure: Figure, titled: bool = False) -> str:
     # The salt goes into the ids, so that two pictures on one page share none.
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": file_name(figure.name)}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser's font has it
-        canvas = _painter(figure, rows)(figure, rows)
-        if titled:
-            canvas.suptitle(visible(figure.title), x=0.02, ha="left", fontsize=11)
-        return _svg(canvas)
+        return _svg(_painter(figure, rows)(figure, rows))
+
+
+def with_title(svg: str, title: str) -> str:
+    """The SVG with its title in lines above it, for a file that stands alone."""
+    width, height = (float(side) for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+    lines = textwrap.wrap(visible(title), width=int(width / 6))
+    top = _TITLE_LINE * (len(lines) + 0.5)
+    texts = Markup("").join(
+        _TITLE.format(y=_TITLE_LINE * (i + 1) - top, colour=light("ink"), line=line) for i, line in enumerate(lines)
+    )
+    head, body = svg.split(">", 1)
+    head = re.sub(r'height="[^"]+"', f'height="{height + top:g}pt"', head, count=1)
+    head = re.sub(r'viewBox="[^"]+"', f'viewBox="0 {-top:g} {width:g} {height + top:g}"', head, count=1)
+    return f"{head}>{texts}{body}"
 
 
 def drawable(figure: Figure) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shiftbench.findings.result import Figure
 from shiftbench.report.colours import light
 from shiftbench.report.series import order
-from shiftbench.report.text import visible
+from shiftbench.report.text import label
 
 MOST_COLUMNS = 40  # of a picture of half the page's width
 _STEPS = 20  # of colour on each side of zero; few enough that matplotlib keeps the scale's colours as shapes
@@ -41,8 +41,8 @@ def draw_heat(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_ylim(len(lines), 0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(visible(figure.x_label or figure.x))
-    axes.set_ylabel(visible(figure.y_label or figure.series))
+    axes.set_xlabel(label(figure.x_label or figure.x))
+    axes.set_ylabel(label(figure.y_label or figure.series))
     canvas.colorbar(mesh, ax=axes, fraction=0.04, pad=0.03).outline.set_visible(False)  # type: ignore[operator]
     return canvas
 
@@ -66,5 +66,5 @@ def _thin_ticks(set_ticks: Callable[..., object], names: list[object], most: int
     every = -(-len(names) // most)
     set_ticks(
         [i + 0.5 for i in range(0, len(names), every)],
-        [str(name) for name in names[::every]],
+        [label(name) for name in names[::every]],
     )

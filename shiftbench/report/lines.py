@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from shiftbench.findings.result import Figure
 from shiftbench.report.colours import light
 from shiftbench.report.series import Look, legend, looks, order
-from shiftbench.report.text import visible
+from shiftbench.report.text import label
 
 WIDTH, WIDE = 4.6, 9.5  # inches of a picture: two stand beside each other on a page, or one takes its width
 PANELS_A_ROW = 5
@@ -29,8 +29,8 @@ def draw_lines(figure: Figure, rows: pd.DataFrame) -> Canvas:
     for look in shown:
         _line(axes, figure, rows, look)
     axes.grid(axis="y")
-    axes.set_xlabel(visible(figure.x_label or figure.x))
-    axes.set_title(visible(figure.y_label or figure.y), loc="left", pad=8)
+    axes.set_xlabel(label(figure.x_label or figure.x))
+    axes.set_title(label(figure.y_label or figure.y), loc="left", pad=8)
     legend(canvas, shown)
     return canvas
 
@@ -45,14 +45,14 @@ def draw_panels(figure: Figure, rows: pd.DataFrame) -> Canvas:
     for axes, subject in zip(grid, subjects, strict=False):
         for look in (look for look in shown if look.subject == subject):
             _line(axes, figure, rows, _in_panel(look))
-        axes.set_title(subject, loc="left", color=light("ink"))
+        axes.set_title(label(subject), loc="left", color=light("ink"))
         axes.grid(axis="y")
     for axes in grid[len(subjects) :]:
         axes.set_visible(False)
     models = {look.model: replace(_in_panel(look), subject=look.model) for look in shown if look.model}
     legend(canvas, list(models.values()))
-    canvas.supxlabel(visible(figure.x_label or figure.x), fontsize=9.5, color=light("muted"))
-    canvas.supylabel(visible(figure.y_label or figure.y), fontsize=9.5, color=light("muted"))
+    canvas.supxlabel(label(figure.x_label or figure.x), fontsize=9.5, color=light("muted"))
+    canvas.supylabel(label(figure.y_label or figure.y), fontsize=9.5, color=light("muted"))
     return canvas
 
 
@@ -72,7 +72,7 @@ def _line(axes: Axes, figure: Figure, every: pd.DataFrame, look: Look) -> None:
     else:
         places = order(every[figure.x])
         x = [places.index(value) for value in rows[figure.x]]
-        axes.set_xticks(range(len(places)), [str(place) for place in places])
+        axes.set_xticks(range(len(places)), [label(place) for place in places])
     marker = {} if len(rows) <= _MOST_MARKED else {"marker": ""}
     axes.plot(x, rows[figure.y], markersize=4, **{**look.stroke, **marker})
     if figure.low and figure.high:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from shiftbench.findings.result import Result, Saliency, Score
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS, themed, token_background
-from shiftbench.report.figures import described, draw, is_wide
+from shiftbench.report.figures import described, draw, is_wide, with_title
 from shiftbench.report.intervals import interval_svg, interval_text
 from shiftbench.report.tables import table_name, with_index
 from shiftbench.report.tokens import attribution_html
@@ -44,21 +44,22 @@ def write_report(summary: RunSummary, folder: Path) -> Path:
     The same summary gives the same bytes. Raises InputError where a figure names a column it has not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_figures(summary.results, folder / "figures")
-    page = _environment().get_template("report.html.jinja").render(run=summary, colours=COLOURS)
+    pictures = [[draw(figure) for figure in result.figures] for result in summary.results]
+    _write_figures(summary.results, pictures, folder / "figures")
+    inline = [[Markup(themed(svg)) for svg in row] for row in pictures]
+    page = _environment().get_template("report.html.jinja").render(run=summary, pictures=inline, colours=COLOURS)
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8", newline="\n")
     return path
 
 
-def _write_figures(results: Sequence[Result], folder: Path) -> None:
+def _write_figures(results: Sequence[Result], pictures: Sequence[Sequence[str]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for result in results:
-        for figure in result.figures:
-            svg = draw(figure, titled=True)
+    for result, row in zip(results, pictures, strict=True):
+        for figure, svg in zip(result.figures, row, strict=True):
             if svg:
-                name = f"{table_name(result.finding, figure.name)}.svg"
-                (folder / name).write_text(svg, encoding="utf-8", newline="\n")
+                path = folder / f"{table_name(result.finding, figure.name)}.svg"
+                path.write_text(with_title(svg, figure.title), encoding="utf-8", newline="\n")
 
 
 def _environment() -> Environment:
@@ -79,7 +80,6 @@ def _environment() -> Environment:
         interval=interval_svg,
         interval_text=interval_text,
         tokens=lambda item, model: Markup(_tokens(item, model)),
-        picture=lambda figure: Markup(themed(draw(figure))),
         described=described,
         headline=headline,
         cells=cells,

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from shiftbench.report.colours import MODELS, SERIES, light
+from shiftbench.report.text import label
 
 MOST_COLOURS = len(SERIES)
 DASHES = (0, (4, 2.2))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_LONGEST_NAME = 44  # characters in a legend
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,14 @@ def legend(canvas: Canvas, shown: Sequence[Look], bars: bool = False) -> None:
         return
     square = {"linestyle": "", "marker": "s", "markersize": 8} if bars else {}
     entries = [Line2D([], [], **{"markersize": 4, **stroke, **square}) for stroke in strokes.values()]
-    names = [_label(name) for name in strokes]
+    # matplotlib takes a label that begins with '_' as a request to hide it.
+    names = [label(f" {name}" if name.startswith("_") else name) for name in strokes]
     # Inches of an entry: its handle and gaps, and the characters of 9.5 points.
     columns = int(canvas.get_figwidth() / (0.56 + 0.075 * max(map(len, names))))
     canvas.legend(
         entries, names, loc="outside upper left", ncols=max(1, min(len(names), columns)), handlelength=2.6,
         columnspacing=1.2,
     )  # fmt: skip
-
-
-def _label(name: str) -> str:
-    """Short enough for a legend; matplotlib takes a label that begins with '_' as a request to hide it."""
-    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return f" {short}" if short.startswith("_") else short
 
 
 def _subject_and_model(name: str) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ import unicodedata
 from numbers import Integral, Real
 
 NEWLINE, TAB, SPACE = "↵", "⇥", "·"
+LONGEST_LABEL = 60  # characters
 # Controls, formats (bidi overrides, zero-width characters), surrogates, private, unassigned, line and paragraph
 # separators, spaces other than the plain one: all invisible or able to move their neighbours.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
@@ -23,6 +24,12 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """As visible, but line breaks stay line breaks (for configuration and responses)."""
     return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def label(text: object) -> str:
+    """As visible, and no longer than a picture has room for."""
+    shown = visible(str(text))
+    return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
 
 
 def visible_token(token: str) -> str:

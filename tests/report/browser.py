@@ -1,4 +1,4 @@
-"""Headless Chromium over its DevTools pipe: what a page logs, loads and measures, with nothing but the standard library."""
+"""Headless Chromium over its DevTools pipe: what a page logs, loads and measures; standard library only."""
 
 from __future__ import annotations
 

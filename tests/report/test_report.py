@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ Shape = list[tuple[str, list[str]]]
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
 HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "]]>", "{{7*7}}", "{% raw %}", "</style><b>",
-    "$\\frac{", "javascript:alert(1)", "_hidden", "../../up", "'\" onload='x", "&lt;b&gt;", "\ud800lone", "\x00nul\x1b[31m",
+    "$\\frac{", "javascript:alert(1)", "_hidden", "../../up", "'\" onload='x", "&lt;b&gt;", "\ud800lone",
+    "\x00nul\x1b[31m",
     "\u202eoverride\u2066", "a\tb\nc\r", "\ufffd", "\u0301combining", "https://example.org/x.png", "",
 )  # fmt: skip
 
@@ -149,6 +151,9 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, plain_shape: Shape, t
     written_files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written_files) == 2 + len(run.results[0].figures)
     assert all(path.stem.isprintable() for path in written_files)
+    for path in (tmp_path / "figures").iterdir():
+        told = "".join("".join(ET.parse(path).getroot().itertext()).split())
+        assert visible(text)[:20].replace(" ", "") in told
 
 
 def shape(page: Page) -> Shape:
@@ -190,7 +195,7 @@ def test_a_score_without_a_number_is_shown_as_such(bad: float, tmp_path: Path) -
     text = written(run, tmp_path)
     assert number(bad) in " ".join(Page(text).texts)
     assert "nan" not in text.replace("nance", "")
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))
     console.print(score_table(run.results))
     assert number(bad) in console.export_text()
 
@@ -207,7 +212,7 @@ def test_a_long_table_is_folded_and_cut_but_its_file_is_whole(tmp_path: Path) ->
 
 
 def test_the_terminal_table_takes_names_as_text() -> None:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))
     console.print(
         score_table([Result("f", "s", "", [Score("f", "[red]s[/red]\x1b[2J", 0.1234, 0.1, 0.2, 1e-9, 60)], {})])
     )
@@ -219,7 +224,8 @@ def test_the_terminal_table_takes_names_as_text() -> None:
 
 @pytest.mark.parametrize(
     ("token", "shown"),
-    [("\n", "↵"), (" a", "·a"), ("\t", "⇥"), ("", "∅"), ("\u202e", "U+202E"), ("\ud83d", "U+D83D"), ("\u00a0", "U+00A0"),
+    [("\n", "↵"), (" a", "·a"), ("\t", "⇥"), ("", "∅"), ("\u202e", "U+202E"), ("\ud83d", "U+D83D"),
+     ("\u00a0", "U+00A0"),
      ("\u0301", "◌\u0301"), ("\ufffd", "\ufffd"), ("naïve 日本", "naïve·日本")],
 )  # fmt: skip
 def test_a_token_is_shown_as_what_it_spells(token: str, shown: str) -> None:
