@@ -1,6 +1,7 @@
 // The only file that knows Python exists. A tensor is read through its Python attributes, so no torch header is
 // needed; which memory, which type, then the core. Arguments were checked by shiftbench/ops.py.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -104,19 +105,27 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
 template <class T>
 void bind_vocab_topk(py::module_& m, const char* name) {
     using Topk = cpu::VocabTopk<T>;
-    py::class_<Topk>(m, name)
-        .def(py::init<std::int64_t, std::int64_t>())
-        .def("scan",
-             [](Topk& topk, const py::object& score_CV, std::int64_t first_word) {
-                 const Tensor score(score_CV);
-                 const py::gil_scoped_release release;
-                 return topk.scan(score.rows<const T>(), first_word);
-             })
-        .def("finish", [](Topk& topk, const py::object& value_CK, const py::object& index_CK) {
-            const Tensor value(value_CK), index(index_CK);
-            const py::gil_scoped_release release;
-            topk.finish(value.rows<T>(), index.rows<std::int64_t>());
+    const auto scan = [](Topk& topk, const py::object& score_CV, std::int64_t first_word,
+                         const py::object& embedding_VD, const py::object& direction_CD) {
+        const Tensor score(score_CV), embedding(embedding_VD), direction(direction_CD);
+        with_float_type(embedding.dtype, [&](auto type) {
+            using E = typename decltype(type)::type;
+            topk.scan(score.rows<const T>(), first_word, embedding.rows<const E>(), direction.rows<const T>());
         });
+    };
+    const auto finish = [](Topk& topk, const py::object& embedding_VD, const py::object& direction_CD,
+                           const py::object& value_CK, const py::object& index_CK) {
+        const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
+        with_float_type(embedding.dtype, [&](auto type) {
+            using E = typename decltype(type)::type;
+            topk.finish(embedding.rows<const E>(), direction.rows<const T>(), value.rows<T>(),
+                        index.rows<std::int64_t>());
+        });
+    };
+    py::class_<Topk>(m, name)
+        .def(py::init<std::vector<T>, std::int64_t>())
+        .def("scan", scan)
+        .def("finish", finish);
 }
 
 }  // namespace

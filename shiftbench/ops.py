@@ -104,10 +104,10 @@ def importance_density_from_grad(
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(values_CK, indices_CK): for each direction, the k words with the largest |embedding . direction|.
 
-    embedding_VD, direction_CD: any float dtypes; multiplied in float64 if either is float64, else in float32.
-    values_CK keeps its sign and is ordered by magnitude, largest first, ties to the lower index; indices_CK is int64.
-    Holds a block of WORDS x DIRECTIONS scores and k + 256 candidates a direction, never V x C (DESIGN, section 4).
-    Raises InputError where k is not in 1..V or a score is not finite.
+    embedding_VD, direction_CD: any float dtypes. values_CK: signed, ordered by magnitude, largest first, ties to the
+    lower index; float64 if either is float64, else float32; summed in float64 and rounded. indices_CK: int64.
+    Holds WORDS x DIRECTIONS scores and k + 256 candidates a direction, never V x C (DESIGN, section 4).
+    Raises InputError where k is not in 1..V or a number is not finite.
     """
     op = "vocab_topk"
     embedding_VD = _matrix(op, "embedding_VD", embedding_VD, "words, model width")
@@ -118,38 +118,51 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
     if not 1 <= k <= words:
         raise InputError(f"{op}: k must be between 1 and the number of words ({words}), got {k}")
     dtype = torch.float64 if torch.float64 in (embedding_VD.dtype, direction_CD.dtype) else torch.float32
+    error_C = _score_error(embedding_VD, direction_CD, dtype)
     value_CK = torch.empty(directions, k, dtype=dtype)
     index_CK = torch.empty(directions, k, dtype=torch.int64)
-    for start in range(0, directions, DIRECTIONS):
-        part = slice(start, start + DIRECTIONS)
-        _vocab_topk_part(embedding_VD, direction_CD[part].to(dtype), start, value_CK[part], index_CK[part])
+    for part_CD, part_C, part_value_CK, part_index_CK in zip(
+        *(tensor.split(DIRECTIONS) for tensor in (direction_CD, error_C, value_CK, index_CK)), strict=True
+    ):
+        _vocab_topk_part(embedding_VD, part_CD.to(dtype), part_C, part_value_CK, part_index_CK)
     return value_CK, index_CK
 
 
 def _vocab_topk_part(
-    embedding_VD: Tensor, direction_CD: Tensor, first: int, value_CK: Tensor, index_CK: Tensor
+    embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> None:
-    """Fill value_CK and index_CK for directions first, first + 1, ... of the caller's.
-
-    Every block of words is padded to the same shape: a matrix product of another shape may round otherwise, and two
-    words of equal embeddings must tie wherever they stand.
-    """
-    (words, width), (directions, k) = embedding_VD.shape, value_CK.shape
-    block_VD = direction_CD.new_zeros(WORDS, width)
+    """Fill value_CK and index_CK for as many directions as are scored at a time."""
+    directions, k = value_CK.shape
     score_CV = direction_CD.new_empty(directions, WORDS)
-    topk = (_C.VocabTopk64 if score_CV.dtype == torch.float64 else _C.VocabTopk32)(directions, k)
-    for start in range(0, words, WORDS):
-        count = min(WORDS, words - start)
-        block_VD[:count] = embedding_VD[start : start + count]
-        torch.mm(direction_CD, block_VD.T, out=score_CV)
-        bad = topk.scan(score_CV[:, :count], start)
-        if bad >= 0:
-            at_c, at_v = divmod(bad, count)
-            raise InputError(
-                f"vocab_topk: the score of word {start + at_v} in direction {first + at_c} is "
-                f"{score_CV[at_c, at_v].item()}; look for nan or inf in embedding_VD and direction_CD"
-            )
-    topk.finish(value_CK, index_CK)
+    topk = (_C.VocabTopk64 if score_CV.dtype == torch.float64 else _C.VocabTopk32)(error_C.tolist(), k)
+    for first, block_VD in zip(range(0, len(embedding_VD), WORDS), embedding_VD.split(WORDS), strict=True):
+        block_CV = score_CV.view(-1)[: directions * len(block_VD)].view(directions, len(block_VD))
+        torch.mm(direction_CD, block_VD.to(direction_CD.dtype).T, out=block_CV)
+        topk.scan(block_CV, first, embedding_VD, direction_CD)
+    topk.finish(embedding_VD, direction_CD, value_CK, index_CK)
+
+
+def _score_error(embedding_VD: Tensor, direction_CD: Tensor, dtype: torch.dtype) -> Tensor:
+    """error_C, float64: how far a score of the matrix product in dtype may be from the sum in float64, rounded.
+
+    The bound of any order of summation, D u / (1 - D u) |e| |d| with u = eps / 2 (Higham 2002, section 3.1), doubled
+    for the second rounding; and what underflow can take. 0 for a direction of zeros.
+    """
+    largest = float(_norms("embedding_VD", embedding_VD).max())
+    norm_C = _norms("direction_CD", direction_CD)
+    number, width = torch.finfo(dtype), embedding_VD.shape[1]
+    if directions := torch.nonzero(norm_C * largest >= number.max).flatten().tolist():
+        raise InputError(f"vocab_topk: scores of direction {directions[0]} overflow {dtype}; scale it to unit length")
+    error_C = width * (number.eps * norm_C * largest + number.tiny)
+    return torch.where(norm_C > 0, error_C, 0.0)
+
+
+def _norms(name: str, tensor_ND: Tensor) -> Tensor:
+    """The length of each row, float64, all finite."""
+    norm_N = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in tensor_ND.split(WORDS)])
+    if bad := torch.nonzero(~norm_N.isfinite()).flatten().tolist():
+        raise InputError(f"vocab_topk: row {bad[0]} of {name} has a value that is not finite; look for nan or inf")
+    return norm_N
 
 
 def _importance_like(op: str, grad_RPD: Tensor, embedding_PD: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,31 +7,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "dot.h"
 #include "number.h"
 #include "parallel.h"
 #include "view.h"
 
 namespace shiftbench::cpu {
-
-// Sixteen running sums per stretch, added as a tree; then stretch after stretch. The order is fixed, vectorises
-// without -ffast-math, and its rounding error grows with 16 + n / 256 where a running sum's grows with n.
-template <class T>
-accumulator_t<T> dot(const T* a, const T* b, std::int64_t n) {
-    using A = accumulator_t<T>;
-    constexpr std::int64_t lanes = 16, stretch = 256;
-    A total = 0;
-    for (std::int64_t begin = 0; begin < n; begin += stretch) {
-        const std::int64_t end = std::min(n, begin + stretch), whole = begin + (end - begin) / lanes * lanes;
-        A sum[lanes] = {};
-        for (std::int64_t i = begin; i < whole; i += lanes)
-            for (std::int64_t lane = 0; lane < lanes; ++lane) sum[lane] += A(a[i + lane]) * A(b[i + lane]);
-        for (std::int64_t i = whole; i < end; ++i) sum[i - whole] += A(a[i]) * A(b[i]);
-        for (std::int64_t half = lanes / 2; half > 0; half /= 2)
-            for (std::int64_t lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
-        total += sum[0];
-    }
-    return total;
-}
 
 // In double whatever the importance's type: a level is a step function, and a step must not fall to rounding.
 // The 1e-7 keeps a response token that the model finds improbable from getting full levels.
@@ -46,7 +27,7 @@ void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulato
     parallel_for(grad.planes * tokens, grain_of(width), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t r = item / tokens, p = item % tokens;
-            importance[p][r] = dot(grad[r][p], embedding[p], width);
+            importance[p][r] = dot<accumulator_t<T>>(grad[r][p], embedding[p], width);
         }
     });
 }
@@ -109,7 +90,7 @@ std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> em
             const Rows<const T> plane = grad[r];
             double largest = 0;
             for (std::int64_t p = 0; p < plane.rows; ++p) {
-                importance[p][r] = dot(plane[p], embedding[p], plane.cols);
+                importance[p][r] = dot<accumulator_t<T>>(plane[p], embedding[p], plane.cols);
                 if (!std::isfinite(importance[p][r])) bad.report(p * grad.planes + r);
                 largest = std::max(largest, double(importance[p][r]));
             }
