@@ -1,0 +1,85 @@
+"""Model: a loaded model, its tokenizer, its weight views, and the digests that identify them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from shiftbench.models import tokenizer as tokenizers
+from shiftbench.models.source import ModelSource
+from shiftbench.models.views import WeightViews, views_of
+
+# Of a configuration: bookkeeping that no forward pass depends on.
+NOT_COMPUTED = {
+    "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "id2label", "label2id",
+    "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model in eval mode with frozen parameters and eager attention.
+
+    source: what it was loaded from; None where it was given as a module. dtype: of weights and computation.
+    """
+
+    name: str
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    source: ModelSource | None
+    dtype: str
+
+    @cached_property
+    def views(self) -> WeightViews:
+        """Weight views; InputError where the architecture has none."""
+        return views_of(self.module)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """sha256 (hex) of the weights as loaded, an adapter's included, and of the configuration they compute under.
+
+        Over names, dtypes, shapes and bytes; never over a path. A merged and a kept adapter differ. The configuration
+        belongs in it because equal weights under another rotary base or norm epsilon give other numbers.
+        """
+        tensors = sorted(self.module.state_dict().items())
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+            digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))
+        config = {k: v for k, v in self.module.config.to_dict().items() if k not in NOT_COMPUTED}
+        named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]
+        return hashlib.sha256(json.dumps([named, config], sort_keys=True, default=str).encode()).hexdigest()
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """sha256 (hex) of all that decides token ids; not of the chat template."""
+        return tokenizers.digest(self.tokenizer)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens that the model was made for."""
+        return int(getattr(self.module.config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where token ids must be: the input embeddings' device."""
+        return next(self.module.get_input_embeddings().parameters()).device
+
+    @property
+    def chat_template(self) -> str | None:
+        """The tokenizer's chat template, the default one where it has several."""
+        found = self.tokenizer.chat_template
+        return found.get("default") if isinstance(found, dict) else found
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """sha256 (hex) of a tensor's dtype, shape and bytes."""
+    content = tensor.detach().cpu().contiguous()
+    made = hashlib.sha256(f"{content.dtype} {tuple(content.shape)} ".encode())
+    made.update(content.flatten().view(torch.uint8).numpy().data)
+    return made.hexdigest()

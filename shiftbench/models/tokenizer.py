@@ -1,0 +1,90 @@
+"""A model's tokenizer: loading it, what identifies it, and the first token on which two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import zip_longest
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
+
+from shiftbench.errors import InputError
+from shiftbench.models.hub import refusing
+from shiftbench.models.source import ModelSource, place_of
+
+# Where tokenizers of one vocabulary part ways: spaces, line ends, digits, case, accents, code, scripts, joiners.
+PROBES = (
+    "Write a short story about 12,345 robots.\n\nInput: It's 9:30 already!\tOutput:  two  spaces",
+    "def f(x):\n    return {'a': x ** 2}  # café naïve Ångström № ½",
+    "漢字かな交じり文 한국어 Привет, мир! مرحبا 👩‍💻 e\u0301",
+)
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model: the one asked for, else its adapter's, else its own."""
+    place, options = place_of("model", source.path), source.hub_options()
+    elsewhere = source.tokenizer or _adapters_own(source)
+    if elsewhere:
+        place, options = place_of("tokenizer", elsewhere), {"trust_remote_code": source.trust_remote_code}
+    with refusing(f"tokenizer of {elsewhere or source.path}"):
+        found = AutoTokenizer.from_pretrained(place, **options)
+    return fast(found, f"tokenizer of {elsewhere or source.path}")
+
+
+def fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
+    """The tokenizer itself; InputError where it is not one of the tokenizers library, which alone gives offsets."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"{what} ({type(tokenizer).__name__}) gives no character offsets; convert it to a fast one")
+    return tokenizer
+
+
+def digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """sha256 (hex) of all that decides token ids: vocabulary, merges, added tokens and every step around them.
+
+    Not in it: the chat template, and truncation and padding, which a mere call can change.
+    """
+    return hashlib.sha256(json.dumps(_parts(tokenizer), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
+    """The first token on which two tokenizers differ, in words; None where they give the same ids.
+
+    Special tokens that the tuned one adds are no difference. Tokenizers whose vocabularies agree and whose other parts
+    do not are compared by the ids they give to probe texts and to the text of every token.
+    """
+    tokens = _by_id(base), _by_id(tuned)
+    added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values() if t.special}
+    for token_id in sorted(tokens[0].keys() | tokens[1].keys()):
+        first, second = (side.get(token_id) for side in tokens)
+        if first != second and not (first is None and second in added):
+            return f"token {token_id} is {first!r} in base and {second!r} in tuned"
+    if _parts(base) == _parts(tuned):
+        return None
+    texts = [*PROBES, *(text for text in base.batch_decode([[i] for i in tokens[0]]) if text.strip())]
+    for text, *ids in zip(texts, base(texts)["input_ids"], tuned(texts)["input_ids"], strict=True):
+        if ids[0] != ids[1]:
+            place = next(i for i, pair in enumerate(zip_longest(*ids)) if pair[0] != pair[1])
+            named = [base.convert_ids_to_tokens(side[place : place + 1]) for side in ids]
+            return f"in {text!r} token {place} is {named[0]} in base and {named[1]} in tuned"
+    return None
+
+
+def _adapters_own(source: ModelSource) -> str | None:
+    """The adapter's place, where it brings a tokenizer."""
+    if source.adapter is None:
+        return None
+    place = place_of("adapter", source.adapter)
+    with refusing(f"adapter {source.adapter}"):
+        found = cached_file(place, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
+    return source.adapter if found else None
+
+
+def _by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    return {token_id: token for token, token_id in tokenizer.get_vocab().items()}
+
+
+def _parts(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: part for name, part in parts.items() if name not in ("truncation", "padding")}

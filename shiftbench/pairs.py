@@ -1,0 +1,90 @@
+"""Pair: a base model and what instruction tuning made of it, and whether the two can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shiftbench import models
+from shiftbench.errors import InputError
+from shiftbench.models import Model, ModelSource
+from shiftbench.models.source import is_adapter
+from shiftbench.models.tokenizer import first_difference, load_tokenizer
+
+# What must be equal for weights and explanations to be compared one by one, and how messages call it.
+SHAPE = {
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "key heads",
+    "head_dim": "head width",
+    "intermediate_size": "feed-forward width",
+    "n_inner": "feed-forward width",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A base model and its tuned one; family and size are what leaderboards group by."""
+
+    name: str
+    family: str
+    size: str
+    base: ModelSource
+    tuned: ModelSource
+
+
+def pair(
+    name: str,
+    family: str,
+    size: str,
+    base: str,
+    tuned: str,
+    base_model: Callable[..., ModelSource],
+    tuned_model: Callable[..., ModelSource],
+) -> Pair:
+    """The pair that a file in conf/pair describes; refuses nothing, `check` does.
+
+    base, tuned: hub id or folder; a tuned folder that holds only a PEFT adapter is taken as an adapter on base.
+    base_model, tuned_model: how to load each (conf/model), called with the path. name: where it is the tuned one's
+    path, the last part of that.
+    """
+    base_source, tuned_source = base_model(path=base), tuned_model(path=tuned)
+    if is_adapter(Path(tuned).expanduser()):
+        where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file", "tokenizer")}
+        tuned_source = replace(tuned_source, adapter=tuned, **where)
+    return Pair(Path(name).name if name == tuned else name, family, size, base_source, tuned_source)
+
+
+def load_pair(pair: Pair) -> tuple[Model, Model]:
+    """(base, tuned), checked before any weight is read; one model twice where both come from the same source."""
+    check(pair)
+    base = models.load(pair.base)
+    return base, base if pair.tuned == pair.base else models.load(pair.tuned)
+
+
+def check(pair: Pair) -> None:
+    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only."""
+    base, tuned = models.check(pair.base), models.check(pair.tuned)
+    if base.model_type != tuned.model_type:
+        raise InputError(_differ(pair, "architectures", base.model_type, tuned.model_type))
+    for field, called in SHAPE.items():
+        sides = getattr(base, field, None), getattr(tuned, field, None)
+        if sides[0] != sides[1]:
+            raise InputError(_differ(pair, called, *sides))
+    base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
+    difference = first_difference(base_tokenizer, tuned_tokenizer)
+    if difference:
+        raise InputError(
+            f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
+            f"a pair is compared on the same token ids"
+        )
+
+
+def _differ(pair: Pair, what: str, base: Any, tuned: Any) -> str:
+    return (
+        f"{pair.base.name} and {pair.tuned.name} are no pair: their {what} differ ({base} and {tuned}); "
+        f"base must be the model that tuned was made from"
+    )
