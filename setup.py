@@ -46,7 +46,7 @@ setup(
     packages=[*find_packages(include=["shiftbench", "shiftbench.*"]), *configs],
     package_dir={"shiftbench.conf": "conf"},
     package_data={
-        "shiftbench": ["_C.pyi", "data/**", "demo/models/**", "report/*.css", "report/*.jinja"],
+        "shiftbench": ["_C.pyi", "data/**", "demo/models/**", "schema/*.json", "report/*.css", "report/*.jinja"],
         **{name: ["*.yaml"] for name in configs},
     },
     exclude_package_data={"": ["*.pyc", "__pycache__/*"]},

@@ -1,0 +1,94 @@
+"""Each formula once, in plain torch: the specification (DESIGN.md), never optimised.
+
+A formula computes in the dtype it is given. Given float64 it is what the code must agree with; given a narrower dtype
+it says how much error that dtype excuses.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
+    """importance_PR: section 2."""
+    return (grad_RPD * embedding_PD).sum(-1).T
+
+
+def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    """level_PR: section 2."""
+    clipped_PR = importance_PR.clamp(min=0)
+    return (levels * (clipped_PR / (clipped_PR.amax(0) + 1e-7))).ceil()
+
+
+def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    """density_P: section 2."""
+    cut_PR = torch.where(level_PR > cutoff, level_PR, 0.0)
+    ratio_P = cut_PR.sum(1) / (cut_PR.pow(p).sum(1).pow(1 / p) + 1e-9)
+    return ratio_P / (ratio_P.max() + 1e-9)
+
+
+def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(values_CK, indices_CK): section 4; ties to the lower index."""
+    score_CV = direction_CD @ embedding_VD.T
+    index_CK = score_CV.abs().argsort(dim=1, descending=True, stable=True)[:, :k]
+    return score_CV.gather(1, index_CK), index_CK
+
+
+def importance(module, prefix_ids, prompt_ids, response_ids):
+    """importance_PR by one backward pass per response token through softmax (DESIGN 2), in the module's dtype."""
+    embedder = module.get_input_embeddings()
+    ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
+    embedding = embedder(ids).detach().requires_grad_(True)
+    probability = module(inputs_embeds=embedding).logits[0].softmax(-1)
+    start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
+    columns = []
+    for r, token in enumerate(response_ids):
+        (grad,) = torch.autograd.grad(probability[stop - 1 + r, token], embedding, retain_graph=True)
+        columns.append((grad[0, start:stop] * embedding[0, start:stop]).sum(-1).detach())
+    return torch.stack(columns, dim=1)
+
+
+def cooccurrence_cutoffs(vectors, known, reference, deviations):
+    """mean + deviations * population std of each word's cosine with the first words that have a vector (DESIGN 3)."""
+    cutoffs = []
+    for i in range(len(vectors)):
+        if not known[i]:
+            cutoffs.append(float("inf"))
+            continue
+        others = [cosine(vectors[i], vectors[j]) for j in range(min(reference, len(vectors))) if known[j]]
+        mean = sum(others) / len(others)
+        cutoffs.append(mean + deviations * (sum((c - mean) ** 2 for c in others) / len(others)) ** 0.5)
+    return cutoffs
+
+
+def cosine(a, b):
+    """Cosine of two vectors."""
+    return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
+
+
+def neuron_word_pairs(query_activation, key_activation, words, vectors, known, k, reference, deviations):
+    """[(query word, key word, cosine)] of one neuron pair, ordered by descending cosine (DESIGN 3)."""
+    cutoffs = cooccurrence_cutoffs(vectors, known, reference, deviations)
+
+    def top(activation):
+        return sorted(range(len(words)), key=lambda i: (-abs(float(activation[i])), i))[:k]
+
+    kept = []
+    for q in top(query_activation):
+        for w in top(key_activation):
+            if words[q].lower() == words[w].lower() or not (known[q] and known[w]):
+                continue
+            if float(query_activation[q]) * float(key_activation[w]) <= 0:
+                continue
+            score = cosine(vectors[q], vectors[w])
+            if score > cutoffs[q] and score > cutoffs[w]:
+                kept.append((words[q], words[w], score))
+    return sorted(kept, key=lambda pair: -pair[2])
+
+
+def principal_components(rows, count):
+    """Right singular vectors of the centred rows, and their shares of the variance (DESIGN 4)."""
+    centred = rows.double() - rows.double().mean(0)
+    _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
+    return vectors[:count], (values**2 / (values**2).sum())[:count]

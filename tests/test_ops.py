@@ -1,0 +1,286 @@
+"""The core's ops against their formulas."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+
+import shiftbench
+from shiftbench import ops
+from shiftbench.errors import InputError
+from tests import reference
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+SHAPES = [(1, 1, 1), (1, 7, 5), (13, 1, 33), (3, 17, 257), (31, 29, 576)]  # R, P, D
+THREADS = (1, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = ops.get_threads(), torch.get_num_threads()
+    yield
+    ops.set_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
+def draw(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def wide(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def no_worse_than_plain(found, plain, wanted):
+    """The largest error is at most twice that of the plain formula in the inputs' dtype; float64 agrees closely."""
+    if found.dtype == torch.float64:
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+    else:
+        assert (found.double() - wanted).abs().max() <= 2 * (plain.double() - wanted).abs().max() + 1e-12
+
+
+def junk(x):
+    return torch.nan if x.is_floating_point() else 255
+
+
+# Layouts that hold the same numbers, with what must not be read around them.
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "every second row": lambda x: torch.stack([x, torch.full_like(x, junk(x))], -2).flatten(-3, -2)[..., ::2, :],
+    "inner dimension strided": lambda x: x.mT.contiguous().mT,
+    "part of wider rows": lambda x: torch.nn.functional.pad(x, (3, 2), value=junk(x))[..., 3:-2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_grad_x_input(dtype, shape, layout):
+    grad_RPD, embedding_PD = draw(*shape, dtype=dtype), draw(*shape[1:], dtype=dtype, seed=1)
+    found_PR = ops.grad_x_input(LAYOUTS[layout](grad_RPD), LAYOUTS[layout](embedding_PD))
+    assert found_PR.dtype == wide(dtype)
+    wanted_PR = reference.grad_x_input(grad_RPD.double(), embedding_PD.double())
+    # Multiplied in the narrow dtype, summed wide: the kindest reading of the plain formula.
+    plain_PR = (grad_RPD * embedding_PD).to(wide(dtype)).sum(-1).T
+    no_worse_than_plain(found_PR, plain_PR, wanted_PR)
+
+
+def test_grad_x_input_where_rounding_shows():
+    """One float32 accumulator over 2 ** 20 terms of 1 + 2 ** -12 is off by parts in ten thousand; the tree is not."""
+    width = 2**20
+    grad_RPD, embedding_PD = torch.full((1, 1, width), 1 + 2.0**-12), torch.ones(1, width)
+    found = ops.grad_x_input(grad_RPD, embedding_PD).item()
+    assert found == pytest.approx(width * (1 + 2.0**-12), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_16_bit_number_is_read_exactly(dtype):
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    one = torch.ones(len(every), 1, dtype=dtype)
+    found = ops.grad_x_input(every[None, :, None], one)[:, 0]
+    torch.testing.assert_close(found, every.float(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (7, 1), (17, 31), (101, 13)], ids=str)
+def test_importance_levels(shape, dtype, layout):
+    importance_PR = draw(*shape, dtype=dtype)
+    importance_PR[:, 0] = -importance_PR[:, 0].abs()  # a column without a positive value has no level
+    importance_PR[:, -1] *= 0.0 if shape[1] > 2 else 1.0
+    found_PR = ops.importance_levels(LAYOUTS[layout](importance_PR), 10)
+    assert found_PR.dtype == torch.uint8
+    assert torch.equal(found_PR.double(), reference.importance_levels(importance_PR.double(), 10))
+
+
+def test_levels_of_equal_and_of_improbable_tokens():
+    equal_PR = torch.full((4, 1), 0.25)
+    assert ops.importance_levels(equal_PR, 10).flatten().tolist() == [10] * 4
+    # At a maximum of 1e-8 the 1e-7 leads: 10 * 1e-8 / 1.1e-7 rounds up to 1.
+    assert ops.importance_levels(equal_PR * 4e-8, 10).flatten().tolist() == [1] * 4
+    assert ops.importance_levels(torch.tensor([[3e38], [1e38]]), 255).flatten().tolist() == [255, 85]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.uint8, *DTYPES], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (17, 31), (37, 101)], ids=str)
+@pytest.mark.parametrize(("cutoff", "p"), [(7, 4), (0, 1), (3, 2.5)])
+def test_importance_density(shape, dtype, layout, cutoff, p):
+    level_PR = (5 * draw(*shape)).abs().ceil().clamp(max=10).to(dtype)
+    level_PR[shape[0] // 2] = 0
+    found_P = ops.importance_density(LAYOUTS[layout](level_PR), cutoff, p)
+    wanted_P = reference.importance_density(level_PR.double(), cutoff, p)
+    assert found_P.dtype == wide(dtype) and found_P[shape[0] // 2] == 0
+    if dtype == torch.float64:
+        torch.testing.assert_close(found_P, wanted_P, rtol=1e-12, atol=1e-15)
+    else:
+        assert torch.equal(found_P, found_P.clamp(0, 1))
+        torch.testing.assert_close(found_P.double(), wanted_P, rtol=2**-23, atol=0)
+
+
+def test_density_of_known_rows():
+    """All in one response token: ratio 1. The same in all R: ratio R ** (1 - 1 / p), the largest there is."""
+    level_PR = torch.tensor([[10] * 16, [10] + [0] * 15, [7] * 16, [0] * 16], dtype=torch.uint8)
+    found_P = ops.importance_density(level_PR, cutoff=7, p=4)
+    torch.testing.assert_close(found_P, torch.tensor([1.0, 1 / 8, 0.0, 0.0]))
+    assert ops.importance_density(torch.empty(3, 0, dtype=torch.uint8), 7, 4).tolist() == [0.0, 0.0, 0.0]
+    assert ops.importance_density(torch.empty(0, 3), 7, 4).shape == (0,)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_fused_gives_the_bytes_of_its_parts(dtype, shape):
+    grad_RPD, embedding_PD = draw(*shape, dtype=dtype), draw(*shape[1:], dtype=dtype, seed=1)
+    importance_PR, level_PR, density_P = ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4)
+    assert torch.equal(importance_PR, ops.grad_x_input(grad_RPD, embedding_PD))
+    assert torch.equal(level_PR, ops.importance_levels(importance_PR, 10))
+    as_level_PR = level_PR.to(importance_PR.dtype)
+    assert torch.equal(density_P, ops.importance_density(as_level_PR, 7, 4))
+
+
+def rounded_topk(embedding_VD, direction_CD, k, dtype):
+    """The reference on scores computed in float64 and rounded to the dtype of the result."""
+    score_CV = (direction_CD.double() @ embedding_VD.double().T).to(dtype)
+    return reference.vocab_topk(torch.eye(score_CV.shape[1], dtype=dtype), score_CV, k)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("words", "directions", "width", "k"),
+    [(1, 1, 1, 1), (5, 3, 7, 5), (1023, 2, 33, 10), (1025, 5, 64, 1), (2500, 7, 48, 300), (1100, 3, 16, 1100)],
+)
+def test_vocab_topk(words, directions, width, k, dtype, layout):
+    embedding_VD, direction_CD = draw(words, width, dtype=dtype), draw(directions, width, dtype=dtype, seed=1)
+    value_CK, index_CK = ops.vocab_topk(LAYOUTS[layout](embedding_VD), LAYOUTS[layout](direction_CD), k)
+    wanted_CK, wanted_index_CK = rounded_topk(embedding_VD, direction_CD, k, wide(dtype))
+    assert value_CK.dtype == wide(dtype) and torch.equal(index_CK, wanted_index_CK)
+    torch.testing.assert_close(value_CK, wanted_CK, rtol=1e-12 if dtype == torch.float64 else 0, atol=1e-13)
+
+
+def test_vocab_topk_across_blocks_of_directions():
+    embedding_VD, direction_CD = draw(1500, 8, dtype=torch.float32), draw(ops.DIRECTIONS + 3, 8, dtype=torch.float32)
+    value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD, 20)
+    assert torch.equal(index_CK, rounded_topk(embedding_VD, direction_CD, 20, torch.float32)[1])
+    one_by_one = [ops.vocab_topk(embedding_VD, row_D[None], 20) for row_D in direction_CD[-5:]]
+    assert torch.equal(value_CK[-5:], torch.cat([value for value, _ in one_by_one]))
+    assert torch.equal(index_CK[-5:], torch.cat([index for _, index in one_by_one]))
+
+
+@pytest.mark.parametrize("copies", [2, 80, 2900])
+def test_words_of_equal_embeddings_tie_wherever_they_stand(copies):
+    """3,000 words of few distinct rows: more ties than candidates fit, across blocks and in the odd last one."""
+    row_ND = draw(-(-2900 // copies), 97, dtype=torch.float32)
+    embedding_VD = row_ND.repeat(copies, 1)[:2900]
+    direction_CD = torch.cat([draw(5, 97, dtype=torch.float32, seed=1), torch.zeros(1, 97)])
+    value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD, 160)
+    wanted_CK, wanted_index_CK = rounded_topk(embedding_VD, direction_CD, 160, torch.float32)
+    assert torch.equal(index_CK, wanted_index_CK) and torch.equal(value_CK, wanted_CK)
+    assert index_CK[-1].tolist() == list(range(160))
+
+
+def test_near_ties_are_told_apart_where_the_matrix_product_cannot():
+    """Large terms cancel and leave scores 2 ** -9 apart, less than float32 can add to those terms."""
+    large_VD = draw(3000, 32).mul(2**16).round()
+    rank_V = torch.randperm(3000, generator=torch.Generator().manual_seed(2))
+    embedding_VD = torch.cat([large_VD, -large_VD.flip(1), rank_V[:, None] / 512], 1).float()
+    direction_CD = torch.cat([draw(1, 32).abs().add(0.5), torch.zeros(1, 33)], 1)
+    direction_CD[:, 32:64], direction_CD[:, 64] = direction_CD[:, :32].flip(1), 1.0
+    value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD.float(), 50)
+    assert torch.equal(rank_V[index_CK[0]], torch.arange(2999, 2949, -1))
+    torch.testing.assert_close(value_CK[0], torch.arange(2999, 2949, -1) / 512, rtol=0, atol=1e-5)
+
+
+def test_vocab_topk_of_mixed_dtypes_and_of_no_direction():
+    embedding_VD, direction_CD = draw(50, 9, dtype=torch.bfloat16), draw(4, 9)
+    value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD, 5)
+    wanted_CK, wanted_index_CK = rounded_topk(embedding_VD, direction_CD, 5, torch.float64)
+    assert value_CK.dtype == torch.float64 and torch.equal(index_CK, wanted_index_CK)
+    torch.testing.assert_close(value_CK, wanted_CK, rtol=1e-12, atol=1e-14)
+    assert [tuple(x.shape) for x in ops.vocab_topk(embedding_VD, direction_CD[:0], 5)] == [(0, 5), (0, 5)]
+
+
+def test_thread_counts_give_the_same_bytes():
+    grad_RPD, embedding_PD = draw(37, 41, 300, dtype=torch.float32), draw(41, 300, dtype=torch.float32, seed=1)
+    vocabulary_VD, direction_CD = draw(2300, 576, dtype=torch.float32), draw(5, 576, dtype=torch.float32, seed=1)
+    seen = []
+    for count in THREADS:
+        ops.set_threads(count)
+        torch.set_num_threads(count)  # MKL's product of 5 rows does differ between 1 and 2 threads
+        assert ops.get_threads() == count
+        importance_PR = ops.grad_x_input(grad_RPD, embedding_PD)
+        level_PR = ops.importance_levels(importance_PR, 10)
+        fused = ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4)
+        seen.append((importance_PR, level_PR, ops.importance_density(level_PR, 7, 4), *fused))
+        seen[-1] += ops.vocab_topk(vocabulary_VD, direction_CD, 100)
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+def test_a_graph_is_no_obstacle():
+    embedding_VD = draw(20, 4).requires_grad_()
+    value_CK, _ = ops.vocab_topk(embedding_VD, embedding_VD[:2], 3)
+    assert not value_CK.requires_grad
+    assert not ops.grad_x_input(embedding_VD[None], embedding_VD).requires_grad
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("count", THREADS)
+def test_what_is_not_finite_is_refused_by_its_place(bad, count):
+    ops.set_threads(count)
+    importance_PR = torch.zeros(300, 401)
+    importance_PR[250, 399] = importance_PR[251, 3] = bad
+    with pytest.raises(InputError, match="prompt token 250 for response token 399 is not finite"):
+        ops.importance_levels(importance_PR, 10)
+    with pytest.raises(InputError, match="prompt token 250 for response token 399 is not finite"):
+        ops.importance_density_from_grad(importance_PR.T[..., None], torch.ones(300, 1), 10, 7, 4)
+    with pytest.raises(InputError, match=r"level_PR\[250, 399\] is -?(nan|inf)"):
+        ops.importance_density(importance_PR, 7, 4)
+    embedding_VD = torch.ones(2000, 3)
+    embedding_VD[1500, 1] = bad
+    with pytest.raises(InputError, match="row 1500 of embedding_VD has a value that is not finite"):
+        ops.vocab_topk(embedding_VD, torch.ones(2, 3), 2)
+    with pytest.raises(InputError, match="row 1500 of direction_CD"):
+        ops.vocab_topk(torch.ones(2, 3), embedding_VD, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.grad_x_input(torch.ones(2, 3), torch.ones(2, 3)), "grad_RPD must have 3 dimensions (response"),
+        (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(2, 4)), "needs embedding_PD of shape (3, 4)"),
+        (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(3, 4).double()), "give both in one dtype"),
+        (lambda: ops.grad_x_input([1.0], torch.ones(3, 4)), "grad_RPD must be a tensor, got list"),
+        (lambda: ops.importance_levels(torch.ones(7), 10), "2 dimensions (prompt tokens, response tokens), got"),
+        (lambda: ops.importance_levels(torch.ones(7, 1), 256), "levels must be between 1 and 255"),
+        (lambda: ops.importance_levels(torch.ones(7, 1).int(), 10), "importance_PR must be one of float32"),
+        (lambda: ops.importance_density(torch.ones(7, 1).long(), 7, 4), "got torch.int64"),
+        (lambda: ops.importance_density(-torch.ones(7, 1), 7, 4), "level_PR[0, 0] is -1.0"),
+        (lambda: ops.importance_density(torch.ones(7, 1), 7, 0.5), "p must be a finite number, at least 1, got 0.5"),
+        (lambda: ops.importance_density(torch.ones(7, 1), 7, float("nan")), "got nan"),
+        (lambda: ops.vocab_topk(torch.ones(3, 2), torch.ones(1, 2), 4), "the number of words (3), got 4"),
+        (lambda: ops.vocab_topk(torch.ones(3, 2), torch.ones(1, 2), 0), "k must be between 1"),
+        (lambda: ops.vocab_topk(torch.ones(3, 2), torch.ones(1, 3), 1), "2 wide and direction_CD 3"),
+        (lambda: ops.vocab_topk(torch.full((3, 2), 1e30), torch.full((4, 2), 1e30), 1), "direction 0 overflow"),
+        (lambda: ops.vocab_topk(torch.ones(3, 2, device="meta"), torch.ones(1, 2), 1), "embedding_VD is on meta"),
+        (lambda: ops.set_threads(0), "count must be at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(call, message):
+    with pytest.raises(InputError) as raised:
+        call()
+    assert message in str(raised.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_tensor_is_refused_by_a_cpu_build():
+    with pytest.raises(InputError, match="this build of shiftbench has no CUDA"):
+        ops.importance_levels(torch.ones(2, 2, device="cuda"), 10)
+
+
+def test_a_missing_core_says_how_to_build_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shiftbench._C", None)
+    monkeypatch.delattr(shiftbench, "_C")
+    with pytest.raises(ImportError, match="pip install"):
+        importlib.reload(ops)
