@@ -23,7 +23,7 @@ from shiftbench.progress import Progress
 from shiftbench.prompts import Prompt, encode, token_texts
 from shiftbench.report import attribution_html
 from shiftbench.results import all_scores
-from shiftbench.run import run
+from shiftbench.run import check, run
 from shiftbench.words import StaticVectors, Vocabulary
 
 
@@ -124,6 +124,7 @@ def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **opti
         if not prompts:
             raise InputError("score: the list of prompts is empty")
         asked = replace(asked, prompts=list(prompts))
+    check(asked)
     return all_scores(run(asked, Progress()).results)
 
 

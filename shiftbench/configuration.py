@@ -41,7 +41,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             config = hydra_compose(name, overrides=list(overrides), return_hydra_config=False)
-        missing = sorted(OmegaConf.missing_keys(config))
+        missing = sorted(key for key in _dotted(config, "") if _is_missing(config, key))
         if missing:
             raise InputError(f"{missing[0]} is needed: give {missing[0]}=...")
         OmegaConf.resolve(config)
@@ -101,7 +101,7 @@ def out_folder(config: Any, varied: Sequence[str]) -> Path:
 def job_name(config: Any, varied: Sequence[str]) -> str:
     """The pair's name, followed by whatever else varies in the sweep; safe as a file name."""
     others = [key for key in varied if key not in ("pair", "pair.name")]
-    parts = [str(config.pair.name), *(f"{key}={OmegaConf.select(config, key, default='')}" for key in others)]
+    parts = [Path(config.pair.name).name, *(f"{key}={OmegaConf.select(config, key, default='')}" for key in others)]
     return re.sub(r"[^\w.,=+-]+", "_", ",".join(parts)).strip(".") or "pair"
 
 
@@ -174,6 +174,12 @@ def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         config = hydra_compose(name, overrides=chosen)
     return list(_dotted(config, ""))
+
+
+def _is_missing(config: DictConfig, key: str) -> bool:
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return OmegaConf.is_missing(node, last)
 
 
 def _dotted(config: DictConfig, prefix: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from shiftbench import results
 from shiftbench.estimate import estimate
 from shiftbench.progress import Progress
 from shiftbench.report import RunSummary, score_table
-from shiftbench.run import Job, Outcome, Responses, release
+from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
 from shiftbench.store import Store
 from shiftbench.tracking import TrackedRun, metrics_of
@@ -24,6 +24,7 @@ def run(config: DictConfig, folder: Path) -> None:
     """Score one pair and leave the results in folder; its last line on standard output names the folder."""
     progress = Progress()
     job = build(config)
+    check(job)
     if config.dry_run:
         print(estimate(job))
         print(f"dry run: nothing was explained; results would go to {folder}")

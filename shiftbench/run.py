@@ -7,7 +7,7 @@ explanations, and report its scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.explain.work import Inputs, Work
-from shiftbench.explanation import Explanation
+from shiftbench.explanation import Explanation, content_key
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
+from shiftbench.pairs import check as check_pair
 from shiftbench.progress import Progress
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
 from shiftbench.store import Store
-from shiftbench.words import StaticVectors, Vocabulary
+from shiftbench.words import StaticVectors, Vocabulary, word_ids
 
 RESPONSE_MODES = ("shared", "own", "reference")
 TEMPLATES = ("none", "tuned", "own")
@@ -81,10 +82,9 @@ class Encoded:
 
 
 def run(job: Job, progress: Progress) -> Outcome:
-    """Score a pair. Raises InputError before any long work where the job cannot be done."""
-    check(job)
+    """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done."""
     base, tuned = load_pair(job.pair)
-    check_vocabulary(job, base)
+    word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
     encoded = encode_prompts(job, base, tuned)
     gather = Gathering(job.store, progress)
     notes = [*encoded.notes, *remarks(job)]
@@ -93,11 +93,12 @@ def run(job: Job, progress: Progress) -> Outcome:
 
 
 def check(job: Job) -> None:
-    """What can be refused before a model is loaded."""
+    """Refuse, by InputError, what can be refused before a model's weights are read."""
     if job.template not in TEMPLATES:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
     if not job.findings:
         raise InputError("no findings to score: the suite names none")
+    check_pair(job.pair)
     words = len(job.vocabulary.words)
     for name, finding in job.findings.items():
         for field in ("k", "top"):
@@ -113,15 +114,6 @@ def check(job: Job) -> None:
             raise InputError(
                 f"response mode 'reference' needs a response for every prompt; {len(missing)} have none, first {missing[0]!r}"
             )
-
-
-def check_vocabulary(job: Job, model: Model) -> None:
-    """Refuse a vocabulary word that the tokenizer gives no token for, before anything is explained."""
-    words = job.vocabulary.words
-    ids = model.tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
-    for word, found in zip(words, ids, strict=True):
-        if not found:
-            raise InputError(f"vocabulary {job.vocabulary.name!r}: the tokenizer gives no token for the word {word!r}")
 
 
 def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
@@ -207,7 +199,10 @@ def remarks(job: Job) -> list[str]:
     """What a reader of the numbers must know about how this job was set."""
     notes = []
     if job.vectors is None:
-        notes.append("Word vectors: each model's own input embeddings stand in for static ones (GloVe is not installed).")
+        notes.append(
+            "Word vectors: each model's own input embeddings stand in for static ones; word pairs and labels are not "
+            "comparable with those of runs over GloVe."
+        )
     without = sum(not prompt.instruction_spans for prompt in job.prompts)
     if without:
         notes.append(f"{without} prompts have no instruction span and do not count for instruction recognition.")
@@ -241,10 +236,8 @@ class Gathering:
         return Explanation(units, dict(work[0].content) if work else {}, keys)
 
 
-def combined_key(keys: Any) -> str:
-    """One short digest for many unit keys, for tags and records."""
-    from shiftbench.explanation import content_key
-
+def combined_key(keys: Iterable[str]) -> str:
+    """One digest for many unit keys, for tags and records."""
     return content_key({"units": sorted(keys)})
 
 

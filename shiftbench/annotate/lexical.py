@@ -52,6 +52,11 @@ class LexicalAnnotator:
         content = {"method": self.method, "version": self.version, **asdict(self), "words": dict(word_lists())}
         return content_key(content)
 
+    @property
+    def seed_words(self) -> tuple[str, ...]:
+        """The words that user tasks are recognised by; whoever makes vectors for this annotator includes them."""
+        return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
+
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """bool [C, labels]: which labels each concept has.
 

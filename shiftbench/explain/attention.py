@@ -102,7 +102,7 @@ class Prepared:
         embedding_VD, cooccurrence = self._prepare()
         views = self.model.views
         sides = []
-        for weight_HDE in (views.query_HDE(layer), views.key_HDE(layer)):
+        for weight_HDE in (views.query_HDE(layer).cpu(), views.key_HDE(layer).cpu()):
             heads, width, neurons = weight_HDE.shape
             direction_CD = weight_HDE.transpose(1, 2).reshape(heads * neurons, width)
             value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD.to(embedding_VD), self.method.k)
@@ -130,7 +130,7 @@ class Prepared:
     def _prepare(self) -> tuple[Tensor, Cooccurrence]:
         if self._shared is None:
             words = self.inputs.vocabulary.words
-            embedding_VD = word_embeddings(self.model.views.embedding_in_VD(), self.model.tokenizer, words)
+            embedding_VD = word_embeddings(self.model.views.embedding_in_VD().cpu(), self.model.tokenizer, words)
             vectors = self.inputs.vectors or StaticVectors.from_embeddings(words, embedding_VD)
             cooccurrence = Cooccurrence(words, vectors, self.method.reference, self.method.deviations)
             self._shared = embedding_VD, cooccurrence

@@ -75,8 +75,9 @@ def importance(
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
-    embedding_PD = kept.embedding_PD
-    columns = [ops.grad_x_input(grad_RPD, embedding_PD).cpu() for _, grad_RPD in autograd.gradients(kept, chunk)]
+    embedding_PD = kept.embedding_PD.cpu()
+    # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
+    columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in autograd.gradients(kept, chunk)]
     importance_PR = torch.cat(columns, dim=1)
     if not torch.isfinite(importance_PR).all():
         raise RuntimeError(

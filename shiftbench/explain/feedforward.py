@@ -25,6 +25,9 @@ class Annotator(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def seed_words(self) -> tuple[str, ...]: ...
+
     def __call__(
         self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary
     ) -> Tensor: ...
@@ -51,7 +54,7 @@ class Concepts:
             "vocabulary": inputs.vocabulary.digest,
             "vectors": "input embeddings" if inputs.vectors is None else inputs.vectors.digest,
         }
-        shared = Shared(model, inputs)
+        shared = Shared(model, inputs, self.annotator.seed_words)
         return [
             Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(shared, layer))  # type: ignore[misc]
             for layer in range(model.views.layers)
@@ -75,8 +78,8 @@ class Concepts:
 class Shared:
     """What all layers of one model share, made when the first layer needs it."""
 
-    def __init__(self, model: Model, inputs: Inputs) -> None:
-        self.model, self.inputs = model, inputs
+    def __init__(self, model: Model, inputs: Inputs, seed_words: tuple[str, ...]) -> None:
+        self.model, self.inputs, self.seed_words = model, inputs, seed_words
 
     @cached_property
     def unit_VD(self) -> Tensor:
@@ -84,16 +87,17 @@ class Shared:
 
     @cached_property
     def vectors(self) -> StaticVectors:
+        """Static vectors, or the model's own input embeddings of the vocabulary and of the annotator's words."""
         if self.inputs.vectors is not None:
             return self.inputs.vectors
-        words = self.inputs.vocabulary.words
-        embedding_VD = word_embeddings(self.model.views.embedding_in_VD(), self.model.tokenizer, words)
+        words = (*self.inputs.vocabulary.words, *self.seed_words)
+        embedding_VD = word_embeddings(self.model.views.embedding_in_VD().cpu(), self.model.tokenizer, words)
         return StaticVectors.from_embeddings(words, embedding_VD)
 
 
 def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
     """Output embeddings of words, unit_VD: rows of length 1."""
-    embedding_VD = word_embeddings(model.views.embedding_out_VD(), model.tokenizer, words)
+    embedding_VD = word_embeddings(model.views.embedding_out_VD().cpu(), model.tokenizer, words)
     return torch.nn.functional.normalize(embedding_VD, dim=1)
 
 
@@ -115,4 +119,4 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     component_CD = vector_DD.flip(1)[:, :count].T.contiguous()
     largest_C1 = component_CD.abs().argmax(1, keepdim=True)
     component_CD *= component_CD.gather(1, largest_C1).sign()
-    return component_CD, (variance_D.flip(0)[:count] / variance_D.sum()).clamp(min=0)
+    return component_CD.cpu(), (variance_D.flip(0)[:count] / variance_D.sum()).clamp(min=0).cpu()

@@ -40,15 +40,18 @@ class GreedyResponse:
         own = model.module.generation_config
         ends = own.eos_token_id if own is not None and own.eos_token_id is not None else model.tokenizer.eos_token_id
         ends = [ends] if isinstance(ends, int) else list(ends or [])
-        # A fresh configuration: the checkpoint's may carry sampling or penalties, and then greedy is not greedy.
         greedy = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
-            num_beams=1,
             eos_token_id=ends or None,
             pad_token_id=ends[0] if ends else 0,
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
-        made = model.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
+        # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
+        model.module.generation_config = greedy
+        try:
+            made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
+        finally:
+            model.module.generation_config = own
         response = made[0, ids.shape[1] :].cpu()
         return response[:-1] if len(response) and int(response[-1]) in ends else response

@@ -19,7 +19,7 @@ def refused(ran, *parts):
     assert len(lines) == 1, ran.err
     assert "Traceback" not in ran.err
     for part in parts:
-        assert part in lines[0], lines[0]
+        assert part in ran.err, ran.err
 
 
 def test_a_model_path_that_does_not_exist(shiftbench, asked):

@@ -1,0 +1,119 @@
+"""Attribution agrees with one plain backward pass per token, in every architecture, and with what must hold by nature."""
+
+import pytest
+import torch
+
+from shiftbench.explain.attribution import Attribution, importance
+from shiftbench.explain.work import Inputs
+from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from tests import reference
+
+TEXT = "Translate the sentence to French. Input: good morning to all people. Output:"
+ANSWER = " The answer is a number and the sea"
+
+
+def encoded(model, text=TEXT, prefix=()):
+    found = encode(Prompt("p", text, ((0, 33),)), model.tokenizer)
+    return EncodedPrompt(**{**found.__dict__, "prefix_ids": prefix})
+
+
+def explained(model, prompt, chunk=4):
+    return importance(model, prompt, prompt.response_ids(model.tokenizer, ANSWER), chunk)
+
+
+@pytest.mark.parametrize("prefix", [(), (0,)])
+def test_it_is_the_gradient_of_the_probability_times_the_embedding(any_model, prefix):
+    prompt = encoded(any_model, prefix=prefix)
+    importance_PR, probability_R = explained(any_model, prompt)
+    response = prompt.response_ids(any_model.tokenizer, ANSWER)
+    wanted_PR = reference.importance(any_model.module, prefix, prompt.prompt_ids, response)
+    assert importance_PR.shape == (len(prompt.prompt_ids), len(response))
+    error_R = (importance_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)
+    assert float(error_R.max()) < 1e-4
+    assert ((probability_R > 0) & (probability_R < 1)).all()
+
+
+def test_in_float64_the_agreement_is_limited_only_by_the_models_own_norms(llama64):
+    """transformers' RMSNorm computes in float32 whatever it is given, in both ways alike."""
+    prompt = encoded(llama64)
+    importance_PR, _ = explained(llama64, prompt)
+    response = prompt.response_ids(llama64.tokenizer, ANSWER)
+    wanted_PR = reference.importance(llama64.module, (), prompt.prompt_ids, response)
+    assert importance_PR.dtype == torch.float64
+    assert torch.allclose(importance_PR, wanted_PR, rtol=1e-6, atol=1e-9 * float(wanted_PR.abs().max()))
+
+
+def test_a_near_certain_token_keeps_its_gradient(llama64):
+    """Through softmax the gradient of a p near 1 cancels in float32; written out, it does not."""
+    prompt = encoded(llama64)
+    module = llama64.module
+    with torch.no_grad():
+        state = module.model(torch.tensor([prompt.prompt_ids])).last_hidden_state[0, -1]
+        # An output row along the last state makes its token as probable as wanted: logit 14 above the others.
+        module.lm_head.weight.mul_(1e-3)
+        module.lm_head.weight[7] = 14.0 * state / state.square().sum()
+    wide_PR, probability_R = importance(llama64, prompt, (7,), 1)
+    assert 0.999 < float(probability_R) < 1.0
+    module.to(torch.float32)
+    narrow_PR, _ = importance(llama64, prompt, (7,), 1)
+    through_softmax_PR = reference.importance(module, (), prompt.prompt_ids, (7,))
+    largest = wide_PR.abs().max()
+    assert float((narrow_PR - wide_PR).abs().max() / largest) < 1e-4
+    assert float((narrow_PR - wide_PR).abs().max()) < float((through_softmax_PR - wide_PR).abs().max())
+
+
+def test_chunks_and_reruns_give_the_same_levels(any_model):
+    prompt = encoded(any_model)
+    method = Attribution(levels=10, chunk=1)
+    inputs = Inputs([(prompt, prompt.response_ids(any_model.tokenizer, ANSWER))], None, None)
+    made = [Attribution(10, chunk).work(any_model, inputs)[0].compute().arrays["level_PR"] for chunk in (1, 3, 64, 64)]
+    assert all(torch.equal(made[0], other) for other in made[1:])
+    assert method.work(any_model, inputs)[0].key == Attribution(10, 64).work(any_model, inputs)[0].key
+
+
+def test_a_response_token_rests_on_nothing_that_follows_it(llama):
+    """The first response token's importance does not depend on the rest of the response."""
+    prompt = encoded(llama)
+    ids = prompt.response_ids(llama.tokenizer, ANSWER)
+    whole_PR, _ = importance(llama, prompt, ids, 4)
+    alone_PR, _ = importance(llama, prompt, ids[:1], 4)
+    assert torch.allclose(whole_PR[:, :1], alone_PR, rtol=1e-4, atol=1e-7)
+
+
+def test_an_empty_response_has_no_importance(llama):
+    importance_PR, probability_R = importance(llama, encoded(llama), (), 4)
+    assert importance_PR.shape == (len(encoded(llama).prompt_ids), 0) and probability_R.shape == (0,)
+
+
+def test_a_gradient_that_is_not_finite_is_an_error(llama):
+    with torch.no_grad():
+        llama.module.model.norm.weight.fill_(float("inf"))
+    with pytest.raises(RuntimeError, match="prompt 'p'.*not finite.*dtype=float32"):
+        explained(llama, encoded(llama))
+
+
+def test_the_key_names_all_that_a_unit_depends_on(llama):
+    prompt = encoded(llama)
+    ids = prompt.response_ids(llama.tokenizer, ANSWER)
+    keys = {
+        "same": work_key(llama, prompt, ids, 10),
+        "levels": work_key(llama, prompt, ids, 5),
+        "response": work_key(llama, prompt, ids[:-1], 10),
+        "prompt": work_key(llama, encoded(llama, TEXT + " now"), ids, 10),
+        "prefix": work_key(llama, encoded(llama, prefix=(0,)), ids, 10),
+    }
+    assert len(set(keys.values())) == len(keys)
+    assert work_key(llama, prompt, ids, 10) == keys["same"]
+
+
+def work_key(model, prompt, ids, levels):
+    return Attribution(levels, 4).work(model, Inputs([(prompt, ids)], None, None))[0].key
+
+
+def test_no_hook_is_left_on_the_module(llama):
+    def hooks():
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in llama.module.modules())
+
+    before = hooks()
+    explained(llama, encoded(llama))
+    assert hooks() == before
