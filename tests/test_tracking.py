@@ -1,0 +1,359 @@
+"""Runs really arrive in MLflow: in sqlite, and in a server on loopback. Nothing else is touched, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import OmegaConf
+
+from shiftbench.errors import InputError
+from shiftbench.findings.result import Score
+from shiftbench.tracking import OFF, TrackedRun, Tracking, metrics_of, without_secrets
+
+CONF = Path(__file__).parents[1] / "conf" / "tracking"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and no runs: making the tables takes seconds, copying them does not."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    MlflowClient(tracking_uri=f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
+    """The current folder, with a database where the default one is, and an environment that means somebody else."""
+    folder = tmp_path / "a place with spaces, # and ü"
+    (folder / "shiftbench-runs").mkdir(parents=True)
+    shutil.copy(empty_database, folder / "shiftbench-runs" / "mlflow.db")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of somebody else")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> TrackedRun:
+    """A run with a folder of results such as a job leaves."""
+    folder = tmp_path / "results"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "scores.json").write_text('{"schema": "shiftbench/scores/1"}')
+    (folder / "report.html").write_text("<p>ü</p>" * 1000)
+    (folder / "tables" / "table 2, ü.csv").write_text("a,b\n")
+    (folder / ".part-left-behind").mkdir()
+    (folder / ".part-left-behind" / "scores.json").write_text("half")
+    metrics = {"recognition.recognition.value": 0.25, "recognition.recognition.n": 60.0}
+    return TrackedRun("demo", {"dataset": "self_instruct"}, {"base": "b", "empty": ""}, metrics, folder, None)
+
+
+def files_of(client: MlflowClient, run_id: str, folder: str = "") -> set[str]:
+    found: set[str] = set()
+    for item in client.list_artifacts(run_id, folder):
+        found |= files_of(client, run_id, item.path) if item.is_dir else {item.path}
+    return found
+
+
+def experiment_id(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name("shiftbench")
+    assert experiment is not None
+    return str(experiment.experiment_id)
+
+
+def assert_recorded(found: Run, run: TrackedRun, client: MlflowClient) -> None:
+    assert found.info.status == "FINISHED" and found.info.run_name == run.name
+    assert found.data.params == run.params and found.data.metrics == run.metrics
+    assert run.tags.items() <= found.data.tags.items()
+    assert files_of(client, found.info.run_id) == {"scores.json", "report.html", "tables/table 2, ü.csv"}
+    copy = client.download_artifacts(found.info.run_id, "report.html")
+    assert Path(copy).read_bytes() == (run.artifacts / "report.html").read_bytes()
+
+
+# sqlite
+
+
+def test_a_run_is_recorded_in_sqlite_and_nothing_else_is_touched(
+    here: Path, run: TrackedRun, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking = Tracking(None, "shiftbench")
+    tracking.check()
+    first, second = tracking.record(run), tracking.record(run)
+    assert first and second and first != second
+    client = MlflowClient(tracking_uri=f"sqlite:///{here}/shiftbench-runs/mlflow.db")
+    for run_id in (first, second):
+        assert_recorded(client.get_run(run_id), run, client)
+    assert sorted(path.name for path in here.iterdir()) == ["shiftbench-runs"]
+    assert sorted(path.name for path in (here / "shiftbench-runs").iterdir()) == ["mlflow-artifacts", "mlflow.db"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_first_run_of_all_makes_the_database_quietly(tmp_path: Path, run: TrackedRun) -> None:
+    """In a process of its own, in which nothing has imported mlflow or set its environment."""
+    code = f"""
+import sys
+from pathlib import Path
+from shiftbench.tracking import TrackedRun, Tracking
+assert "mlflow" not in sys.modules
+tracking = Tracking(None, "shiftbench")
+tracking.check()
+print(tracking.record(TrackedRun("demo", {{}}, {{}}, {{}}, Path({str(run.artifacts)!r}), None)))
+"""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/shiftbench-runs/mlflow.db")
+    assert client.get_run(done.stdout.strip()).info.status == "FINISHED"
+    assert [path.name for path in folder.iterdir()] == ["shiftbench-runs"]
+
+
+def test_a_child_is_shown_under_its_parent(here: Path, run: TrackedRun) -> None:
+    tracking = Tracking(None, "shiftbench")
+    parent = tracking.record(run)
+    child = tracking.record(TrackedRun("child", {}, {}, {}, run.artifacts, parent))
+    client = MlflowClient(tracking_uri=tracking.address)
+    found = client.search_runs([experiment_id(client)], f"tags.mlflow.parentRunId = '{parent}'")
+    assert [item.info.run_id for item in found] == [child]
+
+
+def test_odd_names_and_long_values_arrive(here: Path, run: TrackedRun) -> None:
+    names = ["a+b", "a*b", "a/../b", "..", "", "x" * 400, "größe \U0001f600", "50% of p<0.05 [n=3]"]
+    odd = TrackedRun(
+        name="odd \udcff \U0001f600",
+        params={name: "v" * 9000 for name in names},
+        tags={name: name for name in [*names, *(f"tag {i}" for i in range(230))]},
+        metrics={name: float(i) for i, name in enumerate(names)},
+        artifacts=run.artifacts,
+        parent=None,
+    )
+    tracking = Tracking(None, "shiftbench")
+    run_id = tracking.record(odd)
+    assert run_id
+    found = MlflowClient(tracking_uri=tracking.address).get_run(run_id)
+    assert sorted(found.data.metrics.values()) == [float(i) for i in range(len(names))]
+    assert {"a_b", "a_b_2", "größe _"} <= found.data.metrics.keys()
+    assert len(found.data.params) == len(names)
+    assert all(value.endswith(" [cut]") for value in found.data.params.values())
+    assert {f"tag {i}" for i in range(230)} <= found.data.tags.keys()
+
+
+def test_a_run_that_breaks_half_way_is_marked_failed(
+    here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking = Tracking(None, "shiftbench")
+    tracking.check()
+    place = here / "shiftbench-runs" / "mlflow-artifacts"
+    place.rmdir()
+    place.write_text("in the way")
+    assert tracking.record(run) is None
+    assert "run demo was not recorded" in caplog.text and str(run.artifacts) in caplog.text
+    client = MlflowClient(tracking_uri=tracking.address)
+    found = client.search_runs([experiment_id(client)])
+    assert [item.info.status for item in found] == ["FAILED"]
+
+
+def test_results_in_the_same_folder_as_the_database_do_not_swallow_it(here: Path, run: TrackedRun) -> None:
+    tracking = Tracking(None, "shiftbench")
+    runs = here / "shiftbench-runs"
+    for name in ("scores.json", "report.html", "tables"):
+        (run.artifacts / name).rename(runs / name)
+    client = MlflowClient(tracking_uri=tracking.address)
+    for _ in range(2):
+        run_id = tracking.record(TrackedRun("demo", {}, {}, {}, runs, None))
+        assert run_id and files_of(client, run_id) == {"scores.json", "report.html", "tables/table 2, ü.csv"}
+    run_id = tracking.record(TrackedRun("demo", {}, {}, {}, runs, None, only=("scores.json", "tables")))
+    assert run_id and files_of(client, run_id) == {"scores.json", "tables/table 2, ü.csv"}
+
+
+def test_a_relative_sqlite_path_is_made_absolute(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = Tracking("sqlite:///kept/runs.db", "shiftbench")
+    assert tracking.address == f"sqlite:///{here}/kept/runs.db"
+    assert tracking.artifacts == here / "kept" / "mlflow-artifacts"
+    monkeypatch.chdir("/")
+    assert tracking.address == f"sqlite:///{here}/kept/runs.db"
+
+
+def test_a_database_that_was_moved_is_told(here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture) -> None:
+    Tracking(None, "shiftbench").check()
+    moved = here.parent / "moved"
+    (here / "shiftbench-runs").rename(moved)
+    Tracking(f"sqlite:///{moved}/mlflow.db", "shiftbench").check()
+    assert "keeps artifacts in" in caplog.text and "was it moved?" in caplog.text
+
+
+def test_a_deleted_experiment_is_refused_before_work(here: Path) -> None:
+    tracking = Tracking(None, "shiftbench")
+    tracking.check()
+    client = MlflowClient(tracking_uri=tracking.address)
+    client.delete_experiment(experiment_id(client))
+    with pytest.raises(InputError, match=r"experiment 'shiftbench' was deleted.*tracking\.experiment=NAME"):
+        tracking.check()
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///tmp/x", "./mlruns", "mlruns", "", "ftp://h/x", "sqlite://", "sqlite:///:memory:"]
+)
+def test_a_place_that_mlflow_cannot_write_is_refused(here: Path, uri: str) -> None:
+    with pytest.raises(InputError, match=r"tracking\.uri="):
+        Tracking(uri, "shiftbench").check()
+    assert sorted(path.name for path in here.iterdir()) == ["shiftbench-runs"]
+
+
+def test_a_path_that_mlflow_would_misread_is_refused(here: Path) -> None:
+    with pytest.raises(InputError, match=r"% or \?"):
+        Tracking("sqlite:///50%41/x.db", "shiftbench").check()
+
+
+def test_a_local_place_that_cannot_be_written_is_refused_at_once(here: Path) -> None:
+    (here / "file").write_text("not a folder")
+    for uri in ("sqlite:///file/x.db", "sqlite:///file", "sqlite:////proc/none/x.db"):
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"tracking\.uri=sqlite:///.*choose another"):
+            Tracking(uri, "shiftbench").check()
+        assert time.monotonic() - began < 30  # MLflow by itself retries for more than a minute
+
+
+# No tracking
+
+
+def test_the_config_files_are_what_they_say(here: Path, run: TrackedRun) -> None:
+    off = instantiate(OmegaConf.load(CONF / "none.yaml"))
+    off.check()
+    assert off == Tracking(OFF, "shiftbench") and off.record(run) is None and off.ui_command() == ""
+    on = instantiate(OmegaConf.load(CONF / "mlflow.yaml"))
+    assert on == Tracking(None, "shiftbench")
+    assert shlex.split(on.ui_command())[1:] == ["ui", "--backend-store-uri", on.address]
+    assert on.address == f"sqlite:///{here}/shiftbench-runs/mlflow.db"
+
+
+# A server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[str]:
+    """The address of a real `mlflow server` on loopback."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        if not answers(f"http://127.0.0.1:{port}/health", process):
+            pytest.skip(f"mlflow server did not start: {(folder / 'log').read_text()[-500:]}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return True
+        except OSError:
+            time.sleep(0.2)
+    return False
+
+
+def test_a_run_is_recorded_on_a_server(
+    here: Path, run: TrackedRun, server: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking = Tracking(server, "shiftbench")
+    tracking.check()
+    run_id = tracking.record(run)
+    assert run_id
+    client = MlflowClient(tracking_uri=server)
+    assert_recorded(client.get_run(run_id), run, client)
+    assert tracking.ui_command() == server
+    assert sorted(path.name for path in here.iterdir()) == ["shiftbench-runs"]
+    assert not (here / "shiftbench-runs" / "mlflow-artifacts").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("secret", ["", "user:tell-nobody@"])
+def test_a_dead_server_is_a_warning_and_nothing_is_lost(
+    here: Path, run: TrackedRun, secret: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(run.artifacts.rglob("*"))
+    port = free_port()
+    tracking = Tracking(f"http://{secret}127.0.0.1:{port}", "shiftbench")
+    tracking.check()
+    assert tracking.record(run) is None
+    told = [record.getMessage() for record in caplog.records if record.name == "shiftbench.tracking"]
+    assert len(told) == 2 and all(f"127.0.0.1:{port}" in line for line in told)
+    assert "results are still written" in told[0] and str(run.artifacts) in told[1]
+    assert "tell-nobody" not in caplog.text + "".join(capfd.readouterr()) + tracking.ui_command()
+    assert sorted(run.artifacts.rglob("*")) == before
+
+
+# What is sent
+
+
+def test_metrics_are_named_by_finding_and_score() -> None:
+    scores = [Score("recognition", "recognition", 0.25, 0.125, 0.5, 1e-6, 60)]
+    assert metrics_of(scores) == {
+        "recognition.recognition.value": 0.25,
+        "recognition.recognition.low": 0.125,
+        "recognition.recognition.high": 0.5,
+        "recognition.recognition.n": 60.0,
+    }
+
+
+def test_metrics_that_are_no_number_are_left_out() -> None:
+    scores = [Score("f", "s", 1.0, float("nan"), float("inf"), None, 0)]
+    assert metrics_of(scores) == {"f.s.value": 1.0, "f.s.n": 0.0}
+    assert metrics_of([]) == {}
+
+
+def test_metrics_stay_under_sixty_and_keep_what_leads() -> None:
+    sizes = {"recognition": 4, "verbs": 5, "rotation": 15}
+    scores = [Score(f, f"s{i}", float(i), 0.0, 1.0, None, 9) for f, size in sizes.items() for i in range(size)]
+    found = metrics_of(scores)
+    assert len(found) < 60
+    assert all(f"{score.finding}.{score.name}.value" in found for score in scores)
+    assert all(f"{finding}.s0.{part}" in found for finding in sizes for part in ("low", "high", "n"))
+    for score in scores:  # an interval is whole or absent
+        assert sum(f"{score.finding}.{score.name}.{part}" in found for part in ("low", "high", "n")) in (0, 3)
+    many = [Score("f", f"s{i}", float(i), 0.0, 1.0, None, 9) for i in range(500)]
+    assert list(metrics_of(many)) == [f"f.s{i}.value" for i in range(59)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://host:5000/x", "http://host:5000/x"),
+        ("http://me:pw@host:5000", "http://me:***@host:5000"),
+        ("at http://me:p@w@host:5000/a and http://h/@b", "at http://me:***@host:5000/a and http://h/@b"),
+        ("postgresql+psycopg://me:p%40:w@host/db?sslmode=x", "postgresql+psycopg://me:***@host/db?sslmode=x"),
+        ("mysql://h/db?user=me&password=pw&x=1", "mysql://h/db?user=me&password=***&x=1"),
+        ("sqlite:////home/me@here:1/mlflow.db", "sqlite:////home/me@here:1/mlflow.db"),
+    ],
+)
+def test_secrets_are_hidden(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
