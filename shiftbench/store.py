@@ -70,8 +70,8 @@ class Store:
 
         Raises InputError where the folder cannot be made or written.
         """
-        self.root = _root(path)
-        self._tmp = self.root / "tmp"
+        self.path = _root(path)
+        self._tmp = self.path / "tmp"
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
             with self._room() as room:
@@ -79,7 +79,7 @@ class Store:
         except OSError as error:
             reason = "is full" if error.errno in FULL else f"cannot be written: {error.strerror}"
             raise InputError(
-                f"store of explanations {self.root} {reason}; choose another with store.path=DIR"
+                f"store of explanations {self.path} {reason}; choose another with store.path=DIR"
             ) from None
 
     def get(self, key: str) -> Unit | None:
@@ -89,7 +89,7 @@ class Store:
         except FileNotFoundError:
             return None
         except Damaged as damage:
-            log.warning("store %s: %s is damaged (%s); it will be computed again", self.root, key, damage)
+            log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
             self._remove(key)
             return None
 
@@ -148,10 +148,10 @@ class Store:
     def _folder(self, key: str) -> Path:
         if not KEY.fullmatch(key):
             raise ValueError(f"store: a key is 64 hexadecimal digits, got {key!r}")
-        return self.root / key[:2] / key
+        return self.path / key[:2] / key
 
     def _keys(self) -> list[str]:
-        return sorted(path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*") if KEY.fullmatch(path.name))
+        return sorted(path.name for path in self.path.glob("[0-9a-f][0-9a-f]/*") if KEY.fullmatch(path.name))
 
     def _entry(self, key: str, whole: bool) -> Entry | None:
         """None where the entry went away meanwhile."""
@@ -222,7 +222,7 @@ class Store:
                     return [_discard(path, dry_run) for path in self._leftovers(locked)]
             except BlockingIOError:
                 if time.monotonic() > until:
-                    log.warning("store %s: writers are at work; what killed ones left stays for now", self.root)
+                    log.warning("store %s: writers are at work; what killed ones left stays for now", self.path)
                     return []
                 time.sleep(0.02)
 
@@ -231,10 +231,10 @@ class Store:
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
     def _full(self, error: OSError, needed: int) -> OSError:
-        free = shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(self.path).free
         return OSError(
             error.errno,
-            f"store of explanations {self.root}: {error.strerror}; this unit needs {_mib(needed)}, {_mib(free)} are "
+            f"store of explanations {self.path}: {error.strerror}; this unit needs {_mib(needed)}, {_mib(free)} are "
             f"free ({_mib(max(needed - free, 0))} missing); make room (shiftbench store prune) or set store.path=DIR",
         )
 
@@ -253,7 +253,7 @@ def list_lines(config: Any) -> int:
     if groups:
         Console(soft_wrap=True).print(table)
     every = [item for items in groups.values() for item in items]
-    print(f"{len(every)} units, {_mib(_bytes(every))}, in {store.root}")
+    print(f"{len(every)} units, {_mib(_bytes(every))}, in {store.path}")
     return 0
 
 
@@ -263,7 +263,7 @@ def verify_lines(config: Any) -> int:
     damaged = store.verify(repair=config.repair)
     for item in damaged:
         print(f"{item.key}: {item.damage}" + (" (removed)" if config.repair else ""))
-    print(f"{len(damaged)} damaged units in {store.root}")
+    print(f"{len(damaged)} damaged units in {store.path}")
     return 0 if config.repair else len(damaged)
 
 
@@ -272,7 +272,7 @@ def prune_lines(config: Any) -> int:
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
     did = "would remove" if config.dry_run else "removed"
-    print(f"{did} {pruned.entries} units and {pruned.leftovers} leftovers, {_mib(pruned.bytes)}, in {store.root}")
+    print(f"{did} {pruned.entries} units and {pruned.leftovers} leftovers, {_mib(pruned.bytes)}, in {store.path}")
     return 0
 
 

@@ -59,7 +59,7 @@ def assert_same(found: Unit | None, wanted: Unit) -> None:
 
 
 def leftovers(store: Store) -> list[Path]:
-    return [path for path in (store.root / "tmp").iterdir() if path.name != "lock"]
+    return [path for path in (store.path / "tmp").iterdir() if path.name != "lock"]
 
 
 # What goes in comes out
@@ -350,7 +350,7 @@ def test_a_file_that_may_not_grow_is_told_and_leaves_nothing(tmp_path: Path) -> 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError, match="store.path=DIR") as raised:
+        with pytest.raises(OSError, match=r"store\.path=DIR") as raised:
             put_number(store, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
     large = Unit({"value_PR": torch.zeros(5 * 2**18)})
     with pytest.raises(OSError, match=r"needs 5\.0 MiB, .* are free .*missing.*prune") as raised:
         store.put("a" * 64, large, {})
-    assert raised.value.errno == errno.ENOSPC and str(store.root) in str(raised.value)
+    assert raised.value.errno == errno.ENOSPC and str(store.path) in str(raised.value)
     assert not leftovers(store)
     assert_same(store.get(kept), unit_of(1))
     with pytest.raises(OSError, match="No space left"):
@@ -391,7 +391,7 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
 
 def test_the_default_place_is_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Store(None).root == tmp_path / "shiftbench" / "explanations"
+    assert Store(None).path == tmp_path / "shiftbench" / "explanations"
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,14 +473,14 @@ def test_prune_removes_what_meets_every_condition(
 def test_the_verbs_say_what_there_is_what_is_wrong_and_what_went(
     filled: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"store": {"path": str(filled.root)}, "repair": False, "older_than_days": None, "method": "rotation"}
+    options = {"store": {"path": str(filled.path)}, "repair": False, "older_than_days": None, "method": "rotation"}
     config = OmegaConf.create({**options, "weights": None, "dry_run": True})
     assert list_lines(config) == 0
     out = capsys.readouterr().out
-    assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and f"4 units, 0.0 MiB, in {filled.root}" in out
+    assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and f"4 units, 0.0 MiB, in {filled.path}" in out
 
     key = next(item.key for item in filled.entries() if item.record["number"] == 1)
-    (filled.root / key[:2] / key / entry_module.RECORD).write_text("{")
+    (filled.path / key[:2] / key / entry_module.RECORD).write_text("{")
     assert list_lines(config) == 0
     assert "(damaged)" in capsys.readouterr().out
     assert verify_lines(config) == 1
