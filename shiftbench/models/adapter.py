@@ -40,11 +40,11 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
         )
     with refusing(f"adapter {source.adapter}"):
         held = _shapes_in_file(file)
+    made_for = wanted.base_model_name_or_path  # trying it on overwrites this
     misfit = _misfit(wanted, skeleton(config, source.trust_remote_code), held)
     if misfit:
         raise InputError(
-            f"adapter {source.adapter} does not fit: it was made for {wanted.base_model_name_or_path}, "
-            f"and on {source.path} {misfit}"
+            f"adapter {source.adapter} does not fit: it was made for {made_for}, and on {source.path} {misfit}"
         )
 
 

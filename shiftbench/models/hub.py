@@ -50,5 +50,7 @@ def reason(error: BaseException) -> str:
             message = cause.server_message or str(cause)
             break
         cause = cause.__cause__ or cause.__context__
+    if "trust_remote_code" in message:
+        return "it needs code that comes with it; read that code, then trust_remote_code=true runs it"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

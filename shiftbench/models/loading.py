@@ -85,13 +85,13 @@ def check(source: ModelSource) -> PreTrainedConfig:
     place = Path(place_of("model", source.path))
     if is_adapter(place):
         raise InputError(f"model {source.path} is a PEFT adapter; give its base as the model and it as `adapter`")
+    if place.is_dir() and (source.gguf_file or (place / "config.json").is_file()):
+        check_weight_files(place, source.gguf_file)
     with refusing(f"model {source.path}"):
         config = AutoConfig.from_pretrained(str(place), **source.hub_options())
     check_architecture(config)
     if getattr(config, "quantization_config", None) is not None:
         raise InputError(f"model {source.path} is quantised; give the checkpoint it was made from, or a GGUF file")
-    if place.is_dir() and source.gguf_file is None:
-        check_weight_files(place)
     if source.adapter is not None:
         adapter.check_fits(source, config)
     return config

@@ -67,25 +67,27 @@ def check_computation(source: ModelSource) -> None:
 def place_of(what: str, path: str) -> str:
     """A hub id as it is, or the folder that a path means; InputError where it looks like a path and is no folder."""
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if path and folder.is_dir():
         return str(folder)
-    if folder.exists():
+    if folder.is_file():
         raise InputError(f"{what} {path} is a file; give the folder it is in")
     if not path or path.startswith((".", "~")) or folder.is_absolute() or path.count("/") > 1 or "\\" in path:
         raise InputError(f"{what} {path!r}: there is no such folder")
     return path
 
 
-def check_weight_files(folder: Path) -> None:
-    """Refuse a folder without safetensors: pickled weights run code when they are read."""
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-    held = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
-    raise InputError(
-        f"model {folder} has {held}; only safetensors are read, because unpickling runs code: load the model where you "
-        f"trust it and save it with save_pretrained"
-    )
+def check_weight_files(folder: Path, gguf_file: str | None) -> None:
+    """Refuse a folder without its GGUF file or without safetensors: pickled weights run code when they are read."""
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            raise InputError(f"gguf_file={gguf_file}: there is no such file in {folder}")
+    elif not any(folder.glob("*.safetensors")):
+        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+        held = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
+        raise InputError(
+            f"model {folder} has {held}; only safetensors are read, because unpickling runs code: load the model where "
+            f"you trust it and save it with save_pretrained"
+        )
 
 
 def is_adapter(folder: Path) -> bool:

@@ -1,0 +1,98 @@
+"""Which tokenizers are the same, and which token tells two apart."""
+
+import json
+import re
+
+import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from shiftbench.errors import InputError
+from shiftbench.models.tokenizer import digest, fast, first_difference
+from tests.tiny import tiny_tokenizer
+
+
+def changed(change):
+    """The tiny tokenizer with its description changed in place by `change`."""
+    parts = json.loads(tiny_tokenizer().backend_tokenizer.to_str())
+    change(parts)
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(parts)))
+
+
+def swap(parts):
+    vocabulary = parts["model"]["vocab"]
+    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
+
+
+def drop_last_merge(parts):
+    parts["model"]["merges"].pop()
+
+
+def lower_case(parts):
+    parts["normalizer"] = {"type": "Lowercase"}
+
+
+def begin(parts):
+    token = {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}
+    parts["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<|endoftext|>": token},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (swap, "'A' in base and 'B' in tuned"),
+        (lower_case, "'W"),
+        (begin, "token 0 is .* in base and .*endoftext"),
+        (drop_last_merge, "in base and"),
+    ],
+)
+def test_the_first_difference_is_named(change, named):
+    base, tuned = tiny_tokenizer(), changed(change)
+    found = first_difference(base, tuned)
+    assert found is not None and re.search(named, found), found
+    assert digest(base) != digest(tuned)
+
+
+def test_a_tokenizer_and_itself():
+    assert first_difference(tiny_tokenizer(), tiny_tokenizer()) is None
+    assert digest(tiny_tokenizer()) == digest(tiny_tokenizer())
+
+
+def test_special_tokens_that_the_tuned_one_adds_are_no_difference():
+    tuned = tiny_tokenizer()
+    tuned.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
+    assert first_difference(tiny_tokenizer(), tuned) is None
+    assert "'<|user|>' in base and None in tuned" in first_difference(tuned, tiny_tokenizer())
+
+
+def test_ordinary_tokens_that_the_tuned_one_adds_are_a_difference():
+    tuned = tiny_tokenizer()
+    tuned.add_tokens(["robot"])
+    assert "None in base and 'robot' in tuned" in first_difference(tiny_tokenizer(), tuned)
+
+
+def test_the_same_ids_by_another_description_are_no_difference():
+    def wrapped(parts):
+        parts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [parts["pre_tokenizer"]]}
+
+    assert first_difference(tiny_tokenizer(), changed(wrapped)) is None
+
+
+def test_use_and_template_are_not_in_the_digest():
+    used = tiny_tokenizer()
+    used(["a", "a longer text"], padding=True, truncation=True, max_length=2)
+    used.chat_template = "{{ messages }}"
+    assert digest(used) == digest(tiny_tokenizer())
+
+
+def test_a_tokenizer_without_offsets_is_refused():
+    class Slow:
+        pass
+
+    with pytest.raises(InputError, match=r"the tokenizer \(Slow\) gives no character offsets"):
+        fast(Slow(), "the tokenizer")
