@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from omegaconf import DictConfig
+
 from shiftbench import configuration
 from shiftbench.errors import InputError
 
@@ -71,7 +73,7 @@ def score(arguments: list[str]) -> int:
     return sweep.exit_code()
 
 
-def run_job(config: object, sweep: Sweep) -> None:
+def run_job(config: DictConfig, sweep: Sweep) -> None:
     """One job of a sweep; its failure is told at once and remembered for the end, and stops no other job."""
     from shiftbench import job
 
@@ -100,4 +102,3 @@ def store(arguments: list[str]) -> int:
     config = configuration.compose("store", overrides)
     damaged = verbs[verb](config)
     return 1 if damaged else 0
-

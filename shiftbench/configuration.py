@@ -127,7 +127,10 @@ def help_text() -> str:
     text = (resources.files(CONFIG_MODULE) / "config.yaml").read_text(encoding="utf-8")
     options = text[text.index("out: null") : text.index("bootstrap:")].rstrip()
     choices = groups()
-    lines = [f"  {name}={'|'.join(choices[name])}" for name in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite")]
+    lines = [
+        f"  {name}={'|'.join(choices[name])}"
+        for name in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite")
+    ]
     return "\n".join(
         [
             "shiftbench score pair=NAME [option=value ...]",
@@ -183,7 +186,7 @@ def _is_missing(config: DictConfig, key: str) -> bool:
 
 
 def _dotted(config: DictConfig, prefix: str) -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
             value = config[key]

@@ -6,18 +6,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from shiftbench import results
+from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
 from shiftbench.progress import Progress
 from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
 from shiftbench.store import Store
-from shiftbench.tracking import TrackedRun, metrics_of
+from shiftbench.tracking import TrackedRun, metrics_of, without_secrets
+
+PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
 
 
 def run(config: DictConfig, folder: Path) -> None:
@@ -30,13 +34,15 @@ def run(config: DictConfig, folder: Path) -> None:
         print(f"dry run: nothing was explained; results would go to {folder}")
         return
     results.check_folder(folder)
-    tracking = instantiate(config.tracking)
+    tracking = made(config.tracking)
     tracking.check()
     outcome = explain_and_score(job, progress)
     summary = summarise(config, job, outcome)
     report = results.write(summary, folder)
     run_id = tracking.record(tracked(job, summary, outcome, folder))
-    console = Console(file=sys.stdout, soft_wrap=False)
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(score_table(summary.results))
     for result in summary.results:
         console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
@@ -52,17 +58,26 @@ def run(config: DictConfig, folder: Path) -> None:
 
 def build(config: DictConfig) -> Job:
     """The objects that a configuration describes. Raises InputError; loads no model."""
-    vocabulary = instantiate(config.vocabulary)
     return Job(
-        pair=instantiate(config.pair),
-        prompts=instantiate(config.dataset)(),
-        vocabulary=vocabulary,
-        vectors=instantiate(config.vectors),
-        findings=instantiate(config.findings, _convert_="all"),
+        pair=made(config.pair),
+        prompts=made(config.dataset)(),
+        vocabulary=made(config.vocabulary),
+        vectors=made(config.vectors),
+        findings=made(config.findings),
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),
     )
+
+
+def made(node: DictConfig) -> Any:
+    """What a part of the configuration describes; an InputError comes out as itself, not inside Hydra's exception."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
@@ -90,7 +105,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
         versions={name: str(value) for name, value in results.versions(job.findings).items()},
         results=outcome.results,
         notes=outcome.notes,
-        config=OmegaConf.to_yaml(config, resolve=True),
+        config=without_secrets(OmegaConf.to_yaml(config, resolve=True)),
     )
 
 
@@ -112,4 +127,5 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> Tr
         metrics=metrics_of(results.all_scores(summary.results)),
         artifacts=folder,
         parent=None,
+        only=results.WRITTEN,
     )

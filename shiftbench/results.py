@@ -20,6 +20,7 @@ from shiftbench.findings.result import Result, Score
 from shiftbench.report import RunSummary, write_report, write_tables
 
 SCHEMA = "shiftbench/scores/1"
+WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
 PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
 
 

@@ -135,7 +135,10 @@ def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
             too_long.append(prompt.id)
         else:
             both.append((first, second))
-    notes = [_skipped("have no token", empty), _skipped(f"and response exceed the context ({room} tokens left)", too_long)]
+    notes = [
+        _skipped("have no token", empty),
+        _skipped(f"and response exceed the context ({room} tokens left)", too_long),
+    ]
     if not both:
         raise InputError(f"no prompt is left to explain: {' '.join(note for note in notes if note)}")
     return Encoded([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
@@ -277,5 +280,3 @@ def release() -> None:
     """Give a finished job's device memory back before the next job of a sweep."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-

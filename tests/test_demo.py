@@ -39,7 +39,7 @@ def test_a_bundled_model_is_small_safe_and_has_a_card(name):
     assert not [file for file in sizes if file.endswith((".bin", ".pt", ".pkl"))]
     weights = "adapter_model.safetensors" if name == "tuned_lora" else "model.safetensors"
     with safe_open(folder / weights, framework="pt") as tensors:
-        assert {str(tensors.get_tensor(key).dtype) for key in tensors.keys()} == {"torch.bfloat16"}  # noqa: SIM118
+        assert {str(tensors.get_tensor(key).dtype) for key in tensors.keys()} == {"torch.bfloat16"}
     card = (folder / "README.md").read_text(encoding="utf-8")
     for part in ("Data and licenses", "Held-out loss", "Training loss", "Answers to held-out instructions"):
         assert part in card

@@ -6,7 +6,9 @@ from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt, encode, special_prefix
 from tests.tiny import tiny_tokenizer
 
-TEMPLATE = "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 
 
 @pytest.fixture(scope="module")

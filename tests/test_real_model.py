@@ -52,7 +52,7 @@ def test_attribution_agrees_with_plain_autograd(smollm):
     wanted_PR = reference.importance(model, (), prompt, response)
     largest_R = wanted_PR.abs().amax(0)
     # Where p is near 1 the plain softmax gradient cancels, so the reference itself is good to about 1e-2 there.
-    error_R = ((found.importance_PR - wanted_PR).abs().amax(0) / largest_R)
+    error_R = (found.importance_PR - wanted_PR).abs().amax(0) / largest_R
     assert float(error_R.median()) < 1e-3 and float(error_R.max()) < 0.05
     assert found.density_P.shape == (len(prompt),) and float(found.density_P.max()) == pytest.approx(1.0)
     assert "Paris" in "".join(found.response_tokens) and "<span" in found._repr_html_()
@@ -91,12 +91,21 @@ def test_the_command_scores_it_from_its_gguf_file(gguf, tmp_path, capfd, monkeyp
     monkeypatch.setattr("sys.argv", ["shiftbench"])
     code = commands.main(
         [
-            "score", "pair=local", f"pair.base={gguf.parent}", f"pair.tuned={gguf.parent}",
-            f"pair.base_model.gguf_file={gguf.name}", f"pair.tuned_model.gguf_file={gguf.name}",
-            "dataset.limit=2", "response.max_new_tokens=8", "vocabulary.size=4000", "tracking=none",
+            "score",
+            "pair=local",
+            f"pair.base={gguf.parent}",
+            f"pair.tuned={gguf.parent}",
+            f"pair.base_model.gguf_file={gguf.name}",
+            f"pair.tuned_model.gguf_file={gguf.name}",
+            "dataset.limit=2",
+            "response.max_new_tokens=8",
+            "vocabulary.size=4000",
+            "tracking=none",
             "findings.concept_rotation.explain.rank=20",
-            "bootstrap.resamples=200", f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}",
-        ]  # fmt: skip
+            "bootstrap.resamples=200",
+            f"store.path={tmp_path / 'store'}",
+            f"out={tmp_path / 'out'}",
+        ]
     )
     captured = capfd.readouterr()
     assert code == 0, captured.err

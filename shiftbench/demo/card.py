@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shiftbench.demo import MODELS
 from shiftbench.demo.corpora import Triple, prompt_and_answer
-from shiftbench.demo.losses import held_out_loss, padded_triples, plain_windows
+from shiftbench.demo.losses import held_out_loss, single_answers, plain_windows
 
 SHOWN_TOKENS = 60
 WHAT = {
@@ -36,8 +36,8 @@ def write_cards(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
     sets = {
         "plain text": plain_windows(tokenizer, held_text),
-        "answers, known instructions": padded_triples(tokenizer, held_rows),
-        "answers, held-out instructions": padded_triples(tokenizer, held_instructions),
+        "answers, known instructions": single_answers(tokenizer, held_rows),
+        "answers, held-out instructions": single_answers(tokenizer, held_instructions),
     }
     asked = one_each(held_instructions, 5)
     losses: dict[str, dict[str, float]] = {}
@@ -129,7 +129,7 @@ is `conf/demo_train.yaml`, this stage: `{recipe}`.
 
 The weights are released under Apache-2.0 as far as the data's own terms allow.
 
-## Held-out loss (nats a token)
+## Held-out loss (nats a token, mean over texts or answers)
 
 | model | {" | ".join(titles)} |
 |---|{"---|" * len(titles)}

@@ -15,7 +15,7 @@ from shiftbench.demo.corpora import Triple, prompt_and_answer
 
 WINDOWS = (128, 256, 512)  # sequence lengths a micro-batch may have: few shapes, so few compilations
 IGNORED = -100
-HELD_OUT_BATCHES = 40
+HELD_OUT_WINDOWS, HELD_OUT_ANSWERS = 40, 300
 
 Batch = tuple[Tensor, Tensor]  # token ids and labels, both int64 [sequences, window]
 Encoded = tuple[list[int], int]  # ids of prompt, answer and end of text; how many are the prompt's
@@ -74,14 +74,14 @@ def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> li
     """Held-out text as whole windows of the longest length, one a batch, evenly spaced over the blocks."""
     blocks = [torch.tensor(tokenizer(block)["input_ids"][: WINDOWS[-1]]) for block in text]
     windows = [block[None] for block in blocks if len(block) == WINDOWS[-1]]
-    return [(ids, ids) for ids in windows[:: max(1, len(windows) // HELD_OUT_BATCHES)]]
+    return [(ids, ids) for ids in windows[:: max(1, len(windows) // HELD_OUT_WINDOWS)]]
 
 
-def padded_triples(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
-    """Held-out triples that fit, evenly spaced, eight a batch."""
+def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
+    """Held-out triples that fit, evenly spaced, one a batch."""
     fitting = [item for item in encode(tokenizer, rows) if item is not None]
-    kept = fitting[:: max(1, len(fitting) // (8 * HELD_OUT_BATCHES))]
-    return [padded(kept[i : i + 8], WINDOWS[-1]) for i in range(0, len(kept), 8)]
+    kept = fitting[:: max(1, len(fitting) // HELD_OUT_ANSWERS)]
+    return [padded([item], len(item[0])) for item in kept]
 
 
 def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
@@ -97,15 +97,13 @@ def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, devic
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> float:
-    """Mean cross-entropy (nats a token) over batches that the model never saw."""
-    model.eval()
-    causal = causal_model(model)
-    total, count = 0.0, 0
-    for ids, labels in batches:
-        kept = int((labels[:, 1:] != IGNORED).sum())
-        total += float(batch_loss(causal.model, causal.lm_head, (ids, labels), device)) * kept  # type: ignore[arg-type]
-        count += kept
-    return total / count
+    """Mean over held-out sequences of their cross-entropy (nats a token).
+
+    A sequence counts once, however long: a few long answers would otherwise hide hundreds of short ones.
+    """
+    causal = causal_model(model.eval())
+    losses = [float(batch_loss(causal.model, causal.lm_head, batch, device)) for batch in batches]  # type: ignore[arg-type]
+    return sum(losses) / len(losses)
 
 
 def causal_model(model: nn.Module) -> nn.Module:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 import peft
@@ -86,17 +87,20 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
     chosen = {id(p) for p in inner}
     outer = [p for p in trained if id(p) not in chosen]
-    decay = dict(lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(outer, betas=(0.9, 0.95), fused=True, **decay)]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.95), weight_decay=decay, fused=True)
+    ]
     if inner:
-        found.append(torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **decay))
+        found.append(torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return found
 
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
     """Train in place; returns the loss curve, a mean over each 25 steps. Linear warm-up, then linear decay to zero."""
     causal = causal_model(model)
-    body = torch.compile(causal.model, dynamic=False)
+    body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]
+    head: Any = causal.lm_head
     chosen = optimizers(model, recipe)
     curve: list[dict[str, float]] = []
     recent: list[float] = []
@@ -108,7 +112,7 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
         for _ in range(recipe.micro_batches):
-            loss = batch_loss(body, causal.lm_head, next(batches), device) / recipe.micro_batches
+            loss = batch_loss(body, head, next(batches), device) / recipe.micro_batches
             loss.backward()
             recent.append(loss.item() * recipe.micro_batches)
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
@@ -134,9 +138,9 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.bfloat16()
-        model.save_pretrained(part)
+        model.save_pretrained(str(part))
     else:
-        model.to(torch.bfloat16).save_pretrained(part)
+        model.to(torch.bfloat16).save_pretrained(part)  # type: ignore[operator]
     tokenizer.save_pretrained(part)
     part.rename(folder)
 

@@ -60,6 +60,10 @@ def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, count, chunk):
         part = slice(start, min(start + chunk, count))
         (grad_CBTD,) = torch.autograd.grad(
-            kept.objective_R, kept.embedding_TD, selector_RR[part], retain_graph=part.stop < count, is_grads_batched=True
+            kept.objective_R,
+            kept.embedding_TD,
+            selector_RR[part],
+            retain_graph=part.stop < count,
+            is_grads_batched=True,
         )
         yield part, grad_CBTD[:, 0, kept.prompt]

@@ -64,9 +64,7 @@ class Attribution:
         return Unit(arrays, words)
 
 
-def importance(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], chunk: int
-) -> tuple[Tensor, Tensor]:
+def importance(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], chunk: int) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
 
     importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2).

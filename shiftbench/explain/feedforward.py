@@ -28,9 +28,7 @@ class Annotator(Protocol):
     @property
     def seed_words(self) -> tuple[str, ...]: ...
 
-    def __call__(
-        self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary
-    ) -> Tensor: ...
+    def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor: ...
 
 
 @dataclass(frozen=True)

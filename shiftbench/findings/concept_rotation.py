@@ -239,7 +239,9 @@ def _sentence(scores: dict[str, Score]) -> str:
         return "The feed-forward networks did not change: every component and every concept is where it was."
     turned = f"their leading component subspaces turned by {math.degrees(angles[0].value):.0f} degrees on average"
     if head.n == 0 or head.low <= 0 <= head.high:
-        return f"The feed-forward networks' concepts did not clearly move toward user tasks ({_signed(head)}); {turned}."
+        return (
+            f"The feed-forward networks' concepts did not clearly move toward user tasks ({_signed(head)}); {turned}."
+        )
     verb = "toward" if head.value > 0 else "away from"
     return f"The feed-forward networks' concepts moved {verb} user tasks ({_signed(head)}); {turned}."
 

@@ -10,7 +10,9 @@ import torch
 from shiftbench import commands
 from tests.tiny import tiny_module, tiny_tokenizer
 
-WORDS = "the of and to write make explain story letter code number book poem list question answer name day people".split()
+WORDS = (
+    "the of and to write make explain story letter code number book poem list question answer name day people".split()
+)
 
 
 def save(module, folder):
@@ -32,7 +34,11 @@ def folders(tmp_path_factory):
                 parameter.add_(0.2 * parameter.std() * torch.randn_like(parameter))
     save(base, root / "tuned")
     rows = [
-        {"id": f"q{i}", "prompt": f"Write {word} now.\n\nInput: {word} and {word}", "instruction": [[0, 10 + len(word)]]}
+        {
+            "id": f"q{i}",
+            "prompt": f"Write {word} now.\n\nInput: {word} and {word}",
+            "instruction": [[0, 10 + len(word)]],
+        }
         for i, word in enumerate(WORDS[:6])
     ]
     (root / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

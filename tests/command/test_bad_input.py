@@ -120,9 +120,16 @@ def test_a_vocabulary_word_with_no_token(shiftbench, asked, folders, tmp_path):
         text["normalizer"] = strip
         (base / name / "tokenizer.json").write_text(json.dumps(text))
     ran = shiftbench(
-        *arguments(asked, pair__base=str(base / "base"), pair__tuned=str(base / "tuned"), vocabulary__path=str(vocabulary))
+        *arguments(
+            asked, pair__base=str(base / "base"), pair__tuned=str(base / "tuned"), vocabulary__path=str(vocabulary)
+        )
     )
     refused(ran, "zürich")
+
+
+def test_a_vocabulary_line_that_is_not_one(shiftbench, asked, tmp_path):
+    (tmp_path / "v.tsv").write_text("good\t1\n\t\n")
+    refused(shiftbench(*arguments(asked, vocabulary__path=str(tmp_path / "v.tsv"))), "v.tsv", "2")
 
 
 @pytest.mark.parametrize("field", ["instruction_verbs.explain.k", "concept_rotation.explain.top"])

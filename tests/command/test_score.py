@@ -25,7 +25,11 @@ def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, 
     }  # fmt: skip
     assert (out / "report.html").stat().st_size > 10_000
     tables = {path.name for path in (out / "tables").iterdir()}
-    assert {"instruction_recognition.table2.csv", "instruction_verbs.table3.csv", "concept_rotation.table5.csv"} <= tables
+    assert {
+        "instruction_recognition.table2.csv",
+        "instruction_verbs.table3.csv",
+        "concept_rotation.table5.csv",
+    } <= tables
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["pair"]["base"] == asked["pair.base"] and config["response"]["max_new_tokens"] == 6
     assert not [path for path in out.iterdir() if path.name.startswith(".")]

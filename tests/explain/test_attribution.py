@@ -88,7 +88,7 @@ def test_an_empty_response_has_no_importance(llama):
 def test_a_gradient_that_is_not_finite_is_an_error(llama):
     with torch.no_grad():
         llama.module.model.norm.weight.fill_(float("inf"))
-    with pytest.raises(RuntimeError, match="prompt 'p'.*not finite.*dtype=float32"):
+    with pytest.raises(RuntimeError, match=r"prompt 'p'.*not finite.*dtype=float32"):
         explained(llama, encoded(llama))
 
 
@@ -112,7 +112,9 @@ def work_key(model, prompt, ids, levels):
 
 def test_no_hook_is_left_on_the_module(llama):
     def hooks():
-        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in llama.module.modules())
+        return sum(
+            len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in llama.module.modules()
+        )
 
     before = hooks()
     explained(llama, encoded(llama))

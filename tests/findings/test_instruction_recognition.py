@@ -110,9 +110,7 @@ def test_the_published_maps_give_the_published_table(dataset):
         for name, level_PR, instruction_P in published(model):
             if name.startswith(dataset):
                 density_P = ops.importance_density(level_PR, cutoff=7, p=4)
-                differences.append(
-                    recognition_score(density_P, instruction_P) - expected["scores"][model][name]
-                )
+                differences.append(recognition_score(density_P, instruction_P) - expected["scores"][model][name])
     assert len(differences) == 2 * (252 if dataset == "user_oriented" else 80)
     assert np.abs(differences).max() < 1e-5
 

@@ -63,7 +63,9 @@ def test_a_model_and_itself_score_exactly_zero():
 
 
 def test_a_count_is_the_number_of_pairs_that_hold_the_verb_on_either_side():
-    held = explanation([(2, 1, "write", "letter"), (2, 1, "book", "write"), (2, 1, "ask", "thing"), (2, 3, "a", "write")])
+    held = explanation(
+        [(2, 1, "write", "letter"), (2, 1, "book", "write"), (2, 1, "ask", "thing"), (2, 3, "a", "write")]
+    )
     count_VLH = verb_counts(held, ["write", "ask", "list"])
     assert count_VLH.shape == (3, LAYERS, HEADS)
     assert count_VLH[0, 2].tolist() == [0, 2, 0, 1] and count_VLH[1, 2, 1] == 1 and count_VLH[2].sum() == 0
