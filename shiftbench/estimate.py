@@ -1,4 +1,4 @@
-"""What a job would take: an estimate from the models' shapes and a short measurement of this machine's matrix product."""
+"""What a job would take, from the models' shapes and a short measurement of this machine's matrix product."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ TEMPLATES = ("none", "tuned", "own")
 
 @dataclass(frozen=True)
 class Responses:
-    """Which continuation is explained: mode as in RESPONSE_MODES; beside: a second mode reported next to it, or None."""
+    """Which continuation is explained: mode, one of RESPONSE_MODES; beside: a second one reported next to it, or None."""
 
     mode: str
     beside: str | None
@@ -112,7 +112,8 @@ def check(job: Job) -> None:
         missing = [prompt.id for prompt in job.prompts if prompt.reference is None]
         if missing:
             raise InputError(
-                f"response mode 'reference' needs a response for every prompt; {len(missing)} have none, first {missing[0]!r}"
+                f"response mode 'reference' needs a response for every prompt; {len(missing)} have none, "
+                f"first {missing[0]!r}"
             )
 
 

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shiftbench.demo import MODELS
 from shiftbench.demo.corpora import Triple, prompt_and_answer
-from shiftbench.demo.losses import held_out_loss, single_answers, plain_windows
+from shiftbench.demo.losses import held_out_loss, plain_windows, single_answers
 
 SHOWN_TOKENS = 60
 WHAT = {

@@ -79,6 +79,7 @@ def importance(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], c
     importance_PR = torch.cat(columns, dim=1)
     if not torch.isfinite(importance_PR).all():
         raise RuntimeError(
-            f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; use dtype=float32"
+            f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; "
+            "use dtype=float32"
         )
     return importance_PR, kept.probability_R.cpu()

@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from tests.command.conftest import arguments, save
-from tests.tiny import tiny_module, tiny_tokenizer
+from tests.tiny import tiny_module
 
 
 def refused(ran, *parts):

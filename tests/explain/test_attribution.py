@@ -1,4 +1,4 @@
-"""Attribution agrees with one plain backward pass per token, in every architecture, and with what must hold by nature."""
+"""Attribution agrees with one plain backward pass a token, in every architecture, and with what holds by nature."""
 
 import pytest
 import torch
