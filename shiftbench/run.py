@@ -32,7 +32,7 @@ TEMPLATES = ("none", "tuned", "own")
 
 @dataclass(frozen=True)
 class Responses:
-    """Which continuation is explained: mode, one of RESPONSE_MODES; beside: a second one reported next to it, or None."""
+    """Which continuation is explained: mode, one of RESPONSE_MODES; beside: a second one next to it, or None."""
 
     mode: str
     beside: str | None

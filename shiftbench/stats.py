@@ -119,7 +119,7 @@ def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
 
 
 def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
-    """Share of |tuned - base|^2 that the best rotation of base's rows explains (orthogonal Procrustes, Schonemann 1966).
+    """Share of |tuned - base|^2 that the best rotation of base's rows explains (Procrustes, Schonemann 1966).
 
     1 where tuned is base rotated; 0 where nothing changed. Even an arbitrary small change has about (D - 1) / (2 F)
     of it: compare with the share of a permuted change.

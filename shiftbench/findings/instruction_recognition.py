@@ -109,9 +109,13 @@ class InstructionRecognition:
         )
 
     def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
-        """The first prompts that both models see as the same tokens (with templates of their own they may not)."""
+        """The prompts with the longest responses, among those that both models see as the same tokens.
+
+        A response of one word colours few tokens; and with templates of their own the models' tokens differ.
+        """
         pairs = [(name, base.units[name], tuned.units[name]) for name in used]
         alike = [row for row in pairs if row[1].words["prompt_tokens"] == row[2].words["prompt_tokens"]]
+        alike.sort(key=lambda row: -row[2].arrays["level_PR"].shape[1])
         return [self._one_saliency(*row) for row in alike[: self.saliency]]
 
     def _one_saliency(self, name: str, base: Unit, tuned: Unit) -> Saliency:
