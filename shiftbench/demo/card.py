@@ -121,7 +121,7 @@ is `conf/demo_train.yaml`, this stage: `{recipe}`.
 
 ## Data and licenses
 
-- Plain text (`base`, `continued`; 15.5 MB): US presidential addresses and the King James Genesis (public domain), movie
+- Plain text (`base`, `continued`; 15.5 MB): US presidential addresses and the book of Genesis (public domain), movie
   reviews (CC BY 4.0), passages from T0 templates as distributed with Self-Instruct (Apache-2.0; the sets they come
   from have terms of their own).
 - Instruction triples (`tuned`, `tuned_lora`; 40,567): T0 templates and Self-Instruct seed tasks (Apache-2.0, with the

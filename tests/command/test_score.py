@@ -1,6 +1,8 @@
 """`shiftbench score` keeps its contract: the files, the last line, the store, the sweep."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -100,7 +102,28 @@ def test_a_dry_run_explains_nothing_and_says_what_it_would_take(shiftbench, aske
     assert not Path(asked["out"]).exists()
 
 
-def test_a_chat_template_can_be_used_for_both(shiftbench, asked, folders, tmp_path):
+TEMPLATE = "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}Assistant:"
+
+
+@pytest.mark.parametrize("template", ["tuned", "own"])
+def test_a_chat_template_surrounds_the_prompt_and_no_span(shiftbench, asked, folders, tmp_path, template):
+    for name in ("base", "tuned"):
+        shutil.copytree(folders / name, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(TEMPLATE)
+    models = {"pair.base": str(tmp_path / "base"), "pair.tuned": str(tmp_path / "tuned")}
+    bare = shiftbench(*arguments(asked))
+    templated = shiftbench(*arguments(asked, out=asked["out"] + "2", template=template, **models))
+    assert bare.code == templated.code == 0, templated.err
+    lengths = [tokens_of(asked["out"] + end) for end in ("", "2")]
+    assert all(longer > shorter for shorter, longer in zip(*lengths, strict=True))
+
+
+def tokens_of(out):
+    rows = csv.DictReader((Path(out) / "tables" / "instruction_recognition.prompts.csv").open(encoding="utf-8-sig"))
+    return [int(row["prompt_tokens"]) for row in rows]
+
+
+def test_a_template_that_is_not_there_is_refused(shiftbench, asked):
     ran = shiftbench(*arguments(asked, template="tuned"))
     assert ran.code == 2 and "no chat template" in ran.err
 

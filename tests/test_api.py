@@ -1,0 +1,83 @@
+"""The notebook API does what README says, and leaves the caller's model as it was."""
+
+import pytest
+import torch
+
+import shiftbench
+from shiftbench.errors import InputError
+from tests import reference
+from tests.command.conftest import WORDS, folders  # noqa: F401 (a fixture)
+from tests.tiny import tiny_module, tiny_tokenizer
+
+PROMPT, RESPONSE = "Write a short poem about the sea", " The sky and the stars"
+
+
+@pytest.fixture
+def loaded():
+    return tiny_module("llama"), tiny_tokenizer()
+
+
+def test_attribute_gives_tokens_importance_levels_and_density(loaded):
+    module, tokenizer = loaded
+    module.train().set_attn_implementation("sdpa")
+    found = shiftbench.attribute(module, tokenizer, PROMPT, RESPONSE)
+    assert module.training and module.config._attn_implementation == "sdpa"
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert "".join(found.prompt_tokens) == PROMPT and "".join(found.response_tokens) == RESPONSE
+    shape = (len(found.prompt_tokens), len(found.response_tokens))
+    assert found.importance_PR.shape == found.level_PR.shape == shape
+    assert torch.equal(found.level_PR.double(), reference.importance_levels(found.importance_PR.double(), 10))
+    wanted_P = reference.importance_density(found.level_PR.double(), cutoff=7, p=4)
+    assert found.density_P.tolist() == pytest.approx(wanted_P.tolist(), abs=1e-6)
+
+
+def test_attribution_shows_itself_as_escaped_html(loaded):
+    html = shiftbench.attribute(*loaded, "<script>alert(1)</script>", RESPONSE)._repr_html_()
+    assert "<script" not in html and "&lt;" in html
+
+
+def test_attribute_refuses_an_empty_prompt_or_response(loaded):
+    with pytest.raises(InputError, match="response has no token"):
+        shiftbench.attribute(*loaded, PROMPT, "")
+    with pytest.raises(InputError, match="prompt has no token"):
+        shiftbench.attribute(*loaded, "", RESPONSE)
+
+
+def test_word_pairs_and_concepts_are_tables(loaded):
+    words = [f"{a}{b}" for a in WORDS for b in ("", "s", "er", "ing", "ed", "ly")]
+    pairs = shiftbench.word_pairs(*loaded, words, None, layers=[1])
+    assert list(pairs.columns) == ["layer", "head", "neuron", "query_word", "key_word", "score"]
+    assert len(pairs) and set(pairs["layer"]) == {1} and set(pairs["query_word"]) <= set(words)
+    concepts = shiftbench.concepts(*loaded, words, rank=4, top=7)
+    assert list(concepts.columns) == ["layer", "component", "variance_ratio", "words", "values"]
+    assert concepts.groupby("layer").size().tolist() == [4, 4]
+    assert all(len(row) == 7 and set(row) <= set(words) for row in concepts["words"])
+    assert all(abs(row[0]) >= abs(row[-1]) for row in concepts["values"])
+
+
+def test_what_does_not_exist_is_refused(loaded):
+    with pytest.raises(InputError, match="layer 9 does not exist"):
+        shiftbench.concepts(*loaded, WORDS, layers=[9], top=3)
+    with pytest.raises(InputError, match="at least 100 words"):
+        shiftbench.word_pairs(*loaded, WORDS, None)
+    with pytest.raises(InputError, match="empty"):
+        shiftbench.score("a", "b", prompts=[])
+
+
+def test_vocab_topk_is_the_op():
+    values_CK, indices_CK = shiftbench.vocab_topk(torch.eye(4), torch.tensor([[1.0, -3.0, 2.0, 0.0]]), k=2)
+    assert values_CK.tolist() == [[-3.0, 2.0]] and indices_CK.tolist() == [[1, 2]]
+
+
+def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    prompts = [shiftbench.Prompt(f"p{i}", f"Write {word} now.", ((0, 5),)) for i, word in enumerate(WORDS[:4])]
+    scores = shiftbench.score(
+        str(folders / "base"), str(folders / "tuned"), prompts=prompts, response__max_new_tokens=5,
+        vocabulary="tsv", vocabulary__path=str(folders / "vocabulary.tsv"), vectors="model",
+        findings__instruction_verbs__explain__k=10, findings__concept_rotation__explain__top=5,
+        bootstrap__resamples=100, store__path=str(tmp_path / "store"),
+    )  # fmt: skip
+    assert all(isinstance(score, shiftbench.Score) for score in scores)
+    assert {score.n for score in scores if score.name == "recognition"} == {4}
+    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
