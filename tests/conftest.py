@@ -1,7 +1,10 @@
-"""What every test relies on: no network, no telemetry, and the core's thread count as it was found."""
+"""What every test gets: a cache folder of its own, so that no test touches the user's store of explanations."""
 
-import os
+import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MPLBACKEND", "Agg")
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
