@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -28,6 +29,7 @@ class Sweep:
 
     varied: tuple[str, ...]
     failures: list[tuple[str, str, int]] = field(default_factory=list)  # job, reason, exit code
+    folders: set[Path] = field(default_factory=set)  # where results of earlier jobs went
 
     def exit_code(self) -> int:
         """0 where no job failed, 2 where all that failed had bad input, else 1."""
@@ -78,8 +80,12 @@ def run_job(config: DictConfig, sweep: Sweep) -> None:
     from shiftbench import job
 
     name = configuration.job_name(config, sweep.varied)
+    folder = configuration.out_folder(config, sweep.varied)
     try:
-        job.run(config, configuration.out_folder(config, sweep.varied))
+        if folder in sweep.folders:
+            raise InputError(f"two jobs of this sweep would write to {folder}; give their pairs different names")
+        sweep.folders.add(folder)
+        job.run(config, folder)
     except InputError as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         sweep.failures.append((name, str(error), 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,9 +31,8 @@ FLAGS = {"-m", "--multirun"}
 
 
 def register_resolvers() -> None:
-    """What `conf/` may call: the folder of a bundled model, and the folder of a sweep."""
+    """What `conf/` may call: the folder of a bundled model."""
     OmegaConf.register_new_resolver("demo_model", model_folder, replace=True)
-    OmegaConf.register_new_resolver("sweep_folder", lambda out: out or str(Path(RUNS).absolute()), replace=True)
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -75,6 +75,10 @@ def _each_value_once(overrides: Sequence[Override]) -> Iterator[list[str]]:
     def texts(override: Override) -> list[str]:
         if not override.is_sweep_override():
             return [override.input_line or ""]
+        value = override.value()
+        if isinstance(value, Glob):
+            members = value.filter(groups().get(override.key_or_group, []))
+            return [f"{override.key_or_group}={member}" for member in members]
         return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
     choices = [texts(override) for override in overrides]
@@ -87,8 +91,10 @@ def _each_value_once(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
 def launch(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
     """Run the job once, or once a combination under -m, by Hydra's launcher."""
-    sys.argv = ["shiftbench score", *arguments]
-    hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+    # Hydra writes what it was told, passwords included, into the folder of a sweep: that one is thrown away.
+    with tempfile.TemporaryDirectory(prefix="shiftbench-sweep-") as folder:
+        sys.argv = ["shiftbench score", *arguments, f"hydra.sweep.dir='{folder}'"]
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
 
 
 def out_folder(config: Any, varied: Sequence[str]) -> Path:
@@ -100,8 +106,9 @@ def out_folder(config: Any, varied: Sequence[str]) -> Path:
 
 def job_name(config: Any, varied: Sequence[str]) -> str:
     """The pair's name, followed by whatever else varies in the sweep; safe as a file name."""
-    others = [key for key in varied if key not in ("pair", "pair.name")]
-    parts = [Path(config.pair.name).name, *(f"{key}={OmegaConf.select(config, key, default='')}" for key in others)]
+    chosen = HydraConfig.get().runtime.choices  # of a config group, the member's name
+    others = [(key, chosen.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
+    parts = [Path(config.pair.name).name, *(f"{key}={value}" for key, value in others)]
     return re.sub(r"[^\w.,=+-]+", "_", ",".join(parts)).strip(".") or "pair"
 
 

@@ -23,7 +23,7 @@ def estimate(job: Job) -> str:
     modes = {job.responses.mode, job.responses.beside} - {None}
     passes = sum(_attribution_flops(shape, prompts, response) for shape in shapes)
     passes += _attribution_flops(shapes[0], prompts, response) * (len(modes) - 1)
-    seconds = passes / (_peak_flops() * EFFICIENCY)
+    seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
     memory = sum(4 * shape.parameters for shape in shapes) + _chunk_bytes(job, shapes[1], max(prompts) + response)
     disk = sum(prompts) * response * (len(modes) + 1) + sum(_component_bytes(job, shape) for shape in shapes)
     return "\n".join(
@@ -55,9 +55,8 @@ def _component_bytes(job: Job, shape: ModelShape) -> float:
     return 4.0 * shape.layers * min(max(ranks, default=0), shape.width // 2) * shape.width
 
 
-def _peak_flops() -> float:
-    """Float32 matrix-product rate of the device that the job would use, FLOP/s, best of three."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _peak_flops(device: torch.device) -> float:
+    """Float32 matrix-product rate of the device that the job would use, FLOP/s, best of four."""
     a = torch.ones(PROBE_SIDE, PROBE_SIDE, device=device)
     best = 0.0
     for _ in range(4):

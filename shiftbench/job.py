@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from shiftbench.run import run as explain_and_score
 from shiftbench.store import Store
 from shiftbench.tracking import TrackedRun, metrics_of, without_secrets
 
+NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
 PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
 
 
@@ -47,7 +49,7 @@ def run(config: DictConfig, folder: Path) -> None:
     for result in summary.results:
         console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
     for note in summary.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
     print(f"explained {outcome.explained} units anew, {outcome.found} were in the store")
     if run_id is not None:
         print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
@@ -95,6 +97,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
         "dtype": base.dtype,
         "dataset": str(config.dataset.get("name", "")),
         "prompts": len(job.prompts),
+        "prompts_explained": outcome.prompts,
         "response": job.responses.mode,
         "template": job.template,
         "vocabulary": job.vocabulary.name,

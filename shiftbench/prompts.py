@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from shiftbench.errors import InputError
 
 Span = tuple[int, int]  # characters [start, stop)
+STAND_IN = "\ue000shiftbench\ue001"  # private-use characters: in no template
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,9 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str | N
         raise InputError(
             f"tokenizer {type(tokenizer).__name__} gives no character offsets; convert it to a fast tokenizer"
         )
-    text, shift = prompt.text, 0
+    text, place, kept = prompt.text, 0, (0, len(prompt.text))
     if template is not None:
-        message = [{"role": "user", "content": prompt.text}]
-        text = tokenizer.apply_chat_template(
-            message, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-        # Templates trim the text they are given; the spans move with what is left of it.
-        kept = prompt.text if prompt.text in text else prompt.text.strip()
-        if kept not in text:
-            raise InputError(f"the chat template changes the text of prompt {prompt.id!r}; use template=none")
-        shift = text.index(kept) - prompt.text.index(kept)
+        text, place, kept = _templated(prompt, tokenizer, template)
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = tuple(found["input_ids"]), found["offset_mapping"]
     # A template writes its own beginning of text; a bare prompt gets what the tokenizer puts in front.
@@ -95,8 +88,8 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str | N
         prefix_ids=prefix,
         prompt_ids=ids,
         tokens=token_texts(tokenizer, ids),
-        instruction_P=token_mask(text, offsets, _moved(prompt.instruction_spans, shift)),
-        context_P=token_mask(text, offsets, _moved(prompt.context_spans, shift)),
+        instruction_P=token_mask(text, offsets, _moved(prompt.instruction_spans, kept, place)),
+        context_P=token_mask(text, offsets, _moved(prompt.context_spans, kept, place)),
     )
 
 
@@ -124,5 +117,27 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple
     return tuple(tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids)
 
 
-def _moved(spans: Sequence[Span], shift: int) -> list[Span]:
-    return [(start + shift, stop + shift) for start, stop in spans]
+def _templated(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, int, Span]:
+    """(text inside its template, where the prompt begins in it, which of the prompt's characters are left)."""
+
+    def rendered(content: str) -> str:
+        message = [{"role": "user", "content": content}]
+        made = tokenizer.apply_chat_template(
+            message, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        return str(made)
+
+    # A stand-in shows the place: the prompt's own words may stand in the template too.
+    text, place = rendered(prompt.text), rendered(STAND_IN).find(STAND_IN)
+    stripped = prompt.text.strip()  # what templates do to the text they are given
+    lead = len(prompt.text) - len(prompt.text.lstrip())
+    for kept in ((0, len(prompt.text)), (lead, lead + len(stripped))):
+        if place >= 0 and text.startswith(prompt.text[slice(*kept)], place):
+            return text, place, kept
+    raise InputError(f"the chat template changes the text of prompt {prompt.id!r}; use template=none")
+
+
+def _moved(spans: Sequence[Span], kept: Span, place: int) -> list[Span]:
+    """Spans of a prompt as spans of its text in a template, without what the template trimmed."""
+    clipped = ((max(start, kept[0]), min(stop, kept[1])) for start, stop in spans)
+    return [(start - kept[0] + place, stop - kept[0] + place) for start, stop in clipped if start < stop]

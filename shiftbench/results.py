@@ -16,6 +16,7 @@ from typing import Any
 
 import shiftbench
 from shiftbench.errors import InputError
+from shiftbench.explain.response import GreedyResponse
 from shiftbench.findings.result import Result, Score
 from shiftbench.report import RunSummary, write_report, write_tables
 
@@ -51,7 +52,9 @@ def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
     }
     for finding in findings.values():
         found[f"finding.{finding.name}"] = finding.version
-        found[f"explain.{finding.explain.method}"] = finding.explain.version
+        used = (finding.explain, getattr(finding, "explain_pair", None), getattr(finding.explain, "annotator", None))
+        found.update({f"explain.{method.method}": method.version for method in used if method is not None})
+    found[f"explain.{GreedyResponse.method}"] = GreedyResponse.version
     return found
 
 
@@ -66,11 +69,14 @@ def write(summary: RunSummary, folder: Path) -> Path:
         (part / "config.yaml").write_text(summary.config, encoding="utf-8")
         write_tables(summary.results, part)
         write_report(summary, part)
-        for item in sorted(part.rglob("*")):
-            if item.is_file():
-                target = folder / item.relative_to(part)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(item, target)
+        written = sorted(item.relative_to(part) for item in part.rglob("*") if item.is_file())
+        for name in written:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(part / name, folder / name)
+        for subfolder in ("tables", "figures"):  # an earlier run with other options may have left some of its own
+            for item in (folder / subfolder).glob("*"):
+                if item.relative_to(folder) not in written:
+                    item.unlink()
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder / "report.html"

@@ -26,6 +26,7 @@ from shiftbench.prompts import EncodedPrompt, Prompt, encode
 from shiftbench.store import Store
 from shiftbench.words import StaticVectors, Vocabulary, word_ids
 
+Side = list[tuple[EncodedPrompt, tuple[int, ...]]]  # one model's prompts, each with the response ids to explain
 RESPONSE_MODES = ("shared", "own", "reference")
 TEMPLATES = ("none", "tuned", "own")
 
@@ -42,8 +43,8 @@ class Responses:
         for field, mode in (("response.mode", self.mode), ("response.beside", self.beside)):
             if mode is not None and mode not in RESPONSE_MODES:
                 raise InputError(f"{field}={mode!r} is not a response mode; choose from {', '.join(RESPONSE_MODES)}")
-        if self.max_new_tokens < 1:
-            raise InputError(f"response.max_new_tokens={self.max_new_tokens} must be at least 1")
+        if not isinstance(self.max_new_tokens, int) or self.max_new_tokens < 1:
+            raise InputError(f"response.max_new_tokens={self.max_new_tokens} must be a whole number, at least 1")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Outcome:
     notes: Sequence[str]
     models: tuple[Model, Model]
     keys: Mapping[str, str]  # digest of the unit keys of each explanation
+    prompts: int  # that fit and were explained
     explained: int
     found: int
 
@@ -87,9 +89,9 @@ def run(job: Job, progress: Progress) -> Outcome:
     word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
     encoded = encode_prompts(job, base, tuned)
     gather = Gathering(job.store, progress)
-    notes = [*encoded.notes, *remarks(job)]
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
-    return Outcome(results, notes, (base, tuned), dict(gather.keys), gather.explained, gather.found)
+    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
+    return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
 def check(job: Job) -> None:
@@ -98,9 +100,17 @@ def check(job: Job) -> None:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
     if not job.findings:
         raise InputError("no findings to score: the suite names none")
+    seen: set[str] = set()
+    for prompt in job.prompts:
+        if prompt.id in seen:
+            raise InputError(f"two prompts have the id {prompt.id!r}; ids must differ")
+        seen.add(prompt.id)
     check_pair(job.pair)
     words = len(job.vocabulary.words)
     for name, finding in job.findings.items():
+        annotator = getattr(finding.explain, "annotator", None)
+        if annotator is not None and job.vectors is not None:
+            annotator.check(job.vectors)
         for field in ("k", "top"):
             wanted = getattr(finding.explain, field, 0)
             if wanted > words:
@@ -149,25 +159,26 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
     """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
     if not getattr(finding.explain, "needs_responses", False):
         inputs = Inputs((), job.vocabulary, job.vectors)
-        result: Result = finding(*compared(finding, base, tuned, inputs, inputs, gather))
+        result: Result = finding(*compared(finding, "", base, tuned, inputs, inputs, gather))
         return result
     by_mode = []
-    for mode in (job.responses.mode, job.responses.beside):
+    for mode in dict.fromkeys((job.responses.mode, job.responses.beside)):
         if mode is not None:
             sides = prompts_with_responses(mode, job, base, tuned, encoded, gather)
-            both = [Inputs(side, job.vocabulary, job.vectors) for side in sides]
-            by_mode.append(finding(*compared(finding, base, tuned, both[0], both[1], gather)))
+            sides = embeddable(sides, base, tuned, gather.notes)
+            first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
+            by_mode.append(finding(*compared(finding, f" of {mode} responses", base, tuned, first, second, gather)))
     return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
 def compared(
-    finding: Any, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering
+    finding: Any, of: str, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering
 ) -> list[Explanation]:
     """What a finding is called with: base's explanation, tuned's, and the pair's own where it asks for one."""
     method = finding.explain.method
     explanations = [
-        gather(f"{method}, base", finding.explain.work(base, base_inputs)),
-        gather(f"{method}, tuned", finding.explain.work(tuned, tuned_inputs)),
+        gather(f"{method}{of}, base", finding.explain.work(base, base_inputs)),
+        gather(f"{method}{of}, tuned", finding.explain.work(tuned, tuned_inputs)),
     ]
     between = getattr(finding, "explain_pair", None)
     if between is not None:
@@ -175,14 +186,31 @@ def compared(
     return explanations
 
 
+def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str]) -> list[Side]:
+    """The prompts whose ids both models have an embedding for: tuning may have added tokens that base cannot read."""
+    rows = [model.module.get_input_embeddings().weight.shape[0] for model in (base, tuned)]
+    good = [
+        all(max((*p.prefix_ids, *p.prompt_ids, *ids)) < count for (p, ids), count in zip(pair, rows, strict=True))
+        for pair in zip(*sides, strict=True)
+    ]
+    left_out = [prompt.prompt.id for (prompt, _), fine in zip(sides[0], good, strict=True) if not fine]
+    if left_out:
+        notes.append(_skipped("have a response with tokens that the base model has no embedding for", left_out))
+    return [[item for item, fine in zip(side, good, strict=True) if fine] for side in sides]
+
+
 def prompts_with_responses(
     mode: str, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
-) -> list[list[tuple[EncodedPrompt, tuple[int, ...]]]]:
+) -> list[Side]:
     """Base's and tuned's prompts, each with the response ids to explain."""
     if mode == "reference":
         limit = job.responses.max_new_tokens
-        sides = ((base, encoded.base), (tuned, encoded.tuned))
-        return [[(p, p.response_ids(m.tokenizer, p.prompt.reference or "")[:limit]) for p in side] for m, side in sides]
+        models = ((base, encoded.base), (tuned, encoded.tuned))
+        whole = [[(p, p.response_ids(m.tokenizer, p.prompt.reference or "")) for p in side] for m, side in models]
+        cut = sum(len(ids) > limit for _, ids in whole[1])
+        if cut:
+            gather.notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
+        return [[(p, ids[:limit]) for p, ids in side] for side in whole]
     greedy = GreedyResponse(job.responses.max_new_tokens)
     of_tuned = gather("greedy response, tuned", greedy.work(tuned, encoded.tuned))
     of_base = of_tuned if mode == "shared" else gather("greedy response, base", greedy.work(base, encoded.base))
@@ -222,6 +250,7 @@ class Gathering:
         self._store, self._progress = store, progress
         self.explained = self.found = 0
         self.keys: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
         units, keys = {}, {}
@@ -270,11 +299,8 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
         raise InputError(f"the base model has no embedding for the template's token {token!r} (id {beyond[0]})")
 
 
-def _skipped(why: str, ids: Sequence[str], shown: int = 5) -> str:
-    if not ids:
-        return ""
-    more = f" and {len(ids) - shown} more" if len(ids) > shown else ""
-    return f"{len(ids)} prompts {why} and were left out: {', '.join(ids[:shown])}{more}."
+def _skipped(why: str, ids: Sequence[str]) -> str:
+    return f"{len(ids)} prompts {why} and were left out: {', '.join(ids)}." if ids else ""
 
 
 def release() -> None:

@@ -11,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import ttest_1samp, ttest_ind
 from torch import Tensor
 
+from shiftbench.errors import InputError
+
 RESAMPLES_AT_ONCE = 2_000_000  # drawn indices held in memory at a time
 
 
@@ -33,6 +35,12 @@ class Bootstrap:
     resamples: int
     confidence: float
     seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise InputError(f"bootstrap.confidence={self.confidence} must lie between 0 and 1")
+        if self.resamples < 1:
+            raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
 
     def mean(self, values: ArrayLike) -> Interval:
         """Mean of values [n] with its interval; resampled over n. Pair first: give differences. 0, 0, 0 where n = 0."""

@@ -57,6 +57,24 @@ def test_a_template_is_in_the_prompt_but_in_no_span(tokenizer):
     assert encoded.prefix_ids == ()
 
 
+TRIMMING = "{% for m in messages %}[INST] {{ m['content'].strip() }} [/INST]{% endfor %}"
+ROLES = "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n<|assistant|>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [("\n\n\nWrite a poem.", TRIMMING), ("Write a poem.  \n\n\n", TRIMMING), ("user", ROLES), ("assistant", ROLES)],
+)
+def test_a_span_over_the_whole_prompt_marks_the_prompt_and_no_template(tokenizer, text, template):
+    encoded = encode(Prompt("p", text, ((0, len(text)),)), tokenizer, template)
+    marked = [i for i, on in enumerate(encoded.instruction_P.tolist()) if on]
+    # A token may reach over the border where the tokenizer joins them; nothing beyond that token is marked.
+    spelled = "".join(encoded.tokens[i] for i in marked)
+    assert text.strip() in spelled and len(spelled) <= len(text.strip()) + 2
+    before = "".join(encoded.tokens[: marked[0]])
+    assert len(before) <= encoded.text.index("\n" if template is ROLES else " ") + 1
+
+
 def test_a_template_that_rewrites_the_text_is_refused(tokenizer):
     shouting = "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}"
     with pytest.raises(InputError, match="changes the text of prompt 'p'"):

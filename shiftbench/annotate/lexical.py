@@ -57,6 +57,14 @@ class LexicalAnnotator:
         """The words that user tasks are recognised by; whoever makes vectors for this annotator includes them."""
         return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
 
+    def check(self, vectors: StaticVectors) -> None:
+        """Refuse vectors that hold no seed word of some task, before any work."""
+        for task in TASKS:
+            if not vectors.lookup(word_lists()[task])[1].any():
+                raise InputError(
+                    f"lexical annotator: no seed word of {task!r} has a vector in {vectors.name!r}; take other ones"
+                )
+
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """bool [C, labels]: which labels each concept has.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
@@ -63,6 +64,11 @@ class WordPairs:
     deviations: float
     method: ClassVar[str] = "word_pairs"
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("k", "reference"):
+            if getattr(self, name) < 1:
+                raise InputError(f"word_pairs: {name}={getattr(self, name)} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a layer: the heads' knowledge (head_N, count_N; words first, second) and pairs_H before counting."""

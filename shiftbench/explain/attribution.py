@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shiftbench import ops
 from shiftbench.engine import autograd
+from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
@@ -28,6 +29,12 @@ class Attribution:
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
     needs_responses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= 255:
+            raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
+        if self.chunk < 1:
+            raise InputError(f"attribution: chunk={self.chunk} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""

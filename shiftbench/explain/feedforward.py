@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
@@ -43,6 +44,11 @@ class Concepts:
     annotator: Annotator
     method: ClassVar[str] = "concepts"
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "top"):
+            if getattr(self, name) < 1:
+                raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, label_CL; words word (C x K), label."""

@@ -25,7 +25,7 @@ class GreedyResponse:
 
     def work(self, model: Model, prompts: Sequence[EncodedPrompt]) -> list[Work]:
         """A unit a prompt: `response_R`, int64 token ids as generated, without the end-of-text token."""
-        common = made_by(self, model, {"max_new_tokens": self.max_new_tokens})
+        common = made_by(self, model, {"max_new_tokens": self.max_new_tokens, "ends": sorted(end_tokens(model))})
         return [
             Work(
                 unit=prompt.prompt.id,
@@ -37,9 +37,7 @@ class GreedyResponse:
 
     @torch.no_grad()
     def _generate(self, model: Model, prompt: EncodedPrompt) -> torch.Tensor:
-        own = model.module.generation_config
-        ends = own.eos_token_id if own is not None and own.eos_token_id is not None else model.tokenizer.eos_token_id
-        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        ends = end_tokens(model)
         greedy = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
@@ -48,10 +46,17 @@ class GreedyResponse:
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
-        model.module.generation_config = greedy
+        own, model.module.generation_config = model.module.generation_config, greedy
         try:
             made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
         finally:
             model.module.generation_config = own
         response = made[0, ids.shape[1] :].cpu()
         return response[:-1] if len(response) and int(response[-1]) in ends else response
+
+
+def end_tokens(model: Model) -> list[int]:
+    """Ids that end a text: those of the checkpoint's generation settings, else the tokenizer's."""
+    own = model.module.generation_config
+    ends = own.eos_token_id if own is not None and own.eos_token_id is not None else model.tokenizer.eos_token_id
+    return [ends] if isinstance(ends, int) else list(ends or [])

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from shiftbench.errors import InputError
 from shiftbench.explain.rotation import Rotation
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation
@@ -34,6 +35,10 @@ class ConceptRotation:
     bootstrap: Bootstrap
     name: ClassVar[str] = "concept_rotation"
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not self.ranks or min(self.ranks) < 1:
+            raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
         """between: the pair's Rotation explanation."""

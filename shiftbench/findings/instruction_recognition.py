@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.errors import InputError
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
@@ -37,6 +38,10 @@ class InstructionRecognition:
     name: ClassVar[str] = "instruction_recognition"
     version: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        if self.p < 1:
+            raise InputError(f"instruction_recognition: p={self.p} must be at least 1, the order of a norm")
+
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over the prompts that both explain; a prompt without instruction tokens is counted and left out."""
         shared = [name for name in base.units if name in tuned.units]
@@ -44,8 +49,8 @@ class InstructionRecognition:
         rows = pd.DataFrame(
             [self._row(name, base.units[name], tuned.units[name]) for name in used],
             columns=[
-                "prompt", "prompt_tokens", "response_tokens", "recognition_base", "recognition_tuned",
-                "context_base", "context_tuned",
+                "prompt", "prompt_tokens", "response_tokens", "response_tokens_tuned",
+                "recognition_base", "recognition_tuned", "context_base", "context_tuned",
             ],
         )  # fmt: skip
         scores = self._scores(rows)
@@ -67,7 +72,7 @@ class InstructionRecognition:
         recognition = [recognition_score(density_P, unit.arrays["instruction_P"]) for density_P, unit in sides]
         context = [_mean_where(density_P, unit.arrays["context_P"]) for density_P, unit in sides]
         tokens, responses = base.arrays["level_PR"].shape
-        return (name, tokens, responses, *recognition, *context)
+        return (name, tokens, responses, tuned.arrays["level_PR"].shape[1], *recognition, *context)
 
     def _scores(self, rows: pd.DataFrame) -> list[Score]:
         with_context = rows.dropna(subset=["context_base", "context_tuned"])
@@ -173,6 +178,10 @@ def _table2(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sentence(score: Score, rows: pd.DataFrame, without_instruction: int) -> str:
+    if rows.empty:
+        return "No prompt has an instruction, so nothing can be said about its recognition."
+    if not rows["response_tokens"].any():
+        return "No response has a token, so nothing can be said about the recognition of instructions."
     left_out = f" ({without_instruction} prompts without an instruction left out)" if without_instruction else ""
     if score.n == 0:
         return f"Both models use the instruction in the same way: the recognition score did not change{left_out}."

@@ -164,8 +164,10 @@ def _bars(shares: pd.DataFrame) -> Figure:
 
 
 def _sentence(score: Score, shares: pd.DataFrame) -> str:
-    if score.n == 0:
+    if shares.empty:
         return "No head changed how many word pairs with verbs it encodes."
+    if score.n == 0:
+        return f"Only pairs with {shares['kind'].iloc[0]} verbs changed, so the two kinds of verbs cannot be compared."
     here = shares[shares["quarter"] == "all"].groupby("kind")["share"].mean()
     clear = score.low > 0 or score.high < 0
     verdict = ("more" if score.value > 0 else "less") if clear else "not clearly more or less"

@@ -53,7 +53,10 @@ class Model:
             digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))
         config = {k: v for k, v in self.module.config.to_dict().items() if k not in NOT_COMPUTED}
         named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]
-        return hashlib.sha256(json.dumps([named, config], sort_keys=True, default=str).encode()).hexdigest()
+        # The factor of a kept adapter is in no tensor and in no configuration of the model's.
+        scaling = [[name, part.scaling] for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
+        content = json.dumps([named, config, scaling], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def tokenizer_digest(self) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import shiftbench as package
 from tests.command.conftest import arguments, scores
@@ -134,3 +136,42 @@ def test_help_and_version(shiftbench):
     assert "pair=" in text and "mistral" in text and "response" in text
     assert shiftbench("--version").out.startswith("shiftbench ")
     assert "prune" in shiftbench("store", "--help").out
+
+
+def test_a_sweep_leaves_no_password_behind(shiftbench, asked, tmp_path):
+    uri = "postgresql://user:hunter2@127.0.0.1:1/none"
+    shiftbench(*arguments(asked, dry_run="true", **{"tracking": "mlflow", "tracking.uri": uri, "seed": "0,1"}), "-m")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+def test_jobs_that_differ_in_a_group_or_a_value_have_folders_of_their_own(shiftbench, asked):
+    ran = shiftbench(*arguments(asked, vectors="model,auto", seed="0,1"), "-m")
+    assert ran.code == 0, ran.err
+    names = {path.parent.name for path in Path(asked["out"]).glob("*/scores.json")}
+    assert names == {f"tuned,vectors={vectors},seed={seed}" for vectors in ("model", "auto") for seed in (0, 1)}
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_runs(shiftbench, asked):
+    shiftbench(*arguments(asked))
+    assert list((Path(asked["out"]) / "tables").glob("*own_response*"))
+    shiftbench(*arguments(asked, response__beside="null"))
+    assert not list((Path(asked["out"]) / "tables").glob("*own_response*"))
+    assert (Path(asked["out"]) / "tables" / "instruction_recognition.table2.csv").exists()
+
+
+def test_a_response_token_that_base_cannot_read_leaves_its_prompt_out(shiftbench, asked, folders, tmp_path):
+    """Tuning added tokens: the tuned model is made to say one, and base has no embedding for it."""
+    module = AutoModelForCausalLM.from_pretrained(folders / "tuned", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folders / "tuned")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
+    rows = module.get_input_embeddings().weight.shape[0]
+    module.resize_token_embeddings(rows + 8)
+    with (
+        torch.no_grad()
+    ):  # a row along the mean of the others' negatives would do; a large one is sure to win somewhere
+        module.get_output_embeddings().weight[rows:] = 50 * module.get_output_embeddings().weight[:8]
+    module.save_pretrained(tmp_path / "wide")
+    tokenizer.save_pretrained(tmp_path / "wide")
+    ran = shiftbench(*arguments(asked, pair__tuned=str(tmp_path / "wide"), response__beside="null"))
+    assert ran.code == 0, ran.err
+    assert "no embedding for" in " ".join(scores(asked["out"])["notes"])

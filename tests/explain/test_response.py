@@ -32,3 +32,12 @@ def test_the_end_of_text_is_not_part_of_the_response(llama):
     unit = GreedyResponse(8).work(llama, [prompt])[0].compute()
     assert unit.arrays["response_R"].tolist() == by_hand(llama, prompt.prompt_ids, 8, second)
     assert second not in unit.arrays["response_R"].tolist()
+
+
+def test_other_stop_tokens_are_another_response(llama):
+    prompt = encode(Prompt("p", "Write a short poem about", ()), llama.tokenizer)
+    keys = set()
+    for ends in (0, [0, 5], None):
+        llama.module.generation_config.eos_token_id = ends
+        keys.add(GreedyResponse(8).work(llama, [prompt])[0].key)
+    assert len(keys) == 2  # without one of its own the tokenizer's end of text, 0, counts

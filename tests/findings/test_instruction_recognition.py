@@ -86,6 +86,13 @@ def test_a_prompt_without_instruction_is_left_out_and_counted():
     assert "1 prompts without an instruction" in result.sentence
 
 
+def test_nothing_to_compare_is_said_as_such():
+    silent = explanation([unit(torch.ones(12, 30), slice(0, 0))])
+    assert "No prompt has an instruction" in finding()(silent, silent).sentence
+    mute = explanation([unit(torch.zeros(12, 0), slice(0, 4))])
+    assert "No response has a token" in finding()(mute, mute).sentence
+
+
 def test_a_prompt_without_a_response_scores_zero_and_counts():
     empty = unit(torch.zeros(12, 0), slice(0, 4))
     base = explanation([*planted(0.2, count=3).units.values(), empty])

@@ -76,3 +76,10 @@ def test_gained_pairs_are_those_with_an_instruction_verb():
     tuned = explanation([(0, 0, "book", "write"), (1, 0, "book", "write"), (1, 1, "cat", "dog"), (1, 2, "cat", "dog")])
     table = FINDING(base, tuned).tables["gained_pairs"]
     assert table.to_numpy().tolist() == [["book", "write", 1, 2, 1]]
+
+
+def test_what_cannot_be_compared_is_not_said_to_be_unchanged():
+    general = verbs("general")[:30]
+    result = FINDING(explanation([]), explanation(everywhere(general, [0])))
+    assert result.scores[0].n == 0 and "cannot be compared" in result.sentence
+    assert "No head changed" in FINDING(explanation([]), explanation([])).sentence
