@@ -93,7 +93,9 @@ def launch(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
     """Run the job once, or once a combination under -m, by Hydra's launcher."""
     # Hydra writes what it was told, passwords included, into the folder of a sweep: that one is thrown away.
     with tempfile.TemporaryDirectory(prefix="shiftbench-sweep-") as folder:
-        sys.argv = ["shiftbench score", *arguments, f"hydra.sweep.dir='{folder}'"]
+        flags = [word for word in arguments if word.startswith("-")]  # Hydra reads no override behind a second flag
+        overrides = [word for word in arguments if not word.startswith("-")]
+        sys.argv = ["shiftbench score", *flags, *overrides, f"hydra.sweep.dir='{folder}'"]
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
 
 
