@@ -47,15 +47,23 @@ def pair(
 ) -> Pair:
     """The pair that a file in conf/pair describes; refuses nothing, `check` does.
 
-    base, tuned: hub id or folder; a tuned folder that holds only a PEFT adapter is taken as an adapter on base.
+    base, tuned: hub id, folder or GGUF file; a tuned folder that holds only a PEFT adapter is taken as one on base.
     base_model, tuned_model: how to load each (conf/model), called with the path. name: where it is the tuned one's
     path, the last part of that.
     """
-    base_source, tuned_source = base_model(path=base), tuned_model(path=tuned)
+    base_source, tuned_source = base_model(**_location(base)), tuned_model(**_location(tuned))
     if is_adapter(Path(tuned).expanduser()):
         where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file", "tokenizer")}
         tuned_source = replace(tuned_source, adapter=tuned, **where)
     return Pair(Path(name).name if name == tuned else name, family, size, base_source, tuned_source)
+
+
+def _location(path: str) -> dict[str, str]:
+    """What a model's path says: of a GGUF file, its folder and its name."""
+    file = Path(path).expanduser()
+    if file.suffix == ".gguf" and file.is_file():
+        return {"path": str(file.parent), "gguf_file": file.name}
+    return {"path": path}
 
 
 def load_pair(pair: Pair) -> tuple[Model, Model]:

@@ -14,11 +14,14 @@ from transformers import PreTrainedModel
 class Forward:
     """One kept forward pass over prefix + prompt + response.
 
-    objective_R: scalars whose gradient is that of the response tokens' probabilities.
-    embedding_PD: the prompt's rows of the embedding that the objective depends on.
+    hidden_TD: [1, T, D] what the output embeddings read; position start + r predicts response token r.
+    direction_RD: gradient of response token r's probability with respect to that position of hidden_TD.
+    embedding_PD: the prompt's rows of the embedding that hidden_TD depends on.
     """
 
-    objective_R: Tensor
+    hidden_TD: Tensor
+    direction_RD: Tensor
+    start: int
     probability_R: Tensor
     embedding_TD: Tensor
     prompt: slice
@@ -31,16 +34,22 @@ class Forward:
 def forward(
     module: PreTrainedModel, prefix_ids: tuple[int, ...], prompt_ids: tuple[int, ...], response_ids: tuple[int, ...]
 ) -> Forward:
-    """Probability of each response token and a graph from it to the embeddings. The module must use eager attention.
+    """Probability of each response token, and a graph to the embeddings. The module must use eager attention.
 
-    The gradient of p_y with respect to the logits is p_y (s [v = y] - p_v [v != y]) with s the probability of all other
+    A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens. The
+    gradient of p_y with respect to the logits is p_y (s [v = y] - p_v [v != y]) with s the probability of all other
     tokens. Taken through softmax it cancels where p_y is near 1; written out, as here, it does not (DESIGN 2).
     """
     embedder = module.get_input_embeddings()
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
     embedding_TD = embedder(ids).detach().requires_grad_(True)
     first = len(prefix_ids) + len(prompt_ids) - 1  # this position predicts the first response token
-    logits_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, first:-1]
+    seen: list[Tensor] = []
+    hook = module.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, first:-1]
+    finally:
+        hook.remove()
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
     target_R = torch.tensor(response_ids, device=logits_RV.device)
     with torch.no_grad():
@@ -49,21 +58,20 @@ def forward(
         others_RV = p_RV.scatter(1, target_R[:, None], 0.0)
         weight_RV = (-others_RV).scatter(1, target_R[:, None], others_RV.sum(-1, keepdim=True))
         weight_RV *= probability_R[:, None]
+    (grad_TD,) = torch.autograd.grad((weight_RV * logits_RV).sum(), seen[0])
     prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
-    return Forward((weight_RV * logits_RV).sum(-1), probability_R, embedding_TD, prompt)
+    return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 
 
 def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """(which response tokens, grad_RPD of their probabilities), chunk response tokens at a time."""
-    count = len(kept.objective_R)
-    selector_RR = torch.eye(count, dtype=kept.objective_R.dtype, device=kept.objective_R.device)
+    count = len(kept.direction_RD)
     for start in range(0, count, chunk):
         part = slice(start, min(start + chunk, count))
+        places = torch.arange(part.start, part.stop)
+        cotangent_CBTD = kept.hidden_TD.new_zeros(len(places), *kept.hidden_TD.shape)
+        cotangent_CBTD[places - part.start, 0, kept.start + places] = kept.direction_RD[part]
         (grad_CBTD,) = torch.autograd.grad(
-            kept.objective_R,
-            kept.embedding_TD,
-            selector_RR[part],
-            retain_graph=part.stop < count,
-            is_grads_batched=True,
+            kept.hidden_TD, kept.embedding_TD, cotangent_CBTD, retain_graph=part.stop < count, is_grads_batched=True
         )
         yield part, grad_CBTD[:, 0, kept.prompt]

@@ -70,7 +70,7 @@ def place_of(what: str, path: str) -> str:
     if path and folder.is_dir():
         return str(folder)
     if folder.is_file():
-        raise InputError(f"{what} {path} is a file; give the folder it is in")
+        raise InputError(f"{what} {path} is a file; give the folder it is in, or a GGUF file")
     if not path or path.startswith((".", "~")) or folder.is_absolute() or path.count("/") > 1 or "\\" in path:
         raise InputError(f"{what} {path!r}: there is no such folder")
     return path
