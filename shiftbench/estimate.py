@@ -29,7 +29,7 @@ def estimate(job: Job) -> str:
     if job.pair.base == job.pair.tuned:
         passes /= len(shapes)  # one model, explained once
     seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
-    memory = PROGRAM_BYTES + sum(4 * shape.parameters for shape in shapes)
+    memory = PROGRAM_BYTES + sum(4.0 * shape.parameters for shape in shapes)
     memory += _chunk_bytes(job, shapes[1], max(prompts) + response)
     disk = sum(prompts) * response * (len(modes) + 1) + sum(_component_bytes(job, shape) for shape in shapes)
     return "\n".join(

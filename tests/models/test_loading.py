@@ -218,7 +218,7 @@ def test_a_path_that_is_no_folder_of_a_model(source, path, tmp_path, monkeypatch
 
 
 def test_a_file_is_not_a_folder(source, saved):
-    with pytest.raises(InputError, match=r"config.json is a file; give the folder it is in"):
+    with pytest.raises(InputError, match=r"config.json is a file; give the folder it is in, or a GGUF file"):
         models.check(source(saved() / "config.json"))
 
 
