@@ -248,7 +248,8 @@ class Gathering:
 
     def __init__(self, store: Store, progress: Progress) -> None:
         self._store, self._progress = store, progress
-        self.explained = self.found = 0
+        self.explained = self.found = 0  # each unit once, however many explanations it is part of
+        self._seen: set[str] = set()
         self.keys: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -261,8 +262,9 @@ class Gathering:
                 if unit is None:
                     unit = item.compute()
                     self._store.put(item.key, unit, item.content)
-                self.explained += made
-                self.found += not made
+                self.explained += made and item.key not in self._seen
+                self.found += not made and item.key not in self._seen
+                self._seen.add(item.key)
                 units[item.unit], keys[item.unit] = unit, item.key
                 advance(made)
         self.keys[title] = combined_key(keys.values())

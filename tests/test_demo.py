@@ -93,8 +93,10 @@ def wait_for_units(process, store, count):
 
 def test_interrupted_by_the_user_it_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
-        command(tmp_path, "out"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command(tmp_path, "out"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that puts CI in the background has it ignore Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     wait_for_units(process, tmp_path / "store", 1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
