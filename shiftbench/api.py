@@ -58,7 +58,7 @@ def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str,
         raise InputError(f"attribute: the {'response' if encoded.prompt_ids else 'prompt'} has no token")
     finding = _defaults("finding/instruction_recognition")
     with wrap(model, tokenizer) as loaded:
-        importance_PR, _ = importance(loaded, encoded, ids, chunk=finding.explain.chunk)
+        importance_PR, _ = importance(loaded, encoded, ids, memory=finding.explain.memory)
     level_PR = ops.importance_levels(importance_PR, finding.explain.levels)
     density_P = ops.importance_density(level_PR, cutoff=finding.cutoff, p=finding.p)
     return Attribution(encoded.tokens, token_texts(tokenizer, ids), importance_PR, level_PR, density_P)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from shiftbench.engine.importance import LOGITS
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.run import Job
 
@@ -30,7 +31,7 @@ def estimate(job: Job) -> str:
         passes /= len(shapes)  # one model, explained once
     seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
     memory = PROGRAM_BYTES + sum(4.0 * shape.parameters for shape in shapes)
-    memory += _chunk_bytes(job, shapes[1], max(prompts) + response)
+    memory += _attribution_bytes(job, shapes[1], max(prompts))
     disk = sum(prompts) * response * (len(modes) + 1) + sum(_component_bytes(job, shape) for shape in shapes)
     return "\n".join(
         [
@@ -46,16 +47,18 @@ def estimate(job: Job) -> str:
 
 
 def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> float:
-    """One forward pass and, but for the embeddings, a reverse pass a response token: 2 FLOP a parameter and token."""
+    """A forward pass, and derivatives in the cheaper mode, at 2 FLOP a parameter and row; DESIGN 2, the FLOP floor."""
     body = shape.parameters - shape.vocabulary * shape.width
-    return sum(2.0 * (p + response) * (shape.parameters + response * body) for p in prompts)
+    rows = [p * response + min(p, response) ** 2 / 2 for p in prompts]
+    return sum(2.0 * shape.parameters * (p + response) + 2.0 * body * n for p, n in zip(prompts, rows, strict=True))
 
 
-def _chunk_bytes(job: Job, shape: ModelShape, tokens: int) -> float:
-    """Cotangents of one chunk through the widest layer, and the logits of a response."""
-    chunk = max((getattr(finding.explain, "chunk", 0) for finding in job.findings.values()), default=0)
-    widest = 4.0 * tokens * (shape.width * 8 + tokens * shape.heads)
-    return widest * (chunk + shape.layers) + 12.0 * job.responses.max_new_tokens * shape.vocabulary
+def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
+    """The kept forward pass, the rows of all derivatives twice, and logits."""
+    kept = max((getattr(finding.explain, "memory", 0) for finding in job.findings.values()), default=0)
+    response = job.responses.max_new_tokens
+    rows = longest * response + min(longest, response) ** 2 / 2
+    return kept * 2.0**20 + 8.0 * rows * shape.width + 12.0 * LOGITS * shape.vocabulary
 
 
 def _component_bytes(job: Job, shape: ModelShape) -> float:

@@ -90,7 +90,7 @@ def run(job: Job, progress: Progress) -> Outcome:
     encoded = encode_prompts(job, base, tuned)
     gather = Gathering(job.store, progress)
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
-    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
+    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
@@ -241,6 +241,16 @@ def remarks(job: Job) -> list[str]:
     if job.responses.mode == "own":
         notes.append("Base and tuned are explained on responses of different length, and density depends on length.")
     return notes
+
+
+def by_autograd(*models: Model) -> list[str]:
+    """A remark on each model whose attributions the engine leaves to autograd."""
+    why = {model.name: model.plain[1] for model in models}
+    return [
+        f"{name} was explained by autograd, slower and the same numbers: {reason}."
+        for name, reason in why.items()
+        if reason
+    ]
 
 
 class Gathering:

@@ -6,6 +6,8 @@ it says how much error that dtype excuses.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,29 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
 
 def importance(module, prefix_ids, prompt_ids, response_ids):
     """importance_PR by one backward pass per response token through softmax (DESIGN 2), in the module's dtype."""
+    with in_one_dtype(module):
+        return _importance(module, prefix_ids, prompt_ids, response_ids)
+
+
+@contextmanager
+def in_one_dtype(module):
+    """transformers computes RMSNorm and softmax in float32 whatever it is given; here float64 stays float64."""
+    softmax = torch.nn.functional.softmax
+    norms = [part for part in module.modules() if type(part).__name__.endswith("RMSNorm")]
+    for part in norms:
+        eps = getattr(part, "variance_epsilon", None) or part.eps
+        gain = part.weight + 1 if type(part).__name__.startswith("Gemma") else part.weight
+        part.forward = lambda x, gain=gain, eps=eps: x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+    torch.nn.functional.softmax = lambda x, dim, dtype=None: softmax(x, dim=dim)
+    try:
+        yield
+    finally:
+        torch.nn.functional.softmax = softmax
+        for part in norms:
+            del part.forward
+
+
+def _importance(module, prefix_ids, prompt_ids, response_ids):
     embedder = module.get_input_embeddings()
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     embedding = embedder(ids).detach().requires_grad_(True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+MOST = 16  # response tokens at a time: more were no faster
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ def forward(
     (grad_TD,) = torch.autograd.grad((weight_RV * logits_RV).sum(), seen[0])
     prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
     return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
+
+
+def chunk(config: PreTrainedConfig, kept: Forward, memory: int) -> int:
+    """How many response tokens' gradients go back together in so many bytes: a layer holds about this for each."""
+    tokens, width = kept.embedding_TD.shape[1:]
+    each = tokens * (16 * width + 3 * tokens * config.num_attention_heads) * kept.embedding_TD.element_size()
+    return max(1, min(MOST, memory // each))
 
 
 def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:

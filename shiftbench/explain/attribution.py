@@ -10,6 +10,8 @@ from torch import Tensor
 
 from shiftbench import ops
 from shiftbench.engine import autograd
+from shiftbench.engine import importance as engine
+from shiftbench.engine.importance import Tokens
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
@@ -21,20 +23,20 @@ from shiftbench.prompts import EncodedPrompt, token_texts
 class Attribution:
     """Gradient-times-input importance of prompt tokens for response tokens, as levels 0..levels.
 
-    chunk: response tokens whose gradients are held at a time; bounds memory, changes no result beyond rounding.
+    memory: MiB of one forward pass that may be kept at a time; changes no result beyond rounding.
     """
 
     levels: int
-    chunk: int
+    memory: int
     method: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_responses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 255:
             raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
-        if self.chunk < 1:
-            raise InputError(f"attribution: chunk={self.chunk} must be at least 1")
+        if self.memory < 1:
+            raise InputError(f"attribution: memory={self.memory} (MiB) must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""
@@ -57,7 +59,7 @@ class Attribution:
         ]
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        importance_PR, probability_R = importance(model, prompt, response, self.chunk)
+        importance_PR, probability_R = importance(model, prompt, response, self.memory)
         arrays = {
             "level_PR": ops.importance_levels(importance_PR, self.levels),
             "probability_R": probability_R.float(),
@@ -71,22 +73,36 @@ class Attribution:
         return Unit(arrays, words)
 
 
-def importance(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], chunk: int) -> tuple[Tensor, Tensor]:
+def importance(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
 
-    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2).
+    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2). By the engine's own forward
+    or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly.
     Raises RuntimeError where a gradient is not finite: half precision overflows in some models, float32 does not.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
-    kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
-    embedding_PD = kept.embedding_PD.cpu()
-    # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
-    columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in autograd.gradients(kept, chunk)]
-    importance_PR = torch.cat(columns, dim=1)
+    transformer, _ = model.plain
+    if transformer is None:
+        importance_PR, probability_R = _by_autograd(model, prompt, response, memory)
+    else:
+        prompt_rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
+        ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
+        embedding_TD = model.module.get_input_embeddings()(ids)
+        tokens = Tokens(embedding_TD, prompt_rows, ids[prompt_rows.stop :])
+        importance_PR, probability_R = engine.importance(transformer, tokens, memory * 2**20)
     if not torch.isfinite(importance_PR).all():
         raise RuntimeError(
             f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; "
             "use dtype=float32"
         )
-    return importance_PR, kept.probability_R.cpu()
+    return importance_PR.cpu(), probability_R.cpu()
+
+
+def _by_autograd(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int) -> tuple[Tensor, Tensor]:
+    kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
+    embedding_PD = kept.embedding_PD.cpu()
+    # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
+    gradients = autograd.gradients(kept, autograd.chunk(model.module.config, kept, memory * 2**20))
+    columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
+    return torch.cat(columns, dim=1), kept.probability_R

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from shiftbench.models.views import WeightViews
+from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm, Transformer
+from shiftbench.models.views import WeightViews, linear
 
 
 class Gpt2Views(WeightViews):
@@ -23,12 +26,41 @@ class Gpt2Views(WeightViews):
         inner = self.module.config.n_inner or 4 * self.width
         return self.weight(f"transformer.h.{layer}.mlp.c_proj", inner, self.width)
 
+    def transformer(self) -> Transformer:
+        """The model as data; the fused projection is cut in three views."""
+        trunk: Any = self.module.transformer
+        return Transformer(
+            [self._block(index, layer) for index, layer in enumerate(trunk.h)],
+            _norm(trunk.ln_f),
+            linear(self.module.get_output_embeddings()),
+            position_TD=trunk.wpe.weight.detach(),
+        )
+
+    def _block(self, index: int, layer: Any) -> Block:
+        config = self.module.config
+        fused, width = linear(layer.attn.c_attn), self.width
+        parts = [slice(width * i, width * (i + 1)) for i in range(3)]
+        scale = (width // self.heads) ** -0.5 if config.scale_attn_weights else 1.0
+        if config.scale_attn_by_inverse_layer_idx:
+            scale /= index + 1
+        query, key, value = (
+            Linear(fused.weight_IO[:, part], None if fused.bias_O is None else fused.bias_O[part]) for part in parts
+        )
+        out = linear(layer.attn.c_proj)
+        attention = Attention(query, key, value, out, self.heads, self.heads, scale)
+        feed_forward = FeedForward(linear(layer.mlp.c_fc), linear(layer.mlp.c_proj), layer.mlp.act)
+        return Block(attention, feed_forward, _norm(layer.ln_1), None, _norm(layer.ln_2), None)
+
     def _projection_HDE(self, layer: int, part: int) -> Tensor:
         place = f"transformer.h.{layer}"
         fused = self.weight(f"{place}.attn.c_attn", self.width, 3 * self.width)
         gain_D = self.weight(f"{place}.ln_1", self.width)
         part_DD = gain_D[:, None] * fused[:, part * self.width : (part + 1) * self.width]
         return part_DD.view(self.width, self.heads, -1).transpose(0, 1)
+
+
+def _norm(part: Any) -> Norm:
+    return Norm(part.weight.detach(), part.eps, True, part.bias.detach())
 
 
 ARCHITECTURES = {"gpt2": Gpt2Views}

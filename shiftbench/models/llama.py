@@ -1,31 +1,36 @@
-"""Weights of the Llama family. Its members differ in the norm in front of attention, which is data here."""
+"""Weights of the Llama family. Its members differ in where their norms stand, which is data here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftbench.models.views import WeightViews
+from shiftbench.models.block import Attention, Block, FeedForward, Norm, Transformer
+from shiftbench.models.views import WeightViews, linear
 
 
 @dataclass(frozen=True)
-class Norm:
-    """The norm that feeds a layer's attention: its name in the layer, and what its gain adds to the stored weight."""
+class Norms:
+    """What the norms of a layer are called, None where there is none, and what their gains add to the stored weight."""
 
-    name: str
+    before_attention: str | None = "input_layernorm"
+    after_attention: str | None = None
+    before_feed_forward: str | None = "post_attention_layernorm"
+    after_feed_forward: str | None = None
     offset: float = 0.0
 
 
 class LlamaViews(WeightViews):
-    """norm: None where the architecture normalises after the projection, so that there is no gain to fold."""
+    """Weights of one member of the family; norms says where its norms stand."""
 
-    def __init__(self, module: PreTrainedModel, norm: Norm | None) -> None:
+    def __init__(self, module: PreTrainedModel, norms: Norms) -> None:
         super().__init__(module)
         config = module.config
-        self.norm = norm
+        self.norms = norms
         self.key_heads: int = config.num_key_value_heads
         self.head_width: int = getattr(config, "head_dim", None) or self.width // self.heads
 
@@ -45,20 +50,72 @@ class LlamaViews(WeightViews):
         """Rows of the down-projection, for gated activations; a norm after it (Gemma-2, OLMo-2) is left out."""
         return self.weight(f"model.layers.{layer}.mlp.down_proj", self.width, self.module.config.intermediate_size).T
 
+    def transformer(self) -> Transformer:
+        """The model as data. Query and key norms, biases, soft caps and windows are read from the modules."""
+        module: Any = self.module
+
+        def rotary(position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+            cos_BTE, sin_BTE = module.model.rotary_emb(like, position_T[None])
+            return cos_BTE[0], sin_BTE[0]
+
+        final = self._norm(module.model.norm)
+        assert final is not None
+        return Transformer(
+            [self._block(index, layer) for index, layer in enumerate(module.model.layers)],
+            final,
+            linear(module.get_output_embeddings()),
+            getattr(self.module.config, "final_logit_softcapping", None),
+            rotary,
+        )
+
+    def _block(self, index: int, layer: Any) -> Block:
+        own, mlp, config = layer.self_attn, layer.mlp, self.module.config
+        kinds = getattr(config, "layer_types", None)
+        slides = config.model_type in SLIDING if kinds is None else kinds[index] == "sliding_attention"
+        attention = Attention(
+            query=linear(own.q_proj),
+            key=linear(own.k_proj),
+            value=linear(own.v_proj),
+            out=linear(own.o_proj),
+            heads=self.heads,
+            key_heads=self.key_heads,
+            scale=own.scaling,
+            query_norm=self._norm(getattr(own, "q_norm", None)),
+            key_norm=self._norm(getattr(own, "k_norm", None)),
+            cap=getattr(config, "attn_logit_softcapping", None),
+            window=getattr(config, "sliding_window", None) if slides else None,
+        )
+        feed_forward = FeedForward(linear(mlp.up_proj), linear(mlp.down_proj), mlp.act_fn, linear(mlp.gate_proj))
+        norms = (getattr(self.norms, field.name) for field in fields(Norms) if field.name != "offset")
+        before, after, before_inner, after_inner = (self._norm(name and getattr(layer, name)) for name in norms)
+        return Block(attention, feed_forward, before, after, before_inner, after_inner)
+
+    def _norm(self, part: Any) -> Norm | None:
+        if part is None:
+            return None
+        gain_D = part.weight.detach()
+        eps = part.variance_epsilon if hasattr(part, "variance_epsilon") else part.eps
+        return Norm(gain_D + self.norms.offset if self.norms.offset else gain_D, eps)
+
     def _projection_HDE(self, layer: int, name: str, heads: int) -> Tensor:
         place = f"model.layers.{layer}"
         weight = self.weight(f"{place}.self_attn.{name}", heads * self.head_width, self.width)
-        if self.norm is not None:
-            weight = weight * (self.weight(f"{place}.{self.norm.name}", self.width) + self.norm.offset)
+        if self.norms.before_attention is not None:
+            weight = weight * (self.weight(f"{place}.{self.norms.before_attention}", self.width) + self.norms.offset)
         return weight.view(heads, self.head_width, self.width).transpose(1, 2)
 
 
-_PLAIN = partial(LlamaViews, norm=Norm("input_layernorm"))
+_PLAIN = partial(LlamaViews, norms=Norms())
+_AROUND = Norms(
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"
+)
+_BEHIND = Norms(None, "post_attention_layernorm", None, "post_feedforward_layernorm")
 ARCHITECTURES = {
     "llama": _PLAIN,  # SmolLM and Vicuna too
     "mistral": _PLAIN,
     "qwen2": _PLAIN,
     "qwen3": _PLAIN,
-    "gemma2": partial(LlamaViews, norm=Norm("input_layernorm", offset=1.0)),
-    "olmo2": partial(LlamaViews, norm=None),
+    "gemma2": partial(LlamaViews, norms=replace(_AROUND, offset=1.0)),
+    "olmo2": partial(LlamaViews, norms=_BEHIND),
 }
+SLIDING = {"mistral"}  # a window in every layer, if its configuration has one

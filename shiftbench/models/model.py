@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from shiftbench.errors import InputError
 from shiftbench.models import tokenizer as tokenizers
+from shiftbench.models.block import Transformer
 from shiftbench.models.source import ModelSource
-from shiftbench.models.views import WeightViews, views_of
+from shiftbench.models.views import NotPlain, WeightViews, views_of
 
 # Of a configuration: bookkeeping that no forward pass depends on.
 NOT_COMPUTED = {
@@ -40,6 +42,19 @@ class Model:
     def views(self) -> WeightViews:
         """Weight views; InputError where the architecture has none."""
         return views_of(self.module)
+
+    @cached_property
+    def plain(self) -> tuple[Transformer | None, str]:
+        """(the model as data for the engine, "") or (None, why there is none): then autograd does the engine's work."""
+        if self.dtype not in ("float32", "float64"):
+            return None, f"it computes in {self.dtype}"
+        try:
+            found = self.views.transformer()
+        except InputError:
+            return None, f"its architecture {self.module.config.model_type!r} is not known to the engine"
+        except NotPlain as part:
+            return None, f"it has a {part} where a plain layer is expected"
+        return found, "" if found else f"nobody has written {self.module.config.model_type!r} down for the engine"
 
     @cached_property
     def weights_digest(self) -> str:

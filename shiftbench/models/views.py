@@ -12,8 +12,10 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from shiftbench.errors import InputError
+from shiftbench.models.block import Linear, Transformer
 
 
 class WeightViews(ABC):
@@ -48,6 +50,13 @@ class WeightViews(ABC):
     @abstractmethod
     def down_FD(self, layer: int) -> Tensor:
         """Down-projection of a layer's feed-forward network, one row a neuron."""
+
+    def transformer(self) -> Transformer | None:
+        """The model as data for the engine, views of its own weights; None where nobody has written it down.
+
+        Raises NotPlain where a submodule is not the plain one that its architecture was made with.
+        """
+        return None
 
     def weight(self, name: str, *shape: int) -> Tensor:
         """The weight of the submodule `name`; InputError where there is none or it has another shape."""
@@ -98,6 +107,24 @@ def applied_weight(module: nn.Module) -> Tensor:
         merged.merge()  # type: ignore[operator]
         return merged.get_base_layer().weight  # type: ignore[operator]
     return module.weight  # type: ignore[return-value]
+
+
+class NotPlain(Exception):
+    """A submodule does more than multiply by its weight: a kept adapter, a quantised or an offloaded layer."""
+
+
+def linear(module: nn.Module) -> Linear:
+    """A linear submodule's weight, input first, and bias; raises NotPlain."""
+    if type(module) not in (nn.Linear, Conv1D) or getattr(module, "_forward_hooks", None) or is_offloaded(module):
+        raise NotPlain(type(module).__name__)
+    weight: Tensor = module.weight.detach()  # type: ignore[operator, union-attr]
+    bias: Tensor | None = module.bias  # type: ignore[assignment]
+    return Linear(weight.T if type(module) is nn.Linear else weight, None if bias is None else bias.detach())
+
+
+def is_offloaded(module: nn.Module) -> bool:
+    """Whether accelerate brings the weights in for each call."""
+    return bool(getattr(getattr(module, "_hf_hook", None), "offload", False))
 
 
 def as_float(weight: Tensor) -> Tensor:

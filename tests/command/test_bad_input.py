@@ -170,7 +170,7 @@ def test_a_full_output_folder(shiftbench, asked, tmp_path):
         (["pair=demo", "response.max_new_tokens=abc"], ["max_new_tokens=abc"]),
         (["pair=demo", "bootstrap.confidence=95"], ["confidence=95"]),
         (["pair=demo", "bootstrap.resamples=0"], ["resamples=0"]),
-        (["pair=demo", "findings.instruction_recognition.explain.chunk=0"], ["chunk=0"]),
+        (["pair=demo", "findings.instruction_recognition.explain.memory=0"], ["memory=0"]),
         (["pair=demo", "findings.instruction_recognition.p=0.5"], ["p=0.5"]),
         (["pair=demo", "findings.instruction_verbs.explain.k=0"], ["k=0"]),
         (["pair=demo", "findings.concept_rotation.ranks=[]"], ["ranks=[]"]),

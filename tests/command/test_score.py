@@ -47,9 +47,9 @@ def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, as
     assert (Path(asked["out"] + "2") / "scores.json").read_bytes() == before
 
 
-def test_another_chunk_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_path):
+def test_less_memory_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_path):
     shiftbench(*arguments(asked))
-    changed = {"findings.instruction_recognition.explain.chunk": "1", "store.path": str(tmp_path / "elsewhere")}
+    changed = {"findings.instruction_recognition.explain.memory": "1", "store.path": str(tmp_path / "elsewhere")}
     shiftbench(*arguments(asked, out=asked["out"] + "2", **changed))
     for one, two in zip(scores(asked["out"])["scores"], scores(asked["out"] + "2")["scores"], strict=True):
         assert one["name"] == two["name"] and one["n"] == two["n"]

@@ -1,0 +1,138 @@
+"""Importance of every prompt token for every response token, by the cheaper of forward and reverse mode (DESIGN 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shiftbench.engine.kept import KeptBlock, forward, normed
+from shiftbench.engine.modes import pull, push
+from shiftbench.engine.rows import Stretches
+from shiftbench.engine.schedule import Chunk, parts, segments, share
+from shiftbench.engine.stages import norm_cotangent
+from shiftbench.models.block import Transformer
+
+LOGITS = 32  # response tokens whose logits are in memory at a time
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Prefix, prompt and response as the model's input. prompt: the prompt's rows. response_R: ids, not empty."""
+
+    embedding_TD: Tensor
+    prompt: slice
+    response_R: Tensor
+
+    @property
+    def embedding_PD(self) -> Tensor:
+        return self.embedding_TD[self.prompt]
+
+    @property
+    def predicting(self) -> tuple[int, int]:
+        """First and last position, exclusive, that predict a response token: each the one before it."""
+        return self.prompt.stop - 1, self.prompt.stop - 1 + len(self.response_R)
+
+
+@torch.no_grad()
+def importance(model: Transformer, tokens: Tokens, memory: int) -> tuple[Tensor, Tensor]:
+    """(importance_PR, probability_R): d p_r / d e_n . e_n, in the model's dtype.
+
+    memory: bytes of the forward pass that may be kept at a time; with less, parts of it are made again.
+    """
+    # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better.
+    mode = _forward_mode if len(tokens.embedding_PD) < len(tokens.response_R) else _reverse_mode
+    x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing that is asked for
+    if model.position_TD is not None:
+        x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
+    return mode(model, tokens, x_TD, memory)
+
+
+def _forward_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    """The tangent of prompt token n is zero before position n."""
+    first, last = tokens.predicting
+    born = range(tokens.prompt.start, tokens.prompt.stop)
+    chunks = [
+        Chunk(tuple(born[part]), Stretches(tuple(born[part]), tuple(n + 1 for n in born[part])), rows_ND.clone())
+        for part in parts([last - n for n in born])
+        for rows_ND in [tokens.embedding_PD[part]]
+    ]
+    for segment in segments(model.blocks, len(x_TD), memory):
+        kept, x_TD = forward(model, x_TD, segment)
+        chunks = share(lambda chunk, kept=kept: _pushed(chunk, kept, model, first, last), chunks)  # type: ignore[misc]
+    direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
+    tops = [chunk.rows_ND.unflatten(0, (-1, last - first)) for chunk in chunks]
+    return torch.cat([(top_CRD * direction_RD.to(top_CRD)).sum(-1) for top_CRD in tops]), probability_R
+
+
+def _pushed(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, first: int, last: int) -> Chunk:
+    at, rows_ND = chunk.at, chunk.rows_ND
+    for layer in kept:
+        top = layer.block is model.blocks[-1]  # of its output only the predicting positions matter
+        target = Stretches((first,) * len(chunk.born) if top else chunk.born, (last,) * len(chunk.born))
+        rows_ND = push(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
+        at = target
+    return Chunk(chunk.born, at, rows_ND)
+
+
+def _reverse_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    """The cotangent of a response token is zero behind the position that predicts it."""
+    first, last = tokens.predicting
+    runs = segments(model.blocks, len(x_TD), memory)
+    entering, kept = [], list[KeptBlock]()
+    for segment in runs:
+        entering.append(x_TD)
+        kept, x_TD = forward(model, x_TD, segment, keep=segment is runs[-1])
+    direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
+    born = range(first, last)
+    chunks = [
+        Chunk(tuple(born[part]), Stretches(tuple(born[part]), tuple(t + 1 for t in born[part])), rows_ND.clone())
+        for part in parts([t + 1 - tokens.prompt.start for t in born])
+        for rows_ND in [direction_RD[part]]
+    ]
+    for segment, enters_TD in zip(reversed(runs), reversed(entering), strict=True):
+        if segment is not runs[-1]:
+            kept, _ = forward(model, enters_TD, segment)
+        chunks = share(lambda chunk, kept=kept: _pulled(chunk, kept, model, tokens.prompt), chunks)  # type: ignore[misc]
+    embedding_PD = tokens.embedding_PD
+    bottoms = [chunk.rows_ND.unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
+    return torch.cat([(bottom_CPD * embedding_PD).sum(-1) for bottom_CPD in bottoms]).T, probability_R
+
+
+def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, prompt: slice) -> Chunk:
+    at, rows_ND = chunk.at, chunk.rows_ND
+    starts = (prompt.start,) * len(chunk.born)
+    for layer in reversed(kept):
+        bottom = layer.block is model.blocks[0]  # of its input only the prompt's positions matter
+        stops = (prompt.stop,) * len(starts) if bottom else tuple(t + 1 for t in chunk.born)
+        target = Stretches(starts, stops)
+        rows_ND = pull(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
+        at = target
+    return Chunk(chunk.born, at, rows_ND)
+
+
+def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:
+    """(direction_RD, probability_R): gradient of each response token's probability by the last layer's output.
+
+    p_y (s W_y - sum over v != y of p_v W_v), s = sum over v != y of p_v, through the final norm.
+    """
+    top_RD = top_RD.to(model.final_norm.gain_D.device)
+    hidden_RD, kept = normed(model.final_norm, top_RD)
+    weight_DV = model.head.weight_IO
+    hidden_RD, response_R = hidden_RD.to(weight_DV.device), response_R.to(weight_DV.device)
+    directions, probabilities = [], []
+    for h, y in zip(hidden_RD.split(LOGITS), response_R.split(LOGITS), strict=True):
+        logit = h @ weight_DV if model.head.bias_O is None else torch.addmm(model.head.bias_O, h, weight_DV)
+        squashed = None if model.head_cap is None else torch.tanh(logit / model.head_cap)
+        p = (logit if squashed is None or model.head_cap is None else squashed * model.head_cap).softmax(-1)
+        probability = p.gather(1, y[:, None])
+        p.scatter_(1, y[:, None], 0.0)
+        weight = p.neg().scatter_(1, y[:, None], p.sum(-1, keepdim=True)).mul_(probability)
+        if squashed is not None:
+            weight *= 1 - squashed.square()
+        directions.append(weight @ weight_DV.T)
+        probabilities.append(probability[:, 0])
+    place_R = torch.arange(len(response_R), device=top_RD.device)
+    return norm_cotangent(kept, torch.cat(directions).to(top_RD), place_R), torch.cat(probabilities)

@@ -1,0 +1,168 @@
+"""One forward pass, and what of it the derivatives need: DESIGN 2, 'Computing it fast'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm, Transformer
+
+
+@dataclass(frozen=True)
+class KeptNorm:
+    """hat: the input, centred where the norm centres, times rho; rho: one over its length. Both before the gain."""
+
+    norm: Norm
+    hat: Tensor
+    rho: Tensor
+
+
+@dataclass(frozen=True)
+class KeptAttention:
+    """Keys and values are shared by a group G of query heads, K groups; queries and keys after their rotation.
+
+    probability_KGTT: of attending. slope_KGTT: that times the soft cap's slope, the same tensor where there is no cap.
+    mixed_KGTE: the attention's output by head.
+    """
+
+    spec: Attention
+    query_norm: KeptNorm | None
+    key_norm: KeptNorm | None
+    query_KGTE: Tensor
+    key_KTE: Tensor
+    value_KTE: Tensor
+    probability_KGTT: Tensor
+    slope_KGTT: Tensor
+    mixed_KGTE: Tensor
+
+
+@dataclass(frozen=True)
+class KeptFeedForward:
+    """up_slope_TF: derivative of the inner activation by the up-projection; gate_slope_TF: by the gate."""
+
+    spec: FeedForward
+    up_slope_TF: Tensor
+    gate_slope_TF: Tensor | None
+
+
+@dataclass(frozen=True)
+class KeptBlock:
+    """One layer's forward pass over T positions."""
+
+    block: Block
+    before_attention: KeptNorm | None
+    attention: KeptAttention
+    after_attention: KeptNorm | None
+    before_feed_forward: KeptNorm | None
+    feed_forward: KeptFeedForward
+    after_feed_forward: KeptNorm | None
+    rotary: tuple[Tensor, Tensor] | None
+
+
+def apply(linear: Linear, x: Tensor) -> Tensor:
+    """x @ weight + bias."""
+    return x @ linear.weight_IO if linear.bias_O is None else torch.addmm(linear.bias_O, x, linear.weight_IO)
+
+
+def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, KeptNorm | None]:
+    """(the norm's output, what is kept of it); x itself where there is no norm."""
+    if norm is None:
+        return x, None
+    centre = x - x.mean(-1, keepdim=True) if norm.centred else x
+    rho = (centre.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
+    hat = centre * rho
+    out = hat * norm.gain_D
+    return out if norm.bias_D is None else out + norm.bias_D, KeptNorm(norm, hat, rho)
+
+
+def rotated(x_NHE: Tensor, rotary: tuple[Tensor, Tensor] | None, back: bool = False) -> Tensor:
+    """Heads turned by their position's angles, row n of cos_NE and sin_NE; back: by the opposite ones."""
+    if rotary is None:
+        return x_NHE
+    cos_NE, sin_NE = rotary
+    half = x_NHE.shape[-1] // 2
+    cos, sin = cos_NE[:, None, :half], sin_NE[:, None, :half]
+    sin = -sin if back else sin
+    first, second = x_NHE[..., :half], x_NHE[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def forward(
+    model: Transformer, x_TD: Tensor, blocks: Sequence[Block], keep: bool = True
+) -> tuple[list[KeptBlock], Tensor]:
+    """(what is kept of each block, the last one's output_TD). keep: False keeps nothing, as for a pass made again."""
+    found = []
+    position_T = torch.arange(len(x_TD), device=x_TD.device)
+    for block in blocks:
+        x_TD = x_TD.to(block.attention.query.weight_IO.device)
+        kept, x_TD = _block(block, x_TD, model.rotary and model.rotary(position_T.to(x_TD.device), x_TD))
+        if keep:
+            found.append(kept)
+    return found, x_TD
+
+
+def _block(block: Block, x_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[KeptBlock, Tensor]:
+    rotary = rotary and (rotary[0].to(x_TD), rotary[1].to(x_TD))
+    h_TD, before = normed(block.before_attention, x_TD)
+    mixed_TD, attention = _attention(block.attention, h_TD, rotary)
+    mixed_TD, after = normed(block.after_attention, mixed_TD)
+    x_TD = x_TD + mixed_TD
+    h_TD, before_inner = normed(block.before_feed_forward, x_TD)
+    inner_TD, feed_forward = _feed_forward(block.feed_forward, h_TD)
+    inner_TD, after_inner = normed(block.after_feed_forward, inner_TD)
+    return KeptBlock(block, before, attention, after, before_inner, feed_forward, after_inner, rotary), x_TD + inner_TD
+
+
+def _attention(spec: Attention, h_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, KeptAttention]:
+    tokens, width = len(h_TD), spec.head_width
+    query, query_norm = _head_normed(spec.query_norm, apply(spec.query, h_TD), width)
+    key, key_norm = _head_normed(spec.key_norm, apply(spec.key, h_TD), width)
+    groups = (spec.key_heads, spec.heads // spec.key_heads)
+    query_KGTE = rotated(query.view(tokens, -1, width), rotary).transpose(0, 1).unflatten(0, groups).contiguous()
+    key_KTE = rotated(key.view(tokens, -1, width), rotary).transpose(0, 1).contiguous()
+    value_KTE = apply(spec.value, h_TD).view(tokens, -1, width).transpose(0, 1).contiguous()
+    logit_KGTT = (query_KGTE.flatten(1, 2) @ key_KTE.mT).view(*groups, tokens, tokens) * spec.scale
+    cap_slope = None
+    if spec.cap is not None:
+        squashed = torch.tanh(logit_KGTT / spec.cap)
+        logit_KGTT, cap_slope = squashed * spec.cap, 1 - squashed.square()
+    place = torch.arange(tokens, device=h_TD.device)
+    back_TT = place[:, None] - place[None, :]
+    seen_TT = (back_TT >= 0) if spec.window is None else (back_TT >= 0) & (back_TT < spec.window)
+    probability_KGTT = logit_KGTT.masked_fill_(~seen_TT, -torch.inf).softmax(-1)
+    mixed_KGTE = (probability_KGTT.flatten(1, 2) @ value_KTE).view_as(query_KGTE)
+    out_TD = apply(spec.out, mixed_KGTE.flatten(0, 1).transpose(0, 1).reshape(tokens, -1))
+    slope_KGTT = probability_KGTT if cap_slope is None else probability_KGTT * cap_slope
+    kept = KeptAttention(
+        spec, query_norm, key_norm, query_KGTE, key_KTE, value_KTE, probability_KGTT, slope_KGTT, mixed_KGTE
+    )
+    return out_TD, kept
+
+
+def _head_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, KeptNorm | None]:
+    if norm is None:
+        return x_TO, None
+    over_heads = len(norm.gain_D) == x_TO.shape[1] and x_TO.shape[1] != width
+    out, kept = normed(norm, x_TO if over_heads else x_TO.unflatten(1, (-1, width)))
+    return out.reshape(len(x_TO), -1), kept
+
+
+def _feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, KeptFeedForward]:
+    up_TF = apply(spec.up, h_TD)
+    bent_TF = up_TF if spec.gate is None else apply(spec.gate, h_TD)
+    active_TF, slope_TF = _with_slope(spec, bent_TF)
+    if spec.gate is None:
+        return apply(spec.down, active_TF), KeptFeedForward(spec, slope_TF, None)
+    return apply(spec.down, active_TF * up_TF), KeptFeedForward(spec, active_TF, slope_TF.mul_(up_TF))
+
+
+def _with_slope(spec: FeedForward, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation and its derivative, whatever function it is: it acts number by number."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        active = spec.activation(x)
+        (slope,) = torch.autograd.grad(active.sum(), x)
+    return active.detach(), slope

@@ -1,0 +1,49 @@
+"""Many derivatives as rows of one matrix. Each is zero outside its stretch of positions; those rows are left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Item i has a row for each of the positions starts[i] to stops[i] - 1; the items stand one behind the other."""
+
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """The first row of each item, and the number of rows."""
+        return tuple(accumulate((b - a for a, b in zip(self.starts, self.stops, strict=True)), initial=0))
+
+    @cached_property
+    def position_N(self) -> Tensor:
+        """int64: the position of each row."""
+        return torch.cat([torch.arange(a, b) for a, b in zip(self.starts, self.stops, strict=True)])
+
+    def rows(self, item: int, first: int, last: int) -> slice:
+        """The rows of an item for the positions first to last - 1, which it must have."""
+        begin = self.offsets[item] - self.starts[item]
+        return slice(begin + first, begin + last)
+
+    def common(self, other: Stretches) -> Stretches:
+        """The positions that both have; an item that has none gets an empty stretch."""
+        stops = tuple(map(min, self.stops, other.stops))
+        return Stretches(tuple(map(min, map(max, self.starts, other.starts), stops)), stops)
+
+
+def moved(rows_ND: Tensor, source: Stretches, target: Stretches) -> Tensor:
+    """The same derivatives on other stretches: zero where the source had no row, dropped where the target has none."""
+    if source == target:
+        return rows_ND
+    out = rows_ND.new_zeros(target.offsets[-1], rows_ND.shape[1])
+    both = source.common(target)
+    for item, (first, last) in enumerate(zip(both.starts, both.stops, strict=True)):
+        out[target.rows(item, first, last)] = rows_ND[source.rows(item, first, last)]
+    return out
