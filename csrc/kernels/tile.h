@@ -1,0 +1,22 @@
+// The shape of a tile of scores in one instruction set. Included by its kernels only, which are compiled several times:
+// nothing here or there may have a linkage that another instruction set's copy could replace.
+#pragma once
+
+#include <cstdint>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64, tile_directions = 12;  // 24 sums, 2 words and a direction in 32 registers
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32, tile_directions = 6;  // 12 sums, 2 words and a direction in 16 registers
+#elif defined(__aarch64__)
+constexpr int vector_bytes = 16, tile_directions = 12;
+#else
+constexpr int vector_bytes = 16, tile_directions = 4;  // no fused multiply-add: a product needs a register too
+#endif
+
+template <class T>
+constexpr int tile_words = 2 * vector_bytes / int{sizeof(T)};
+
+}  // namespace
