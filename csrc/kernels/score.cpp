@@ -10,11 +10,10 @@ namespace {
 
 template <class T>
 std::uint32_t score_tile(const T* direction, const T* word, std::int64_t width, const T* least, T* score) {
-    typedef T Vector __attribute__((vector_size(vector_bytes)));
-    constexpr int lanes = vector_bytes / int{sizeof(T)};
-    Vector sum[tile_directions][2] = {};
+    constexpr int lanes = lanes_of<T>;
+    Vector<T> sum[tile_directions][2] = {};
     for (std::int64_t i = 0; i < width; ++i) {
-        Vector left, right;
+        Vector<T> left, right;
         std::memcpy(&left, word, sizeof left);
         std::memcpy(&right, word + lanes, sizeof right);
 #pragma GCC unroll 16

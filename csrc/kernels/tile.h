@@ -17,6 +17,12 @@ constexpr int vector_bytes = 16, tile_directions = 4;  // no fused multiply-add:
 #endif
 
 template <class T>
-constexpr int tile_words = 2 * vector_bytes / int{sizeof(T)};
+struct VectorOf { typedef T type __attribute__((vector_size(vector_bytes))); };
+template <class T>
+using Vector = typename VectorOf<T>::type;
+template <class T>
+constexpr int lanes_of = vector_bytes / int{sizeof(T)};
+template <class T>
+constexpr int tile_words = 2 * lanes_of<T>;
 
 }  // namespace

@@ -29,21 +29,18 @@ struct TopkRefusal {
 template <class X>
 double norm_of(const X* row, std::int64_t width) { return std::sqrt(dot<double>(row, row, width)); }
 
-// How far a score in T may be from its inner product in double, rounded to T, per unit of |direction| |word|: the bound
-// of any order of summation, D u / (1 - D u) with u = eps / 2 (Higham 2002, section 3.1), doubled for the second
-// rounding; and, whatever the lengths, what underflow can take.
+// How far a score in T of a direction may be from its inner product in double, rounded to T: the bound of any order of
+// summation, D u / (1 - D u) |direction| |word| with u = eps / 2 (Higham 2002, section 3.1), doubled for the second
+// rounding, and a little for those of this bound; and what underflow can take. A direction of zeros has no error.
 template <class T>
 struct ScoreError {
-    double relative, absolute;
+    T per_length, least;
 
-    explicit ScoreError(std::int64_t width)
-        : relative(double(width) * std::numeric_limits<T>::epsilon()),
-          absolute(double(width) * std::numeric_limits<T>::min()) {}
+    ScoreError(std::int64_t width, double direction_norm)
+        : per_length(static_cast<T>(double(width + 2) * std::numeric_limits<T>::epsilon() * direction_norm)),
+          least(direction_norm > 0 ? static_cast<T>(width) * std::numeric_limits<T>::min() : T(0)) {}
 
-    // A direction of zeros has no error.
-    T operator()(double direction_norm, double word_norm) const {
-        return direction_norm > 0 ? static_cast<T>(relative * direction_norm * word_norm + absolute) : T(0);
-    }
+    T operator()(T word_norm) const { return per_length * word_norm + least; }
 };
 
 // One pass over the embeddings for as many directions as are held at a time. Threads take panels of words in turn;
@@ -54,12 +51,13 @@ public:
     TopkPass(Rows<const E> embedding, Rows<const T> direction, const double* direction_norm, std::int64_t k)
         : embedding_(embedding),
           direction_(direction),
-          norm_(direction_norm),
-          error_(embedding.cols),
+          steepest_(*std::max_element(direction_norm, direction_norm + direction.rows)),
           tiles_(std::get<Tiles<T>>(kernels().tiles)),
           panels_((direction.rows + tiles_.directions - 1) / tiles_.directions),
           packed_(static_cast<std::size_t>(panels_ * tiles_.directions * direction.cols)),
-          candidates_(direction.rows, k) {
+          candidates_(direction.rows, embedding.rows, k) {
+        error_.reserve(static_cast<std::size_t>(direction.rows));
+        for (std::int64_t c = 0; c < direction.rows; ++c) error_.emplace_back(direction.cols, direction_norm[c]);
         parallel_for(panels_, grain_of(tiles_.directions * direction.cols), [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t panel = begin; panel < end; ++panel) {
                 const std::int64_t first = panel * tiles_.directions;
@@ -81,19 +79,17 @@ public:
 
     // value and index: directions x k; by magnitude, largest first, ties to the lower index. Values keep their sign.
     void finish(Rows<T> value, Rows<std::int64_t> index) {
-        parallel_for(value.rows, grain_of(value.cols * embedding_.cols), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t c = begin; c < end; ++c)
-                candidates_.finish(c, error_(norm_[c], longest_), exact(c), value[c], index[c]);
-        });
+        candidates_.finish([&](std::int64_t c) { return error(c, longest_); },
+                           [&](std::int64_t c, std::int64_t word) { return exact(c, word); }, value, index);
     }
 
 private:
     T* packed_panel(std::int64_t panel) { return packed_.data() + panel * tiles_.directions * direction_.cols; }
 
-    auto exact(std::int64_t c) const {
-        return [this, c](std::int64_t word) {
-            return static_cast<T>(dot<double>(embedding_[word], direction_[c], embedding_.cols));
-        };
+    T error(std::int64_t c, T word_norm) const { return error_[static_cast<std::size_t>(c)](word_norm); }
+
+    T exact(std::int64_t c, std::int64_t word) const {
+        return static_cast<T>(dot<double>(embedding_[word], direction_[c], embedding_.cols));
     }
 
     void take_panels() {
@@ -104,7 +100,7 @@ private:
             const std::int64_t first = next_word_.fetch_add(tiles_.words);
             if (first >= embedding_.rows) return;
             const std::int64_t count = std::min(tiles_.words, embedding_.rows - first);
-            const double longest = longest_of(first, count);
+            const T longest = longest_of(first, count);
             if (refused_) return;
             std::get<Pack<T, E>>(kernels().pack_words)(embedding_[first], embedding_.stride, count, embedding_.cols,
                                                        words.data());
@@ -113,43 +109,43 @@ private:
                 const std::int64_t to = std::min(from + tiles_.directions, direction_.rows);
                 std::fill(least.begin(), least.end(), std::numeric_limits<T>::infinity());
                 for (std::int64_t c = from; c < to; ++c)
-                    least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error_(norm_[c], longest));
+                    least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error(c, longest));
                 std::uint32_t found = tiles_.score(packed_panel(panel), words.data(), embedding_.cols, least.data(),
                                                    score.data());
                 for (std::int64_t c = from; found; ++c, found >>= 1)
                     if (found & 1)
                         candidates_.offer(c, score.data() + (c - from) * tiles_.words, first, count,
-                                          error_(norm_[c], longest_), exact(c));
+                                          error(c, longest_),
+                                          [&](std::int64_t word) { return exact(c, word); });
             }
         }
     }
 
     // The largest norm of these words, told to all; refuses what the scores could not hold.
-    double longest_of(std::int64_t first, std::int64_t count) {
-        double longest = 0, steepest = 0;
+    T longest_of(std::int64_t first, std::int64_t count) {
+        double longest = 0;
         for (std::int64_t v = first; v < first + count; ++v) {
             const double norm = norm_of(embedding_[v], embedding_.cols);
             if (!std::isfinite(norm)) refused_ = true;
             longest = std::max(longest, norm);
         }
-        for (std::int64_t c = 0; c < direction_.rows; ++c) steepest = std::max(steepest, norm_[c]);
-        if (longest * steepest >= double(std::numeric_limits<T>::max())) refused_ = true;
-        double seen = longest_;
-        while (longest > seen && !longest_.compare_exchange_weak(seen, longest)) {
+        if (longest * steepest_ >= double(std::numeric_limits<T>::max())) refused_ = true;
+        T seen = longest_;
+        while (T(longest) > seen && !longest_.compare_exchange_weak(seen, T(longest))) {
         }
-        return longest;
+        return T(longest);
     }
 
     Rows<const E> embedding_;
     Rows<const T> direction_;
-    const double* norm_;
-    ScoreError<T> error_;
+    double steepest_;
+    std::vector<ScoreError<T>> error_;
     const Tiles<T>& tiles_;
     std::int64_t panels_;
     std::vector<T> packed_;
     Candidates<T> candidates_;
     std::atomic<std::int64_t> next_word_{0};
-    std::atomic<double> longest_{0};
+    std::atomic<T> longest_{0};
     std::atomic<bool> refused_{false};
 };
 
