@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "shiftbench/importance.h"
+#include "shiftbench/instructions.h"
 #include "shiftbench/number.h"
 #include "shiftbench/parallel.h"
 #include "shiftbench/view.h"
@@ -102,30 +105,22 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
     });
 }
 
-template <class T>
-void bind_vocab_topk(py::module_& m, const char* name) {
-    using Topk = cpu::VocabTopk<T>;
-    const auto scan = [](Topk& topk, const py::object& score_CV, std::int64_t first_word,
-                         const py::object& embedding_VD, const py::object& direction_CD) {
-        const Tensor score(score_CV), embedding(embedding_VD), direction(direction_CD);
-        with_float_type(embedding.dtype, [&](auto type) {
-            using E = typename decltype(type)::type;
-            topk.scan(score.rows<const T>(), first_word, embedding.rows<const E>(), direction.rows<const T>());
-        });
-    };
-    const auto finish = [](Topk& topk, const py::object& embedding_VD, const py::object& direction_CD,
-                           const py::object& value_CK, const py::object& index_CK) {
-        const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
-        with_float_type(embedding.dtype, [&](auto type) {
-            using E = typename decltype(type)::type;
-            topk.finish(embedding.rows<const E>(), direction.rows<const T>(), value.rows<T>(),
-                        index.rows<std::int64_t>());
-        });
-    };
-    py::class_<Topk>(m, name)
-        .def(py::init<std::vector<T>, std::int64_t>())
-        .def("scan", scan)
-        .def("finish", finish);
+// (row of embedding_VD, row of direction_CD, direction that overflows) that is refused, each -1 where there is none.
+auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
+                const py::object& index_CK) {
+    const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
+    const auto refusal = with_float_type(embedding.dtype, [&](auto type) {
+        using E = typename decltype(type)::type;
+        const auto in = [&](auto wide) {
+            using T = decltype(wide);
+            return cpu::vocab_topk<T>(embedding.rows<const E>(), direction.rows<const T>(), value.rows<T>(),
+                                      index.rows<std::int64_t>());
+        };
+        if constexpr (!std::is_same_v<E, double>)
+            if (value.dtype == "torch.float32") return in(float{});
+        return in(double{});
+    });
+    return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
 }  // namespace
@@ -136,10 +131,16 @@ PYBIND11_MODULE(_C, m) {
     m.attr("device_count") = 0;
     m.def("set_threads", [](int count) { thread_count = count; });
     m.def("get_threads", [] { return thread_count.load(); });
+    m.def("instructions", [] {
+        std::vector<std::string> names;
+        for (const auto* one : cpu::instructions()) names.emplace_back(one->name);
+        return names;
+    });
+    m.def("get_instructions", [] { return cpu::kernels().name; });
+    m.def("set_instructions", &cpu::set_instructions);
     m.def("grad_x_input", &grad_x_input);
     m.def("importance_levels", &importance_levels);
     m.def("importance_density", &importance_density);
     m.def("importance_density_from_grad", &importance_density_from_grad);
-    bind_vocab_topk<float>(m, "VocabTopk32");
-    bind_vocab_topk<double>(m, "VocabTopk64");
+    m.def("vocab_topk", &vocab_topk);
 }

@@ -1,10 +1,16 @@
 """The door to the compiled core: each function checks its arguments, allocates its results, calls `_C`.
 
 Tensors in, tensors out; no files, no models. Rows may lie anywhere (views and slices are read in place). Nothing here
-is differentiable, and no result depends on the number of threads.
+is differentiable, and no result depends on the number of threads or on the instructions that the CPU has.
+
+Each is also a torch operator, torch.ops.shiftbench.<name>, so that torch.compile and torch.export see one node whose
+results' shapes they know without running it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +26,6 @@ except ImportError as missing:
     ) from missing
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-WORDS, DIRECTIONS = 1024, 768  # a block of scores: small enough for the cache, large enough for the matrix product
 
 
 def set_threads(count: int) -> None:
@@ -42,9 +47,7 @@ def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
     embedding_PD: those embeddings. Both of one dtype: float32, float64, bfloat16 or float16.
     Returns importance_PR, in units of probability; float64 for float64, else float32, summed in that type.
     """
-    importance_PR, grad_RPD, embedding_PD = _importance_like("grad_x_input", grad_RPD, embedding_PD)
-    _C.grad_x_input(grad_RPD, embedding_PD, importance_PR)
-    return importance_PR
+    return _call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
 
 
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
@@ -54,12 +57,7 @@ def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
     importance_PR: any float dtype; the level is computed in float64. levels: 1 to 255.
     Returns level_PR, uint8, uncut. Raises InputError where an importance is not finite.
     """
-    op = "importance_levels"
-    importance_PR = _matrix(op, "importance_PR", importance_PR, "prompt tokens, response tokens")
-    _levels(op, levels)
-    level_PR = torch.empty(importance_PR.shape, dtype=torch.uint8)
-    _refuse_importance(op, _C.importance_levels(importance_PR, level_PR, levels), level_PR.shape[1])
-    return level_PR
+    return _call("importance_levels", levels, importance_PR=importance_PR)
 
 
 def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
@@ -70,17 +68,7 @@ def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     Returns density_P, 0 to 1, 0 where no level is above the cutoff; float64 for float64, else float32; computed in
     float64. Raises InputError where a level is negative or not finite.
     """
-    op = "importance_density"
-    level_PR = _matrix(op, "level_PR", level_PR, "prompt tokens, response tokens", (torch.uint8, *FLOATS))
-    _norm(op, p)
-    density_P = torch.empty(level_PR.shape[0], dtype=_result_dtype(level_PR))
-    bad = _C.importance_density(level_PR, density_P, cutoff, p)
-    if bad >= 0:
-        at_p, at_r = divmod(bad, level_PR.shape[1])
-        raise InputError(
-            f"{op}: level_PR[{at_p}, {at_r}] is {level_PR[at_p, at_r].item()}; levels must be finite and not negative"
-        )
-    return density_P
+    return _call("importance_density", cutoff, p, level_PR=level_PR)
 
 
 def importance_density_from_grad(
@@ -90,15 +78,7 @@ def importance_density_from_grad(
 
     Arguments, dtypes and errors as there.
     """
-    op = "importance_density_from_grad"
-    importance_PR, grad_RPD, embedding_PD = _importance_like(op, grad_RPD, embedding_PD)
-    _levels(op, levels)
-    _norm(op, p)
-    level_PR = torch.empty(importance_PR.shape, dtype=torch.uint8)
-    density_P = torch.empty(importance_PR.shape[0], dtype=importance_PR.dtype)
-    bad = _C.importance_density_from_grad(grad_RPD, embedding_PD, importance_PR, level_PR, density_P, levels, cutoff, p)
-    _refuse_importance(op, bad, level_PR.shape[1])
-    return importance_PR, level_PR, density_P
+    return _call("importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD)
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -106,69 +86,45 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
 
     embedding_VD, direction_CD: any float dtypes. values_CK: signed, ordered by magnitude, largest first, ties to the
     lower index; float64 if either is float64, else float32; summed in float64 and rounded. indices_CK: int64.
-    Holds WORDS x DIRECTIONS scores and k + 256 candidates a direction, never V x C (DESIGN, section 4).
+    Scores are made a tile at a time and never written: 5 MiB of directions and candidates are held, and one panel of
+    words a thread (DESIGN, section 4).
     Raises InputError where k is not in 1..V or a number is not finite.
     """
-    op = "vocab_topk"
-    embedding_VD = _matrix(op, "embedding_VD", embedding_VD, "words, model width")
-    direction_CD = _matrix(op, "direction_CD", direction_CD, "directions, model width")
-    (words, width), (directions, direction_width) = embedding_VD.shape, direction_CD.shape
-    if width != direction_width:
-        raise InputError(f"{op}: embedding_VD is {width} wide and direction_CD {direction_width}; they must agree")
-    if not 1 <= k <= words:
-        raise InputError(f"{op}: k must be between 1 and the number of words ({words}), got {k}")
-    dtype = torch.float64 if torch.float64 in (embedding_VD.dtype, direction_CD.dtype) else torch.float32
-    error_C = _score_error(embedding_VD, direction_CD, dtype)
-    value_CK = torch.empty(directions, k, dtype=dtype)
-    index_CK = torch.empty(directions, k, dtype=torch.int64)
-    for part_CD, part_C, part_value_CK, part_index_CK in zip(
-        *(tensor.split(DIRECTIONS) for tensor in (direction_CD, error_C, value_CK, index_CK)), strict=True
-    ):
-        _vocab_topk_part(embedding_VD, part_CD.to(dtype), part_C, part_value_CK, part_index_CK)
-    return value_CK, index_CK
+    return _call("vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD)
 
 
-def _vocab_topk_part(
-    embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK: Tensor, index_CK: Tensor
-) -> None:
-    """Fill value_CK and index_CK for as many directions as are scored at a time."""
-    directions, k = value_CK.shape
-    score_CV = direction_CD.new_empty(directions, WORDS)
-    topk = (_C.VocabTopk64 if score_CV.dtype == torch.float64 else _C.VocabTopk32)(error_C.tolist(), k)
-    for first, block_VD in zip(range(0, len(embedding_VD), WORDS), embedding_VD.split(WORDS), strict=True):
-        block_CV = score_CV.view(-1)[: directions * len(block_VD)].view(directions, len(block_VD))
-        torch.mm(direction_CD, block_VD.to(direction_CD.dtype).T, out=block_CV)
-        topk.scan(block_CV, first, embedding_VD, direction_CD)
-    topk.finish(embedding_VD, direction_CD, value_CK, index_CK)
+_library = torch.library.Library("shiftbench", "DEF")
 
 
-def _score_error(embedding_VD: Tensor, direction_CD: Tensor, dtype: torch.dtype) -> Tensor:
-    """error_C, float64: how far a score of the matrix product in dtype may be from the sum in float64, rounded.
-
-    The bound of any order of summation, D u / (1 - D u) |e| |d| with u = eps / 2 (Higham 2002, section 3.1), doubled
-    for the second rounding; and what underflow can take. 0 for a direction of zeros.
-    """
-    largest = float(_norms("embedding_VD", embedding_VD).max())
-    norm_C = _norms("direction_CD", direction_CD)
-    number, width = torch.finfo(dtype), embedding_VD.shape[1]
-    if directions := torch.nonzero(norm_C * largest >= number.max).flatten().tolist():
-        raise InputError(f"vocab_topk: scores of direction {directions[0]} overflow {dtype}; scale it to unit length")
-    error_C = width * (number.eps * norm_C * largest + number.tiny)
-    return torch.where(norm_C > 0, error_C, 0.0)
+def _call(op: str, *numbers: float, **tensors: Tensor) -> Any:
+    """The torch operator, on CPU tensors without their graphs."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.device.type != "cpu":
+            raise InputError(
+                f"{op}: {name} is on {tensor.device}, but this build of shiftbench has no CUDA; pass {name}.cpu()"
+            )
+    return getattr(torch.ops.shiftbench, op)(*(tensor.detach() for tensor in tensors.values()), *numbers)
 
 
-def _norms(name: str, tensor_ND: Tensor) -> Tensor:
-    """The length of each row, float64, all finite."""
-    norm_N = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in tensor_ND.split(WORDS)])
-    if bad := torch.nonzero(~norm_N.isfinite()).flatten().tolist():
-        raise InputError(f"vocab_topk: row {bad[0]} of {name} has a value that is not finite; look for nan or inf")
-    return norm_N
+def _operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes the decorated function a torch operator. `empty` checks its arguments and allocates its results; where
+    torch only traces, that is all there is to do."""
+
+    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+        _library.define(schema, tags=torch.Tag.pt2_compliant_tag)
+        name = schema.partition("(")[0]
+        _library.impl(name, compute, "CPU")
+        torch.library.register_fake(f"shiftbench::{name}", empty, lib=_library)
+        return compute
+
+    return register
 
 
-def _importance_like(op: str, grad_RPD: Tensor, embedding_PD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An importance_PR to fill, and the checked arguments it comes from."""
-    grad_RPD = _strided(op, "grad_RPD", grad_RPD, 3, "response tokens, prompt tokens, model width")
-    embedding_PD = _matrix(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
+def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_input") -> Tensor:
+    _check(op, "grad_RPD", grad_RPD, "response tokens, prompt tokens, model width")
+    _check(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
     if grad_RPD.shape[1:] != embedding_PD.shape:
         raise InputError(
             f"{op}: grad_RPD has shape {tuple(grad_RPD.shape)}, which needs embedding_PD of shape "
@@ -178,43 +134,127 @@ def _importance_like(op: str, grad_RPD: Tensor, embedding_PD: Tensor) -> tuple[T
         raise InputError(
             f"{op}: grad_RPD is {grad_RPD.dtype} and embedding_PD {embedding_PD.dtype}; give both in one dtype"
         )
-    importance_PR = torch.empty(grad_RPD.shape[1], grad_RPD.shape[0], dtype=_result_dtype(grad_RPD))
-    return importance_PR, grad_RPD, embedding_PD
+    return torch.empty(grad_RPD.shape[1], grad_RPD.shape[0], dtype=_result_dtype(grad_RPD))
+
+
+@_operator("grad_x_input(Tensor grad_RPD, Tensor embedding_PD) -> Tensor", _empty_importance)
+def _grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
+    importance_PR = _empty_importance(grad_RPD, embedding_PD)
+    _C.grad_x_input(_rows(grad_RPD), _rows(embedding_PD), importance_PR)
+    return importance_PR
+
+
+def _empty_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    _check("importance_levels", "importance_PR", importance_PR, "prompt tokens, response tokens")
+    _check_levels("importance_levels", levels)
+    return torch.empty(importance_PR.shape, dtype=torch.uint8)
+
+
+@_operator("importance_levels(Tensor importance_PR, int levels) -> Tensor", _empty_levels)
+def _importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    level_PR = _empty_levels(importance_PR, levels)
+    bad = _C.importance_levels(_rows(importance_PR), level_PR, levels)
+    _refuse_importance("importance_levels", bad, level_PR.shape[1])
+    return level_PR
+
+
+def _empty_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    op = "importance_density"
+    _check(op, "level_PR", level_PR, "prompt tokens, response tokens", (torch.uint8, *FLOATS))
+    _check_norm(op, p)
+    return torch.empty(level_PR.shape[0], dtype=_result_dtype(level_PR))
+
+
+@_operator("importance_density(Tensor level_PR, int cutoff, float p) -> Tensor", _empty_density)
+def _importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    density_P = _empty_density(level_PR, cutoff, p)
+    bad = _C.importance_density(_rows(level_PR), density_P, cutoff, p)
+    if bad >= 0:
+        at_p, at_r = divmod(bad, level_PR.shape[1])
+        raise InputError(
+            f"importance_density: level_PR[{at_p}, {at_r}] is {level_PR[at_p, at_r].item()}; "
+            "levels must be finite and not negative"
+        )
+    return density_P
+
+
+def _empty_density_from_grad(
+    grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    op = "importance_density_from_grad"
+    importance_PR = _empty_importance(grad_RPD, embedding_PD, op)
+    _check_levels(op, levels)
+    _check_norm(op, p)
+    level_PR = torch.empty(importance_PR.shape, dtype=torch.uint8)
+    return importance_PR, level_PR, torch.empty(importance_PR.shape[0], dtype=importance_PR.dtype)
+
+
+@_operator(
+    "importance_density_from_grad(Tensor grad_RPD, Tensor embedding_PD, int levels, int cutoff, float p) "
+    "-> (Tensor, Tensor, Tensor)",
+    _empty_density_from_grad,
+)
+def _importance_density_from_grad(
+    grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    results = _empty_density_from_grad(grad_RPD, embedding_PD, levels, cutoff, p)
+    bad = _C.importance_density_from_grad(_rows(grad_RPD), _rows(embedding_PD), *results, levels, cutoff, p)
+    _refuse_importance("importance_density_from_grad", bad, grad_RPD.shape[0])
+    return results
+
+
+def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    op = "vocab_topk"
+    _check(op, "embedding_VD", embedding_VD, "words, model width")
+    _check(op, "direction_CD", direction_CD, "directions, model width")
+    (words, width), (directions, direction_width) = embedding_VD.shape, direction_CD.shape
+    if width != direction_width:
+        raise InputError(f"{op}: embedding_VD is {width} wide and direction_CD {direction_width}; they must agree")
+    if not 1 <= k <= words:
+        raise InputError(f"{op}: k must be between 1 and the number of words ({words}), got {k}")
+    dtype = torch.float64 if torch.float64 in (embedding_VD.dtype, direction_CD.dtype) else torch.float32
+    return torch.empty(directions, k, dtype=dtype), torch.empty(directions, k, dtype=torch.int64)
+
+
+@_operator("vocab_topk(Tensor embedding_VD, Tensor direction_CD, int k) -> (Tensor, Tensor)", _empty_topk)
+def _vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    value_CK, index_CK = _empty_topk(embedding_VD, direction_CD, k)
+    direction_CD = _rows(direction_CD).to(value_CK.dtype)
+    word, direction, overflow = _C.vocab_topk(_rows(embedding_VD), direction_CD, value_CK, index_CK)
+    for name, row in (("embedding_VD", word), ("direction_CD", direction)):
+        if row >= 0:
+            raise InputError(f"vocab_topk: row {row} of {name} has a value that is not finite; look for nan or inf")
+    if overflow >= 0:
+        raise InputError(
+            f"vocab_topk: scores of direction {overflow} overflow {value_CK.dtype}; scale it to unit length"
+        )
+    return value_CK, index_CK
 
 
 def _result_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _matrix(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tuple[torch.dtype, ...] = FLOATS) -> Tensor:
-    return _strided(op, name, tensor, 2, dimensions, dtypes)
-
-
-def _strided(
-    op: str, name: str, tensor: Tensor, count: int, dimensions: str, dtypes: tuple[torch.dtype, ...] = FLOATS
-) -> Tensor:
-    """The tensor as the core reads it: on the CPU, of a known dtype, each row contiguous, without a graph."""
-    if not isinstance(tensor, Tensor):
-        raise InputError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
-    if tensor.device.type != "cpu":
-        raise InputError(
-            f"{op}: {name} is on {tensor.device}, but this build of shiftbench has no CUDA; pass {name}.cpu()"
-        )
+def _check(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tuple[torch.dtype, ...] = FLOATS) -> None:
+    count = dimensions.count(",") + 1
     if tensor.dim() != count:
         raise InputError(f"{op}: {name} must have {count} dimensions ({dimensions}), got shape {tuple(tensor.shape)}")
     if tensor.dtype not in dtypes:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise InputError(f"{op}: {name} must be one of {known}, got {tensor.dtype}")
-    tensor = tensor.detach()
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """The tensor as the core reads it: each row contiguous."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _levels(op: str, levels: int) -> None:
+def _check_levels(op: str, levels: int) -> None:
     if not 1 <= levels <= 255:
         raise InputError(f"{op}: levels must be between 1 and 255 (a level is one byte), got {levels}")
 
 
-def _norm(op: str, p: float) -> None:
+def _check_norm(op: str, p: float) -> None:
     if not 1 <= p < float("inf"):
         raise InputError(f"{op}: p must be a finite number, at least 1, got {p}")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import shiftbench
-from shiftbench import ops
+from shiftbench import _C, ops
 from shiftbench.errors import InputError
 from tests import reference
 
@@ -18,8 +18,9 @@ THREADS = (1, 2, 3)
 
 @pytest.fixture(autouse=True)
 def threads():
-    before = ops.get_threads(), torch.get_num_threads()
+    before = ops.get_threads(), torch.get_num_threads(), _C.get_instructions()
     yield
+    _C.set_instructions(before[2])
     ops.set_threads(before[0])
     torch.set_num_threads(before[1])
 
@@ -160,7 +161,7 @@ def test_vocab_topk(words, directions, width, k, dtype, layout):
 
 
 def test_vocab_topk_across_blocks_of_directions():
-    embedding_VD, direction_CD = draw(1500, 8, dtype=torch.float32), draw(ops.DIRECTIONS + 3, 8, dtype=torch.float32)
+    embedding_VD, direction_CD = draw(1500, 8, dtype=torch.float32), draw(3001, 8, dtype=torch.float32)
     value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD, 20)
     assert torch.equal(index_CK, rounded_topk(embedding_VD, direction_CD, 20, torch.float32)[1])
     one_by_one = [ops.vocab_topk(embedding_VD, row_D[None], 20) for row_D in direction_CD[-5:]]
@@ -216,6 +217,51 @@ def test_thread_counts_give_the_same_bytes():
         seen[-1] += ops.vocab_topk(vocabulary_VD, direction_CD, 100)
     for other in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_instruction_sets_give_the_same_bytes(dtype):
+    """Every one that this CPU has; widths that fill no vector, words and directions that fill no tile."""
+    grad_RPD, embedding_PD = draw(5, 7, 301, dtype=dtype), draw(7, 301, dtype=dtype, seed=1)
+    vocabulary_VD, direction_CD = draw(1237, 301, dtype=dtype), draw(29, 301, dtype=dtype, seed=1)
+    vocabulary_VD[600:900] = vocabulary_VD[:300]
+    seen = []
+    for name in _C.instructions():
+        _C.set_instructions(name)
+        assert _C.get_instructions() == name
+        seen.append((ops.grad_x_input(grad_RPD, embedding_PD), *ops.vocab_topk(vocabulary_VD, direction_CD, 70)))
+        seen[-1] += ops.vocab_topk(vocabulary_VD, direction_CD.double(), 70)
+        seen[-1] += ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4)
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+def test_the_core_starts_with_the_best_instructions():
+    assert _C.get_instructions() == _C.instructions()[0]
+    assert _C.instructions()[-1] in ("baseline", "neon")
+    with pytest.raises(ValueError, match="no instructions named 'mmx'"):
+        _C.set_instructions("mmx")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("grad_x_input", lambda: (draw(3, 5, 7), draw(5, 7))),
+        ("importance_levels", lambda: (draw(3, 5), 10)),
+        ("importance_density", lambda: (draw(3, 5).abs(), 7, 4.0)),
+        ("importance_density_from_grad", lambda: (draw(3, 5, 7).bfloat16(), draw(5, 7).bfloat16(), 10, 7, 4.0)),
+        ("vocab_topk", lambda: (draw(50, 7, dtype=torch.float32), draw(3, 7), 5)),
+    ],
+)  # fmt: skip
+def test_torch_knows_the_operator(name, arguments):
+    """Its schema holds, nothing is written to, and tracing gives the shapes and dtypes that running gives."""
+    operator = getattr(torch.ops.shiftbench, name).default
+    assert set(torch.library.opcheck(operator, arguments()).values()) == {"SUCCESS"}
+
+
+def test_an_operator_called_past_the_door_checks_too():
+    with pytest.raises(InputError, match="2 wide and direction_CD 3"):
+        torch.ops.shiftbench.vocab_topk(torch.ones(3, 2), torch.ones(1, 3), 1)
 
 
 def test_a_graph_is_no_obstacle():

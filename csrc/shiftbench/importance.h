@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "dot.h"
+#include "instructions.h"
 #include "number.h"
 #include "parallel.h"
 #include "view.h"

@@ -1,0 +1,31 @@
+// Which of the compiled instruction sets this CPU and its operating system can run.
+#include "shiftbench/instructions.h"
+
+namespace shiftbench::cpu {
+
+namespace avx512 { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+namespace neon { extern const Kernels kernels; }
+namespace baseline { extern const Kernels kernels; }
+
+const std::vector<const Kernels*>& instructions() {
+    static const std::vector<const Kernels*> can_run = [] {
+        std::vector<const Kernels*> found;
+#ifdef __x86_64__
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            found.push_back(&avx512::kernels);
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
+#endif
+#ifdef __aarch64__
+        found.push_back(&neon::kernels);  // every 64-bit Arm has it
+#else
+        found.push_back(&baseline::kernels);
+#endif
+        return found;
+    }();
+    return can_run;
+}
+
+}  // namespace shiftbench::cpu

@@ -1,0 +1,114 @@
+// The loops whose every rounding is fixed: the same bytes in every instruction set. Templates here are in an unnamed
+// namespace and call no other that could be linked once for all sets.
+#include "score.h"
+
+#include <cstring>
+#include <type_traits>
+
+#include "shiftbench/kernels.h"
+#include "tile.h"
+#include "transpose.h"
+
+#define SHIFTBENCH_STRING_(x) #x
+#define SHIFTBENCH_STRING(x) SHIFTBENCH_STRING_(x)
+
+namespace {
+
+using shiftbench::bfloat16;
+using shiftbench::float16;
+
+// Summed in type A. Sixteen running sums per stretch, added as a tree; then stretch after stretch. The order is fixed,
+// vectorises without -ffast-math, and its rounding error grows with 16 + n / 256 where a running sum's grows with n.
+template <class A, class X, class Y>
+A ordered_dot(const X* x, const Y* y, std::int64_t n) {
+    constexpr std::int64_t lanes = 16, stretch = 256;
+    A total = 0;
+    for (std::int64_t begin = 0; begin < n; begin += stretch) {
+        const std::int64_t end = n - begin < stretch ? n : begin + stretch, whole = begin + (end - begin) / lanes * lanes;
+        A sum[lanes] = {};
+        for (std::int64_t i = begin; i < whole; i += lanes)
+            for (std::int64_t lane = 0; lane < lanes; ++lane) sum[lane] += A(x[i + lane]) * A(y[i + lane]);
+        for (std::int64_t i = whole; i < end; ++i) sum[i - whole] += A(x[i]) * A(y[i]);
+        for (std::int64_t half = lanes / 2; half > 0; half /= 2)
+            for (std::int64_t lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+        total += sum[0];
+    }
+    return total;
+}
+
+// Sixteen columns at a time, so that what is written stays in the nearest cache. Rows that are not there are zeros.
+template <class T, class E>
+void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t lanes,
+          T* packed) {
+    constexpr std::int64_t step = 16;
+    for (std::int64_t begin = 0; begin < width; begin += step) {
+        const std::int64_t columns = width - begin < step ? width - begin : step;
+        for (std::int64_t row = 0; row < lanes; ++row) {
+            T* out = packed + begin * lanes + row;
+            const E* in = first_row + row * stride + begin;
+            for (std::int64_t i = 0; i < columns; ++i) out[i * lanes] = row < rows ? T(in[i]) : T(0);
+        }
+    }
+}
+
+template <class T>
+void pack_directions(const T* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
+    pack(first_row, stride, rows, width, tile_directions, packed);
+}
+
+// A square of numbers at a time, transposed in registers: one store for as many numbers as fit a vector, where the
+// plain loop needs one for each. Every word is packed once, so for few directions this shows.
+template <class T, class E>
+void pack_words(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
+    constexpr int lanes = lanes_of<T>;
+    const std::int64_t whole = rows == tile_words<T> ? width / lanes * lanes : 0;
+    for (std::int64_t begin = 0; begin < whole; begin += lanes)
+        for (int half = 0; half < 2; ++half) {
+            Vector<T> row[lanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < lanes; ++i) {
+                const E* in = first_row + (half * lanes + i) * stride + begin;
+                if constexpr (std::is_same_v<T, E>) {
+                    std::memcpy(&row[i], in, sizeof row[i]);
+                } else {
+                    T wide[lanes];
+                    for (int j = 0; j < lanes; ++j) wide[j] = T(in[j]);
+                    std::memcpy(&row[i], wide, sizeof wide);
+                }
+            }
+            transpose<lanes / 2, T>(row);
+#pragma GCC unroll 16
+            for (int j = 0; j < lanes; ++j)
+                std::memcpy(packed + (begin + j) * tile_words<T> + half * lanes, &row[j], sizeof row[j]);
+        }
+    pack(first_row + whole, stride, rows, width - whole, tile_words<T>, packed + whole * tile_words<T>);
+}
+
+template <class T>
+std::int64_t count(const T* x, std::int64_t n, T least) {
+    std::int32_t found = 0;
+    for (std::int64_t i = 0; i < n; ++i) found += (x[i] < 0 ? -x[i] : x[i]) >= least;
+    return found;
+}
+
+template <class T>
+constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>,
+                                          shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>,
+                                          pack_directions<T>};
+
+// Made by the compiler: no code of this instruction set runs before it is chosen.
+constexpr shiftbench::cpu::Kernels table{
+    SHIFTBENCH_STRING(SHIFTBENCH_INSTRUCTIONS),
+    {ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot,
+     ordered_dot, ordered_dot, ordered_dot, ordered_dot},
+    {pack_words, pack_words, pack_words, pack_words, pack_words, pack_words, pack_words},
+    {tiles<float>, tiles<double>},
+};
+
+}  // namespace
+
+namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
+
+extern const Kernels kernels = table;
+
+}  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS
