@@ -123,6 +123,84 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
+// Calls f(Type<T>{}) for float32 or float64, the interpreter lock released.
+template <class F>
+void with_wide_type(const std::string& dtype, const F& f) {
+    const py::gil_scoped_release release;
+    if (dtype == "torch.float32") return f(Type<float>{});
+    if (dtype == "torch.float64") return f(Type<double>{});
+    throw std::invalid_argument("_C: the engine computes in float32 or float64, not " + dtype);
+}
+
+// A tensor that may be missing: None is a null pointer.
+struct Optional {
+    void* data = nullptr;
+    explicit Optional(const py::object& tensor) {
+        if (!tensor.is_none()) data = Tensor(tensor).data;
+    }
+    template <class T>
+    T* pointer() const { return static_cast<T*>(data); }
+};
+
+void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
+               const py::object& position, const py::object& out, bool centred, bool cotangent, bool add) {
+    const Tensor d_(d), hat_(hat), rho_(rho), gain_(gain), position_(position), out_(out);
+    const std::int64_t width = d_.shape.back(), groups = d_.shape.size() == 3 ? d_.shape[1] : 1;
+    with_wide_type(d_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        std::get<cpu::Stages<T>>(cpu::kernels().stages)
+            .norm({d_.pointer<T>(), hat_.pointer<T>(), rho_.pointer<T>(), gain_.pointer<T>(),
+                   position_.pointer<std::int64_t>(), out_.pointer<T>(), d_.shape[0], groups, width, centred,
+                   cotangent, add});
+    });
+}
+
+void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
+                 bool back) {
+    const Tensor x_(x), cosine_(cosine), sine_(sine), position_(position);
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        std::get<cpu::Stages<T>>(cpu::kernels().stages)
+            .rotate({x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(), position_.pointer<std::int64_t>(),
+                     x_.shape[0], x_.shape[1], x_.shape[2], back});
+    });
+}
+
+void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope,
+               const py::object& gate_slope, const py::object& position, bool cotangent) {
+    const Tensor up_(up), up_slope_(up_slope), position_(position);
+    const Optional gate_(gate), gate_slope_(gate_slope);
+    with_wide_type(up_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        std::get<cpu::Stages<T>>(cpu::kernels().stages)
+            .gate({up_.pointer<T>(), gate_.pointer<T>(), up_slope_.pointer<T>(), gate_slope_.pointer<T>(),
+                   position_.pointer<std::int64_t>(), up_.shape[0], up_.shape[1], cotangent});
+    });
+}
+
+// kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. Stretches of queries, keys and
+// mixed rows: [3, items] starts, stops and offsets, int64.
+void attention_rows(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
+                    const std::vector<py::object>& stretches, bool cotangent) {
+    const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
+        stretches_(stretches.begin(), stretches.end());
+    const auto items = [&](std::size_t i) {
+        const std::int64_t count = stretches_[i].shape.at(1);
+        const auto* at = stretches_[i].pointer<const std::int64_t>();
+        return cpu::Items{at, at + count, at + 2 * count};
+    };
+    const auto& shape = kept_[0].shape;  // K, G, T, E
+    with_wide_type(kept_[0].dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        std::get<cpu::Stages<T>>(cpu::kernels().stages)
+            .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
+                         kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
+                         static_cast<T>(scale)},
+                        rows_[0].pointer<T>(), rows_[1].pointer<T>(), rows_[2].pointer<T>(), rows_[3].pointer<T>(),
+                        items(0), items(1), items(2), stretches_[0].shape.at(1), cotangent});
+    });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -143,4 +221,8 @@ PYBIND11_MODULE(_C, m) {
     m.def("importance_density", &importance_density);
     m.def("importance_density_from_grad", &importance_density_from_grad);
     m.def("vocab_topk", &vocab_topk);
+    m.def("norm_rows", &norm_rows);
+    m.def("rotate_rows", &rotate_rows);
+    m.def("gate_rows", &gate_rows);
+    m.def("attention_rows", &attention_rows);
 }

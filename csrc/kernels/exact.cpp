@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "shiftbench/kernels.h"
+#include "stages.h"
 #include "tile.h"
 #include "transpose.h"
 
@@ -96,6 +97,10 @@ constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>,
                                           shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>,
                                           pack_directions<T>};
 
+namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
+template <class T>
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows, own::rotate_rows, own::gate_rows, own::attention_rows};
+
 // Made by the compiler: no code of this instruction set runs before it is chosen.
 constexpr shiftbench::cpu::Kernels table{
     SHIFTBENCH_STRING(SHIFTBENCH_INSTRUCTIONS),
@@ -103,6 +108,7 @@ constexpr shiftbench::cpu::Kernels table{
      ordered_dot, ordered_dot, ordered_dot, ordered_dot},
     {pack_words, pack_words, pack_words, pack_words, pack_words, pack_words, pack_words},
     {tiles<float>, tiles<double>},
+    {stages<float>, stages<double>},
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The innermost loops, compiled once for each instruction set (csrc/kernels/, CMakeLists.txt). All but Tiles::score
-// give the same bytes in every set. This header only declares: code in it could be compiled for one set and linked
+// and Stages give the same bytes in every set. This header only declares: code in it could be compiled for one set and linked
 // into another's callers.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "number.h"
+#include "stages.h"
 
 namespace shiftbench::cpu {
 
@@ -41,6 +42,7 @@ struct Kernels {
                Pack<double, float>, Pack<double, bfloat16>, Pack<double, float16>>
         pack_words;
     std::tuple<Tiles<float>, Tiles<double>> tiles;
+    std::tuple<Stages<float>, Stages<double>> stages;
 };
 
 }  // namespace shiftbench::cpu

@@ -69,9 +69,10 @@ def _forward_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int)
 
 def _pushed(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, first: int, last: int) -> Chunk:
     at, rows_ND = chunk.at, chunk.rows_ND
+    stops = (last,) * len(chunk.born)
+    all_behind, predicting = Stretches(chunk.born, stops), Stretches((first,) * len(stops), stops)
     for layer in kept:
-        top = layer.block is model.blocks[-1]  # of its output only the predicting positions matter
-        target = Stretches((first,) * len(chunk.born) if top else chunk.born, (last,) * len(chunk.born))
+        target = predicting if layer.block is model.blocks[-1] else all_behind  # of the last only these matter
         rows_ND = push(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
         at = target
     return Chunk(chunk.born, at, rows_ND)
@@ -104,10 +105,10 @@ def _reverse_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int)
 def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, prompt: slice) -> Chunk:
     at, rows_ND = chunk.at, chunk.rows_ND
     starts = (prompt.start,) * len(chunk.born)
+    all_before = Stretches(starts, tuple(t + 1 for t in chunk.born))
+    of_prompt = Stretches(starts, (prompt.stop,) * len(starts))
     for layer in reversed(kept):
-        bottom = layer.block is model.blocks[0]  # of its input only the prompt's positions matter
-        stops = (prompt.stop,) * len(starts) if bottom else tuple(t + 1 for t in chunk.born)
-        target = Stretches(starts, stops)
+        target = of_prompt if layer.block is model.blocks[0] else all_before  # into the first only these matter
         rows_ND = pull(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
         at = target
     return Chunk(chunk.born, at, rows_ND)

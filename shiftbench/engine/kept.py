@@ -105,7 +105,7 @@ def forward(
 
 
 def _block(block: Block, x_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[KeptBlock, Tensor]:
-    rotary = rotary and (rotary[0].to(x_TD), rotary[1].to(x_TD))
+    rotary = rotary and (rotary[0].to(x_TD).contiguous(), rotary[1].to(x_TD).contiguous())
     h_TD, before = normed(block.before_attention, x_TD)
     mixed_TD, attention = _attention(block.attention, h_TD, rotary)
     mixed_TD, after = normed(block.after_attention, mixed_TD)

@@ -27,6 +27,11 @@ class Stretches:
         """int64: the position of each row."""
         return torch.cat([torch.arange(a, b) for a, b in zip(self.starts, self.stops, strict=True)])
 
+    @cached_property
+    def table(self) -> Tensor:
+        """int64 [3, items]: starts, stops, offsets."""
+        return torch.tensor([self.starts, self.stops, self.offsets[:-1]], dtype=torch.int64)
+
     def rows(self, item: int, first: int, last: int) -> slice:
         """The rows of an item for the positions first to last - 1, which it must have."""
         begin = self.offsets[item] - self.starts[item]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from shiftbench.engine import core
 from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, rotated
 from shiftbench.engine.rows import Stretches
 
@@ -18,12 +19,20 @@ Rotary = tuple[Tensor, Tensor] | None
 
 def norm_tangent(kept: KeptNorm | None, d_ND: Tensor, position_N: Tensor) -> Tensor:
     """Tangent of the norm's output; where there is no norm, d_ND itself."""
-    return d_ND if kept is None else _normed(kept, d_ND, position_N) * kept.norm.gain_D
+    if kept is None:
+        return d_ND
+    if core.serves(d_ND):
+        return core.norm(kept, d_ND, position_N, cotangent=False)
+    return _normed(kept, d_ND, position_N) * kept.norm.gain_D
 
 
 def norm_cotangent(kept: KeptNorm | None, g_ND: Tensor, position_N: Tensor) -> Tensor:
     """Cotangent of the norm's input; where there is no norm, g_ND itself."""
-    return g_ND if kept is None else _normed(kept, g_ND * kept.norm.gain_D, position_N)
+    if kept is None:
+        return g_ND
+    if core.serves(g_ND):
+        return core.norm(kept, g_ND, position_N, cotangent=True)
+    return _normed(kept, g_ND * kept.norm.gain_D, position_N)
 
 
 def _normed(kept: KeptNorm, d: Tensor, position_N: Tensor) -> Tensor:
@@ -43,24 +52,30 @@ def heads_tangent(kept: KeptNorm | None, d_NO: Tensor, position_N: Tensor, rotar
         d_NHE = norm_tangent(kept, d_NO, position_N).unflatten(1, groups)
     else:
         d_NHE = norm_tangent(kept, d_NO.unflatten(1, groups), position_N)
-    return rotated(d_NHE, _at(rotary, position_N))
+    return _turned(d_NHE, rotary, position_N, back=False)
 
 
 def heads_cotangent(kept: KeptNorm | None, g_NHE: Tensor, position_N: Tensor, rotary: Rotary) -> Tensor:
     """g_NO of the projection's output, from the cotangent of queries or keys as attention met them."""
-    g_NHE = rotated(g_NHE, _at(rotary, position_N), back=True)
+    g_NHE = _turned(g_NHE, rotary, position_N, back=True)
     if kept is not None:
         over_heads = kept.hat.ndim == 2
         g_NHE = norm_cotangent(kept, g_NHE.flatten(1) if over_heads else g_NHE, position_N)
     return g_NHE.flatten(1)
 
 
-def _at(rotary: Rotary, position_N: Tensor) -> Rotary:
-    return None if rotary is None else (rotary[0][position_N], rotary[1][position_N])
+def _turned(x_NHE: Tensor, rotary: Rotary, position_N: Tensor, back: bool) -> Tensor:
+    if rotary is None:
+        return x_NHE
+    if core.serves(x_NHE):
+        return core.rotate(x_NHE, rotary, position_N, back)
+    return rotated(x_NHE, (rotary[0][position_N], rotary[1][position_N]), back)
 
 
 def feed_forward_tangent(kept: KeptFeedForward, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor) -> Tensor:
     """Tangent of the inner activation, made in up_NF."""
+    if core.serves(up_NF):
+        return core.gate(kept, up_NF, gate_NF, position_N, cotangent=False)[0]
     up_NF *= kept.up_slope_TF[position_N]
     if gate_NF is not None and kept.gate_slope_TF is not None:
         up_NF.addcmul_(gate_NF, kept.gate_slope_TF[position_N])
@@ -69,6 +84,9 @@ def feed_forward_tangent(kept: KeptFeedForward, up_NF: Tensor, gate_NF: Tensor |
 
 def feed_forward_cotangent(kept: KeptFeedForward, g_NF: Tensor, position_N: Tensor) -> tuple[Tensor, Tensor | None]:
     """Cotangents of the up- and of the gate-projection's output; the latter None where there is no gate."""
+    if core.serves(g_NF):
+        gate_NF = None if kept.gate_slope_TF is None else torch.empty_like(g_NF)
+        return core.gate(kept, g_NF, gate_NF, position_N, cotangent=True)
     gate_NF = None if kept.gate_slope_TF is None else g_NF * kept.gate_slope_TF[position_N]
     return g_NF.mul_(kept.up_slope_TF[position_N]), gate_NF
 
@@ -83,6 +101,9 @@ def attention_tangent(
     """
     groups = kept.query_KGTE.shape[:2]
     out = query_NHE.new_empty(target.offsets[-1], kept.spec.heads, query_NHE.shape[2])
+    if core.serves(out):
+        core.attention(kept, (query_NHE, key_NKE, value_NKE, out), (queries, keys, target), cotangent=False)
+        return out.flatten(1)
     for item, (first, last) in enumerate(zip(target.starts, target.stops, strict=True)):
         q_first, q_last = queries.starts[item], queries.stops[item]
         k_first, k_last = keys.starts[item], keys.stops[item]
@@ -124,6 +145,9 @@ def attention_cotangent(
     query = mixed_NHE.new_empty(queries.offsets[-1], kept.spec.heads, width)
     key = mixed_NHE.new_empty(keys.offsets[-1], groups[0], width)
     value = torch.empty_like(key)
+    if core.serves(mixed_NHE):
+        core.attention(kept, (query, key, value, mixed_NHE), (queries, keys, source), cotangent=True)
+        return query, key, value
     for item, (first, last) in enumerate(zip(source.starts, source.stops, strict=True)):
         rows, seen = slice(first, last), slice(0, last)
         g_KME = _by_group(mixed_NHE[source.rows(item, first, last)], groups)

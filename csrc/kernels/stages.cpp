@@ -1,0 +1,343 @@
+// Derivatives of a layer's parts, row by row and head by head, each in one pass while what it needs is in cache.
+// Compiled with fused multiply-adds: what they compute is rounded to float32 a hundred times elsewhere.
+#include "stages.h"
+
+#include <cstring>
+#include <vector>
+
+#include "tile.h"
+
+namespace {
+
+using namespace shiftbench::cpu;
+using i64 = std::int64_t;
+
+template <class T>
+Vector<T> load(const T* from) {
+    Vector<T> x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+template <class T>
+void store(T* to, const Vector<T>& x) { std::memcpy(to, &x, sizeof x); }
+
+template <class T>
+T total(const Vector<T>& x) {
+    T sum = 0;
+    for (int i = 0; i < lanes_of<T>; ++i) sum += x[i];
+    return sum;
+}
+
+template <class T>
+void norm(const NormRows<T>& a) {
+    constexpr i64 lanes = lanes_of<T>;
+    const i64 width = a.width, whole = width / lanes * lanes;
+    std::vector<T> ones;
+    if (!a.gain) ones.assign(static_cast<std::size_t>(width), T(1));
+    const T* gain = a.gain ? a.gain : ones.data();
+    for (i64 n = 0; n < a.rows; ++n)
+        for (i64 g = 0; g < a.groups; ++g) {
+            const T* d = a.d + (n * a.groups + g) * width;
+            const T* hat = a.hat + (a.position[n] * a.groups + g) * width;
+            T* out = a.out + (n * a.groups + g) * width;
+            Vector<T> along_v = {}, mean_v = {};
+            T along = 0, mean = 0;
+            for (i64 i = 0; i < whole; i += lanes) {
+                const Vector<T> x = a.cotangent ? load(d + i) * load(gain + i) : load(d + i);
+                along_v += x * load(hat + i);
+                mean_v += x;
+            }
+            for (i64 i = whole; i < width; ++i) {
+                const T x = a.cotangent ? d[i] * gain[i] : d[i];
+                along += x * hat[i];
+                mean += x;
+            }
+            along = (along + total<T>(along_v)) / T(width);
+            mean = a.centred ? (mean + total<T>(mean_v)) / T(width) : T(0);
+            const T rho = a.rho[a.position[n] * a.groups + g];
+            for (i64 i = 0; i < whole; i += lanes) {
+                const Vector<T> x = a.cotangent ? load(d + i) * load(gain + i) : load(d + i);
+                Vector<T> y = (x - mean - load(hat + i) * along) * rho;
+                if (!a.cotangent) y *= load(gain + i);
+                store(out + i, a.add ? load(out + i) + y : y);
+            }
+            for (i64 i = whole; i < width; ++i) {
+                const T x = a.cotangent ? d[i] * gain[i] : d[i];
+                T y = (x - mean - hat[i] * along) * rho;
+                if (!a.cotangent) y *= gain[i];
+                out[i] = a.add ? out[i] + y : y;
+            }
+        }
+}
+
+template <class T>
+void rotate(const RotateRows<T>& a) {
+    const i64 half = a.width / 2;
+    const T sign = a.back ? T(-1) : T(1);
+    for (i64 n = 0; n < a.rows; ++n) {
+        const T *cosine = a.cosine + a.position[n] * a.width, *sine = a.sine + a.position[n] * a.width;
+        for (i64 h = 0; h < a.heads; ++h) {
+            T *first = a.x + (n * a.heads + h) * a.width, *second = first + half;
+            for (i64 i = 0; i < half; ++i) {
+                const T x = first[i], y = second[i], s = sign * sine[i];
+                first[i] = x * cosine[i] - y * s;
+                second[i] = y * cosine[i] + x * s;
+            }
+        }
+    }
+}
+
+template <class T>
+void gate(const GateRows<T>& a) {
+    for (i64 n = 0; n < a.rows; ++n) {
+        T *up = a.up + n * a.width, *gate = a.gate ? a.gate + n * a.width : nullptr;
+        const T* up_slope = a.up_slope + a.position[n] * a.width;
+        const T* gate_slope = a.gate ? a.gate_slope + a.position[n] * a.width : nullptr;
+        if (!gate)
+            for (i64 i = 0; i < a.width; ++i) up[i] *= up_slope[i];
+        else if (a.cotangent)
+            for (i64 i = 0; i < a.width; ++i) {
+                gate[i] = up[i] * gate_slope[i];
+                up[i] *= up_slope[i];
+            }
+        else
+            for (i64 i = 0; i < a.width; ++i) up[i] = up[i] * up_slope[i] + gate[i] * gate_slope[i];
+    }
+}
+
+constexpr i64 tall = tile_directions;  // rows of a tile of sums, all in registers
+constexpr i64 block = 4 * tall;        // queries whose maps are made before they are used: what fits the nearest cache
+
+// A matrix read as left(d, i) = data[d * row + i * depth].
+template <class T>
+struct Left {
+    const T* data;
+    i64 row, depth;
+};
+
+// sum[d][w] += sum over i < depth of left(d, i) * right[i * stride + w * lanes ..].
+template <int N, int W, class T>
+inline void multiply(Left<T> left, const T* right, i64 stride, i64 depth, Vector<T> (&sum)[N][W]) {
+    for (i64 i = 0; i < depth; ++i) {
+        Vector<T> r[W];
+#pragma GCC unroll 2
+        for (int w = 0; w < W; ++w) r[w] = load(right + i * stride + w * lanes_of<T>);
+#pragma GCC unroll 16
+        for (int d = 0; d < N; ++d) {
+            const T x = left.data[d * left.row + i * left.depth];
+#pragma GCC unroll 2
+            for (int w = 0; w < W; ++w) sum[d][w] += x * r[w];
+        }
+    }
+}
+
+// f(rows, columns) for tiles that cover `rows` x `columns`: f(std::integral_constant rows, vectors, row, column), with
+// vectors 2 or 1, and 0 for single columns.
+template <int N>
+struct Count { static constexpr int value = N; };
+
+template <class F>
+inline void each_tall(i64 rows, const F& f) {
+    i64 row = 0;
+    for (; row + tall <= rows; row += tall) f(Count<int(tall)>{}, row);
+    for (; row + 4 <= rows; row += 4) f(Count<4>{}, row);
+    for (; row < rows; ++row) f(Count<1>{}, row);
+}
+
+template <class T, class F>
+inline void each_wide(i64 columns, const F& f) {
+    constexpr i64 lanes = lanes_of<T>;
+    i64 column = 0;
+    for (; column + 2 * lanes <= columns; column += 2 * lanes) f(Count<2>{}, column);
+    for (; column + lanes <= columns; column += lanes) f(Count<1>{}, column);
+    for (; column < columns; ++column) f(Count<0>{}, column);
+}
+
+// out[d, c] (+)= sum of products: left(rows x depth) @ right(depth x columns).
+template <bool add, class T>
+void product(Left<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride) {
+    each_wide<T>(columns, [&](auto wide, i64 column) {
+        each_tall(rows, [&](auto high, i64 row) {
+            constexpr int N = decltype(high)::value, W = decltype(wide)::value;
+            const Left<T> here{left.data + row * left.row, left.row, left.depth};
+            T* to = out + row * out_stride + column;
+            if constexpr (W == 0) {
+                for (int d = 0; d < N; ++d) {
+                    T sum = add ? to[d * out_stride] : T(0);
+                    for (i64 i = 0; i < depth; ++i)
+                        sum += here.data[d * here.row + i * here.depth] * right[i * stride + column];
+                    to[d * out_stride] = sum;
+                }
+            } else {
+                Vector<T> sum[N][W] = {};
+                multiply<N, W, T>(here, right + column, stride, depth, sum);
+                for (int d = 0; d < N; ++d)
+                    for (int w = 0; w < W; ++w) {
+                        T* place = to + d * out_stride + w * lanes_of<T>;
+                        store(place, add ? load(place) + sum[d][w] : sum[d][w]);
+                    }
+            }
+        });
+    });
+}
+
+// Rows as columns: to[e * stride + j] = from[j * row + e], for j < rows, e < width.
+template <class T>
+void turn(const T* from, i64 row, i64 rows, i64 width, T* to, i64 stride) {
+    constexpr i64 side = 8;
+    for (i64 j0 = 0; j0 < rows; j0 += side)
+        for (i64 e0 = 0; e0 < width; e0 += side) {
+            const i64 j1 = j0 + side < rows ? j0 + side : rows, e1 = e0 + side < width ? e0 + side : width;
+            for (i64 e = e0; e < e1; ++e)
+                for (i64 j = j0; j < j1; ++j) to[e * stride + j] = from[j * row + e];
+        }
+}
+
+// Room for a row of a map of S keys, and for what a whole vector writes beyond them.
+template <class T>
+constexpr i64 padded(i64 count) { return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>; }
+
+template <class T>
+struct Scratch {
+    std::vector<T> memory;
+    T* take(i64 count) {
+        memory.resize(static_cast<std::size_t>(count));
+        return memory.data();
+    }
+};
+
+// Per key head and item: map = slope * scale * (dq k^T + q dk^T), mixed = map v + P dv - rowsum(map) O.
+template <class T>
+void attention_tangent(const AttentionRows<T>& a) {
+    const auto& kept = a.kept;
+    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, M = padded<T>(S) + lanes_of<T>;
+    Scratch<T> keys_s, turned_s, map_s;
+    T *key_EM = keys_s.take(E * M), *turned_EM = turned_s.take(E * M), *map = map_s.take(block * M);
+    for (i64 k = 0; k < kept.key_heads; ++k) {
+        turn(kept.key + k * S * E, E, S, E, key_EM, M);
+        const T* value = kept.value + k * S * E;
+        for (i64 item = 0; item < a.items; ++item) {
+            const i64 first = a.outer.starts[item], last = a.outer.stops[item];
+            const i64 q_first = a.queries.starts[item], q_last = a.queries.stops[item];
+            const i64 k_first = a.keys.starts[item], k_last = a.keys.stops[item];
+            const T* dk = a.key + (a.keys.offsets[item] * kept.key_heads + k) * E;
+            const T* dv = a.value + (a.keys.offsets[item] * kept.key_heads + k) * E;
+            const i64 key_row = kept.key_heads * E;
+            turn(dk, key_row, k_last - k_first, E, turned_EM, M);
+            for (i64 g = 0; g < kept.group; ++g) {
+                const i64 h = k * kept.group + g;
+                const T *query = kept.query + h * S * E, *slope = kept.slope + h * S * S;
+                const T *probability = kept.probability + h * S * S, *mixed = kept.mixed + h * S * E;
+                for (i64 begin = first; begin < last; begin += block) {
+                    const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
+                    // A query sees no key behind it, so behind the last query of the block all is zero.
+                    const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
+                    if (from > begin || to < end) std::memset(map, 0, sizeof(T) * static_cast<std::size_t>(rows * M));
+                    if (from < to) {
+                        const T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
+                        product<false, T>({dq, heads * E, 1}, to - from, key_EM, M, E, padded<T>(end),
+                                          map + (from - begin) * M, M);
+                    }
+                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
+                    if (new_keys > 0)
+                        product<true, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
+                                         map + k_first, M);
+                    T* out = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
+                    for (i64 row = 0; row < rows; ++row) {
+                        T* own = map + row * M;
+                        const T* factor = slope + (begin + row) * S;
+                        Vector<T> sum_v = {};
+                        T sum = 0;
+                        i64 j = 0;
+                        for (; j + lanes_of<T> <= end; j += lanes_of<T>) {
+                            const Vector<T> x = load(own + j) * load(factor + j) * kept.scale;
+                            store(own + j, x);
+                            sum_v += x;
+                        }
+                        for (; j < end; ++j) sum += own[j] *= factor[j] * kept.scale;
+                        sum += total<T>(sum_v);
+                        for (i64 e = 0; e < E; ++e) out[row * heads * E + e] = -sum * mixed[(begin + row) * E + e];
+                    }
+                    product<true, T>({map, M, 1}, rows, value, E, end, E, out, heads * E);
+                    if (new_keys > 0)
+                        product<true, T>({probability + begin * S + k_first, S, 1}, rows, dv, key_row, new_keys, E, out,
+                                         heads * E);
+                }
+            }
+        }
+    }
+}
+
+// Per key head and item: map = slope * scale * (dO v^T - rowsum(dO O)); dq = map k, dk = map^T q, dv = P^T dO.
+template <class T>
+void attention_cotangent(const AttentionRows<T>& a) {
+    const auto& kept = a.kept;
+    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, key_row = kept.key_heads * E,
+              M = padded<T>(S) + lanes_of<T>;
+    Scratch<T> values_s, map_s;
+    T *value_EM = values_s.take(E * M), *map = map_s.take(block * M);
+    for (i64 k = 0; k < kept.key_heads; ++k) {
+        turn(kept.value + k * S * E, E, S, E, value_EM, M);
+        const T* key = kept.key + k * S * E;
+        for (i64 item = 0; item < a.items; ++item) {
+            const i64 first = a.outer.starts[item], last = a.outer.stops[item];
+            const i64 q_first = a.queries.starts[item], q_last = a.queries.stops[item];
+            const i64 k_first = a.keys.starts[item], k_last = a.keys.stops[item];
+            T* dk = a.key + (a.keys.offsets[item] * kept.key_heads + k) * E;
+            T* dv = a.value + (a.keys.offsets[item] * kept.key_heads + k) * E;
+            for (i64 j = 0; j < k_last - k_first; ++j) {
+                std::memset(dk + j * key_row, 0, sizeof(T) * static_cast<std::size_t>(E));
+                std::memset(dv + j * key_row, 0, sizeof(T) * static_cast<std::size_t>(E));
+            }
+            for (i64 g = 0; g < kept.group; ++g) {
+                const i64 h = k * kept.group + g;
+                const T *query = kept.query + h * S * E, *slope = kept.slope + h * S * S;
+                const T *probability = kept.probability + h * S * S, *mixed = kept.mixed + h * S * E;
+                for (i64 begin = first; begin < last; begin += block) {
+                    const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
+                    const T* d = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
+                    product<false, T>({d, heads * E, 1}, rows, value_EM, M, E, padded<T>(end), map, M);
+                    for (i64 row = 0; row < rows; ++row) {
+                        T delta = 0;
+                        Vector<T> delta_v = {};
+                        const T *own = d + row * heads * E, *with = mixed + (begin + row) * E;
+                        i64 e = 0;
+                        for (; e + lanes_of<T> <= E; e += lanes_of<T>) delta_v += load(own + e) * load(with + e);
+                        for (; e < E; ++e) delta += own[e] * with[e];
+                        delta += total<T>(delta_v);
+                        T* line = map + row * M;
+                        const T* factor = slope + (begin + row) * S;
+                        for (i64 j = 0; j < end; ++j) line[j] = (line[j] - delta) * factor[j] * kept.scale;
+                    }
+                    const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
+                    if (from < to) {
+                        T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
+                        product<false, T>({map + (from - begin) * M, M, 1}, to - from, key, E, end, E, dq, heads * E);
+                    }
+                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
+                    if (new_keys > 0) {
+                        product<true, T>({map + k_first, 1, M}, new_keys, query + begin * E, E, rows, E, dk, key_row);
+                        product<true, T>({probability + begin * S + k_first, 1, S}, new_keys, d, heads * E, rows, E, dv,
+                                         key_row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
+
+void norm_rows(const NormRows<float>& a) { norm(a); }
+void norm_rows(const NormRows<double>& a) { norm(a); }
+void rotate_rows(const RotateRows<float>& a) { rotate(a); }
+void rotate_rows(const RotateRows<double>& a) { rotate(a); }
+void gate_rows(const GateRows<float>& a) { gate(a); }
+void gate_rows(const GateRows<double>& a) { gate(a); }
+void attention_rows(const AttentionRows<float>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
+void attention_rows(const AttentionRows<double>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
+
+}  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -1,0 +1,17 @@
+// What csrc/kernels/stages.cpp gives to exact.cpp of the same instruction set.
+#pragma once
+
+#include "shiftbench/stages.h"
+
+namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
+
+void norm_rows(const NormRows<float>&);
+void norm_rows(const NormRows<double>&);
+void rotate_rows(const RotateRows<float>&);
+void rotate_rows(const RotateRows<double>&);
+void gate_rows(const GateRows<float>&);
+void gate_rows(const GateRows<double>&);
+void attention_rows(const AttentionRows<float>&);
+void attention_rows(const AttentionRows<double>&);
+
+}  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -1,0 +1,74 @@
+// Derivatives of a transformer layer's parts between its matrix products (DESIGN, section 2). Rows of many derivatives
+// at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one thread; the
+// engine gives each thread rows of its own.
+#pragma once
+
+#include <cstdint>
+
+namespace shiftbench::cpu {
+
+// out[n] = J d[n], with J = rho (1 - hat hat^T / width), less the mean too where the norm centres; times the gain, before
+// J for a cotangent, behind it for a tangent. `add` adds to what out holds.
+template <class T>
+struct NormRows {
+    const T *d, *hat, *rho, *gain;
+    const std::int64_t* position;
+    T* out;
+    std::int64_t rows, groups, width;  // groups of `width` numbers in a row, each normalised by itself; gain: one group
+    bool centred, cotangent, add;
+};
+
+// Each head's first half turned against its second by its position's angle, in place; back: by the opposite angle.
+template <class T>
+struct RotateRows {
+    T* x;
+    const T *cosine, *sine;  // width numbers a position, of which the first half counts
+    const std::int64_t* position;
+    std::int64_t rows, heads, width;
+    bool back;
+};
+
+// up[n] = up[n] * up_slope + gate[n] * gate_slope, in place; for a cotangent up and gate become d times either slope.
+template <class T>
+struct GateRows {
+    T *up, *gate;  // gate: null where there is none; written for a cotangent
+    const T *up_slope, *gate_slope;
+    const std::int64_t* position;
+    std::int64_t rows, width;
+    bool cotangent;
+};
+
+// A layer's attention as the forward pass left it: K key heads, G query heads to each, T positions, width E.
+template <class T>
+struct KeptAttentionView {
+    const T *query, *key, *value, *mixed;  // [K, G, T, E], [K, T, E], [K, T, E], [K, G, T, E]
+    const T *probability, *slope;          // [K, G, T, T]
+    std::int64_t key_heads, group, tokens, width;
+    T scale;
+};
+
+// Items of rows: item i has rows for positions starts[i] .. stops[i] - 1, from row offsets[i] on.
+struct Items {
+    const std::int64_t *starts, *stops, *offsets;
+};
+
+// Tangents: query [rows, K * G, E], key and value [rows, K, E] -> mixed [rows, K * G, E].
+// Cotangents: mixed -> query, key, value. Items of queries and keys say which rows there are; `outer` those of mixed.
+template <class T>
+struct AttentionRows {
+    KeptAttentionView<T> kept;
+    T *query, *key, *value, *mixed;
+    Items queries, keys, outer;
+    std::int64_t items;
+    bool cotangent;
+};
+
+template <class T>
+struct Stages {
+    void (*norm)(const NormRows<T>&);
+    void (*rotate)(const RotateRows<T>&);
+    void (*gate)(const GateRows<T>&);
+    void (*attention)(const AttentionRows<T>&);
+};
+
+}  // namespace shiftbench::cpu

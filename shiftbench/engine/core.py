@@ -1,0 +1,49 @@
+"""The engine's door to the compiled core: stages.py's functions on the CPU, in one pass over the rows each.
+
+Unlike ops.py it checks nothing: the engine made all arguments itself, contiguous and of one dtype.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shiftbench import _C
+from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm
+from shiftbench.engine.rows import Stretches
+
+
+def serves(rows: Tensor) -> bool:
+    """Whether the core computes on these rows."""
+    return rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+
+
+def norm(kept: KeptNorm, d: Tensor, position_N: Tensor, cotangent: bool) -> Tensor:
+    """stages.norm_tangent or norm_cotangent."""
+    out = torch.empty_like(d)
+    spec = kept.norm
+    _C.norm_rows(d, kept.hat, kept.rho, spec.gain_D, position_N, out, spec.centred, cotangent, False)
+    return out
+
+
+def rotate(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor, back: bool) -> Tensor:
+    """Heads turned in place by the angles of their row's position."""
+    _C.rotate_rows(x_NHE, *rotary, position_N, back)
+    return x_NHE
+
+
+def gate(
+    kept: KeptFeedForward, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor, cotangent: bool
+) -> tuple[Tensor, Tensor | None]:
+    """stages.feed_forward_tangent, made in up_NF; or feed_forward_cotangent of up_NF, its gate part in gate_NF."""
+    _C.gate_rows(up_NF, gate_NF, kept.up_slope_TF, kept.gate_slope_TF, position_N, cotangent)
+    return up_NF, gate_NF
+
+
+def attention(
+    kept: KeptAttention, rows: tuple[Tensor, Tensor, Tensor, Tensor], stretches: tuple[Stretches, Stretches, Stretches],
+    cotangent: bool,
+) -> None:  # fmt: skip
+    """stages.attention_tangent or attention_cotangent. rows: query, key, value, mixed; stretches: query, key, mixed."""
+    held = [kept.query_KGTE, kept.key_KTE, kept.value_KTE, kept.mixed_KGTE, kept.probability_KGTT, kept.slope_KGTT]
+    _C.attention_rows(held, kept.spec.scale, list(rows), [stretch.table for stretch in stretches], cotangent)
