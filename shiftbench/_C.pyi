@@ -28,3 +28,23 @@ def importance_density_from_grad(
 def vocab_topk(
     embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> tuple[int, int, int]: ...
+
+# The engine's stages, unchecked (engine/core.py): on rows of many derivatives, in place or in out.
+def norm_rows(
+    d: Tensor,
+    hat: Tensor,
+    rho: Tensor,
+    gain: Tensor,
+    position: Tensor,
+    out: Tensor,
+    centred: bool,
+    cotangent: bool,
+    add: bool,
+) -> None: ...
+def rotate_rows(x: Tensor, cosine: Tensor, sine: Tensor, position: Tensor, back: bool) -> None: ...
+def gate_rows(
+    up: Tensor, gate: Tensor | None, up_slope: Tensor, gate_slope: Tensor | None, position: Tensor, cotangent: bool
+) -> None: ...
+def attention_rows(
+    kept: list[Tensor], scale: float, rows: list[Tensor], stretches: list[Tensor], cotangent: bool
+) -> None: ...

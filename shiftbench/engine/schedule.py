@@ -58,13 +58,13 @@ def share(step: Callable[[Chunk], Chunk], chunks: Sequence[Chunk]) -> list[Chunk
     threads = min(torch.get_num_threads(), len(chunks))
     if threads < 2 or chunks[0].rows_ND.is_cuda:
         return [step(chunk) for chunk in chunks]
-    with _threads_each(torch.get_num_threads() // threads), ThreadPoolExecutor(threads) as pool:
+    with threads_each(torch.get_num_threads() // threads), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(torch.no_grad()(step), chunks))
 
 
 @contextmanager
-def _threads_each(count: int) -> Iterator[None]:
-    """torch's threads for each of several callers."""
+def threads_each(count: int) -> Iterator[None]:
+    """torch computes with so many threads for every caller, in the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -29,7 +29,7 @@ class Attribution:
     levels: int
     memory: int
     method: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     needs_responses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,10 +9,13 @@ from typing import ClassVar
 import torch
 from transformers import GenerationConfig
 
+from shiftbench.engine.schedule import threads_each
 from shiftbench.explain.work import Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import EncodedPrompt
+
+SMALL = 50_000_000  # parameters below which a token takes less time than threads need to meet at every product
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ class GreedyResponse:
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
         own, model.module.generation_config = model.module.generation_config, greedy
+        threads = 1 if model.module.num_parameters() < SMALL else torch.get_num_threads()
         try:
-            made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
+            with threads_each(threads):
+                made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
         finally:
             model.module.generation_config = own
         response = made[0, ids.shape[1] :].cpu()
