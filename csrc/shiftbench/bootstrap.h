@@ -30,7 +30,8 @@ inline void bootstrap(const double* value, const std::vector<std::int64_t>& leng
                 double total = 0;
                 while (position < last) {
                     if (position == ready) {
-                        for (std::size_t pair = 0; pair < block / 2; ++pair) {
+                        const std::int64_t wanted = std::min(block, positions - ready);
+                        for (std::size_t pair = 0; pair < static_cast<std::size_t>(wanted + 1) / 2; ++pair) {
                             const std::uint64_t both = draw[static_cast<std::uint64_t>(ready) / 2 + pair];
                             bits[2 * pair] = static_cast<std::uint32_t>(both);
                             bits[2 * pair + 1] = static_cast<std::uint32_t>(both >> 32);

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class LayerPairs:
     words: of the vocabulary; query_N and key_N are indices into them. Iterates over WordPair.
     """
 
-    words: Sequence[str]
+    words: tuple[str, ...]
     head_N: Tensor
     neuron_N: Tensor
     query_N: Tensor
@@ -82,7 +83,8 @@ def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor
     return mean_V, variance_V.clamp(min=0).sqrt()
 
 
-def _spelling(words: Sequence[str]) -> tuple[list[str], Tensor]:
+@lru_cache(maxsize=1)  # of one vocabulary, asked for by every layer
+def _spelling(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
     """(the lower-cased spellings in alphabetical order, spelling_V: where each word's is among them)."""
     lowered = [word.lower() for word in words]
     ordered = sorted(set(lowered))
