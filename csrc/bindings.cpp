@@ -4,18 +4,21 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "shiftbench/bootstrap.h"
 #include "shiftbench/importance.h"
 #include "shiftbench/instructions.h"
 #include "shiftbench/number.h"
 #include "shiftbench/parallel.h"
 #include "shiftbench/view.h"
 #include "shiftbench/vocab_topk.h"
+#include "shiftbench/word_pairs.h"
 
 namespace py = pybind11;
 using namespace shiftbench;
@@ -201,6 +204,65 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
     });
 }
 
+// A view outlives the call that made it: its tensor lives as long as the object that keeps the view.
+template <class T>
+void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
+    using Cooccurrence = cpu::Cooccurrence<T>;
+    const auto cooccurrence = [](const py::object& unit_VG, const py::object& cutoff_V, const py::object& spelling_V,
+                                 double error) {
+        return Cooccurrence(Tensor(unit_VG).rows<const T>(), Tensor(cutoff_V).pointer<const double>(),
+                            Tensor(spelling_V).pointer<const std::int64_t>(), error);
+    };
+    const auto scan = [](Cooccurrence& words, const py::object& score_VV, std::int64_t first_row,
+                         std::int64_t first_col) {
+        const Tensor score(score_VV);
+        const py::gil_scoped_release release;
+        words.scan(score.rows<const T>(), first_row, first_col);
+    };
+    const auto write = [](const Cooccurrence& words, const py::object& first, const py::object& other,
+                          const py::object& cosine) {
+        words.write(Tensor(first).pointer<std::int64_t>(), Tensor(other).pointer<std::int32_t>(),
+                    Tensor(cosine).pointer<T>());
+    };
+    py::class_<Cooccurrence>(m, cooccurrence_name)
+        .def(py::init(cooccurrence), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+        .def("scan", scan)
+        .def("size", &Cooccurrence::size)
+        .def("write", write);
+
+    using WordPairs = cpu::WordPairs<T>;
+    const auto word_pairs = [](const py::object& first, const py::object& other, const py::object& cosine,
+                               const py::object& query_CK, const py::object& query_sign_CK, const py::object& key_CK,
+                               const py::object& key_sign_CK) {
+        const Tensor starts(first), others(other), cosines(cosine), query(query_CK), query_sign(query_sign_CK),
+            key(key_CK), key_sign(key_sign_CK);
+        const py::gil_scoped_release release;
+        const cpu::Cooccurring<T> cooccurring{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
+                                              others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
+        return std::make_unique<WordPairs>(
+            cooccurring, cpu::Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
+            cpu::Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
+    };
+    const auto write_pairs = [](const WordPairs& pairs, const py::object& neuron, const py::object& query,
+                                const py::object& key, const py::object& cosine) {
+        pairs.write(Tensor(neuron).pointer<std::int64_t>(), Tensor(query).pointer<std::int64_t>(),
+                    Tensor(key).pointer<std::int64_t>(), Tensor(cosine).pointer<T>());
+    };
+    py::class_<WordPairs>(m, word_pairs_name)
+        .def(py::init(word_pairs), py::keep_alive<1, 5>(), py::keep_alive<1, 7>())
+        .def("bad_query", &WordPairs::bad_query)
+        .def("bad_key", &WordPairs::bad_key)
+        .def("size", &WordPairs::size)
+        .def("write", write_pairs);
+}
+
+void bootstrap(const py::object& value_N, const std::vector<std::int64_t>& length_G, std::uint64_t seed,
+               const py::object& mean_SG) {
+    const Tensor value(value_N), mean(mean_SG);
+    const py::gil_scoped_release release;
+    cpu::bootstrap(value.pointer<const double>(), length_G, seed, mean.rows<double>());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -225,4 +287,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("rotate_rows", &rotate_rows);
     m.def("gate_rows", &gate_rows);
     m.def("attention_rows", &attention_rows);
+    bind_word_pairs<float>(m, "Cooccurrence32", "WordPairs32");
+    bind_word_pairs<double>(m, "Cooccurrence64", "WordPairs64");
+    m.def("bootstrap", &bootstrap);
 }

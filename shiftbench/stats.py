@@ -11,9 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import ttest_1samp, ttest_ind
 from torch import Tensor
 
+from shiftbench import ops
 from shiftbench.errors import InputError
-
-RESAMPLES_AT_ONCE = 2_000_000  # drawn indices held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,21 @@ class Bootstrap:
         x = np.asarray(values, dtype=np.float64)
         if x.size == 0:
             return Interval(0.0, 0.0, 0.0)
-        means = np.zeros(self.resamples)
-        generator = np.random.Generator(np.random.Philox(self.seed))
         labels = np.zeros(x.size, dtype=np.int64) if strata is None else np.asarray(strata)
-        for label in np.unique(labels):
-            means += self._resampled_sums(x[labels == label], generator)
-        return self._interval(float(x.mean()), means / x.size)
+        _, stratum, length = np.unique(labels, return_inverse=True, return_counts=True)
+        mean_SG = self._resampled_means(x[np.argsort(stratum, kind="stable")], length.tolist())
+        return self._interval(float(x.mean()), (mean_SG * (length / x.size)).sum(1))
 
     def difference_of_means(self, first: ArrayLike, second: ArrayLike) -> Interval:
         """mean(first) - mean(second) of two independent samples, each resampled on its own."""
         a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if a.size == 0 or b.size == 0:
             return Interval(0.0, 0.0, 0.0)
-        generator = np.random.Generator(np.random.Philox(self.seed))
-        drawn = self._resampled_sums(a, generator) / a.size - self._resampled_sums(b, generator) / b.size
-        return self._interval(float(a.mean() - b.mean()), drawn)
+        mean_SG = self._resampled_means(np.concatenate([a, b]), [a.size, b.size])
+        return self._interval(float(a.mean() - b.mean()), mean_SG[:, 0] - mean_SG[:, 1])
 
-    def _resampled_sums(self, x: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-        sums = np.empty(self.resamples)
-        step = max(1, RESAMPLES_AT_ONCE // x.size)
-        for start in range(0, self.resamples, step):
-            stop = min(start + step, self.resamples)
-            sums[start:stop] = x[generator.integers(0, x.size, (stop - start, x.size))].sum(1)
-        return sums
+    def _resampled_means(self, x: NDArray[np.float64], length: list[int]) -> NDArray[np.float64]:
+        return ops.bootstrap(torch.from_numpy(x), length, self.resamples, self.seed).numpy()
 
     def _interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
         tail = (1 - self.confidence) / 2

@@ -6,6 +6,7 @@ it says how much error that dtype excuses.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 
 import torch
@@ -110,6 +111,56 @@ def neuron_word_pairs(query_activation, key_activation, words, vectors, known, k
             if score > cutoffs[q] and score > cutoffs[w]:
                 kept.append((words[q], words[w], score))
     return sorted(kept, key=lambda pair: -pair[2])
+
+
+def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor]:
+    """(cosine_VV, whether the two words co-occur): DESIGN 3."""
+    cosine_VV = unit_VG @ unit_VG.T
+    above_VV = (cosine_VV > cutoff_V) & (cosine_VV > cutoff_V[:, None])
+    return cosine_VV, above_VV & (spelling_V != spelling_V[:, None])
+
+
+def word_pairs(cosine_VV, kept_VV, query_value_CK, query_index_CK, key_value_CK, key_index_CK):
+    """[(neuron, query word, key word, cosine)], each neuron's by descending cosine, then lower query, key position."""
+    found = []
+    for e in range(len(query_index_CK)):
+        here = []
+        for i, q in enumerate(query_index_CK[e].tolist()):
+            for j, k in enumerate(key_index_CK[e].tolist()):
+                if kept_VV[q, k] and float(query_value_CK[e, i]) * float(key_value_CK[e, j]) > 0:
+                    here.append((-float(cosine_VV[q, k]), i, j, q, k))
+        found += [(e, q, k, -score) for score, _, _, q, k in sorted(here)]
+    return found
+
+
+def head_knowledge(pairs):
+    """[(head, word, word, count)] of a head's unordered, lower-cased pairs that occur more than once (DESIGN 3)."""
+    counts = Counter((pair.head, *sorted((pair.query_word.lower(), pair.key_word.lower()))) for pair in pairs)
+    return [(*key, count) for key, count in sorted(counts.items()) if count > 1]
+
+
+def random_bits(seed: int, draw: int, position: int) -> int:
+    """32 random bits: half of an output of SplitMix64 (Steele, Lea and Flood 2014), a stream a draw."""
+    golden, ones = 0x9E3779B97F4A7C15, 2**64 - 1
+
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & ones
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & ones
+        return x ^ (x >> 31)
+
+    state = mix((mix((seed + golden) & ones) + golden * (draw + 1)) & ones)
+    both = mix((state + golden * (position // 2 + 1)) & ones)
+    return both >> 32 if position % 2 else both & (2**32 - 1)
+
+
+def resampled_means(strata: list[list[float]], seed: int, draw: int) -> list[float]:
+    """Of each stratum, the mean of as many of its values drawn with replacement: DESIGN 5."""
+    means, position = [], 0
+    for values in strata:
+        drawn = [values[len(values) * random_bits(seed, draw, position + i) >> 32] for i in range(len(values))]
+        position += len(values)
+        means.append(sum(drawn) / len(drawn))
+    return means
 
 
 def principal_components(rows, count):

@@ -202,9 +202,118 @@ def test_vocab_topk_of_mixed_dtypes_and_of_no_direction():
     assert [tuple(x.shape) for x in ops.vocab_topk(embedding_VD, direction_CD[:0], 5)] == [(0, 5), (0, 5)]
 
 
+def unit_vectors(words, width, dtype, seed=0):
+    return torch.nn.functional.normalize(draw(words, width, seed=seed), dim=1).to(dtype)
+
+
+def listed(first_V, other_N):
+    """The (word, other word) that a list of co-occurring words holds, in its order."""
+    word_N = torch.repeat_interleave(torch.arange(len(first_V) - 1), first_V.diff())
+    return torch.stack([word_N, other_N.long()], 1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("words", "width"), [(1, 1), (7, 3), (101, 50), (2049, 17)])
+def test_cooccurrence(words, width, dtype, layout):
+    unit_VG = unit_vectors(words, width, dtype)
+    cutoff_V = draw(words, seed=1) * 0.3 + 0.2
+    cutoff_V[words // 2] = torch.inf
+    cutoff_V[words // 3] = torch.nan if words > 3 else 0.0
+    spelling_V = torch.arange(words) // 2
+    first_V, other_N, cosine_N = ops.cooccurrence(LAYOUTS[layout](unit_VG), cutoff_V, spelling_V)
+    cosine_VV, kept_VV = reference.cooccurrence(unit_VG.double(), cutoff_V, spelling_V)
+    assert torch.equal(listed(first_V, other_N), kept_VV.nonzero())
+    assert cosine_N.dtype == wide(dtype)
+    torch.testing.assert_close(cosine_N, cosine_VV[kept_VV].to(wide(dtype)), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("hair", [-1e-10, 1e-10])
+def test_a_cutoff_a_hair_from_the_cosine_is_told_apart_where_the_matrix_product_cannot(hair):
+    """The cutoff of each word but the first is its cosine with the first: float32 adds that up to about 1e-8."""
+    unit_VG = unit_vectors(2500, 300, torch.float32)
+    cutoff_V = (unit_VG.double() @ unit_VG[0].double()) + hair
+    cutoff_V[0] = -1.0
+    first_V, _, _ = ops.cooccurrence(unit_VG, cutoff_V, torch.arange(2500))
+    assert int(first_V[1] - first_V[0]) == (2499 if hair < 0 else 0)
+
+
+def neurons(words, count, k, seed=0):
+    """As vocab_topk gives them: (values_CK, indices_CK), some of equal magnitude, some 0."""
+    value_CV = draw(count, words, seed=seed).mul(4).round().div(4)
+    return reference.vocab_topk(torch.eye(words, dtype=torch.float64), value_CV, k)
+
+
+def all_cooccur(words):
+    return ops.cooccurrence(torch.ones(words, 1), torch.zeros(words).double(), torch.arange(words))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("words", "count", "k"), [(1, 1, 1), (5, 3, 5), (97, 1, 10), (60, 31, 60), (300, 67, 40)])
+def test_word_pairs(words, count, k, dtype, layout):
+    # Few distinct vectors: many cosines are equal, and their order is that of the positions.
+    unit_VG = unit_vectors(9, 5, wide(dtype))[torch.arange(words) * 7 % 9]
+    cutoff_V = draw(words, seed=1).abs() * 0.4
+    spelling_V = torch.arange(words) % 50
+    cooccurring = ops.cooccurrence(unit_VG, cutoff_V, spelling_V)
+    cosine_VV, kept_VV = reference.cooccurrence(unit_VG.double(), cutoff_V, spelling_V)
+    cosine_VV[listed(*cooccurring[:2]).unbind(1)] = cooccurring[2].double()  # the score is judged above
+    sides = *neurons(words, count, k), *neurons(words, count, min(k, 7), seed=2)
+    wanted = reference.word_pairs(cosine_VV, kept_VV, *sides)
+    given = [LAYOUTS[layout](side.to(dtype) if side.is_floating_point() else side) for side in sides]
+    neuron_N, query_N, key_N, cosine_N = ops.word_pairs(cooccurring, *given)
+    columns = (neuron_N.tolist(), query_N.tolist(), key_N.tolist(), cosine_N.tolist())
+    assert cosine_N.dtype == wide(dtype) and list(zip(*columns, strict=True)) == wanted
+    assert wanted or words < 10
+
+
+def test_word_pairs_of_no_neuron_and_of_words_that_never_cooccur():
+    none = ops.cooccurrence(unit_vectors(9, 4, torch.float32), torch.ones(9).double(), torch.zeros(9).long())
+    assert none[0].tolist() == [0] * 10 and len(none[1]) == 0
+    for count in (0, 3):
+        assert [len(x) for x in ops.word_pairs(none, *neurons(9, count, 4), *neurons(9, count, 4))] == [0] * 4
+    empty = ops.cooccurrence(torch.ones(0, 4), torch.ones(0).double(), torch.zeros(0).long())
+    assert [len(x) for x in empty] == [1, 0, 0]
+
+
+def test_signs_decide_and_not_products():
+    """The product of these activations is 0 in every float; their signs are equal all the same."""
+    cooccurring = all_cooccur(2)
+    tiny, index = torch.tensor([[1e-30]]), torch.tensor([[0]])
+    assert len(ops.word_pairs(cooccurring, tiny, index, tiny, index + 1)[0]) == 1
+    assert len(ops.word_pairs(cooccurring, tiny, index, -tiny, index + 1)[0]) == 0
+    assert len(ops.word_pairs(cooccurring, 0 * tiny, index, 0 * tiny, index + 1)[0]) == 0
+
+
+@pytest.mark.parametrize("length", [[1], [7], [512], [513, 3], [1, 2, 600, 511, 1], [5] * 40], ids=str)
+def test_bootstrap(length):
+    value_N = draw(sum(length), seed=3)
+    mean_SG = ops.bootstrap(value_N, length, 20, 12345)
+    strata = [part.tolist() for part in value_N.split(length)]
+    wanted_SG = torch.tensor([reference.resampled_means(strata, 12345, s) for s in range(20)], dtype=torch.float64)
+    torch.testing.assert_close(mean_SG, wanted_SG, rtol=1e-12, atol=1e-13)
+    assert torch.equal(ops.bootstrap(value_N, length, 7, 12345), mean_SG[:7])
+    assert torch.equal(ops.bootstrap(value_N.repeat_interleave(2)[::2], length, 20, 12345), mean_SG)
+    assert sum(length) == 1 or not torch.equal(ops.bootstrap(value_N, length, 20, 2**63 - 1), mean_SG)
+
+
+def test_every_observation_is_drawn_about_equally_often_and_draws_do_not_go_together():
+    count, resamples = 101, 20000
+    one_hot_NN = torch.eye(count, dtype=torch.float64)
+    share_NS = torch.stack([ops.bootstrap(row_N, [count], resamples, 0)[:, 0] for row_N in one_hot_NN[:5]])
+    # Each is a mean of 2,020,000 Bernoulli draws; 5 standard errors.
+    assert (share_NS.mean(1) * count - 1).abs().max() < 5 * (count / (count * resamples)) ** 0.5
+    expected = (1 - 1 / count) / count**2
+    assert share_NS.var(1).tolist() == pytest.approx([expected] * 5, rel=0.05)
+    shifted = torch.corrcoef(torch.stack([share_NS[0, 1:], share_NS[0, :-1]]))[0, 1]
+    assert abs(float(shifted)) < 5 / resamples**0.5
+
+
 def test_thread_counts_give_the_same_bytes():
     grad_RPD, embedding_PD = draw(37, 41, 300, dtype=torch.float32), draw(41, 300, dtype=torch.float32, seed=1)
     vocabulary_VD, direction_CD = draw(2300, 576, dtype=torch.float32), draw(5, 576, dtype=torch.float32, seed=1)
+    vectors_VG, sides = unit_vectors(2300, 33, torch.float32), neurons(2300, 50, 100)
     seen = []
     for count in THREADS:
         ops.set_threads(count)
@@ -215,6 +324,9 @@ def test_thread_counts_give_the_same_bytes():
         fused = ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4)
         seen.append((importance_PR, level_PR, ops.importance_density(level_PR, 7, 4), *fused))
         seen[-1] += ops.vocab_topk(vocabulary_VD, direction_CD, 100)
+        cooccurring = ops.cooccurrence(vectors_VG, torch.full((2300,), 0.3).double(), torch.arange(2300))
+        seen[-1] += (*cooccurring, *ops.word_pairs(cooccurring, *sides, *sides))
+        seen[-1] += (ops.bootstrap(draw(3000), [1000, 2000], 1000, 0),)
     for other in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
 
@@ -231,6 +343,8 @@ def test_instruction_sets_give_the_same_bytes(dtype):
         assert _C.get_instructions() == name
         seen.append((ops.grad_x_input(grad_RPD, embedding_PD), *ops.vocab_topk(vocabulary_VD, direction_CD, 70)))
         seen[-1] += ops.vocab_topk(vocabulary_VD, direction_CD.double(), 70)
+        unit_VG = unit_vectors(500, 301, dtype)
+        seen[-1] += ops.cooccurrence(unit_VG, torch.full((500,), 0.05).double(), torch.arange(500))
         seen[-1] += ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4)
     for other in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
@@ -251,6 +365,9 @@ def test_the_core_starts_with_the_best_instructions():
         ("importance_density", lambda: (draw(3, 5).abs(), 7, 4.0)),
         ("importance_density_from_grad", lambda: (draw(3, 5, 7).bfloat16(), draw(5, 7).bfloat16(), 10, 7, 4.0)),
         ("vocab_topk", lambda: (draw(50, 7, dtype=torch.float32), draw(3, 7), 5)),
+        ("cooccurrence", lambda: (unit_vectors(50, 7, torch.float32), torch.zeros(50).double(), torch.arange(50))),
+        ("word_pairs", lambda: (*all_cooccur(50), *neurons(50, 3, 10), *neurons(50, 3, 10, seed=2))),
+        ("bootstrap", lambda: (draw(7), [3, 4], 5, 0)),
     ],
 )  # fmt: skip
 def test_torch_knows_the_operator(name, arguments):
@@ -291,9 +408,43 @@ def test_what_is_not_finite_is_refused_by_its_place(bad, count):
         ops.vocab_topk(torch.ones(2, 3), embedding_VD, 2)
 
 
+PLACES = torch.tensor([[0, 1], [1, 0]])
+COOCCURRING = (torch.zeros(3).long(), torch.zeros(0).int(), torch.zeros(0))
+
+
+@pytest.mark.parametrize("count", THREADS)
+def test_words_that_cannot_be_are_refused_by_their_place(count):
+    ops.set_threads(count)
+    value_CK = torch.ones(2000, 3)
+    index_CK = torch.arange(3).repeat(2000, 1)
+    cooccurring = all_cooccur(3)
+    for bad, side in ((3, "query"), (-1, "query"), (3, "key"), (-1, "key"), (0, "key")):
+        other_CK = index_CK.clone()
+        other_CK[1500, 2] = other_CK[1700, 1] = bad
+        given = (other_CK, index_CK) if side == "query" else (index_CK, other_CK)
+        with pytest.raises(InputError, match=rf"{side}_index_CK\[1500, 2\] is {bad}; it must be one of 3 words"):
+            ops.word_pairs(cooccurring, value_CK, given[0], value_CK, given[1])
+    assert len(ops.word_pairs(cooccurring, value_CK, index_CK * 0, value_CK, index_CK)[0]) == 2000 * 6
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: ops.cooccurrence(torch.ones(3), torch.ones(3), torch.ones(3)), "2 dimensions (words, vector width)"),
+        (lambda: ops.cooccurrence(torch.ones(3, 2), torch.ones(3), torch.ones(3)), "cutoff_V must be one of float64"),
+        (lambda: ops.cooccurrence(torch.ones(3, 2), torch.ones(2).double(), PLACES[0]), "each of 3 words, got 2"),
+        (lambda: ops.cooccurrence(torch.ones(2, 2), torch.ones(2).double(), PLACES[0].int()), "spelling_V must be one"),
+        (lambda: ops.cooccurrence(torch.ones(2, 2) / 0, torch.ones(2).double(), PLACES[0]), "row 0 of unit_VG has a"),
+        (lambda: ops.word_pairs(COOCCURRING, torch.ones(2, 2), PLACES, torch.ones(2, 2), PLACES[:1]), "(1, 2); they"),
+        (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES, torch.ones(1, 2), PLACES[:1]), "2 neurons on the"),
+        (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES, PLACES / 0, PLACES), "key_value_CK has a value"),
+        (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES.int(), PLACES * 1.0, PLACES), "query_index_CK must"),
+        (lambda: ops.bootstrap(torch.ones(3), [3], 5, 0), "value_N must be one of float64"),
+        (lambda: ops.bootstrap(torch.ones(3).double(), [2], 5, 0), "value_N has 3 values, the strata 2"),
+        (lambda: ops.bootstrap(torch.ones(3).double(), [3, 0], 5, 0), "positive counts below 2 ** 32, got [3, 0]"),
+        (lambda: ops.bootstrap(torch.ones(3).double(), [3], 0, 0), "resamples must be at least 1, got 0"),
+        (lambda: ops.bootstrap(torch.ones(3).double(), [3], 5, -1), "seed must be between 0 and 2 ** 63 - 1, got -1"),
+        (lambda: ops.bootstrap(torch.tensor([0, torch.nan]).double(), [2], 5, 0), "value_N[1] is nan"),
         (lambda: ops.grad_x_input(torch.ones(2, 3), torch.ones(2, 3)), "grad_RPD must have 3 dimensions (response"),
         (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(2, 4)), "needs embedding_PD of shape (3, 4)"),
         (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(3, 4).double()), "give both in one dtype"),

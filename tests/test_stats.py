@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench import stats
+from shiftbench import ops, stats
 from shiftbench.stats import Bootstrap
+from tests import reference
 
 BOOTSTRAP = Bootstrap(resamples=2000, confidence=0.95, seed=0)
 
@@ -92,13 +93,36 @@ def test_strata_keep_differences_between_them_out_of_the_interval():
     assert stratified.high - stratified.low < 0.02 * (plain.high - plain.low)
 
 
-def test_the_same_seed_gives_the_same_interval_and_chunks_do_not_matter(monkeypatch):
+def test_the_same_seed_gives_the_same_interval_and_threads_do_not_matter():
     values = np.arange(50.0)
     first = BOOTSTRAP.mean(values)
     assert BOOTSTRAP.mean(values) == first
-    monkeypatch.setattr(stats, "RESAMPLES_AT_ONCE", 50 * 7)
-    assert BOOTSTRAP.mean(values) == first
+    before = ops.get_threads()
+    try:
+        ops.set_threads(3)
+        assert BOOTSTRAP.mean(values) == first
+    finally:
+        ops.set_threads(before)
     assert Bootstrap(2000, 0.95, 1).mean(values) != first
+
+
+def test_the_order_of_strata_among_the_values_does_not_matter():
+    """Observations are put together by stratum, each in its order; labels may be anything that sorts."""
+    values, strata = np.arange(12.0) ** 2, np.array(["b", "a", "c"] * 4)
+    together = np.argsort(strata, kind="stable")
+    assert BOOTSTRAP.stratified_mean(values, strata) == BOOTSTRAP.stratified_mean(values[together], strata[together])
+
+
+def test_an_interval_is_that_of_the_draws_written_out():
+    values, strata = [0.5, -1.25, 3.0, 2.0, 0.125, 7.0, -2.0], [0, 0, 0, 0, 1, 1, 1]
+    drawn_SG = np.array([reference.resampled_means([values[:4], values[4:]], 5, s) for s in range(200)])
+    means = (4 * drawn_SG[:, 0] + 3 * drawn_SG[:, 1]) / 7
+    interval = Bootstrap(200, 0.9, 5).stratified_mean(values, strata)
+    assert interval.value == pytest.approx(np.mean(values))
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])))
+    apart = drawn_SG[:, 0] - drawn_SG[:, 1]
+    interval = Bootstrap(200, 0.9, 5).difference_of_means(values[:4], values[4:])
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(apart, [0.05, 0.95])))
 
 
 def test_no_observations_and_no_variation_have_no_test():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,29 +29,67 @@ class WordPair(NamedTuple):
     score: float
 
 
+@dataclass(frozen=True)
+class LayerPairs:
+    """The word pairs of all heads of a layer, by head and neuron, each neuron's ordered by descending score.
+
+    words: of the vocabulary; query_N and key_N are indices into them. Iterates over WordPair.
+    """
+
+    words: tuple[str, ...]
+    head_N: Tensor
+    neuron_N: Tensor
+    query_N: Tensor
+    key_N: Tensor
+    score_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.head_N)
+
+    def __iter__(self) -> Iterator[WordPair]:
+        columns = (self.head_N, self.neuron_N, self.query_N, self.key_N, self.score_N)
+        for head, neuron, query, key, score in zip(*(column.tolist() for column in columns), strict=True):
+            yield WordPair(head, neuron, self.words[query], self.words[key], score)
+
+
 class Cooccurrence:
     """Which words of a vocabulary co-occur: cosine of static vectors above both words' own cutoffs.
 
     A word's cutoff is mean + deviations * std (population) of its cosine with the reference words, the vocabulary's
-    first ones that have a vector. A word without a vector co-occurs with none.
+    first ones that have a vector. A word without a vector co-occurs with none, and no word with its other spellings.
+    cutoff_V: float64. cooccurring: of `ops.cooccurrence`.
     """
 
     def __init__(self, words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float) -> None:
         vectors_VG, known_V = vectors.lookup(words)
-        self.unit_VG = torch.nn.functional.normalize(vectors_VG.float(), dim=1)
-        reference_NG = self.unit_VG[:reference][known_V[:reference]]
-        cosine_VN = self.unit_VG @ reference_NG.T
-        self.cutoff_V = cosine_VN.mean(1) + deviations * cosine_VN.std(1, correction=0)
+        unit_VG = torch.nn.functional.normalize(vectors_VG.float(), dim=1)
+        mean_V, std_V = _mean_and_std(unit_VG, unit_VG[:reference][known_V[:reference]])
+        self.cutoff_V = mean_V + deviations * std_V
         self.cutoff_V[~known_V] = torch.inf
-        lowered: dict[str, int] = {}
-        self.lower_V = torch.tensor([lowered.setdefault(word.lower(), len(lowered)) for word in words])
+        self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spelling(words)[1])
 
-    def pairs(self, query_EK: Tensor, key_EK: Tensor) -> tuple[Tensor, Tensor]:
-        """(cosine_EKK, co-occur and differ, bool EKK) of every query word with every key word of each neuron pair."""
-        cosine_EKK = self.unit_VG[query_EK] @ self.unit_VG[key_EK].transpose(1, 2)
-        cutoff_EKK = torch.maximum(self.cutoff_V[query_EK][:, :, None], self.cutoff_V[key_EK][:, None, :])
-        differ_EKK = self.lower_V[query_EK][:, :, None] != self.lower_V[key_EK][:, None, :]
-        return cosine_EKK, (cosine_EKK > cutoff_EKK) & differ_EKK
+
+def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population std, float64, of each vector's inner product with the reference vectors.
+
+    By their mean and covariance: V x G x G operations where the inner products themselves take V x N x G.
+    """
+    mean_G = reference_NG.double().mean(0)
+    centred_NG = reference_NG.double() - mean_G
+    covariance_GG = centred_NG.T @ centred_NG / len(reference_NG)
+    wide = [part_VG.double() for part_VG in unit_VG.split(4096)]
+    mean_V = torch.cat([part_VG @ mean_G for part_VG in wide])
+    variance_V = torch.cat([((part_VG @ covariance_GG) * part_VG).sum(1) for part_VG in wide])
+    return mean_V, variance_V.clamp(min=0).sqrt()
+
+
+@lru_cache(maxsize=1)  # of one vocabulary, asked for by every layer
+def _spelling(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
+    """(the lower-cased spellings in alphabetical order, spelling_V: where each word's is among them)."""
+    lowered = [word.lower() for word in words]
+    ordered = sorted(set(lowered))
+    place = {word: i for i, word in enumerate(ordered)}
+    return ordered, torch.tensor([place[word] for word in lowered], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -91,7 +131,7 @@ class WordPairs:
         arrays = {
             "head_N": torch.tensor([head for head, _, _, _ in knowledge], dtype=torch.int32),
             "count_N": torch.tensor([count for _, _, _, count in knowledge], dtype=torch.int32),
-            "pairs_H": torch.bincount(torch.tensor([p.head for p in found], dtype=torch.int64), minlength=heads),
+            "pairs_H": torch.bincount(found.head_N, minlength=heads),
         }
         return Unit(arrays, {"first": [a for _, a, _, _ in knowledge], "second": [b for _, _, b, _ in knowledge]})
 
@@ -103,35 +143,29 @@ class Prepared:
         self.method, self.model, self.inputs = method, model, inputs
         self._shared: tuple[Tensor, Cooccurrence] | None = None
 
-    def pairs(self, layer: int) -> list[WordPair]:
-        """Word pairs of every neuron pair of a layer, by head and neuron, each neuron's ordered by descending score."""
+    def pairs(self, layer: int) -> LayerPairs:
+        """Word pairs of every neuron pair of a layer."""
         embedding_VD, cooccurrence = self._prepare()
         views = self.model.views
-        sides = []
-        for weight_HDE in (views.query_HDE(layer).cpu(), views.key_HDE(layer).cpu()):
-            heads, width, neurons = weight_HDE.shape
-            direction_CD = weight_HDE.transpose(1, 2).reshape(heads * neurons, width)
-            value_CK, index_CK = ops.vocab_topk(embedding_VD, direction_CD.to(embedding_VD), self.method.k)
-            sides.append((value_CK.reshape(heads, neurons, -1), index_CK.reshape(heads, neurons, -1)))
-        (query_value, query_index), (key_value, key_index) = sides
-        found: list[WordPair] = []
-        for head in range(len(query_index)):
-            cosine_EKK, kept_EKK = cooccurrence.pairs(query_index[head], key_index[head])
-            kept_EKK &= query_value[head][:, :, None] * key_value[head][:, None, :] > 0
-            found += self._ordered(head, kept_EKK, cosine_EKK, query_index[head], key_index[head])
-        return found
+        query_HDE = views.query_HDE(layer).cpu()
+        query = self._top_words(embedding_VD, query_HDE)
+        key = self._top_words(embedding_VD, views.key_HDE(layer).cpu())
+        row_N, query_N, key_N, score_N = ops.word_pairs(cooccurrence.cooccurring, *query, *key)
+        neurons = query_HDE.shape[2]
+        return LayerPairs(
+            self.inputs.vocabulary.words, row_N // neurons, row_N % neurons, query_N, key_N, score_N.float()
+        )
 
-    def _ordered(
-        self, head: int, kept_EKK: Tensor, cosine_EKK: Tensor, query_EK: Tensor, key_EK: Tensor
-    ) -> list[WordPair]:
-        neuron_N, i_N, j_N = kept_EKK.nonzero(as_tuple=True)
-        score_N = cosine_EKK[neuron_N, i_N, j_N]
-        by_score = torch.argsort(score_N, descending=True, stable=True)
-        order = by_score[torch.argsort(neuron_N[by_score], stable=True)]
-        words = self.inputs.vocabulary.words
-        columns = (neuron_N, query_EK[neuron_N, i_N], key_EK[neuron_N, j_N], score_N)
-        rows = zip(*(column[order].tolist() for column in columns), strict=True)
-        return [WordPair(head, neuron, words[q], words[k], score) for neuron, q, k, score in rows]
+    def _top_words(self, embedding_VD: Tensor, weight_HDE: Tensor) -> tuple[Tensor, Tensor]:
+        """(values, indices) of the words that most activate each neuron: one row a neuron, head after head."""
+        heads, width, neurons = weight_HDE.shape
+        # Query heads that share a key head stand side by side: their words are looked for once.
+        new = [h == 0 or not torch.equal(weight_HDE[h], weight_HDE[h - 1]) for h in range(heads)]
+        own_H = torch.tensor(new).cumsum(0) - 1
+        direction_CD = weight_HDE[torch.tensor(new)].transpose(1, 2).reshape(-1, width)
+        found = ops.vocab_topk(embedding_VD, direction_CD.to(embedding_VD), self.method.k)
+        value_CK, index_CK = (side_CK.unflatten(0, (-1, neurons))[own_H].flatten(0, 1) for side_CK in found)
+        return value_CK, index_CK
 
     def _prepare(self) -> tuple[Tensor, Cooccurrence]:
         if self._shared is None:
@@ -143,10 +177,15 @@ class Prepared:
         return self._shared
 
 
-def head_knowledge(pairs: list[WordPair]) -> list[tuple[int, str, str, int]]:
+def head_knowledge(pairs: LayerPairs) -> list[tuple[int, str, str, int]]:
     """(head, word, word, count) of the unordered, lower-cased pairs that occur more than once in a head's lists."""
-    counts: Counter[tuple[int, str, str]] = Counter()
-    for pair in pairs:
-        first, second = sorted((pair.query_word.lower(), pair.key_word.lower()))
-        counts[pair.head, first, second] += 1
-    return [(*key, count) for key, count in sorted(counts.items()) if count > 1]
+    ordered, spelling_V = _spelling(pairs.words)
+    query_N, key_N = spelling_V[pairs.query_N], spelling_V[pairs.key_N]
+    first_N, second_N = torch.minimum(query_N, key_N), torch.maximum(query_N, key_N)
+    code_N = (pairs.head_N * len(ordered) + first_N) * len(ordered) + second_N
+    known_N, count_N = np.unique(code_N.numpy(), return_counts=True)
+    known_N, count_N = known_N[count_N > 1], count_N[count_N > 1]
+    rest_N, second = np.divmod(known_N, len(ordered))
+    head, first = np.divmod(rest_N, len(ordered))
+    rows = zip(*(column.tolist() for column in (head, first, second, count_N)), strict=True)
+    return [(h, ordered[a], ordered[b], count) for h, a, b, count in rows]

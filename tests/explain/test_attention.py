@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from shiftbench.explain.attention import Cooccurrence, Prepared, WordPair, WordPairs, head_knowledge
+from shiftbench import ops
+from shiftbench.explain.attention import Cooccurrence, LayerPairs, Prepared, WordPairs, head_knowledge
 from shiftbench.explain.work import Inputs
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 from tests import reference
@@ -61,12 +62,41 @@ def test_a_word_without_a_vector_never_pairs(llama):
     assert "sea" not in {word for p in found for word in (p.query_word, p.key_word)}
 
 
+def layer_pairs(words, rows):
+    """rows: (head, neuron, query word, key word)."""
+    place = {word: i for i, word in enumerate(words)}
+    columns = zip(*((head, neuron, place[q], place[k]) for head, neuron, q, k in rows), strict=True)
+    return LayerPairs(words, *(torch.tensor(column) for column in columns), torch.zeros(len(rows)))
+
+
 def test_knowledge_is_what_occurs_more_than_once_in_a_head():
+    words = ("a", "b", "poem", "sea", "sky", "write", "Write")
     pairs = [
-        WordPair(0, 0, "Write", "poem", 0.9), WordPair(0, 1, "poem", "write", 0.8), WordPair(0, 1, "sea", "sky", 0.7),
-        WordPair(1, 0, "write", "poem", 0.9), WordPair(2, 5, "a", "b", 0.5), WordPair(2, 5, "b", "a", 0.5),
+        (0, 0, "Write", "poem"), (0, 1, "poem", "write"), (0, 1, "sea", "sky"),
+        (1, 0, "write", "poem"), (2, 5, "a", "b"), (2, 5, "b", "a"),
     ]  # fmt: skip
-    assert head_knowledge(pairs) == [(0, "poem", "write", 2), (2, "a", "b", 2)]
+    assert head_knowledge(layer_pairs(words, pairs)) == [(0, "poem", "write", 2), (2, "a", "b", 2)]
+
+
+def test_knowledge_of_a_model_is_that_of_its_pairs_counted_one_by_one(any_model):
+    found = Prepared(WordPairs(20, 20, -0.5), any_model, inputs()).pairs(0)
+    assert len(head_knowledge(found)) > 50
+    assert head_knowledge(found) == reference.head_knowledge(found)
+
+
+def test_knowledge_of_no_pairs_is_none(llama):
+    found = Prepared(WordPairs(3, 20, 99.0), llama, inputs()).pairs(0)
+    assert list(found) == [] and head_knowledge(found) == []
+
+
+def test_query_heads_with_equal_keys_have_equal_key_words(llama):
+    """They are looked for once; every pair's key word is still among the words that activate its own head's key."""
+    prepared = Prepared(METHOD, llama, inputs())
+    embedding_VD, _ = prepared._prepare()
+    value_CK, index_CK = prepared._top_words(embedding_VD, llama.views.key_HDE(1))
+    key_CD = llama.views.key_HDE(1).mT.flatten(0, 1)
+    wanted = ops.vocab_topk(embedding_VD, key_CD, METHOD.k)
+    assert torch.equal(value_CK, wanted[0]) and torch.equal(index_CK, wanted[1])
 
 
 def test_a_head_given_a_verbs_relation_shows_it(llama):

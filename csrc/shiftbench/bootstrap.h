@@ -1,0 +1,60 @@
+// Means of observations drawn again with replacement, within strata: the stratified bootstrap (Efron 1979).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "parallel.h"
+#include "random.h"
+#include "view.h"
+
+namespace shiftbench::cpu {
+
+// mean[s][g]: mean of length[g] values drawn with replacement from stratum g, in draw s. The strata lie one after
+// another in value, none empty; what stands at a position depends on (seed, s, position) alone.
+inline void bootstrap(const double* value, const std::vector<std::int64_t>& length, std::uint64_t seed,
+                      Rows<double> mean) {
+    constexpr std::int64_t block = 512;  // positions whose random bits are made at a time: 2 kB
+    std::int64_t positions = 0;
+    for (const std::int64_t count : length) positions += count;
+    parallel_for(mean.rows, grain_of(4 * positions), [&](std::int64_t begin, std::int64_t end) {
+        std::array<std::uint32_t, block> bits;
+        for (std::int64_t s = begin; s < end; ++s) {
+            const Draw draw(seed, static_cast<std::uint64_t>(s));
+            std::int64_t position = 0, ready = 0;
+            for (std::size_t g = 0; g < length.size(); ++g) {
+                const std::int64_t first = position, last = first + length[g];
+                const auto count = static_cast<std::uint64_t>(length[g]);
+                double total = 0;
+                while (position < last) {
+                    if (position == ready) {
+                        const std::int64_t wanted = std::min(block, positions - ready);
+                        for (std::size_t pair = 0; pair < static_cast<std::size_t>(wanted + 1) / 2; ++pair) {
+                            const std::uint64_t both = draw[static_cast<std::uint64_t>(ready) / 2 + pair];
+                            bits[2 * pair] = static_cast<std::uint32_t>(both);
+                            bits[2 * pair + 1] = static_cast<std::uint32_t>(both >> 32);
+                        }
+                        ready += block;
+                    }
+                    const std::int64_t stop = std::min(last, ready);
+                    const std::uint32_t* at = bits.data() + (position + block - ready);
+                    // Four sums, so that an addition need not wait for the one before; their order is fixed.
+                    double sum[4] = {};
+                    std::int64_t i = 0;
+                    for (; i + 4 <= stop - position; i += 4)
+                        for (std::int64_t lane = 0; lane < 4; ++lane)
+                            sum[lane] += value[first + static_cast<std::int64_t>(below(count, at[i + lane]))];
+                    for (; i < stop - position; ++i)
+                        sum[0] += value[first + static_cast<std::int64_t>(below(count, at[i]))];
+                    total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+                    position = stop;
+                }
+                mean[s][static_cast<std::int64_t>(g)] = total / static_cast<double>(length[g]);
+            }
+        }
+    });
+}
+
+}  // namespace shiftbench::cpu
