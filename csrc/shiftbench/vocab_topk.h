@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "candidates.h"
@@ -96,6 +97,7 @@ private:
         std::vector<T> words(static_cast<std::size_t>(tiles_.words * embedding_.cols));
         std::vector<T> score(static_cast<std::size_t>(tiles_.words * tiles_.directions));
         std::vector<T> least(static_cast<std::size_t>(tiles_.directions));
+        std::vector<std::uint32_t> name(static_cast<std::size_t>(tiles_.words));
         while (!refused_) {
             const std::int64_t first = next_word_.fetch_add(tiles_.words);
             if (first >= embedding_.rows) return;
@@ -104,6 +106,7 @@ private:
             if (refused_) return;
             std::get<Pack<T, E>>(kernels().pack_words)(embedding_[first], embedding_.stride, count, embedding_.cols,
                                                        words.data());
+            std::iota(name.begin(), name.end(), static_cast<std::uint32_t>(first));
             for (std::int64_t panel = 0; panel < panels_; ++panel) {
                 const std::int64_t from = panel * tiles_.directions;
                 const std::int64_t to = std::min(from + tiles_.directions, direction_.rows);
@@ -112,11 +115,11 @@ private:
                     least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error(c, longest));
                 std::uint32_t found = tiles_.score(packed_panel(panel), words.data(), embedding_.cols, least.data(),
                                                    score.data());
-                for (std::int64_t c = from; found; ++c, found >>= 1)
-                    if (found & 1)
-                        candidates_.offer(c, score.data() + (c - from) * tiles_.words, first, count,
-                                          error(c, longest_),
-                                          [&](std::int64_t word) { return exact(c, word); });
+                for (; found; found &= found - 1) {
+                    const std::int64_t d = __builtin_ctz(found), c = from + d;
+                    candidates_.offer(c, score.data() + d * tiles_.words, name.data(), count, error(c, longest_),
+                                      [&](std::int64_t word) { return exact(c, word); });
+                }
             }
         }
     }
