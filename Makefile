@@ -31,16 +31,16 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy shiftbench
 
-# The core's tests on a core that stops at the first bad address or undefined operation. Python and torch are not built
-# so, hence the preloading; what they leave allocated at exit is not ours to report.
+# The core's tests on a core that stops at the first bad address or undefined operation. Python and torch are not
+# built so, hence the preloading; what they leave allocated at exit is not ours to report.
 SANITIZE := $(CURDIR)/build/sanitize
 test-sanitize: $(VENV)/test.stamp
 	rm -rf $(SANITIZE) && mkdir -p $(SANITIZE)
 	cp -rs $(CURDIR)/shiftbench $(SANITIZE)/shiftbench && rm -f $(SANITIZE)/shiftbench/_C*.so
 	$(BIN)/cmake -G Ninja -S . -B $(SANITIZE)/core --log-level=WARNING -D CMAKE_BUILD_TYPE=RelWithDebInfo \
 		-D SHIFTBENCH_SANITIZE=address,undefined -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(SANITIZE)/shiftbench \
-		-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python \
-		-D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+		-D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D Python_EXECUTABLE=$(abspath $(BIN)/python) \
+		-D CMAKE_CXX_COMPILER=$(CXX) -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \

@@ -1,10 +1,10 @@
 // The loops whose every rounding is fixed: the same bytes in every instruction set. Templates here are in an unnamed
 // namespace and call no other that could be linked once for all sets.
-#include "score.h"
-
 #include <cstring>
 #include <type_traits>
 
+#include "keep.h"
+#include "score.h"
 #include "shiftbench/kernels.h"
 #include "stages.h"
 #include "tile.h"
@@ -94,7 +94,7 @@ std::int64_t count(const T* x, std::int64_t n, T least) {
 
 template <class T>
 constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>,
-                                          shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>,
+                                          shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>, keep,
                                           pack_directions<T>};
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;

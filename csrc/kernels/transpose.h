@@ -10,7 +10,7 @@ namespace {
 
 // The numbers of a and b by their places: those of a first, then those of b.
 template <class T, int... place>
-Vector<T> chosen(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>) {
+[[gnu::always_inline]] inline Vector<T> chosen(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>) {
 #ifdef __clang__
     return __builtin_shufflevector(a, b, place...);
 #else
@@ -21,7 +21,7 @@ Vector<T> chosen(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>)
 
 // Swaps the blocks off the diagonal, of `half` numbers, in every square of two by two blocks; then does so within them.
 template <int half, class T, int... i>
-void transpose_blocks(Vector<T>* row, std::integer_sequence<int, i...>) {
+[[gnu::always_inline]] inline void transpose_blocks(Vector<T>* row, std::integer_sequence<int, i...>) {
     constexpr int lanes = lanes_of<T>;
 #pragma GCC unroll 16
     for (int r = 0; r < lanes; ++r) {
@@ -33,7 +33,7 @@ void transpose_blocks(Vector<T>* row, std::integer_sequence<int, i...>) {
 }
 
 template <int half, class T>
-void transpose(Vector<T>* row) {
+[[gnu::always_inline]] inline void transpose(Vector<T>* row) {
     transpose_blocks<half, T>(row, std::make_integer_sequence<int, lanes_of<T>>());
     if constexpr (half > 1) transpose<half / 2, T>(row);
 }

@@ -36,13 +36,13 @@ public:
     // The least magnitude by which a score may enter.
     T least(std::int64_t c, T error) const { return rows_[std::size_t(c)].sure.load(std::memory_order_relaxed) - error; }
 
-    // score: of the words first_word, first_word + 1, ...; at most `tile` of them.
+    // At most a tile's words and their scores.
     template <class F>
-    void offer(std::int64_t c, const T* score, std::int64_t first_word, std::int64_t count, T error, const F& exact) {
+    void offer(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, T error, const F& exact) {
         Row& row = rows_[std::size_t(c)];
         const Held held(row);
-        const auto word = [&](std::int64_t i) { return static_cast<std::uint32_t>(first_word + i); };
-        row.count = keep(c, row.count, score, word, count, least(c, error));
+        row.count +=
+            tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
         if (row.count < full()) return;
         cut(c, error);
         if (row.count > k_ + slack / 2) settle(c, error, exact);
@@ -114,7 +114,6 @@ private:
     // A magnitude that at least k candidates reach, and hardly more than k do: bisects the representable numbers, whose
     // bits are in their order.
     T reached(std::int64_t c) {
-        const auto& tiles = std::get<Tiles<T>>(kernels().tiles);
         const auto number = [](Bits bits) {
             T value;
             std::memcpy(&value, &bits, sizeof value);
@@ -125,7 +124,7 @@ private:
         std::memcpy(&high, &infinity, sizeof high);
         while (high - low > 1) {
             const Bits middle = low + (high - low) / 2;
-            const std::int64_t count = tiles.count(scores(c), rows_[std::size_t(c)].count, number(middle));
+            const std::int64_t count = tiles_.count(scores(c), rows_[std::size_t(c)].count, number(middle));
             (count >= k_ ? low : high) = middle;
             if (count >= k_ && count <= k_ + slack / 16) break;
         }
@@ -136,23 +135,7 @@ private:
     void cut(std::int64_t c, T error) {
         Row& row = rows_[std::size_t(c)];
         row.sure = std::max(row.sure.load(), reached(c) - error);
-        const auto word = [from = words(c)](std::int64_t i) { return from[i]; };
-        row.count = keep(c, 0, scores(c), word, row.count, least(c, error));
-    }
-
-    // Writes those of n scores that may enter to a row from `kept` on. Returns how many it then holds. Written in any
-    // case and counted where it enters: a branch that nobody can foresee costs more.
-    template <class F>
-    std::int64_t keep(std::int64_t c, std::int64_t kept, const T* score, const F& word, std::int64_t n, T enters) {
-        T* to = scores(c);
-        std::uint32_t* to_word = words(c);
-        for (std::int64_t i = 0; i < n; ++i) {
-            const T x = score[i];
-            to[kept] = x;
-            to_word[kept] = word(i);
-            kept += std::abs(x) >= enters;
-        }
-        return kept;
+        row.count = tiles_.keep(scores(c), words(c), row.count, least(c, error), scores(c), words(c));
     }
 
     // All candidates, in the order of their words.
@@ -190,6 +173,7 @@ private:
         row.sure = std::max(row.sure.load(), std::abs(best[std::size_t(k_ - 1)].score) - error);
     }
 
+    const Tiles<T>& tiles_ = std::get<Tiles<T>>(kernels().tiles);
     std::int64_t vocabulary_, k_;
     std::vector<Row> rows_;
     std::vector<T> score_;

@@ -28,6 +28,9 @@ struct Tiles {
     std::uint32_t (*score)(const T* direction, const T* word, std::int64_t width, const T* least, T* score);
     // How many of n numbers are at least `least` in magnitude.
     std::int64_t (*count)(const T* x, std::int64_t n, T least);
+    // Copies to `to` those of n numbers that are at least `least` in magnitude, with their words; may write up to a
+    // tile's words behind them, and `to` may be x. Returns how many there are.
+    std::int64_t (*keep)(const T* x, const std::uint32_t* word, std::int64_t n, T least, T* to, std::uint32_t* to_word);
     Pack<T, T> pack_directions;
 };
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "candidates.h"
@@ -34,13 +35,13 @@ double norm_of(const X* row, std::int64_t width) { return std::sqrt(dot<double>(
 // rounding, and a little for those of this bound; and what underflow can take. A direction of zeros has no error.
 template <class T>
 struct ScoreError {
-    T per_length, least;
+    double per_length, least;
 
     ScoreError(std::int64_t width, double direction_norm)
-        : per_length(static_cast<T>(double(width + 2) * std::numeric_limits<T>::epsilon() * direction_norm)),
-          least(direction_norm > 0 ? static_cast<T>(width) * std::numeric_limits<T>::min() : T(0)) {}
+        : per_length(double(width + 2) * std::numeric_limits<T>::epsilon() * direction_norm),
+          least(direction_norm > 0 ? double(width) * std::numeric_limits<T>::min() : 0) {}
 
-    T operator()(T word_norm) const { return per_length * word_norm + least; }
+    T operator()(double word_norm) const { return static_cast<T>(per_length * word_norm + least); }
 };
 
 // One pass over the embeddings for as many directions as are held at a time. Threads take panels of words in turn;
@@ -86,7 +87,7 @@ public:
 private:
     T* packed_panel(std::int64_t panel) { return packed_.data() + panel * tiles_.directions * direction_.cols; }
 
-    T error(std::int64_t c, T word_norm) const { return error_[static_cast<std::size_t>(c)](word_norm); }
+    T error(std::int64_t c, double word_norm) const { return error_[static_cast<std::size_t>(c)](word_norm); }
 
     T exact(std::int64_t c, std::int64_t word) const {
         return static_cast<T>(dot<double>(embedding_[word], direction_[c], embedding_.cols));
@@ -96,14 +97,16 @@ private:
         std::vector<T> words(static_cast<std::size_t>(tiles_.words * embedding_.cols));
         std::vector<T> score(static_cast<std::size_t>(tiles_.words * tiles_.directions));
         std::vector<T> least(static_cast<std::size_t>(tiles_.directions));
+        std::vector<std::uint32_t> name(static_cast<std::size_t>(tiles_.words));
         while (!refused_) {
             const std::int64_t first = next_word_.fetch_add(tiles_.words);
             if (first >= embedding_.rows) return;
             const std::int64_t count = std::min(tiles_.words, embedding_.rows - first);
-            const T longest = longest_of(first, count);
+            const double longest = longest_of(first, count);
             if (refused_) return;
             std::get<Pack<T, E>>(kernels().pack_words)(embedding_[first], embedding_.stride, count, embedding_.cols,
                                                        words.data());
+            std::iota(name.begin(), name.end(), static_cast<std::uint32_t>(first));
             for (std::int64_t panel = 0; panel < panels_; ++panel) {
                 const std::int64_t from = panel * tiles_.directions;
                 const std::int64_t to = std::min(from + tiles_.directions, direction_.rows);
@@ -112,17 +115,17 @@ private:
                     least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error(c, longest));
                 std::uint32_t found = tiles_.score(packed_panel(panel), words.data(), embedding_.cols, least.data(),
                                                    score.data());
-                for (std::int64_t c = from; found; ++c, found >>= 1)
-                    if (found & 1)
-                        candidates_.offer(c, score.data() + (c - from) * tiles_.words, first, count,
-                                          error(c, longest_),
-                                          [&](std::int64_t word) { return exact(c, word); });
+                for (; found; found &= found - 1) {
+                    const std::int64_t d = __builtin_ctz(found), c = from + d;
+                    candidates_.offer(c, score.data() + d * tiles_.words, name.data(), count, error(c, longest_),
+                                      [&](std::int64_t word) { return exact(c, word); });
+                }
             }
         }
     }
 
     // The largest norm of these words, told to all; refuses what the scores could not hold.
-    T longest_of(std::int64_t first, std::int64_t count) {
+    double longest_of(std::int64_t first, std::int64_t count) {
         double longest = 0;
         for (std::int64_t v = first; v < first + count; ++v) {
             const double norm = norm_of(embedding_[v], embedding_.cols);
@@ -130,10 +133,10 @@ private:
             longest = std::max(longest, norm);
         }
         if (longest * steepest_ >= double(std::numeric_limits<T>::max())) refused_ = true;
-        T seen = longest_;
-        while (T(longest) > seen && !longest_.compare_exchange_weak(seen, T(longest))) {
+        double seen = longest_;
+        while (longest > seen && !longest_.compare_exchange_weak(seen, longest)) {
         }
-        return T(longest);
+        return longest;
     }
 
     Rows<const E> embedding_;
@@ -145,7 +148,7 @@ private:
     std::vector<T> packed_;
     Candidates<T> candidates_;
     std::atomic<std::int64_t> next_word_{0};
-    std::atomic<T> longest_{0};
+    std::atomic<double> longest_{0};
     std::atomic<bool> refused_{false};
 };
 
