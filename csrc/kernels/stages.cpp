@@ -2,8 +2,9 @@
 // Compiled with fused multiply-adds: what they compute is rounded to float32 a hundred times elsewhere.
 #include "stages.h"
 
+#include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <new>
 
 #include "tile.h"
 
@@ -33,9 +34,6 @@ template <class T>
 void norm(const NormRows<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
     const i64 width = a.width, whole = width / lanes * lanes;
-    std::vector<T> ones;
-    if (!a.gain) ones.assign(static_cast<std::size_t>(width), T(1));
-    const T* gain = a.gain ? a.gain : ones.data();
     for (i64 n = 0; n < a.rows; ++n)
         for (i64 g = 0; g < a.groups; ++g) {
             const T* d = a.d + (n * a.groups + g) * width;
@@ -44,12 +42,12 @@ void norm(const NormRows<T>& a) {
             Vector<T> along_v = {}, mean_v = {};
             T along = 0, mean = 0;
             for (i64 i = 0; i < whole; i += lanes) {
-                const Vector<T> x = a.cotangent ? load(d + i) * load(gain + i) : load(d + i);
+                const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
                 along_v += x * load(hat + i);
                 mean_v += x;
             }
             for (i64 i = whole; i < width; ++i) {
-                const T x = a.cotangent ? d[i] * gain[i] : d[i];
+                const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
                 along += x * hat[i];
                 mean += x;
             }
@@ -57,15 +55,15 @@ void norm(const NormRows<T>& a) {
             mean = a.centred ? (mean + total<T>(mean_v)) / T(width) : T(0);
             const T rho = a.rho[a.position[n] * a.groups + g];
             for (i64 i = 0; i < whole; i += lanes) {
-                const Vector<T> x = a.cotangent ? load(d + i) * load(gain + i) : load(d + i);
+                const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
                 Vector<T> y = (x - mean - load(hat + i) * along) * rho;
-                if (!a.cotangent) y *= load(gain + i);
+                if (!a.cotangent) y *= load(a.gain + i);
                 store(out + i, a.add ? load(out + i) + y : y);
             }
             for (i64 i = whole; i < width; ++i) {
-                const T x = a.cotangent ? d[i] * gain[i] : d[i];
+                const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
                 T y = (x - mean - hat[i] * along) * rho;
-                if (!a.cotangent) y *= gain[i];
+                if (!a.cotangent) y *= a.gain[i];
                 out[i] = a.add ? out[i] + y : y;
             }
         }
@@ -198,13 +196,20 @@ void turn(const T* from, i64 row, i64 rows, i64 width, T* to, i64 stride) {
 template <class T>
 constexpr i64 padded(i64 count) { return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>; }
 
+// No std::vector here: its members would be linked once for all instruction sets, perhaps this one's.
 template <class T>
-struct Scratch {
-    std::vector<T> memory;
-    T* take(i64 count) {
-        memory.resize(static_cast<std::size_t>(count));
-        return memory.data();
+class Scratch {
+public:
+    explicit Scratch(i64 count) : data_(static_cast<T*>(std::calloc(static_cast<std::size_t>(count), sizeof(T)))) {
+        if (!data_) throw std::bad_alloc();
     }
+    ~Scratch() { std::free(data_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    T* get() const { return data_; }
+
+private:
+    T* data_;
 };
 
 // Per key head and item: map = slope * scale * (dq k^T + q dk^T), mixed = map v + P dv - rowsum(map) O.
@@ -212,8 +217,8 @@ template <class T>
 void attention_tangent(const AttentionRows<T>& a) {
     const auto& kept = a.kept;
     const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, M = padded<T>(S) + lanes_of<T>;
-    Scratch<T> keys_s, turned_s, map_s;
-    T *key_EM = keys_s.take(E * M), *turned_EM = turned_s.take(E * M), *map = map_s.take(block * M);
+    const Scratch<T> keys(E * M), turned(E * M), maps(block * M);
+    T *const key_EM = keys.get(), *const turned_EM = turned.get(), *const map = maps.get();
     for (i64 k = 0; k < kept.key_heads; ++k) {
         turn(kept.key + k * S * E, E, S, E, key_EM, M);
         const T* value = kept.value + k * S * E;
@@ -275,8 +280,8 @@ void attention_cotangent(const AttentionRows<T>& a) {
     const auto& kept = a.kept;
     const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, key_row = kept.key_heads * E,
               M = padded<T>(S) + lanes_of<T>;
-    Scratch<T> values_s, map_s;
-    T *value_EM = values_s.take(E * M), *map = map_s.take(block * M);
+    const Scratch<T> values(E * M), maps(block * M);
+    T *const value_EM = values.get(), *const map = maps.get();
     for (i64 k = 0; k < kept.key_heads; ++k) {
         turn(kept.value + k * S * E, E, S, E, value_EM, M);
         const T* key = kept.key + k * S * E;
