@@ -125,10 +125,18 @@ def values(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement:
     return Agreement(f"{error:.0e}", error <= tolerance)
 
 
-def indices(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> Agreement:
-    """Share of equal entries of two index arrays. Scores summed in another order swap neighbours that nearly tie."""
-    if ours.shape != theirs.shape:
-        return Agreement(f"shapes differ, {tuple(ours.shape)} and {tuple(theirs.shape)}", False)
-    unequal = int((ours.long() != theirs.long()).sum())
-    text = "all indices equal" if not unequal else f"{unequal} of {ours.numel()} indices differ"
-    return Agreement(text, unequal <= tolerance * ours.numel())
+def ranked(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], tolerance: float = 1e-5) -> Agreement:
+    """(values, indices) of two rankings: indices that differ, and by how much the values there do.
+
+    Scores summed in another order swap words that nearly tie; such a swap is within `tolerance` of the largest value.
+    """
+    (value, index), (their_value, their_index) = ours, theirs
+    if index.shape != their_index.shape:
+        return Agreement(f"shapes differ, {tuple(index.shape)} and {tuple(their_index.shape)}", False)
+    differ = index.long() != their_index.long()
+    count = int(differ.sum())
+    if not count:
+        return Agreement("all indices equal", True)
+    gap = (value.double().abs() - their_value.double().abs()).abs()[differ].max() / their_value.abs().max()
+    text = f"{count} of {index.numel()} indices differ, by {float(gap):.0e} of the largest value"
+    return Agreement(text, float(gap) <= tolerance and count <= 1e-3 * index.numel())

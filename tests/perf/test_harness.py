@@ -11,7 +11,7 @@ import torch
 
 from tests import reference
 from tests.perf import memory, models, paper, peers
-from tests.perf.compare import Sampled, alternate, columns, indices, values
+from tests.perf.compare import Sampled, alternate, columns, ranked, values
 from tests.perf.models import Case
 from tests.perf.rows import Results, Row, ratio_rows, table
 from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
@@ -71,11 +71,16 @@ def test_agreement_of_what_cannot_be_compared():
 
 
 def test_a_planted_wrong_index_shows():
-    right = torch.arange(6).view(2, 3)
-    wrong = right.clone()
-    wrong[0, 1] = 9
-    assert indices(right, right).text == "all indices equal"
-    assert not indices(wrong, right).ok and indices(wrong, right).text == "1 of 6 indices differ"
+    value = torch.linspace(9, 1, 5000).view(2, -1)
+    index = torch.arange(5000).view(2, -1)
+    assert ranked((value, index), (value, index)).text == "all indices equal"
+    wrong_value, wrong_index = value.clone(), index.clone()
+    wrong_value[0, 1], wrong_index[0, 1] = 5.0, 4999
+    found = ranked((wrong_value, wrong_index), (value, index))
+    assert not found.ok and found.text.startswith("1 of 5000 indices differ, by 4e-01")
+    swapped = index.clone()
+    swapped[0, 1], swapped[0, 2] = index[0, 2], index[0, 1]
+    assert not ranked((value, index.flip(1)), (value, index)).ok and ranked((value, swapped), (value, index)).ok
 
 
 @pytest.mark.parametrize(("target", "met", "short"), [(Target(7, 10), 7.5, 6.5), (Target(700, 350), 650, 800)])
@@ -130,11 +135,11 @@ def test_spread_is_even():
 def test_the_searches_are_the_formula():
     draws = torch.Generator().manual_seed(0)
     embedding_VD, direction_CD = torch.randn(300, 8, generator=draws), torch.randn(5, 8, generator=draws)
-    _, wanted_CK = reference.vocab_topk(embedding_VD, direction_CD, 7)
+    wanted = reference.vocab_topk(embedding_VD, direction_CD, 7)
     for search in (peers.argsort_topk, peers.torch_topk):
-        assert indices(search(embedding_VD, direction_CD, 7)[1], wanted_CK).ok
+        assert ranked(search(embedding_VD, direction_CD, 7), wanted).ok
     pytest.importorskip("faiss")
-    assert indices(peers.faiss_topk(embedding_VD, direction_CD, 7)[1], wanted_CK).ok
+    assert ranked(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
 
 
 def test_the_papers_word_pairs_are_the_formula():

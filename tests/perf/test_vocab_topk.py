@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shiftbench import ops
 from tests.perf import memory, peers
-from tests.perf.compare import alternate, indices
+from tests.perf.compare import alternate, ranked
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import TOPK_LARGE, TOPK_SMALL
 
@@ -44,9 +44,10 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
     for call in (searching(ops.vocab_topk), bare):
         call(None)
     compared = alternate(benchmark, searching(ops.vocab_topk), contestants, [None] * rounds)
-    index_CK = compared.ours.result[1]
     agreements = {
-        peer: indices(index_CK, timed.result[1]) for peer, timed in compared.peers.items() if peer != "bare product"
+        peer: ranked(compared.ours.result, timed.result)
+        for peer, timed in compared.peers.items()
+        if peer != "bare product"
     }
     notes = {
         "bare product": "the limit: V x C written to memory, nothing searched",
