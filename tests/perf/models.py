@@ -40,7 +40,13 @@ class Case:
 
 def ours(model: Model, case: Case) -> Tensor:
     """importance_PR as shiftbench computes it: the one place that calls it."""
-    return attribution.importance(model, case.prompt, case.response, packaged("attribution").chunk)[0]
+    return attribution.importance(model, case.prompt, case.response, packaged("attribution").memory)[0]
+
+
+def forward(model: Model, case: Case) -> Tensor:
+    """Logits of a forward pass, a row a token."""
+    with torch.no_grad():
+        return model.module(torch.tensor([[i for part in case.ids for i in part]])).logits[0]
 
 
 @cache

@@ -59,5 +59,5 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
 def test_working_memory(record: Callable[..., None]) -> None:
     """A fresh process, over the inputs."""
     numbers = "-".join(map(str, (*SIZES[TOPK_LARGE], K)))
-    found, sorting = memory.measured(f"vocab_topk-{numbers}"), memory.measured(f"argsort-{numbers}")
+    (found, _), (sorting, _) = memory.measured(f"vocab_topk-{numbers}"), memory.measured(f"argsort-{numbers}")
     record(Row(SPOT, TOPK_LARGE, "working memory", found, "MiB", note=f"product and argsort take {sorting:.0f} MiB"))
