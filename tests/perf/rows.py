@@ -174,7 +174,7 @@ def shown(value: float, unit: str) -> str:
     if unit == "x":
         return f"{value:.3g}x"
     if unit == "%":
-        return f"{value:.0f}%"
+        return f"{value:.1f}%"
     return f"{value:.0f} MiB" if unit == "MiB" else f"{value:.0e}"
 
 
