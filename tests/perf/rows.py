@@ -1,0 +1,190 @@
+"""Rows of the benchmark: one number each, with its target, and all of them as one table and one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.perf.compare import Agreement, Comparison
+from tests.perf.targets import TARGETS, Target
+
+RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number.
+
+    against: the peer, or what is measured where there is none. value: in `unit`, the median over rounds; low, high: its
+    extremes. ours_s, theirs_s: median seconds. agreement: of the two results. note: what a reader must know.
+    """
+
+    spot: str
+    case: str
+    against: str
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    rounds: int = 1
+    ours_s: float | None = None
+    theirs_s: float | None = None
+    agreement: str = ""
+    agrees: bool = True
+    note: str = ""
+    test: str = ""  # which test measured it
+    sources: str = ""  # digest of the package's sources that it measured
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.spot, self.case, self.against
+
+    @property
+    def target(self) -> Target | None:
+        return TARGETS.get(self.key)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the row's "at least" is reached by a result that agrees; None where nothing is asked."""
+        return None if self.target is None else self.agrees and self.target.met(self.value)
+
+
+def ratio_rows(
+    spot: str, case: str, compared: Comparison, agreements: Mapping[str, Agreement], notes: Mapping[str, str]
+) -> list[Row]:
+    """A row for each peer of a comparison: how many times faster ours was."""
+    rows = []
+    for peer, timed in compared.peers.items():
+        value, low, high = compared.ratio(peer)
+        agreement = agreements.get(peer, Agreement("", True))
+        row = Row(
+            spot, case, peer, value, "x", low, high, len(timed.seconds),
+            statistics.median(compared.ours.seconds), statistics.median(timed.seconds),
+            agreement.text, agreement.ok, "; ".join(filter(None, (timed.part, notes.get(peer, "")))),
+        )  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on besides the code: CPU model, threads, torch."""
+    return {"cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def cpu_model() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def sources_digest() -> str:
+    """Eight hex digits over the package's Python and C++ sources: rows of another digest measured other code."""
+    made = hashlib.sha256()
+    for file in sorted([*ROOT.glob("shiftbench/**/*.py"), *ROOT.glob("csrc/**/*.[hc]*")]):
+        made.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    return made.hexdigest()[:8]
+
+
+class Results:
+    """The rows of one machine on disk; a row measured again replaces the one before, the others stay."""
+
+    def __init__(self, folder: Path = RESULTS) -> None:
+        self.machine = machine()
+        name = re.sub(r"[^a-z0-9]+", "-", self.machine["cpu"].lower()).strip("-")
+        self.path = folder / f"{name}-{self.machine['threads']}-threads.json"
+        self.rows: dict[tuple[str, str, str], Row] = {}
+        if self.path.exists():
+            document = json.loads(self.path.read_text())
+            if document["machine"] == self.machine:
+                fields = Row.__dataclass_fields__
+                kept = [Row(**{k: v for k, v in row.items() if k in fields}) for row in document["rows"]]
+                self.rows = {row.key: row for row in kept}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Put rows in and write both files at once, so that a run that is stopped keeps what it measured."""
+        self.rows.update({row.key: row for row in rows})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"machine": self.machine, "rows": [_document(row) for row in self.ordered()]}
+        _replace(self.path, json.dumps(document, indent=1) + "\n")
+        _replace(self.path.with_suffix(".md"), self.markdown())
+
+    def ordered(self) -> list[Row]:
+        """By hot spot and case; a case's rows stay as they were measured."""
+        spots = list(dict.fromkeys(spot for spot, _, _ in TARGETS))
+        rank = {spot: i for i, spot in enumerate(spots)}
+        return sorted(self.rows.values(), key=lambda row: (rank.get(row.spot, len(rank)), row.spot, row.case))
+
+    def markdown(self) -> str:
+        """The one table, aligned, so that it reads in a terminal too."""
+        sources = sources_digest()
+        of = self.machine
+        head = f"{of['cpu']}, {of['threads']} threads, torch {of['torch']}, float32. "
+        head += "A ratio is the peer's time over ours; agreement is relative to a column's largest value.\n\n"
+        old = sum(row.sources != sources for row in self.rows.values())
+        tail = f"\n{old} of {len(self.rows)} rows, marked *, measured other sources than these.\n" if old else ""
+        return head + table(self.ordered(), sources) + tail
+
+
+def table(rows: Iterable[Row], sources: str) -> str:
+    """Rows as an aligned markdown table."""
+    lines = [("hot spot", "case", "against", "result", "spread", "seconds", "at least", "aim", "", "agreement", "note")]
+    for row in rows:
+        target, mark = row.target, {None: "", True: "met", False: "NOT MET"}[row.met]
+        spread = "" if row.low is None or row.high is None or row.rounds < 2 else f"{row.low:.3g} to {row.high:.3g}"
+        seconds = "" if row.ours_s is None else f"{row.ours_s:.3g}"
+        seconds += "" if row.theirs_s is None else f" / {row.theirs_s:.3g}"
+        lines.append(
+            (
+                row.spot + ("" if row.sources == sources else " *"),
+                row.case,
+                row.against,
+                shown(row.value, row.unit),
+                spread,
+                seconds,
+                "" if target is None else shown(target.at_least, row.unit),
+                "" if target is None else shown(target.aim, row.unit),
+                mark if row.agrees else f"{mark} WRONG RESULT".strip(),
+                row.agreement,
+                row.note,
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text) + "\n"
+
+
+def shown(value: float, unit: str) -> str:
+    """A number as the table has it."""
+    if unit == "x":
+        return f"{value:.3g}x"
+    if unit == "%":
+        return f"{value:.1f}%"
+    return f"{value:.0f} MiB" if unit == "MiB" else f"{value:.0e}"
+
+
+def _document(row: Row) -> dict[str, Any]:
+    target = row.target
+    asked = {} if target is None else {"at_least": target.at_least, "aim": target.aim, "met": row.met}
+    return {**asdict(row), **asked}
+
+
+def _replace(path: Path, text: str) -> None:
+    written = path.with_suffix(path.suffix + ".part")
+    written.write_text(text)
+    os.replace(written, path)

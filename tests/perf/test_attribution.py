@@ -1,0 +1,176 @@
+"""Attribution (DESIGN 2) against the paper's loop and the libraries that offer it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from shiftbench.models import Model
+from tests.perf import memory, models, paper, peers
+from tests.perf.compare import Agreement, alternate, column_error, columns
+from tests.perf.models import Case, answered, ours, smollm, wide_llama
+from tests.perf.rows import Row, ratio_rows
+from tests.perf.targets import DRAWN, FLOAT64, LENGTHS, LOOP, MEMORY, SHARE, SMOL, WIDE, lengths
+
+pytestmark = pytest.mark.perf
+SPOT = "attribution"
+GEMM = 3072  # a side of the matrices whose product is this machine's peak: 58 GFLOP
+CHUNK = 16  # response tokens at a time of is_grads_batched, and those that a long case is extrapolated from
+Record = Callable[..., None]
+
+
+def gemm(_: object) -> None:
+    """The product whose rate is the peak; its time is put beside every round."""
+    a, b, out = _gemm_matrices()
+    torch.mm(a, b, out=out)
+
+
+@cache
+def _gemm_matrices() -> tuple[Tensor, Tensor, Tensor]:
+    a, b = torch.randn(2, GEMM, GEMM).unbind()
+    return a, b, torch.empty(GEMM, GEMM)
+
+
+@pytest.mark.parametrize(("prompt", "response"), LENGTHS)
+def test_against_the_loop(benchmark: Any, record: Record, prompt: int, response: int) -> None:
+    """The loop as the paper has it, with frozen parameters, and batched; and our share of the GEMM peak."""
+    _against_the_loop(benchmark, record, smollm(), answered(smollm(), prompt, response), SMOL, CHUNK, rounds=3)
+
+
+@pytest.mark.parametrize(("response", "rounds"), [(60, 3), (150, 1)])
+def test_layers_of_7b(benchmark: Any, record: Record, response: int, rounds: int) -> None:
+    """The same at the width of a 7B model."""
+    model = wide_llama()
+    _against_the_loop(benchmark, record, model, models.case(model, 32, response), WIDE, 4, rounds)
+
+
+def _against_the_loop(
+    benchmark: Any, record: Record, model: Model, case: Case, name: str, tokens: int, rounds: int
+) -> None:
+    prompt, response = len(case.prompt.prompt_ids), len(case.response)
+    warm(model)
+    contestants: dict[str, Callable[[Case], Any]] = {
+        LOOP: lambda case: paper.loop(model.module, case, tokens=tokens),
+        "the loop, frozen parameters": lambda case: paper.loop(model.module, case, frozen=True, tokens=tokens),
+        "is_grads_batched": lambda case: paper.batched(model.module, case, CHUNK, tokens=CHUNK),
+        SHARE: gemm,
+    }
+    compared = alternate(benchmark, partial(ours, model), contestants, [case] * rounds)
+    places = paper.spread(response, tokens)
+    agreements = {
+        peer: columns(
+            compared.ours.result,
+            compared.peers[peer].result,
+            paper.spread(response, CHUNK) if peer == "is_grads_batched" else places,
+        )
+        for peer in contestants
+        if peer != SHARE
+    }
+    called = lengths(name, prompt, response)
+    rows = [row for row in ratio_rows(SPOT, called, compared, agreements, {}) if row.against != SHARE]
+    peak = 2.0 * GEMM**3 / min(compared.peers[SHARE].seconds)
+    ours_s = statistics.median(compared.ours.seconds)
+    share = 100 * models.flop_floor(model.module, case) / ours_s / peak
+    note = f"of {peak / 1e9:.0f} GFLOP/s; the FLOP floor of DESIGN 2 over our time"
+    record(*rows, Row(SPOT, called, SHARE, share, "%", rounds=rounds, ours_s=ours_s, note=note))
+
+
+@pytest.mark.parametrize(("response", "rounds"), [(60, 3), (150, 1)])
+def test_against_libraries(benchmark: Any, record: Record, response: int, rounds: int) -> None:
+    """inseq and captum, each called as its documentation says."""
+    model = smollm()
+    case, small = models.case(model, 32, response), models.case(model, 4, 4)
+    contestants = {"inseq": peers.Inseq(model), "captum": peers.Captum(model)}
+    warm(model)
+    for peer in contestants.values():
+        peer(small)
+    compared = alternate(benchmark, partial(ours, model), contestants, [case] * rounds)
+    found = {name: timed.result for name, timed in compared.peers.items()}
+    found["captum"] = found["captum"] * probability(model, case)
+    agreements = {name: columns(compared.ours.result, theirs) for name, theirs in found.items()}
+    notes = {"inseq": "input_x_gradient of the probability", "captum": "of the log-probability; compared times p"}
+    record(*ratio_rows(SPOT, lengths(SMOL, 32, response), compared, agreements, notes))
+
+
+def test_drawn_lengths(benchmark: Any, record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """20 lengths as the published maps have them; a round each, judged by the total."""
+    model = smollm()
+    drawn = json.loads((Path(__file__).parent / "drawn_lengths.json").read_text())["pairs"]
+    cases = [models.case(model, *pair, place=500 * i) for i, pair in enumerate(drawn)]
+    warm(model)
+
+    def said(case: Case) -> Tensor:
+        with capsys.disabled():
+            print(f" ({len(case.prompt.prompt_ids)}, {len(case.response)})", end="", flush=True)
+        return ours(model, case)
+
+    loop = {LOOP: lambda case: paper.loop(model.module, case, tokens=3)}
+    compared = alternate(benchmark, said, loop, cases)
+    error_R = torch.cat(
+        [
+            column_error(mine[:, paper.spread(len(case.response), 3)], theirs)
+            for mine, theirs, case in zip(compared.ours.results, compared.peers[LOOP].results, cases, strict=True)
+        ]
+    )
+    _, low, high = compared.ratio(LOOP)
+    ours_s, theirs_s = sum(compared.ours.seconds), sum(compared.peers[LOOP].seconds)
+    median, worst = float(error_R.median()), float(error_R.max())
+    agreement = Agreement(f"{median:.0e} (worst column {worst:.0e})", median <= 1e-2)
+    note = "total time; the loop extrapolated from 3 tokens a length; spread over the lengths"
+    record(
+        Row(
+            SPOT, DRAWN, LOOP, compared.total_ratio(LOOP), "x", low, high, len(cases), ours_s, theirs_s,
+            agreement.text, agreement.ok, note,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "response"), LENGTHS)
+def test_error_against_float64(record: Record, prompt: int, response: int) -> None:
+    """Our worst column against autograd in float64, and beside it what the loop in float32 errs."""
+    model, case = smollm(), answered(smollm(), prompt, response)
+    places = paper.spread(response, 12)
+    exact_PR = paper.exact(_double(), case, places)
+    error_R = column_error(ours(model, case)[:, places], exact_PR)
+    loop_R = column_error(paper.exact(model.module, case, places), exact_PR)
+    text = f"median column {float(error_R.median()):.0e}"
+    note = f"worst of {len(places)} columns of a greedy response; the loop in float32 errs {float(loop_R.max()):.0e}"
+    record(Row(SPOT, lengths(SMOL, prompt, response), FLOAT64, float(error_R.max()), "", agreement=text, note=note))
+
+
+@cache
+def _double() -> Any:
+    return copy.deepcopy(smollm().module).double()
+
+
+@pytest.mark.parametrize(("prompt", "response"), [LENGTHS[0], LENGTHS[-1]])
+def test_memory(record: Record, prompt: int, response: int) -> None:
+    """Peak resident memory over the model, ours and the loop's."""
+    found, left = memory.measured(f"attribution-{prompt}-{response}")
+    theirs, theirs_left = memory.measured(f"loop-{prompt}-{response}")
+    note = f"after a small first prompt, which leaves {left:.0f} MiB; the loop {theirs:.0f} and {theirs_left:.0f} MiB"
+    record(Row(SPOT, lengths(SMOL, prompt, response), MEMORY, found, "MiB", note=note))
+
+
+def probability(model: Model, case: Case) -> Tensor:
+    """p of each response token."""
+    p_RV = models.forward(model, case)[-len(case.response) - 1 : -1].softmax(-1)
+    return p_RV.gather(1, torch.tensor(case.response)[:, None])[:, 0]
+
+
+def warm(model: Model) -> None:
+    """Everybody's first call, at a size that costs nothing."""
+    small = models.case(model, 4, 4)
+    ours(model, small)
+    paper.loop(model.module, small)
+    paper.batched(model.module, small, 4)
+    gemm(None)

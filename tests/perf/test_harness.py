@@ -1,0 +1,170 @@
+"""The benchmark reads back what is planted: a wrong answer, a slower side, a row that misses its target."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import pytest
+import torch
+
+from tests import reference
+from tests.perf import memory, models, paper, peers
+from tests.perf.compare import Sampled, alternate, columns, ranked, values
+from tests.perf.models import Case
+from tests.perf.rows import Results, Row, ratio_rows, table
+from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
+from tests.tiny import tiny_module, tiny_tokenizer
+
+CASE = lengths(SMOL, *LENGTHS[0])
+
+
+def test_a_planted_twofold_slowdown_reads_as_half(benchmark):
+    def slow(_):
+        time.sleep(0.04)
+
+    def quick(_):
+        time.sleep(0.02)
+
+    compared = alternate(benchmark, slow, {"peer": quick}, [None] * 5)
+    value, low, high = compared.ratio("peer")
+    assert value == pytest.approx(0.5, rel=0.15) and low <= value <= high
+    assert compared.total_ratio("peer") == pytest.approx(0.5, rel=0.3)
+
+
+def test_rounds_alternate_on_the_same_inputs(benchmark):
+    seen = []
+    peers = {name: lambda given, name=name: seen.append((name, given)) for name in ("a", "b")}
+    alternate(benchmark, lambda given: seen.append(("ours", given)), peers, [1, 2])
+    assert seen == [("a", 1), ("b", 1), ("ours", 1), ("a", 2), ("b", 2), ("ours", 2)]
+
+
+def test_a_sampled_peer_counts_for_the_whole(benchmark):
+    compared = alternate(
+        benchmark, lambda _: time.sleep(0.01), {"peer": lambda _: Sampled("part", 1.0, "1 of 9")}, [None] * 3
+    )
+    assert compared.peers["peer"].seconds == [1.0] * 3 and compared.peers["peer"].result == "part"
+    (row,) = ratio_rows("attribution", CASE, compared, {}, {})
+    assert row.note == "1 of 9" and row.value == pytest.approx(100, rel=0.3)
+
+
+def test_a_planted_wrong_column_shows_beside_a_fast_ratio(benchmark):
+    right_PR = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) + 0.5
+    wrong_PR = right_PR.clone()
+    wrong_PR[:, 3] *= -1
+    assert "worst column 2e+00" in columns(wrong_PR, right_PR).text
+    assert columns(right_PR, right_PR).ok and not columns(-right_PR, right_PR).ok
+    compared = alternate(benchmark, lambda _: -right_PR, {LOOP: lambda _: time.sleep(0.02) or right_PR}, [None] * 2)
+    agreement = columns(compared.ours.result, compared.peers[LOOP].result)
+    (row,) = ratio_rows("attribution", CASE, compared, {LOOP: agreement}, {})
+    assert row.value > TARGETS[row.key].at_least and row.met is False
+    assert "WRONG RESULT" in table([row], "")
+
+
+def test_agreement_of_what_cannot_be_compared():
+    nan_PR = torch.full((2, 2), float("nan"))
+    assert not columns(nan_PR, torch.ones(2, 2)).ok
+    assert not columns(torch.ones(2, 3), torch.ones(2, 2)).ok
+    assert not values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), 1e-3).ok
+    assert columns(torch.ones(2, 3), torch.ones(2, 1), [1]).ok
+
+
+def test_a_planted_wrong_index_shows():
+    value = torch.linspace(9, 1, 5000).view(2, -1)
+    index = torch.arange(5000).view(2, -1)
+    assert ranked((value, index), (value, index)).text == "all indices equal"
+    wrong_value, wrong_index = value.clone(), index.clone()
+    wrong_value[0, 1], wrong_index[0, 1] = 5.0, 4999
+    found = ranked((wrong_value, wrong_index), (value, index))
+    assert not found.ok and found.text.startswith("1 of 5000 indices differ, by 4e-01")
+    swapped = index.clone()
+    swapped[0, 1], swapped[0, 2] = index[0, 2], index[0, 1]
+    assert not ranked((value, index.flip(1)), (value, index)).ok and ranked((value, swapped), (value, index)).ok
+
+
+@pytest.mark.parametrize(("target", "met", "short"), [(Target(7, 10), 7.5, 6.5), (Target(700, 350), 650, 800)])
+def test_targets_know_their_direction(target, met, short):
+    assert target.met(met) and not target.met(short)
+
+
+def test_results_keep_rows_that_were_not_measured_again(tmp_path):
+    first = Row("attribution", CASE, LOOP, 6.0, "x")
+    Results(tmp_path).add([first, Row("vocab_topk", "small", "faiss-cpu", 9.0, "x")])
+    Results(tmp_path).add([dataclasses.replace(first, value=8.0)])
+    results = Results(tmp_path)
+    assert {row.against: row.value for row in results.ordered()} == {LOOP: 8.0, "faiss-cpu": 9.0}
+    document = json.loads(results.path.read_text())
+    assert set(document["machine"]) == {"cpu", "threads", "torch"}
+    assert document["rows"][0]["met"] is True and document["rows"][0]["at_least"] == 7
+    assert "8x" in results.path.with_suffix(".md").read_text()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_module("llama").requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def case():
+    from shiftbench.prompts import Prompt, encode
+
+    tokenizer = tiny_tokenizer()
+    prompt = encode(Prompt("p", "Write a short poem", ()), tokenizer)
+    return Case(prompt, tuple(range(10, 19)), ("", ""))
+
+
+def test_the_papers_loop_is_the_formula(tiny, case):
+    wanted_PR = reference.importance(tiny, *case.ids)
+    for found_PR in (paper.loop(tiny, case), paper.loop(tiny, case, frozen=True), paper.batched(tiny, case, 4)):
+        assert columns(found_PR, wanted_PR, tolerance=1e-4).ok
+    assert not any(p.requires_grad or p.grad is not None for p in tiny.parameters())
+    assert tiny.config._attn_implementation == "eager"
+
+
+def test_a_part_of_the_loop_stands_for_the_whole(tiny, case):
+    found = paper.loop(tiny, case, tokens=3)
+    assert isinstance(found, Sampled) and found.part == "extrapolated from 3 of 9 tokens"
+    assert columns(reference.importance(tiny, *case.ids), found.result, paper.spread(9, 3), tolerance=1e-4).ok
+
+
+def test_spread_is_even():
+    assert paper.spread(9, 3) == [1, 4, 7] and paper.spread(2, 5) == [0, 1]
+
+
+def test_the_searches_are_the_formula():
+    draws = torch.Generator().manual_seed(0)
+    embedding_VD, direction_CD = torch.randn(300, 8, generator=draws), torch.randn(5, 8, generator=draws)
+    wanted = reference.vocab_topk(embedding_VD, direction_CD, 7)
+    for search in (peers.argsort_topk, peers.torch_topk):
+        assert ranked(search(embedding_VD, direction_CD, 7), wanted).ok
+    pytest.importorskip("faiss")
+    assert ranked(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
+
+
+def test_the_papers_word_pairs_are_the_formula():
+    import numpy as np
+
+    from shiftbench.words import StaticVectors
+    from tests.perf.paper_knowledge import Words, neuron_pairs
+
+    draws = torch.Generator().manual_seed(0)
+    names = [f"w{i}" for i in range(30)]
+    vectors_VG = torch.randn(30, 4, generator=draws)
+    vectors = StaticVectors("planted", {name: i for i, name in enumerate(names)}, vectors_VG)
+    query_V, key_V = torch.randn(2, 30, generator=draws).unbind()
+    wanted = reference.neuron_word_pairs(query_V, key_V, names, vectors_VG, [True] * 30, 10, 20, 0.5)
+    found = neuron_pairs(query_V.numpy(), key_V.numpy(), Words(names, vectors, 20, 0.5), 10)
+    assert [(names[q], names[w]) for q, w, _ in found] == [(q, w) for q, w, _ in wanted] and wanted
+    assert np.allclose([score for *_, score in found], [score for *_, score in wanted], atol=1e-5)
+
+
+def test_memory_reads_what_is_allocated():
+    assert memory.peak(lambda: torch.ones(64 * 2**18).sum()) == pytest.approx(64, abs=8)
+
+
+def test_flop_floor(tiny, case):
+    parameters = models.layer_parameters(tiny)
+    prompt, response = len(case.prompt.prompt_ids), 9
+    floor = 2 * parameters * (prompt * response + min(prompt, response) ** 2 / 2)
+    assert models.flop_floor(tiny, case) == floor
