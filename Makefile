@@ -46,7 +46,7 @@ test-sanitize: $(VENV)/test.stamp
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py
+		$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py tests/engine
 
 # Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
 bench: $(VENV)/bench.stamp
