@@ -1,6 +1,6 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
 # The heavier lanes: test-sanitize, test-browser, test-wheel, test-real. `.ci/run` runs them all.
-# make bench: timings against peers, 25 minutes of an otherwise idle machine; BENCH="-k attribution" takes a part,
+# make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # TORCH picks another torch than the pinned one, pip options included:
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
