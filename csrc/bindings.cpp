@@ -146,7 +146,7 @@ struct Optional {
 };
 
 void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
-               const py::object& position, const py::object& out, bool centred, bool cotangent, bool add) {
+               const py::object& position, const py::object& out, bool centred, bool cotangent) {
     const Tensor d_(d), hat_(hat), rho_(rho), gain_(gain), position_(position), out_(out);
     const std::int64_t width = d_.shape.back(), groups = d_.shape.size() == 3 ? d_.shape[1] : 1;
     with_wide_type(d_.dtype, [&](auto type) {
@@ -154,7 +154,7 @@ void norm_rows(const py::object& d, const py::object& hat, const py::object& rho
         std::get<cpu::Stages<T>>(cpu::kernels().stages)
             .norm({d_.pointer<T>(), hat_.pointer<T>(), rho_.pointer<T>(), gain_.pointer<T>(),
                    position_.pointer<std::int64_t>(), out_.pointer<T>(), d_.shape[0], groups, width, centred,
-                   cotangent, add});
+                   cotangent});
     });
 }
 

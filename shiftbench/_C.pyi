@@ -39,7 +39,6 @@ def norm_rows(
     out: Tensor,
     centred: bool,
     cotangent: bool,
-    add: bool,
 ) -> None: ...
 def rotate_rows(x: Tensor, cosine: Tensor, sine: Tensor, position: Tensor, back: bool) -> None: ...
 def gate_rows(

@@ -58,13 +58,13 @@ void norm(const NormRows<T>& a) {
                 const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
                 Vector<T> y = (x - mean - load(hat + i) * along) * rho;
                 if (!a.cotangent) y *= load(a.gain + i);
-                store(out + i, a.add ? load(out + i) + y : y);
+                store(out + i, y);
             }
             for (i64 i = whole; i < width; ++i) {
                 const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
                 T y = (x - mean - hat[i] * along) * rho;
                 if (!a.cotangent) y *= a.gain[i];
-                out[i] = a.add ? out[i] + y : y;
+                out[i] = y;
             }
         }
 }

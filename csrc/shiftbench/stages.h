@@ -8,14 +8,14 @@
 namespace shiftbench::cpu {
 
 // out[n] = J d[n], with J = rho (1 - hat hat^T / width), less the mean too where the norm centres; times the gain, before
-// J for a cotangent, behind it for a tangent. `add` adds to what out holds.
+// J for a cotangent, behind it for a tangent.
 template <class T>
 struct NormRows {
     const T *d, *hat, *rho, *gain;
     const std::int64_t* position;
     T* out;
     std::int64_t rows, groups, width;  // groups of `width` numbers in a row, each normalised by itself; gain: one group
-    bool centred, cotangent, add;
+    bool centred, cotangent;
 };
 
 // Each head's first half turned against its second by its position's angle, in place; back: by the opposite angle.

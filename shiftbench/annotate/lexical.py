@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, word_lists
+from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed, word_lists
 from shiftbench.errors import InputError
 from shiftbench.explanation import content_key
 from shiftbench.words import StaticVectors, Vocabulary
@@ -61,9 +61,7 @@ class LexicalAnnotator:
         """Refuse vectors that hold no seed word of some task, before any work."""
         for task in TASKS:
             if not vectors.lookup(word_lists()[task])[1].any():
-                raise InputError(
-                    f"lexical annotator: no seed word of {task!r} has a vector in {vectors.name!r}; take other ones"
-                )
+                raise without_seed(task, vectors)
 
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """bool [C, labels]: which labels each concept has.

@@ -91,10 +91,13 @@ def word_lists() -> dict[str, tuple[str, ...]]:
 def _prototype(task: str, unit_ND: Tensor, vectors: StaticVectors) -> Tensor:
     """Mean direction [D] of a task's seed words; rows of zeros are words without a vector."""
     if not unit_ND.any():
-        raise InputError(
-            f"lexical annotator: no seed word of {task!r} has a vector in {vectors.name!r}; take other ones"
-        )
+        raise without_seed(task, vectors)
     return normalize(unit_ND.sum(0), dim=0)
+
+
+def without_seed(task: str, vectors: StaticVectors) -> InputError:
+    """What to raise where no seed word of a task has a vector."""
+    return InputError(f"lexical annotator: no seed word of {task!r} has a vector in {vectors.name!r}; take other ones")
 
 
 def _centred(vectors_VD: Tensor, known_V: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from shiftbench.engine.probability import slopes
+
 MOST = 16  # response tokens at a time: more were no faster
 
 
@@ -38,9 +40,7 @@ def forward(
 ) -> Forward:
     """Probability of each response token, and a graph to the embeddings. The module must use eager attention.
 
-    A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens. The
-    gradient of p_y with respect to the logits is p_y (s [v = y] - p_v [v != y]) with s the probability of all other
-    tokens. Taken through softmax it cancels where p_y is near 1; written out, as here, it does not (DESIGN 2).
+    A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens.
     """
     embedder = module.get_input_embeddings()
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
@@ -53,14 +53,8 @@ def forward(
     finally:
         hook.remove()
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
-    target_R = torch.tensor(response_ids, device=logits_RV.device)
-    with torch.no_grad():
-        p_RV = logits_RV.softmax(-1)
-        probability_R = p_RV.gather(1, target_R[:, None])[:, 0].clone()
-        others_RV = p_RV.scatter(1, target_R[:, None], 0.0)
-        weight_RV = (-others_RV).scatter(1, target_R[:, None], others_RV.sum(-1, keepdim=True))
-        weight_RV *= probability_R[:, None]
-    (grad_TD,) = torch.autograd.grad((weight_RV * logits_RV).sum(), seen[0])
+    slope_RV, probability_R = slopes(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
+    (grad_TD,) = torch.autograd.grad(logits_RV, seen[0], slope_RV)
     prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
     return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 

@@ -22,7 +22,7 @@ def norm(kept: KeptNorm, d: Tensor, position_N: Tensor, cotangent: bool) -> Tens
     """stages.norm_tangent or norm_cotangent."""
     out = torch.empty_like(d)
     spec = kept.norm
-    _C.norm_rows(d, kept.hat, kept.rho, spec.gain_D, position_N, out, spec.centred, cotangent, False)
+    _C.norm_rows(d, kept.hat, kept.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
     return out
 
 

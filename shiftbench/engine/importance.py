@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shiftbench.engine.kept import KeptBlock, forward, normed
+from shiftbench.engine.kept import KeptBlock, apply, capped, forward, normed
 from shiftbench.engine.modes import pull, push
+from shiftbench.engine.probability import slopes
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import Chunk, parts, segments, share
 from shiftbench.engine.stages import norm_cotangent
@@ -50,15 +51,20 @@ def importance(model: Transformer, tokens: Tokens, memory: int) -> tuple[Tensor,
     return mode(model, tokens, x_TD, memory)
 
 
+def _chunks(born: range, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
+    """Derivatives where they begin, one row each; lengths: the rows that each will have."""
+    found = []
+    for part in parts(lengths):
+        starts = tuple(born[part])
+        found.append(Chunk(starts, Stretches(starts, tuple(n + 1 for n in starts)), rows_ND[part].clone()))
+    return found
+
+
 def _forward_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int) -> tuple[Tensor, Tensor]:
     """The tangent of prompt token n is zero before position n."""
     first, last = tokens.predicting
     born = range(tokens.prompt.start, tokens.prompt.stop)
-    chunks = [
-        Chunk(tuple(born[part]), Stretches(tuple(born[part]), tuple(n + 1 for n in born[part])), rows_ND.clone())
-        for part in parts([last - n for n in born])
-        for rows_ND in [tokens.embedding_PD[part]]
-    ]
+    chunks = _chunks(born, [last - n for n in born], tokens.embedding_PD)
     for segment in segments(model.blocks, len(x_TD), memory):
         kept, x_TD = forward(model, x_TD, segment)
         chunks = share(lambda chunk, kept=kept: _pushed(chunk, kept, model, first, last), chunks)  # type: ignore[misc]
@@ -88,11 +94,7 @@ def _reverse_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int)
         kept, x_TD = forward(model, x_TD, segment, keep=segment is runs[-1])
     direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
     born = range(first, last)
-    chunks = [
-        Chunk(tuple(born[part]), Stretches(tuple(born[part]), tuple(t + 1 for t in born[part])), rows_ND.clone())
-        for part in parts([t + 1 - tokens.prompt.start for t in born])
-        for rows_ND in [direction_RD[part]]
-    ]
+    chunks = _chunks(born, [t + 1 - tokens.prompt.start for t in born], direction_RD)
     for segment, enters_TD in zip(reversed(runs), reversed(entering), strict=True):
         if segment is not runs[-1]:
             kept, _ = forward(model, enters_TD, segment)
@@ -117,7 +119,7 @@ def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, prompt:
 def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:
     """(direction_RD, probability_R): gradient of each response token's probability by the last layer's output.
 
-    p_y (s W_y - sum over v != y of p_v W_v), s = sum over v != y of p_v, through the final norm.
+    The slopes by the logits times the output embeddings, through the final norm.
     """
     top_RD = top_RD.to(model.final_norm.gain_D.device)
     hidden_RD, kept = normed(model.final_norm, top_RD)
@@ -125,15 +127,11 @@ def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tu
     hidden_RD, response_R = hidden_RD.to(weight_DV.device), response_R.to(weight_DV.device)
     directions, probabilities = [], []
     for h, y in zip(hidden_RD.split(LOGITS), response_R.split(LOGITS), strict=True):
-        logit = h @ weight_DV if model.head.bias_O is None else torch.addmm(model.head.bias_O, h, weight_DV)
-        squashed = None if model.head_cap is None else torch.tanh(logit / model.head_cap)
-        p = (logit if squashed is None or model.head_cap is None else squashed * model.head_cap).softmax(-1)
-        probability = p.gather(1, y[:, None])
-        p.scatter_(1, y[:, None], 0.0)
-        weight = p.neg().scatter_(1, y[:, None], p.sum(-1, keepdim=True)).mul_(probability)
-        if squashed is not None:
-            weight *= 1 - squashed.square()
-        directions.append(weight @ weight_DV.T)
-        probabilities.append(probability[:, 0])
+        logit_RV, cap_slope_RV = capped(apply(model.head, h), model.head_cap)
+        slope_RV, probability_R = slopes(logit_RV, y)
+        if cap_slope_RV is not None:
+            slope_RV *= cap_slope_RV
+        directions.append(slope_RV @ weight_DV.T)
+        probabilities.append(probability_R)
     place_R = torch.arange(len(response_R), device=top_RD.device)
     return norm_cotangent(kept, torch.cat(directions).to(top_RD), place_R), torch.cat(probabilities)

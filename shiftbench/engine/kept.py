@@ -43,7 +43,6 @@ class KeptAttention:
 class KeptFeedForward:
     """up_slope_TF: derivative of the inner activation by the up-projection; gate_slope_TF: by the gate."""
 
-    spec: FeedForward
     up_slope_TF: Tensor
     gate_slope_TF: Tensor | None
 
@@ -76,6 +75,14 @@ def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, KeptNorm | None]:
     hat = centre * rho
     out = hat * norm.gain_D
     return out if norm.bias_D is None else out + norm.bias_D, KeptNorm(norm, hat, rho)
+
+
+def capped(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    """(cap * tanh(logit / cap), its slope); the logit itself and None where there is no cap."""
+    if cap is None:
+        return logit, None
+    squashed = torch.tanh(logit / cap)
+    return squashed * cap, 1 - squashed.square()
 
 
 def rotated(x_NHE: Tensor, rotary: tuple[Tensor, Tensor] | None, back: bool = False) -> Tensor:
@@ -125,10 +132,7 @@ def _attention(spec: Attention, h_TD: Tensor, rotary: tuple[Tensor, Tensor] | No
     key_KTE = rotated(key.view(tokens, -1, width), rotary).transpose(0, 1).contiguous()
     value_KTE = apply(spec.value, h_TD).view(tokens, -1, width).transpose(0, 1).contiguous()
     logit_KGTT = (query_KGTE.flatten(1, 2) @ key_KTE.mT).view(*groups, tokens, tokens) * spec.scale
-    cap_slope = None
-    if spec.cap is not None:
-        squashed = torch.tanh(logit_KGTT / spec.cap)
-        logit_KGTT, cap_slope = squashed * spec.cap, 1 - squashed.square()
+    logit_KGTT, cap_slope = capped(logit_KGTT, spec.cap)
     place = torch.arange(tokens, device=h_TD.device)
     back_TT = place[:, None] - place[None, :]
     seen_TT = (back_TT >= 0) if spec.window is None else (back_TT >= 0) & (back_TT < spec.window)
@@ -155,8 +159,8 @@ def _feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, KeptFeedForw
     bent_TF = up_TF if spec.gate is None else apply(spec.gate, h_TD)
     active_TF, slope_TF = _with_slope(spec, bent_TF)
     if spec.gate is None:
-        return apply(spec.down, active_TF), KeptFeedForward(spec, slope_TF, None)
-    return apply(spec.down, active_TF * up_TF), KeptFeedForward(spec, active_TF, slope_TF.mul_(up_TF))
+        return apply(spec.down, active_TF), KeptFeedForward(slope_TF, None)
+    return apply(spec.down, active_TF * up_TF), KeptFeedForward(active_TF, slope_TF.mul_(up_TF))
 
 
 def _with_slope(spec: FeedForward, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,20 @@
+"""The derivative that every attribution starts from: of a response token's probability by the logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def slopes(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Tensor]:
+    """(slope_RV, probability_R): d p_y / d logit_v for each row's target y, and p_y.
+
+    p_y (s [v = y] - p_v [v != y]) with s the probability of all other tokens. Taken through softmax it cancels where
+    p_y is near 1; written out, as here, it does not (DESIGN 2).
+    """
+    p_RV = logit_RV.softmax(-1)
+    target_R1 = target_R[:, None]
+    probability_R1 = p_RV.gather(1, target_R1)
+    p_RV.scatter_(1, target_R1, 0.0)
+    return p_RV.neg().scatter_(1, target_R1, p_RV.sum(-1, keepdim=True)).mul_(probability_R1), probability_R1[:, 0]
