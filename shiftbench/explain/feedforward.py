@@ -116,11 +116,21 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     Eigenvectors of the D x D covariance in float64: faster than a float32 SVD of the rows and exacter (DESIGN 4).
     A component's sign is free; its largest entry is made positive.
     """
-    rows_FD = down_FD.double()
-    centred_FD = rows_FD - rows_FD.mean(0)
-    variance_D, vector_DD = torch.linalg.eigh(centred_FD.T @ centred_FD)
-    count = min(rank, rows_FD.shape[1] // 2)
+    centred_FD = down_FD.to(torch.float64, copy=True)
+    centred_FD -= centred_FD.mean(0)
+    variance_D, vector_DD = torch.linalg.eigh(_lower_gram(centred_FD), UPLO="L")
+    count = min(rank, centred_FD.shape[1] // 2)
     component_CD = vector_DD.flip(1)[:, :count].T.contiguous()
     largest_C1 = component_CD.abs().argmax(1, keepdim=True)
     component_CD *= component_CD.gather(1, largest_C1).sign()
     return component_CD.cpu(), (variance_D.flip(0)[:count] / variance_D.sum()).clamp(min=0).cpu()
+
+
+def _lower_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
+    """rows^T rows on and below the diagonal, zeros beyond its blocks: 9/16 of the product's operations."""
+    width = rows_FD.shape[1]
+    gram_DD = rows_FD.new_zeros(width, width)
+    edges = [width * i // parts for i in range(parts + 1)]
+    for begin, end in zip(edges, edges[1:], strict=False):
+        torch.mm(rows_FD[:, begin:].T, rows_FD[:, begin:end], out=gram_DD[begin:, begin:end])
+    return gram_DD
