@@ -276,6 +276,7 @@ PYBIND11_MODULE(_C, m) {
         for (const auto* one : cpu::instructions()) names.emplace_back(one->name);
         return names;
     });
+    m.def("is_intel", &cpu::is_intel);
     m.def("get_instructions", [] { return cpu::kernels().name; });
     m.def("set_instructions", &cpu::set_instructions);
     m.def("grad_x_input", &grad_x_input);

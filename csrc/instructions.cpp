@@ -28,4 +28,13 @@ const std::vector<const Kernels*>& instructions() {
     return can_run;
 }
 
+bool is_intel() {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel");
+#else
+    return false;
+#endif
+}
+
 }  // namespace shiftbench::cpu

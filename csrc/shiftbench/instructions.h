@@ -16,6 +16,9 @@ namespace shiftbench::cpu {
 // What this CPU can run, the fastest first.
 const std::vector<const Kernels*>& instructions();
 
+// Whether the CPU is Intel's: some libraries use all of an instruction set on these alone.
+bool is_intel();
+
 inline std::atomic<const Kernels*> chosen_instructions{instructions().front()};
 
 inline const Kernels& kernels() { return *chosen_instructions.load(std::memory_order_relaxed); }

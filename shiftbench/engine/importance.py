@@ -11,6 +11,7 @@ from torch import Tensor
 from shiftbench.engine.kept import KeptBlock, apply, capped, forward, normed
 from shiftbench.engine.modes import pull, push
 from shiftbench.engine.probability import slopes
+from shiftbench.engine.product import STEP, product
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import Chunk, parts, segments, share
 from shiftbench.engine.stages import norm_cotangent
@@ -48,6 +49,8 @@ def importance(model: Transformer, tokens: Tokens, memory: int) -> tuple[Tensor,
     x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing that is asked for
     if model.position_TD is not None:
         x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
+    # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
+    x_TD = torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
     return mode(model, tokens, x_TD, memory)
 
 
@@ -56,7 +59,10 @@ def _chunks(born: range, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]
     found = []
     for part in parts(lengths):
         starts = tuple(born[part])
-        found.append(Chunk(starts, Stretches(starts, tuple(n + 1 for n in starts)), rows_ND[part].clone()))
+        at = Stretches(starts, tuple(n + 1 for n in starts))
+        own_ND = at.empty(rows_ND, rows_ND.shape[1])
+        own_ND[: len(starts)] = rows_ND[part]
+        found.append(Chunk(starts, at, own_ND))
     return found
 
 
@@ -69,7 +75,7 @@ def _forward_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int)
         kept, x_TD = forward(model, x_TD, segment)
         chunks = share(lambda chunk, kept=kept: _pushed(chunk, kept, model, first, last), chunks)  # type: ignore[misc]
     direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
-    tops = [chunk.rows_ND.unflatten(0, (-1, last - first)) for chunk in chunks]
+    tops = [chunk.items().unflatten(0, (-1, last - first)) for chunk in chunks]
     return torch.cat([(top_CRD * direction_RD.to(top_CRD)).sum(-1) for top_CRD in tops]), probability_R
 
 
@@ -100,7 +106,7 @@ def _reverse_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int)
             kept, _ = forward(model, enters_TD, segment)
         chunks = share(lambda chunk, kept=kept: _pulled(chunk, kept, model, tokens.prompt), chunks)  # type: ignore[misc]
     embedding_PD = tokens.embedding_PD
-    bottoms = [chunk.rows_ND.unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
+    bottoms = [chunk.items().unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
     return torch.cat([(bottom_CPD * embedding_PD).sum(-1) for bottom_CPD in bottoms]).T, probability_R
 
 
@@ -131,7 +137,7 @@ def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tu
         slope_RV, probability_R = slopes(logit_RV, y)
         if cap_slope_RV is not None:
             slope_RV *= cap_slope_RV
-        directions.append(slope_RV @ weight_DV.T)
+        directions.append(product(slope_RV, weight_DV.T))
         probabilities.append(probability_R)
     place_R = torch.arange(len(response_R), device=top_RD.device)
     return norm_cotangent(kept, torch.cat(directions).to(top_RD), place_R), torch.cat(probabilities)

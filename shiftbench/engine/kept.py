@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shiftbench.engine.product import product
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm, Transformer
 
 
@@ -63,7 +64,8 @@ class KeptBlock:
 
 def apply(linear: Linear, x: Tensor) -> Tensor:
     """x @ weight + bias."""
-    return x @ linear.weight_IO if linear.bias_O is None else torch.addmm(linear.bias_O, x, linear.weight_IO)
+    out = product(x, linear.weight_IO)
+    return out if linear.bias_O is None else out.add_(linear.bias_O)
 
 
 def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, KeptNorm | None]:

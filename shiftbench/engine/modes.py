@@ -6,6 +6,7 @@ from torch import Tensor
 
 from shiftbench.engine import stages
 from shiftbench.engine.kept import KeptBlock
+from shiftbench.engine.product import add_product, product
 from shiftbench.engine.rows import Stretches, moved
 
 
@@ -15,8 +16,8 @@ def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches) ->
     both = source.common(target)
     position_N = source.position_N.to(d_ND.device)
     h_ND = stages.norm_tangent(kept.before_attention, d_ND, position_N)
-    query_NO = moved(h_ND, source, both) @ spec.query.weight_IO
-    key_NO, value_NO = h_ND @ spec.key.weight_IO, h_ND @ spec.value.weight_IO
+    query_NO = product(moved(h_ND, source, both), spec.query.weight_IO)
+    key_NO, value_NO = product(h_ND, spec.key.weight_IO), product(h_ND, spec.value.weight_IO)
     at_both_N = both.position_N.to(d_ND.device)
     mixed_NO = stages.attention_tangent(
         own,
@@ -30,16 +31,16 @@ def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches) ->
     position_N = target.position_N.to(d_ND.device)
     d_ND = moved(d_ND, source, target)
     if kept.after_attention is None:
-        d_ND = d_ND.addmm_(mixed_NO, spec.out.weight_IO)
+        d_ND = add_product(d_ND, mixed_NO, spec.out.weight_IO)
     else:
-        d_ND = d_ND.add_(stages.norm_tangent(kept.after_attention, mixed_NO @ spec.out.weight_IO, position_N))
+        d_ND = d_ND.add_(stages.norm_tangent(kept.after_attention, product(mixed_NO, spec.out.weight_IO), position_N))
     inner = kept.block.feed_forward
     h_ND = stages.norm_tangent(kept.before_feed_forward, d_ND, position_N)
-    gate_NF = None if inner.gate is None else h_ND @ inner.gate.weight_IO
-    inner_NF = stages.feed_forward_tangent(kept.feed_forward, h_ND @ inner.up.weight_IO, gate_NF, position_N)
+    gate_NF = None if inner.gate is None else product(h_ND, inner.gate.weight_IO)
+    inner_NF = stages.feed_forward_tangent(kept.feed_forward, product(h_ND, inner.up.weight_IO), gate_NF, position_N)
     if kept.after_feed_forward is None:
-        return d_ND.addmm_(inner_NF, inner.down.weight_IO)
-    return d_ND.add_(stages.norm_tangent(kept.after_feed_forward, inner_NF @ inner.down.weight_IO, position_N))
+        return add_product(d_ND, inner_NF, inner.down.weight_IO)
+    return d_ND.add_(stages.norm_tangent(kept.after_feed_forward, product(inner_NF, inner.down.weight_IO), position_N))
 
 
 def pull(kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches) -> Tensor:
@@ -47,20 +48,20 @@ def pull(kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches) ->
     spec, own, inner = kept.block.attention, kept.attention, kept.block.feed_forward
     both = source.common(target)
     position_N = source.position_N.to(g_ND.device)
-    g_NF = stages.norm_cotangent(kept.after_feed_forward, g_ND, position_N) @ inner.down.weight_IO.T
+    g_NF = product(stages.norm_cotangent(kept.after_feed_forward, g_ND, position_N), inner.down.weight_IO.T)
     up_NF, gate_NF = stages.feed_forward_cotangent(kept.feed_forward, g_NF, position_N)
-    h_ND = up_NF @ inner.up.weight_IO.T
+    h_ND = product(up_NF, inner.up.weight_IO.T)
     if gate_NF is not None and inner.gate is not None:
-        h_ND.addmm_(gate_NF, inner.gate.weight_IO.T)
+        add_product(h_ND, gate_NF, inner.gate.weight_IO.T)
     g_ND = g_ND + stages.norm_cotangent(kept.before_feed_forward, h_ND, position_N)
-    mixed_NO = stages.norm_cotangent(kept.after_attention, g_ND, position_N) @ spec.out.weight_IO.T
+    mixed_NO = product(stages.norm_cotangent(kept.after_attention, g_ND, position_N), spec.out.weight_IO.T)
     query_NHE, key_NKE, value_NKE = stages.attention_cotangent(
         own, mixed_NO.unflatten(1, (spec.heads, spec.head_width)), source, both, target
     )
     position_N = target.position_N.to(g_ND.device)
-    h_ND = stages.heads_cotangent(own.key_norm, key_NKE, position_N, kept.rotary) @ spec.key.weight_IO.T
-    h_ND.addmm_(value_NKE.flatten(1), spec.value.weight_IO.T)
+    key_NO = stages.heads_cotangent(own.key_norm, key_NKE, position_N, kept.rotary)
+    h_ND = add_product(product(key_NO, spec.key.weight_IO.T), value_NKE.flatten(1), spec.value.weight_IO.T)
     at_both_N = both.position_N.to(g_ND.device)
     query_NO = stages.heads_cotangent(own.query_norm, query_NHE, at_both_N, kept.rotary)
-    h_ND.add_(moved(query_NO @ spec.query.weight_IO.T, both, target))
+    h_ND.add_(moved(product(query_NO, spec.query.weight_IO.T), both, target))
     return moved(g_ND, source, target).add_(stages.norm_cotangent(kept.before_attention, h_ND, position_N))

@@ -9,33 +9,50 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from shiftbench.engine.product import STEP
+
 
 @dataclass(frozen=True)
 class Stretches:
-    """Item i has a row for each of the positions starts[i] to stops[i] - 1; the items stand one behind the other."""
+    """Item i has a row for each of the positions starts[i] to stops[i] - 1; the items stand one behind the other.
+
+    Behind the last come rows of nobody's, to a multiple of STEP. What is in them is finite, and goes nowhere.
+    """
 
     starts: tuple[int, ...]
     stops: tuple[int, ...]
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """The first row of each item, and the number of rows."""
+        """The first row of each item, and the number of their rows."""
         return tuple(accumulate((b - a for a, b in zip(self.starts, self.stops, strict=True)), initial=0))
 
     @cached_property
+    def rows(self) -> int:
+        """The number of rows, nobody's included."""
+        return -(-self.offsets[-1] // STEP) * STEP
+
+    @cached_property
     def position_N(self) -> Tensor:
-        """int64: the position of each row."""
-        return torch.cat([torch.arange(a, b) for a, b in zip(self.starts, self.stops, strict=True)])
+        """int64: the position of each row; of nobody's, 0."""
+        own = [torch.arange(a, b) for a, b in zip(self.starts, self.stops, strict=True)]
+        return torch.cat([*own, torch.zeros(self.rows - self.offsets[-1], dtype=torch.int64)])
 
     @cached_property
     def table(self) -> Tensor:
         """int64 [3, items]: starts, stops, offsets."""
         return torch.tensor([self.starts, self.stops, self.offsets[:-1]], dtype=torch.int64)
 
-    def rows(self, item: int, first: int, last: int) -> slice:
+    def of(self, item: int, first: int, last: int) -> slice:
         """The rows of an item for the positions first to last - 1, which it must have."""
         begin = self.offsets[item] - self.starts[item]
         return slice(begin + first, begin + last)
+
+    def empty(self, like: Tensor, *width: int) -> Tensor:
+        """A tensor [rows, *width], to be filled in where an item has rows."""
+        out = like.new_empty(self.rows, *width)
+        out[self.offsets[-1] :] = 0
+        return out
 
     def common(self, other: Stretches) -> Stretches:
         """The positions that both have; an item that has none gets an empty stretch."""
@@ -47,8 +64,8 @@ def moved(rows_ND: Tensor, source: Stretches, target: Stretches) -> Tensor:
     """The same derivatives on other stretches: zero where the source had no row, dropped where the target has none."""
     if source == target:
         return rows_ND
-    out = rows_ND.new_zeros(target.offsets[-1], rows_ND.shape[1])
+    out = rows_ND.new_zeros(target.rows, rows_ND.shape[1])
     both = source.common(target)
     for item, (first, last) in enumerate(zip(both.starts, both.stops, strict=True)):
-        out[target.rows(item, first, last)] = rows_ND[source.rows(item, first, last)]
+        out[target.of(item, first, last)] = rows_ND[source.of(item, first, last)]
     return out

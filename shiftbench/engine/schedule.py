@@ -24,6 +24,10 @@ class Chunk:
     at: Stretches
     rows_ND: Tensor
 
+    def items(self) -> Tensor:
+        """rows_ND without nobody's rows."""
+        return self.rows_ND[: self.at.offsets[-1]]
+
 
 def parts(lengths: Sequence[int]) -> list[slice]:
     """Consecutive items in parts of about ROWS rows; lengths: rows of each. Threads do not enter: results would."""

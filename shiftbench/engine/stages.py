@@ -100,17 +100,17 @@ def attention_tangent(
     A = slope * (dq k^T + q dk^T) * scale;  dO = A v + P dv - rowsum(A) O.
     """
     groups = kept.query_KGTE.shape[:2]
-    out = query_NHE.new_empty(target.offsets[-1], kept.spec.heads, query_NHE.shape[2])
+    out = target.empty(query_NHE, kept.spec.heads, query_NHE.shape[2])
     if core.serves(out):
         core.attention(kept, (query_NHE, key_NKE, value_NKE, out), (queries, keys, target), cotangent=False)
         return out.flatten(1)
     for item, (first, last) in enumerate(zip(target.starts, target.stops, strict=True)):
         q_first, q_last = queries.starts[item], queries.stops[item]
         k_first, k_last = keys.starts[item], keys.stops[item]
-        here = target.rows(item, first, last)
-        dq_KME = _by_group(query_NHE[queries.rows(item, q_first, q_last)], groups)
-        dk_KSE = key_NKE[keys.rows(item, k_first, k_last)].transpose(0, 1)
-        dv_KSE = value_NKE[keys.rows(item, k_first, k_last)].transpose(0, 1)
+        here = target.of(item, first, last)
+        dq_KME = _by_group(query_NHE[queries.of(item, q_first, q_last)], groups)
+        dk_KSE = key_NKE[keys.of(item, k_first, k_last)].transpose(0, 1)
+        dv_KSE = value_NKE[keys.of(item, k_first, k_last)].transpose(0, 1)
         seen = slice(0, last)
         rows = slice(first, last)
         by_query = dq_KME @ kept.key_KTE[:, seen].mT
@@ -142,15 +142,15 @@ def attention_cotangent(
     """
     groups = kept.query_KGTE.shape[:2]
     width = mixed_NHE.shape[2]
-    query = mixed_NHE.new_empty(queries.offsets[-1], kept.spec.heads, width)
-    key = mixed_NHE.new_empty(keys.offsets[-1], groups[0], width)
-    value = torch.empty_like(key)
+    query = queries.empty(mixed_NHE, kept.spec.heads, width)
+    key = keys.empty(mixed_NHE, groups[0], width)
+    value = keys.empty(mixed_NHE, groups[0], width)
     if core.serves(mixed_NHE):
         core.attention(kept, (query, key, value, mixed_NHE), (queries, keys, source), cotangent=True)
         return query, key, value
     for item, (first, last) in enumerate(zip(source.starts, source.stops, strict=True)):
         rows, seen = slice(first, last), slice(0, last)
-        g_KME = _by_group(mixed_NHE[source.rows(item, first, last)], groups)
+        g_KME = _by_group(mixed_NHE[source.of(item, first, last)], groups)
         delta = (g_KME * kept.mixed_KGTE[:, :, rows].flatten(1, 2)).sum(-1, keepdim=True)
         ds = g_KME @ kept.value_KTE[:, seen].mT
         ds -= delta
@@ -160,11 +160,11 @@ def attention_cotangent(
         k_first, k_last = keys.starts[item], keys.stops[item]
         of_query = ds.unflatten(1, (groups[1], last - first))[:, :, q_first - first : q_last - first].flatten(1, 2)
         dq = of_query @ kept.key_KTE[:, seen]
-        query[queries.rows(item, q_first, q_last)] = dq.view(kept.spec.heads, q_last - q_first, width).transpose(0, 1)
+        query[queries.of(item, q_first, q_last)] = dq.view(kept.spec.heads, q_last - q_first, width).transpose(0, 1)
         dk = ds[..., k_first:k_last].mT @ kept.query_KGTE[:, :, rows].flatten(1, 2)
         dv = kept.probability_KGTT[:, :, rows, k_first:k_last].flatten(1, 2).mT @ g_KME
-        key[keys.rows(item, k_first, k_last)] = dk.transpose(0, 1)
-        value[keys.rows(item, k_first, k_last)] = dv.transpose(0, 1)
+        key[keys.of(item, k_first, k_last)] = dk.transpose(0, 1)
+        value[keys.of(item, k_first, k_last)] = dv.transpose(0, 1)
     return query, key, value
 
 
