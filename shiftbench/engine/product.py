@@ -34,6 +34,6 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 
 @cache
 def _onednn() -> bool:
-    """Whether torch has oneDNN's product, and it is the faster one here. It is no public name of torch's: looked for."""
+    """Whether torch has oneDNN's product, which is no public name of torch's, and it is the faster one here."""
     named = hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return named and torch.backends.mkldnn.is_available() and not _C.is_intel()

@@ -13,7 +13,7 @@ from torch import Tensor
 from shiftbench.engine.rows import Stretches
 from shiftbench.models.block import Block
 
-ROWS = 512  # rows of a chunk: enough for the matrix product's full rate, few enough for the cache
+ROWS = 448  # rows of a chunk: enough for the matrix product's full rate, few enough for the cache
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,11 @@ class Chunk:
 
 
 def parts(lengths: Sequence[int]) -> list[slice]:
-    """Consecutive items in parts of about ROWS rows; lengths: rows of each. Threads do not enter: results would."""
-    count = max(1, round(sum(lengths) / ROWS))
+    """Consecutive items in an even number of parts of about ROWS rows; lengths: rows of each.
+
+    Even for the sake of two threads; how many there are does not enter, or results would depend on it.
+    """
+    count = max(1, 2 * round(sum(lengths) / (2 * ROWS)))
     found: list[slice] = []
     begin = total = 0
     for item, length in enumerate(lengths, start=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -131,6 +132,6 @@ def _lower_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
     width = rows_FD.shape[1]
     gram_DD = rows_FD.new_zeros(width, width)
     edges = [width * i // parts for i in range(parts + 1)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         torch.mm(rows_FD[:, begin:].T, rows_FD[:, begin:end], out=gram_DD[begin:, begin:end])
     return gram_DD
