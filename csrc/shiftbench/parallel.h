@@ -29,10 +29,17 @@ void parallel_for(std::int64_t items, std::int64_t grain, const F& f) {
             failures[static_cast<std::size_t>(range)] = std::current_exception();
         }
     };
+#ifdef _OPENMP
+    // torch's own threads where both use the same OpenMP: they wait for work without sleeping, and two pools would
+    // take the cores from each other.
+#pragma omp parallel for num_threads(static_cast<int>(ranges)) schedule(static, 1)
+    for (std::int64_t range = 0; range < ranges; ++range) run(range);
+#else
     std::vector<std::thread> threads;
     for (std::int64_t range = 1; range < ranges; ++range) threads.emplace_back(run, range);
     run(0);
     for (auto& thread : threads) thread.join();
+#endif
     for (const auto& failure : failures)
         if (failure) std::rethrow_exception(failure);
 }

@@ -147,25 +147,30 @@ class Prepared:
         """Word pairs of every neuron pair of a layer."""
         embedding_VD, cooccurrence = self._prepare()
         views = self.model.views
-        query_HDE = views.query_HDE(layer).cpu()
-        query = self._top_words(embedding_VD, query_HDE)
-        key = self._top_words(embedding_VD, views.key_HDE(layer).cpu())
+        query_HDE, key_HDE = views.query_HDE(layer).cpu(), views.key_HDE(layer).cpu()
+        query, key = self._top_words(embedding_VD, query_HDE, key_HDE)
         row_N, query_N, key_N, score_N = ops.word_pairs(cooccurrence.cooccurring, *query, *key)
         neurons = query_HDE.shape[2]
         return LayerPairs(
             self.inputs.vocabulary.words, row_N // neurons, row_N % neurons, query_N, key_N, score_N.float()
         )
 
-    def _top_words(self, embedding_VD: Tensor, weight_HDE: Tensor) -> tuple[Tensor, Tensor]:
-        """(values, indices) of the words that most activate each neuron: one row a neuron, head after head."""
-        heads, width, neurons = weight_HDE.shape
-        # Query heads that share a key head stand side by side: their words are looked for once.
-        new = [h == 0 or not torch.equal(weight_HDE[h], weight_HDE[h - 1]) for h in range(heads)]
-        own_H = torch.tensor(new).cumsum(0) - 1
-        direction_CD = weight_HDE[torch.tensor(new)].transpose(1, 2).reshape(-1, width)
+    def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each side's (values, indices) of the words that most activate each neuron: a row a neuron, head after head.
+
+        Query heads that share a key head stand side by side with the same key: its words are looked for once.
+        """
+        new_H = [_unlike_the_one_before(weight_HDE) for weight_HDE in sides_HDE]
+        direction_CD = torch.cat(
+            [side_HDE[new].transpose(1, 2).flatten(0, 1) for side_HDE, new in zip(sides_HDE, new_H, strict=True)]
+        )
         found = ops.vocab_topk(embedding_VD, direction_CD.to(embedding_VD), self.method.k)
-        value_CK, index_CK = (side_CK.unflatten(0, (-1, neurons))[own_H].flatten(0, 1) for side_CK in found)
-        return value_CK, index_CK
+        lengths = [int(new.sum()) * side_HDE.shape[2] for side_HDE, new in zip(sides_HDE, new_H, strict=True)]
+        for side_HDE, new, *side in zip(sides_HDE, new_H, *(part.split(lengths) for part in found), strict=True):
+            value_CK, index_CK = (
+                part_CK.unflatten(0, (-1, side_HDE.shape[2]))[new.cumsum(0) - 1].flatten(0, 1) for part_CK in side
+            )
+            yield value_CK, index_CK
 
     def _prepare(self) -> tuple[Tensor, Cooccurrence]:
         if self._shared is None:
@@ -175,6 +180,11 @@ class Prepared:
             cooccurrence = Cooccurrence(words, vectors, self.method.reference, self.method.deviations)
             self._shared = embedding_VD, cooccurrence
         return self._shared
+
+
+def _unlike_the_one_before(weight_HDE: Tensor) -> Tensor:
+    """bool [H]: whether a head differs from the head before it."""
+    return torch.tensor([h == 0 or not torch.equal(weight_HDE[h], weight_HDE[h - 1]) for h in range(len(weight_HDE))])
 
 
 def head_knowledge(pairs: LayerPairs) -> list[tuple[int, str, str, int]]:

@@ -45,7 +45,8 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[l
     marks = {i for i, token in zip(used, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
     # All of them: Llama's tokenizer puts its own mark before the space's.
     kept = [list(dropwhile(marks.__contains__, ids)) for ids in found]
+    unknown = tokenizer.unk_token_id  # asked once: a tokenizer looks it up anew each time
     for word, ids in zip(words, kept, strict=True):
-        if all(i == tokenizer.unk_token_id for i in ids):
+        if all(i == unknown for i in ids):
             raise InputError(f"the tokenizer gives no token for the vocabulary word {word!r}; leave the word out")
     return kept

@@ -93,10 +93,10 @@ def test_query_heads_with_equal_keys_have_equal_key_words(llama):
     """They are looked for once; every pair's key word is still among the words that activate its own head's key."""
     prepared = Prepared(METHOD, llama, inputs())
     embedding_VD, _ = prepared._prepare()
-    value_CK, index_CK = prepared._top_words(embedding_VD, llama.views.key_HDE(1))
-    key_CD = llama.views.key_HDE(1).mT.flatten(0, 1)
-    wanted = ops.vocab_topk(embedding_VD, key_CD, METHOD.k)
-    assert torch.equal(value_CK, wanted[0]) and torch.equal(index_CK, wanted[1])
+    sides_HDE = llama.views.query_HDE(1), llama.views.key_HDE(1)
+    for side_HDE, found in zip(sides_HDE, prepared._top_words(embedding_VD, *sides_HDE), strict=True):
+        wanted = ops.vocab_topk(embedding_VD, side_HDE.mT.flatten(0, 1), METHOD.k)
+        assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
 
 
 def test_a_head_given_a_verbs_relation_shows_it(llama):
