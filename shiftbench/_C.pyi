@@ -1,9 +1,11 @@
 # shiftbench's compiled core, from csrc/bindings.cpp. Functions that return int return the flat index of the first
 # number they refuse, or -1.
+from typing import Any
+
 from torch import Tensor
 
-has_cuda: bool
-device_count: int
+has_cuda: bool  # whether it was built for GPUs
+cuda: Any  # where it was, or their kernels are emulated: csrc/cuda/bindings.cpp, called by shiftbench/cuda.py alone
 
 def set_threads(count: int) -> None: ...
 def get_threads() -> int: ...

@@ -1,7 +1,9 @@
 """The door to the compiled core: each function checks its arguments, allocates its results, calls `_C`.
 
 Tensors in, tensors out; no files, no models. Rows may lie anywhere (views and slices are read in place). Nothing here
-is differentiable, and no result depends on the number of threads or on the instructions that the CPU has.
+is differentiable, and no result depends on the number of threads or on the instructions that the CPU has. Tensors on a
+GPU are computed there and stay there, where the core was built for it; but for importance densities, whose powers are
+summed in another order, to the same bytes.
 
 Each is also a torch operator, torch.ops.shiftbench.<name>, so that torch.compile and torch.export see one node whose
 results' shapes they know without running it.
@@ -10,6 +12,7 @@ results' shapes they know without running it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from torch import Tensor
 from shiftbench.errors import InputError
 
 try:
-    from shiftbench import _C
+    from shiftbench import _C, cuda
 except ImportError as missing:
     raise ImportError(
         f"shiftbench's compiled core does not load ({missing}); build it with 'pip install .' "
@@ -151,15 +154,29 @@ _library = torch.library.Library("shiftbench", "DEF")
 
 
 def _call(op: str, *numbers: float | list[int], **tensors: Tensor) -> Any:
-    """The torch operator, on CPU tensors without their graphs."""
+    """The torch operator, on tensors of one device without their graphs."""
+    devices: dict[torch.device, str] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise InputError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
-        if tensor.device.type != "cpu":
-            raise InputError(
-                f"{op}: {name} is on {tensor.device}, but this build of shiftbench has no CUDA; pass {name}.cpu()"
-            )
+        devices.setdefault(tensor.device, name)
+        if tensor.device.type != "cpu" and not cuda.serves(tensor):
+            raise InputError(f"{op}: {name} is on {tensor.device}, and {_why_not(tensor)}; pass {name}.cpu()")
+    if len(devices) > 1:
+        places = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise InputError(f"{op}: the tensors must be on one device, got {places}")
     return getattr(torch.ops.shiftbench, op)(*(tensor.detach() for tensor in tensors.values()), *numbers)
+
+
+def _why_not(tensor: Tensor) -> str:
+    if tensor.is_cuda:
+        return "this build of shiftbench has no CUDA (build it with SHIFTBENCH_CUDA=ON, which needs nvcc)"
+    return "shiftbench computes on CPUs and on CUDA devices"
+
+
+def _core(tensor: Tensor) -> ModuleType:
+    """The core that computes where the tensor is."""
+    return cuda if tensor.is_cuda else _C
 
 
 def _operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -169,7 +186,8 @@ def _operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[...,
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         _library.define(schema, tags=torch.Tag.pt2_compliant_tag)
         name = schema.partition("(")[0]
-        _library.impl(name, compute, "CPU")
+        for device in ("CPU", "CUDA"):
+            _library.impl(name, compute, device)
         torch.library.register_fake(f"shiftbench::{name}", empty, lib=_library)
         return compute
 
@@ -188,26 +206,26 @@ def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_
         raise InputError(
             f"{op}: grad_RPD is {grad_RPD.dtype} and embedding_PD {embedding_PD.dtype}; give both in one dtype"
         )
-    return torch.empty(grad_RPD.shape[1], grad_RPD.shape[0], dtype=_result_dtype(grad_RPD))
+    return grad_RPD.new_empty(grad_RPD.shape[1], grad_RPD.shape[0], dtype=_result_dtype(grad_RPD))
 
 
 @_operator("grad_x_input(Tensor grad_RPD, Tensor embedding_PD) -> Tensor", _empty_importance)
 def _grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
     importance_PR = _empty_importance(grad_RPD, embedding_PD)
-    _C.grad_x_input(_rows(grad_RPD), _rows(embedding_PD), importance_PR)
+    _core(grad_RPD).grad_x_input(_rows(grad_RPD), _rows(embedding_PD), importance_PR)
     return importance_PR
 
 
 def _empty_levels(importance_PR: Tensor, levels: int) -> Tensor:
     _check("importance_levels", "importance_PR", importance_PR, "prompt tokens, response tokens")
     _check_levels("importance_levels", levels)
-    return torch.empty(importance_PR.shape, dtype=torch.uint8)
+    return importance_PR.new_empty(importance_PR.shape, dtype=torch.uint8)
 
 
 @_operator("importance_levels(Tensor importance_PR, int levels) -> Tensor", _empty_levels)
 def _importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
     level_PR = _empty_levels(importance_PR, levels)
-    bad = _C.importance_levels(_rows(importance_PR), level_PR, levels)
+    bad = _core(importance_PR).importance_levels(_rows(importance_PR), level_PR, levels)
     _refuse_importance("importance_levels", bad, level_PR.shape[1])
     return level_PR
 
@@ -216,13 +234,13 @@ def _empty_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     op = "importance_density"
     _check(op, "level_PR", level_PR, "prompt tokens, response tokens", (torch.uint8, *FLOATS))
     _check_norm(op, p)
-    return torch.empty(level_PR.shape[0], dtype=_result_dtype(level_PR))
+    return level_PR.new_empty(level_PR.shape[0], dtype=_result_dtype(level_PR))
 
 
 @_operator("importance_density(Tensor level_PR, int cutoff, float p) -> Tensor", _empty_density)
 def _importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     density_P = _empty_density(level_PR, cutoff, p)
-    bad = _C.importance_density(_rows(level_PR), density_P, cutoff, p)
+    bad = _core(level_PR).importance_density(_rows(level_PR), density_P, cutoff, p)
     if bad >= 0:
         at_p, at_r = divmod(bad, level_PR.shape[1])
         raise InputError(
@@ -239,8 +257,8 @@ def _empty_density_from_grad(
     importance_PR = _empty_importance(grad_RPD, embedding_PD, op)
     _check_levels(op, levels)
     _check_norm(op, p)
-    level_PR = torch.empty(importance_PR.shape, dtype=torch.uint8)
-    return importance_PR, level_PR, torch.empty(importance_PR.shape[0], dtype=importance_PR.dtype)
+    level_PR = importance_PR.new_empty(importance_PR.shape, dtype=torch.uint8)
+    return importance_PR, level_PR, importance_PR.new_empty(importance_PR.shape[0])
 
 
 @_operator(
@@ -252,7 +270,9 @@ def _importance_density_from_grad(
     grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     results = _empty_density_from_grad(grad_RPD, embedding_PD, levels, cutoff, p)
-    bad = _C.importance_density_from_grad(_rows(grad_RPD), _rows(embedding_PD), *results, levels, cutoff, p)
+    bad = _core(grad_RPD).importance_density_from_grad(
+        _rows(grad_RPD), _rows(embedding_PD), *results, levels, cutoff, p
+    )
     _refuse_importance("importance_density_from_grad", bad, grad_RPD.shape[0])
     return results
 
@@ -267,14 +287,17 @@ def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Ten
     if not 1 <= k <= words:
         raise InputError(f"{op}: k must be between 1 and the number of words ({words}), got {k}")
     dtype = torch.float64 if torch.float64 in (embedding_VD.dtype, direction_CD.dtype) else torch.float32
-    return torch.empty(directions, k, dtype=dtype), torch.empty(directions, k, dtype=torch.int64)
+    return (
+        direction_CD.new_empty(directions, k, dtype=dtype),
+        direction_CD.new_empty(directions, k, dtype=torch.int64),
+    )
 
 
 @_operator("vocab_topk(Tensor embedding_VD, Tensor direction_CD, int k) -> (Tensor, Tensor)", _empty_topk)
 def _vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
     value_CK, index_CK = _empty_topk(embedding_VD, direction_CD, k)
     direction_CD = _rows(direction_CD).to(value_CK.dtype)
-    word, direction, overflow = _C.vocab_topk(_rows(embedding_VD), direction_CD, value_CK, index_CK)
+    word, direction, overflow = _core(embedding_VD).vocab_topk(_rows(embedding_VD), direction_CD, value_CK, index_CK)
     for name, row in (("embedding_VD", word), ("direction_CD", direction)):
         if row >= 0:
             raise InputError(f"vocab_topk: row {row} of {name} has a value that is not finite; look for nan or inf")
@@ -298,9 +321,9 @@ def _fake_cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) ->
     _check_words("cooccurrence", unit_VG, cutoff_V, spelling_V)
     size = torch.library.get_ctx().new_dynamic_size()
     return (
-        torch.empty(len(unit_VG) + 1, dtype=torch.int64),
-        torch.empty(size, dtype=torch.int32),
-        torch.empty(size, dtype=_result_dtype(unit_VG)),
+        unit_VG.new_empty(len(unit_VG) + 1, dtype=torch.int64),
+        unit_VG.new_empty(size, dtype=torch.int32),
+        unit_VG.new_empty(size, dtype=_result_dtype(unit_VG)),
     )
 
 
@@ -311,16 +334,18 @@ def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tupl
     _check_words("cooccurrence", unit_VG, cutoff_V, spelling_V)
     unit_VG, words = _rows(unit_VG.to(_result_dtype(unit_VG))), len(unit_VG)
     single = unit_VG.dtype == torch.float32
-    make = _C.Cooccurrence32 if single else _C.Cooccurrence64
+    core = _core(unit_VG)
+    make = core.Cooccurrence32 if single else core.Cooccurrence64
     found = make(unit_VG, cutoff_V.contiguous(), spelling_V.contiguous(), _product_error(unit_VG))
     score = unit_VG.new_empty(min(words, SQUARE) ** 2)
-    for row in range(0, words, SQUARE):
-        for col in range(row, words, SQUARE):  # cosine(a, b) is cosine(b, a): half of the square will do
-            one_RG, other_CG = unit_VG[row : row + SQUARE], unit_VG[col : col + SQUARE]
-            score_RC = score[: len(one_RG) * len(other_CG)].view(len(one_RG), len(other_CG))
-            found.scan(torch.mm(one_RG, other_CG.T, out=score_RC), row, col)
-    first_V, other_N = torch.empty(words + 1, dtype=torch.int64), torch.empty(found.size(), dtype=torch.int32)
-    cosine_N = unit_VG.new_empty(found.size())
+    with cuda.float32_products(tf32=False):
+        for row in range(0, words, SQUARE):
+            for col in range(row, words, SQUARE):  # cosine(a, b) is cosine(b, a): half of the square will do
+                one_RG, other_CG = unit_VG[row : row + SQUARE], unit_VG[col : col + SQUARE]
+                score_RC = score[: len(one_RG) * len(other_CG)].view(len(one_RG), len(other_CG))
+                found.scan(torch.mm(one_RG, other_CG.T, out=score_RC), row, col)
+    first_V = unit_VG.new_empty(words + 1, dtype=torch.int64)
+    other_N, cosine_N = unit_VG.new_empty(found.size(), dtype=torch.int32), unit_VG.new_empty(found.size())
     found.write(first_V, other_N, cosine_N)
     return first_V, other_N, cosine_N
 
@@ -329,7 +354,7 @@ def _product_error(unit_VG: Tensor) -> float:
     """How far an inner product that torch.mm gives may be from the sum in float64: the bound of any order of summation,
     G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002, section 3.1), doubled; and what underflow can take."""
     norms = [torch.linalg.vector_norm(part_VG.double(), dim=1) for part_VG in unit_VG.split(4096)]
-    norm_V = torch.cat([torch.zeros(0, dtype=torch.float64), *norms])
+    norm_V = torch.cat([unit_VG.new_zeros(0, dtype=torch.float64), *norms])
     if bad := torch.nonzero(~norm_V.isfinite()).flatten().tolist():
         raise InputError(f"cooccurrence: row {bad[0]} of unit_VG has a value that is not finite; look for nan or inf")
     longest = float(norm_V.max()) if len(norm_V) else 0.0
@@ -368,8 +393,8 @@ def _fake_word_pairs(
     sides = {"query": (query_value_CK, query_index_CK), "key": (key_value_CK, key_index_CK)}
     _check_pairs("word_pairs", first_V, other_N, cosine_N, sides)
     size = torch.library.get_ctx().new_dynamic_size()
-    neuron_N, query_N, key_N = (torch.empty(size, dtype=torch.int64) for _ in range(3))
-    return neuron_N, query_N, key_N, torch.empty(size, dtype=cosine_N.dtype)
+    neuron_N, query_N, key_N = (first_V.new_empty(size) for _ in range(3))
+    return neuron_N, query_N, key_N, cosine_N.new_empty(size)
 
 
 @_operator(
@@ -393,11 +418,12 @@ def _word_pairs(
         if not bool(value_CK.isfinite().all()):
             raise InputError(f"word_pairs: {side}_value_CK has a value that is not finite; look for nan or inf")
         words_and_signs += [_rows(index_CK), value_CK.sign().to(torch.int8).contiguous()]
-    make = _C.WordPairs32 if cosine_N.dtype == torch.float32 else _C.WordPairs64
+    core = _core(cosine_N)
+    make = core.WordPairs32 if cosine_N.dtype == torch.float32 else core.WordPairs64
     found = make(first_V.contiguous(), other_N.contiguous(), cosine_N.contiguous(), *words_and_signs)
     _refuse_word("query", query_index_CK, found.bad_query(), len(first_V) - 1)
     _refuse_word("key", key_index_CK, found.bad_key(), len(first_V) - 1)
-    neuron_N, query_N, key_N = (torch.empty(found.size(), dtype=torch.int64) for _ in range(3))
+    neuron_N, query_N, key_N = (first_V.new_empty(found.size()) for _ in range(3))
     score_N = cosine_N.new_empty(found.size())
     found.write(neuron_N, query_N, key_N, score_N)
     return neuron_N, query_N, key_N, score_N
@@ -421,7 +447,7 @@ def _empty_bootstrap(value_N: Tensor, length_G: list[int], resamples: int, seed:
         raise InputError(f"bootstrap: value_N has {len(value_N)} values, the strata {sum(length_G)}; they must agree")
     if resamples < 1:
         raise InputError(f"bootstrap: resamples must be at least 1, got {resamples}")
-    return torch.empty(resamples, len(length_G), dtype=torch.float64)
+    return value_N.new_empty(resamples, len(length_G))
 
 
 @_operator("bootstrap(Tensor value_N, int[] length_G, int resamples, int seed) -> Tensor", _empty_bootstrap)
@@ -429,7 +455,7 @@ def _bootstrap(value_N: Tensor, length_G: list[int], resamples: int, seed: int) 
     mean_SG = _empty_bootstrap(value_N, length_G, resamples, seed)
     if bad := torch.nonzero(~value_N.isfinite()).flatten().tolist():
         raise InputError(f"bootstrap: value_N[{bad[0]}] is {value_N[bad[0]].item()}; look for nan or inf")
-    _C.bootstrap(value_N.contiguous(), list(length_G), seed, mean_SG)
+    _core(value_N).bootstrap(value_N.contiguous(), list(length_G), seed, mean_SG)
     return mean_SG
 
 

@@ -22,7 +22,7 @@ using shiftbench::float16;
 // vectorises without -ffast-math, and its rounding error grows with 16 + n / 256 where a running sum's grows with n.
 template <class A, class X, class Y>
 A ordered_dot(const X* x, const Y* y, std::int64_t n) {
-    constexpr std::int64_t lanes = 16, stretch = 256;
+    constexpr std::int64_t lanes = shiftbench::dot_lanes, stretch = shiftbench::dot_stretch;
     A total = 0;
     for (std::int64_t begin = 0; begin < n; begin += stretch) {
         const std::int64_t end = n - begin < stretch ? n : begin + stretch, whole = begin + (end - begin) / lanes * lanes;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "shiftbench/formulas.h"
 #include "tile.h"
 
 namespace {
@@ -56,13 +57,13 @@ void norm(const NormRows<T>& a) {
             const T rho = a.rho[a.position[n] * a.groups + g];
             for (i64 i = 0; i < whole; i += lanes) {
                 const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
-                Vector<T> y = (x - mean - load(hat + i) * along) * rho;
+                Vector<T> y = shiftbench::norm_derivative(x, load(hat + i), mean, along, rho);
                 if (!a.cotangent) y *= load(a.gain + i);
                 store(out + i, y);
             }
             for (i64 i = whole; i < width; ++i) {
                 const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
-                T y = (x - mean - hat[i] * along) * rho;
+                T y = shiftbench::norm_derivative(x, hat[i], mean, along, rho);
                 if (!a.cotangent) y *= a.gain[i];
                 out[i] = y;
             }
@@ -77,11 +78,7 @@ void rotate(const RotateRows<T>& a) {
         const T *cosine = a.cosine + a.position[n] * a.width, *sine = a.sine + a.position[n] * a.width;
         for (i64 h = 0; h < a.heads; ++h) {
             T *first = a.x + (n * a.heads + h) * a.width, *second = first + half;
-            for (i64 i = 0; i < half; ++i) {
-                const T x = first[i], y = second[i], s = sign * sine[i];
-                first[i] = x * cosine[i] - y * s;
-                second[i] = y * cosine[i] + x * s;
-            }
+            for (i64 i = 0; i < half; ++i) shiftbench::turn_by(cosine[i], sign * sine[i], first[i], second[i]);
         }
     }
 }

@@ -16,7 +16,7 @@ namespace shiftbench::cpu {
 // another in value, none empty; what stands at a position depends on (seed, s, position) alone.
 inline void bootstrap(const double* value, const std::vector<std::int64_t>& length, std::uint64_t seed,
                       Rows<double> mean) {
-    constexpr std::int64_t block = 512;  // positions whose random bits are made at a time: 2 kB
+    constexpr std::int64_t block = draw_block;
     std::int64_t positions = 0;
     for (const std::int64_t count : length) positions += count;
     parallel_for(mean.rows, grain_of(4 * positions), [&](std::int64_t begin, std::int64_t end) {
@@ -40,15 +40,7 @@ inline void bootstrap(const double* value, const std::vector<std::int64_t>& leng
                     }
                     const std::int64_t stop = std::min(last, ready);
                     const std::uint32_t* at = bits.data() + (position + block - ready);
-                    // Four sums, so that an addition need not wait for the one before; their order is fixed.
-                    double sum[4] = {};
-                    std::int64_t i = 0;
-                    for (; i + 4 <= stop - position; i += 4)
-                        for (std::int64_t lane = 0; lane < 4; ++lane)
-                            sum[lane] += value[first + static_cast<std::int64_t>(below(count, at[i + lane]))];
-                    for (; i < stop - position; ++i)
-                        sum[0] += value[first + static_cast<std::int64_t>(below(count, at[i]))];
-                    total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+                    total += drawn_sum(value + first, count, stop - position, [&](std::int64_t i) { return at[i]; });
                     position = stop;
                 }
                 mean[s][static_cast<std::int64_t>(g)] = total / static_cast<double>(length[g]);

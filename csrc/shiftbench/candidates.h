@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "formulas.h"
 #include "instructions.h"
 #include "parallel.h"
 #include "view.h"
@@ -83,8 +84,7 @@ private:
         std::uint32_t word;
 
         bool operator<(const Candidate& other) const {
-            const T x = std::abs(score), y = std::abs(other.score);
-            return x > y || (x == y && word < other.word);
+            return precedes(score, word, other.score, other.word);
         }
     };
     struct Row {

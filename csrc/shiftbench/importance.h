@@ -7,18 +7,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "formulas.h"
 #include "instructions.h"
 #include "number.h"
 #include "parallel.h"
 #include "view.h"
 
 namespace shiftbench::cpu {
-
-// In double whatever the importance's type: a level is a step function, and a step must not fall to rounding.
-// The 1e-7 keeps a response token that the model finds improbable from getting full levels.
-inline std::uint8_t level_of(double importance, double largest, int levels) {
-    return static_cast<std::uint8_t>(std::ceil(levels * (std::max(0.0, importance) / (largest + 1e-7))));
-}
 
 // importance[p, r] = grad[r, p, :] . embedding[p, :].
 template <class T>
@@ -70,11 +65,11 @@ std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, d
                 l1 += value;
                 power += std::pow(value, p_norm);
             }
-            ratio[static_cast<std::size_t>(p)] = l1 / (std::pow(power, 1 / p_norm) + 1e-9);
+            ratio[static_cast<std::size_t>(p)] = density_ratio(l1, power, p_norm);
         }
     });
     const double largest = ratio.empty() ? 0 : *std::max_element(ratio.begin(), ratio.end());
-    for (std::size_t p = 0; p < ratio.size(); ++p) density[p] = static_cast<Out>(ratio[p] / (largest + 1e-9));
+    for (std::size_t p = 0; p < ratio.size(); ++p) density[p] = static_cast<Out>(density_of(ratio[p], largest));
     return bad.get();
 }
 

@@ -4,10 +4,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "formulas.h"
+
 namespace shiftbench {
 
-// Always inlined: a copy of its own, compiled for one instruction set, could be linked into the code of another.
-[[gnu::always_inline]] inline float float_of_bits(std::uint32_t bits) {
+SHIFTBENCH_INLINE float float_of_bits(std::uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
@@ -16,13 +17,13 @@ namespace shiftbench {
 struct bfloat16 {
     std::uint16_t bits;
 
-    [[gnu::always_inline]] operator float() const { return float_of_bits(std::uint32_t{bits} << 16); }
+    [[gnu::always_inline]] SHIFTBENCH_SHARED operator float() const { return float_of_bits(std::uint32_t{bits} << 16); }
 };
 
 struct float16 {
     std::uint16_t bits;
 
-    [[gnu::always_inline]] operator float() const {
+    [[gnu::always_inline]] SHIFTBENCH_SHARED operator float() const {
         const std::uint32_t sign = (bits & 0x8000u) << 16, magnitude = (bits & 0x7fffu) << 13;
         if ((bits & 0x7c00u) == 0x7c00u) return float_of_bits(sign | magnitude | 0x7f800000u);  // inf, nan
         // The exponent is biased by 15 where float's is by 127: read as a float it is 2^112 too small. Exact,

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "formulas.h"
+
 namespace shiftbench {
 
 // A matrix whose rows are contiguous but may lie apart.
@@ -11,7 +13,7 @@ struct Rows {
     T* data;
     std::int64_t rows, cols, stride;
 
-    T* operator[](std::int64_t row) const { return data + row * stride; }
+    SHIFTBENCH_SHARED T* operator[](std::int64_t row) const { return data + row * stride; }
 };
 
 // A stack of such matrices.
@@ -20,7 +22,7 @@ struct Planes {
     T* data;
     std::int64_t planes, rows, cols, plane_stride, row_stride;
 
-    Rows<T> operator[](std::int64_t plane) const { return {data + plane * plane_stride, rows, cols, row_stride}; }
+    SHIFTBENCH_SHARED Rows<T> operator[](std::int64_t plane) const { return {data + plane * plane_stride, rows, cols, row_stride}; }
 };
 
 }  // namespace shiftbench

@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "formulas.h"
 #include "instructions.h"
 #include "parallel.h"
 #include "view.h"
@@ -85,7 +86,7 @@ private:
     void look(std::int64_t a, std::int64_t b) {
         if (spelling_[a] == spelling_[b]) return;
         const double cosine = dot<double>(unit_[a], unit_[b], unit_.cols);
-        if (cosine > cutoff_[a] && cosine > cutoff_[b])
+        if (cooccur(cosine, cutoff_[a], cutoff_[b]))
             found_[static_cast<std::size_t>(a)].push_back({static_cast<std::int32_t>(b), static_cast<T>(cosine)});
     }
 

@@ -1,0 +1,238 @@
+// What Python sees of the core on a GPU. Every function is given its device and stream last, and scratch memory by the
+// caller, whose allocator knows streams; nothing here waits for the GPU.
+#include "bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "bootstrap.h"
+#include "importance.h"
+#include "stages.h"
+#include "tensor.h"
+#include "vocab_topk.h"
+#include "word_pairs.h"
+
+namespace shiftbench::cuda {
+
+namespace python {
+namespace {
+
+struct On {
+    Stream stream;
+    On(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
+};
+
+unsigned long long* counters(const py::object& tensor) {
+    return tensor.is_none() ? nullptr : Tensor(tensor).pointer<unsigned long long>();
+}
+
+void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, const py::object& importance_PR,
+                  const py::object& largest_R, const py::object& bad, int device, std::uintptr_t stream) {
+    const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR);
+    const Noted noted{counters(largest_R), counters(bad)};
+    with_float_type(grad.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::grad_x_input(grad.planes<const T>(), embedding.rows<const T>(), importance.rows<accumulator_t<T>>(),
+                           noted, On(device, stream).stream);
+    });
+}
+
+// noted: whether largest_R and bad are there already.
+void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
+                       const py::object& largest_R, const py::object& bad, bool noted, int device,
+                       std::uintptr_t stream) {
+    const Tensor importance(importance_PR), level(level_PR);
+    const Noted found{counters(largest_R), counters(bad)};
+    with_float_type(importance.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const On on(device, stream);
+        if (!noted) cuda::note_largest(importance.rows<const T>(), found, on.stream);
+        cuda::importance_levels(importance.rows<const T>(), level.rows<std::uint8_t>(), levels, found, on.stream);
+    });
+}
+
+void importance_density(const py::object& level_PR, const py::object& ratio_P, const py::object& density_P, int cutoff,
+                        double p, const py::object& bad, int device, std::uintptr_t stream) {
+    const Tensor level(level_PR), ratio(ratio_P), density(density_P);
+    unsigned long long* refused = counters(bad);
+    const On on(device, stream);
+    if (level.dtype == "torch.uint8") {
+        with_wide_type(density.dtype, [&](auto type) {
+            using Out = typename decltype(type)::type;
+            cuda::importance_density(level.rows<const std::uint8_t>(), ratio.pointer<double>(),
+                                     density.pointer<Out>(), cutoff, p, refused, on.stream);
+        });
+        return;
+    }
+    with_float_type(level.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::importance_density(level.rows<const T>(), ratio.pointer<double>(), density.pointer<accumulator_t<T>>(),
+                                 cutoff, p, refused, on.stream);
+    });
+}
+
+// candidates: score, word, count, sure, error (vocab_topk.h).
+template <class T>
+Candidates<T> candidates_of(const std::vector<Tensor>& tensors, int k) {
+    return {tensors[0].rows<T>(),          tensors[1].pointer<std::int32_t>(), tensors[2].pointer<std::int32_t>(),
+            tensors[3].pointer<T>(), tensors[4].pointer<const T>(), k};
+}
+
+void topk_collect(const py::object& score_CW, std::int64_t first_word, const std::vector<py::object>& candidates, int k,
+                  int device, std::uintptr_t stream) {
+    const Tensor score(score_CW);
+    const std::vector<Tensor> held(candidates.begin(), candidates.end());
+    with_wide_type(score.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::topk_collect<T>(score.rows<const T>(), first_word, candidates_of<T>(held, k), On(device, stream).stream);
+    });
+}
+
+void topk_finish(const py::object& embedding_VD, const py::object& direction_CD,
+                 const std::vector<py::object>& candidates, int k, const py::object& value_CK,
+                 const py::object& index_CK, int device, std::uintptr_t stream) {
+    const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
+    const std::vector<Tensor> held(candidates.begin(), candidates.end());
+    with_float_type(embedding.dtype, [&](auto type) {
+        using E = typename decltype(type)::type;
+        const auto in = [&](auto wide) {
+            using T = decltype(wide);
+            cuda::topk_finish<T, E>(embedding.rows<const E>(), direction.rows<const T>(), candidates_of<T>(held, k),
+                                    value.rows<T>(), index.rows<std::int64_t>(), On(device, stream).stream);
+        };
+        if constexpr (!std::is_same_v<E, double>)
+            if (value.dtype == "torch.float32") return in(float{});
+        in(double{});
+    });
+}
+
+// found: a, b, cosine, count (word_pairs.h).
+void cooccurrence_scan(const py::object& score_VV, std::int64_t first_row, std::int64_t first_col,
+                       const py::object& unit_VG, const py::object& low_V, const py::object& cutoff_V,
+                       const py::object& spelling_V, const std::vector<py::object>& found, int device,
+                       std::uintptr_t stream) {
+    const Tensor score(score_VV), unit(unit_VG), low(low_V), cutoff(cutoff_V), spelling(spelling_V);
+    const std::vector<Tensor> out(found.begin(), found.end());
+    with_wide_type(score.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::cooccurrence_scan<T>(score.rows<const T>(), first_row, first_col, unit.rows<const T>(),
+                                   low.pointer<const T>(), cutoff.pointer<const double>(),
+                                   spelling.pointer<const std::int64_t>(),
+                                   {out[0].pointer<std::int32_t>(), out[1].pointer<std::int32_t>(), out[2].pointer<T>(),
+                                    out[3].pointer<unsigned long long>()},
+                                   On(device, stream).stream);
+    });
+}
+
+template <class T>
+CooccurringWords<T> cooccurring_of(const std::vector<Tensor>& tensors) {
+    return {tensors[0].shape.at(0) - 1, tensors[0].pointer<const std::int64_t>(),
+            tensors[1].pointer<const std::int32_t>(), tensors[2].pointer<const T>()};
+}
+
+Words words_of(const std::vector<Tensor>& tensors) {
+    return {tensors[0].rows<const std::int64_t>(), tensors[1].rows<const std::int8_t>()};
+}
+
+// cooccurring: first, other, cosine. query, key: word, sign. refused: the lowest bad query word and key word.
+void count_word_pairs(const std::vector<py::object>& cooccurring, const std::vector<py::object>& query,
+                      const std::vector<py::object>& key, const py::object& count_C, const py::object& refused,
+                      int device, std::uintptr_t stream) {
+    const std::vector<Tensor> near(cooccurring.begin(), cooccurring.end()), queries(query.begin(), query.end()),
+        keys(key.begin(), key.end());
+    unsigned long long *count = counters(count_C), *bad = counters(refused);
+    with_wide_type(near[2].dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::count_word_pairs<T>(cooccurring_of<T>(near), words_of(queries), words_of(keys), count, bad, bad + 1,
+                                  On(device, stream).stream);
+    });
+}
+
+void write_word_pairs(const std::vector<py::object>& cooccurring, const std::vector<py::object>& query,
+                      const std::vector<py::object>& key, const py::object& next_C, const py::object& place_N,
+                      const py::object& cosine_N, int device, std::uintptr_t stream) {
+    const std::vector<Tensor> near(cooccurring.begin(), cooccurring.end()), queries(query.begin(), query.end()),
+        keys(key.begin(), key.end());
+    const Tensor place(place_N), cosine(cosine_N);
+    unsigned long long* next = counters(next_C);
+    with_wide_type(near[2].dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        cuda::write_word_pairs<T>(cooccurring_of<T>(near), words_of(queries), words_of(keys), next,
+                                  place.pointer<std::int64_t>(), cosine.pointer<T>(), On(device, stream).stream);
+    });
+}
+
+void bootstrap(const py::object& value_N, const py::object& length_G, std::uint64_t seed, const py::object& mean_SG,
+               int device, std::uintptr_t stream) {
+    const Tensor value(value_N), length(length_G), mean(mean_SG);
+    const py::gil_scoped_release release;
+    cuda::bootstrap(value.pointer<const double>(), length.pointer<const std::int64_t>(), seed, mean.rows<double>(),
+                    On(device, stream).stream);
+}
+
+void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
+               const py::object& position, const py::object& out, bool centred, bool cotangent, int device,
+               std::uintptr_t stream) {
+    const Tensor d_(d), hat_(hat), rho_(rho), gain_(gain), position_(position), out_(out);
+    const std::int64_t width = d_.shape.back(), groups = d_.shape.size() == 3 ? d_.shape[1] : 1;
+    with_wide_type(d_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const cpu::NormRows<T> rows{d_.pointer<T>(),    hat_.pointer<T>(), rho_.pointer<T>(), gain_.pointer<T>(),
+                                    position_.pointer<std::int64_t>(), out_.pointer<T>(), d_.shape[0], groups,
+                                    width,              centred,           cotangent};
+        cuda::norm_rows(rows, On(device, stream).stream);
+    });
+}
+
+void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
+                 bool back, int device, std::uintptr_t stream) {
+    const Tensor x_(x), cosine_(cosine), sine_(sine), position_(position);
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const cpu::RotateRows<T> rows{x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(),
+                                      position_.pointer<std::int64_t>(), x_.shape[0], x_.shape[1], x_.shape[2], back};
+        cuda::rotate_rows(rows, On(device, stream).stream);
+    });
+}
+
+void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
+               const py::object& position, bool cotangent, int device, std::uintptr_t stream) {
+    const Tensor up_(up), up_slope_(up_slope), position_(position);
+    const Optional gate_(gate), gate_slope_(gate_slope);
+    with_wide_type(up_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const cpu::GateRows<T> rows{up_.pointer<T>(), gate_.pointer<T>(), up_slope_.pointer<T>(),
+                                    gate_slope_.pointer<T>(), position_.pointer<std::int64_t>(), up_.shape[0],
+                                    up_.shape[1], cotangent};
+        cuda::gate_rows(rows, On(device, stream).stream);
+    });
+}
+
+}  // namespace
+}  // namespace python
+
+void bind(py::module_& m) {
+    m.attr("words_at_once") = words_at_once;
+    m.attr("most_candidates") = most_candidates;
+    m.attr("most_words") = most_words;
+#ifdef SHIFTBENCH_EMULATED
+    m.def("set_reversed", [](bool reversed) { Block::reversed = reversed; });
+#endif
+    m.def("grad_x_input", &python::grad_x_input);
+    m.def("importance_levels", &python::importance_levels);
+    m.def("importance_density", &python::importance_density);
+    m.def("topk_collect", &python::topk_collect);
+    m.def("topk_finish", &python::topk_finish);
+    m.def("cooccurrence_scan", &python::cooccurrence_scan);
+    m.def("count_word_pairs", &python::count_word_pairs);
+    m.def("write_word_pairs", &python::write_word_pairs);
+    m.def("bootstrap", &python::bootstrap);
+    m.def("norm_rows", &python::norm_rows);
+    m.def("rotate_rows", &python::rotate_rows);
+    m.def("gate_rows", &python::gate_rows);
+}
+
+}  // namespace shiftbench::cuda

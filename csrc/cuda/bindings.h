@@ -1,0 +1,10 @@
+// The submodule _C.cuda.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace shiftbench::cuda {
+
+void bind(pybind11::module_& m);
+
+}  // namespace shiftbench::cuda

@@ -1,0 +1,47 @@
+#include "bootstrap.h"
+
+#include "shiftbench/random.h"
+
+namespace shiftbench::cuda {
+
+namespace {
+
+// The random bits of the positions of a draw, from one of them on.
+struct BitsFrom {
+    const Draw& draw;
+    std::int64_t position;
+
+    __device__ std::uint32_t operator()(std::int64_t i) const {
+        const auto at = static_cast<std::uint64_t>(position + i);
+        const std::uint64_t both = draw[at / 2];
+        return static_cast<std::uint32_t>(at % 2 ? both >> 32 : both);
+    }
+};
+
+// A thread a draw. Positions are summed in the CPU's blocks, so the sums are its own.
+__global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean) {
+    const std::int64_t s = global_thread();
+    if (s >= mean.rows) return;
+    const Draw draw(seed, static_cast<std::uint64_t>(s));
+    std::int64_t position = 0;
+    for (std::int64_t g = 0; g < mean.cols; ++g) {
+        const std::int64_t first = position, last = first + length[g];
+        double total = 0;
+        while (position < last) {
+            const std::int64_t block_end = (position / draw_block + 1) * draw_block;
+            const std::int64_t stop = last < block_end ? last : block_end;
+            total += drawn_sum(value + first, static_cast<std::uint64_t>(length[g]), stop - position,
+                               BitsFrom{draw, position});
+            position = stop;
+        }
+        mean[s][g] = total / static_cast<double>(length[g]);
+    }
+}
+
+}  // namespace
+
+void bootstrap(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean, Stream stream) {
+    launch(bootstrap_kernel, blocks_for(mean.rows), block_threads, stream, value, length, seed, mean);
+}
+
+}  // namespace shiftbench::cuda

@@ -1,0 +1,134 @@
+#include "word_pairs.h"
+
+namespace shiftbench::cuda {
+
+namespace {
+
+template <class T>
+__global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
+                            const T* low, const double* cutoff, const std::int64_t* spelling, FoundWords<T> found) {
+    const std::int64_t i = global_thread();
+    if (i >= score.rows * score.cols) return;
+    const std::int64_t row = i / score.cols, col = i % score.cols, a = first_row + row, b = first_col + col;
+    if (a >= b || !(score[row][col] > low[a]) || !(score[row][col] > low[b]) || spelling[a] == spelling[b]) return;
+    const double cosine = thread_dot<double>(unit[a], unit[b], unit.cols);
+    if (!cooccur(cosine, cutoff[a], cutoff[b])) return;
+    const unsigned long long n = atomicAdd(found.count, 1ull);
+    found.a[n] = static_cast<std::int32_t>(a);
+    found.b[n] = static_cast<std::int32_t>(b);
+    found.cosine[n] = static_cast<T>(cosine);
+}
+
+// Where a word stands among a neuron's key words: a table in shared memory with twice as many places, probed in turn.
+struct KeyTable {
+    static constexpr int places = 2 * most_words, empty = -1;
+    std::int32_t *word, *position;
+
+    __device__ static int start(std::int64_t which) {
+        return static_cast<int>((static_cast<std::uint32_t>(which) * 2654435761u) >> 20) % places;
+    }
+    __device__ void clear() const {
+        for (int i = threadIdx.x; i < places; i += blockDim.x) {
+            word[i] = empty;
+            position[i] = most_words;
+        }
+    }
+    // Of words that stand there twice, the first.
+    __device__ void put(std::int64_t which, std::int32_t where) const {
+        for (int i = start(which);; i = (i + 1) % places) {
+            const std::int32_t seen = atomicCAS(word + i, std::int32_t{empty}, static_cast<std::int32_t>(which));
+            if (seen != empty && seen != which) continue;
+            atomicMin(position + i, where);
+            return;
+        }
+    }
+    __device__ std::int32_t find(std::int32_t which) const {
+        for (int i = start(which);; i = (i + 1) % places) {
+            if (word[i] == which) return position[i];
+            if (word[i] == empty) return -1;
+        }
+    }
+};
+
+// A block a neuron pair, a warp a query word.
+template <bool write, class T>
+__global__ void __launch_bounds__(block_threads)
+    pairs_kernel(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* count,
+                 unsigned long long* bad_query, unsigned long long* bad_key, std::int64_t* place, T* cosine) {
+    __shared__ std::int32_t table_word[KeyTable::places], table_position[KeyTable::places];
+    const KeyTable table{table_word, table_position};
+    const std::int64_t e = blockIdx.x, keys = key.word.cols, queries = query.word.cols;
+    table.clear();
+    __syncthreads();
+    for (std::int64_t j = threadIdx.x; j < keys; j += blockDim.x) {
+        const std::int64_t word = key.word[e][j];
+        if (word >= 0 && word < cooccurring.words)
+            table.put(word, static_cast<std::int32_t>(j));
+        else if (!write)
+            atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
+    }
+    __syncthreads();
+    for (std::int64_t j = threadIdx.x; j < keys && !write; j += blockDim.x) {
+        const std::int64_t word = key.word[e][j];
+        if (word >= 0 && word < cooccurring.words && table.find(static_cast<std::int32_t>(word)) != j)
+            atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
+    }
+    unsigned long long mine = 0;
+    for (std::int64_t i = threadIdx.x / 32; i < queries; i += blockDim.x / 32) {
+        const std::int64_t word = query.word[e][i];
+        const std::int8_t sign = query.sign[e][i];
+        if (word < 0 || word >= cooccurring.words) {
+            if (!write && threadIdx.x % 32 == 0) atomicMin(bad_query, static_cast<unsigned long long>(e * queries + i));
+            continue;
+        }
+        if (sign == 0) continue;
+        for (std::int64_t n = cooccurring.first[word] + threadIdx.x % 32; n < cooccurring.first[word + 1]; n += 32) {
+            const std::int32_t j = table.find(cooccurring.other[n]);
+            if (j < 0 || key.sign[e][j] != sign) continue;
+            if (write) {
+                const unsigned long long at = atomicAdd(count + e, 1ull);
+                place[at] = i * keys + j;
+                cosine[at] = cooccurring.cosine[n];
+            } else {
+                ++mine;
+            }
+        }
+    }
+    if (!write && mine) atomicAdd(count + e, mine);
+}
+
+}  // namespace
+
+template <class T>
+void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
+                       const T* low, const double* cutoff, const std::int64_t* spelling, FoundWords<T> found,
+                       Stream stream) {
+    launch(scan_kernel<T>, blocks_for(score.rows * score.cols), block_threads, stream, score, first_row, first_col,
+           unit, low, cutoff, spelling, found);
+}
+
+template <class T>
+void count_word_pairs(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* count,
+                      unsigned long long* bad_query, unsigned long long* bad_key, Stream stream) {
+    launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, cooccurring, query, key, count, bad_query,
+           bad_key, static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
+}
+
+template <class T>
+void write_word_pairs(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* next,
+                      std::int64_t* place, T* cosine, Stream stream) {
+    const auto none = static_cast<unsigned long long*>(nullptr);
+    launch(pairs_kernel<true, T>, query.word.rows, block_threads, stream, cooccurring, query, key, next, none, none,
+           place, cosine);
+}
+
+#define SHIFTBENCH_FOR(T)                                                                                         \
+    template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*,           \
+                                    const double*, const std::int64_t*, FoundWords<T>, Stream);                   \
+    template void count_word_pairs(CooccurringWords<T>, Words, Words, unsigned long long*, unsigned long long*,   \
+                                   unsigned long long*, Stream);                                                  \
+    template void write_word_pairs(CooccurringWords<T>, Words, Words, unsigned long long*, std::int64_t*, T*, Stream);
+SHIFTBENCH_FOR(float)
+SHIFTBENCH_FOR(double)
+
+}  // namespace shiftbench::cuda
