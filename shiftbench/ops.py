@@ -44,6 +44,11 @@ def get_threads() -> int:
     return _C.get_threads()
 
 
+def placed(tensor: Tensor) -> Tensor:
+    """The tensor where these functions can compute on it: where it is, or on the CPU."""
+    return tensor if cuda.serves(tensor) else tensor.cpu()
+
+
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
     """Importance of each prompt token for each response token: gradient x input, summed over D (DESIGN, section 2).
 

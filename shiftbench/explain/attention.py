@@ -60,13 +60,16 @@ class Cooccurrence:
     cutoff_V: float64. cooccurring: of `ops.cooccurrence`.
     """
 
-    def __init__(self, words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float) -> None:
-        vectors_VG, known_V = vectors.lookup(words)
+    def __init__(
+        self, words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        vectors_VG, known_V = (found.to(device) for found in vectors.lookup(words))
         unit_VG = torch.nn.functional.normalize(vectors_VG.float(), dim=1)
         mean_V, std_V = _mean_and_std(unit_VG, unit_VG[:reference][known_V[:reference]])
         self.cutoff_V = mean_V + deviations * std_V
         self.cutoff_V[~known_V] = torch.inf
-        self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spelling(words)[1])
+        self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spelling(words)[1].to(device))
 
 
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,13 +150,12 @@ class Prepared:
         """Word pairs of every neuron pair of a layer."""
         embedding_VD, cooccurrence = self._prepare()
         views = self.model.views
-        query_HDE, key_HDE = views.query_HDE(layer).cpu(), views.key_HDE(layer).cpu()
+        query_HDE, key_HDE = (side.to(embedding_VD.device) for side in (views.query_HDE(layer), views.key_HDE(layer)))
         query, key = self._top_words(embedding_VD, query_HDE, key_HDE)
         row_N, query_N, key_N, score_N = ops.word_pairs(cooccurrence.cooccurring, *query, *key)
         neurons = query_HDE.shape[2]
-        return LayerPairs(
-            self.inputs.vocabulary.words, row_N // neurons, row_N % neurons, query_N, key_N, score_N.float()
-        )
+        columns = (row_N // neurons, row_N % neurons, query_N, key_N, score_N.float())
+        return LayerPairs(self.inputs.vocabulary.words, *(column.cpu() for column in columns))
 
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Each side's (values, indices) of the words that most activate each neuron: a row a neuron, head after head.
@@ -175,9 +177,11 @@ class Prepared:
     def _prepare(self) -> tuple[Tensor, Cooccurrence]:
         if self._shared is None:
             words = self.inputs.vocabulary.words
-            embedding_VD = word_embeddings(self.model.views.embedding_in_VD().cpu(), self.model.tokenizer, words)
-            vectors = self.inputs.vectors or StaticVectors.from_embeddings(words, embedding_VD)
-            cooccurrence = Cooccurrence(words, vectors, self.method.reference, self.method.deviations)
+            embedding_VD = ops.placed(self.model.views.embedding_in_VD())
+            embedding_VD = word_embeddings(embedding_VD, self.model.tokenizer, words)
+            vectors = self.inputs.vectors or StaticVectors.from_embeddings(words, embedding_VD.cpu())
+            method, device = self.method, embedding_VD.device
+            cooccurrence = Cooccurrence(words, vectors, method.reference, method.deviations, device)
             self._shared = embedding_VD, cooccurrence
         return self._shared
 

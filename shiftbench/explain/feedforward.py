@@ -102,13 +102,14 @@ class Shared:
 
 def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
     """Output embeddings of words, unit_VD: rows of length 1."""
-    embedding_VD = word_embeddings(model.views.embedding_out_VD().cpu(), model.tokenizer, words)
+    embedding_VD = word_embeddings(ops.placed(model.views.embedding_out_VD()), model.tokenizer, words)
     return torch.nn.functional.normalize(embedding_VD, dim=1)
 
 
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK) of the words with the largest |projection| on each component."""
-    return ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
+    """(value_CK, index_CK), on the CPU, of the words with the largest |projection| on each component."""
+    value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
+    return value_CK.cpu(), index_CK.cpu()
 
 
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import statistics
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -14,30 +15,38 @@ import pytest
 import torch
 from torch import Tensor
 
+from shiftbench.engine.product import product
+from shiftbench.engine.schedule import ROWS
 from shiftbench.models import Model
 from tests.perf import memory, models, paper, peers
-from tests.perf.compare import Agreement, alternate, column_error, columns
+from tests.perf.compare import Agreement, Sampled, alternate, column_error, columns
 from tests.perf.models import Case, answered, ours, smollm, wide_llama
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import DRAWN, FLOAT64, LENGTHS, LOOP, MEMORY, SHARE, SMOL, WIDE, lengths
 
 pytestmark = pytest.mark.perf
 SPOT = "attribution"
-GEMM = 3072  # a side of the matrices whose product is this machine's peak: 58 GFLOP
+GEMM = 3072  # a side of the square matrices: 58 GFLOP
 CHUNK = 16  # response tokens at a time of is_grads_batched, which is extrapolated from so many
 Record = Callable[..., None]
 
 
-def gemm(_: object) -> None:
-    """The product whose rate is the peak; its time is put beside every round."""
-    a, b, out = _gemm_matrices()
-    torch.mm(a, b, out=out)
+def gemm(_: object) -> Sampled:
+    """The product whose rate is the peak, beside every round: the best of torch's two libraries, on a large square and
+    on as many rows as the engine's parts have. Its seconds are those of the large square at that rate."""
+    rates = []
+    for rows, width in ((GEMM, GEMM), (ROWS, GEMM // 2)):
+        a, b = _gemm_matrices(rows, width)
+        for multiply in (torch.mm, product):
+            start = time.perf_counter()
+            multiply(a, b)
+            rates.append(2.0 * rows * width**2 / (time.perf_counter() - start))
+    return Sampled(None, 2.0 * GEMM**3 / max(rates), "")
 
 
 @cache
-def _gemm_matrices() -> tuple[Tensor, Tensor, Tensor]:
-    a, b = torch.randn(2, GEMM, GEMM).unbind()
-    return a, b, torch.empty(GEMM, GEMM)
+def _gemm_matrices(rows: int, width: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(rows, width), torch.randn(width, width)
 
 
 @pytest.mark.parametrize(("prompt", "response"), LENGTHS)
