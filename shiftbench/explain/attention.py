@@ -72,6 +72,13 @@ class Cooccurrence:
         self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spelling(words)[1].to(device))
 
 
+@lru_cache(maxsize=1)  # base and tuned read the same words and vectors
+def _cooccurrence(
+    words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float, device: torch.device
+) -> Cooccurrence:
+    return Cooccurrence(words, vectors, reference, deviations, device)
+
+
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population std, float64, of each vector's inner product with the reference vectors.
 
@@ -179,10 +186,12 @@ class Prepared:
             words = self.inputs.vocabulary.words
             embedding_VD = ops.placed(self.model.views.embedding_in_VD())
             embedding_VD = word_embeddings(embedding_VD, self.model.tokenizer, words)
-            vectors = self.inputs.vectors or StaticVectors.from_embeddings(words, embedding_VD.cpu())
-            method, device = self.method, embedding_VD.device
-            cooccurrence = Cooccurrence(words, vectors, method.reference, method.deviations, device)
-            self._shared = embedding_VD, cooccurrence
+            test = self.method.reference, self.method.deviations, embedding_VD.device
+            if self.inputs.vectors is not None:
+                self._shared = embedding_VD, _cooccurrence(words, self.inputs.vectors, *test)
+            else:
+                vectors = StaticVectors.from_embeddings(words, embedding_VD.cpu())
+                self._shared = embedding_VD, Cooccurrence(words, vectors, *test)
         return self._shared
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from shiftbench import configuration, job, ops
+from shiftbench.explain import attention
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.progress import Progress
@@ -59,6 +60,7 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
         )
     )  # fmt: skip
     check(asked)
+    attention._cooccurrence.cache_clear()  # what base and tuned share is theirs, but nothing earlier
     compared = alternate(
         benchmark, lambda asked: run(asked, Progress()), {PIPELINE: lambda asked: pipeline(asked, folders)}, [asked]
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shiftbench.explain import attention
 from shiftbench.explain.work import Inputs
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
@@ -39,7 +40,8 @@ def test_all_heads(benchmark: Any, record: Callable[..., None]) -> None:
 
 
 def every_layer(model: Model, inputs: Inputs) -> list[Unit]:
-    """Ours, a unit a layer: counts of pairs and the heads' knowledge."""
+    """Ours, a unit a layer: counts of pairs and the heads' knowledge. Nothing is left from an earlier model."""
+    attention._cooccurrence.cache_clear()
     return [work.compute() for work in packaged("attention").work(model, inputs)]
 
 
