@@ -21,7 +21,7 @@ def tool(name: str) -> str:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has a GPU and what compiles for it. SHIFTBENCH_CUDA=ON or OFF in the environment goes first."""
+    """Whether this machine has a GPU and its compiler. SHIFTBENCH_CUDA=ON or OFF in the environment goes first."""
     return bool(shutil.which("nvcc")) and Path("/dev/nvidiactl").exists()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from shiftbench.engine.importance import LOGITS
+from shiftbench.explain.attribution import memory_bytes
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.run import Job
 
@@ -54,11 +55,13 @@ def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> 
 
 
 def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
-    """The kept forward pass, the rows of all derivatives twice, and logits."""
-    kept = max((getattr(finding.explain, "memory", 0) for finding in job.findings.values()), default=0)
+    """What the engine may fill, or the rows of all derivatives where they are more, and logits."""
+    device = job.pair.tuned.torch_device()
+    methods = [finding.explain for finding in job.findings.values() if hasattr(finding.explain, "memory")]
+    memory = max((memory_bytes(method.memory, device) for method in methods), default=0)
     response = job.responses.max_new_tokens
     rows = longest * response + min(longest, response) ** 2 / 2
-    return kept * 2.0**20 + 8.0 * rows * shape.width + 12.0 * LOGITS * shape.vocabulary
+    return max(memory, 4.0 * rows * shape.width) + 12.0 * LOGITS * shape.vocabulary
 
 
 def _component_bytes(job: Job, shape: ModelShape) -> float:

@@ -87,10 +87,13 @@ def run(job: Job, progress: Progress) -> Outcome:
     """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done."""
     base, tuned = load_pair(job.pair)
     word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
+    for finding in job.findings.values():
+        for model in (base, tuned):
+            getattr(finding.explain, "check_model", lambda _: None)(model)
     encoded = encode_prompts(job, base, tuned)
     gather = Gathering(job.store, progress)
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
-    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned)]
+    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned), *by_method(job)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
@@ -108,6 +111,8 @@ def check(job: Job) -> None:
     check_pair(job.pair)
     words = len(job.vocabulary.words)
     for name, finding in job.findings.items():
+        for source in (job.pair.base, job.pair.tuned):
+            getattr(finding.explain, "check_source", lambda _: None)(source)
         annotator = getattr(finding.explain, "annotator", None)
         if annotator is not None and job.vectors is not None:
             annotator.check(job.vectors)
@@ -251,6 +256,14 @@ def by_autograd(*models: Model) -> list[str]:
         for name, reason in why.items()
         if reason
     ]
+
+
+def by_method(job: Job) -> list[str]:
+    """Remarks of the explainers on what they made, each once."""
+    found: list[str] = []
+    for finding in job.findings.values():
+        found += getattr(finding.explain, "notes", list)()
+    return list(dict.fromkeys(found))
 
 
 class Gathering:

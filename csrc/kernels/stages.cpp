@@ -227,6 +227,9 @@ void attention_tangent(const AttentionRows<T>& a) {
             const T* dv = a.value + (a.keys.offsets[item] * kept.key_heads + k) * E;
             const i64 key_row = kept.key_heads * E;
             turn(dk, key_row, k_last - k_first, E, turned_EM, M);
+            // Whole vectors are read: behind an item's keys must be nothing of an item before.
+            for (i64 e = 0; e < E; ++e)
+                for (i64 j = k_last - k_first; j < padded<T>(k_last - k_first); ++j) turned_EM[e * M + j] = 0;
             for (i64 g = 0; g < kept.group; ++g) {
                 const i64 h = k * kept.group + g;
                 const T *query = kept.query + h * S * E, *slope = kept.slope + h * S * S;

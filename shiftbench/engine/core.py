@@ -1,34 +1,45 @@
-"""The engine's door to the compiled core: stages.py's functions on the CPU, in one pass over the rows each.
+"""The engine's door to the compiled core: stages.py's functions, in one pass over the rows each.
 
 Unlike ops.py it checks nothing: the engine made all arguments itself, contiguous and of one dtype.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
-from shiftbench import _C
+from shiftbench import _C, cuda
 from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm
 from shiftbench.engine.rows import Stretches
 
 
 def serves(rows: Tensor) -> bool:
     """Whether the core computes on these rows."""
-    return rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+    return rows.dtype in (torch.float32, torch.float64) and (rows.device.type == "cpu" or cuda.serves(rows))
+
+
+def attends(rows: Tensor) -> bool:
+    """Whether it does so for attention too: a GPU is better served by batched matrix products (padded.py)."""
+    return rows.device.type == "cpu" and serves(rows)
+
+
+def _core(rows: Tensor) -> ModuleType:
+    return cuda if rows.is_cuda else _C
 
 
 def norm(kept: KeptNorm, d: Tensor, position_N: Tensor, cotangent: bool) -> Tensor:
     """stages.norm_tangent or norm_cotangent."""
     out = torch.empty_like(d)
     spec = kept.norm
-    _C.norm_rows(d, kept.hat, kept.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
+    _core(d).norm_rows(d, kept.hat, kept.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
     return out
 
 
 def rotate(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor, back: bool) -> Tensor:
     """Heads turned in place by the angles of their row's position."""
-    _C.rotate_rows(x_NHE, *rotary, position_N, back)
+    _core(x_NHE).rotate_rows(x_NHE, *rotary, position_N, back)
     return x_NHE
 
 
@@ -36,7 +47,7 @@ def gate(
     kept: KeptFeedForward, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor, cotangent: bool
 ) -> tuple[Tensor, Tensor | None]:
     """stages.feed_forward_tangent, made in up_NF; or feed_forward_cotangent of up_NF, its gate part in gate_NF."""
-    _C.gate_rows(up_NF, gate_NF, kept.up_slope_TF, kept.gate_slope_TF, position_N, cotangent)
+    _core(up_NF).gate_rows(up_NF, gate_NF, kept.up_slope_TF, kept.gate_slope_TF, position_N, cotangent)
     return up_NF, gate_NF
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from shiftbench.engine.kept import KeptBlock, apply, capped, forward, normed
 from shiftbench.engine.modes import pull, push
 from shiftbench.engine.probability import slopes
-from shiftbench.engine.product import STEP, product
+from shiftbench.engine.product import STEP, Precision, product
 from shiftbench.engine.rows import Stretches
-from shiftbench.engine.schedule import Chunk, parts, segments, share
+from shiftbench.engine.schedule import Chunk, parts, plan, segments, share
 from shiftbench.engine.stages import norm_cotangent
 from shiftbench.models.block import Transformer
 
@@ -39,10 +40,13 @@ class Tokens:
 
 
 @torch.no_grad()
-def importance(model: Transformer, tokens: Tokens, memory: int) -> tuple[Tensor, Tensor]:
+def importance(
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
+) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R): d p_r / d e_n . e_n, in the model's dtype.
 
-    memory: bytes of the forward pass that may be kept at a time; with less, parts of it are made again.
+    precision: of the derivatives; the forward pass stays in the model's dtype.
+    memory: bytes that kept activations and derivatives may take; with less, parts of the forward pass are made again.
     """
     # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better.
     mode = _forward_mode if len(tokens.embedding_PD) < len(tokens.response_R) else _reverse_mode
@@ -51,13 +55,13 @@ def importance(model: Transformer, tokens: Tokens, memory: int) -> tuple[Tensor,
         x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
     # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
     x_TD = torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
-    return mode(model, tokens, x_TD, memory)
+    return mode(model, tokens, x_TD, memory, precision)
 
 
-def _chunks(born: range, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
-    """Derivatives where they begin, one row each; lengths: the rows that each will have."""
+def _chunks(born: range, cut: Sequence[slice], rows_ND: Tensor) -> list[Chunk]:
+    """Derivatives where they begin, one row each; cut: which go together."""
     found = []
-    for part in parts(lengths):
+    for part in cut:
         starts = tuple(born[part])
         at = Stretches(starts, tuple(n + 1 for n in starts))
         own_ND = at.empty(rows_ND, rows_ND.shape[1])
@@ -66,58 +70,74 @@ def _chunks(born: range, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]
     return found
 
 
-def _forward_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+def _forward_mode(
+    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision
+) -> tuple[Tensor, Tensor]:
     """The tangent of prompt token n is zero before position n."""
     first, last = tokens.predicting
     born = range(tokens.prompt.start, tokens.prompt.stop)
-    chunks = _chunks(born, [last - n for n in born], tokens.embedding_PD)
-    for segment in segments(model.blocks, len(x_TD), memory):
+    lengths = [last - n for n in born]
+    how = plan(model.blocks, len(x_TD), lengths, memory)
+    chunks = _chunks(born, parts(lengths, how.rows), tokens.embedding_PD)
+    for segment in segments(model.blocks, len(x_TD), how.kept):
         kept, x_TD = forward(model, x_TD, segment)
-        chunks = share(lambda chunk, kept=kept: _pushed(chunk, kept, model, first, last), chunks)  # type: ignore[misc]
+        step = partial(_pushed, kept=kept, model=model, precision=precision, first=first, last=last)
+        with precision.in_force():
+            chunks = share(step, chunks, how.threads)
+        del kept, step  # before the next segment's is made
     direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
     tops = [chunk.items().unflatten(0, (-1, last - first)) for chunk in chunks]
     return torch.cat([(top_CRD * direction_RD.to(top_CRD)).sum(-1) for top_CRD in tops]), probability_R
 
 
-def _pushed(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, first: int, last: int) -> Chunk:
+def _pushed(
+    chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, precision: Precision, first: int, last: int
+) -> Chunk:
     at, rows_ND = chunk.at, chunk.rows_ND
     stops = (last,) * len(chunk.born)
     all_behind, predicting = Stretches(chunk.born, stops), Stretches((first,) * len(stops), stops)
     for layer in kept:
         target = predicting if layer.block is model.blocks[-1] else all_behind  # of the last only these matter
-        rows_ND = push(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
+        rows_ND = push(layer, rows_ND.to(layer.attention.key_KTE.device), at, target, precision)
         at = target
     return Chunk(chunk.born, at, rows_ND)
 
 
-def _reverse_mode(model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+def _reverse_mode(
+    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision
+) -> tuple[Tensor, Tensor]:
     """The cotangent of a response token is zero behind the position that predicts it."""
     first, last = tokens.predicting
-    runs = segments(model.blocks, len(x_TD), memory)
+    born = range(first, last)
+    lengths = [t + 1 - tokens.prompt.start for t in born]
+    how = plan(model.blocks, len(x_TD), lengths, memory)
+    runs = segments(model.blocks, len(x_TD), how.kept)
     entering, kept = [], list[KeptBlock]()
     for segment in runs:
         entering.append(x_TD)
         kept, x_TD = forward(model, x_TD, segment, keep=segment is runs[-1])
     direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
-    born = range(first, last)
-    chunks = _chunks(born, [t + 1 - tokens.prompt.start for t in born], direction_RD)
+    chunks = _chunks(born, parts(lengths, how.rows), direction_RD)
     for segment, enters_TD in zip(reversed(runs), reversed(entering), strict=True):
-        if segment is not runs[-1]:
+        if segment is not runs[-1]:  # whose forward pass is still kept
             kept, _ = forward(model, enters_TD, segment)
-        chunks = share(lambda chunk, kept=kept: _pulled(chunk, kept, model, tokens.prompt), chunks)  # type: ignore[misc]
+        step = partial(_pulled, kept=kept, model=model, precision=precision, prompt=tokens.prompt)
+        with precision.in_force():
+            chunks = share(step, chunks, how.threads)
+        del kept, step  # before the segment's in front is made
     embedding_PD = tokens.embedding_PD
     bottoms = [chunk.items().unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
     return torch.cat([(bottom_CPD * embedding_PD).sum(-1) for bottom_CPD in bottoms]).T, probability_R
 
 
-def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, prompt: slice) -> Chunk:
+def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, precision: Precision, prompt: slice) -> Chunk:
     at, rows_ND = chunk.at, chunk.rows_ND
     starts = (prompt.start,) * len(chunk.born)
     all_before = Stretches(starts, tuple(t + 1 for t in chunk.born))
     of_prompt = Stretches(starts, (prompt.stop,) * len(starts))
     for layer in reversed(kept):
         target = of_prompt if layer.block is model.blocks[0] else all_before  # into the first only these matter
-        rows_ND = pull(layer, rows_ND.to(layer.attention.key_KTE.device), at, target)
+        rows_ND = pull(layer, rows_ND.to(layer.attention.key_KTE.device), at, target, precision)
         at = target
     return Chunk(chunk.born, at, rows_ND)
 

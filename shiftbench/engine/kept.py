@@ -11,6 +11,8 @@ from torch import Tensor
 from shiftbench.engine.product import product
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm, Transformer
 
+Rotary = tuple[Tensor, Tensor] | None  # (cos_TE, sin_TE)
+
 
 @dataclass(frozen=True)
 class KeptNorm:
@@ -59,7 +61,7 @@ class KeptBlock:
     before_feed_forward: KeptNorm | None
     feed_forward: KeptFeedForward
     after_feed_forward: KeptNorm | None
-    rotary: tuple[Tensor, Tensor] | None
+    rotary: Rotary
 
 
 def apply(linear: Linear, x: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def capped(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
     return squashed * cap, 1 - squashed.square()
 
 
-def rotated(x_NHE: Tensor, rotary: tuple[Tensor, Tensor] | None, back: bool = False) -> Tensor:
+def rotated(x_NHE: Tensor, rotary: Rotary, back: bool = False) -> Tensor:
     """Heads turned by their position's angles, row n of cos_NE and sin_NE; back: by the opposite ones."""
     if rotary is None:
         return x_NHE
@@ -104,17 +106,25 @@ def forward(
 ) -> tuple[list[KeptBlock], Tensor]:
     """(what is kept of each block, the last one's output_TD). keep: False keeps nothing, as for a pass made again."""
     found = []
-    position_T = torch.arange(len(x_TD), device=x_TD.device)
+    turns: dict[torch.device, Rotary] = {}  # one table serves all layers on a device
     for block in blocks:
         x_TD = x_TD.to(block.attention.query.weight_IO.device)
-        kept, x_TD = _block(block, x_TD, model.rotary and model.rotary(position_T.to(x_TD.device), x_TD))
+        if x_TD.device not in turns:
+            turns[x_TD.device] = _rotary(model, x_TD)
+        kept, x_TD = _block(block, x_TD, turns[x_TD.device])
         if keep:
             found.append(kept)
     return found, x_TD
 
 
-def _block(block: Block, x_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[KeptBlock, Tensor]:
-    rotary = rotary and (rotary[0].to(x_TD).contiguous(), rotary[1].to(x_TD).contiguous())
+def _rotary(model: Transformer, x_TD: Tensor) -> Rotary:
+    if model.rotary is None:
+        return None
+    cos_TE, sin_TE = model.rotary(torch.arange(len(x_TD), device=x_TD.device), x_TD)
+    return cos_TE.to(x_TD).contiguous(), sin_TE.to(x_TD).contiguous()
+
+
+def _block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[KeptBlock, Tensor]:
     h_TD, before = normed(block.before_attention, x_TD)
     mixed_TD, attention = _attention(block.attention, h_TD, rotary)
     mixed_TD, after = normed(block.after_attention, mixed_TD)
@@ -125,7 +135,7 @@ def _block(block: Block, x_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> 
     return KeptBlock(block, before, attention, after, before_inner, feed_forward, after_inner, rotary), x_TD + inner_TD
 
 
-def _attention(spec: Attention, h_TD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, KeptAttention]:
+def _attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, KeptAttention]:
     tokens, width = len(h_TD), spec.head_width
     query, query_norm = _head_normed(spec.query_norm, apply(spec.query, h_TD), width)
     key, key_norm = _head_normed(spec.key_norm, apply(spec.key, h_TD), width)

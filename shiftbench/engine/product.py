@@ -1,20 +1,81 @@
-"""The engine's matrix products, by the faster of the libraries that torch has for them.
+"""The engine's matrix products: by the faster of the libraries that torch has for them, in the precision asked for.
 
 torch.mm calls MKL, which leaves AVX-512 unused on a CPU that is not Intel's; oneDNN uses it on any.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shiftbench import _C
+from shiftbench.models.block import Linear
 
 # oneDNN makes a kernel for each number of rows that it meets, in milliseconds, and keeps it. Rows in multiples of this
 # meet few.
 STEP = 16
+
+
+class Precision(Enum):
+    """What the products of derivatives with weights are made from; all else is of the model's own dtype.
+
+    FLOAT32: numbers as they are. TF32: those rounded to 10 bits by a GPU as it multiplies, inside `in_force`, and so in
+    attention's own products of derivatives. BFLOAT16: those rounded to bfloat16, 7 bits, sums in float32.
+    """
+
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    BFLOAT16 = "bfloat16"
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """torch's own setting is as this precision wants it, in the block. On the CPU it means nothing to us."""
+        if self is not Precision.TF32:
+            yield
+            return
+        matmul: Any = torch.backends.cuda.matmul
+        newer = getattr(matmul, "fp32_precision", None)  # torch has it from 2.9 on, beside the other
+        try:
+            older = torch.get_float32_matmul_precision()
+        except RuntimeError:  # where a caller has set the newer, the older may not be read
+            older = None
+        try:
+            if older is None:
+                matmul.fp32_precision = "tf32"
+            else:
+                torch.set_float32_matmul_precision("high")
+            yield
+        finally:
+            if older is not None:
+                torch.set_float32_matmul_precision(older)
+            if newer is not None:
+                matmul.fp32_precision = newer
+
+    def along(self, x_NI: Tensor, linear: Linear) -> Tensor:
+        """x_NI @ weight_IO: tangents of a linear map's output."""
+        return _narrow(x_NI, linear.bfloat16_IO) if self is Precision.BFLOAT16 else product(x_NI, linear.weight_IO)
+
+    def back(self, x_NO: Tensor, linear: Linear) -> Tensor:
+        """x_NO @ weight_IO.T: cotangents of its input."""
+        return _narrow(x_NO, linear.bfloat16_IO.T) if self is Precision.BFLOAT16 else product(x_NO, linear.weight_IO.T)
+
+    def add_along(self, out_NO: Tensor, x_NI: Tensor, linear: Linear) -> Tensor:
+        """out_NO, with `along` added in place."""
+        if self is Precision.BFLOAT16:
+            return out_NO.add_(self.along(x_NI, linear))
+        return add_product(out_NO, x_NI, linear.weight_IO)
+
+    def add_back(self, out_NI: Tensor, x_NO: Tensor, linear: Linear) -> Tensor:
+        """out_NI, with `back` added in place."""
+        if self is Precision.BFLOAT16:
+            return out_NI.add_(self.back(x_NO, linear))
+        return add_product(out_NI, x_NO, linear.weight_IO.T)
 
 
 def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
@@ -30,6 +91,20 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     if x_NI.is_cuda:
         return out_NO.addmm_(x_NI, weight_IO)
     return out_NO.add_(product(x_NI, weight_IO))
+
+
+def _narrow(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
+    """Float32 of x_NI, rounded to the weight's bfloat16, times it."""
+    x_NI = x_NI.to(torch.bfloat16)
+    if x_NI.is_cuda and _has_wide_output():
+        return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)  # type: ignore[call-overload, no-any-return]
+    return torch.mm(x_NI, weight_IO).float()  # rounded once more: the CPU's product returns what it is given
+
+
+@cache
+def _has_wide_output() -> bool:
+    """Whether torch can return the sums of a narrow product as they are, which it does on CUDA from 2.8 on."""
+    return "dtype" in torch.ops.aten.mm.overloads()
 
 
 @cache

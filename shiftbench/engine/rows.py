@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import torch
@@ -38,6 +38,16 @@ class Stretches:
         own = [torch.arange(a, b) for a, b in zip(self.starts, self.stops, strict=True)]
         return torch.cat([*own, torch.zeros(self.rows - self.offsets[-1], dtype=torch.int64)])
 
+    def position_on(self, device: torch.device) -> Tensor:
+        """position_N on a device; kept there, because every layer asks."""
+        if device not in self._positions:
+            self._positions[device] = self.position_N.to(device)
+        return self._positions[device]
+
+    @cached_property
+    def _positions(self) -> dict[torch.device, Tensor]:
+        return {}
+
     @cached_property
     def table(self) -> Tensor:
         """int64 [3, items]: starts, stops, offsets."""
@@ -56,6 +66,8 @@ class Stretches:
 
     def common(self, other: Stretches) -> Stretches:
         """The positions that both have; an item that has none gets an empty stretch."""
+        if self == other:
+            return self
         stops = tuple(map(min, self.stops, other.stops))
         return Stretches(tuple(map(min, map(max, self.starts, other.starts), stops)), stops)
 
@@ -64,8 +76,17 @@ def moved(rows_ND: Tensor, source: Stretches, target: Stretches) -> Tensor:
     """The same derivatives on other stretches: zero where the source had no row, dropped where the target has none."""
     if source == target:
         return rows_ND
-    out = rows_ND.new_zeros(target.rows, rows_ND.shape[1])
+    from_N, to_N = _common_rows(source, target, rows_ND.device)
+    return rows_ND.new_zeros(target.rows, rows_ND.shape[1]).index_copy_(0, to_N, rows_ND.index_select(0, from_N))
+
+
+@lru_cache(maxsize=64)  # a layer moves several tensors the same way
+def _common_rows(source: Stretches, target: Stretches, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The rows of both at the positions that both have."""
     both = source.common(target)
-    for item, (first, last) in enumerate(zip(both.starts, both.stops, strict=True)):
-        out[target.of(item, first, last)] = rows_ND[source.of(item, first, last)]
-    return out
+
+    def rows(of: Stretches) -> Tensor:
+        own = [of.of(i, *ends) for i, ends in enumerate(zip(both.starts, both.stops, strict=True))]
+        return torch.cat([torch.arange(part.start, part.stop) for part in own]).to(device)
+
+    return rows(source), rows(target)

@@ -1,4 +1,4 @@
-"""How the engine's work is cut: derivatives into chunks for threads, layers into segments for memory."""
+"""How the engine's work is cut: derivatives into chunks for threads and caches, layers into segments for memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shiftbench.engine import core
+from shiftbench.engine.product import STEP
 from shiftbench.engine.rows import Stretches
+from shiftbench.engine.stages import SCORES
 from shiftbench.models.block import Block
 
-ROWS = 448  # rows of a chunk: enough for the matrix product's full rate, few enough for the cache
+ROWS = 448  # rows of a chunk on a CPU: enough for the matrix product's full rate, few enough for the cache
+GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,39 @@ class Chunk:
         return self.rows_ND[: self.at.offsets[-1]]
 
 
-def parts(lengths: Sequence[int]) -> list[slice]:
-    """Consecutive items in an even number of parts of about ROWS rows; lengths: rows of each.
+@dataclass(frozen=True)
+class Plan:
+    """What fits into memory. rows: of a chunk, about; threads: chunks at a time; kept: bytes of a forward pass."""
+
+    rows: int
+    threads: int
+    kept: int
+
+
+def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int) -> Plan:
+    """How to push so many derivatives, of these lengths in rows, through the layers within so many bytes.
+
+    All rows wait between segments; those of the chunks in flight take the most; what is left keeps the forward pass,
+    of one layer at least. Where that is too much already, chunks are small and go one by one.
+    """
+    weight = blocks[0].attention.query.weight_IO
+    on_cpu = weight.device.type == "cpu"
+    most = ROWS if on_cpu else GPU_ROWS
+    each = max(row_bytes(block, tokens, core.attends(weight)) for block in blocks)
+    left = memory - sum(lengths) * len(weight) * weight.element_size()
+    free = left - max(kept_bytes(block, tokens) for block in blocks)
+    rows = max(STEP, min(most, free // 2 // each))  # threads do not enter, or results would depend on them
+    cores = torch.get_num_threads() if on_cpu else 1
+    threads = max(1, min(cores, len(parts(lengths, rows)), free // (rows * each)))
+    return Plan(rows, threads, left - threads * rows * each)
+
+
+def parts(lengths: Sequence[int], rows: int) -> list[slice]:
+    """Consecutive items in an even number of parts of about so many rows; lengths: rows of each.
 
     Even for the sake of two threads; how many there are does not enter, or results would depend on it.
     """
-    count = max(1, 2 * round(sum(lengths) / (2 * ROWS)))
+    count = max(1, 2 * round(sum(lengths) / (2 * rows)))
     found: list[slice] = []
     begin = total = 0
     for item, length in enumerate(lengths, start=1):
@@ -52,21 +83,44 @@ def segments(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence
 
 
 def kept_bytes(block: Block, tokens: int) -> int:
-    """What KeptBlock holds of T tokens: queries, keys, values, mixed heads; norms; slopes; two maps a head."""
+    """What KeptBlock holds of T tokens: queries, keys, values, mixed heads; norms; slopes; a map or two a head."""
     attention, inner = block.attention, block.feed_forward.up.weight_IO
     width, feed = inner.shape
     numbers = tokens * 2 * (attention.heads + attention.key_heads) * attention.head_width
-    numbers += tokens * (2 * width + 2 * feed) + 2 * attention.heads * tokens * tokens
+    numbers += tokens * (2 * width + 2 * feed) + (1 if attention.cap is None else 2) * attention.heads * tokens**2
     return numbers * inner.element_size()
 
 
-def share(step: Callable[[Chunk], Chunk], chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Every chunk's step, a thread each: a matrix product alone on a core wastes less than one spread over all."""
-    threads = min(torch.get_num_threads(), len(chunks))
-    if threads < 2 or chunks[0].rows_ND.is_cuda:
-        return [step(chunk) for chunk in chunks]
+def row_bytes(block: Block, tokens: int, served: bool) -> int:
+    """The most that one row takes on its way through a layer, beside itself. served: by the compiled core.
+
+    In attention: its input, queries, keys, values and the heads' results; in the feed-forward network: two inner rows.
+    Without the core there are scores too, of at most all tokens, and copies to compute with.
+    """
+    attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
+    heads, each = attention.heads * attention.head_width, attention.head_width
+    mixing = 2 * width + 2 * heads + 2 * attention.key_heads * each
+    if attention.query_norm is not None:
+        mixing += heads
+    feeding = 2 * width + (1 if block.feed_forward.gate is None else 2) * feed
+    if not served:
+        mixing += 3 * heads + attention.heads * min(tokens, SCORES * each)
+        feeding += feed
+    return max(mixing, feeding) * block.feed_forward.up.weight_IO.element_size()
+
+
+def share(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> list[Chunk]:
+    """Every chunk's step, a thread each: a matrix product alone on a core wastes less than one spread over all.
+
+    Takes the chunks out of their list, so that none is in memory longer than its step needs it.
+    """
+    threads = min(threads, len(chunks))
+    alone = threads < 2 or chunks[0].rows_ND.is_cuda
+    each = (chunks.pop(0) for _ in range(len(chunks)))
+    if alone:
+        return [step(chunk) for chunk in each]
     with threads_each(torch.get_num_threads() // threads), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(torch.no_grad()(step), chunks))
+        return list(pool.map(torch.no_grad()(step), each))
 
 
 @contextmanager

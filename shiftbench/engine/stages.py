@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine import core
-from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, rotated
+from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, Rotary, rotated
+from shiftbench.engine.padded import Group, groups
 from shiftbench.engine.rows import Stretches
 
-Rotary = tuple[Tensor, Tensor] | None
+# Where the core does not serve, attention's scores take at most so many times the memory of the heads' rows.
+SCORES = 8
 
 
 def norm_tangent(kept: KeptNorm | None, d_ND: Tensor, position_N: Tensor) -> Tensor:
@@ -99,37 +101,12 @@ def attention_tangent(
 
     A = slope * (dq k^T + q dk^T) * scale;  dO = A v + P dv - rowsum(A) O.
     """
-    groups = kept.query_KGTE.shape[:2]
     out = target.empty(query_NHE, kept.spec.heads, query_NHE.shape[2])
-    if core.serves(out):
+    if core.attends(out):
         core.attention(kept, (query_NHE, key_NKE, value_NKE, out), (queries, keys, target), cotangent=False)
         return out.flatten(1)
-    for item, (first, last) in enumerate(zip(target.starts, target.stops, strict=True)):
-        q_first, q_last = queries.starts[item], queries.stops[item]
-        k_first, k_last = keys.starts[item], keys.stops[item]
-        here = target.of(item, first, last)
-        dq_KME = _by_group(query_NHE[queries.of(item, q_first, q_last)], groups)
-        dk_KSE = key_NKE[keys.of(item, k_first, k_last)].transpose(0, 1)
-        dv_KSE = value_NKE[keys.of(item, k_first, k_last)].transpose(0, 1)
-        seen = slice(0, last)
-        rows = slice(first, last)
-        by_query = dq_KME @ kept.key_KTE[:, seen].mT
-        if (q_first, q_last) == (first, last):
-            a = by_query
-        else:
-            a = query_NHE.new_zeros(groups[0], groups[1] * (last - first), last)
-            a_KGMT, by_KGMT = (
-                a.unflatten(1, (groups[1], last - first)),
-                by_query.unflatten(1, (groups[1], q_last - q_first)),
-            )
-            a_KGMT[:, :, q_first - first : q_last - first] = by_KGMT
-        a[..., k_first:k_last] += kept.query_KGTE[:, :, rows].flatten(1, 2) @ dk_KSE.mT
-        a *= kept.slope_KGTT[:, :, rows, seen].flatten(1, 2)
-        a *= kept.spec.scale
-        mixed = a @ kept.value_KTE[:, seen]
-        mixed -= a.sum(-1, keepdim=True) * kept.mixed_KGTE[:, :, rows].flatten(1, 2)
-        mixed += kept.probability_KGTT[:, :, rows, k_first:k_last].flatten(1, 2) @ dv_KSE
-        out[here] = mixed.view(kept.spec.heads, last - first, kept.spec.head_width).transpose(0, 1)
+    for group in groups(queries, keys, target, _scores(query_NHE, len(target.starts)), out.device):
+        _mix_tangents(kept, group, query_NHE, key_NKE, value_NKE, out)
     return out.flatten(1)
 
 
@@ -140,34 +117,73 @@ def attention_cotangent(
 
     dS = slope * (dO v^T - rowsum(dO O)) * scale;  dq = dS k, dk = dS^T q, dv = P^T dO, these two summed over a group.
     """
-    groups = kept.query_KGTE.shape[:2]
     width = mixed_NHE.shape[2]
     query = queries.empty(mixed_NHE, kept.spec.heads, width)
-    key = keys.empty(mixed_NHE, groups[0], width)
-    value = keys.empty(mixed_NHE, groups[0], width)
-    if core.serves(mixed_NHE):
+    key = keys.empty(mixed_NHE, kept.spec.key_heads, width)
+    value = keys.empty(mixed_NHE, kept.spec.key_heads, width)
+    if core.attends(mixed_NHE):
         core.attention(kept, (query, key, value, mixed_NHE), (queries, keys, source), cotangent=True)
         return query, key, value
-    for item, (first, last) in enumerate(zip(source.starts, source.stops, strict=True)):
-        rows, seen = slice(first, last), slice(0, last)
-        g_KME = _by_group(mixed_NHE[source.of(item, first, last)], groups)
-        delta = (g_KME * kept.mixed_KGTE[:, :, rows].flatten(1, 2)).sum(-1, keepdim=True)
-        ds = g_KME @ kept.value_KTE[:, seen].mT
-        ds -= delta
-        ds *= kept.slope_KGTT[:, :, rows, seen].flatten(1, 2)
-        ds *= kept.spec.scale
-        q_first, q_last = queries.starts[item], queries.stops[item]
-        k_first, k_last = keys.starts[item], keys.stops[item]
-        of_query = ds.unflatten(1, (groups[1], last - first))[:, :, q_first - first : q_last - first].flatten(1, 2)
-        dq = of_query @ kept.key_KTE[:, seen]
-        query[queries.of(item, q_first, q_last)] = dq.view(kept.spec.heads, q_last - q_first, width).transpose(0, 1)
-        dk = ds[..., k_first:k_last].mT @ kept.query_KGTE[:, :, rows].flatten(1, 2)
-        dv = kept.probability_KGTT[:, :, rows, k_first:k_last].flatten(1, 2).mT @ g_KME
-        key[keys.of(item, k_first, k_last)] = dk.transpose(0, 1)
-        value[keys.of(item, k_first, k_last)] = dv.transpose(0, 1)
+    for group in groups(queries, keys, source, _scores(mixed_NHE, len(source.starts)), query.device):
+        _unmix_cotangents(kept, group, mixed_NHE, query, key, value)
     return query, key, value
 
 
-def _by_group(x_MHE: Tensor, groups: torch.Size) -> Tensor:
-    """[K, G * M, E]: the rows of the heads that share a key stand together."""
-    return x_MHE.transpose(0, 1).unflatten(0, groups).flatten(1, 2)
+def _scores(x_NHE: Tensor, items: int) -> int:
+    """How many scores of one head may be in memory: SCORES times the numbers of a head in these rows."""
+    return SCORES * max(len(x_NHE), items) * x_NHE.shape[2]
+
+
+def _mix_tangents(
+    kept: KeptAttention, group: Group, query_NHE: Tensor, key_NKE: Tensor, value_NKE: Tensor, out_NHE: Tensor
+) -> None:
+    """attention_tangent of a group's items. Of their blocks, M: positions mixed for, S: positions seen, I: items."""
+    dq = _by_key_head(group.query.spread(query_NHE), kept)
+    dk = group.key.spread(key_NKE).transpose(0, 1)  # [K, I * S, E]
+    dv = group.value.spread(value_NKE).transpose(0, 1).reshape(len(dk), group.span, -1)  # [K, S, I * E]
+    q, mixed, slope, probability = _seen(kept, group)
+    key, value = kept.key_KTE[:, : group.span], kept.value_KTE[:, : group.span]
+    scale = kept.spec.scale
+    # [K, G * M, I, S]: an item's own keys change the scores of all its queries, its queries meet everybody's keys.
+    a = (dq @ key.mT).view(len(dk), -1, group.items * group.span).baddbmm_(q, dk.mT, beta=scale, alpha=scale)
+    a = a.unflatten(2, (group.items, group.span)).mul_(slope[:, :, None])
+    found = (a.flatten(1, 2) @ value).view(*a.shape[:3], -1)
+    found -= a.sum(-1, keepdim=True) * mixed[:, :, None]
+    found.flatten(2).baddbmm_(probability, dv)
+    group.mixed.gather(_by_row(found, kept), out_NHE)
+
+
+def _unmix_cotangents(
+    kept: KeptAttention, group: Group, mixed_NHE: Tensor, query_NHE: Tensor, key_NKE: Tensor, value_NKE: Tensor
+) -> None:
+    """attention_cotangent of a group's items, into the last three."""
+    g = _by_key_head(group.mixed.spread(mixed_NHE), kept)
+    q, mixed, slope, probability = _seen(kept, group)
+    key, value = kept.key_KTE[:, : group.span], kept.value_KTE[:, : group.span]
+    by_item = g.view(*q.shape[:2], group.items, -1)  # [K, G * M, I, E]
+    delta = (by_item * mixed[:, :, None]).sum(-1, keepdim=True)
+    ds = (g @ value.mT).view(*q.shape[:2], group.items, group.span)
+    ds = ds.sub_(delta).mul_(slope[:, :, None]).mul_(kept.spec.scale)
+    dq = (ds.flatten(1, 2) @ key).view_as(by_item)
+    group.query.gather(_by_row(dq, kept), query_NHE)
+    group.key.gather((ds.flatten(2).mT @ q).transpose(0, 1), key_NKE)  # from [K, I * S, E]
+    dv = probability.mT @ by_item.flatten(2)  # [K, S, I * E]
+    group.value.gather(dv.view(len(dv), group.span * group.items, -1).transpose(0, 1), value_NKE)
+
+
+def _seen(kept: KeptAttention, group: Group) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(query, mixed) [K, G * M, E] and (slope, probability) [K, G * M, S] of the positions that a group mixes for."""
+    of_rows = (x[:, :, group.rows].flatten(1, 2) for x in (kept.query_KGTE, kept.mixed_KGTE))
+    maps = (x[:, :, group.rows, : group.span].flatten(1, 2) for x in (kept.slope_KGTT, kept.probability_KGTT))
+    return (*of_rows, *maps)  # type: ignore[return-value]
+
+
+def _by_key_head(block: Tensor, kept: KeptAttention) -> Tensor:
+    """[K, G * M * I, E] from a block [M * I, H, E]."""
+    heads = kept.query_KGTE.shape[:2]
+    return block.unflatten(1, heads).permute(1, 2, 0, 3).reshape(heads[0], -1, block.shape[2])
+
+
+def _by_row(found: Tensor, kept: KeptAttention) -> Tensor:
+    """[M * I, H, E] from [K, G * M, I, E]."""
+    return found.view(*kept.query_KGTE.shape[:2], -1, found.shape[3]).permute(2, 0, 1, 3).flatten(1, 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -12,22 +13,40 @@ from shiftbench import ops
 from shiftbench.engine import autograd
 from shiftbench.engine import importance as engine
 from shiftbench.engine.importance import Tokens
+from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
-from shiftbench.models import Model
+from shiftbench.models import Model, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
+
+MEASURED = 3  # prompts a model on which a precision is compared with float32
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One prompt in another precision against float32.
+
+    error_R: of each response token's importance, the largest difference over the largest importance. equal: share of
+    levels that are the same.
+    """
+
+    error_R: Tensor
+    equal: float
 
 
 @dataclass(frozen=True)
 class Attribution:
     """Gradient-times-input importance of prompt tokens for response tokens, as levels 0..levels.
 
-    memory: MiB of one forward pass that may be kept at a time; changes no result beyond rounding.
+    memory: MiB that the engine may fill, None: by the device (memory_bytes); changes no result beyond rounding.
+    precision: of the derivatives, one of engine.product.Precision; the forward pass stays in the model's own.
     """
 
     levels: int
-    memory: int
+    memory: int | None
+    precision: str
+    measured: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
     needs_responses: ClassVar[bool] = True
@@ -35,12 +54,41 @@ class Attribution:
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 255:
             raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
-        if self.memory < 1:
+        if self.memory is not None and self.memory < 1:
             raise InputError(f"attribution: memory={self.memory} (MiB) must be at least 1")
+        known = [precision.value for precision in Precision]
+        if self.precision not in known:
+            raise InputError(f"attribution: precision={self.precision!r} is not known; choose from {', '.join(known)}")
+
+    def check_source(self, source: ModelSource) -> None:
+        """Refuse, by InputError, a precision that a model cannot have, before its weights are read."""
+        self._refuse(source.name, source.dtype, None if source.device_map else source.torch_device(), "")
+
+    def check_model(self, model: Model) -> None:
+        """The same of a loaded model."""
+        self._refuse(model.name, model.dtype, model.input_device, model.plain[1])
+
+    def _refuse(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
+        if self.precision == Precision.FLOAT32.value:
+            return
+        if dtype != "float32":
+            why = f"is for models in float32, and {name} computes in {dtype}"
+        elif by_autograd:
+            why = f"is for models that the engine knows, and {name} goes by autograd: {by_autograd}"
+        elif self.precision == Precision.TF32.value and device is not None and device.type != "cuda":
+            why = f"is for GPUs, and {name} is on the {device.type}"
+        else:
+            return
+        raise InputError(f"attribution: precision={self.precision} {why}; use precision=float32")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""
-        common = made_by(self, model, {"levels": self.levels})
+        self.check_model(model)
+        # Float32 stands in no key: units of it are older than the option.
+        narrow = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
+        common = made_by(self, model, {"levels": self.levels, **narrow})
+        if narrow:
+            self.measured.setdefault(model.name, [])
         return [
             Work(
                 unit=prompt.prompt.id,
@@ -59,9 +107,14 @@ class Attribution:
         ]
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        importance_PR, probability_R = importance(model, prompt, response, self.memory)
+        importance_PR, probability_R = importance(model, prompt, response, self.memory, Precision(self.precision))
+        level_PR = ops.importance_levels(importance_PR, self.levels)
+        measured = self.measured.get(model.name)  # None in float32
+        if measured is not None and len(measured) < MEASURED and response:
+            wanted_PR, _ = importance(model, prompt, response, self.memory)
+            measured.append(agreement(importance_PR, wanted_PR, self.levels))
         arrays = {
-            "level_PR": ops.importance_levels(importance_PR, self.levels),
+            "level_PR": level_PR,
             "probability_R": probability_R.float(),
             "instruction_P": prompt.instruction_P,
             "context_P": prompt.context_P,
@@ -72,25 +125,64 @@ class Attribution:
         }
         return Unit(arrays, words)
 
+    def notes(self) -> list[str]:
+        """A remark a model on how well what was made in this run agrees with float32; none where that was asked for."""
+        return [_remark(name, self.precision, measured) for name, measured in self.measured.items()]
 
-def importance(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int) -> tuple[Tensor, Tensor]:
+
+def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
+    """Of importance in some precision with that in float32."""
+    smallest = torch.finfo(wanted_PR.dtype).tiny  # a column that is 0 in both agrees
+    error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0).clamp_min(smallest)
+    found, wanted = (ops.importance_levels(x, levels) for x in (found_PR, wanted_PR))
+    return Agreement(error_R, float((found == wanted).double().mean()))
+
+
+def _remark(name: str, precision: str, measured: Sequence[Agreement]) -> str:
+    said = f"{name} was explained with derivatives in {precision}"
+    if not measured:
+        return f"{said}; all came from the store, so their agreement with float32 was not measured in this run."
+    error = torch.cat([one.error_R for one in measured])
+    equal = sum(one.equal for one in measured) / len(measured)
+    return (
+        f"{said}. Beside float32, on {len(measured)} prompts: a response token's importance is off by "
+        f"{float(error.median()):.1e} (median) and {float(error.max()):.1e} (worst) of its largest, and {equal:.2%} of "
+        "levels are equal."
+    )
+
+
+def memory_bytes(memory: int | None, device: torch.device) -> int:
+    """The bytes that so many MiB are; None: 256 MiB on a CPU, an eighth of a GPU's memory, where chunks are larger."""
+    if memory is not None:
+        return memory * 2**20
+    return 2**28 if device.type == "cpu" else torch.cuda.get_device_properties(device).total_memory // 8
+
+
+def importance(
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    memory: int | None,
+    precision: Precision = Precision.FLOAT32,
+) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
 
     importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2). By the engine's own forward
-    or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly.
+    or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly, in one precision.
     Raises RuntimeError where a gradient is not finite: half precision overflows in some models, float32 does not.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
+    most = memory_bytes(memory, model.input_device)
     transformer, _ = model.plain
     if transformer is None:
-        importance_PR, probability_R = _by_autograd(model, prompt, response, memory)
+        importance_PR, probability_R = _by_autograd(model, prompt, response, most)
     else:
         prompt_rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
         ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
         embedding_TD = model.module.get_input_embeddings()(ids)
         tokens = Tokens(embedding_TD, prompt_rows, ids[prompt_rows.stop :])
-        importance_PR, probability_R = engine.importance(transformer, tokens, memory * 2**20)
+        importance_PR, probability_R = engine.importance(transformer, tokens, most, precision)
     if not torch.isfinite(importance_PR).all():
         raise RuntimeError(
             f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; "
@@ -103,6 +195,6 @@ def _by_autograd(model: Model, prompt: EncodedPrompt, response: tuple[int, ...],
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
     embedding_PD = kept.embedding_PD.cpu()
     # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
-    gradients = autograd.gradients(kept, autograd.chunk(model.module.config, kept, memory * 2**20))
+    gradients = autograd.gradients(kept, autograd.chunk(model.module.config, kept, memory))
     columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
     return torch.cat(columns, dim=1), kept.probability_R

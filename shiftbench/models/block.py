@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 
@@ -23,10 +25,15 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """x @ weight_IO + bias_O; weight_IO is a view of the module's own weight, never a copy."""
+    """x @ weight_IO + bias_O; weight_IO is a view of the module's own weight, no copy."""
 
     weight_IO: Tensor
     bias_O: Tensor | None = None
+
+    @cached_property
+    def bfloat16_IO(self) -> Tensor:
+        """The weight rounded to bfloat16, laid out the same: made when first asked for, gone with the model."""
+        return self.weight_IO.to(torch.bfloat16)
 
 
 @dataclass(frozen=True)

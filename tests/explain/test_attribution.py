@@ -1,11 +1,19 @@
 """Attribution agrees with one plain backward pass a token, in every architecture, and with what holds by nature."""
 
+from dataclasses import fields
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from shiftbench.explain.attribution import Attribution, importance
+from shiftbench import ops
+from shiftbench.engine.product import Precision
+from shiftbench.errors import InputError
+from shiftbench.explain.attribution import Attribution, agreement, importance, memory_bytes
 from shiftbench.explain.work import Inputs
+from shiftbench.models import ModelSource
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.run import by_method
 from tests import reference
 
 TEXT = "Translate the sentence to French. Input: good morning to all people. Output:"
@@ -75,11 +83,14 @@ def test_a_near_certain_token_keeps_its_gradient(llama64):
 
 def test_chunks_and_reruns_give_the_same_levels(any_model):
     prompt = encoded(any_model)
-    method = Attribution(levels=10, memory=1)
+    method = Attribution(levels=10, memory=1, precision="float32")
     inputs = Inputs([(prompt, prompt.response_ids(any_model.tokenizer, ANSWER))], None, None)
-    made = [Attribution(10, memory).work(any_model, inputs)[0].compute().arrays["level_PR"] for memory in (1, 64, 64)]
+    made = [
+        Attribution(10, memory, "float32").work(any_model, inputs)[0].compute().arrays["level_PR"]
+        for memory in (1, 64, 64)
+    ]
     assert all(torch.equal(made[0], other) for other in made[1:])
-    assert method.work(any_model, inputs)[0].key == Attribution(10, 64).work(any_model, inputs)[0].key
+    assert method.work(any_model, inputs)[0].key == Attribution(10, 64, "float32").work(any_model, inputs)[0].key
 
 
 def test_a_response_token_rests_on_nothing_that_follows_it(llama):
@@ -117,8 +128,95 @@ def test_the_key_names_all_that_a_unit_depends_on(llama):
     assert work_key(llama, prompt, ids, 10) == keys["same"]
 
 
-def work_key(model, prompt, ids, levels):
-    return Attribution(levels, 4).work(model, Inputs([(prompt, ids)], None, None))[0].key
+def work_key(model, prompt, ids, levels, precision="float32"):
+    return Attribution(levels, 4, precision).work(model, Inputs([(prompt, ids)], None, None))[0].key
+
+
+def test_a_precision_is_part_of_the_key_but_float32_is_not(llama):
+    """Units that were stored before there was a choice stay valid."""
+    prompt = encoded(llama)
+    ids = prompt.response_ids(llama.tokenizer, ANSWER)
+    (work,) = Attribution(10, 4, "float32").work(llama, Inputs([(prompt, ids)], None, None))
+    assert work.content["options"] == {"levels": 10}
+    assert work_key(llama, prompt, ids, 10, "bfloat16") != work.key
+
+
+def test_a_precision_that_is_not_known_is_refused():
+    with pytest.raises(InputError, match=r"precision='half'.*float32, tf32, bfloat16"):
+        Attribution(10, 4, "half")
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_precision_needs_a_float32_model_that_the_engine_knows(precision, llama64, llama):
+    method = Attribution(10, 4, precision)
+    with pytest.raises(InputError, match=rf"precision={precision} is for models in float32.*float64; use .*=float32"):
+        method.work(llama64, Inputs([], None, None))
+    llama.__dict__["plain"] = (None, "it has a Quantised where a plain layer is expected")
+    with pytest.raises(InputError, match=r"goes by autograd: it has a Quantised"):
+        method.check_model(llama)
+
+
+def test_tf32_needs_a_gpu(llama):
+    method = Attribution(10, 4, "tf32")
+    with pytest.raises(InputError, match=r"precision=tf32 is for GPUs, and .* is on the cpu"):
+        method.work(llama, Inputs([], None, None))
+    with pytest.raises(InputError, match="precision=tf32 is for GPUs, and x is on the cpu"):
+        method.check_source(source(device="cpu"))
+    with pytest.raises(InputError, match="x computes in bfloat16"):
+        method.check_source(source(device="cpu", dtype="bfloat16"))
+    method.check_source(source(device="auto", device_map="auto"))  # decided when the model is there
+    Attribution(10, 4, "bfloat16").check_source(source(device="cpu"))
+    Attribution(10, 4, "float32").check_source(source(device="cpu", dtype="float64"))
+
+
+def source(**change):
+    plain = dict.fromkeys(field.name for field in fields(ModelSource))
+    return ModelSource(**{**plain, "path": "x", "dtype": "float32", "device": "cpu", **change})
+
+
+def test_another_precision_is_measured_on_the_first_prompts(any_model):
+    method = Attribution(10, 64, "bfloat16")
+    ids = encoded(any_model).response_ids(any_model.tokenizer, ANSWER)
+    prompts = [(encoded(any_model, TEXT + " now" * count), ids) for count in range(5)]
+    empty = (prompts[0][0], ())
+    work = method.work(any_model, Inputs([empty, *prompts], None, None))
+    assert "came from the store" in method.notes()[0]  # nothing was computed yet
+    units = [item.compute() for item in work]
+    measured = method.measured[any_model.name]
+    assert len(measured) == 3
+    wanted_PR, _ = importance(any_model, prompts[0][0], ids, 64)
+    level_PR = ops.importance_levels(wanted_PR, 10)
+    assert measured[0].equal == pytest.approx(float((units[1].arrays["level_PR"] == level_PR).float().mean()))
+    found_PR, _ = importance(any_model, prompts[0][0], ids, 64, Precision.BFLOAT16)
+    error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)
+    assert torch.allclose(measured[0].error_R, error_R)
+    errors = torch.cat([one.error_R for one in measured])
+    (note,) = by_method(SimpleNamespace(findings={"a": SimpleNamespace(explain=method)}))
+    assert note.startswith(f"{any_model.name} was explained with derivatives in bfloat16. Beside float32, on 3 prompts")
+    assert f"{float(errors.median()):.1e} (median) and {float(errors.max()):.1e} (worst)" in note and "% of" in note
+
+
+def test_agreement_is_of_columns_and_of_levels():
+    wanted_PR = torch.tensor([[1.0, 0.0, 4.0], [0.5, 0.0, -2.0]])
+    found_PR = torch.tensor([[1.0, 0.0, 4.0], [0.35, 0.0, -3.0]])
+    found = agreement(found_PR, wanted_PR, 10)
+    assert found.error_R.tolist() == pytest.approx([0.15, 0.0, 0.25])
+    assert found.equal == pytest.approx(5 / 6)
+
+
+def test_float32_is_not_measured(llama):
+    method = Attribution(10, 64, "float32")
+    prompt = encoded(llama)
+    inputs = Inputs([(prompt, prompt.response_ids(llama.tokenizer, ANSWER))], None, None)
+    method.work(llama, inputs)[0].compute()
+    assert method.measured == {} and method.notes() == []
+
+
+def test_memory_is_by_the_device_where_none_is_asked_for():
+    assert memory_bytes(3, torch.device("cuda")) == 3 * 2**20
+    assert memory_bytes(None, torch.device("cpu")) == 256 * 2**20
+    with pytest.raises(InputError, match="memory=0"):
+        Attribution(10, 0, "float32")
 
 
 def test_no_hook_is_left_on_the_module(llama):

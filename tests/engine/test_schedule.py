@@ -1,0 +1,192 @@
+"""What the engine plans to take is what it takes, and how its work is cut changes no result beyond rounding."""
+
+import weakref
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from shiftbench.engine import core, importance
+from shiftbench.engine.kept import forward
+from shiftbench.engine.modes import pull, push
+from shiftbench.engine.product import Precision
+from shiftbench.engine.rows import Stretches
+from shiftbench.engine.schedule import GPU_ROWS, ROWS, kept_bytes, parts, plan, row_bytes, segments
+from shiftbench.models.block import Attention, Block, FeedForward, Linear
+from shiftbench.models.views import views_of
+from tests.engine.test_importance import EVERYTHING, compared, drawn
+from tests.tiny import ARCHITECTURES, tiny_module
+
+MIB = 2**20
+TOKENS = 96
+
+
+class Allocated(TorchDispatchMode):
+    """The most bytes that tensors made in the block took at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = self.now = 0
+        self._tensors = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor, func)
+        return found
+
+    def _add(self, tensor, func):
+        storage = tensor.untyped_storage()
+        key = storage.data_ptr()
+        made = not any(r.alias_info for r in func._schema.returns)
+        if made and not self._tensors[key]:
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+        if made or self._tensors[key]:
+            self._tensors[key] += 1
+            weakref.finalize(tensor, self._drop, key, storage.nbytes())
+
+    def _drop(self, key, size):
+        self._tensors[key] -= 1
+        if not self._tensors[key]:
+            self.now -= size
+
+
+def shaped(architecture):
+    """A module with the proportions of a real one."""
+    if architecture == "gpt2":
+        return tiny_module(architecture, n_embd=96, n_head=6)
+    heads = {} if architecture not in ("qwen3", "gemma2") else {"head_dim": 16}
+    return tiny_module(
+        architecture, hidden_size=96, num_attention_heads=6, num_key_value_heads=2, intermediate_size=256, **heads
+    )
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["core", "torch"])
+@pytest.mark.parametrize("mode", [push, pull])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_row_takes_what_the_plan_says(architecture, mode, served, monkeypatch):
+    if not served:
+        monkeypatch.setattr(core, "serves", lambda rows: False)
+    module = shaped(architecture)
+    model = views_of(module).transformer()
+    with torch.no_grad():
+        x_TD = module.get_input_embeddings()(torch.tensor(drawn(TOKENS)))
+        if model.position_TD is not None:
+            x_TD = x_TD + model.position_TD[:TOKENS]
+        (kept,), _ = forward(model, x_TD, model.blocks[:1])
+        ends = (range(8), [TOKENS] * 8) if mode is push else ([0] * 8, range(TOKENS - 8, TOKENS))
+        at = Stretches(*map(tuple, ends))
+        rows_ND = torch.randn(at.rows, x_TD.shape[1])
+        mode(kept, rows_ND.clone(), at, at, Precision.FLOAT32)  # places are computed once
+        with Allocated() as allocated:
+            mode(kept, rows_ND, at, at, Precision.FLOAT32)
+    planned = row_bytes(model.blocks[0], TOKENS, served) * at.rows
+    assert 0.7 * planned < allocated.most < 1.3 * planned
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_kept_forward_pass_takes_what_the_plan_says(architecture):
+    module = shaped(architecture)
+    model = views_of(module).transformer()
+    x_TD = module.get_input_embeddings()(torch.tensor(drawn(TOKENS))).detach()
+    with torch.no_grad(), Allocated() as allocated:
+        kept = forward(model, x_TD, model.blocks)
+        assert 0.75 < kept_bytes(model.blocks[0], TOKENS) * len(kept[0]) / allocated.now < 1.25
+
+
+def blocks(width, heads, key_heads, feed, layers, device):
+    """Layers of a real model's shape, without numbers."""
+
+    def linear(rows, columns):
+        return Linear(torch.empty(1, device=device).expand(rows, columns))
+
+    each = width // heads
+    query, few, out = linear(width, width), linear(width, key_heads * each), linear(width, width)
+    attention = Attention(query, few, few, out, heads, key_heads, each**-0.5)
+    feed_forward = FeedForward(linear(width, feed), linear(feed, width), torch.nn.functional.silu, linear(width, feed))
+    return [Block(attention, feed_forward, None, None, None, None)] * layers
+
+
+def lengths(prompt, response):
+    """Rows of each derivative, in the cheaper mode."""
+    few = min(prompt, response)
+    return [prompt + response - n for n in range(few)]
+
+
+@pytest.mark.parametrize(("prompt", "response"), [(32, 60), (32, 150), (100, 150), (100, 60)])
+def test_a_small_model_on_a_cpu_goes_in_chunks_for_the_cache(prompt, response, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    smol = blocks(576, 9, 3, 1536, 30, "cpu")
+    found = plan(smol, prompt + response, lengths(prompt, response), 256 * MIB)
+    assert found.rows == ROWS and found.threads == 2
+    assert len(segments(smol, prompt + response, found.kept)) == (1 if prompt + response < 200 else 2)
+
+
+@pytest.mark.parametrize(("memory", "rows"), [(64 * MIB, range(16, 200)), (2**14 * MIB, [GPU_ROWS])], ids=str)
+def test_chunks_of_a_large_model_on_a_gpu_are_as_large_as_memory_allows(memory, rows):
+    large = blocks(4096, 32, 32, 11008, 32, "meta")  # stands for any device that the core does not serve
+    found = plan(large, 250, lengths(100, 150), memory)
+    assert found.rows in rows and found.threads == 1
+    assert found.rows * row_bytes(large[0], 250, served=False) <= memory
+
+
+def test_what_does_not_fit_goes_one_by_one():
+    found = plan(blocks(576, 9, 3, 1536, 30, "cpu"), 250, lengths(100, 150), 1)
+    assert found.rows == 16 and found.threads == 1
+    assert len(segments(blocks(576, 9, 3, 1536, 30, "cpu"), 250, found.kept)) == 30
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["core", "torch"])
+@pytest.mark.parametrize("sizes", [(40, 70), (70, 40)], ids=str)
+def test_the_whole_stays_within_its_memory(sizes, served, monkeypatch):
+    if not served:
+        monkeypatch.setattr(core, "serves", lambda rows: False)
+    module = tiny_module(
+        "llama",
+        hidden_size=96,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        intermediate_size=256,
+        num_hidden_layers=9,
+    )
+    model = views_of(module).transformer()
+    ids = drawn(sum(sizes))
+    rows_TD = module.get_input_embeddings()(torch.tensor(ids)).detach()
+    tokens = importance.Tokens(rows_TD, slice(0, sizes[0]), torch.tensor(ids[sizes[0] :]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # a dispatch mode sees its own thread only
+    needed = sum(lengths(*sizes)) * 96 * 4 + kept_bytes(model.blocks[0], sum(sizes))
+    for memory in (needed + 2 * MIB, needed + 6 * MIB):
+        with Allocated() as allocated:
+            importance.importance(model, tokens, memory)
+        assert 0.5 * memory < allocated.most < 1.3 * memory
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["core", "torch"])
+@pytest.mark.parametrize("sizes", [(12, 30), (30, 12)], ids=str)
+def test_less_memory_is_another_way_to_the_same_numbers(sizes, served, monkeypatch):
+    if not served:
+        monkeypatch.setattr(core, "serves", lambda rows: False)
+    seen = []
+    monkeypatch.setattr(importance, "plan", lambda *given: seen.append(plan(*given)) or seen[-1])
+    module = tiny_module("qwen3", num_hidden_layers=4).double()
+    for memory in (EVERYTHING, MIB // 2, MIB // 8, 1):
+        assert compared(module, *sizes, memory)[0] < 1e-11
+    assert len({found.rows for found in seen}) > 2
+
+
+def test_parts_cover_all_items_in_order_and_are_about_equal():
+    for lengths in ([1], [600], [5] * 1000, list(range(1, 200)), [3000, 1, 1]):
+        found = parts(lengths, ROWS)
+        assert [i for part in found for i in range(part.start, part.stop)] == list(range(len(lengths)))
+        assert all(part.stop > part.start for part in found)
+    assert max(sum([5] * (part.stop - part.start)) for part in parts([5] * 1000, ROWS)) <= 520
+
+
+def test_segments_respect_the_memory():
+    blocks = views_of(tiny_module("llama", num_hidden_layers=7)).transformer().blocks
+    each = kept_bytes(blocks[0], 50)
+    assert [len(run) for run in segments(blocks, 50, 3 * each)] == [3, 3, 1]
+    assert [len(run) for run in segments(blocks, 50, 0)] == [1] * 7
