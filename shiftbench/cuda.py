@@ -153,13 +153,24 @@ def _tile_bytes(device: torch.device) -> int:
 
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
-    """Whether torch may make float32 products of TF32 ones, in the block."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    """Whether torch makes float32 products of TF32 ones on a GPU, in the block."""
+    matmul: Any = torch.backends.cuda.matmul
+    newer = getattr(matmul, "fp32_precision", None)  # torch has it from 2.9 on, beside the other
     try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # where a caller has set the newer, the older may not be read
+        older = None
+    try:
+        if older is None:
+            matmul.fp32_precision = "tf32" if tf32 else "ieee"
+        else:
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        if older is not None:
+            torch.set_float32_matmul_precision(older)
+        if newer is not None:
+            matmul.fp32_precision = newer
 
 
 class Cooccurrence:

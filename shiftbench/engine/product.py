@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from shiftbench import _C
+from shiftbench import _C, cuda
 from shiftbench.models.block import Linear
 
 # oneDNN makes a kernel for each number of rows that it meets, in milliseconds, and keeps it. Rows in multiples of this
@@ -39,23 +38,8 @@ class Precision(Enum):
         if self is not Precision.TF32:
             yield
             return
-        matmul: Any = torch.backends.cuda.matmul
-        newer = getattr(matmul, "fp32_precision", None)  # torch has it from 2.9 on, beside the other
-        try:
-            older = torch.get_float32_matmul_precision()
-        except RuntimeError:  # where a caller has set the newer, the older may not be read
-            older = None
-        try:
-            if older is None:
-                matmul.fp32_precision = "tf32"
-            else:
-                torch.set_float32_matmul_precision("high")
+        with cuda.float32_products(tf32=True):
             yield
-        finally:
-            if older is not None:
-                torch.set_float32_matmul_precision(older)
-            if newer is not None:
-                matmul.fp32_precision = newer
 
     def along(self, x_NI: Tensor, linear: Linear) -> Tensor:
         """x_NI @ weight_IO: tangents of a linear map's output."""
