@@ -2,6 +2,7 @@
 # The heavier lanes: test-sanitize, test-cuda, test-browser, test-wheel, test-real. `.ci/run` runs them all.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
+# python tests/perf/gpu.py measures the core and the engine on a CUDA GPU, in under ten minutes.
 # TORCH picks another torch than the pinned one, pip options included:
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 

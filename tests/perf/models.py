@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from shiftbench import configuration
 from shiftbench.data import packaged_lines
 from shiftbench.explain import attribution
 from shiftbench.models import Model
@@ -52,6 +50,10 @@ def forward(model: Model, case: Case) -> Tensor:
 @cache
 def packaged(method: str) -> Any:
     """An explainer with the options of conf/explain."""
+    from hydra.utils import instantiate  # here alone: gpu.py runs where there is no Hydra
+
+    from shiftbench import configuration
+
     return instantiate(configuration.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
 
 

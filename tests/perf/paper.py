@@ -17,6 +17,13 @@ from tests.perf.compare import Sampled
 from tests.perf.models import Case, attention
 
 
+def now(device: torch.device) -> float:
+    """The clock's seconds, once the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def spread(count: int, wanted: int) -> list[int]:
     """At most `wanted` of 0..count-1, evenly spread."""
     if wanted >= count:
@@ -43,13 +50,13 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
 
 def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | Sampled:
     prefix, prompt, response = case.ids
-    begin = time.perf_counter()
-    ids = torch.tensor([[*prefix, *prompt, *response]])
+    begin = now(module.device)
+    ids = torch.tensor([[*prefix, *prompt, *response]], device=module.device)
     embedding = module.get_input_embeddings()(ids).detach().requires_grad_(True)
     probability = module(inputs_embeds=embedding, use_cache=False).logits[0].softmax(-1)
     start, stop = len(prefix), len(prefix) + len(prompt)
     chosen = spread(len(response), tokens or len(response))
-    after_forward, columns = time.perf_counter(), []
+    after_forward, columns = now(module.device), []
     for r in chosen:
         module.zero_grad()
         embedding.grad = None
@@ -62,15 +69,15 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
     """The same by is_grads_batched, `chunk` response tokens at a time, parameters frozen (eager: sdpa has no vmap)."""
     prefix, prompt, response = case.ids
-    begin = time.perf_counter()
-    ids = torch.tensor([[*prefix, *prompt, *response]])
+    begin = now(module.device)
+    ids = torch.tensor([[*prefix, *prompt, *response]], device=module.device)
     embedding = module.get_input_embeddings()(ids).detach().requires_grad_(True)
     start, stop = len(prefix), len(prefix) + len(prompt)
     p_RV = module(inputs_embeds=embedding, use_cache=False).logits[0, stop - 1 : -1].softmax(-1)
-    p_R = p_RV.gather(1, torch.tensor(response)[:, None])[:, 0]
+    p_R = p_RV.gather(1, ids[0, stop:, None])[:, 0]
     chosen = spread(len(response), tokens or len(response))
-    after_forward, columns = time.perf_counter(), []
-    for part in torch.eye(len(response), dtype=p_R.dtype)[chosen].split(chunk):
+    after_forward, columns = now(module.device), []
+    for part in torch.eye(len(response), dtype=p_R.dtype, device=p_R.device)[chosen].split(chunk):
         (grad,) = torch.autograd.grad(p_R, embedding, part, retain_graph=True, is_grads_batched=True)
         columns.append((grad[:, 0, start:stop] * embedding[0, start:stop]).sum(-1).T.detach())
     return whole(torch.cat(columns, dim=1), begin, after_forward, chosen, len(response))
@@ -82,14 +89,14 @@ def whole(
     """The importance of all tokens as it is; that of some with the seconds that all would have taken."""
     if len(chosen) == count:
         return importance_PR
-    seconds = after_forward - begin + (time.perf_counter() - after_forward) * count / len(chosen)
+    seconds = after_forward - begin + (now(importance_PR.device) - after_forward) * count / len(chosen)
     return Sampled(importance_PR, seconds, f"extrapolated from {len(chosen)} of {count} tokens")
 
 
 def exact(module: PreTrainedModel, case: Case, places: Sequence[int]) -> Tensor:
     """Columns `places` of importance_PR by autograd in the module's dtype (float64), the plain softmax formula."""
     prefix, prompt, response = case.ids
-    ids = torch.tensor([[*prefix, *prompt, *response]])
+    ids = torch.tensor([[*prefix, *prompt, *response]], device=module.device)
     embedding = module.get_input_embeddings()(ids).detach().requires_grad_(True)
     start, stop = len(prefix), len(prefix) + len(prompt)
     probability = module(inputs_embeds=embedding, use_cache=False).logits[0].softmax(-1)

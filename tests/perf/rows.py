@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -77,9 +77,19 @@ def ratio_rows(
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the code: CPU model, threads, torch."""
-    return {"cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+class Machine(NamedTuple):
+    """A machine that rows are of. facts: what the numbers depend on besides the code; head: the table's first line."""
+
+    name: str
+    facts: Mapping[str, Any]
+    head: str
+
+
+def processor() -> Machine:
+    """This machine's CPU: its model, torch's threads, torch."""
+    facts = {"cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    head = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, float32."
+    return Machine(f"{facts['cpu']} {facts['threads']} threads", facts, head)
 
 
 def cpu_model() -> str:
@@ -101,10 +111,10 @@ def sources_digest() -> str:
 class Results:
     """The rows of one machine on disk; a row measured again replaces the one before, the others stay."""
 
-    def __init__(self, folder: Path = RESULTS) -> None:
-        self.machine = machine()
-        name = re.sub(r"[^a-z0-9]+", "-", self.machine["cpu"].lower()).strip("-")
-        self.path = folder / f"{name}-{self.machine['threads']}-threads.json"
+    def __init__(self, folder: Path = RESULTS, of: Machine | None = None) -> None:
+        self.of = of or processor()
+        self.machine = dict(self.of.facts)
+        self.path = folder / (re.sub(r"[^a-z0-9]+", "-", self.of.name.lower()).strip("-") + ".json")
         self.rows: dict[tuple[str, str, str], Row] = {}
         if self.path.exists():
             document = json.loads(self.path.read_text())
@@ -113,8 +123,12 @@ class Results:
                 kept = [Row(**{k: v for k, v in row.items() if k in fields}) for row in document["rows"]]
                 self.rows = {row.key: row for row in kept}
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Put rows in and write both files at once, so that a run that is stopped keeps what it measured."""
+    def add(self, rows: Iterable[Row], all_of: str | None = None) -> None:
+        """Put rows in and write both files at once, so that a run that is stopped keeps what it measured.
+
+        all_of: these are all that this test measures; its rows of an earlier run go.
+        """
+        self.rows = {key: row for key, row in self.rows.items() if all_of is None or row.test != all_of}
         self.rows.update({row.key: row for row in rows})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         document = {"machine": self.machine, "rows": [_document(row) for row in self.ordered()]}
@@ -130,9 +144,8 @@ class Results:
     def markdown(self) -> str:
         """The one table, aligned, so that it reads in a terminal too."""
         sources = sources_digest()
-        of = self.machine
-        head = f"{of['cpu']}, {of['threads']} threads, torch {of['torch']}, float32. "
-        head += "A ratio is the peer's time over ours; agreement is relative to a column's largest value.\n\n"
+        head = f"{self.of.head} A ratio is the peer's time over ours; "
+        head += "agreement is relative to a column's largest value.\n\n"
         old = sum(row.sources != sources for row in self.rows.values())
         tail = f"\n{old} of {len(self.rows)} rows, marked *, measured other sources than these.\n" if old else ""
         return head + table(self.ordered(), sources) + tail
@@ -175,7 +188,9 @@ def shown(value: float, unit: str) -> str:
         return f"{value:.3g}x"
     if unit == "%":
         return f"{value:.1f}%"
-    return f"{value:.0f} MiB" if unit == "MiB" else f"{value:.0e}"
+    if unit == "MiB":
+        return f"{value:.0f} MiB"
+    return f"{value:.3g} {unit}" if unit else f"{value:.0e}"
 
 
 def _document(row: Row) -> dict[str, Any]:
