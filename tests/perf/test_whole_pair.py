@@ -76,15 +76,26 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """SmolLM2, and SmolLM2 with seeded noise on every weight, so that the two share nothing."""
     root, model = tmp_path_factory.mktemp("pair"), smollm()
-    draws, noisy = torch.Generator().manual_seed(SEED), copy.deepcopy(model.module)
+    draws, plain = torch.Generator().manual_seed(SEED), unquantised(model.module)
+    noisy = copy.deepcopy(plain)
     with torch.no_grad():
         for parameter in noisy.parameters():
             noise = torch.randn(parameter.shape, generator=draws)
             parameter += NOISE * parameter.std(correction=0) * noise
-    for name, module in (("base", model.module), ("tuned", noisy)):
+    for name, module in (("base", plain), ("tuned", noisy)):
         module.save_pretrained(root / name)
         model.tokenizer.save_pretrained(root / name)
     return root / "base", root / "tuned"
+
+
+def unquantised(module: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a module that does not remember to have been read from a GGUF file: those are not saved."""
+    config = copy.deepcopy(module.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    made = type(module)(config).eval()
+    made.load_state_dict(module.state_dict())
+    return made
 
 
 def pipeline(asked: Job, folders: Sequence[Path]) -> Sampled:
