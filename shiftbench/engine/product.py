@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class Precision(Enum):
 
 def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     """x_NI @ weight_IO, on the dtypes and devices of torch.mm."""
-    if x_NI.dtype == torch.float32 and x_NI.device.type == "cpu" and _onednn():
+    if _served(x_NI):
         out_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, weight_IO.T, None, "none", [], "")
         return out_NO
     return x_NI @ weight_IO
@@ -75,6 +75,25 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     if x_NI.is_cuda:
         return out_NO.addmm_(x_NI, weight_IO)
     return out_NO.add_(product(x_NI, weight_IO))
+
+
+@contextmanager
+def fast_linears(module: torch.nn.Module) -> Iterator[None]:
+    """The module's linear layers multiply by the faster library too, in the block: a token at a time it reads weights
+    nearly twice as fast here."""
+    linears = [part for part in module.modules() if type(part) is torch.nn.Linear and _served(part.weight)]
+    try:
+        for linear in linears:
+            linear.forward = partial(_linear, linear)  # type: ignore[method-assign]
+        yield
+    finally:
+        for linear in linears:
+            linear.__dict__.pop("forward", None)
+
+
+def _linear(linear: torch.nn.Linear, x: Tensor) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, linear.weight, linear.bias, "none", [], "")
+    return out
 
 
 def _narrow(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
@@ -89,6 +108,10 @@ def _narrow(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 def _has_wide_output() -> bool:
     """Whether torch can return the sums of a narrow product as they are, which it does on CUDA from 2.8 on."""
     return "dtype" in torch.ops.aten.mm.overloads()
+
+
+def _served(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and _onednn()
 
 
 @cache

@@ -164,5 +164,7 @@ def _checked(found: tuple[Any, ...]) -> Any:
     """What a LAPACK routine returned, without its status."""
     *results, status = found
     if status != 0:
-        raise RuntimeError(f"principal components: LAPACK gave up with status {status}; look for nan or inf in the weights")
+        raise RuntimeError(
+            f"principal components: LAPACK gave up with status {status}; look for nan or inf in the weights"
+        )
     return results

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from transformers import GenerationConfig
 
+from shiftbench.engine.product import fast_linears
 from shiftbench.engine.schedule import threads_each
 from shiftbench.explain.work import Work, made_by
 from shiftbench.explanation import Unit
@@ -52,7 +53,7 @@ class GreedyResponse:
         own, model.module.generation_config = model.module.generation_config, greedy
         threads = 1 if model.module.num_parameters() < SMALL else torch.get_num_threads()
         try:
-            with threads_each(threads):
+            with threads_each(threads), fast_linears(model.module):
                 made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
         finally:
             model.module.generation_config = own

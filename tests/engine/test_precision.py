@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from shiftbench.engine import importance
+from shiftbench.engine import importance, product
 from shiftbench.engine.importance import Tokens
 from shiftbench.engine.product import Precision, _narrow
 from shiftbench.models.block import Linear
@@ -148,3 +148,16 @@ def test_tf32_serves_a_caller_of_torchs_newer_setting_too(older, newer):
     finally:
         torch.set_float32_matmul_precision(before[0])
         matmul.fp32_precision = before[1]
+
+
+def test_fast_linears_are_the_modules_own_and_leave_no_trace():
+    module = tiny_module("llama")
+    ids = torch.tensor([drawn(9)])
+    with torch.no_grad():
+        wanted = module(ids).logits
+        with product.fast_linears(module):
+            found = module(ids).logits
+            patched = [part for part in module.modules() if "forward" in vars(part)]
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert bool(patched) == product._onednn()
+    assert not any("forward" in vars(part) for part in module.modules())
