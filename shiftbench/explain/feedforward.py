@@ -139,7 +139,7 @@ def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
 
 
 def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(value_C, vector_CD) of the largest eigenvalues, largest first, of a symmetric matrix given by its upper triangle.
+    """(value_C, vector_CD) of the largest eigenvalues, largest first; of a symmetric matrix the upper triangle is read.
 
     On the CPU by LAPACK's parts: eigh has a step that brings all D eigenvectors back from the tridiagonal matrix, and
     only the leading ones are wanted.
