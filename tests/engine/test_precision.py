@@ -158,6 +158,8 @@ def test_fast_linears_are_the_modules_own_and_leave_no_trace():
         with product.fast_linears(module):
             found = module(ids).logits
             patched = [part for part in module.modules() if "forward" in vars(part)]
-    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        exact = module.double()(ids).logits
+    assert (found - exact).abs().max() <= 4 * (wanted - exact).abs().max()  # either rounds in an order of its own
     assert bool(patched) == product._onednn()
     assert not any("forward" in vars(part) for part in module.modules())
