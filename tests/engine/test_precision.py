@@ -160,6 +160,7 @@ def test_fast_linears_are_the_modules_own_and_leave_no_trace():
             patched = [part for part in module.modules() if "forward" in vars(part)]
     with torch.no_grad():
         exact = module.double()(ids).logits
-    assert (found - exact).abs().max() <= 4 * (wanted - exact).abs().max()  # either rounds in an order of its own
+    for logits in (wanted, found):  # either rounds in an order of its own
+        assert (logits - exact).abs().max() <= 1e-5 * exact.abs().max()
     assert bool(patched) == product._onednn()
     assert not any("forward" in vars(part) for part in module.modules())
