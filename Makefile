@@ -39,9 +39,9 @@ lint: $(VENV)/test.stamp
 # built so, hence the preloading; what they leave allocated at exit is not ours to report.
 SANITIZE := $(CURDIR)/build/sanitize
 test-sanitize: $(VENV)/test.stamp
-	rm -rf $(SANITIZE) && mkdir -p $(SANITIZE)
-	cp -rs $(CURDIR)/shiftbench $(SANITIZE)/shiftbench && rm -f $(SANITIZE)/shiftbench/_C*.so
-	$(call core,$(SANITIZE),$(SANITIZE)/shiftbench,OFF) \
+	rm -rf $(SANITIZE)
+	$(call linked,$(SANITIZE))
+	$(call core,$(SANITIZE),OFF) \
 		-D CMAKE_BUILD_TYPE=RelWithDebInfo -D SHIFTBENCH_SANITIZE=address,undefined
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
@@ -54,11 +54,10 @@ GPU := $(CURDIR)/build/gpu
 EMULATED := $(CURDIR)/build/emulated
 test-cuda: $(VENV)/test.stamp
 	command -v $(NVCC) >/dev/null || { echo "test-cuda: $(NVCC) is missing; install NVIDIA's CUDA toolkit 13, or say NVCC=its path"; exit 1; }
-	$(call core,$(GPU),$(GPU)/shiftbench,ON) -D CMAKE_CUDA_COMPILER=$$(command -v $(NVCC))
+	$(call core,$(GPU),ON) -D CMAKE_CUDA_COMPILER=$$(command -v $(NVCC))
 	$(BIN)/cmake --build $(GPU)/core
-	rm -rf $(EMULATED)/shiftbench && mkdir -p $(EMULATED)
-	cp -rs $(CURDIR)/shiftbench $(EMULATED)/shiftbench && rm -f $(EMULATED)/shiftbench/_C*.so
-	$(call core,$(EMULATED),$(EMULATED)/shiftbench,EMULATED)
+	$(call linked,$(EMULATED))
+	$(call core,$(EMULATED),EMULATED)
 	$(BIN)/cmake --build $(EMULATED)/core
 	$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(EMULATED) ." tests/cuda
 
@@ -104,11 +103,17 @@ $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(call install,bench)
 	touch $@
 
-# Configures a core of its own: $(call core,build folder,where the module goes,SHIFTBENCH_CUDA).
+# Configures a core of its own, in a folder where its module goes into shiftbench/: $(call core,folder,SHIFTBENCH_CUDA).
 define core
-$(BIN)/cmake -G Ninja -S . -B $(1)/core --log-level=WARNING -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(2) \
-		-D SHIFTBENCH_CUDA=$(3) -D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D CMAKE_CXX_COMPILER=$(CXX) \
+$(BIN)/cmake -G Ninja -S . -B $(1)/core --log-level=WARNING -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(1)/shiftbench \
+		-D SHIFTBENCH_CUDA=$(2) -D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D CMAKE_CXX_COMPILER=$(CXX) \
 		-D Python_EXECUTABLE=$(abspath $(BIN)/python) -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+endef
+
+# The package without its core, as links, in a folder: $(call linked,folder).
+define linked
+rm -rf $(1)/shiftbench && mkdir -p $(1)
+	cp -rs $(CURDIR)/shiftbench $(1)/shiftbench && rm -f $(1)/shiftbench/_C*.so
 endef
 
 define install

@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "shiftbench/bootstrap.h"
@@ -18,6 +17,7 @@
 #include "shiftbench/view.h"
 #include "shiftbench/vocab_topk.h"
 #include "shiftbench/word_pairs.h"
+#include "stage_rows.h"
 #include "tensor.h"
 
 #ifdef SHIFTBENCH_CUDA
@@ -75,54 +75,34 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
 auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
                 const py::object& index_CK) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
-    const auto refusal = with_float_type(embedding.dtype, [&](auto type) {
-        using E = typename decltype(type)::type;
-        const auto in = [&](auto wide) {
-            using T = decltype(wide);
-            return cpu::vocab_topk<T>(embedding.rows<const E>(), direction.rows<const T>(), value.rows<T>(),
-                                      index.rows<std::int64_t>());
-        };
-        if constexpr (!std::is_same_v<E, double>)
-            if (value.dtype == "torch.float32") return in(float{});
-        return in(double{});
+    const auto refusal = with_topk_types(embedding.dtype, value.dtype, [&](auto stored, auto wide) {
+        using E = typename decltype(stored)::type;
+        using T = typename decltype(wide)::type;
+        return cpu::vocab_topk<T>(embedding.rows<const E>(), direction.rows<const T>(), value.rows<T>(),
+                                  index.rows<std::int64_t>());
     });
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
+// The stages in the numbers of some rows.
+template <template <class> class R, class T>
+const cpu::Stages<T>& stages_for(const R<T>&) { return std::get<cpu::Stages<T>>(cpu::kernels().stages); }
+
 void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent) {
-    const Tensor d_(d), hat_(hat), rho_(rho), gain_(gain), position_(position), out_(out);
-    const std::int64_t width = d_.shape.back(), groups = d_.shape.size() == 3 ? d_.shape[1] : 1;
-    with_wide_type(d_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        std::get<cpu::Stages<T>>(cpu::kernels().stages)
-            .norm({d_.pointer<T>(), hat_.pointer<T>(), rho_.pointer<T>(), gain_.pointer<T>(),
-                   position_.pointer<std::int64_t>(), out_.pointer<T>(), d_.shape[0], groups, width, centred,
-                   cotangent});
-    });
+    with_norm_rows(d, hat, rho, gain, position, out, centred, cotangent,
+                   [](const auto& rows) { stages_for(rows).norm(rows); });
 }
 
 void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
                  bool back) {
-    const Tensor x_(x), cosine_(cosine), sine_(sine), position_(position);
-    with_wide_type(x_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        std::get<cpu::Stages<T>>(cpu::kernels().stages)
-            .rotate({x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(), position_.pointer<std::int64_t>(),
-                     x_.shape[0], x_.shape[1], x_.shape[2], back});
-    });
+    with_rotate_rows(x, cosine, sine, position, back, [](const auto& rows) { stages_for(rows).rotate(rows); });
 }
 
 void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope,
                const py::object& gate_slope, const py::object& position, bool cotangent) {
-    const Tensor up_(up), up_slope_(up_slope), position_(position);
-    const Optional gate_(gate), gate_slope_(gate_slope);
-    with_wide_type(up_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        std::get<cpu::Stages<T>>(cpu::kernels().stages)
-            .gate({up_.pointer<T>(), gate_.pointer<T>(), up_slope_.pointer<T>(), gate_slope_.pointer<T>(),
-                   position_.pointer<std::int64_t>(), up_.shape[0], up_.shape[1], cotangent});
-    });
+    with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
+                   [](const auto& rows) { stages_for(rows).gate(rows); });
 }
 
 // kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. Stretches of queries, keys and
@@ -181,11 +161,11 @@ void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* 
         const Tensor starts(first), others(other), cosines(cosine), query(query_CK), query_sign(query_sign_CK),
             key(key_CK), key_sign(key_sign_CK);
         const py::gil_scoped_release release;
-        const cpu::Cooccurring<T> cooccurring{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
+        const Cooccurring<T> cooccurring{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
                                               others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
         return std::make_unique<WordPairs>(
-            cooccurring, cpu::Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
-            cpu::Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
+            cooccurring, Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
+            Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
     };
     const auto write_pairs = [](const WordPairs& pairs, const py::object& neuron, const py::object& query,
                                 const py::object& key, const py::object& cosine) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "shiftbench/number.h"
@@ -64,6 +65,17 @@ auto with_wide_type(const std::string& dtype, const F& f) {
     if (dtype == "torch.float32") return f(Type<float>{});
     if (dtype == "torch.float64") return f(Type<double>{});
     throw std::invalid_argument("_C: float32 or float64 is wanted, not " + dtype);
+}
+
+// Calls f(Type<E>{}, Type<T>{}) for the type that vocab_topk's embeddings are stored in and the one it computes in, the
+// interpreter lock released.
+template <class F>
+auto with_topk_types(const std::string& embedding, const std::string& value, const F& f) {
+    return with_float_type(embedding, [&](auto stored) {
+        if constexpr (!std::is_same_v<typename decltype(stored)::type, double>)
+            if (value == "torch.float32") return f(stored, Type<float>{});
+        return f(stored, Type<double>{});
+    });
 }
 
 // A tensor that may be missing: None is a null pointer.

@@ -19,7 +19,6 @@ from shiftbench.errors import InputError
 DIRECTIONS = 4096  # directions of vocab_topk that a tile of scores has
 TILE = 16 << 20  # bytes of such a tile where the L2 cache's size is not known
 NOTHING = -1  # all ones: no index has been refused
-OVERFLOWED = -1  # count of a direction with more candidates than there is room for
 # Of a float32 that becomes TF32 this much is lost at most, relatively: 10 bits of its fraction stay.
 TF32 = 2.0**-10
 
@@ -143,7 +142,7 @@ def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK:
             torch.mm(direction_CD, word_WD.T, out=score_CW)
             _C.cuda.topk_collect(score_CW, first, candidates, k, *on)
     _C.cuda.topk_finish(embedding_VD, direction_CD, candidates, k, value_CK, index_CK, *on)
-    return torch.nonzero(count_C == OVERFLOWED)[:, 0].cpu()
+    return torch.nonzero(count_C == _C.cuda.overflowed)[:, 0].cpu()
 
 
 def _tile_bytes(device: torch.device) -> int:

@@ -5,11 +5,11 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "bootstrap.h"
 #include "importance.h"
+#include "stage_rows.h"
 #include "stages.h"
 #include "tensor.h"
 #include "vocab_topk.h"
@@ -77,8 +77,8 @@ void importance_density(const py::object& level_PR, const py::object& ratio_P, c
 // candidates: score, word, count, sure, error (vocab_topk.h).
 template <class T>
 Candidates<T> candidates_of(const std::vector<Tensor>& tensors, int k) {
-    return {tensors[0].rows<T>(),          tensors[1].pointer<std::int32_t>(), tensors[2].pointer<std::int32_t>(),
-            tensors[3].pointer<T>(), tensors[4].pointer<const T>(), k};
+    return {tensors[0].rows<T>(),    tensors[1].pointer<std::int32_t>(), tensors[2].pointer<std::int32_t>(),
+            tensors[3].pointer<T>(), tensors[4].pointer<const T>(),      k};
 }
 
 void topk_collect(const py::object& score_CW, std::int64_t first_word, const std::vector<py::object>& candidates, int k,
@@ -96,16 +96,11 @@ void topk_finish(const py::object& embedding_VD, const py::object& direction_CD,
                  const py::object& index_CK, int device, std::uintptr_t stream) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
     const std::vector<Tensor> held(candidates.begin(), candidates.end());
-    with_float_type(embedding.dtype, [&](auto type) {
-        using E = typename decltype(type)::type;
-        const auto in = [&](auto wide) {
-            using T = decltype(wide);
-            cuda::topk_finish<T, E>(embedding.rows<const E>(), direction.rows<const T>(), candidates_of<T>(held, k),
-                                    value.rows<T>(), index.rows<std::int64_t>(), On(device, stream).stream);
-        };
-        if constexpr (!std::is_same_v<E, double>)
-            if (value.dtype == "torch.float32") return in(float{});
-        in(double{});
+    with_topk_types(embedding.dtype, value.dtype, [&](auto stored, auto wide) {
+        using E = typename decltype(stored)::type;
+        using T = typename decltype(wide)::type;
+        cuda::topk_finish<T, E>(embedding.rows<const E>(), direction.rows<const T>(), candidates_of<T>(held, k),
+                                value.rows<T>(), index.rows<std::int64_t>(), On(device, stream).stream);
     });
 }
 
@@ -128,12 +123,12 @@ void cooccurrence_scan(const py::object& score_VV, std::int64_t first_row, std::
 }
 
 template <class T>
-CooccurringWords<T> cooccurring_of(const std::vector<Tensor>& tensors) {
+Cooccurring<T> cooccurring_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].shape.at(0) - 1, tensors[0].pointer<const std::int64_t>(),
             tensors[1].pointer<const std::int32_t>(), tensors[2].pointer<const T>()};
 }
 
-Words words_of(const std::vector<Tensor>& tensors) {
+Side side_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].rows<const std::int64_t>(), tensors[1].rows<const std::int8_t>()};
 }
 
@@ -146,7 +141,7 @@ void count_word_pairs(const std::vector<py::object>& cooccurring, const std::vec
     unsigned long long *count = counters(count_C), *bad = counters(refused);
     with_wide_type(near[2].dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        cuda::count_word_pairs<T>(cooccurring_of<T>(near), words_of(queries), words_of(keys), count, bad, bad + 1,
+        cuda::count_word_pairs<T>(cooccurring_of<T>(near), side_of(queries), side_of(keys), count, bad, bad + 1,
                                   On(device, stream).stream);
     });
 }
@@ -160,7 +155,7 @@ void write_word_pairs(const std::vector<py::object>& cooccurring, const std::vec
     unsigned long long* next = counters(next_C);
     with_wide_type(near[2].dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        cuda::write_word_pairs<T>(cooccurring_of<T>(near), words_of(queries), words_of(keys), next,
+        cuda::write_word_pairs<T>(cooccurring_of<T>(near), side_of(queries), side_of(keys), next,
                                   place.pointer<std::int64_t>(), cosine.pointer<T>(), On(device, stream).stream);
     });
 }
@@ -176,45 +171,27 @@ void bootstrap(const py::object& value_N, const py::object& length_G, std::uint6
 void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent, int device,
                std::uintptr_t stream) {
-    const Tensor d_(d), hat_(hat), rho_(rho), gain_(gain), position_(position), out_(out);
-    const std::int64_t width = d_.shape.back(), groups = d_.shape.size() == 3 ? d_.shape[1] : 1;
-    with_wide_type(d_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        const cpu::NormRows<T> rows{d_.pointer<T>(),    hat_.pointer<T>(), rho_.pointer<T>(), gain_.pointer<T>(),
-                                    position_.pointer<std::int64_t>(), out_.pointer<T>(), d_.shape[0], groups,
-                                    width,              centred,           cotangent};
-        cuda::norm_rows(rows, On(device, stream).stream);
-    });
+    with_norm_rows(d, hat, rho, gain, position, out, centred, cotangent,
+                   [&](const auto& rows) { cuda::norm_rows(rows, On(device, stream).stream); });
 }
 
 void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
                  bool back, int device, std::uintptr_t stream) {
-    const Tensor x_(x), cosine_(cosine), sine_(sine), position_(position);
-    with_wide_type(x_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        const cpu::RotateRows<T> rows{x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(),
-                                      position_.pointer<std::int64_t>(), x_.shape[0], x_.shape[1], x_.shape[2], back};
-        cuda::rotate_rows(rows, On(device, stream).stream);
-    });
+    with_rotate_rows(x, cosine, sine, position, back,
+                     [&](const auto& rows) { cuda::rotate_rows(rows, On(device, stream).stream); });
 }
 
 void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
                const py::object& position, bool cotangent, int device, std::uintptr_t stream) {
-    const Tensor up_(up), up_slope_(up_slope), position_(position);
-    const Optional gate_(gate), gate_slope_(gate_slope);
-    with_wide_type(up_.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        const cpu::GateRows<T> rows{up_.pointer<T>(), gate_.pointer<T>(), up_slope_.pointer<T>(),
-                                    gate_slope_.pointer<T>(), position_.pointer<std::int64_t>(), up_.shape[0],
-                                    up_.shape[1], cotangent};
-        cuda::gate_rows(rows, On(device, stream).stream);
-    });
+    with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
+                   [&](const auto& rows) { cuda::gate_rows(rows, On(device, stream).stream); });
 }
 
 }  // namespace
 }  // namespace python
 
 void bind(py::module_& m) {
+    m.attr("overflowed") = overflowed;
     m.attr("words_at_once") = words_at_once;
     m.attr("most_candidates") = most_candidates;
     m.attr("most_words") = most_words;

@@ -27,7 +27,7 @@ using Stream = void*;
 
 class Block {
 public:
-    dim3 grid, size, index;
+    dim3 size, index;
     unsigned thread = 0;
 
     void run(const std::function<void()>& kernel, bool reversed) {
@@ -125,7 +125,6 @@ private:
 template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream, A... arguments) {
     Block& block = Block::here();
-    block.grid = dim3(static_cast<unsigned>(blocks));
     block.size = dim3(threads);
     for (std::int64_t i = 0; i < blocks; ++i) {
         block.index = dim3(static_cast<unsigned>(Block::reversed ? blocks - 1 - i : i));
@@ -140,7 +139,6 @@ inline void use_device(int) {}
 #define threadIdx (dim3(::shiftbench::cuda::Block::here().thread))
 #define blockIdx (::shiftbench::cuda::Block::here().index)
 #define blockDim (::shiftbench::cuda::Block::here().size)
-#define gridDim (::shiftbench::cuda::Block::here().grid)
 
 inline void __syncthreads() { ::shiftbench::cuda::Block::here().barrier(); }
 

@@ -43,10 +43,8 @@ namespace shiftbench::cuda {
 
 constexpr unsigned block_threads = 256, every_lane = 0xffffffffu;
 
-// Blocks for so many items, `each` in a block.
-inline std::int64_t blocks_for(std::int64_t items, std::int64_t each = block_threads) {
-    return (items + each - 1) / each;
-}
+// Blocks that have a thread for each of so many items.
+inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threads - 1) / block_threads; }
 
 __device__ inline std::int64_t global_thread() {
     return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;

@@ -53,7 +53,7 @@ struct KeyTable {
 // A block a neuron pair, a warp a query word.
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
-    pairs_kernel(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* count,
+    pairs_kernel(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* count,
                  unsigned long long* bad_query, unsigned long long* bad_key, std::int64_t* place, T* cosine) {
     __shared__ std::int32_t table_word[KeyTable::places], table_position[KeyTable::places];
     const KeyTable table{table_word, table_position};
@@ -108,14 +108,14 @@ void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t
 }
 
 template <class T>
-void count_word_pairs(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* count,
+void count_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* count,
                       unsigned long long* bad_query, unsigned long long* bad_key, Stream stream) {
     launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, cooccurring, query, key, count, bad_query,
            bad_key, static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
 }
 
 template <class T>
-void write_word_pairs(CooccurringWords<T> cooccurring, Words query, Words key, unsigned long long* next,
+void write_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream) {
     const auto none = static_cast<unsigned long long*>(nullptr);
     launch(pairs_kernel<true, T>, query.word.rows, block_threads, stream, cooccurring, query, key, next, none, none,
@@ -125,9 +125,9 @@ void write_word_pairs(CooccurringWords<T> cooccurring, Words query, Words key, u
 #define SHIFTBENCH_FOR(T)                                                                                         \
     template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*,           \
                                     const double*, const std::int64_t*, FoundWords<T>, Stream);                   \
-    template void count_word_pairs(CooccurringWords<T>, Words, Words, unsigned long long*, unsigned long long*,   \
+    template void count_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, unsigned long long*,   \
                                    unsigned long long*, Stream);                                                  \
-    template void write_word_pairs(CooccurringWords<T>, Words, Words, unsigned long long*, std::int64_t*, T*, Stream);
+    template void write_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, std::int64_t*, T*, Stream);
 SHIFTBENCH_FOR(float)
 SHIFTBENCH_FOR(double)
 

@@ -13,6 +13,7 @@
 #include "instructions.h"
 #include "parallel.h"
 #include "view.h"
+#include "words.h"
 
 namespace shiftbench::cpu {
 
@@ -57,7 +58,7 @@ public:
         return count;
     }
 
-    // The words that co-occur with word v, ascending, are other[first[v]] .. other[first[v + 1] - 1].
+    // What Cooccurring reads.
     void write(std::int64_t* first, std::int32_t* other, T* cosine) const {
         const std::size_t words = found_.size();
         std::fill(first, first + words + 1, 0);
@@ -95,21 +96,6 @@ private:
     const std::int64_t* spelling_;
     std::vector<T> low_;  // no product at or below it can be above the cutoff
     std::vector<std::vector<Neighbour>> found_;
-};
-
-// What Cooccurrence::write wrote.
-template <class T>
-struct Cooccurring {
-    std::int64_t words;
-    const std::int64_t* first;
-    const std::int32_t* other;
-    const T* cosine;
-};
-
-// One side of the neuron pairs, neurons x K: the words, and the sign of their activations (-1, 0 or 1).
-struct Side {
-    Rows<const std::int64_t> word;
-    Rows<const std::int8_t> sign;
 };
 
 // For every neuron pair, the (query word, key word) that co-occur and whose activations have the same sign, ordered by

@@ -35,6 +35,10 @@ REVERSE = [
 ]
 
 
+scores = pytest.mark.parametrize("scores", [stages.SCORES, 1, 0], ids=["together", "some together", "one by one"])
+heads = pytest.mark.parametrize("heads", [(2, 3), (4, 1), (1, 1)], ids=str)
+
+
 def kept_attention(key_heads, group, seed=0):
     """A random kept forward pass of attention, causal as a real one is."""
     draw = torch.Generator().manual_seed(seed)
@@ -75,8 +79,8 @@ def assert_close(wanted, found, stretches):
     assert torch.isfinite(found).all()
 
 
-@pytest.mark.parametrize("scores", [stages.SCORES, 1, 0], ids=["together", "some together", "one by one"])
-@pytest.mark.parametrize("heads", [(2, 3), (4, 1), (1, 1)], ids=str)
+@scores
+@heads
 @pytest.mark.parametrize("ends", FORWARD, ids=str)
 def test_tangents_are_the_cores(ends, heads, scores, monkeypatch):
     monkeypatch.setattr(stages, "SCORES", scores)
@@ -87,8 +91,8 @@ def test_tangents_are_the_cores(ends, heads, scores, monkeypatch):
     assert_close(*both_ways(monkeypatch, step), target)
 
 
-@pytest.mark.parametrize("scores", [stages.SCORES, 1, 0], ids=["together", "some together", "one by one"])
-@pytest.mark.parametrize("heads", [(2, 3), (4, 1), (1, 1)], ids=str)
+@scores
+@heads
 @pytest.mark.parametrize("ends", REVERSE, ids=str)
 def test_cotangents_are_the_cores(ends, heads, scores, monkeypatch):
     monkeypatch.setattr(stages, "SCORES", scores)
