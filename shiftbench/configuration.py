@@ -106,6 +106,11 @@ def out_folder(config: Any, varied: Sequence[str]) -> Path:
     return root if config.out and not sweeping else root / job_name(config, varied)
 
 
+def chosen(group: str) -> str:
+    """The member of a config group that the running job was composed with."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
 def job_name(config: Any, varied: Sequence[str]) -> str:
     """The pair's name, followed by whatever else varies in the sweep; safe as a file name."""
     chosen = HydraConfig.get().runtime.choices  # of a config group, the member's name
@@ -155,10 +160,10 @@ def help_text() -> str:
     )
 
 
-def store_help_text() -> str:
-    """What `shiftbench store` can be told."""
-    text = (resources.files(CONFIG_MODULE) / "store.yaml").read_text(encoding="utf-8")
-    return f"shiftbench store list|verify|prune [option=value ...]\n\nOptions, with their defaults:\n{text}".rstrip()
+def options_help(usage: str, name: str) -> str:
+    """What a command can be told: its usage line and the options in its own configuration, conf/NAME.yaml."""
+    text = (resources.files(CONFIG_MODULE) / f"{name}.yaml").read_text(encoding="utf-8")
+    return f"{usage}\n\nOptions, with their defaults:\n{text}".rstrip()
 
 
 def _explained(error: Exception, name: str, overrides: Sequence[str]) -> str:

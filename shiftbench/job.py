@@ -15,6 +15,7 @@ from rich.console import Console
 from shiftbench import results
 from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
+from shiftbench.explanation import content_key
 from shiftbench.progress import Progress
 from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
@@ -26,8 +27,11 @@ NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the re
 PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
 
 
-def run(config: DictConfig, folder: Path) -> None:
-    """Score one pair and leave the results in folder; its last line on standard output names the folder."""
+def run(config: DictConfig, folder: Path, suite: str) -> None:
+    """Score one pair and leave the results in folder; its last line on standard output names the folder.
+
+    suite: the name of the configuration that chose findings and prompts, for whoever groups runs.
+    """
     progress = Progress()
     job = build(config)
     check(job)
@@ -39,7 +43,7 @@ def run(config: DictConfig, folder: Path) -> None:
     tracking = made(config.tracking)
     tracking.check()
     outcome = explain_and_score(job, progress)
-    summary = summarise(config, job, outcome)
+    summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
     run_id = tracking.record(tracked(job, summary, outcome, folder))
     console = Console(file=sys.stdout)
@@ -82,7 +86,7 @@ def made(node: DictConfig) -> Any:
         raise
 
 
-def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
+def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> RunSummary:
     """What the report, scores.json and the tracked run are made from."""
     base, tuned = outcome.models
     pair = {
@@ -97,11 +101,16 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
         "dtype": base.dtype,
         "dataset": str(config.dataset.get("name", "")),
         "prompts": len(job.prompts),
+        "prompt_set": prompt_set(job),
         "prompts_explained": outcome.prompts,
         "response": job.responses.mode,
+        "max_new_tokens": job.responses.max_new_tokens,
         "template": job.template,
         "vocabulary": job.vocabulary.name,
+        "vocabulary_digest": job.vocabulary.digest,
         "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
+        "settings": settings(config),
+        "suite": suite,
     }
     return RunSummary(
         pair=pair,
@@ -112,6 +121,23 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome) -> RunSummary:
     )
 
 
+def prompt_set(job: Job) -> str:
+    """sha256 (hex) of what is asked, which runs must share to be compared; references where they are explained."""
+    explained = "reference" in (job.responses.mode, job.responses.beside)
+    rows = [
+        [p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None] for p in job.prompts
+    ]
+    return content_key({"prompts": rows})
+
+
+def settings(config: DictConfig) -> str:
+    """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
+    plain: Any = OmegaConf.to_container(config.findings, resolve=True)
+    for finding in plain.values():
+        finding.get("explain", {}).pop("memory", None)
+    return content_key({"findings": plain})
+
+
 def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> TrackedRun:
     """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
     tags: dict[str, Any] = {
@@ -119,6 +145,10 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> Tr
         "tuned": summary.pair["tuned"],
         "family": job.pair.family,
         "size": job.pair.size,
+        "pair": job.pair.name,
+        "suite": summary.pair["suite"],
+        "prompt_set": summary.pair["prompt_set"],
+        "settings": summary.pair["settings"],
         **{f"version.{name}": version for name, version in summary.versions.items()},
         **{f"explanation.{title}": key for title, key in outcome.keys.items()},
     }

@@ -1,0 +1,45 @@
+"""The command line: one module a command, each with a `main` that takes the words behind its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from shiftbench.errors import InputError
+
+USAGE = """\
+shiftbench measures what instruction tuning changed inside a language model.
+
+  shiftbench score pair=NAME [option=value ...]     score a base/tuned pair on the three shift findings
+  shiftbench score -m pair=A,B,C [...]              one job a pair; a failed one stops no other
+  shiftbench store list|verify|prune [...]          the explanations kept on disk
+  shiftbench COMMAND --help                         what a command can be told
+"""
+COMMANDS = ("score", "store")  # each a module here, imported when it is called
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Dispatch on the first argument; bad input ends in one line on standard error and exit code 2."""
+    command, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if command in ("-V", "--version"):
+        import shiftbench
+
+        print(f"shiftbench {shiftbench.__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            from shiftbench import configuration
+
+            raise InputError(f"no command {command!r}; {configuration.nearest(command, COMMANDS)}")
+        code: int = import_module(f"shiftbench.commands.{command}").main(rest)
+        return code
+    except InputError as error:
+        print(f"shiftbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("shiftbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
