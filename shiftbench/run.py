@@ -16,12 +16,13 @@ import torch
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.explain.work import Inputs, Work
-from shiftbench.explanation import Explanation, content_key
+from shiftbench.explain.work import units as units_of
+from shiftbench.explanation import Explanation, Unit, content_key
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
 from shiftbench.pairs import check as check_pair
-from shiftbench.progress import Progress
+from shiftbench.progress import Advance, Progress
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
 from shiftbench.store import Store
 from shiftbench.words import StaticVectors, Vocabulary, word_ids
@@ -277,21 +278,32 @@ class Gathering:
         self.notes: list[str] = []
 
     def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
-        units, keys = {}, {}
-        with self._progress.stage(title, len(work)) as advance:
-            for item in work:
-                unit = self._store.get(item.key)
-                made = unit is None
-                if unit is None:
-                    unit = item.compute()
-                    self._store.put(item.key, unit, item.content)
-                self.explained += made and item.key not in self._seen
-                self.found += not made and item.key not in self._seen
-                self._seen.add(item.key)
-                units[item.unit], keys[item.unit] = unit, item.key
-                advance(made)
+        keys = {item.unit: item.key for item in work}
+        with self._progress.stage(title, len(keys)) as advance:
+            by_key = self._stored(keys.values(), advance)
+            missing = list({item.key: item for item in work if item.key not in by_key}.values())
+            for place, unit in units_of(missing):
+                item = missing[place]
+                self._store.put(item.key, unit, item.content)
+                by_key[item.key] = unit
+                self.explained += 1
+                for _ in range(sum(key == item.key for key in keys.values())):  # prompts of the same text share a unit
+                    advance(True)
+        self._seen |= set(by_key)
         self.keys[title] = combined_key(keys.values())
+        units = {name: by_key[key] for name, key in keys.items()}
         return Explanation(units, dict(work[0].content) if work else {}, keys)
+
+    def _stored(self, keys: Iterable[str], advance: Advance) -> dict[str, Unit]:
+        """The units that the store has, by key."""
+        found = {}
+        for key in keys:
+            unit = self._store.get(key)
+            if unit is not None:
+                self.found += key not in self._seen and key not in found
+                found[key] = unit
+                advance(False)
+        return found
 
 
 def combined_key(keys: Iterable[str]) -> str:
