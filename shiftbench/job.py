@@ -73,6 +73,7 @@ def build(config: DictConfig) -> Job:
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),
+        control=made(config.control),
     )
 
 
