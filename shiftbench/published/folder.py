@@ -29,8 +29,8 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
 @dataclass(frozen=True)
 class Published:
-    """base, tuned: the models' names. dataset, prompts: by prompt id. maps: by model, then prompt id. rating: of tuned's
-    response, by prompt id."""
+    """base, tuned: the models' names. By prompt id: dataset (the prompt set), prompts, each model's maps, and the
+    rating of tuned's response."""
 
     base: str
     tuned: str
@@ -55,6 +55,11 @@ def read(folder: Path) -> Published:
         if unknown := next((each for each in found if each not in prompts), None):
             raise InputError(f"{paths[name]}: map {unknown!r} has no prompt in {folder / 'prompts.jsonl'}")
     return Published(base, tuned, dataset, prompts, maps, {row["id"]: row["rating"] for row in rows})
+
+
+def map_file(folder: Path, model: str) -> Path:
+    """Where a model's maps are."""
+    return folder / f"{PREFIX}{model}{SUFFIX}"
 
 
 def short_name(model: str) -> str:

@@ -31,7 +31,7 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Map:
-    """What one response token says about each prompt token. level_PR: uint8, 0..10, uncut."""
+    """How much each prompt piece mattered for each response piece. level_PR: uint8, 0..10, uncut."""
 
     prompt_pieces: tuple[str, ...]
     response_pieces: tuple[str, ...]
@@ -55,16 +55,17 @@ def read_maps(path: Path) -> dict[str, Map]:
     cell_N = _cells(path, arrays["explain_nibbles"], int(place["explain_offsets"][-1]))
     found = {}
     for i, name in enumerate(ids):
-        parts = [
-            tuple(vocabulary[j] for j in pieces[side][slice(*place[f"{side}_offsets"][i : i + 2])]) for side in pieces
-        ]
+        asked, answer = (
+            tuple(vocabulary[j] for j in pieces[side][slice(*place[f"{side}_offsets"][i : i + 2])])
+            for side in ("input", "output")
+        )
         level = cell_N[slice(*place["explain_offsets"][i : i + 2])]
-        if level.size != len(parts[0]) * len(parts[1]):
+        if level.size != len(asked) * len(answer):
             raise InputError(
-                f"{path}: map {name!r} has {level.size} levels, wanted {len(parts[0])} x {len(parts[1])} "
+                f"{path}: map {name!r} has {level.size} levels, wanted {len(asked)} x {len(answer)} "
                 "(prompt pieces x response pieces)"
             )
-        found[name] = Map(*parts, torch.from_numpy(level.reshape(len(parts[0]), len(parts[1]))))
+        found[name] = Map(asked, answer, torch.from_numpy(level.reshape(len(asked), len(answer))))
     return found
 
 

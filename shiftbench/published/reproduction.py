@@ -1,0 +1,122 @@
+"""From a folder of published explanations to tables.json, CSV tables and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from hydra.utils import instantiate
+
+import shiftbench
+from shiftbench import configuration
+from shiftbench.errors import InputError
+from shiftbench.findings.instruction_recognition import InstructionRecognition
+from shiftbench.findings.result import Result
+from shiftbench.published import pictures
+from shiftbench.published.asked import MODELS, Asked, asked
+from shiftbench.published.comparison import ALPHA, CLAIMS, compare
+from shiftbench.published.folder import Published, map_file, read, short_name
+from shiftbench.published.results import result, saliency
+from shiftbench.published.scores import SHORTEST, Metric, prompt_scores
+from shiftbench.published.tables import Names, document
+from shiftbench.report import RunSummary, write_report, write_tables
+from shiftbench.results import check_folder
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a folder gave, and where it was written."""
+
+    summary: RunSummary
+    tables: Path
+    report: Path
+
+
+def reproduce(folder: Path, out: Path) -> Reproduction:
+    """Read a folder, recompute both tables, write tables.json, tables/*.csv, figures/ and report.html into out.
+
+    The cutoff, the norm and the intervals are those of conf/finding/instruction_recognition.yaml. Raises InputError
+    where the folder cannot be used or out cannot be written, before anything is computed.
+    """
+    published = read(folder)
+    finding: InstructionRecognition = instantiate(
+        configuration.packaged("finding/instruction_recognition"), _convert_="all"
+    )
+    prompts, unaligned = asked(published)
+    if not prompts:
+        raise InputError(f"path={folder}: no prompt can be compared: {unaligned['reason'].value_counts().to_dict()}")
+    check_folder(out)
+    metric = Metric(finding.cutoff, finding.p)
+    rows = prompt_scores(prompts, metric)
+    names = _names(published)
+    comparisons = {claim.table: compare(rows, claim) for claim in CLAIMS}
+    tables = document(rows, [one for each in comparisons.values() for one in each], names)
+    results = [
+        result(comparisons["table1"], names, finding.bootstrap, {}),
+        result(
+            comparisons["table2"], names, finding.bootstrap, {"prompts": rows, "unaligned": unaligned},
+            [pictures.by_length(rows, finding.bootstrap), pictures.by_cut(prompts, metric, finding.bootstrap)],
+            saliency(prompts, finding),
+        ),
+    ]  # fmt: skip
+    summary = _summary(folder, published, results, _notes(published, prompts, rows, unaligned, metric))
+    path = out / "tables.json"
+    text = json.dumps({**tables, "unaligned": len(unaligned)}, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    write_tables(results, out)
+    return Reproduction(summary, path, write_report(summary, out))
+
+
+def _names(published: Published) -> Names:
+    """What tables.json calls the models: without their sizes, where that tells them apart."""
+    short = {"base": short_name(published.base), "tuned": short_name(published.tuned)}
+    apart = short["base"] != short["tuned"]
+    return short if apart else {"base": published.base, "tuned": published.tuned}
+
+
+def _summary(folder: Path, published: Published, results: list[Result], notes: list[str]) -> RunSummary:
+    sets = pd.Series(list(published.dataset.values())).value_counts().sort_index().to_dict()
+    pair = {
+        "name": folder.resolve().name,
+        "base": published.base,
+        "tuned": published.tuned,
+        "prompts": {str(name): int(count) for name, count in sets.items()},
+        "maps": {
+            model: hashlib.sha256(map_file(folder, name).read_bytes()).hexdigest()
+            for model, name in zip(MODELS, (published.base, published.tuned), strict=True)
+        },
+    }
+    versions = {
+        "shiftbench": shiftbench.__version__,
+        f"finding.{InstructionRecognition.name}": str(InstructionRecognition.version),
+        **{name: version(name) for name in ("numpy", "scipy")},
+    }
+    return RunSummary(pair, versions, results, notes, f"path: {folder}\n")
+
+
+def _notes(
+    published: Published, prompts: list[Asked], rows: pd.DataFrame, unaligned: pd.DataFrame, metric: Metric
+) -> list[str]:
+    spans = sum(len(prompt.instruction_spans) for prompt in published.prompts.values())
+    left_out = unaligned.loc[unaligned["prompt left out"].astype(bool), "prompt"].nunique()
+    difference = max(
+        abs(metric.score_in_double(one.maps[model].level_PR, one.instruction[model]) - float(score))
+        for model in MODELS
+        for one, score in zip(prompts, rows[f"{model}_whole"], strict=True)
+    )
+    unrated, excluded = int(rows["rating"].isna().sum()), int((rows["rating"] == -1).sum())
+    return [
+        "The paper's printed figures are not among the published files, so its claims stand here by their direction.",
+        f"p is the paper's one-sided Welch test; a claim holds where it is below {ALPHA}, and is reversed where it is "
+        f"above {1 - ALPHA}.",
+        f"Of {spans} instruction spans, read by two models, {len(unaligned)} do not align; {left_out} of "
+        f"{len(published.prompts)} prompts are left out for that. They are listed under Table 2.",
+        f"Table 1 and the versions with length control count responses of at least {SHORTEST} pieces. Table 1 lacks "
+        f"{unrated} prompts without a rating and {excluded} rated as excluded.",
+        f"Scores are rounded to float32 at every step, as the published code does; in float64 they differ by at most "
+        f"{difference:.1e}.",
+    ]
