@@ -13,7 +13,7 @@ from shiftbench.stats import Bootstrap, Interval, TTest, paired_test, welch_test
 
 VERSIONS = {  # of both tables: name in tables.json -> how much of each response counts
     "whole": "whole responses",
-    "first50": f"first {FIRST} pieces",
+    "first50": f"the first {FIRST} pieces",
     "min_len": "both cut to the shorter",
 }
 ALPHA = 0.05  # of the paper's one-sided Welch test

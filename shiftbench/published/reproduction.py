@@ -64,8 +64,9 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
         ),
     ]  # fmt: skip
     summary = _summary(folder, published, results, _notes(published, prompts, rows, unaligned, metric))
+    listed = json.loads(unaligned.to_json(orient="records"))
     path = out / "tables.json"
-    text = json.dumps({**tables, "unaligned": len(unaligned)}, indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps({**tables, "unaligned": listed}, indent=1, sort_keys=True, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
     write_tables(results, out)
     return Reproduction(summary, path, write_report(summary, out))
@@ -113,8 +114,8 @@ def _notes(
         "The paper's printed figures are not among the published files, so its claims stand here by their direction.",
         f"p is the paper's one-sided Welch test; a claim holds where it is below {ALPHA}, and is reversed where it is "
         f"above {1 - ALPHA}.",
-        f"Of {spans} instruction spans, read by two models, {len(unaligned)} do not align; {left_out} of "
-        f"{len(published.prompts)} prompts are left out for that. They are listed under Table 2.",
+        f"Of {spans} instruction spans, read by each of two models, {unaligned['start'].notna().sum()} reach no piece; "
+        f"{left_out} of {len(published.prompts)} prompts are left out. Table 2's 'unaligned' lists why.",
         f"Table 1 and the versions with length control count responses of at least {SHORTEST} pieces. Table 1 lacks "
         f"{unrated} prompts without a rating and {excluded} rated as excluded.",
         f"Scores are rounded to float32 at every step, as the published code does; in float64 they differ by at most "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from shiftbench.findings.result import Figure, Result, Saliency, Score, no_chang
 from shiftbench.published import pictures
 from shiftbench.published.alignment import piece_bytes, piece_texts
 from shiftbench.published.asked import MODELS, Asked
-from shiftbench.published.comparison import VERSIONS, Comparison
+from shiftbench.published.comparison import ALPHA, VERSIONS, Comparison
 from shiftbench.published.tables import Names, long
 from shiftbench.report.text import number, p_value
 from shiftbench.stats import Bootstrap
@@ -93,9 +93,17 @@ def _score(one: Comparison, bootstrap: Bootstrap) -> Score:
 
 
 def _sentence(comparisons: Sequence[Comparison]) -> str:
-    counts = []
-    for version, words in VERSIONS.items():
-        those = [one for one in comparisons if one.version == version]
-        counts.append(f"in {sum(one.verdict == 'holds' for one in those)} of {len(those)} with {words}")
-    counts[0] = counts[0].replace(" with ", " prompt sets with ")
-    return f"The paper says that {SAID[comparisons[0].claim.table]}. By its own test this holds {', '.join(counts)}."
+    sets = len({one.dataset for one in comparisons})
+    holds = _counts(comparisons, lambda one: one.verdict == "holds")
+    told = [f"{count} with {words}" for count, words in zip(holds, VERSIONS.values(), strict=True)]
+    sentence = f"The paper says that {SAID[comparisons[0].claim.table]}. Of {sets} prompt sets, that holds by the "
+    sentence += f"paper's unpaired test in {', '.join(told)}"
+    if not comparisons[0].claim.paired:
+        return f"{sentence}."
+    paired = _counts(comparisons, lambda one: one.paired is not None and one.paired.p < ALPHA)
+    return f"{sentence}; by a test that pairs the prompts in {', '.join(map(str, paired))}."
+
+
+def _counts(comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool]) -> list[int]:
+    """In how many prompt sets, version by version."""
+    return [sum(holds(one) for one in comparisons if one.version == version) for version in VERSIONS]
