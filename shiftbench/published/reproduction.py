@@ -18,7 +18,7 @@ from shiftbench.findings.instruction_recognition import InstructionRecognition
 from shiftbench.findings.result import Result
 from shiftbench.published import pictures
 from shiftbench.published.asked import MODELS, Asked, asked
-from shiftbench.published.comparison import ALPHA, CLAIMS, compare
+from shiftbench.published.comparison import ALPHA, CLAIMS, Comparison, compare
 from shiftbench.published.folder import Published, map_file, read, short_name
 from shiftbench.published.results import result, saliency
 from shiftbench.published.scores import SHORTEST, Metric, prompt_scores
@@ -52,24 +52,35 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
     check_folder(out)
     metric = Metric(finding.cutoff, finding.p)
     rows = prompt_scores(prompts, metric)
-    names = _names(published)
-    comparisons = {claim.table: compare(rows, claim) for claim in CLAIMS}
-    tables = document(rows, [one for each in comparisons.values() for one in each], names)
-    results = [
-        result(comparisons["table1"], names, finding.bootstrap, {}),
-        result(
-            comparisons["table2"], names, finding.bootstrap, {"prompts": rows, "unaligned": unaligned},
-            [pictures.by_length(rows, finding.bootstrap), pictures.by_cut(prompts, metric, finding.bootstrap)],
-            saliency(prompts, finding),
-        ),
-    ]  # fmt: skip
+    comparisons = [one for claim in CLAIMS for one in compare(rows, claim)]
+    results = _results(published, prompts, rows, comparisons, unaligned, finding)
     summary = _summary(folder, published, results, _notes(published, prompts, rows, unaligned, metric))
-    listed = json.loads(unaligned.to_json(orient="records"))
+    tables = document(rows, comparisons, _names(published))
+    tables["unaligned"] = json.loads(unaligned.to_json(orient="records"))
     path = out / "tables.json"
-    text = json.dumps({**tables, "unaligned": listed}, indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps(tables, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     write_tables(results, out)
     return Reproduction(summary, path, write_report(summary, out))
+
+
+def _results(
+    published: Published,
+    prompts: list[Asked],
+    rows: pd.DataFrame,
+    comparisons: list[Comparison],
+    unaligned: pd.DataFrame,
+    finding: InstructionRecognition,
+) -> list[Result]:
+    """A result a claim; the pictures by length, the prompts and what does not align stand under the last."""
+    bootstrap, names = finding.bootstrap, _names(published)
+    first, second = ([one for one in comparisons if one.claim == claim] for claim in CLAIMS)
+    by_length = pictures.by_length(rows, bootstrap)
+    by_cut = pictures.by_cut(prompts, Metric(finding.cutoff, finding.p), bootstrap)
+    tables = {"prompts": rows, "unaligned": unaligned}
+    return [
+        result(first, names, bootstrap, {}),
+        result(second, names, bootstrap, tables, [by_length, by_cut], saliency(prompts, finding)),
+    ]
 
 
 def _names(published: Published) -> Names:

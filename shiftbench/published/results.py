@@ -101,7 +101,8 @@ def _sentence(comparisons: Sequence[Comparison]) -> str:
     if not comparisons[0].claim.paired:
         return f"{sentence}."
     paired = _counts(comparisons, lambda one: one.paired is not None and one.paired.p < ALPHA)
-    return f"{sentence}; by a test that pairs the prompts in {', '.join(map(str, paired))}."
+    told = [f"{count} with {words}" for count, words in zip(paired, VERSIONS.values(), strict=True)]
+    return f"{sentence}; by a test that pairs the prompts in {', '.join(told)}."
 
 
 def _counts(comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool]) -> list[int]:
