@@ -50,6 +50,13 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
         raise InputError(_explained(error, name, overrides)) from None
 
 
+def packaged(name: str) -> DictConfig:
+    """The packaged values of one file of a config group, as 'finding/instruction_recognition': the YAML states each
+    once, and whatever is not a job takes them from there."""
+    group, _, member = name.partition("/")
+    return compose("config", ["pair=demo", f"+{group}@one={member}"]).one
+
+
 def check(arguments: Sequence[str]) -> tuple[str, ...]:
     """Compose every value that the arguments name, each once, before anything runs. Returns the keys that vary."""
     texts = [argument for argument in arguments if argument not in FLAGS]
