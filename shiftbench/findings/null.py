@@ -19,9 +19,11 @@ def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: 
     among the draws, n the draws. Of a single null model there is no distribution: the interval is the headline's own,
     less that model's value, and p is None.
     """
-    drawn = {score.name: [_named(null, score.name).value for null in nulls] for score in result.scores}
-    places = {score.name: place_in_null(score.value, drawn[score.name], confidence) for score in result.scores}
-    rows = [_row(score, places[score.name]) for score in result.scores]
+    # Scores on other responses stand beside the main ones in the result, and in no null.
+    controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
+    drawn = {score.name: [_named(null, score.name).value for null in nulls] for score in controlled}
+    places = {score.name: place_in_null(score.value, drawn[score.name], confidence) for score in controlled}
+    rows = [_row(score, places[score.name]) for score in controlled]
     table = pd.DataFrame(rows, columns=["score", "value", "null mean", "null low", "null high", "rank p", "draws"])
     draws = pd.DataFrame({"draw": range(1, len(nulls) + 1), **drawn})
     tables = {**result.tables, f"null_{kind}": table, f"null_{kind}_draws": draws}
@@ -61,6 +63,6 @@ def _sentence(headline: Score, place: NullPlace, kind: str) -> str:
         return f"The control model ({kind}) scores {place.mean:+.2f}."
     beyond = place.p is not None and place.p <= 0.05
     return (
-        f"{'More than' if beyond else 'No more than'} a {kind} change of the same size does: {place.n} such models score "
+        f"{'More than' if beyond else 'No more than'} a {kind} change of the same size: {place.n} such models score "
         f"{place.mean:+.2f} [{place.low:+.2f}, {place.high:+.2f}] (rank p = {place.p:.2g})."
     )
