@@ -101,14 +101,13 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
         groups[entry.group].append(entry)
     chosen = _chosen(groups, group)
     rows, older = _newest(groups.pop(chosen))
-    setting = rows[0].setting
     others = [
-        LeftOut(entry.run_id, entry.pair["name"], f"another setting, group={digest[:SHORT]}: {_differs(entry, setting)}")
+        LeftOut(entry.run_id, entry.pair["name"], f"another setting, group={digest[:SHORT]}: {_differs(entry, rows[0])}")
         for digest, members in groups.items()
         for entry in members
     ]
     superseded = [LeftOut(e.run_id, e.pair["name"], "a newer run of the same pair is shown") for e in older]
-    return Board(setting, chosen, rows, columns(rows), [*unread, *others, *superseded])
+    return Board(rows[0].setting, chosen, rows, columns(rows), [*unread, *others, *superseded])
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
@@ -146,19 +145,18 @@ def _newest(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     return list(seen.values()), older
 
 
-def _differs(entry: Entry, shown: Mapping[str, str]) -> str:
+def _differs(entry: Entry, shown: Entry) -> str:
     """What of the entry's setting is not as in the group that is shown."""
-    names = [*shown, *(name for name in entry.setting if name not in shown)]
-    told = [
-        f"{name} {_short(entry.setting.get(name))}, not {_short(shown.get(name))}"
+    names = dict.fromkeys((*shown.setting, *entry.setting))
+    return "; ".join(
+        f"{name} {_told(entry, name)}, not {_told(shown, name)}"
         for name in names
-        if entry.setting.get(name) != shown.get(name)
-    ]
-    return "; ".join(told)
+        if entry.setting.get(name) != shown.setting.get(name)
+    )
 
 
-def _short(value: str | None) -> str:
-    """A value as people read it: digests by their first characters."""
-    if not value:
-        return "none"
-    return value[:DIGEST] if len(value) == 64 else value
+def _told(entry: Entry, name: str) -> str:
+    """A value as people read it: digests by their first characters, prompts with the name of their dataset."""
+    value = entry.setting.get(name) or "none"
+    value = value[:DIGEST] if len(value) == 64 else value
+    return f"{value} ({entry.pair['dataset']})" if name == "prompt_set" and entry.pair.get("dataset") else value

@@ -104,7 +104,6 @@
   }
   function overlay(a, b) {
     const svg = a.querySelector(".profile").cloneNode(true);
-    svg.setAttribute("viewBox", "-190 -125 380 235");
     svg.querySelector(".shape").classList.add("a");
     const second = b.querySelector(".profile .shape").cloneNode(true);
     second.classList.add("b");
@@ -174,6 +173,8 @@
       table("Every score", [...names, ""], scores(first, second)), table("How each was made", names, facts));
     $("side").showModal();
     $("side").scrollTop = 0;
+    const profile = $("side").querySelector(".profile"), box = profile.getBBox(); // measured once it is on the screen
+    profile.setAttribute("viewBox", [box.x - 6, box.y - 6, box.width + 12, box.height + 12].join(" "));
     history.replaceState(null, "", `#compare=${a.dataset.stem}&with=${b.dataset.stem}`);
   }
   $("open").addEventListener("click", show);

@@ -116,7 +116,9 @@ def _closed(shares: Sequence[float]) -> str:
 def _spoke(i: int, count: int, name: str) -> Markup:
     x, y = _point(i, count, 1.0)
     at_x, at_y = _point(i, count, LABEL)
-    anchor = "middle" if abs(at_x) < 1 else ("start" if at_x > 0 else "end")
+    level = abs(at_y) < 0.4 * RADIUS  # beside the picture; else above or below it
+    anchor = ("start" if at_x > 0 else "end") if level else "middle"
+    down = 4 if level else (14 if at_y > 0 else 0)
     return Markup(
         '<line x1="0" y1="0" x2="{:.1f}" y2="{:.1f}"/><text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
-    ).format(x, y, at_x, at_y + 4, anchor, name)
+    ).format(x, y, at_x, at_y + down, anchor, name)

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftbench.tracking import TrackedRun, Tracking
+from shiftbench.leaderboard import Entry
+from shiftbench.leaderboard.sources import entry
+from shiftbench.tracking import FoundRun, TrackedRun, Tracking
 
 FINDINGS = {
     "instruction_recognition": ("recognition", "context_density_fall", "recognition_own_response"),
@@ -89,3 +91,11 @@ def record(tracking: Tracking, planted: Planted, folder: Path) -> str:
     run_id = tracking.record(run)
     assert run_id is not None
     return run_id
+
+
+def entries(*planted: Planted) -> list[Entry]:
+    """What is read of runs recorded one after another, the first of them first; no MLflow."""
+    return [
+        entry(FoundRun(f"run{i}", each.name, 1000 * i, "FINISHED", each.tags), json.dumps(each.document()).encode())
+        for i, each in enumerate(planted)
+    ]
