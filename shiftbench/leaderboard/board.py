@@ -102,7 +102,9 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
     chosen = _chosen(groups, group)
     rows, older = _newest(groups.pop(chosen))
     others = [
-        LeftOut(entry.run_id, entry.pair["name"], f"another setting, group={digest[:SHORT]}: {_differs(entry, rows[0])}")
+        LeftOut(
+            entry.run_id, entry.pair["name"], f"another setting, group={digest[:SHORT]}: {_differs(entry, rows[0])}"
+        )
         for digest, members in groups.items()
         for entry in members
     ]
@@ -134,7 +136,9 @@ def _chosen(groups: Mapping[str, Sequence[Entry]], wanted: str | None) -> str:
     found = [digest for digest in groups if digest.startswith(str(wanted))]
     if len(found) != 1:
         known = ", ".join(f"{digest[:SHORT]} ({len(_newest(groups[digest])[0])} pairs)" for digest in groups)
-        raise InputError(f"group={wanted} is {'more than one group' if found else 'no group'} here; choose from {known}")
+        raise InputError(
+            f"group={wanted} is {'more than one group' if found else 'no group'} here; choose from {known}"
+        )
     return found[0]
 
 

@@ -70,7 +70,7 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
     table = [_md_row([_md(name) for name in head]), _md_row(["---"] * len(head)), *(_md_row(row) for row in rows)]
     told = "Rank, value and interval. A rank is 1 + the number of pairs whose whole interval lies above."
     left = [f"- {count} left out: {_md(reason)}" for reason, count in group_counts(board.left_out).items()]
-    return "\n".join(["# Leaderboard", "", told, "", *table, *([""] + left if left else [])]) + "\n"
+    return "\n".join(["# Leaderboard", "", told, "", *table, *(["", *left] if left else [])]) + "\n"
 
 
 def _row(line: Line) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from shiftbench.report.colours import COLOURS
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.page import finalize, model_name
 
+LONG_NAME = 48  # characters; a longer name is broken anywhere, so that its column stays narrow
 LEFT_OUT_SHOWN = 200  # rows of the list of runs that are left out; leaderboard.json has all
 
 
@@ -100,7 +101,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=text.number, heading=text.title, model_name=model_name)
-    environment.globals.update(options=options, digits=DIGEST)
+    environment.globals.update(options=options, digits=DIGEST, long=LONG_NAME)
     return environment
 
 

@@ -44,7 +44,7 @@ def scale(scores: Sequence[Score | None]) -> Scale:
 
 
 def interval(score: Score, along: Scale) -> Markup:
-    """The score as a dot with a whisker beside zero; hollow where its interval holds zero. The text beside it says it."""
+    """The score as a dot with a whisker beside zero; hollow where its interval holds zero. The text beside it tells."""
     y = HEIGHT / 2
     state = "none" if score.n == 0 else ("clear" if score.low > 0 or score.high < 0 else "open")
     return Markup(
@@ -88,7 +88,9 @@ def _shape(scores: Sequence[Score | None], scales: Sequence[Scale]) -> Markup:
     for i, score in enumerate(scores):
         if score is not None:
             ends = (*_point(i, len(scores), low[i]), *_point(i, len(scores), high[i]))
-            parts.append(Markup('<line class="whisker" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*ends))
+            parts.append(
+                Markup('<line class="whisker" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*ends)
+            )
             x, y = _point(i, len(scores), value[i])
             parts.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y))
     return Markup("").join(parts)

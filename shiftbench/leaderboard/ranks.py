@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from shiftbench.findings.result import Score
 
@@ -36,6 +37,6 @@ def ranks(scores: Sequence[Score | None]) -> list[Rank | None]:
     return [rank(score) if is_ranked(score) else None for score in scores]
 
 
-def is_ranked(score: Score | None) -> bool:
+def is_ranked(score: Score | None) -> TypeGuard[Score]:
     """Whether there is something to rank."""
     return score is not None and score.n > 0

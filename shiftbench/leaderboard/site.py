@@ -41,18 +41,21 @@ def write_site(board: Board, reports: Mapping[str, bytes], folder: Path) -> Path
 def check(folder: Path, option: str) -> None:
     """Raise InputError where the folder cannot be put in place, before any run is read. option: that named it."""
     try:
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise InputError(f"{option}={folder} is not a folder of its own; choose another with {option}=DIR")
+        if folder.is_symlink() or folder.is_mount() or (folder.exists() and not folder.is_dir()):
+            raise InputError(f"{option}={folder} is not a plain folder, which can be swapped; choose {option}=DIR")
         if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / DATA):
             raise InputError(
                 f"{option}={folder} holds files that are no leaderboard's, and would lose them; choose a new or an "
                 f"empty folder with {option}=DIR"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-"):
+        parent = next(above for above in folder.parents if above.exists())
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-"):
             pass
     except OSError as error:
-        raise InputError(f"{option}={folder} cannot be written: {error.strerror}; choose another") from None
+        raise InputError(
+            f"{option}={folder} cannot be written: {error.strerror}; the folder around it must be writable too: "
+            f"the leaderboard is made there, then put in place"
+        ) from None
 
 
 def _is_ours(data: Path) -> bool:
@@ -63,16 +66,27 @@ def _is_ours(data: Path) -> bool:
 
 
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        _fill(board, reports, part, home)
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(folder.stat().st_mode & 0o7777 if folder.is_dir() else 0o777 & ~umask)  # mkdtemp's is ours alone
-        _swap(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            _fill(board, reports, part, home)
+            part.chmod(_mode(folder))  # mkdtemp's is for us alone
+            _swap(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"the leaderboard could not be written to {folder}: {error.strerror or error}") from None
     return folder / home
+
+
+def _mode(folder: Path) -> int:
+    """Permissions of the folder that is there; those of a new one where there is none."""
+    if folder.is_dir():
+        return folder.stat().st_mode & 0o7777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o777 & ~umask
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:
@@ -94,9 +108,7 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -
         (folder / name).write_bytes(content)
 
 
-def _base_pages(
-    board: Board, names: Names, reports: Mapping[str, bytes], home: str, made: str
-) -> dict[str, str]:
+def _base_pages(board: Board, names: Names, reports: Mapping[str, bytes], home: str, made: str) -> dict[str, str]:
     pages = {}
     bases = many(board, names)
     for base in bases:

@@ -100,7 +100,9 @@ def test_nothing_to_show() -> None:
 def test_columns_appear_where_a_run_has_them() -> None:
     null = row("instruction_recognition", "recognition_over_null", 0.1, 0.05, 0.15)
     other = row("new_finding", "first", 0.1, 0.05, 0.15)
-    board = build(entries(Planted("a"), Planted("b", extra=[null, other], tags={"flags": "short, short,,one more "})), [])
+    board = build(
+        entries(Planted("a"), Planted("b", extra=[null, other], tags={"flags": "short, short,,one more "})), []
+    )
     told = [(column.finding, column.headline, column.over_null) for column in board.columns]
     assert told == [
         ("instruction_recognition", "recognition", True), ("instruction_verbs", "verbs", False),
