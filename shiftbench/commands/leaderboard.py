@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(_table(board))
-    _say(f"{len(board.rows)} pairs of {len(runs)} runs in {without_secrets(tracking.address)}")
+    _say(f"{_count(board.rows, 'pair')} of {_count(runs, 'run')} in {without_secrets(tracking.address)}")
     for line in _left_out(board):
         _say(line)
     _say(f"page: {page}")
@@ -74,6 +74,10 @@ def _left_out(board: Board) -> Sequence[str]:
         f"left out: {count} {'run' if count == 1 else 'runs'}: {visible(textwrap.shorten(reason, NOTE_WIDTH))}"
         for reason, count in reasons.items()
     ]
+
+
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _say(line: str) -> None:

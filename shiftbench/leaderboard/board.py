@@ -153,13 +153,13 @@ def _differs(entry: Entry, shown: Entry) -> str:
     """What of the entry's setting is not as in the group that is shown."""
     names = dict.fromkeys((*shown.setting, *entry.setting))
     return "; ".join(
-        f"{name} {_told(entry, name)}, not {_told(shown, name)}"
+        f"{name} {told(entry, name)}, not {told(shown, name)}"
         for name in names
         if entry.setting.get(name) != shown.setting.get(name)
     )
 
 
-def _told(entry: Entry, name: str) -> str:
+def told(entry: Entry, name: str) -> str:
     """A value as people read it: digests by their first characters, prompts with the name of their dataset."""
     value = entry.setting.get(name) or "none"
     value = value[:DIGEST] if len(value) == 64 else value

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from shiftbench.findings.result import Score
-from shiftbench.leaderboard.board import DIGEST, Board, group_counts
+from shiftbench.leaderboard.board import DIGEST, Board, group_counts, told
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS
@@ -100,7 +100,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=text.number, heading=text.title, model_name=model_name)
+    environment.filters.update(number=text.number, heading=text.title, model_name=model_name, told=told)
     environment.globals.update(options=options, digits=DIGEST, long=LONG_NAME)
     return environment
 

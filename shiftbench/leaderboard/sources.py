@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from shiftbench.findings.result import Score
 from shiftbench.leaderboard.board import Entry, LeftOut
@@ -29,7 +33,7 @@ def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], l
         except (LookupError, ValueError) as error:
             return LeftOut(run.run_id, run.pair, str(error))
 
-    read_all = _at_once(read, runs)
+    read_all = _at_once("reading runs", read, runs)
     return (
         [item for item in read_all if isinstance(item, Entry)],
         [item for item in read_all if isinstance(item, LeftOut)],
@@ -45,7 +49,7 @@ def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, byte
         except LookupError:
             return entry.run_id, None
 
-    return {run_id: page for run_id, page in _at_once(read, list(entries)) if page is not None}
+    return {run_id: page for run_id, page in _at_once("fetching reports", read, list(entries)) if page is not None}
 
 
 def entry(run: FoundRun, content: bytes) -> Entry:
@@ -87,7 +91,10 @@ def _score(row: Any) -> Score:
     return score
 
 
-def _at_once(work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """The work on every item, several at a time, in the order of the items."""
+def _at_once(title: str, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """The work on every item, several at a time, in the order of the items; a terminal sees how far it is."""
+    console = Console(file=sys.stderr)
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(work, items))
+        done = pool.map(work, items)
+        shown = track(done, title, len(items), console=console, transient=True, disable=not console.is_terminal)
+        return list(shown)

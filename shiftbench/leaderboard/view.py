@@ -24,12 +24,17 @@ MANY = 2  # pairs on one base, from which on the base has a page
 
 @dataclass(frozen=True)
 class Cell:
-    """A pair's headline score in one column. place: 0 for the best of the ranked; picture: on the column's scale."""
+    """A pair's headline score in one column.
+
+    place: 0 for the best of the ranked. leads: its rank is 1 and some pair is clearly below. picture: on the column's
+    scale.
+    """
 
     column: Column
     score: Score | None
     rank: Rank | None
     place: int | None
+    leads: bool
     picture: Markup
     over_null: Score | None
 
@@ -122,16 +127,20 @@ def _cells(column: Column, rows: Sequence[Entry]) -> list[Cell]:
     places = {row: place for place, row in enumerate(order)}
     return [
         Cell(
-            column, score, ranked[i], places.get(i), pictures.interval(score, along) if score else Markup(""),
-            entry.score(column.finding, column.null_name),
+            column, score, ranked[i], places.get(i), _leads(ranked[i], len(order)),
+            pictures.interval(score, along) if score else Markup(""), entry.score(column.finding, column.null_name),
         )
         for i, (entry, score) in enumerate(zip(rows, scores, strict=True))
     ]  # fmt: skip
 
 
-def _order(line: Line) -> int:
-    place = line.cells[0].place if line.cells else None
-    return len(line.cells) * 10**9 if place is None else place
+def _leads(rank: Rank | None, count: int) -> bool:
+    return rank is not None and rank.first == 1 and rank.last < count
+
+
+def _order(line: Line) -> tuple[bool, int]:
+    place = line.cells[0].place
+    return place is None, place or 0
 
 
 def _distinct(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:

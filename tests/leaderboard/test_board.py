@@ -114,6 +114,21 @@ def test_columns_appear_where_a_run_has_them() -> None:
     assert by_name["b"].cells[0].over_null is not None and by_name["a"].cells[0].over_null is None
 
 
+def test_a_first_rank_that_tells_nobody_apart_does_not_lead() -> None:
+    low, high, wide = (0.1, 0.05, 0.15), (0.3, 0.2, 0.4), (0.2, 0.0, 0.5)
+    same = {"verbs": wide, "none_share_fall": wide}
+    found = entries(
+        Planted("a", scores={"recognition": high, **same}),
+        Planted("b", scores={"recognition": low, **same}),
+        Planted("c", scores={"recognition": wide, **same}),
+    )
+    board = build(found, [])
+    shown = {line.entry.pair["name"]: line for line in lines(board.rows, board.columns, named(board.rows), {})}
+    leads = {name: [cell.leads for cell in line.cells] for name, line in shown.items()}
+    # c's rank is 1 too, for nothing is clearly above it, but neither is anything clearly below.
+    assert leads == {"a": [True, False, False], "b": [False] * 3, "c": [False] * 3}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -86,7 +86,7 @@ def test_another_group(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixtur
     told = refused(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", "group=other")
     group = told.split("(1 pairs)")[0].split()[-1]
     code, out, _ = run(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", f"group={group}")
-    assert code == 0 and "1 pairs of 6 runs" in out and "left out: 4 runs: another setting" in out
+    assert code == 0 and "1 pair of 6 runs" in out and "left out: 4 runs: another setting" in out
 
 
 def test_nothing_tracked(
