@@ -1,5 +1,11 @@
-"""Runs in MLflow: where they are kept, sending them, finding them again. Nothing else imports mlflow."""
+"""Runs in MLflow: where they are kept, sending them exactly once, finding them again. Nothing else imports mlflow."""
 
-from shiftbench.tracking.place import OFF, RUNS, TrackedRun, Tracking, metrics_of, without_secrets
+from shiftbench.tracking.address import OFF, RUNS, without_secrets
+from shiftbench.tracking.place import Tracking
+from shiftbench.tracking.spool import leave, pending, send
+from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, metrics_of
 
-__all__ = ["OFF", "RUNS", "TrackedRun", "Tracking", "metrics_of", "without_secrets"]
+__all__ = [
+    "KIND", "OFF", "PAIR", "RESULT", "RUNS", "SUITE", "SWEEP",
+    "TrackedRun", "Tracking", "leave", "metrics_of", "pending", "send", "without_secrets",
+]  # fmt: skip
