@@ -7,7 +7,7 @@ explanations, and report its scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from shiftbench.pairs import Pair, load_pair
 from shiftbench.pairs import check as check_pair
 from shiftbench.progress import Progress
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.sharing import shared
 from shiftbench.store import Store
 from shiftbench.words import StaticVectors, Vocabulary, word_ids
 
@@ -83,9 +84,12 @@ class Encoded:
     notes: Sequence[str]
 
 
-def run(job: Job, progress: Progress) -> Outcome:
-    """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done."""
-    base, tuned = load_pair(job.pair)
+def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]] = load_pair) -> Outcome:
+    """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done.
+
+    load: gives (base, tuned) of a pair; a Loader keeps a base for the next job.
+    """
+    base, tuned = load(job.pair)
     word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
     for finding in job.findings.values():
         for model in (base, tuned):
@@ -279,12 +283,7 @@ class Gathering:
     def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
         units, keys = {}, {}
         with self._progress.stage(title, len(work)) as advance:
-            for item in work:
-                unit = self._store.get(item.key)
-                made = unit is None
-                if unit is None:
-                    unit = item.compute()
-                    self._store.put(item.key, unit, item.content)
+            for item, unit, made in shared(self._store, work):
                 self.explained += made and item.key not in self._seen
                 self.found += not made and item.key not in self._seen
                 self._seen.add(item.key)
