@@ -281,14 +281,16 @@ class Gathering:
         self.notes: list[str] = []
 
     def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
-        units, keys = {}, {}
+        units = {}
         with self._progress.stage(title, len(work)) as advance:
             for item, unit, made in shared(self._store, work):
                 self.explained += made and item.key not in self._seen
                 self.found += not made and item.key not in self._seen
                 self._seen.add(item.key)
-                units[item.unit], keys[item.unit] = unit, item.key
+                units[item.unit] = unit
                 advance(made)
+        keys = {item.unit: item.key for item in work}
+        units = {name: units[name] for name in keys}  # in the order of the work, whoever made what first
         self.keys[title] = combined_key(keys.values())
         return Explanation(units, dict(work[0].content) if work else {}, keys)
 
