@@ -43,10 +43,17 @@ def check(settings: Sequence[str], folder: Path) -> DictConfig:
     return OmegaConf.create(plain)  # type: ignore[arg-type, return-value]
 
 
+def is_here(settings: Sequence[str]) -> bool:
+    """Whether the jobs run in this process, one after the other."""
+    named = [text.partition("=")[2] for text in settings if text.startswith("hydra/launcher=")]
+    return not named or named[-1] == "basic"
+
+
 @contextmanager
 def _composed(settings: Sequence[str], folder: Path) -> Iterator[DictConfig]:
     """The sweep's configuration as launchers want it, inside an initialised Hydra."""
     place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    GlobalHydra.instance().clear()  # a launcher that still waits for a worker that died has left its own there
     with initialize_config_module(CONFIG_MODULE, job_name="shiftbench", version_base="1.3"):
         try:
             config = (

@@ -34,7 +34,7 @@ class Status:
     """What became of a job. state: one of those above; reason, code: of a failed one, code as the exit code says it.
 
     folder: of the results. scores: sha256 of its scores.json. stage: what it is doing. start, end: seconds since 1970.
-    explained, found: units made and taken from the store.
+    explained: units made, also by attempts that came to no end. found: taken from the store.
     """
 
     key: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -15,7 +17,7 @@ from shiftbench.sweep import launcher
 from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status
 from shiftbench.sweep.task import Task, Worker, task
-from shiftbench.sweep.watch import table, watching
+from shiftbench.sweep.watch import EVERY, table, watching
 from shiftbench.tracking import SWEEP, Tracking, send, without_secrets
 
 LAUNCHES = 2  # a job whose process died is started once more: what killed it may have been the machine's
@@ -42,7 +44,8 @@ def run(composed: Sequence[Composed], settings: Sequence[str]) -> int:
 
         def start(left: Sequence[Task]) -> None:
             worker = Worker(root, left, suites.tags, threads)
-            launcher.launch(settings, files, worker, [one.overrides for one in left])
+            begin = partial(launcher.launch, settings, files, worker, [one.overrides for one in left])
+            begin() if launcher.is_here(settings) else until_settled(begin, left, ledger)
 
         with watching(ledger, [(one.key, one.name) for one in todo], suites.send, console):
             launched(todo, ledger, start, console)
@@ -66,13 +69,13 @@ def in_order(tasks: Sequence[Task]) -> list[Task]:
 
 def left_of(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
     """The tasks that are not done, written down as waiting."""
-    states = {one.key: ledger.read(one.key).state for one in tasks}
-    todo = [one for one in tasks if states[one.key] != DONE]
+    before = {one.key: ledger.read(one.key) for one in tasks}
+    todo = [one for one in tasks if before[one.key].state != DONE]
     if len(todo) < len(tasks):
         console.print(f"{len(tasks) - len(todo)} of {len(tasks)} jobs are done already and are not run again")
     for one in todo:
-        if states[one.key] != RUNNING:  # a job that Slurm still runs for a submitter that is gone
-            ledger.write(one.waiting)
+        if before[one.key].state != RUNNING:  # a job that Slurm still runs for a submitter that is gone
+            ledger.write(one.after(before[one.key]))
     return todo
 
 
@@ -89,6 +92,30 @@ def launched(todo: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Tas
             if all(ledger.read(one.key).state == WAITING for one in todo):
                 raise InputError(f"the launcher started no job: {reason}") from None
             console.print(f"the launcher gave up: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
+    """Start, in a thread, what waits for other processes, and return when it does or when no job is left to wait for.
+
+    Slurm without accounting never tells submitit that a worker was killed; the ledger does. Raises what start raises.
+    """
+    raised: list[Exception] = []
+
+    def begin() -> None:
+        try:
+            start()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    looks = 0  # in a row that found nobody at work: a job may be between two states at one of them
+    while thread.is_alive() and looks < 2:
+        thread.join(EVERY)
+        waited_for = any(ledger.read(one.key).state in (WAITING, RUNNING) for one in left)
+        looks = 0 if waited_for else looks + 1
+    for error in raised:
+        raise error
 
 
 class Suites:

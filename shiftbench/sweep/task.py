@@ -19,12 +19,12 @@ from shiftbench.explanation import content_key
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
 from shiftbench.sweep.asked import Composed
-from shiftbench.sweep.ledger import DONE, FAILED, WAITING, Ledger, Status, digest, started
+from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
 
 ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run")  # where and how a job runs changes no result
 FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
-STAGE_EVERY = 5.0  # seconds between notes on how far a stage is
+STAGE_EVERY = 5.0  # seconds between notes on how far a stage is, where all of it is in the store
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Task:
     overrides: tuple[str, ...]
     suite: str
 
-    @property
-    def waiting(self) -> Status:
-        """The status of this job before it runs."""
-        return Status(self.key, self.name, str(self.folder), WAITING)
+    def after(self, before: Status) -> Status:
+        """The status of this job before it runs; what an earlier attempt made of it counts."""
+        made = before.explained if before.state != MISSING else 0
+        return Status(self.key, self.name, str(self.folder), WAITING, explained=made)
 
 
 def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> Task:
@@ -87,8 +87,9 @@ class Worker:
         task = self.tasks[HydraConfig.get().job.num]
         ledger = Ledger(self.root)
         with ledger.working(task.key):
-            if ledger.read(task.key).state != DONE:
-                self._run(task, _Note(ledger, started(task.waiting)))
+            before = ledger.read(task.key)
+            if before.state != DONE:
+                self._run(task, _Note(ledger, started(task.after(before))))
 
     def _run(self, task: Task, note: _Note) -> None:
         from shiftbench import job
@@ -96,11 +97,10 @@ class Worker:
         _take_threads(self.threads)
         note.write()
         try:
-            with devices.assigned(task.config, note.stage) as config:
+            with devices.assigned(task.config, lambda text: note.stage(text, None)) as config:
                 sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
                 scored = job.score(config, task.folder, task.suite, progress, self.loader, sweep)
-            done = {"explained": scored.outcome.explained, "found": scored.outcome.found}
-            note.write(state=DONE, scores=digest(task.folder), stage="", **done)
+            note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
         except InputError as error:
             note.write(state=FAILED, reason=_line(str(error)), code=2)
         except Exception as error:
@@ -116,11 +116,11 @@ class _Note:
     status: Status
     at: float = 0.0
 
-    def stage(self, text: str, wait: bool = False) -> None:
-        """What the job is doing. wait: only where it has not been said for a while."""
-        if not wait or time.monotonic() - self.at > STAGE_EVERY:
+    def stage(self, text: str, explained: bool | None) -> None:
+        """What the job is doing; explained: True where a unit was made, False where the store had it."""
+        if explained is not False or time.monotonic() - self.at > STAGE_EVERY:
             self.at = time.monotonic()
-            self.write(stage=text)
+            self.write(stage=text, explained=self.status.explained + bool(explained))
 
     def write(self, **changed: Any) -> None:
         """Change the status, its end with its state."""
