@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -60,7 +61,7 @@ def leased(
         with ExitStack() as stack:
             with locks.held(root / "choosing", wait=True):
                 free = (i for i, name in enumerate(names) if stack.enter_context(locks.held(root / _file(name))))
-                mine = [position for position, _ in zip(free, range(count), strict=False)]
+                mine = list(islice(free, count))
             if len(mine) == count:
                 yield mine
                 return

@@ -68,14 +68,10 @@ def in_order(tasks: Sequence[Task]) -> list[Task]:
 
 
 def left_of(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
-    """The tasks that are not done, written down as waiting."""
-    before = {one.key: ledger.read(one.key) for one in tasks}
-    todo = [one for one in tasks if before[one.key].state != DONE]
+    """The tasks that are not done; says how many are."""
+    todo = [one for one in tasks if ledger.read(one.key).state != DONE]
     if len(todo) < len(tasks):
         console.print(f"{len(tasks) - len(todo)} of {len(tasks)} jobs are done already and are not run again")
-    for one in todo:
-        if before[one.key].state != RUNNING:  # a job that Slurm still runs for a submitter that is gone
-            ledger.write(one.after(before[one.key]))
     return todo
 
 
@@ -85,6 +81,10 @@ def launched(todo: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Tas
         left = [one for one in todo if ledger.read(one.key).state not in (DONE, FAILED)]
         if not left:
             return
+        for one in left:
+            before = ledger.read(one.key)
+            if before.state != RUNNING:  # by a job of an earlier submission, which Slurm still runs
+                ledger.write(one.after(before))
         try:
             start(left)
         except Exception as error:  # a launcher gives up at the first worker that died; the ledger knows the others
