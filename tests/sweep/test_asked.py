@@ -54,7 +54,7 @@ def test_what_is_refused(arguments: list[str], said: str) -> None:
 
 
 def test_every_combination_is_composed_before_anything_runs() -> None:
-    with pytest.raises(InputError, match="dataset.path is needed"):
+    with pytest.raises(InputError, match=r"dataset\.path is needed"):
         asked.jobs(["-m", "pair=demo,demo_lora", "seed=0,1", "dataset=self_instruct,jsonl"])
     assert len(asked.jobs(["-m", "pair=demo,demo_lora", "seed=0,1,2"])) == 6
 
