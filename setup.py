@@ -53,6 +53,7 @@ setup(
     package_dir={"shiftbench.conf": "conf"},
     package_data={
         "shiftbench": ["_C.pyi", "data/**", "demo/models/**", "schema/*.json", "report/*.css", "report/*.jinja"],
+        "shiftbench.leaderboard": ["*.css", "*.js", "*.jinja"],
         **{name: ["*.yaml"] for name in configs},
     },
     exclude_package_data={"": ["*.pyc", "__pycache__/*"]},

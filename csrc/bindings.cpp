@@ -128,6 +128,27 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
     });
 }
 
+// Rows of a decoding step, shared among threads. at_3N: each row's place in the cache, its first position and its last.
+void attend_rows(const py::object& query_NHE, const py::object& key_SKTE, const py::object& value_SKTE,
+                 const py::object& at_3N, const py::object& out_NHE, double scale, double cap) {
+    const Tensor query(query_NHE), key(key_SKTE), value(value_SKTE), at(at_3N), out(out_NHE);
+    const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[1],
+                       room = key.shape[2];
+    with_wide_type(query.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const auto& stages = std::get<cpu::Stages<T>>(cpu::kernels().stages);
+        const auto* place = at.pointer<const std::int64_t>();
+        parallel_for(rows, grain_of(heads * room * width), [&](std::int64_t begin, std::int64_t end) {
+            std::vector<T> scores(static_cast<std::size_t>(room));
+            const std::int64_t own = begin * heads * width;
+            stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), place + begin,
+                           place + rows + begin, place + 2 * rows + begin, out.pointer<T>() + own, scores.data(),
+                           end - begin, key_heads, heads / key_heads, room, width, static_cast<T>(scale),
+                           static_cast<T>(cap)});
+        });
+    });
+}
+
 // A view outlives the call that made it: its tensor lives as long as the object that keeps the view.
 template <class T>
 void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
@@ -219,6 +240,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("rotate_rows", &rotate_rows);
     m.def("gate_rows", &gate_rows);
     m.def("attention_rows", &attention_rows);
+    m.def("attend_rows", &attend_rows);
     bind_word_pairs<float>(m, "Cooccurrence32", "WordPairs32");
     bind_word_pairs<double>(m, "Cooccurrence64", "WordPairs64");
     m.def("bootstrap", &bootstrap);

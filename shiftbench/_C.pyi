@@ -50,6 +50,15 @@ def gate_rows(
 def attention_rows(
     kept: list[Tensor], scale: float, rows: list[Tensor], stretches: list[Tensor], cotangent: bool
 ) -> None: ...
+def attend_rows(
+    query_NHE: Tensor,
+    key_SKTE: Tensor,
+    value_SKTE: Tensor,
+    at_3N: Tensor,
+    out_NHE: Tensor,
+    scale: float,
+    cap: float,
+) -> None: ...
 def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) -> None: ...
 
 class Cooccurrence32:

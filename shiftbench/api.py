@@ -56,7 +56,7 @@ def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str,
     ids = encoded.response_ids(tokenizer, response)
     if not encoded.prompt_ids or not ids:
         raise InputError(f"attribute: the {'response' if encoded.prompt_ids else 'prompt'} has no token")
-    finding = _defaults("finding/instruction_recognition")
+    finding = configuration.packaged("finding/instruction_recognition")
     with wrap(model, tokenizer) as loaded:
         importance_PR, _ = importance(loaded, encoded, ids, memory=finding.explain.memory)
     level_PR = ops.importance_levels(importance_PR, finding.explain.levels)
@@ -76,7 +76,7 @@ def word_pairs(
     words: most frequent first. vectors: static word vectors; None: the model's own input embeddings.
     Columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
     """
-    method = instantiate(_defaults("explain/attention"))
+    method = instantiate(configuration.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
     with wrap(model, tokenizer) as loaded:
         prepared = Prepared(method, loaded, Inputs((), Vocabulary(tuple(words), "words"), vectors))
@@ -126,12 +126,6 @@ def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **opti
         asked = replace(asked, prompts=list(prompts))
     check(asked)
     return all_scores(run(asked, Progress()).results)
-
-
-def _defaults(name: str) -> Any:
-    """The packaged values of one config file: the YAML states each once, the notebook takes them from there."""
-    group = name.split("/")[0]
-    return configuration.compose("config", ["pair=demo", f"+{group}@one={name.split('/')[1]}"]).one
 
 
 def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:

@@ -50,6 +50,13 @@ def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfi
         raise InputError(_explained(error, name, overrides)) from None
 
 
+def packaged(name: str) -> DictConfig:
+    """The packaged values of one file of a config group, as 'finding/instruction_recognition': the YAML states each
+    once, and whatever is not a job takes them from there."""
+    group, _, member = name.partition("/")
+    return compose("config", ["pair=demo", f"+{group}@one={member}"]).one
+
+
 def out_folder(config: Any) -> Path:
     """The folder that the results of a sweep are under."""
     return Path(config.out or RUNS).expanduser().absolute()
@@ -79,7 +86,7 @@ def help_text() -> str:
     choices = groups()
     lines = [
         f"  {name}={'|'.join(choices[name])}"
-        for name in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite")
+        for name in ("pair", "dataset", "vocabulary", "vectors", "control", "tracking", "suite")
     ]
     return "\n".join(
         [

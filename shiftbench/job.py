@@ -115,6 +115,7 @@ def build(config: DictConfig) -> Job:
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),
+        control=made(config.control),
     )
 
 
@@ -148,6 +149,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "response": job.responses.mode,
         "max_new_tokens": job.responses.max_new_tokens,
         "template": job.template,
+        "control": job.control.kind if job.control is not None else "none",
         "vocabulary": job.vocabulary.name,
         "vocabulary_digest": job.vocabulary.digest,
         "vectors": job.vectors.name if job.vectors is not None else "input embeddings",

@@ -16,7 +16,8 @@ import torch
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.explain.work import Inputs, Work
-from shiftbench.explanation import Explanation, content_key
+from shiftbench.explanation import Explanation, Unit, content_key
+from shiftbench.findings.null import beside_null
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
@@ -60,6 +61,7 @@ class Job:
     responses: Responses
     template: str
     store: Store
+    control: Any = None  # gives null models (shiftbench/controls.py); None: scores stand for themselves
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     encoded = encode_prompts(job, base, tuned)
     gather = Gathering(job.store, progress)
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
+    if job.control is not None:
+        results = controlled(results, job, base, tuned, encoded, gather)
     notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned), *by_method(job)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
@@ -113,6 +117,8 @@ def check(job: Job) -> None:
             raise InputError(f"two prompts have the id {prompt.id!r}; ids must differ")
         seen.add(prompt.id)
     check_pair(job.pair)
+    if job.control is not None:
+        job.control.check(job.pair.tuned)
     words = len(job.vocabulary.words)
     for name, finding in job.findings.items():
         for source in (job.pair.base, job.pair.tuned):
@@ -180,18 +186,50 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
     return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
+def controlled(
+    results: Sequence[Result], job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
+) -> list[Result]:
+    """The results beside those of null models, on the main mode's responses."""
+    findings = list(job.findings.values())
+    nulls = [
+        [score_null(finding, job, base, tuned, null, encoded, gather) for finding in findings]
+        for null in job.control.models(base, tuned)
+    ]
+    return [
+        beside_null(result, of_finding, job.control.kind, finding.bootstrap.confidence)
+        for result, finding, of_finding in zip(results, findings, zip(*nulls, strict=True), strict=True)
+    ]
+
+
+def score_null(
+    finding: Any, job: Job, base: Model, tuned: Model, null: Model, encoded: Encoded, gather: Gathering
+) -> Result:
+    """A finding on base and a null model, which is asked what tuned was asked and explained on the same responses."""
+    first = second = Inputs((), job.vocabulary, job.vectors)
+    of = ""
+    if getattr(finding.explain, "needs_responses", False):
+        sides = prompts_with_responses(job.responses.mode, job, base, tuned, encoded, gather)
+        first, second = (
+            Inputs(side, job.vocabulary, job.vectors) for side in embeddable(sides, base, tuned, gather.notes)
+        )
+        of = f" of {job.responses.mode} responses"
+    result: Result = finding(*compared(finding, of, base, null, first, second, gather, null.name))
+    return result
+
+
 def compared(
-    finding: Any, of: str, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering
-) -> list[Explanation]:
+    finding: Any, of: str, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering,
+    called: str = "tuned",
+) -> list[Explanation]:  # fmt: skip
     """What a finding is called with: base's explanation, tuned's, and the pair's own where it asks for one."""
-    method = finding.explain.method
+    method, told = finding.explain.method, called == "tuned"
     explanations = [
-        gather(f"{method}{of}, base", finding.explain.work(base, base_inputs)),
-        gather(f"{method}{of}, tuned", finding.explain.work(tuned, tuned_inputs)),
+        gather(f"{method}{of}, base", finding.explain.work(base, base_inputs), told),
+        gather(f"{method}{of}, {called}", finding.explain.work(tuned, tuned_inputs), told),
     ]
     between = getattr(finding, "explain_pair", None)
     if between is not None:
-        explanations.append(gather(f"{between.method}, base to tuned", between.work(base, tuned)))
+        explanations.append(gather(f"{between.method}, base to {called}", between.work(base, tuned), told))
     return explanations
 
 
@@ -280,18 +318,20 @@ class Gathering:
         self.keys: dict[str, str] = {}
         self.notes: list[str] = []
 
-    def __call__(self, title: str, work: Sequence[Work]) -> Explanation:
-        units = {}
+    def __call__(self, title: str, work: Sequence[Work], told: bool = True) -> Explanation:
+        """told: False where the explanation's key is nobody's business, as of each of many null models."""
+        by_key: dict[str, Unit] = {}
+        keys = {item.unit: item.key for item in work}
         with self._progress.stage(title, len(work)) as advance:
             for item, unit, made in shared(self._store, work):
                 self.explained += made and item.key not in self._seen
                 self.found += not made and item.key not in self._seen
                 self._seen.add(item.key)
-                units[item.unit] = unit
+                by_key[item.key] = unit
                 advance(made)
-        keys = {item.unit: item.key for item in work}
-        units = {name: units[name] for name in keys}  # in the order of the work, whoever made what first
-        self.keys[title] = combined_key(keys.values())
+        if told:
+            self.keys[title] = combined_key(keys.values())
+        units = {name: by_key[key] for name, key in keys.items()}  # in the order of the work, whoever made what first
         return Explanation(units, dict(work[0].content) if work else {}, keys)
 
 

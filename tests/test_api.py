@@ -1,5 +1,8 @@
 """The notebook API does what README says, and leaves the caller's model as it was."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -81,3 +84,11 @@ def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch): 
     assert all(isinstance(score, shiftbench.Score) for score in scores)
     assert {score.n for score in scores if score.name == "recognition"} == {4}
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+
+
+def test_importing_the_engine_needs_none_of_the_harness():
+    """A GPU machine for benchmarks has torch and transformers only."""
+    code = "import sys, shiftbench.engine.importance, shiftbench.models, shiftbench.explain.attribution as _\n"
+    code += "print(sorted({'peft', 'mlflow', 'hydra'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

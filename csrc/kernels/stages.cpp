@@ -2,8 +2,11 @@
 // Compiled with fused multiply-adds: what they compute is rounded to float32 a hundred times elsewhere.
 #include "stages.h"
 
+#include <math.h>  // not <cmath>: its overloads are functions that would be linked once for all instruction sets
+
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "shiftbench/formulas.h"
@@ -332,6 +335,41 @@ void attention_cotangent(const AttentionRows<T>& a) {
     }
 }
 
+inline float exponential(float x) { return expf(x); }
+inline double exponential(double x) { return exp(x); }
+inline float squashed(float x) { return tanhf(x); }
+inline double squashed(double x) { return tanh(x); }
+
+// Every head sums in one fixed order, so a row does not depend on the rows beside it, nor on the cache's room.
+template <class T>
+void attend(const AttendRows<T>& a) {
+    const i64 E = a.width, whole = E / lanes_of<T> * lanes_of<T>;
+    for (i64 n = 0; n < a.rows; ++n)
+        for (i64 h = 0; h < a.key_heads * a.group; ++h) {
+            const i64 cached = (a.place[n] * a.key_heads + h / a.group) * a.room * E, row = n * a.key_heads * a.group + h;
+            const T *query = a.query + row * E, *key = a.key + cached, *value = a.value + cached;
+            T most = -std::numeric_limits<T>::infinity();
+            for (i64 j = a.first[n]; j < a.last[n]; ++j) {
+                Vector<T> sum_v = {};
+                T sum = 0;
+                for (i64 e = 0; e < whole; e += lanes_of<T>) sum_v += load(query + e) * load(key + j * E + e);
+                for (i64 e = whole; e < E; ++e) sum += query[e] * key[j * E + e];
+                T score = (sum + total<T>(sum_v)) * a.scale;
+                if (a.cap != 0) score = a.cap * squashed(score / a.cap);
+                a.scores[j] = score;
+                most = score > most ? score : most;
+            }
+            T sum = 0;
+            for (i64 j = a.first[n]; j < a.last[n]; ++j) sum += a.scores[j] = exponential(a.scores[j] - most);
+            T* out = a.out + row * E;
+            for (i64 e = 0; e < E; ++e) out[e] = 0;
+            for (i64 j = a.first[n]; j < a.last[n]; ++j) {
+                const T weight = a.scores[j] / sum;
+                for (i64 e = 0; e < E; ++e) out[e] += weight * value[j * E + e];
+            }
+        }
+}
+
 }  // namespace
 
 namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
@@ -344,5 +382,7 @@ void gate_rows(const GateRows<float>& a) { gate(a); }
 void gate_rows(const GateRows<double>& a) { gate(a); }
 void attention_rows(const AttentionRows<float>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
 void attention_rows(const AttentionRows<double>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
+void attend_rows(const AttendRows<float>& a) { attend(a); }
+void attend_rows(const AttendRows<double>& a) { attend(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

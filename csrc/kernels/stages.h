@@ -13,5 +13,7 @@ void gate_rows(const GateRows<float>&);
 void gate_rows(const GateRows<double>&);
 void attention_rows(const AttentionRows<float>&);
 void attention_rows(const AttentionRows<double>&);
+void attend_rows(const AttendRows<float>&);
+void attend_rows(const AttendRows<double>&);
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

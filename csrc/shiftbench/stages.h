@@ -63,12 +63,25 @@ struct AttentionRows {
     bool cotangent;
 };
 
+// Attention of new positions, one a row: row n's query meets the keys of positions first[n] .. last[n] - 1 at its place
+// in a cache, [places, key_heads, room, width]. query, out: [rows, key_heads * group, width]; scores: room numbers for
+// whoever computes a row. Logits are scaled, then become cap * tanh(logit / cap) unless cap is 0.
+template <class T>
+struct AttendRows {
+    const T *query, *key, *value;
+    const std::int64_t *place, *first, *last;
+    T *out, *scores;
+    std::int64_t rows, key_heads, group, room, width;
+    T scale, cap;
+};
+
 template <class T>
 struct Stages {
     void (*norm)(const NormRows<T>&);
     void (*rotate)(const RotateRows<T>&);
     void (*gate)(const GateRows<T>&);
     void (*attention)(const AttentionRows<T>&);
+    void (*attend)(const AttendRows<T>&);
 };
 
 }  // namespace shiftbench::cpu

@@ -14,10 +14,12 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench score pair=NAME [option=value ...]     score a base/tuned pair on the three shift findings
   shiftbench score -m pair=A,B,C [...]              one job a pair; a failed one stops no other
   shiftbench sweep status [out=DIR]                 what became of the jobs of a sweep
+  shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
+  shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
   shiftbench store list|verify|prune [...]          the explanations kept on disk
   shiftbench COMMAND --help                         what a command can be told
 """
-COMMANDS = ("score", "store", "sweep")  # each a module here, imported when it is called
+COMMANDS = ("score", "sweep", "leaderboard", "published", "store")  # each a module here, imported when it is called
 
 
 def main(arguments: Sequence[str]) -> int:

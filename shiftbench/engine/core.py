@@ -58,3 +58,12 @@ def attention(
     """stages.attention_tangent or attention_cotangent. rows: query, key, value, mixed; stretches: query, key, mixed."""
     held = [kept.query_KGTE, kept.key_KTE, kept.value_KTE, kept.mixed_KGTE, kept.probability_KGTT, kept.slope_KGTT]
     _C.attention_rows(held, kept.spec.scale, list(rows), [stretch.table for stretch in stretches], cotangent)
+
+
+def attend(
+    query_NHE: Tensor, key_SKTE: Tensor, value_SKTE: Tensor, at_3N: Tensor, scale: float, cap: float | None
+) -> Tensor:
+    """decoding.attend, row by row: none depends on another."""
+    out_NHE = torch.empty_like(query_NHE)
+    _C.attend_rows(query_NHE, key_SKTE, value_SKTE, at_3N, out_NHE, scale, cap or 0.0)
+    return out_NHE

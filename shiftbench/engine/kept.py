@@ -137,8 +137,8 @@ def _block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[KeptBlock, Tenso
 
 def _attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, KeptAttention]:
     tokens, width = len(h_TD), spec.head_width
-    query, query_norm = _head_normed(spec.query_norm, apply(spec.query, h_TD), width)
-    key, key_norm = _head_normed(spec.key_norm, apply(spec.key, h_TD), width)
+    query, query_norm = heads_normed(spec.query_norm, apply(spec.query, h_TD), width)
+    key, key_norm = heads_normed(spec.key_norm, apply(spec.key, h_TD), width)
     groups = (spec.key_heads, spec.heads // spec.key_heads)
     query_KGTE = rotated(query.view(tokens, -1, width), rotary).transpose(0, 1).unflatten(0, groups).contiguous()
     key_KTE = rotated(key.view(tokens, -1, width), rotary).transpose(0, 1).contiguous()
@@ -158,7 +158,8 @@ def _attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, K
     return out_TD, kept
 
 
-def _head_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, KeptNorm | None]:
+def heads_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, KeptNorm | None]:
+    """(queries or keys after their norm, what is kept of it): over each head, or over all where the gain is so wide."""
     if norm is None:
         return x_TO, None
     over_heads = len(norm.gain_D) == x_TO.shape[1] and x_TO.shape[1] != width

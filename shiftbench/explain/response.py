@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from transformers import GenerationConfig
 
+from shiftbench.engine.decoding import greedy
 from shiftbench.engine.product import fast_linears
 from shiftbench.engine.schedule import threads_each
 from shiftbench.explain.work import Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
+from shiftbench.models.block import Transformer
 from shiftbench.prompts import EncodedPrompt
 
 SMALL = 50_000_000  # parameters below which a token takes less time than threads need to meet at every product
@@ -29,15 +32,35 @@ class GreedyResponse:
 
     def work(self, model: Model, prompts: Sequence[EncodedPrompt]) -> list[Work]:
         """A unit a prompt: `response_R`, int64 token ids as generated, without the end-of-text token."""
+        known = decodable(model)
+        together = partial(self._decode, model, known) if known else None
         common = made_by(self, model, {"max_new_tokens": self.max_new_tokens, "ends": sorted(end_tokens(model))})
         return [
             Work(
                 unit=prompt.prompt.id,
                 content={**common, "prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)},
                 compute=lambda prompt=prompt: Unit({"response_R": self._generate(model, prompt)}),  # type: ignore[misc]
+                together=together,
             )
             for prompt in prompts
         ]
+
+    def _decode(self, model: Model, known: Transformer, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
+        """By the engine, many prompts at a time."""
+        prompts = [[*item.content["prefix"], *item.content["prompt"]] for item in work]
+        embedding = model.module.get_input_embeddings()
+
+        def embed(ids: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = embedding(ids.to(model.input_device))
+            return found
+
+        found = greedy(known, embed, prompts, self.max_new_tokens, end_tokens(model))
+        while True:
+            with threads_each(threads_for(model)):  # not while a unit is out of our hands
+                made = next(found, None)
+            if made is None:
+                return
+            yield made[0], Unit({"response_R": torch.tensor(made[1], dtype=torch.int64)})
 
     @torch.no_grad()
     def _generate(self, model: Model, prompt: EncodedPrompt) -> torch.Tensor:
@@ -51,14 +74,25 @@ class GreedyResponse:
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
         own, model.module.generation_config = model.module.generation_config, greedy
-        threads = 1 if model.module.num_parameters() < SMALL else torch.get_num_threads()
         try:
-            with threads_each(threads), fast_linears(model.module):
+            with threads_each(threads_for(model)), fast_linears(model.module):
                 made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
         finally:
             model.module.generation_config = own
         response = made[0, ids.shape[1] :].cpu()
         return response[:-1] if len(response) and int(response[-1]) in ends else response
+
+
+def threads_for(model: Model) -> int:
+    """How many threads a token of this model is worth."""
+    return 1 if model.module.num_parameters() < SMALL else torch.get_num_threads()
+
+
+def decodable(model: Model) -> Transformer | None:
+    """The model as the engine decodes it; None where transformers generates: it is unknown, or its angles follow the
+    length of the text, which the prompts of a step do not share."""
+    rotary = getattr(model.module.config, "rope_parameters", None) or {}
+    return None if rotary.get("rope_type") in ("dynamic", "longrope") else model.plain[0]
 
 
 def end_tokens(model: Model) -> list[int]:

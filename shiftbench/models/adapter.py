@@ -1,12 +1,10 @@
-"""PEFT adapters: whether one belongs to a base, and putting it on."""
+"""PEFT adapters: whether one belongs to a base, and putting it on. peft is imported where an adapter is at hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import peft
 import torch
-from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
@@ -27,6 +25,8 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 
     Reads the adapter's configuration and the header of its weights, never the base's weights.
     """
+    import peft
+
     place = place_of("adapter", str(source.adapter))
     with refusing(f"adapter {source.adapter}"):
         wanted = peft.PeftConfig.from_pretrained(place)
@@ -50,6 +50,8 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 
 def attach(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
     """The module with its adapter merged into the weights, or kept in its layers."""
+    import peft
+
     with refusing(f"adapter {source.adapter}"):
         adapted: Any = peft.PeftModel.from_pretrained(module, place_of("adapter", str(source.adapter)))
         merged: PreTrainedModel = adapted.merge_and_unload() if source.merge_adapter else adapted.get_base_model()
@@ -60,6 +62,9 @@ def attach(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
 
 def _misfit(wanted: Any, module: PreTrainedModel, held: dict[str, tuple[int, ...]]) -> str | None:
     """The first thing in which an adapter's weights are not those that the module would want, in words."""
+    import peft
+    from peft.utils import get_peft_model_state_dict
+
     if hasattr(wanted, "init_lora_weights"):
         wanted.init_lora_weights = True  # others compute from the base's values, and a skeleton has none
     try:

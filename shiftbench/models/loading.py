@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -59,7 +58,11 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 
     A PEFT model is taken with its adapter in place. No file is read and no weight is checked.
     """
-    module = module.get_base_model() if isinstance(module, PeftModel) else module
+    inner = getattr(
+        module, "get_base_model", None
+    )  # of a PEFT model, which is not told by its type: peft may be absent
+    if callable(inner) and hasattr(module, "peft_config"):
+        module = inner()
     if not isinstance(module, PreTrainedModel):
         raise InputError(f"model must be a transformers PreTrainedModel, got {type(module).__name__}")
     tokenizer = fast(tokenizer, "the tokenizer")

@@ -30,6 +30,7 @@ class Model:
     """A loaded model in eval mode with frozen parameters and eager attention.
 
     source: what it was loaded from; None where it was given as a module. dtype: of weights and computation.
+    known_digest: what weights_digest is, where whoever made the weights can say it without reading them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Model:
     tokenizer: PreTrainedTokenizerFast
     source: ModelSource | None
     dtype: str
+    known_digest: str | None = None
 
     @cached_property
     def views(self) -> WeightViews:
@@ -63,6 +65,8 @@ class Model:
         Over names, dtypes, shapes and bytes; never over a path. A merged and a kept adapter differ. The configuration
         belongs in it because equal weights under another rotary base or norm epsilon give other numbers.
         """
+        if self.known_digest is not None:
+            return self.known_digest
         tensors = sorted(self.module.state_dict().items())
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
             digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))

@@ -66,7 +66,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("shiftbench", "report"),
         autoescape=True,
-        finalize=_finalize,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -95,7 +95,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _finalize(value: object) -> object:
+def finalize(value: object) -> object:
     """What every expression of the template goes through: no hidden character reaches the page by any of them."""
     return value if isinstance(value, Markup) else text.visible(str(value))
 

@@ -3,7 +3,10 @@
 import torch
 
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.explain.work import units
+from shiftbench.models import wrap
 from shiftbench.prompts import Prompt, encode
+from tests.tiny import tiny_module, tiny_tokenizer
 
 
 def by_hand(model, ids, count, end):
@@ -41,3 +44,32 @@ def test_other_stop_tokens_are_another_response(llama):
         llama.module.generation_config.eos_token_id = ends
         keys.add(GreedyResponse(8).work(llama, [prompt])[0].key)
     assert len(keys) == 2  # without one of its own the tokenizer's end of text, 0, counts
+
+
+def made_together(model, texts, count):
+    prompts = [encode(Prompt(f"p{i}", text, ()), model.tokenizer) for i, text in enumerate(texts)]
+    work = GreedyResponse(count).work(model, prompts)
+    return [unit.arrays["response_R"].tolist() for _, unit in sorted(units(work), key=lambda made: made[0])], work
+
+
+TEXTS = ["Write a short poem about", "Translate", "Explain why the answer is a number and list", "the sea"]
+
+
+def test_many_at_a_time_are_what_each_is_alone(any_model):
+    found, work = made_together(any_model, TEXTS, 10)
+    assert work[0].together is not None
+    assert found == [item.compute().arrays["response_R"].tolist() for item in work]
+
+
+def test_angles_that_follow_the_texts_length_are_left_to_transformers():
+    module = tiny_module("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0})
+    with wrap(module, tiny_tokenizer()) as model:
+        found, work = made_together(model, TEXTS, 4)
+        assert work[0].together is None and [len(tokens) for tokens in found] == [4] * len(TEXTS)
+
+
+def test_decoding_leaves_torchs_threads_as_they_were(llama):
+    before = torch.get_num_threads()
+    _, work = made_together(llama, TEXTS, 2)
+    for _ in units(work):
+        assert torch.get_num_threads() == before

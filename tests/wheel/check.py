@@ -25,6 +25,8 @@ def main(command: str) -> None:
     subprocess.run(score, check=True)
     assert json.loads(Path("out/scores.json").read_text())["scores"]
     assert Path("out/report.html").stat().st_size > 10_000
+    subprocess.run([command, "leaderboard", "out=board"], check=True)
+    assert Path("board/leaderboard.html").stat().st_size > 10_000
     print(f"the wheel of shiftbench {shiftbench.__version__} scores the demo pair on its own")
 
 

@@ -6,14 +6,11 @@ do without here: neither it nor a peer is installed.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -64,32 +61,11 @@ def tool(name: str) -> str:
 def use(folder: Path) -> None:
     """shiftbench is the package in this folder, from now on."""
     sys.path.insert(0, str(folder))
-    _without_peft()
     import shiftbench
     from shiftbench import _C
 
     if Path(str(shiftbench.__file__)).parent != folder / "shiftbench" or not hasattr(_C, "cuda"):
         raise SystemExit(f"gpu.py: {folder} holds no core with kernels for GPUs; {shiftbench.__file__} was imported")
-
-
-def _without_peft() -> None:
-    """shiftbench.models names peft where it loads adapters, which nothing here does: a stand-in for it to name."""
-    if importlib.util.find_spec("peft") is not None:
-        return
-    # Loaded first, they have found that there is none.
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel  # noqa: F401
-
-    peft, utils = ModuleType("peft"), ModuleType("peft.utils")
-    peft.__spec__ = ModuleSpec("peft", None)
-    peft.PeftModel = type("PeftModel", (), {})  # type: ignore[attr-defined]
-    utils.get_peft_model_state_dict = None  # type: ignore[attr-defined]
-    stand_in = {"peft": peft, "peft.utils": utils}
-    sys.modules.update(stand_in)
-    try:
-        import shiftbench.models  # noqa: F401
-    finally:
-        for name in stand_in:  # nobody else takes it for the real one
-            del sys.modules[name]
 
 
 def _write_metadata(folder: Path) -> None:

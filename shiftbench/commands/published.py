@@ -1,0 +1,25 @@
+"""`shiftbench published path=DIR`: the paper's tables from its published explanations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shiftbench import configuration
+
+
+def main(arguments: list[str]) -> int:
+    """Read the folder, recompute both tables, write them and the report."""
+    if {"-h", "--help"} & set(arguments):
+        print(configuration.options_help("shiftbench published path=DIR [out=DIR]", "published"))
+        return 0
+    config = configuration.compose("published", arguments)
+    from shiftbench.published.reproduction import reproduce
+
+    made = reproduce(Path(str(config.path)).expanduser(), Path(str(config.out)).expanduser())
+    for result in made.summary.results:
+        print(result.sentence)
+    for note in made.summary.notes:
+        print(f"note: {note}")
+    print(f"tables: {made.tables}")
+    print(f"report: {made.report}")
+    return 0

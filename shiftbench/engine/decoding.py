@@ -1,0 +1,187 @@
+"""Greedy continuations of many prompts together, so that each step reads the weights once for all of them.
+
+Prompts are read one by one, attention is computed row by row, and a matrix product makes a row from nothing but that
+row, so a response does not depend on what it is decoded beside: bit for bit on a CPU, where both of torch's libraries
+multiply rows so; on a GPU up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shiftbench.engine import core
+from shiftbench.engine.kept import Rotary, apply, capped, forward, heads_normed, normed, rotated
+from shiftbench.engine.product import STEP
+from shiftbench.models.block import Attention, Block, FeedForward, Transformer
+
+PLACES = 64  # prompts at a time: their products then run at nearly the full rate
+ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
+CACHE_SHARE = 4  # keys and values of all places take at most the weights' memory over this; else there are fewer places
+
+
+@dataclass
+class Row:
+    """A prompt on its way, at its place in the caches. length: positions there; made: tokens, the last not there."""
+
+    item: int
+    place: int
+    length: int
+    made: list[int]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of a layer, [places, key heads, room, width], and the angles of the room's positions."""
+
+    block: Block
+    key_SKTE: Tensor
+    value_SKTE: Tensor
+    rotary: Rotary
+
+
+@torch.no_grad()
+def greedy(
+    model: Transformer,
+    embed: Callable[[Tensor], Tensor],
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    ends: Collection[int],
+) -> Iterator[tuple[int, list[int]]]:
+    """(index of the prompt, its continuation) as each ends: at `most` tokens, or before the first of `ends`.
+
+    embed: ids [N], on the CPU -> input embeddings [N, D]. The most probable token is taken at each step, of equal ones
+    the one with the lower id.
+    """
+    caches = _caches(model, len(prompts), max(map(len, prompts), default=0) + most)
+    waiting, free = deque(enumerate(prompts)), deque(range(len(caches[0].key_SKTE)))
+    standing: list[Row] = []
+    while waiting or standing:
+        while waiting and free:
+            item, ids = waiting.popleft()
+            logit_V = _read(model, caches, free[0], _embedded(model, embed, ids, range(len(ids))), len(ids))
+            standing.append(Row(item, free.popleft(), len(ids), [int(logit_V.argmax())]))
+            if _ended(standing[-1], most, ends):  # its place is wanted at once
+                break
+        for row in [row for row in standing if _ended(row, most, ends)]:
+            standing.remove(row)
+            free.append(row.place)
+            yield row.item, [token for token in row.made if token not in ends]
+        if standing and not (waiting and free):
+            tokens, positions = [row.made[-1] for row in standing], [row.length for row in standing]
+            x_ND = _step(caches, _embedded(model, embed, tokens, positions), standing)
+            for row, token in zip(standing, _logits(model, x_ND).argmax(-1).tolist(), strict=False):
+                row.length += 1
+                row.made.append(token)
+
+
+def _ended(row: Row, most: int, ends: Collection[int]) -> bool:
+    return len(row.made) >= most or row.made[-1] in ends
+
+
+def _embedded(
+    model: Transformer, embed: Callable[[Tensor], Tensor], ids: Sequence[int], positions: Sequence[int]
+) -> Tensor:
+    """Input embeddings of tokens at their positions, and of as many others behind them as make the rows a multiple."""
+    step = STEP if len(positions) > PLACES else ROWS_STEP
+    x_ND = embed(torch.tensor(ids))
+    if model.position_TD is not None:
+        x_ND = x_ND + model.position_TD[torch.tensor(positions, device=model.position_TD.device)].to(x_ND)
+    return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(ids) % step))
+
+
+def _caches(model: Transformer, prompts: int, room: int) -> list[Cache]:
+    """Empty ones for all prompts, for PLACES of them, or for fewer where those would take too much memory."""
+    weights = sum(_weights(block) for block in model.blocks)
+    each = room * sum(2 * block.attention.key_heads * block.attention.head_width for block in model.blocks)
+    places = max(1, min(prompts, PLACES, weights // CACHE_SHARE // max(1, each)))
+    turns: dict[torch.device, Rotary] = {}
+    found = []
+    for block in model.blocks:
+        like = block.attention.query.weight_IO
+        if model.rotary is not None and like.device not in turns:
+            cos_TE, sin_TE = model.rotary(torch.arange(room, device=like.device), like)
+            turns[like.device] = cos_TE.to(like), sin_TE.to(like)
+        shape = (places, block.attention.key_heads, room, block.attention.head_width)
+        found.append(Cache(block, like.new_zeros(shape), like.new_zeros(shape), turns.get(like.device)))
+    return found
+
+
+def _weights(block: Block) -> int:
+    attention, inner = block.attention, block.feed_forward
+    linears = (attention.query, attention.key, attention.value, attention.out, inner.up, inner.down, inner.gate)
+    return sum(linear.weight_IO.numel() for linear in linears if linear is not None)
+
+
+def _read(model: Transformer, caches: Sequence[Cache], place: int, x_TD: Tensor, tokens: int) -> Tensor:
+    """The logits behind a prompt, whose keys and values go to its place. Behind its tokens stand rows nobody sees."""
+    for cache in caches:
+        (kept,), x_TD = forward(model, x_TD, [cache.block])
+        cache.key_SKTE[place, :, :tokens] = kept.attention.key_KTE[:, :tokens]
+        cache.value_SKTE[place, :, :tokens] = kept.attention.value_KTE[:, :tokens]
+    return _logits(model, x_TD[tokens - 1 :][:ROWS_STEP])[0]
+
+
+def _step(caches: Sequence[Cache], x_ND: Tensor, standing: Sequence[Row]) -> Tensor:
+    """The last layer's output for one more token of each row; its keys and values join the caches."""
+    at_2N = torch.tensor([[row.place for row in standing], [row.length for row in standing]])
+    for cache in caches:
+        block = cache.block
+        x_ND = x_ND.to(cache.key_SKTE.device)
+        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device))
+        x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
+        inner_ND = _feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
+        x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
+    return x_ND
+
+
+def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor) -> Tensor:
+    spec, (place_N, position_N) = cache.block.attention, at_2N
+    turn = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
+    query_NHE, key_NKE = (
+        rotated(heads_normed(norm, apply(linear, h_ND), spec.head_width)[0][: len(place_N)].unflatten(1, heads), turn)
+        for linear, norm, heads in (
+            (spec.query, spec.query_norm, (spec.heads, -1)),
+            (spec.key, spec.key_norm, (spec.key_heads, -1)),
+        )
+    )
+    cache.key_SKTE[place_N, :, position_N] = key_NKE
+    cache.value_SKTE[place_N, :, position_N] = apply(spec.value, h_ND)[: len(place_N)].unflatten(
+        1, (spec.key_heads, -1)
+    )
+    first_N = torch.zeros_like(position_N) if spec.window is None else (position_N + 1 - spec.window).clamp_min(0)
+    at_3N = torch.stack([place_N, first_N, position_N + 1])
+    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_SKTE, cache.value_SKTE, at_3N)
+    return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(place_N))))
+
+
+def attend(spec: Attention, query_NHE: Tensor, key_SKTE: Tensor, value_SKTE: Tensor, at_3N: Tensor) -> Tensor:
+    """mixed_NHE: what each row's query takes from the positions it sees.
+
+    at_3N: each row's place in the cache, and the first and the last position, exclusive, that it sees there.
+    """
+    if core.attends(query_NHE):
+        return core.attend(query_NHE, key_SKTE, value_SKTE, at_3N, spec.scale, spec.cap)
+    place_N, first_N, last_N = at_3N
+    query_NKGE = query_NHE.unflatten(1, (spec.key_heads, -1))
+    logit_NKGT, _ = capped((query_NKGE @ key_SKTE[place_N].mT) * spec.scale, spec.cap)
+    place_T = torch.arange(key_SKTE.shape[2], device=query_NHE.device)
+    seen_NT = (place_T >= first_N[:, None]) & (place_T < last_N[:, None])
+    probability_NKGT = logit_NKGT.masked_fill_(~seen_NT[:, None, None], -torch.inf).softmax(-1)
+    return (probability_NKGT @ value_SKTE[place_N]).flatten(1, 2)
+
+
+def _feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:
+    up_NF = apply(spec.up, h_ND)
+    if spec.gate is None:
+        return apply(spec.down, spec.activation(up_NF))
+    return apply(spec.down, spec.activation(apply(spec.gate, h_ND)).mul_(up_NF))
+
+
+def _logits(model: Transformer, x_ND: Tensor) -> Tensor:
+    hidden_ND, _ = normed(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
+    return capped(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]

@@ -1,0 +1,100 @@
+"""Entries read from tracked runs: MLflow is the query, each run's scores.json is the record."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from shiftbench.findings.result import Score
+from shiftbench.leaderboard.board import Entry, LeftOut
+from shiftbench.tracking import FoundRun, Tracking, read_artifact
+
+SCHEMA = "shiftbench/scores/1"  # as shiftbench.results writes it
+READERS = 8  # requests under way at a time: a server answers several, and a leaderboard waits for hundreds
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], list[LeftOut]]:
+    """What each run's scores.json says, in the order of the runs, and the runs that cannot be read, with the reason."""
+
+    def read(run: FoundRun) -> Entry | LeftOut:
+        try:
+            if run.status != "FINISHED":
+                raise LookupError(f"the run is {run.status}: not all of it was sent")
+            return entry(run, read_artifact(tracking, run.run_id, "scores.json"))
+        except (LookupError, ValueError) as error:
+            return LeftOut(run.run_id, run.pair, str(error))
+
+    read_all = _at_once("reading runs", read, runs)
+    return (
+        [item for item in read_all if isinstance(item, Entry)],
+        [item for item in read_all if isinstance(item, LeftOut)],
+    )
+
+
+def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, bytes]:
+    """report.html of each entry by run id; one that has none is absent."""
+
+    def read(entry: Entry) -> tuple[str, bytes | None]:
+        try:
+            return entry.run_id, read_artifact(tracking, entry.run_id, "report.html")
+        except LookupError:
+            return entry.run_id, None
+
+    return {run_id: page for run_id, page in _at_once("fetching reports", read, list(entries)) if page is not None}
+
+
+def entry(run: FoundRun, content: bytes) -> Entry:
+    """The run's scores.json as an entry. Raises ValueError where it is not one."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"scores.json is not JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ValueError(f"scores.json is not of the format {SCHEMA}")
+    pair, versions, rows = (document.get(name) for name in ("pair", "versions", "scores"))
+    if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
+        raise ValueError("scores.json lacks pair, versions or scores")
+    missing = [name for name in ("name", "base", "tuned", "base_weights", "tuned_weights") if not pair.get(name)]
+    if missing:
+        raise ValueError(f"scores.json: pair lacks {', '.join(missing)}")
+    return Entry(
+        run_id=run.run_id,
+        recorded_ms=run.started_ms,
+        pair={str(name): "" if value is None else str(value) for name, value in pair.items()},
+        versions={str(name): str(value) for name, value in versions.items()},
+        scores=[_score(row) for row in rows],
+        flags=tuple(dict.fromkeys(flag.strip() for flag in run.tags.get("flags", "").split(",") if flag.strip())),
+    )
+
+
+def _score(row: Any) -> Score:
+    try:
+        p = None if row["p"] is None else float(row["p"])
+        score = Score(
+            str(row["finding"]), str(row["name"]), float(row["value"]), float(row["low"]), float(row["high"]), p,
+            int(row["n"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"scores.json: a score cannot be read: {str(row)[:200]}") from None
+    numbers = (score.value, score.low, score.high, *([] if p is None else [p]))
+    if not all(map(math.isfinite, numbers)) or score.low > score.high:
+        raise ValueError(f"scores.json: {score.finding}.{score.name} has no usable interval")
+    return score
+
+
+def _at_once(title: str, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """The work on every item, several at a time, in the order of the items; a terminal sees how far it is."""
+    console = Console(file=sys.stderr)
+    with ThreadPoolExecutor(READERS) as pool:
+        done = pool.map(work, items)
+        shown = track(done, title, len(items), console=console, transient=True, disable=not console.is_terminal)
+        return list(shown)

@@ -1,0 +1,1 @@
+"""A paper's own published explanations: read, joined to its prompts and ratings, and its tables computed anew."""

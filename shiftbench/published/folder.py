@@ -1,0 +1,133 @@
+"""A folder of published explanations: two models' maps, the prompts behind them, and how their responses were rated.
+
+    attribution_NAME.npz   one a model, two in all (published/maps.py)
+    prompts.jsonl          {"id", "dataset", "prompt", "instruction": [[start, end], ...]} a line
+    ratings.jsonl          {"id", "model", "rating"} a line: -1 excluded, 1 unfollowed, 2..4 followed
+
+The model that ratings.jsonl rates is the tuned one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftbench.data import user_lines
+from shiftbench.datasets.jsonl import parse
+from shiftbench.errors import InputError
+from shiftbench.prompts import Prompt
+from shiftbench.published.maps import Map, read_maps
+
+RATINGS = (-1, 1, 2, 3, 4)
+PREFIX, SUFFIX = "attribution_", ".npz"
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
+
+
+@dataclass(frozen=True)
+class Published:
+    """base, tuned: the models' names. By prompt id: dataset (the prompt set), prompts, each model's maps, and the
+    rating of tuned's response."""
+
+    base: str
+    tuned: str
+    dataset: Mapping[str, str]
+    prompts: Mapping[str, Prompt]
+    maps: Mapping[str, Mapping[str, Map]]
+    rating: Mapping[str, int]
+
+
+def read(folder: Path) -> Published:
+    """Everything in a folder, checked. Raises InputError naming the file, the line or the array, and what is wrong."""
+    paths = _map_files(folder)
+    dataset: dict[str, str] = {}
+    prompts: dict[str, Prompt] = {}
+    for row, prompt in _rows(folder / "prompts.jsonl", _prompt):
+        dataset[prompt.id], prompts[prompt.id] = row["dataset"], prompt
+    rows = [row for row, _ in _rows(folder / "ratings.jsonl", lambda line: (_rating(line, prompts), None))]
+    tuned = _tuned(folder, {row["model"] for row in rows}, paths)
+    (base,) = (name for name in paths if name != tuned)
+    maps = {name: read_maps(path) for name, path in paths.items()}
+    for name, found in maps.items():
+        if unknown := next((each for each in found if each not in prompts), None):
+            raise InputError(f"{paths[name]}: map {unknown!r} has no prompt in {folder / 'prompts.jsonl'}")
+    return Published(base, tuned, dataset, prompts, maps, {row["id"]: row["rating"] for row in rows})
+
+
+def map_file(folder: Path, model: str) -> Path:
+    """Where a model's maps are."""
+    return folder / f"{PREFIX}{model}{SUFFIX}"
+
+
+def short_name(model: str) -> str:
+    """A model's name without its size: 'vicuna_7b' is 'vicuna'."""
+    return re.sub(r"[_-]\d+(\.\d+)?[bm]$", "", model, flags=re.IGNORECASE)
+
+
+def _map_files(folder: Path) -> dict[str, Path]:
+    """The two files of maps by model name."""
+    if not folder.is_dir():
+        raise InputError(f"path={folder}: there is no such folder")
+    names = sorted(item.name for item in folder.iterdir())
+    found = [name for name in names if name.startswith(PREFIX) and name.endswith(SUFFIX)]
+    if len(found) != 2:
+        pickled = [name for name in names if name.endswith(PICKLES)]
+        held = f"{len(found)} of them" if names else "nothing at all"
+        more = f"; {pickled[0]} is a pickle, which is never loaded: publish its numbers as .npz" if pickled else ""
+        raise InputError(
+            f"path={folder}: wanted two files {PREFIX}NAME{SUFFIX}, one a model, and the folder holds {held}{more}"
+        )
+    return {name[len(PREFIX) : -len(SUFFIX)]: folder / name for name in found}
+
+
+def _rows(path: Path, read_line: Callable[[str], tuple[dict[str, Any], Any]]) -> list[tuple[dict[str, Any], Any]]:
+    """What a JSON-lines file holds, an id once. Raises InputError with the line's number."""
+    rows, first_line = [], dict[str, int]()
+    for number, line in enumerate(user_lines(str(path), "path"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row, made = read_line(line)
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+        if row["id"] in first_line:
+            raise InputError(f"{path}, line {number}: id {row['id']!r} is already that of line {first_line[row['id']]}")
+        first_line[row["id"]] = number
+        rows.append((row, made))
+    if not rows:
+        raise InputError(f"{path}: the file holds no line")
+    return rows
+
+
+def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
+    prompt = parse(line)
+    row = json.loads(line)
+    if not isinstance(row.get("dataset"), str) or not row["dataset"]:
+        raise InputError("field 'dataset' must name the prompt set")
+    return row, prompt
+
+
+def _rating(line: str, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
+        raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')
+    if type(row.get("rating")) is not int or row["rating"] not in RATINGS:
+        raise InputError(f"rating must be one of {', '.join(map(str, RATINGS))}, got {row.get('rating')!r}")
+    if row["id"] not in prompts:
+        raise InputError(f"id {row['id']!r} is that of no prompt")
+    return row
+
+
+def _tuned(folder: Path, rated: set[str], paths: Mapping[str, Path]) -> str:
+    if len(rated) != 1 or not rated <= set(paths):
+        raise InputError(
+            f"{folder / 'ratings.jsonl'}: must rate one of the models {', '.join(paths)} (the tuned one), "
+            f"got {', '.join(sorted(rated))}"
+        )
+    return rated.pop()

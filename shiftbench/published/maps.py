@@ -1,0 +1,130 @@
+"""One model's published attribution maps: the arrays of an .npz file, checked before anything is computed.
+
+    ids, vocab                      uint8, UTF-8, newline-joined: prompt ids; SentencePiece pieces
+    input_ids, output_ids           whole numbers into vocab: pieces of all prompts, of all responses
+    input_offsets, output_offsets   [maps + 1]: where each map's pieces begin
+    explain_offsets                 [maps + 1]: where each map's levels begin, in cells
+    explain_nibbles                 uint8, two levels a byte, the even cell low; C order [prompt, response pieces]
+
+Nothing pickled is loaded.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shiftbench.errors import InputError
+
+LEVELS = 10
+TEXTS = ("ids", "vocab")
+OFFSETS = ("input_offsets", "output_offsets", "explain_offsets")
+ARRAYS = (*TEXTS, "input_ids", "output_ids", *OFFSETS, "explain_nibbles")
+Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Map:
+    """How much each prompt piece mattered for each response piece. level_PR: uint8, 0..10, uncut."""
+
+    prompt_pieces: tuple[str, ...]
+    response_pieces: tuple[str, ...]
+    level_PR: Tensor
+
+
+def read_maps(path: Path) -> dict[str, Map]:
+    """Maps of a file by prompt id, in its order. Raises InputError that names the array and what is wrong with it."""
+    arrays = _arrays(path)
+    ids, vocabulary = (_words(path, name, arrays[name]) for name in TEXTS)
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise InputError(f"{path}: ids holds {twice!r} more than once")
+    pieces = {side: arrays[f"{side}_ids"].astype(np.int64) for side in ("input", "output")}
+    for side, ids_N in pieces.items():
+        if ids_N.size and not 0 <= ids_N.min() <= ids_N.max() < len(vocabulary):
+            raise InputError(f"{path}: {side}_ids has {ids_N.max()}, but vocab holds {len(vocabulary)} pieces")
+    place = {name: _offsets(path, name, arrays[name], len(ids)) for name in OFFSETS}
+    for side, ids_N in pieces.items():
+        _ends(path, f"{side}_offsets", place[f"{side}_offsets"], f"{side}_ids", ids_N.size)
+    cell_N = _cells(path, arrays["explain_nibbles"], int(place["explain_offsets"][-1]))
+    found = {}
+    for i, name in enumerate(ids):
+        asked, answer = (
+            tuple(vocabulary[j] for j in pieces[side][slice(*place[f"{side}_offsets"][i : i + 2])])
+            for side in ("input", "output")
+        )
+        level = cell_N[slice(*place["explain_offsets"][i : i + 2])]
+        if level.size != len(asked) * len(answer):
+            raise InputError(
+                f"{path}: map {name!r} has {level.size} levels, wanted {len(asked)} x {len(answer)} "
+                "(prompt pieces x response pieces)"
+            )
+        found[name] = Map(asked, answer, torch.from_numpy(level.reshape(len(asked), len(answer))))
+    return found
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The file's arrays, each of one dimension and of whole numbers."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("not an .npz archive")
+            missing = [name for name in ARRAYS if name not in archive.files]
+            if missing:
+                raise InputError(f"{path}: array {missing[0]!r} is missing; wanted {', '.join(ARRAYS)}")
+            arrays = {name: archive[name] for name in ARRAYS}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be read as arrays of numbers ({error}); wanted an .npz file with nothing pickled in it"
+        ) from None
+    for name, array in arrays.items():
+        wanted = np.uint8 if name in (*TEXTS, "explain_nibbles") else np.integer
+        if array.ndim != 1 or not np.issubdtype(array.dtype, wanted):
+            raise InputError(
+                f"{path}: {name} must be one row of {wanted.__name__} numbers, got {array.dtype}, shape {array.shape}"
+            )
+    return arrays
+
+
+def _words(path: Path, name: str, array: NDArray[np.generic]) -> list[str]:
+    try:
+        text = array.tobytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {name} is not UTF-8 text (byte {error.start})") from None
+    return text.split("\n") if text else []
+
+
+def _offsets(path: Path, name: str, array: NDArray[np.generic], count: int) -> Array:
+    place = array.astype(np.int64)
+    if place.size != count + 1:
+        raise InputError(f"{path}: {name} has {place.size} places, wanted {count + 1} (one more than ids)")
+    if place[0] != 0 or (np.diff(place) < 0).any():
+        raise InputError(f"{path}: {name} must begin at 0 and never fall")
+    return place
+
+
+def _ends(path: Path, name: str, place: Array, what: str, size: int) -> None:
+    if place[-1] != size:
+        raise InputError(f"{path}: {name} ends at {place[-1]}, but {what} has {size} entries")
+
+
+def _cells(path: Path, nibbles: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
+    """Every level of every map, in order."""
+    if nibbles.size != -(-count // 2):
+        raise InputError(
+            f"{path}: explain_nibbles has {nibbles.size} bytes, wanted {-(-count // 2)} (two of {count} levels each)"
+        )
+    packed = nibbles.astype(np.uint8)
+    cell_N = np.stack([packed & 15, packed >> 4], axis=1).ravel()[:count]
+    if (cell_N > LEVELS).any():
+        at = int(np.argmax(cell_N > LEVELS))
+        raise InputError(f"{path}: explain_nibbles has level {cell_N[at]} in cell {at}; levels are 0 to {LEVELS}")
+    return cell_N

@@ -1,0 +1,37 @@
+"""Numbers about numbers: intervals, tests, effect sizes, angles and rotations between subspaces."""
+
+from shiftbench.stats.bootstrap import Bootstrap, Interval
+from shiftbench.stats.effects import Effect, paired_effect
+from shiftbench.stats.multiple import holm
+from shiftbench.stats.null import NullPlace, place_in_null
+from shiftbench.stats.permutation import SignFlip, sign_flip
+from shiftbench.stats.subspaces import (
+    matched_cosines,
+    permuted_change,
+    principal_angles,
+    rescaling_share,
+    rotation_share,
+)
+from shiftbench.stats.t_tests import TTest, paired_p, paired_test, welch, welch_test
+
+__all__ = [
+    "Bootstrap",
+    "Effect",
+    "Interval",
+    "NullPlace",
+    "SignFlip",
+    "TTest",
+    "holm",
+    "matched_cosines",
+    "paired_effect",
+    "paired_p",
+    "paired_test",
+    "permuted_change",
+    "place_in_null",
+    "principal_angles",
+    "rescaling_share",
+    "rotation_share",
+    "sign_flip",
+    "welch",
+    "welch_test",
+]

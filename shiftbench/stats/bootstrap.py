@@ -1,0 +1,69 @@
+"""Percentile-bootstrap intervals of means and of differences of means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from shiftbench import ops
+from shiftbench.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the bounds of its percentile-bootstrap confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: percentile bootstrap of the mean.
+
+    resamples: draws per interval. confidence: in (0, 1). seed: the same seed gives the same bounds.
+    """
+
+    resamples: int
+    confidence: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise InputError(f"bootstrap.confidence={self.confidence} must lie between 0 and 1")
+        if self.resamples < 1:
+            raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
+
+    def mean(self, values: ArrayLike) -> Interval:
+        """Mean of values [n] with its interval; resampled over n. Pair first: give differences. 0, 0, 0 where n = 0."""
+        return self.stratified_mean(values, None)
+
+    def stratified_mean(self, values: ArrayLike, strata: ArrayLike | None) -> Interval:
+        """Mean of values [n], resampled within strata [n] (labels), so that each keeps its number of observations."""
+        x = np.asarray(values, dtype=np.float64)
+        if x.size == 0:
+            return Interval(0.0, 0.0, 0.0)
+        labels = np.zeros(x.size, dtype=np.int64) if strata is None else np.asarray(strata)
+        _, stratum, length = np.unique(labels, return_inverse=True, return_counts=True)
+        mean_SG = self._resampled_means(x[np.argsort(stratum, kind="stable")], length.tolist())
+        return self._interval(float(x.mean()), (mean_SG * (length / x.size)).sum(1))
+
+    def difference_of_means(self, first: ArrayLike, second: ArrayLike) -> Interval:
+        """mean(first) - mean(second) of two independent samples, each resampled on its own."""
+        a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        if a.size == 0 or b.size == 0:
+            return Interval(0.0, 0.0, 0.0)
+        mean_SG = self._resampled_means(np.concatenate([a, b]), [a.size, b.size])
+        return self._interval(float(a.mean() - b.mean()), mean_SG[:, 0] - mean_SG[:, 1])
+
+    def _resampled_means(self, x: NDArray[np.float64], length: list[int]) -> NDArray[np.float64]:
+        return ops.bootstrap(torch.from_numpy(x), length, self.resamples, self.seed).numpy()
+
+    def _interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        return Interval(value, float(low), float(high))

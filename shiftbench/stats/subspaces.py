@@ -1,0 +1,63 @@
+"""Angles and rotations between subspaces, and how much of a weight change they explain."""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
+    """Principal angles angle_C (radians, ascending, float64) between the row spaces of two orthonormal bases.
+
+    Cosines lose small angles and sines lose large ones, so each is used where it is exact (Bjorck and Golub 1973).
+    Equal bases give exactly 0.
+    """
+    if torch.equal(first_CD, second_CD):
+        return torch.zeros(len(first_CD), dtype=torch.float64)
+    a, b = first_CD.double(), second_CD.double()
+    overlap = b @ a.T
+    cosine_C = torch.linalg.svdvals(overlap).clamp(max=1.0)
+    sine_C = torch.linalg.svdvals(b - overlap @ a).clamp(max=1.0).flip(0)
+    return torch.where(cosine_C**2 > 0.5, torch.arcsin(sine_C), torch.arccos(cosine_C))
+
+
+def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
+    """|cosine| of each first component with the second one it is matched to (float64 [C]), best total matching.
+
+    A component's sign means nothing. Equal bases give exactly 1.
+    """
+    if torch.equal(first_CD, second_CD):
+        return torch.ones(len(first_CD), dtype=torch.float64)
+    cosine_CC = (first_CD.double() @ second_CD.double().T).abs()
+    rows, columns = linear_sum_assignment(cosine_CC.numpy(), maximize=True)
+    return cosine_CC[rows, columns].clamp(max=1.0)
+
+
+def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
+    """Share of |tuned - base|^2 that the best rotation of base's rows explains (Procrustes, Schonemann 1966).
+
+    1 where tuned is base rotated; 0 where nothing changed. Even an arbitrary small change has about (D - 1) / (2 F)
+    of it: compare with the share of a permuted change.
+    """
+    base, tuned = base_FD.double(), tuned_FD.double()
+    u, _, vh = torch.linalg.svd(base.T @ tuned)
+    return _explained(base, tuned, base @ (u @ vh))
+
+
+def rescaling_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
+    """Share of |tuned - base|^2 that multiplying base by one number explains (least squares)."""
+    base, tuned = base_FD.double(), tuned_FD.double()
+    return _explained(base, tuned, base * ((base * tuned).sum() / (base * base).sum()))
+
+
+def permuted_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
+    """base + a random permutation of the entries of (tuned - base): a change of the same size without structure."""
+    change = (tuned_FD - base_FD).flatten()
+    order = torch.randperm(change.numel(), generator=torch.Generator().manual_seed(seed))
+    return base_FD + change[order].reshape(base_FD.shape)
+
+
+def _explained(base: Tensor, tuned: Tensor, predicted: Tensor) -> float:
+    change = float((tuned - base).square().sum())
+    return 0.0 if change == 0 else 1.0 - float((tuned - predicted).square().sum()) / change

@@ -1,0 +1,54 @@
+"""Student's and Welch's t-tests: those that the paper reports, and the paired ones beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import ttest_1samp, ttest_ind
+
+
+@dataclass(frozen=True)
+class TTest:
+    """A t statistic with its degrees of freedom and its p."""
+
+    t: float
+    p: float
+    df: float
+
+
+def paired_test(differences: ArrayLike, alternative: str) -> TTest | None:
+    """Paired t-test of differences [n] against 0; alternative: 'two-sided', 'less' or 'greater'.
+
+    None where n < 2 or all differences are equal (no test exists).
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    if x.size < 2 or np.ptp(x) == 0:
+        return None
+    test = ttest_1samp(x, 0.0, alternative=alternative)
+    return TTest(float(test.statistic), float(test.pvalue), float(test.df))
+
+
+def paired_p(differences: ArrayLike) -> float | None:
+    """Two-sided p of the paired t-test; None where no test exists."""
+    test = paired_test(differences, "two-sided")
+    return test.p if test else None
+
+
+def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
+    """Welch's unequal-variance t-test; alternative: 'two-sided', 'less' or 'greater' (first vs second).
+
+    None where a sample has fewer than two values or neither varies.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+        return None
+    test = ttest_ind(a, b, equal_var=False, alternative=alternative)
+    return TTest(float(test.statistic), float(test.pvalue), float(test.df))
+
+
+def welch(first: ArrayLike, second: ArrayLike, alternative: str) -> tuple[float | None, float | None]:
+    """(t, p) of Welch's test; (None, None) where no test exists."""
+    test = welch_test(first, second, alternative)
+    return (test.t, test.p) if test else (None, None)

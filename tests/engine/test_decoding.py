@@ -1,0 +1,111 @@
+"""Decoding together gives each prompt what it gets alone, which is the model's own argmax step by step."""
+
+import pytest
+import torch
+
+from shiftbench.engine import core, decoding
+from shiftbench.models.views import views_of
+from tests.tiny import ARCHITECTURES, VOCABULARY, tiny_module
+
+PROMPTS = [1, 20, 3, 7, 33, 2, 5, 9, 16, 4]  # tokens
+
+
+def drawn(counts=PROMPTS):
+    draws = torch.Generator().manual_seed(0)
+    return [torch.randint(0, VOCABULARY, (count,), generator=draws).tolist() for count in counts]
+
+
+def decoded(module, prompts, most, ends=()):
+    found = dict(decoding.greedy(views_of(module).transformer(), module.get_input_embeddings(), prompts, most, ends))
+    assert sorted(found) == list(range(len(prompts)))
+    return [found[i] for i in range(len(prompts))]
+
+
+def by_hand(module, prompt, most, ends=()):
+    made = []
+    for _ in range(most):
+        with torch.no_grad():
+            token = int(module(torch.tensor([[*prompt, *made]])).logits[0, -1].argmax())
+        if token in ends:
+            break
+        made.append(token)
+    return made
+
+
+CASES = [(name, {}) for name in ARCHITECTURES] + [
+    ("mistral", {"sliding_window": 5}),
+    ("gemma2", {"sliding_window": 5}),
+    ("gemma2", {"attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.7}),
+    ("llama", {"attention_bias": True, "mlp_bias": True, "rope_parameters": {"rope_type": "linear", "factor": 2.0}}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+]
+
+
+@pytest.mark.parametrize("places", [64, 3], ids=["all at once", "three at a time"])
+@pytest.mark.parametrize(("architecture", "change"), CASES, ids=str)
+def test_it_is_the_argmax_step_by_step(architecture, change, places, monkeypatch):
+    monkeypatch.setattr(decoding, "PLACES", places)
+    module, prompts = tiny_module(architecture, **change).double(), drawn()
+    assert decoded(module, prompts, 12) == [by_hand(module, prompt, 12) for prompt in prompts]
+
+
+def logits_seen(monkeypatch, module, prompts):
+    """The logits that each prompt's tokens were chosen from, in float32 and to the last bit."""
+    seen = {}
+    step = decoding._step
+
+    def watched(caches, x_ND, standing):
+        out_ND = step(caches, x_ND, standing)
+        for row, out_D in zip(standing, out_ND, strict=False):
+            seen.setdefault(tuple(prompts[row.item]), []).append(out_D.clone())
+        return out_ND
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_step", watched)
+        decoded(module, prompts, 6)
+    return {prompt: torch.stack(rows) for prompt, rows in seen.items()}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
+def test_a_response_does_not_depend_on_what_it_is_decoded_beside(architecture, monkeypatch):
+    module, prompts = tiny_module(architecture, num_hidden_layers=3, hidden_size=64), drawn()
+    together = logits_seen(monkeypatch, module, prompts)
+    for few in ([prompts[1]], prompts[:4][::-1], prompts[3:]):
+        for prompt, alone in logits_seen(monkeypatch, module, few).items():
+            assert torch.equal(alone, together[prompt])
+
+
+def test_a_text_that_ends_leaves_its_place_to_the_next(monkeypatch):
+    monkeypatch.setattr(decoding, "PLACES", 2)
+    module, prompts = tiny_module("llama").double(), drawn()
+    whole = [by_hand(module, prompt, 12) for prompt in prompts]
+    ends = {whole[0][0], whole[1][3], whole[2][-1]}
+    found = decoded(module, prompts, 12, ends)
+    assert found == [by_hand(module, prompt, 12, ends) for prompt in prompts]
+    assert found[0] == [] and len({len(tokens) for tokens in found}) > 2
+    assert decoded(module, prompts, 1) == [tokens[:1] for tokens in whole]
+    assert decoded(module, [], 5) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (4, None), (None, 0.6), (3, 0.6)])
+def test_the_cores_attention_is_torchs(dtype, window, cap, monkeypatch):
+    draws = torch.Generator().manual_seed(1)
+    heads, key_heads, room, width, places = 6, 2, 21, 19, 5
+    query_NHE = torch.randn(3, heads, width, generator=draws, dtype=dtype)
+    key, value = (torch.randn(places, key_heads, room, width, generator=draws, dtype=dtype) for _ in range(2))
+    last_N = torch.tensor([1, 21, 12])
+    first_N = torch.zeros_like(last_N) if window is None else (last_N - window).clamp_min(0)
+    at_3N = torch.stack([torch.tensor([4, 0, 2]), first_N, last_N])
+    (block,) = views_of(tiny_module("gemma2", num_hidden_layers=1)).transformer().blocks
+    spec = block.attention.__class__(**{**vars(block.attention), "key_heads": key_heads, "heads": heads, "cap": cap})
+    found = decoding.attend(spec, query_NHE, key, value, at_3N)
+    monkeypatch.setattr(core, "attends", lambda rows: False)
+    wanted = decoding.attend(spec, query_NHE, key, value, at_3N)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-13)
+
+
+def test_places_are_fewer_where_their_memory_would_not_be_little_beside_the_weights():
+    transformer = views_of(tiny_module("llama")).transformer()
+    held = [len(decoding._caches(transformer, 50, room)[0].key_SKTE) for room in (1, 20, 100_000)]
+    assert held[0] == 50 and 1 < held[1] < 50 and held[2] == 1

@@ -1,0 +1,101 @@
+"""Runs as `shiftbench score` would track them, with scores made up from a seed: no model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftbench.leaderboard import Entry
+from shiftbench.leaderboard.sources import entry
+from shiftbench.tracking import FoundRun, TrackedRun, Tracking
+
+FINDINGS = {
+    "instruction_recognition": ("recognition", "context_density_fall", "recognition_own_response"),
+    "instruction_verbs": ("verbs", "verbs_quarter_1", "verbs_quarter_4"),
+    "concept_rotation": ("none_share_fall", "mean_angle_10_rad"),
+}
+VERSIONS = {
+    "shiftbench": "0.3.0", "torch": "2.13.0", "transformers": "5.23.0", "finding.instruction_recognition": "1",
+    "finding.instruction_verbs": "1", "finding.concept_rotation": "1", "explain.attribution": "1",
+}  # fmt: skip
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One run to record. scores: headline -> (value, low, high), others are drawn."""
+
+    name: str
+    base: str = "org/base-1b"
+    tuned: str = ""
+    family: str = "llama"
+    size: str = "1.2B"
+    seed: int = 0
+    scores: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    extra: Sequence[Mapping[str, Any]] = ()  # rows of scores.json behind the others
+    pair: Mapping[str, Any] = field(default_factory=dict)  # values that differ from the common ones
+    versions: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    report: str | None = "<!doctype html><title>report</title><p>The report."
+
+    def document(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        tuned = self.tuned or f"{self.base}-{self.name}"
+        pair = {
+            "name": self.name, "base": self.base, "tuned": tuned, "family": self.family, "size": self.size,
+            "base_weights": digest(self.base), "tuned_weights": digest(tuned), "tokenizer": digest("tokenizer"),
+            "dtype": "float32", "dataset": "self_instruct", "prompts": 252, "prompts_explained": 250,
+            "prompt_set": digest("self_instruct"), "settings": digest("settings"), "response": "shared",
+            "max_new_tokens": 200, "template": "none", "vocabulary": "english", "suite": "all",
+            "vocabulary_digest": digest("english"), "vectors": "glove", **self.pair,
+        }  # fmt: skip
+        rows = [*self._rows(), *self.extra]
+        versions = {**VERSIONS, **self.versions}
+        return {"schema": "shiftbench/scores/1", "versions": versions, "pair": pair, "scores": rows, "notes": []}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        draw = np.random.default_rng([self.seed, *self.name.encode("utf-8", "surrogatepass")])
+        rows = []
+        for finding, names in FINDINGS.items():
+            for name in names:
+                value, half = draw.normal(0.12, 0.09), draw.uniform(0.01, 0.06)
+                value, low, high = self.scores.get(name, (value, value - half, value + half))
+                numbers = {"value": float(value), "low": float(low), "high": float(high)}
+                rows.append({"finding": finding, "name": name, **numbers, "p": 0.01, "n": 250})
+        return rows
+
+
+def row(finding: str, name: str, value: float, low: float, high: float, n: int = 250) -> dict[str, Any]:
+    return {"finding": finding, "name": name, "value": value, "low": low, "high": high, "p": None, "n": n}
+
+
+def record(tracking: Tracking, planted: Planted, folder: Path) -> str:
+    """The id of the run, recorded as a job does it; its folder is made here."""
+    folder.mkdir(parents=True)
+    document = planted.document()
+    (folder / "scores.json").write_text(json.dumps(document), encoding="utf-8")
+    if planted.report is not None:
+        (folder / "report.html").write_text(planted.report, encoding="utf-8")
+    pair = document["pair"]
+    tags = {"pair": planted.name, "base": pair["base"], "tuned": pair["tuned"], "shiftbench.kind": "pair"}
+    run = TrackedRun(planted.name, {"name": planted.name}, {**tags, **planted.tags}, {}, folder, None)
+    run_id = tracking.record(run)
+    assert run_id is not None
+    return run_id
+
+
+def entries(*planted: Planted) -> list[Entry]:
+    """What is read of runs recorded one after another, the first of them first; no MLflow."""
+    return [
+        entry(FoundRun(f"run{i}", each.name, 1000 * i, "FINISHED", each.tags), json.dumps(each.document()).encode())
+        for i, each in enumerate(planted)
+    ]

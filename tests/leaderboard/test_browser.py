@@ -1,0 +1,281 @@
+"""The leaderboard in a real browser: sorted, filtered, compared, worked by keyboard; quiet, and at home on a phone."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shiftbench.leaderboard import build, write_folder
+from tests.report.browser import CHROMIUM, Browser, browser
+from tests.report.test_report import HOSTILE
+
+from .runs import Planted, entries, row
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed"),
+]
+RAN = "window.alert = () => { window.ran = true }"
+REPORT = b"<!doctype html><title>The report</title>"
+NULL = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
+PLANTED = (
+    Planted("alpha", "org/small", size="135M", scores={"recognition": (0.3, 0.25, 0.35), "verbs": (0.1, 0.0, 0.2)}),
+    Planted("bravo", "org/small", size="135M", scores={"recognition": (0.1, 0.05, 0.15), "verbs": (0.4, 0.3, 0.5)}),
+    Planted("charlie", "org/large", size="7B", family="qwen2", scores={"recognition": (0.2, 0.18, 0.22)}, extra=[NULL],
+            tags={"flags": "length control fails"}),
+    Planted("delta", "org/other", size="1.7B", family="qwen2", scores={"recognition": (-0.1, -0.2, 0.0)}),
+)  # fmt: skip
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "Escape": (27, "")}
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=RAN)
+        yield page
+
+
+def address(folder: Path, planted: Sequence[Planted]) -> str:
+    board = build(entries(*planted), [])
+    return write_folder(board, {entry.run_id: REPORT for entry in board.rows}, folder).as_uri()
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return address(tmp_path_factory.mktemp("board") / "x", PLANTED)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    texts = [*(text for text in HOSTILE if text), "</script><script>alert(1)</script>", "W" * 300, "__proto__", "table"]
+    planted = [
+        Planted(text, text, f"{text}/t", text, text, seed=i, tags={"flags": text},
+                extra=[row(text, text, 0.1, 0, 0.2)] * (i == 1))
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+    return address(tmp_path_factory.mktemp("hostile") / "x", [*planted, *PLANTED])
+
+
+def shown(page: Browser) -> list[str]:
+    return page.value("[...document.querySelectorAll('#table tbody tr:not([hidden]) .pair')].map(e => e.textContent)")
+
+
+def press(page: Browser, key: str, times: int = 1) -> None:
+    code, text = KEYS[key]
+    for _ in range(times):
+        for kind in ("keyDown", "keyUp"):
+            more = {"text": text} if text and kind == "keyDown" else {}
+            page.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
+
+
+def click(page: Browser, selector: str) -> None:
+    """A click of the mouse on the middle of an element."""
+    box = page.value(
+        f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}}); "
+        f"const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+
+def choose(page: Browser, of: str, value: str) -> None:
+    page.value(
+        f"(() => {{ const s = document.querySelector('select[data-of={of}]'); s.value = {value!r}; "
+        f"s.dispatchEvent(new Event('change')) }})()"
+    )
+
+
+def eventually(page: Browser, expression: str) -> bool:
+    """Whether it comes true: a dialog's close event is sent a moment later."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        if page.value(expression):
+            return True
+    return False
+
+
+def focused(page: Browser) -> str:
+    return page.value("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim()")
+
+
+def loud(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
+    return [each for each in events if each["method"] in names]
+
+
+def test_the_first_finding_sorts_the_page_and_a_click_another(chromium: Browser, board: str) -> None:
+    chromium.open(board)
+    sorts = "[...document.querySelectorAll('#table th[aria-sort]')].map(e => e.getAttribute('aria-sort'))"
+    assert shown(chromium) == ["alpha", "charlie", "bravo", "delta"]
+    assert chromium.value(sorts).count("descending") == 1
+    click(chromium, "button[data-key=finding-0]")
+    assert shown(chromium) == ["delta", "bravo", "charlie", "alpha"]
+    click(chromium, "button[data-key=finding-1]")
+    assert shown(chromium)[0] == "bravo"
+    click(chromium, "button[data-key=name]")
+    assert shown(chromium) == ["alpha", "bravo", "charlie", "delta"]
+    assert chromium.value(sorts).count("ascending") == 1 and chromium.value(sorts).count("descending") == 0
+    click(chromium, "button[data-key=size]")
+    assert shown(chromium)[:2] == ["charlie", "delta"]
+    for _ in range(2):  # what has no value stays last in both directions
+        click(chromium, "button[data-key=null-1]")
+        assert shown(chromium)[0] == "charlie"
+
+
+def test_ranks_and_badges_are_on_the_page(chromium: Browser, board: str) -> None:
+    chromium.open(board)
+    ranks = chromium.value(
+        "[...document.querySelectorAll('#table td.score:nth-of-type(4) .rank')].map(e => e.innerText)"
+    )
+    assert [re.sub(r"\s", "", rank) for rank in ranks] == ["rank1", "rank2", "rank3", "rank4"]
+    assert chromium.value("[...document.querySelectorAll('.flag')].map(e => e.textContent)") == ["length control fails"]
+
+
+def test_filters_narrow_together_and_clear(chromium: Browser, board: str) -> None:
+    chromium.open(board)
+    choose(chromium, "family", "qwen2")
+    assert shown(chromium) == ["charlie", "delta"]
+    choose(chromium, "size", "7B")
+    assert shown(chromium) == ["charlie"]
+    assert chromium.value("document.getElementById('shown').textContent") == "1 of 4 pairs"
+    click(chromium, "#clear")
+    assert len(shown(chromium)) == 4
+    choose(chromium, "base", "org/small")
+    assert shown(chromium) == ["alpha", "bravo"]
+    choose(chromium, "base", "")
+    click(chromium, "#find")
+    chromium.call("Input.insertText", text="LARGE char")
+    assert shown(chromium) == ["charlie"]
+    chromium.call("Input.insertText", text="x")
+    assert shown(chromium) == [] and chromium.value("document.getElementById('empty').hidden") is False
+
+
+def test_two_pairs_side_by_side_by_mouse(chromium: Browser, board: str) -> None:
+    chromium.open(board)
+    for name in ("alpha", "delta", "bravo"):  # the third takes the place of the first
+        click(chromium, f"[aria-label='Compare {name}']")
+    assert chromium.value("document.getElementById('chosen').textContent") == "delta and bravo"
+    click(chromium, "#open")
+    assert chromium.value("document.getElementById('side').open") is True
+    assert chromium.value("[...document.querySelectorAll('dialog h3')].map(e => e.textContent)") == ["delta", "bravo"]
+    told = chromium.value("document.querySelector('dialog .plain').innerText")
+    assert re.search(
+        r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+right is above",
+        told,
+    )
+    assert chromium.value("document.querySelectorAll('dialog .profile .shape').length") == 2
+    assert chromium.value("location.hash") == "#compare=delta&with=bravo"
+    click(chromium, "dialog .close")
+    assert chromium.value("document.getElementById('side').open") is False
+    assert eventually(chromium, "location.hash === ''")
+    chromium.open("about:blank")
+    chromium.open(f"{board}#compare=charlie&with=alpha")
+    assert chromium.value("[...document.querySelectorAll('dialog h3')].map(e => e.textContent)") == ["charlie", "alpha"]
+
+
+def test_all_of_it_by_keyboard(chromium: Browser, board: str) -> None:
+    chromium.open("about:blank")
+    chromium.open(board)
+    press(chromium, "Tab")
+    assert focused(chromium) == "Skip to the table"
+    seen = []
+    for _ in range(60):
+        press(chromium, "Tab")
+        seen.append(focused(chromium))
+        if seen[-1] == "Instruction verbs":
+            break
+    outline = chromium.value("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid" and "Leaderboard" in seen
+    press(chromium, "Enter")
+    assert shown(chromium)[0] == "bravo"
+    wanted = ["Compare bravo", "Compare alpha"]
+    for _ in range(60):
+        press(chromium, "Tab")
+        if focused(chromium) in wanted:
+            wanted.remove(focused(chromium))
+            press(chromium, " ")
+        if focused(chromium) == "Compare":
+            break
+    assert wanted == []
+    press(chromium, "Enter")
+    assert chromium.value("document.getElementById('side').open") is True and focused(chromium) == "Close"
+    press(chromium, "Tab", 12)
+    assert chromium.value(
+        "document.getElementById('side').contains(document.activeElement) || document.activeElement === document.body"
+    )
+    press(chromium, "Escape")
+    assert eventually(chromium, "!document.getElementById('side').open && document.activeElement.id === 'open'")
+
+
+def test_a_click_opens_the_report_and_a_base_its_page(chromium: Browser, board: str) -> None:
+    chromium.open(board)
+    link = chromium.value("document.querySelector('a.pair').href")
+    chromium.open(link)
+    assert chromium.value("document.title") == "The report"
+    chromium.open(board)
+    chromium.open(chromium.value("document.querySelector('.bases a').href"))
+    assert shown(chromium) == ["alpha", "bravo"]
+    assert chromium.value("document.querySelector('h1').innerText") == "What tuning changed in org/small"
+    click(chromium, "button[data-key=finding-0]")
+    assert shown(chromium) == ["bravo", "alpha"]
+    chromium.open(chromium.value("document.querySelector('.kicker a').href"))
+    assert len(shown(chromium)) == 4
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_hostile_names_do_nothing_and_fit(chromium: Browser, hostile: str, width: int, dark: bool) -> None:
+    before = len(chromium.events)
+    chromium.open(hostile, width, dark)
+    assert len(shown(chromium)) == len(HOSTILE) - 1 + 4 + len(PLANTED)
+    for i in (0, 1):
+        chromium.value(f"document.querySelectorAll('.compare')[{i}].click()")
+    stems = chromium.value("[...document.querySelectorAll('#table tbody tr')].map(e => e.dataset.stem)")
+    for first, second in itertools.pairwise(stems):
+        chromium.value(f"document.querySelector('[data-stem={first!r}] .compare:not(:checked)')?.click()")
+        chromium.value(f"document.querySelector('[data-stem={second!r}] .compare:not(:checked)')?.click()")
+        chromium.value("document.getElementById('open').click()")
+        assert chromium.value("document.querySelectorAll('dialog[open] h3').length") == 2
+        assert chromium.value(
+            "document.getElementById('side').scrollWidth <= document.getElementById('side').clientWidth"
+        )
+        chromium.value("document.getElementById('side').close()")
+    chromium.value(
+        "{ const f = document.getElementById('find'); f.value = '<script>'; f.dispatchEvent(new Event('input')) }"
+    )
+    assert shown(chromium)
+    assert chromium.value("document.documentElement.scrollWidth") == width
+    assert chromium.value("window.ran") is None
+    assert chromium.value("document.scripts.length") == 2 and chromium.value("document.images.length") == 0
+    seen = chromium.events[before:]
+    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert asked == [hostile]
+    assert loud(seen) == []
+
+
+def test_a_policy_stands_behind_the_escaping(chromium: Browser, board: str) -> None:
+    """Were a script or a style let in, the page's policy would still not admit it."""
+    chromium.open(board)
+    add = "{{ const e = document.createElement({!r}); e.{} = {!r}; document.body.append(e) }}"
+    chromium.value(add.format("script", "textContent", "alert(1)"))
+    chromium.value(add.format("p", "innerHTML", "<img src=x onerror=alert(1)>"))
+    chromium.value(add.format("style", "textContent", "body{display:none}"))
+    assert chromium.value("window.ran") is None
+    assert chromium.value("getComputedStyle(document.body).display") == "block"
+
+
+def test_without_scripts_the_table_is_whole(chromium: Browser, board: str) -> None:
+    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(board)
+    finally:
+        chromium.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert shown(chromium) == ["alpha", "charlie", "bravo", "delta"]
+    assert chromium.value("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    assert chromium.value("getComputedStyle(document.querySelector('.choose')).display") == "none"

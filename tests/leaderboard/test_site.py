@@ -1,0 +1,201 @@
+"""The folder: what is in it, that names stay inside it and say nothing but themselves, and how it is put in place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from shiftbench.errors import InputError
+from shiftbench.leaderboard import build, write_folder, write_site
+from shiftbench.leaderboard.site import check
+from shiftbench.report.text import visible
+from tests.report.test_report import HOSTILE, Page
+
+from .runs import Planted, entries, row
+
+NAMES = (*(text for text in HOSTILE if text), "..", ".", "a/b", "a b", "a_b", "A_B", 'a"b', "a'b", "/etc/passwd", "-rf",
+         "con", "__proto__", "table", "x" * 300, "</script><script>alert(1)</script>", "<!--<script>", "a|b`c`[d](e)",
+         "=cmd|' /C calc'!A0", "é" * 150)  # fmt: skip
+REPORT = b"<!doctype html><title>r</title>"
+
+
+def written(folder: Path, *planted: Planted) -> Path:
+    board = build(entries(*planted), [])
+    return write_folder(board, {entry.run_id: REPORT for entry in board.rows}, folder)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def hostile(text: str) -> Planted:
+    """A run in which every string is this one."""
+    scores = [row(text, text, 0.1, 0, 0.2), row(text, f"{text}_over_null", 0, 0, 1)]
+    tags = {"flags": text}
+    return Planted(text, text, text, text, text, extra=scores, tags=tags, versions={text: text}, pair={text: text})
+
+
+@pytest.fixture(scope="module")
+def all_hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile") / "board"
+    written(folder, *(Planted(name, f"base {name}", f"{name} tuned", seed=i) for i, name in enumerate(NAMES)))
+    return folder
+
+
+def test_every_name_has_a_report_of_its_own_inside(all_hostile: Path) -> None:
+    reports = list((all_hostile / "reports").iterdir())
+    assert len(reports) == len({path.name.casefold() for path in reports}) == len(NAMES)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]{1,110}\.html", path.name) for path in reports)
+    assert sorted(path.name for path in all_hostile.parent.iterdir()) == ["board"]
+    rows = json.loads((all_hostile / "leaderboard.json").read_text())["rows"]
+    assert {each["pair"]["name"] for each in rows} == set(NAMES)
+    assert all((all_hostile / each["report"]).is_file() for each in rows)
+
+
+@pytest.mark.parametrize("text", [text for text in NAMES if text], ids=ascii)
+def test_hostile_text_is_shown_and_does_nothing(text: str, tmp_path: Path) -> None:
+    pages = [
+        written(tmp_path / "x", hostile(text)).read_text(),
+        written(tmp_path / "y", hostile("harmless")).read_text(),
+    ]
+    seen, plain = map(Page, pages)
+    assert [(tag, sorted(attrs)) for tag, attrs in seen.elements] == [
+        (tag, sorted(attrs)) for tag, attrs in plain.elements
+    ]
+    assert not any(name.startswith("on") or name == "style" for _, attrs in seen.elements for name in attrs)
+    assert visible(text) in "".join(seen.texts)
+    for page in pages:
+        data = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+        assert len(data) == 1 and "<" not in data[0]
+        assert len(json.loads(data[0])) == 1
+
+
+def test_the_policy_admits_what_is_on_the_page_and_nothing_else(tmp_path: Path) -> None:
+    page = written(tmp_path / "x", Planted("a")).read_text()
+    policy = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)[0].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe" not in policy
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+
+def test_markdown_and_csv_hold_hostile_names(all_hostile: Path) -> None:
+    lines = (all_hostile / "leaderboard.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + len(NAMES)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {7}
+    assert not any(re.search(r"(?<!\\)<", line) for line in lines)
+    rows = list(csv.DictReader(io.StringIO((all_hostile / "leaderboard.csv").read_text())))
+    assert len(rows) == len(NAMES)
+    assert not any(
+        value[:1] in "=+@" and value for each in rows for value in (each["pair"], each["base"], each["tuned"])
+    )
+
+
+def test_files_agree(tmp_path: Path) -> None:
+    null = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
+    low = {"recognition": (0.1, 0.05, 0.15)}
+    written(
+        tmp_path / "x", Planted("a", scores={"recognition": (0.3, 0.2, 0.4)}, extra=[null]), Planted("b", scores=low)
+    )
+    document = json.loads((tmp_path / "x" / "leaderboard.json").read_text())
+    first, second = csv.DictReader(io.StringIO((tmp_path / "x" / "leaderboard.csv").read_text()))
+    assert [each["pair"]["name"] for each in document["rows"]] == [first["pair"], second["pair"]] == ["a", "b"]
+    assert document["rows"][1]["ranks"]["instruction_recognition"] == {"first": 2, "last": 2}
+    assert (second["instruction_recognition.recognition.rank"], second["instruction_recognition.recognition.high"]) == (
+        "2",
+        "0.15",
+    )
+    assert (first["instruction_verbs.verbs_over_null.value"], second["instruction_verbs.verbs_over_null.value"]) == (
+        "0.04",
+        "",
+    )
+    markdown = (tmp_path / "x" / "leaderboard.md").read_text()
+    assert "| [b](reports/b.html) | org/base-1b → org/base-1b-b | 1.2B | 2. +0.100 [+0.050, +0.150] |".replace(
+        "[+0.050, +0.150]", r"\[+0.050, +0.150\]") in markdown  # fmt: skip
+
+
+def test_a_base_with_several_tuned_models_has_a_page(tmp_path: Path) -> None:
+    home = written(tmp_path / "x", Planted("a", "one"), Planted("b", "one"), Planted("c", "two"))
+    assert files(tmp_path / "x") == [
+        "bases/one.html", "leaderboard.csv", "leaderboard.html", "leaderboard.json", "leaderboard.md",
+        "reports/a.html", "reports/b.html", "reports/c.html",
+    ]  # fmt: skip
+    page = (tmp_path / "x" / "bases" / "one.html").read_text()
+    for link in re.findall(r'href="([^#"]+)"', home.read_text()):
+        assert (home.parent / link).is_file()
+    for link in re.findall(r'href="([^#"]+)"', page):
+        assert (tmp_path / "x" / "bases" / link).is_file()
+    assert "../reports/a.html" in page and "reports/c.html" not in page
+
+
+def test_a_site_is_swapped_whole(tmp_path: Path) -> None:
+    one, two = build(entries(Planted("a")), []), build(entries(Planted("b")), [])
+    site = tmp_path / "site"
+    assert write_site(one, {"run0": REPORT}, site) == site / "index.html"
+    os.chmod(site, 0o750)
+    held = os.open(site, os.O_RDONLY)  # as a server that has the old folder open
+    write_site(two, {}, site)
+    assert files(site) == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"]
+    assert stat.S_IMODE(site.stat().st_mode) == 0o750
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    assert os.listdir(held) == []  # the old one went away whole, the new one was never mixed with it
+    os.close(held)
+    assert "no report" in (site / "index.html").read_text()
+
+
+def test_a_new_folder_can_be_read_by_a_server(tmp_path: Path) -> None:
+    written(tmp_path / "x", Planted("a"))
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o777 & ~umask
+
+
+def test_what_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "x", Planted("a"))
+    before = (tmp_path / "x" / "leaderboard.json").read_bytes()
+    board = build(entries(Planted("b")), [])
+    with pytest.raises(TypeError):
+        write_folder(board, {"run0": None}, tmp_path / "x")  # type: ignore[dict-item]
+    assert (tmp_path / "x" / "leaderboard.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years")
+    with pytest.raises(InputError, match=r"out=.*home holds files that are no leaderboard's"):
+        check(tmp_path / "home", "out")
+    with pytest.raises(InputError, match=r"publish=.*thesis\.tex is not a plain folder"):
+        check(tmp_path / "home" / "thesis.tex", "publish")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    with pytest.raises(InputError, match="is not a plain folder"):
+        check(tmp_path / "link", "out")
+    with pytest.raises(InputError, match=r"cannot be written"):
+        check(tmp_path / "home" / "thesis.tex" / "below", "out")
+    check(tmp_path / "new" / "deep", "out")
+    assert not (tmp_path / "new").exists()
+    written(tmp_path / "ours", Planted("a"))
+    check(tmp_path / "ours", "out")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
+    if os.system(f"mount -t tmpfs -o size=512k tmpfs {tmp_path} 2>/dev/null"):
+        pytest.skip("this sandbox does not mount")
+    try:
+        written(tmp_path / "x", Planted("a"))
+        before = files(tmp_path / "x")
+        board = build(entries(Planted("b")), [])
+        with pytest.raises(InputError, match=r"could not be written to .*No space left"):
+            write_folder(board, {"run0": b"x" * 2**20}, tmp_path / "x")
+        assert files(tmp_path / "x") == before and os.listdir(tmp_path) == ["x"]
+        with pytest.raises(InputError, match="is not a plain folder"):
+            check(tmp_path, "publish")  # a mount point cannot be swapped
+    finally:
+        os.system(f"umount {tmp_path}")

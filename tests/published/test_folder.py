@@ -1,0 +1,172 @@
+"""What a folder must hold, and the one line that says what is wrong with it."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from shiftbench.errors import InputError
+from shiftbench.published.folder import read, short_name
+from tests.published.synthetic import (
+    BASE,
+    TUNED,
+    maps,
+    model_rows,
+    pieces_of,
+    prompt_rows,
+    write_folder,
+    write_lines,
+)
+
+
+def change(folder, model=TUNED, **arrays):
+    """Rewrite a model's file with some arrays changed; None leaves one out."""
+    path = folder / f"attribution_{model}.npz"
+    with np.load(path) as archive:
+        kept = {name: archive[name] for name in archive.files}
+    for name, make in arrays.items():
+        if make is None:
+            del kept[name]
+        else:
+            kept[name] = make(kept[name])
+    np.savez(path, **kept)
+
+
+def test_a_folder_is_read_back_as_it_was_written(tmp_path):
+    prompts = prompt_rows(3)
+    tuned = model_rows(prompts, 0.5, 7, 1)
+    found = read(write_folder(tmp_path, prompts, tuned=tuned))
+    assert (found.base, found.tuned) == (BASE, TUNED)
+    for name, asked, answer, level_PR in tuned:
+        mine = found.maps[TUNED][name]
+        assert (list(mine.prompt_pieces), list(mine.response_pieces)) == (asked, answer)
+        assert (mine.level_PR.numpy() == level_PR).all()
+    assert found.rating == {"made_0": 1, "made_1": 3, "made_2": 4}
+
+
+def test_a_response_without_pieces_and_an_odd_number_of_cells_are_read(tmp_path):
+    prompts = prompt_rows(2)
+    asked = pieces_of(prompts[0]["prompt"])
+    rows = [(prompts[0]["id"], asked, [], np.zeros((len(asked), 0))), ("made_1", ["▁x"], ["▁y"], np.array([[9]]))]
+    found = read(write_folder(tmp_path, prompts, tuned=rows)).maps[TUNED]
+    assert found["made_0"].level_PR.shape == (len(asked), 0) and found["made_1"].level_PR.tolist() == [[9]]
+
+
+def test_models_are_named_without_their_size():
+    assert [short_name(name) for name in ("vicuna_7b", "a-1.5B", "b_135M", "gpt2", "c_7b_v2")] == [
+        "vicuna", "a", "b", "gpt2", "c_7b_v2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "ratings.jsonl"])
+def test_a_missing_file(tmp_path, name):
+    (write_folder(tmp_path) / name).unlink()
+    with pytest.raises(InputError, match=rf"{name}: cannot read the file: No such file"):
+        read(tmp_path)
+
+
+def test_missing_maps_an_empty_folder_and_no_folder(tmp_path):
+    with pytest.raises(InputError, match=r"wanted two files attribution_NAME\.npz.*holds nothing at all"):
+        read(tmp_path)
+    (write_folder(tmp_path / "one") / f"attribution_{BASE}.npz").unlink()
+    with pytest.raises(InputError, match="holds 1 of them"):
+        read(tmp_path / "one")
+    with pytest.raises(InputError, match="no such folder"):
+        read(tmp_path / "nowhere")
+
+
+class Trap:
+    """Whoever unpickles it, runs it."""
+
+    def __reduce__(self):
+        return (open, ("unpickled", "w"))
+
+
+def test_nothing_pickled_is_ever_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    change(write_folder(folder), ids=lambda _: np.array([Trap()], dtype=object))
+    with pytest.raises(InputError, match="nothing pickled in it"):
+        read(folder)
+    (folder / f"attribution_{TUNED}.npz").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(InputError, match="nothing pickled in it"):
+        read(folder)
+    (folder / f"attribution_{TUNED}.npz").rename(folder / "attribution.pkl")
+    with pytest.raises(InputError, match=r"attribution\.pkl is a pickle, which is never loaded"):
+        read(folder)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def renamed(old, new):
+    return lambda ids: np.frombuffer(ids.tobytes().replace(old, new), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "make", "message"),
+    [
+        ("explain_nibbles", None, "array 'explain_nibbles' is missing"),
+        ("explain_nibbles", lambda x: x.astype(np.float32), "must be one row of uint8 numbers, got float32"),
+        ("explain_nibbles", lambda x: np.array(["a"] * len(x)), "must be one row of uint8 numbers, got <U1"),
+        ("explain_nibbles", lambda x: x[:-1], r"explain_nibbles has \d+ bytes, wanted \d+"),
+        ("explain_nibbles", lambda x: x | 15, r"explain_nibbles has level 15 in cell 0; levels are 0 to 10"),
+        ("input_ids", lambda x: x.astype(float), "input_ids must be one row of integer numbers, got float64"),
+        ("input_ids", lambda x: x + 60000, r"input_ids has \d+, but vocab holds \d+ pieces"),
+        ("input_ids", lambda x: x[:-1], r"input_offsets ends at \d+, but input_ids has \d+ entries"),
+        ("output_offsets", lambda x: x[:-1], r"output_offsets has 24 places, wanted 25"),
+        ("output_offsets", lambda x: x[::-1], "output_offsets must begin at 0 and never fall"),
+        (
+            "explain_offsets",
+            lambda x: np.array([0, *(x[1:-1] + 1), x[-1]]),
+            r"'made_0' has \d+ levels, wanted \d+ x 30",
+        ),
+        ("vocab", lambda x: np.full_like(x, 255), "vocab is not UTF-8 text"),
+        ("ids", renamed(b"made_1\n", b"made_0\n"), "ids holds 'made_0' more than once"),
+        ("ids", renamed(b"made_23", b"other_3"), "map 'other_3' has no prompt"),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path, array, make, message):
+    change(write_folder(tmp_path), **{array: make})
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path)
+    assert f"attribution_{TUNED}.npz" in str(caught.value)
+
+
+PROMPT = {"id": "a", "prompt": "b", "instruction": [[0, 1]], "dataset": "c"}
+GOOD = {"id": "made_0", "model": TUNED, "rating": 1}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("ratings", "{", "line 1: not JSON"),
+        ("ratings", [], "line 1: wanted"),
+        ("ratings", {**GOOD, "rating": "high"}, "line 1: rating must be one of -1, 1, 2, 3, 4, got 'high'"),
+        ("ratings", {**GOOD, "rating": True}, "got True"),
+        ("ratings", {**GOOD, "id": "unknown"}, "line 1: id 'unknown' is that of no prompt"),
+        ("ratings", {**GOOD, "model": "third"}, f"must rate one of the models {TUNED}, {BASE}.*got third"),
+        ("prompts", {"id": "a"}, "line 1: field 'prompt' is missing"),
+        ("prompts", {**PROMPT, "instruction": [[0, 9]]}, r"line 1: .*\[0, 9\) ends beyond"),
+        ("prompts", {**PROMPT, "dataset": 3}, "line 1: field 'dataset' must name"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, file, line, message):
+    write_folder(tmp_path)
+    write_lines(tmp_path / f"{file}.jsonl", [line])
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+
+
+def test_an_id_stands_once_and_a_file_holds_something(tmp_path):
+    write_folder(tmp_path)
+    write_lines(tmp_path / "ratings.jsonl", [GOOD, GOOD])
+    with pytest.raises(InputError, match="line 2: id 'made_0' is already that of line 1"):
+        read(tmp_path)
+    write_lines(tmp_path / "ratings.jsonl", [])
+    with pytest.raises(InputError, match=r"ratings\.jsonl: the file holds no line"):
+        read(tmp_path)
+
+
+def test_maps_of_no_prompt_at_all_are_an_empty_file(tmp_path):
+    assert maps([])["explain_offsets"].tolist() == [0]
+    np.savez(write_folder(tmp_path) / f"attribution_{TUNED}.npz", **maps([]))
+    assert read(tmp_path).maps[TUNED] == {}

@@ -1,0 +1,152 @@
+"""Null models have a change of the same size and none of its structure; a planted shift stands out of them."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from shiftbench.controls import WeightNull
+from shiftbench.errors import InputError
+from shiftbench.findings.null import beside_null, over_null
+from shiftbench.findings.result import Result, Score
+from shiftbench.models import wrap
+from shiftbench.stats import place_in_null
+from tests.command.conftest import arguments, asked, folders, shiftbench  # noqa: F401 (fixtures)
+from tests.tiny import tiny_module, tiny_tokenizer
+
+
+@pytest.fixture
+def pair():
+    base, tuned = tiny_module("llama"), tiny_module("llama", seed=1)
+    tokenizer = tiny_tokenizer()
+    with wrap(base, tokenizer) as first, wrap(tuned, tokenizer) as second:
+        yield first, second
+
+
+def changes(base, model):
+    before = dict(base.module.named_parameters())
+    return {name: (p - before[name]).double() for name, p in model.module.named_parameters()}
+
+
+def test_a_permuted_change_has_the_same_numbers_elsewhere(pair):
+    base, tuned = pair
+    wanted = changes(base, tuned)
+    for model in WeightNull("permuted", 2, 0).models(base, tuned):
+        found = changes(base, model)
+        for name, change in wanted.items():
+            assert torch.allclose(found[name].flatten().sort()[0], change.flatten().sort()[0], atol=1e-6)
+            assert change.numel() < 50 or not torch.allclose(found[name], change, atol=1e-2)
+
+
+def test_gaussian_noise_has_the_same_size(pair):
+    base, tuned = pair
+    wanted = changes(base, tuned)
+    (model,) = WeightNull("gaussian", 1, 0).models(base, tuned)
+    for name, change in changes(base, model).items():
+        assert float(change.norm()) == pytest.approx(float(wanted[name].norm()), rel=1e-4)
+
+
+def test_draws_differ_from_each_other_and_are_the_same_again(pair):
+    base, tuned = pair
+    seen = []
+    for seed in (0, 0, 1):
+        for model in WeightNull("permuted", 2, seed).models(base, tuned):
+            known, model = model.weights_digest, model.module.state_dict()
+            seen.append((known, model["model.layers.0.mlp.up_proj.weight"].clone()))
+    keys, weights = zip(*seen, strict=True)
+    assert keys[:2] == keys[2:4] and len(set(keys)) == 4
+    assert torch.equal(weights[0], weights[2]) and torch.equal(weights[1], weights[3])
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[4])
+
+
+def test_the_pair_itself_stays_as_it_was(pair):
+    base, tuned = pair
+    before = base.weights_digest, {k: v.clone() for k, v in tuned.module.state_dict().items()}
+    list(WeightNull("permuted", 1, 0).models(base, tuned))
+    assert all(torch.equal(value, before[1][name]) for name, value in tuned.module.state_dict().items())
+
+
+def test_rows_that_tuning_added_stay(pair):
+    base, tuned = pair
+    tuned.module.resize_token_embeddings(408)
+    added = tuned.module.get_input_embeddings().weight[400:].clone()
+    (model,) = WeightNull("permuted", 1, 0).models(base, tuned)
+    assert torch.equal(model.module.get_input_embeddings().weight[400:], added)
+
+
+def result(value, n=60):
+    score = Score("f", "headline", value, value - 0.1, value + 0.1, 0.01, n)
+    return Result("f", "headline", "It rose.", [score], {})
+
+
+def test_a_score_far_beyond_its_null_is_said_to_be():
+    nulls = [result(value / 100) for value in range(-9, 10)]
+    found = beside_null(result(0.5), nulls, "permuted", 0.95)
+    over = found.scores[-1]
+    assert over.name == "headline_over_null" and over.n == 19 and over.p == pytest.approx(0.05)
+    assert over.value == pytest.approx(0.5) and over.low == pytest.approx(0.41) and over.high == pytest.approx(0.59)
+    assert "More than a permuted change" in found.sentence
+    (row,) = found.tables["null_permuted"].to_dict("records")
+    assert row["draws"] == 19 and row["null mean"] == pytest.approx(0)
+    assert len(found.tables["null_permuted_draws"]) == 19
+
+
+def test_a_score_inside_its_null_is_not():
+    nulls = [result(value / 100) for value in range(-9, 10)]
+    found = beside_null(result(0.02), nulls, "permuted", 0.95)
+    over = found.scores[-1]
+    assert over.low < 0 < over.high and over.p > 0.3 and "No more than" in found.sentence
+
+
+def test_one_control_model_is_no_distribution():
+    over = beside_null(result(0.5), [result(0.2)], "continued", 0.95).scores[-1]
+    assert (over.p, over.n) == (None, 1) and over.value == pytest.approx(0.3)
+    assert over.low == pytest.approx(0.2) and over.high == pytest.approx(0.4)
+
+
+def test_nothing_changed_stays_nothing():
+    same = Score("f", "headline", 0.0, 0.0, 0.0, None, 0)
+    assert over_null(same, place_in_null(0.0, [0.0] * 19)).n == 0
+
+
+def test_a_null_model_scores_like_the_other_null_models(pair):
+    """Size of the test: a permuted model in the tuned one's place is as extreme as chance makes it."""
+    base, tuned = pair
+    drawn = [
+        float((changes(base, m)["model.layers.0.mlp.up_proj.weight"][0]).sum())
+        for m in WeightNull("permuted", 200, 3).models(base, tuned)
+    ]
+    p = [place_in_null(drawn[i], drawn[:i] + drawn[i + 1 :]).p for i in range(200)]
+    assert 0.02 <= sum(x <= 0.05 for x in p) / 200 <= 0.08
+
+
+@pytest.mark.parametrize("control", ["permuted", "gaussian", "continued"])
+def test_a_run_under_control_says_so(shiftbench, asked, control):  # noqa: F811
+    extra = {"control.path": asked["pair.tuned"]} if control == "continued" else {"control.draws": "3"}
+    ran = shiftbench(*arguments(asked, control=control, **extra))
+    assert ran.code == 0, ran.err
+    document = json.loads((Path(asked["out"]) / "scores.json").read_text())
+    over = [score for score in document["scores"] if score["name"].endswith("_over_null")]
+    assert {score["finding"] for score in over} == {"instruction_recognition", "instruction_verbs", "concept_rotation"}
+    assert {score["n"] for score in over} <= ({0, 1} if control == "continued" else {0, 3})
+    table = pd.read_csv(Path(asked["out"]) / "tables" / f"instruction_recognition.null_{control}.csv")
+    assert table["score"][0] == "recognition"
+    if control == "continued":  # tuned itself stands in its own place
+        assert all(score["value"] == pytest.approx(0, abs=1e-9) for score in over)
+    again = shiftbench(*arguments(asked, control=control, **extra))
+    assert "explained 0 units anew" in again.out
+
+
+def test_bad_controls_are_refused(shiftbench, asked):  # noqa: F811
+    for values, told in (
+        ({"control": "permuted", "control.draws": "0"}, "control.draws=0"),
+        ({"control": "permuted", "control.kind": "odd"}, "control.kind='odd'"),
+        ({"control": "continued", "control.path": "/nowhere"}, "/nowhere"),
+        ({"control": "continued"}, "control.path"),
+    ):
+        ran = shiftbench(*arguments(asked, **values))
+        assert ran.code == 2 and told in ran.err, values
+    with pytest.raises(InputError, match="merge_adapter=true"):
+        WeightNull("permuted", 1, 0).check(type("S", (), {"adapter": "a", "merge_adapter": False, "name": "x"})())
