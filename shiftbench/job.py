@@ -21,7 +21,7 @@ from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
 from shiftbench.store import Store
-from shiftbench.tracking import TrackedRun, metrics_of, without_secrets
+from shiftbench.tracking import KIND, PAIR, TrackedRun, leave, metrics_of, send, without_secrets
 
 NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
 PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
@@ -45,7 +45,8 @@ def run(config: DictConfig, folder: Path, suite: str) -> None:
     outcome = explain_and_score(job, progress)
     summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
-    run_id = tracking.record(tracked(job, summary, outcome, folder))
+    leave(folder, tracked(job, summary, outcome, folder))
+    run_id = send(tracking, folder, parent=None)
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=PIPE_WIDTH)
@@ -143,6 +144,7 @@ def settings(config: DictConfig) -> str:
 def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> TrackedRun:
     """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
     tags: dict[str, Any] = {
+        KIND: PAIR,
         "base": summary.pair["base"],
         "tuned": summary.pair["tuned"],
         "family": job.pair.family,
