@@ -10,11 +10,8 @@ import logging
 import os
 import shlex
 import shutil
-import sqlite3
 import sys
-import tempfile
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +19,20 @@ from typing import TYPE_CHECKING
 
 from shiftbench.errors import InputError
 from shiftbench.tracking import suites
-from shiftbench.tracking.address import DATABASES, OFF, SQLITE, absolute, reason, runs_folder, scheme, without_secrets
+from shiftbench.tracking.address import (
+    DATABASES,
+    OFF,
+    SERVERS,
+    SQLITE,
+    absolute,
+    reason,
+    runs_folder,
+    scheme,
+    without_secrets,
+)
+from shiftbench.tracking.refusal import OTHER, Unreachable, refusal, try_local
 from shiftbench.tracking.sending import new_run
-from shiftbench.tracking.tracked import TrackedRun
+from shiftbench.tracking.tracked import KIND, TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,23 +88,35 @@ class Tracking:
         return {place for place in (self.database, self.artifacts) if place}
 
     def check(self) -> None:
-        """Connect before long work. Raises InputError for a local place that cannot be written.
+        """Connect before long work. Raises InputError where runs could not be written, now or later.
 
         A server that does not answer is a warning: it may be back when there is something to send.
         """
         if self.address == OFF:
             return
         try:
-            _check_local(self.database, self.artifacts)
-            experiment = self.found(self.client())
+            self.reach()
+        except Unreachable as error:
+            log.warning("%s; results are still written to disk, and `shiftbench sync` sends them later", error)
+
+    def reach(self) -> None:
+        """Connect and see that runs can be written. Raises InputError, and Unreachable where it may help to wait."""
+        try:
+            try_local(self.database, self.artifacts)
+            client = self.client()
+            experiment = self.found(client)
+            if scheme(self.address) in SERVERS:  # who may read an experiment may not always write to it
+                client.set_experiment_tag(experiment.experiment_id, KIND, "experiment")
         except InputError:
             raise
         except Exception as error:
+            refused = refusal(error, self.shown, self.experiment)
+            if refused:
+                raise refused from None
             why = f"tracking.uri={self.shown}: {reason(error)}"
             if self.database:
-                raise InputError(f"{why}; choose another with tracking.uri=URI, or tracking=none") from None
-            log.warning("%s; results are still written to disk, and `shiftbench sync` sends them later", why)
-            return
+                raise InputError(f"{why}; {OTHER}") from None
+            raise Unreachable(why) from None
         if self.artifacts and experiment.artifact_location != self.artifacts.as_uri():
             log.warning("MLflow's experiment %r keeps artifacts in %s, not beside its database (was it moved?)",
                         self.experiment, without_secrets(experiment.artifact_location))  # fmt: skip
@@ -172,16 +192,3 @@ class Tracking:
                 f"choose another with tracking.experiment=NAME"
             )
         return found
-
-
-def _check_local(database: Path | None, artifacts: Path | None) -> None:
-    """Try what will be written later. MLflow itself would retry for minutes on a database that cannot be opened."""
-    for folder in (database and database.parent, artifacts):
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    if database:
-        with closing(sqlite3.connect(database, timeout=20)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()

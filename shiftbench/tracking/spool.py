@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shiftbench.tracking import suites
 from shiftbench.tracking.address import OFF, reason
 from shiftbench.tracking.place import Tracking
 from shiftbench.tracking.sending import only_run
@@ -72,11 +73,19 @@ def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
 
 def pending(root: Path, tracking: Tracking) -> list[Path]:
     """The folders at or below root whose results this place was not sent, sorted; unreadable ones are among them."""
-    return sorted(path.parent for path in root.rglob(SPOOLED) if _where(_read_or_empty(path), tracking) is None)
+    return sorted(path.parent for path in root.rglob(SPOOLED) if waits(path.parent, tracking))
+
+
+def waits(folder: Path, tracking: Tracking) -> bool:
+    """Whether this place has not been sent the results in folder."""
+    try:
+        return _where(_read(folder), tracking) is None
+    except (OSError, ValueError):
+        return True
 
 
 def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
-    spooled = json.loads((folder / SPOOLED).read_text(encoding="utf-8"))
+    spooled = _read(folder)
     sent = _where(spooled, tracking)
     if sent is not None:
         return sent
@@ -87,7 +96,7 @@ def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
     experiment = tracking.found(client).experiment_id
     sweep = run.tags.get(SWEEP)
     if parent is None and sweep:
-        parent = tracking.open_suite(run.tags.get("suite", ""), {SWEEP: sweep, "suite": run.tags.get("suite", "")})
+        parent = suites.late_run(client, experiment, run.tags.get("suite", ""), sweep)
     run = TrackedRun(**{**vars(run), "parent": parent or run.parent})
     run_id = only_run(client, experiment, run, tracking.own, spooled["result"], spooled["left"])
     note = {"uri": tracking.shown, "experiment": tracking.experiment, "run": run_id}
@@ -98,7 +107,7 @@ def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
 def _where(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
     """The id of the run that a place has of these results, None where it has none."""
     place = (tracking.shown, tracking.experiment)
-    return next((str(s["run"]) for s in spooled.get("sent", ()) if (s["uri"], s["experiment"]) == place), None)
+    return next((str(s["run"]) for s in spooled["sent"] if (s["uri"], s["experiment"]) == place), None)
 
 
 def _digest(run: TrackedRun) -> str:
@@ -110,11 +119,15 @@ def _digest(run: TrackedRun) -> str:
     return whole.hexdigest()
 
 
-def _read_or_empty(path: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
+    """Raises ValueError for a file that no job of this version left."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+        spooled = dict(json.loads((folder / SPOOLED).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        spooled = {}
+    if spooled.get("schema") != SCHEMA:
+        raise ValueError(f"{SPOOLED} there is damaged or of another version; score the pair again")
+    return spooled
 
 
 def _write(folder: Path, spooled: Mapping[str, Any]) -> None:

@@ -22,6 +22,14 @@ def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str
     return run_id
 
 
+def late_run(client: MlflowClient, experiment: str, name: str, sweep: str) -> str:
+    """The id of the run of a sweep that is over, made where the server was down all the while."""
+    run_id = find(client, experiment, sweep) or open_run(client, experiment, name, {SWEEP: sweep, "suite": name})
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
 def find(client: MlflowClient, experiment: str, sweep: str) -> str | None:
     """The id of a sweep's run, None where there is none yet."""
     wanted = f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = '{SUITE}'"
