@@ -154,7 +154,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> Tr
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
         **{f"version.{name}": version for name, version in summary.versions.items()},
-        **{f"explanation.{title}": key for title, key in outcome.keys.items()},
+        **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }
     params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
     return TrackedRun(
