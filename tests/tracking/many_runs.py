@@ -116,7 +116,7 @@ def timed(server: MlflowServer, body: dict[str, Any]) -> dict[str, Any]:
 def page(server: MlflowServer, experiment: str, matching: int, profile: Path) -> dict[str, float]:
     """Seconds in a browser: until the table shows, first visit and later ones; from a search's Enter to its rows.
 
-    matching: runs on the first base, which the search is for.
+    matching: runs on the first base, which the search is for, and the sweeps that the page shows above them.
     """
     known = "Basic " + base64.b64encode(":".join(ADMIN).encode()).decode()
     shows, searches = [], []
@@ -130,11 +130,12 @@ def page(server: MlflowServer, experiment: str, matching: int, profile: Path) ->
             shows.append(time.perf_counter() - began)
             seen.value("document.querySelector('input[placeholder*=\"metrics.rmse\"]').focus()")
             seen.call("Input.insertText", text=f"tags.base = '{BASES[0]}'")
+            time.sleep(1)  # the box offers completions first
             began = time.perf_counter()
             for kind in ("keyDown", "keyUp"):
                 enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
                 seen.call("Input.dispatchKeyEvent", type=kind, **enter)
-            wait(seen, f"{matching} matching run")
+            wait(seen, f"\n{matching} matching run")
             searches.append(time.perf_counter() - began)
             if SHOTS:
                 shot = seen.call("Page.captureScreenshot")["data"]
@@ -150,6 +151,12 @@ def wait(seen: Browser, text: str) -> None:
     while text not in seen.value("document.body.innerText"):
         assert time.monotonic() < until, f"no {text!r} in: " + seen.value("document.body.innerText")[-500:]
         time.sleep(0.02)
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"{found['runs']} runs, {found['cores']} cores, {found['send_s']} s to send one")
+    for name, row in found["search"].items():
+        print(f"{name:32}{row['median_ms']:6} ms (worst {row['worst_ms']}) {row['runs']:4} runs {row['bytes']:9} bytes")
 
 
 def main() -> None:
@@ -168,13 +175,14 @@ def main() -> None:
             found: dict[str, Any] = {"runs": SWEEPS * (PAIRS + 1), "cores": os.cpu_count()}
             found["send_s"] = round(statistics.median(sent), 2)
             found["search"] = {name: timed(server, body) for name, body in bodies.items()}
+            show(found)
             if Path(CHROMIUM).exists():
-                found["page"] = page(server, experiment, found["search"]["by base"]["runs"], Path(folder) / "profile")
+                on_base = client.search_runs([experiment], str(bodies["by base"]["filter"]))
+                matching = len(on_base) + len({item.data.tags[SWEEP] for item in on_base})
+                found["page"] = page(server, experiment, matching, Path(folder) / "profile")
+                print(found["page"])
         finally:
             server.kill()
-    for name, row in found["search"].items():
-        print(f"{name:32}{row['median_ms']:6} ms (worst {row['worst_ms']}) {row['runs']:4} runs {row['bytes']:9} bytes")
-    print(json.dumps({name: value for name, value in found.items() if name != "search"}))
     if sys.argv[1:]:
         Path(sys.argv[1]).write_text(json.dumps(found, indent=2) + "\n")
 
