@@ -1,5 +1,6 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-cuda, test-browser, test-cluster, test-wheel, test-real. `.ci/run` runs them all.
+# The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-wheel, test-real; `.ci/run`
+# runs them all.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # python tests/perf/gpu.py measures the core and the engine on a CUDA GPU, in under ten minutes.
@@ -20,14 +21,14 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench test-cuda test-sanitize test-browser test-cluster test-wheel test-real clean FORCE
+.PHONY: demo test lint bench test-cuda test-sanitize test-browser test-server test-cluster test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not browser and not cluster and not perf"
+	$(BIN)/pytest -q -m "not slow and not browser and not server and not cluster and not perf"
 	@echo "make test: lint, types and tests pass"
 
 lint: $(VENV)/test.stamp
@@ -69,6 +70,12 @@ bench: $(VENV)/bench.stamp
 test-browser: $(VENV)/test.stamp
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y chromium; }
 	$(BIN)/pytest -q -m browser
+
+# A team's MLflow server on a PostgreSQL of its own, both on loopback; installed here where they are absent.
+test-server: $(VENV)/test.stamp
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y postgresql; }
+	$(BIN)/pytest -q -m server
 
 # A sweep over two Slurm nodes on this machine, whose daemons the tests start and stop; Slurm is installed where absent.
 SLURM := slurmctld slurmd slurm-client munge

@@ -48,9 +48,11 @@ def run(config: DictConfig, folder: Path, suite: str) -> None:
     if config.dry_run:
         return estimated(config, folder)
     tracking = made(config.tracking)
-    check(build(config))  # what is refused is refused before a folder or a database is made
+    job = build(config)
+    check(job)
+    results.check_folder(folder)
     tracking.check()
-    scored = score(config, folder, suite, Progress(), load_pair)
+    scored = score(job, config, folder, suite, Progress(), load_pair)
     run_id = send(tracking, folder, parent=None)
     show(scored)
     if run_id is not None:
@@ -68,6 +70,7 @@ def estimated(config: DictConfig, folder: Path) -> None:
 
 
 def score(
+    job: Job,
     config: DictConfig,
     folder: Path,
     suite: str,
@@ -75,13 +78,10 @@ def score(
     load: Callable[[Pair], tuple[Model, Model]],
     sweep: str | None = None,
 ) -> Scored:
-    """Score one pair and leave the results, and what MLflow is to get of them, in folder; nothing is printed or sent.
+    """Score a checked job and leave the results, and what MLflow is to get of them, in folder; no more than that.
 
     load: as for shiftbench.run.run. sweep: the tag that the tracked runs of one sweep share.
     """
-    job = build(config)
-    check(job)
-    results.check_folder(folder)
     outcome = explain_and_score(job, progress, load)
     summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
@@ -196,7 +196,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
         **{f"version.{name}": version for name, version in summary.versions.items()},
-        **{f"explanation.{title}": key for title, key in outcome.keys.items()},
+        **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }
     params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
     return TrackedRun(

@@ -17,9 +17,17 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
   shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
   shiftbench store list|verify|prune [...]          the explanations kept on disk
+  shiftbench sync [root=DIR] [tracking.uri=URI]     sends to MLflow what could not be sent when it was made
   shiftbench COMMAND --help                         what a command can be told
 """
-COMMANDS = ("score", "sweep", "leaderboard", "published", "store")  # each a module here, imported when it is called
+COMMANDS = (
+    "score",
+    "sweep",
+    "leaderboard",
+    "published",
+    "store",
+    "sync",
+)  # each a module here, imported when it is called
 
 
 def main(arguments: Sequence[str]) -> int:

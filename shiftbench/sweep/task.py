@@ -92,14 +92,17 @@ class Worker:
                 self._run(task, _Note(ledger, started(task.after(before))))
 
     def _run(self, task: Task, note: _Note) -> None:
-        from shiftbench import job
+        from shiftbench import job, results
 
         _take_threads(self.threads)
         note.write()
         try:
             with devices.assigned(task.config, lambda text: note.stage(text, None)) as config:
+                asked = job.build(config)
+                job.check(asked)
+                results.check_folder(task.folder)
                 sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
-                scored = job.score(config, task.folder, task.suite, progress, self.loader, sweep)
+                scored = job.score(asked, config, task.folder, task.suite, progress, self.loader, sweep)
             note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
         except InputError as error:
             note.write(state=FAILED, reason=_line(str(error)), code=2)

@@ -11,7 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from shiftbench.tracking import TrackedRun
-from tests.tracking.servers import MlflowServer
+from tests.tracking.postgres import Postgres, postgres, programs
+from tests.tracking.servers import MlflowServer, with_users
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +59,29 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
     running = MlflowServer(folder, f"sqlite:///{folder}/mlflow.db").start()
     yield running.address
     running.kill()
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Postgres]:
+    """A PostgreSQL on loopback; skips where it, or what MLflow needs for it, is not installed."""
+    where = programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed: make test-server installs it")
+    pytest.importorskip("psycopg2", reason="needs the extra 'server'")
+    pytest.importorskip("flask_wtf", reason="needs the extra 'server'")
+    with postgres(where) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def team(databases: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """An MLflow server on PostgreSQL that keeps artifacts itself and asks who you are; not running yet."""
+    server = with_users(tmp_path_factory.mktemp("team"), databases)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def guarded(team: MlflowServer) -> MlflowServer:
+    """The team's server, running."""
+    return team if team.process is not None else team.start()

@@ -10,14 +10,25 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+ADMIN = ("admin", "admin-only-for-tests")
+
+
+class Databases(Protocol):
+    """What makes databases: PostgreSQL, in tests/tracking/postgres.py."""
+
+    def database(self) -> str: ...
 
 
 @dataclass
@@ -67,6 +78,22 @@ class MlflowServer:
     def kill(self) -> None:
         """SIGKILL to every process of it, as when the machine goes down."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+def with_users(folder: Path, databases: Databases) -> MlflowServer:
+    """A server as docs/server.md has it: an account may write runs, not delete them; not running yet."""
+    settings = folder / "basic_auth.ini"
+    settings.write_text(
+        "[mlflow]\ndefault_permission = EDIT\nauth_cache_ttl_seconds = 60\n"
+        f"admin_username = {ADMIN[0]}\ndatabase_uri = {databases.database()}\n"
+    )
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key that only these tests use",
+    }
+    return MlflowServer(folder, databases.database(), ("--app-name", "basic-auth"), environment)

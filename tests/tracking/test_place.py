@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,17 @@ def test_a_local_place_that_cannot_be_written_is_refused_at_once(here: Path) -> 
         with pytest.raises(InputError, match=r"tracking\.uri=sqlite:///.*choose another"):
             Tracking(uri, "shiftbench").check()
         assert time.monotonic() - began < 30  # MLflow by itself retries for more than a minute
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("ffffffffffff", "made by a newer MLflow than .* install that MLflow"), ("0a8213491aaa", "mlflow db upgrade")],
+)
+def test_a_database_of_another_schema_is_refused(here: Path, revision: str, told: str) -> None:
+    with closing(sqlite3.connect(here / "shiftbench-runs" / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    with pytest.raises(InputError, match=f"tracking.uri=sqlite:///.*{told}.*choose another"):
+        Tracking(None, "shiftbench").check()
 
 
 def test_a_password_in_the_address_of_a_server_is_refused_unshown(here: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +165,35 @@ def test_results_that_changed_since_are_not_sent_under_old_numbers(
     assert send(here_is, run.artifacts, None) is None
     assert "are not those that were left to be sent; score the pair again" in caplog.text
     assert runs_of(client) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_costs_no_results(
+    here_is: Tracking, run: TrackedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here")
+    try:
+        folder = small / "results"
+        shutil.copytree(run.artifacts, folder)
+        here = replace(run, artifacts=folder)
+        leave(folder, here)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+        with suppress(OSError), open(small / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        leave(folder, here)
+        assert "results in" in caplog.text and "are complete, but nothing could be left there" in caplog.text
+        assert send(here_is, folder, None) is None and pending(folder, here_is) == []
+        assert {path: path.read_bytes() for path in before} == before
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".tracked")] == []
+        (small / "filler").unlink()
+        leave(folder, here)
+        assert send(here_is, folder, None)
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 def test_a_spoiled_file_is_told_and_stays_pending(
