@@ -16,9 +16,11 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
   shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
   shiftbench store list|verify|prune [...]          the explanations kept on disk
+  shiftbench gate pair=NAME against=WHAT [...]      passes or fails a pair's scores against an earlier run's
+  shiftbench perf record|check [...]                whether shiftbench is as fast here as it was
   shiftbench COMMAND --help                         what a command can be told
 """
-COMMANDS = ("score", "leaderboard", "published", "store")  # each a module here, imported when it is called
+COMMANDS = ("score", "leaderboard", "published", "store", "gate", "perf")  # modules here, imported when called
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -76,6 +76,7 @@ def alternate(
     peers: Mapping[str, Callable[[Any], Any]],
     inputs: Sequence[Any],
     each: Callable[..., Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """A round on each input: every peer once, then ours. each: calls ours behind its setup, as pytest-benchmark does.
 
@@ -86,15 +87,15 @@ def alternate(
     def run_peers() -> tuple[tuple[Any], dict[str, Any]]:
         given = next(left)
         for name, peer in peers.items():
-            start = time.perf_counter()
+            start = clock()
             result = peer(given)
-            timed[name].add(time.perf_counter() - start, result)
+            timed[name].add(clock() - start, result)
         return (given,), {}
 
     def run_ours(given: Any) -> None:
-        start = time.perf_counter()
+        start = clock()
         result = ours(given)
-        ours_timed.add(time.perf_counter() - start, result)
+        ours_timed.add(clock() - start, result)
 
     (each or _in_turn)(run_ours, setup=run_peers, rounds=len(inputs), iterations=1)
     return Comparison(ours_timed, timed)

@@ -51,17 +51,16 @@ def flops(call: Callable[[], Any]) -> Counts:
     return {"flops": products.flops}
 
 
-def attribution(layers: int, call: Callable[[], Any]) -> Counts:
-    """{"forward_passes", "flops", "bytes_kept"} of a call of the engine on a model of so many layers.
+def attribution(call: Callable[[], Any]) -> Counts:
+    """{"layers_forward", "flops", "bytes_kept"} of a call of the engine.
 
-    forward_passes: layers passed forward over the model's, a pass made again for want of memory included; times 100,
-    so that it is whole. bytes_kept: of activations, the most that are kept at a time.
+    layers_forward: layers that the kept forward pass goes through, those passed again for want of memory included: a
+    pass is as many as the model has. bytes_kept: of activations, the most that are kept at a time.
     """
     with _segments() as made:
         counted = flops(call)
-    passed = sum(count for count, _ in made)
     return {
-        "forward_passes": -(-100 * passed // layers),
+        "layers_forward": sum(count for count, _ in made),
         **counted,
         "bytes_kept": max((kept for _, kept in made), default=0),
     }

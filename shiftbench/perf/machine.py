@@ -6,20 +6,18 @@ import platform
 import re
 from pathlib import Path
 
-import torch
-
 from shiftbench import _C
 
 VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel", "HygonGenuine": "hygon"}
 
 
-def machine_class() -> str:
-    """Vendor, instructions that the core runs, torch's threads: 'amd avx512 2 threads'.
+def machine_class(threads: int) -> str:
+    """Vendor, instructions that the core runs, threads: 'amd avx512 1 thread'.
 
     Vendors have classes of their own because torch's product is MKL's, which leaves AVX-512 unused on a CPU that is
     not Intel's: ratios to it differ twofold.
     """
-    return f"{vendor()} {_C.get_instructions()} {torch.get_num_threads()} threads"
+    return f"{vendor()} {_C.get_instructions()} {threads} thread{'s' * (threads > 1)}"
 
 
 def vendor() -> str:

@@ -1,0 +1,34 @@
+"""All measurements so far, as a picture: every ratio over its baseline, run by run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from shiftbench.findings.result import Figure
+from shiftbench.report.figures import draw
+
+MOST = 200  # runs, the newest
+Ratios = Mapping[str, float]
+
+
+def metric(key: str) -> str:
+    """A ratio's name in MLflow, which takes no apostrophes."""
+    return "ratio." + re.sub(r"[^\w. -]", "_", key)
+
+
+def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
+    """SVG of the runs' ratios, oldest first, over the baseline's: 1 is as fast as it was; '' where there is nothing."""
+    rows = [
+        {"run": number, "ratio": found, "slowdown": values[found] / before}
+        for number, values in enumerate(runs[-MOST:], start=1)
+        for found, before in baseline.items()
+        if found in values
+    ]
+    if not rows:
+        return ""
+    title = f"Ratios of times over the baseline: {machine}"
+    table = pd.DataFrame(rows)
+    return draw(Figure("history", title, "line", table, "run", "slowdown", "ratio", x_label="measurement"))
