@@ -113,6 +113,12 @@ def out_folder(config: Any, varied: Sequence[str]) -> Path:
     return root if config.out and not sweeping else root / job_name(config, varied)
 
 
+def pair_folder(config: Any) -> Path:
+    """Where the results of one pair go that is no job of a sweep: `out`, or a folder of the pair's name."""
+    root = Path(config.out or RUNS).expanduser().absolute()
+    return root if config.out else root / _file_name(Path(config.pair.name).name)
+
+
 def chosen(group: str) -> str:
     """The member of a config group that the running job was composed with."""
     return str(HydraConfig.get().runtime.choices[group])
@@ -123,7 +129,11 @@ def job_name(config: Any, varied: Sequence[str]) -> str:
     chosen = HydraConfig.get().runtime.choices  # of a config group, the member's name
     others = [(key, chosen.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [Path(config.pair.name).name, *(f"{key}={value}" for key, value in others)]
-    return re.sub(r"[^\w.,=+-]+", "_", ",".join(parts)).strip(".") or "pair"
+    return _file_name(",".join(parts))
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.,=+-]+", "_", text).strip(".") or "pair"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

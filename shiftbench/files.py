@@ -29,6 +29,18 @@ def write_whole(path: Path, text: str, option: str) -> None:
         raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
 
 
+def check_place(path: Path, option: str) -> None:
+    """Raise InputError where `write_whole` could not write, before there is anything to write."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
+    if path.is_dir():
+        raise InputError(f"{option}={path} is a folder; name a file in it")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
