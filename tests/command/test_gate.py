@@ -8,18 +8,37 @@ from xml.etree import ElementTree
 import pytest
 from hydra.utils import instantiate
 
-from shiftbench import configuration
+from shiftbench import commands, configuration
 from shiftbench.tracking import TrackedRun
-from tests.command.conftest import arguments, scores
+from tests.command.conftest import arguments, scores, small_job
 from tests.command.test_bad_input import refused
 
 
+@pytest.fixture(scope="module")
+def first(folders, tmp_path_factory):
+    """Arguments of a job on the tiny pair that has been done once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["shiftbench"])
+        asked = small_job(folders, tmp_path_factory.mktemp("first"))
+        assert commands.main(arguments(asked)) == 0
+    return asked
+
+
 @pytest.fixture
-def reference(shiftbench, asked):
-    """Results of the tiny pair, in the folder that `asked` names."""
-    ran = shiftbench(*arguments(asked))
-    assert ran.code == 0, ran.err
-    return Path(asked["out"])
+def asked(first):
+    """The same arguments again, over the same store."""
+    return dict(first)
+
+
+@pytest.fixture
+def reference(first, tmp_path):
+    """Its results; so small a pair has no verbs, and a reference must have something in each."""
+    return changed(Path(first["out"]), tmp_path, carried, "reference")
+
+
+def carried(document):
+    for score in document["scores"]:
+        score["n"] = max(1, score["n"])
 
 
 def changed(folder, tmp_path, edit, name="changed"):
@@ -44,13 +63,14 @@ def gate(asked, **changes):
 
 def test_a_pair_against_its_own_earlier_run_passes(shiftbench, asked, reference, tmp_path):
     files = {"summary": str(tmp_path / "a" / "gate.md"), "junit": str(tmp_path / "a" / "gate.xml")}
-    ran = shiftbench(*gate(asked, out=str(tmp_path / "new"), against=str(reference), **files))
+    words = gate(asked, out=f'"{tmp_path}/it\'s new"', against=str(reference), **files)
+    ran = shiftbench(*words, "~gate.rules.verbs")
     assert ran.code == 0, ran.err
-    assert scores(tmp_path / "new") == scores(reference)  # scored as shiftbench score does
+    assert scores(tmp_path / "it's new") == scores(asked["out"])  # scored as shiftbench score does
     text = Path(files["summary"]).read_text()
     assert text.startswith("## shiftbench gate passed") and ran.out.endswith(text)
     suite = ElementTree.parse(files["junit"]).getroot()
-    assert (suite.get("tests"), suite.get("failures")) == ("3", "0")
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["gate.md", "gate.xml"]
 
 
@@ -105,7 +125,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_scored(
     other = changed(reference, tmp_path, edit)
     asked["store.path"] = str(tmp_path / "unused")
     refused(shiftbench(*gate(asked, out=str(tmp_path / "new"), against=str(other))), str(other), *parts)
-    assert not (tmp_path / "unused").exists() and not (tmp_path / "new").exists()
+    assert not list((tmp_path / "unused").rglob("*.safetensors")) and not (tmp_path / "new").exists()
     refused(shiftbench("gate", f"results={reference}", f"against={other}"), str(other), *parts)
 
 
@@ -148,6 +168,12 @@ def test_a_misspelt_option_and_a_finding_that_is_not_scored(shiftbench, asked, r
 def test_a_dry_run_judges_nothing(shiftbench, asked, reference, tmp_path):
     ran = shiftbench(*gate(asked, against=str(reference), out=str(tmp_path / "new"), dry_run="true"))
     assert ran.code == 0 and "estimated time" in ran.out and "gate passed" not in ran.out
+
+
+def test_a_score_that_nothing_carries_fails_the_gate(shiftbench, first, reference):
+    ran = shiftbench("gate", f"results={first['out']}", f"against={reference}")
+    assert ran.code == 1 and "nothing carries the score" in ran.out
+    refused(shiftbench("gate", f"results={reference}", f"against={first['out']}"), "n = 0", "'verbs'")
 
 
 def test_a_hostile_pair_name(shiftbench, reference, tmp_path):
