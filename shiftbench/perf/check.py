@@ -96,12 +96,13 @@ def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) ->
 
 
 def judged(base: Mapping[str, float], first: Measured, again: Callable[[Asked], Measured]) -> Iterator[Judged]:
-    """Every ratio; those that are suspect as another process finds them."""
-    suspects = [key for key, found in first.ratios.items() if found.value > LIMIT * base[key]]
+    """Every ratio that has a baseline; those that are suspect as another process finds them."""
+    known = {key: found for key, found in first.ratios.items() if key in base}
+    suspects = [key for key, found in known.items() if found.value > LIMIT * base[key]]
     second: Mapping[str, Ratio] = {}
     if suspects:
         second = again(Asked(suspects, {key: LIMIT * base[key] for key in suspects}, CONFIRMING)).ratios
-    for key, found in first.ratios.items():
+    for key, found in known.items():
         yield Judged(key, base[key], found, second.get(key))
 
 

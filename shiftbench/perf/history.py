@@ -29,6 +29,5 @@ def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
     ]
     if not rows:
         return ""
-    title = f"Ratios of times over the baseline: {machine}"
-    table = pd.DataFrame(rows)
-    return draw(Figure("history", title, "line", table, "run", "slowdown", "ratio", x_label="measurement"))
+    labels = {"x_label": "measurement", "y_label": f"times the baseline of {machine}"}
+    return draw(Figure("history", "History", "line", pd.DataFrame(rows), "run", "slowdown", "ratio", **labels))

@@ -48,7 +48,7 @@ def test_a_second_forward_pass_and_more_rows_show():
     tight = attribution(lambda: spots.attribution.importance(model, case.prompt, case.response, 1))
     assert roomy["layers_forward"] == spots.LAYERS < tight["layers_forward"]
     assert roomy["flops"] < tight["flops"] and tight["bytes_kept"] < roomy["bytes_kept"]
-    longer = attribution(lambda: spots.attribute(model, spots.random_case(21, 6)))
+    longer = attribution(lambda: spots.attribute(model, spots.random_case(40, 6)))
     assert longer["flops"] > roomy["flops"]
     floor = spots.flop_floor(model, case)
     assert floor < roomy["flops"]
