@@ -29,5 +29,8 @@ def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
     ]
     if not rows:
         return ""
-    labels = {"x_label": "measurement", "y_label": f"times the baseline of {machine}"}
-    return draw(Figure("history", "History", "line", pd.DataFrame(rows), "run", "slowdown", "ratio", **labels))
+    figure = Figure(
+        "history", "History", "line", pd.DataFrame(rows), "run", "slowdown", "ratio",
+        x_label="measurement", y_label=f"times the baseline of {machine}",
+    )  # fmt: skip
+    return draw(figure)

@@ -5,8 +5,10 @@ import json
 import sys
 
 import pytest
+from hydra.utils import instantiate
 
-from shiftbench import commands
+from shiftbench import commands, configuration
+from shiftbench.commands import perf
 from shiftbench.errors import InputError
 from shiftbench.perf import baseline, measure, spots
 from shiftbench.perf.baseline import Baseline
@@ -15,6 +17,7 @@ from shiftbench.perf.check import check as perf_check
 from shiftbench.perf.history import picture
 from shiftbench.perf.measure import Measured
 from shiftbench.perf.statistic import Ratio
+from shiftbench.tracking.reading import past_metrics
 from tests.perf.false_alarms import slower
 
 COUNTS = {"spot": {"flops": 100, "bytes": 8}}
@@ -121,6 +124,23 @@ def test_the_history_is_a_picture():
     svg = picture([{"a": 1.0, "b": 2.0}, {"a": 1.1}, {"a": 0.9, "b": 2.2}], {"a": 1.0, "b": 2.0}, "<amd> & co")
     assert svg.startswith("<svg") and "<amd>" not in svg and "&lt;amd&gt;" in svg
     assert picture([{}], {"a": 1.0}, "m") == ""
+
+
+def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
+    words = [f"out={tmp_path / 'out'}", f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"]
+    config = configuration.compose("perf", words)
+    tracking = instantiate(config.tracking)
+    tracking.check()
+    base = {"spot over paper's loop": 2.0}
+    for value in (2.0, 2.2):
+        perf.keep(config, tracking, "amd & co", {"spot over paper's loop": value}, base, {"verdict": "passed"})
+    assert "history of 1 measurements" in (said := capsys.readouterr().out) and "history of 2 measurements" in said
+    assert past_metrics(tracking, "perf", {"machine": "amd & co"}, 9) == [
+        {"ratio.spot over paper_s loop": value} for value in (2.0, 2.2)
+    ]
+    assert past_metrics(tracking, "perf", {"machine": "another"}, 9) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.svg", "perf.json"]
+    assert len(list((tmp_path / "db").rglob("artifacts/history.svg"))) == 2
 
 
 def test_a_measuring_process_that_fails_is_told():
