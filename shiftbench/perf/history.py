@@ -19,10 +19,15 @@ def metric(key: str) -> str:
     return "ratio." + re.sub(r"[^\w. -]", "_", key)
 
 
+def short(key: str) -> str:
+    """A ratio's name where there is little room: 'forward over product'."""
+    return re.sub(r"\b(attribution|bare|paper's|plain|torch) ", "", key)
+
+
 def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
     """SVG of the runs' ratios, oldest first, over the baseline's: 1 is as fast as it was; '' where there is nothing."""
     rows = [
-        {"run": number, "ratio": found, "slowdown": values[found] / before}
+        {"run": number, "ratio": short(found), "slowdown": values[found] / before}
         for number, values in enumerate(runs[-MOST:], start=1)
         for found, before in baseline.items()
         if found in values
