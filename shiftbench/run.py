@@ -7,7 +7,7 @@ explanations, and report its scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ import torch
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.explain.work import Inputs, Work
-from shiftbench.explain.work import units as units_of
 from shiftbench.explanation import Explanation, Unit, content_key
 from shiftbench.findings.null import beside_null
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
 from shiftbench.pairs import check as check_pair
-from shiftbench.progress import Advance, Progress
+from shiftbench.progress import Progress
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.sharing import shared
 from shiftbench.store import Store
 from shiftbench.words import StaticVectors, Vocabulary, word_ids
 
@@ -86,9 +86,12 @@ class Encoded:
     notes: Sequence[str]
 
 
-def run(job: Job, progress: Progress) -> Outcome:
-    """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done."""
-    base, tuned = load_pair(job.pair)
+def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]] = load_pair) -> Outcome:
+    """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done.
+
+    load: gives (base, tuned) of a pair; a Loader keeps a base for the next job.
+    """
+    base, tuned = load(job.pair)
     word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
     for finding in job.findings.values():
         for model in (base, tuned):
@@ -317,33 +320,19 @@ class Gathering:
 
     def __call__(self, title: str, work: Sequence[Work], told: bool = True) -> Explanation:
         """told: False where the explanation's key is nobody's business, as of each of many null models."""
+        by_key: dict[str, Unit] = {}
         keys = {item.unit: item.key for item in work}
-        with self._progress.stage(title, len(keys)) as advance:
-            by_key = self._stored(keys.values(), advance)
-            missing = list({item.key: item for item in work if item.key not in by_key}.values())
-            for place, unit in units_of(missing):
-                item = missing[place]
-                self._store.put(item.key, unit, item.content)
+        with self._progress.stage(title, len(work)) as advance:
+            for item, unit, made in shared(self._store, work):
+                self.explained += made and item.key not in self._seen
+                self.found += not made and item.key not in self._seen
+                self._seen.add(item.key)
                 by_key[item.key] = unit
-                self.explained += 1
-                for _ in range(sum(key == item.key for key in keys.values())):  # prompts of the same text share a unit
-                    advance(True)
-        self._seen |= set(by_key)
+                advance(made)
         if told:
             self.keys[title] = combined_key(keys.values())
-        units = {name: by_key[key] for name, key in keys.items()}
+        units = {name: by_key[key] for name, key in keys.items()}  # in the order of the work, whoever made what first
         return Explanation(units, dict(work[0].content) if work else {}, keys)
-
-    def _stored(self, keys: Iterable[str], advance: Advance) -> dict[str, Unit]:
-        """The units that the store has, by key."""
-        found = {}
-        for key in keys:
-            unit = self._store.get(key)
-            if unit is not None:
-                self.found += key not in self._seen and key not in found
-                found[key] = unit
-                advance(False)
-        return found
 
 
 def combined_key(keys: Iterable[str]) -> str:

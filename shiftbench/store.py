@@ -1,7 +1,8 @@
 """Explanations on disk, each unit under the digest of what it was computed from (DESIGN, contracts).
 
 ROOT/KEY[:2]/KEY/ holds one whole unit. It is written under ROOT/tmp/ and renamed, so a reader sees all of it or
-nothing; whoever is killed leaves only a folder under tmp/, which `prune` sweeps.
+nothing; whoever is killed leaves only a folder under tmp/, which `prune` sweeps. ROOT/claims/KEY is locked by the
+process that makes the unit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench import entry
+from shiftbench import entry, locks
 from shiftbench.entry import Damaged
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit
@@ -71,9 +72,10 @@ class Store:
         Raises InputError where the folder cannot be made or written.
         """
         self.path = _root(path)
-        self._tmp = self.path / "tmp"
+        self._tmp, self._claims = self.path / "tmp", self.path / "claims"
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
+            self._claims.mkdir(exist_ok=True)
             with self._room() as room:
                 entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
@@ -109,6 +111,23 @@ class Store:
             if error.errno not in FULL:
                 raise
             raise self._full(error, sum(map(len, files.values()))) from None
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Says for the block, or until this process dies, that it makes the unit; False where another one makes it.
+
+        Whoever gets True looks again whether the unit is there by now. Where the file system has no locks everybody
+        gets True, and processes that make the same unit agree: `put` keeps the first.
+        """
+        self._folder(key)  # refuses what is no key
+        with ExitStack() as stack:
+            try:
+                mine = stack.enter_context(locks.held(self._claims / key, remove=True))
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise self._full(error, 0) from None
+            yield mine
 
     def entries(self) -> Iterator[Entry]:
         """Every stored unit, by key. Only records are read and checked: `verify` also reads the arrays."""

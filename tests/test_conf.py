@@ -14,6 +14,7 @@ NEEDED = {
     ("vocabulary", "tsv"): ["vocabulary.path=/nowhere.tsv"],
     ("vectors", "text"): ["vectors.path=/nowhere.txt"],
     ("pair", "local"): ["pair.base=/b", "pair.tuned=/t"],
+    ("control", "continued"): ["control.path=/c"],
 }
 READS_A_FILE = {("vocabulary", "tsv"), ("vectors", "text")}
 
@@ -21,7 +22,11 @@ READS_A_FILE = {("vocabulary", "tsv"), ("vectors", "text")}
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_it_composes_and_instantiates(file):
     group, name = file.parts
-    mounted = group if group in ("pair", "dataset", "vocabulary", "vectors", "tracking", "suite") else f"+{group}@one"
+    mounted = (
+        group
+        if group in ("pair", "dataset", "vocabulary", "vectors", "tracking", "control", "suite")
+        else f"+{group}@one"
+    )
     pair = [] if group == "pair" else ["pair=demo"]
     config = configuration.compose("config", [*pair, f"{mounted}={name}", *NEEDED.get((group, name), [])])
     if group == "suite":

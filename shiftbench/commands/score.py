@@ -3,58 +3,46 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from omegaconf import DictConfig
 
 from shiftbench import configuration
 from shiftbench.errors import InputError
-
-
-@dataclass
-class Sweep:
-    """The jobs of one command: which keys vary between them, and what became of those that failed."""
-
-    varied: tuple[str, ...]
-    failures: list[tuple[str, str, int]] = field(default_factory=list)  # job, reason, exit code
-    folders: set[Path] = field(default_factory=set)  # where results of earlier jobs went
-
-    def exit_code(self) -> int:
-        """0 where no job failed, 2 where all that failed had bad input, else 1."""
-        return min((code for _, _, code in self.failures), default=0)
+from shiftbench.sweep import asked
 
 
 def main(arguments: list[str]) -> int:
-    """`shiftbench score`: compose, check every job's configuration, then run the jobs through Hydra."""
+    """`shiftbench score`: compose every job's configuration, then run the one, or under -m all of them."""
     configuration.register_resolvers()
     if {"-h", "--help"} & set(arguments):
         print(configuration.help_text())
         return 0
-    sweep = Sweep(configuration.check(arguments))
-    configuration.launch(arguments, lambda config: run_job(config, sweep))
-    if len(sweep.failures) == 1 and not sweep.varied:
-        return sweep.failures[0][2]
-    for job, reason, _ in sweep.failures:
-        print(f"shiftbench: job {job} failed: {reason}", file=sys.stderr)
-    return sweep.exit_code()
+    settings, _ = asked.split(arguments)
+    composed = asked.jobs(arguments)
+    if not asked.is_sweep(arguments):
+        return _single(composed[0])
+    if composed[0].config.dry_run:
+        return _estimated(composed)
+    from shiftbench.sweep import submitter
+
+    return submitter.run(composed, settings)
 
 
-def run_job(config: DictConfig, sweep: Sweep) -> None:
-    """One job of a sweep; its failure is told at once and remembered for the end, and stops no other job."""
+def _single(one: asked.Composed) -> int:
     from shiftbench import job
 
-    name = configuration.job_name(config, sweep.varied)
-    folder = configuration.out_folder(config, sweep.varied)
-    try:
-        if folder in sweep.folders:
-            raise InputError(f"two jobs of this sweep would write to {folder}; give their pairs different names")
-        sweep.folders.add(folder)
-        job.run(config, folder, configuration.chosen("suite"))
-    except InputError as error:
-        print(f"shiftbench: {error}", file=sys.stderr)
-        sweep.failures.append((name, str(error), 2))
-    except Exception as error:
-        traceback.print_exc()
-        sweep.failures.append((name, f"{type(error).__name__}: {error}".splitlines()[0], 1))
+    root = configuration.out_folder(one.config)
+    job.run(one.config, root if one.config.out else root / one.name, one.suite)
+    return 0
+
+
+def _estimated(composed: list[asked.Composed]) -> int:
+    """What each job of a sweep would take. Returns 2 where one of them would be refused."""
+    from shiftbench import job
+
+    code = 0
+    for one in composed:
+        try:
+            job.estimated(one.config, configuration.out_folder(one.config) / one.name)
+        except InputError as error:
+            print(f"shiftbench: job {one.name} would fail: {error}", file=sys.stderr)
+            code = 2
+    return code

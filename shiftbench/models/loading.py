@@ -129,7 +129,7 @@ def _read(source: ModelSource) -> PreTrainedModel:
             place_of("model", source.path),
             **source.hub_options(),
             dtype=DTYPES[source.dtype],
-            device_map=source.device_map,
+            **_spread(source.device_map),
             attn_implementation="eager",
             use_safetensors=True,
             output_loading_info=True,
@@ -139,3 +139,10 @@ def _read(source: ModelSource) -> PreTrainedModel:
         missing = sorted(report["missing_keys"])
         raise InputError(f"model {source.path}: no weight {missing[0]!r} in its files ({len(missing)} are missing)")
     return module  # type: ignore[no-any-return]
+
+
+def _spread(device_map: Any) -> dict[str, Any]:
+    """What transformers is told of devices; a list of GPUs means: spread over these alone."""
+    if not isinstance(device_map, list):
+        return {"device_map": device_map}
+    return {"device_map": "auto", "max_memory": {gpu: torch.cuda.mem_get_info(gpu)[0] for gpu in device_map}}

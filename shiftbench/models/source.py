@@ -24,7 +24,8 @@ class ModelSource:
 
     path: hub id or folder. revision: of that hub id. adapter: PEFT adapter on it, hub id or folder; merge_adapter: add
     it into the weights, or keep it beside them. gguf_file: its name in path. tokenizer: another place to take it from.
-    dtype: of weights and computation. device: auto, cpu, cuda, cuda:N; device_map: spread over devices instead.
+    dtype: of weights and computation. device: auto, cpu, cuda, cuda:N; device_map: spread over devices, or over the
+    GPUs of a list, instead.
     """
 
     path: str
@@ -35,7 +36,7 @@ class ModelSource:
     tokenizer: str | None
     dtype: str
     device: str
-    device_map: str | dict[str, Any] | None
+    device_map: str | dict[str, Any] | list[int] | None
     trust_remote_code: bool
 
     @property

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.errors import InputError
-from shiftbench.tracking.place import OFF, Tracking, _reason, without_secrets
+from shiftbench.tracking.address import OFF, reason, without_secrets
+from shiftbench.tracking.place import Tracking
+from shiftbench.tracking.refusal import refusal
+from shiftbench.tracking.tracked import KIND, PAIR
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-KIND = "shiftbench.kind"  # what a run is about: a pair; a suite's parent run is about several
 PAGE = 1000  # runs that one request brings
 
 
@@ -38,7 +40,7 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
 
     Raises InputError where nothing was ever tracked, and where the place cannot be reached or read.
     """
-    where = f"tracking.uri={without_secrets(tracking.address)}"
+    where = f"tracking.uri={tracking.shown}"
     if tracking.address == OFF:
         raise InputError("tracking.uri=none keeps no runs; name the place that has them with tracking.uri=URI")
     if tracking.database and not tracking.database.is_file():
@@ -47,14 +49,15 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
             f"pair=demo), or name the place that has runs with tracking.uri=URI"
         )
     try:
-        client = tracking._client()
+        client = tracking.client()
         experiment = client.get_experiment_by_name(tracking.experiment)
         runs = [] if experiment is None else _all(client, experiment.experiment_id)
     except Exception as error:
-        raise InputError(f"{where} cannot be read: {_reason(error)}") from None
+        refused = refusal(error, tracking.shown, tracking.experiment)
+        raise refused or InputError(f"{where} cannot be read: {reason(error)}") from None
     if experiment is None:
         raise InputError(f"{where} has no experiment {tracking.experiment!r}; choose with tracking.experiment=NAME")
-    found = [_found(run) for run in runs if run.data.tags.get(KIND, "pair") == "pair"]
+    found = [_found(run) for run in runs if run.data.tags.get(KIND, PAIR) == PAIR]
     return sorted(found, key=lambda run: (-run.started_ms, run.run_id))
 
 
@@ -62,9 +65,43 @@ def read_artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
     """The content of a file at the top of a run's folder. Raises LookupError, with the reason, where there is none."""
     with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder:
         try:
-            return Path(tracking._client().download_artifacts(run_id, name, folder)).read_bytes()
+            return Path(tracking.client().download_artifacts(run_id, name, folder)).read_bytes()
         except Exception as error:
-            raise LookupError(f"{name} cannot be read: {_reason(error)}") from None
+            raise LookupError(f"{name} cannot be read: {reason(error)}") from None
+
+
+def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
+    """As read_artifact, for a run that a user named: InputError where the place, the run or its file is not there."""
+    where = without_secrets(tracking.address)
+    if tracking.address == OFF:
+        raise InputError(f"run {run_id} is in MLflow, and tracking is off; give tracking.uri=URI")
+    if tracking.database and not tracking.database.is_file():
+        raise InputError(f"run {run_id}: there is no database {tracking.database}; give tracking.uri=URI")
+    try:
+        return read_artifact(tracking, run_id, name)
+    except LookupError as error:
+        raise InputError(f"run {run_id} of {where}: {error}") from None
+
+
+def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
+    """Metrics of the newest runs whose tag KIND is `kind` and that have these tags, oldest first.
+
+    Empty where nothing is tracked or the place cannot be read: a history is no reason to stop.
+    """
+    if tracking.address == OFF:
+        return []
+    clauses = [f"tags.`{name}` = '{value}'" for name, value in {KIND: kind, **tags}.items()]
+    try:
+        client = tracking.client()
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        if experiment is None:
+            return []
+        found = client.search_runs(
+            [experiment.experiment_id], " and ".join(clauses), max_results=most, order_by=["attributes.start_time DESC"]
+        )
+    except Exception:
+        return []
+    return [dict(run.data.metrics) for run in reversed(found)]
 
 
 def _all(client: MlflowClient, experiment_id: str) -> list[Run]:

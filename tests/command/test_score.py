@@ -36,7 +36,7 @@ def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, 
     } <= tables
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["pair"]["base"] == asked["pair.base"] and config["response"]["max_new_tokens"] == 6
-    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tracked.json"]
 
 
 def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, asked):

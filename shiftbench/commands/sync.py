@@ -1,0 +1,50 @@
+"""`shiftbench sync`: results that MLflow has not got, because a server was down or a job was killed, are sent to it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hydra.utils import instantiate
+
+from shiftbench import configuration
+from shiftbench.errors import InputError
+from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
+
+
+def main(arguments: list[str]) -> int:
+    """Send all that is pending below root: a line a run, exit code 1 where something could not be sent."""
+    if {"-h", "--help"} & set(arguments):
+        print(configuration.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
+        return 0
+    config = configuration.compose("sync", arguments)
+    root, tracking = Path(config.root).expanduser().absolute(), instantiate(config.tracking)
+    if not root.is_dir():
+        raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
+    if tracking.address == OFF:
+        raise InputError("tracking=none is no place to send to; give tracking.uri=URI")
+    waiting = pending(root, tracking)
+    if not waiting:
+        print(f"nothing to send: {tracking.shown} has all results below {root}")
+        return 0
+    return send_all(waiting, tracking)
+
+
+def send_all(waiting: list[Path], tracking: Tracking) -> int:
+    """Send folder after folder; one that cannot be sent stops no other, a place that does not answer stops all."""
+    failed = 0
+    try:
+        tracking.reach()
+        for folder in waiting:
+            run_id = send(tracking, folder, None)  # says on standard error what went wrong
+            if run_id:
+                print(f"{folder}: run {run_id}", flush=True)
+            else:
+                failed += 1
+                tracking.reach()
+    except Unreachable as error:
+        left = sum(waits(folder, tracking) for folder in waiting)
+        print(f"shiftbench: {error}; {left} of {len(waiting)} results wait", file=sys.stderr)
+        return 1
+    print(f"sent {len(waiting) - failed} of {len(waiting)} to {tracking.shown}")
+    return 1 if failed else 0

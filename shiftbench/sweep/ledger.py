@@ -1,0 +1,172 @@
+"""The ledger of a sweep, in OUT/.sweep: what became of each job, and who is at work on it now.
+
+    plan.json      {"sweep": id, "jobs": {name: key}}: every job that was asked for here, the newest of each name
+    lock           held by the process that submits; its content says which process that is
+    jobs/KEY.json  one job's status, replaced whole
+    jobs/KEY.lock  held while the job runs, so that one whose process died is told from one that runs
+
+KEY is the digest of all that the job's results depend on (task.py), never its number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shiftbench import locks
+from shiftbench.errors import InputError
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+INTERRUPTED, MISSING = "interrupted", "missing"  # seen, never written: a status whose process is gone, and none at all
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a job. state: one of those above; reason, code: of a failed one, code as the exit code says it.
+
+    folder: of the results. scores: sha256 of its scores.json. stage: what it is doing. start, end: seconds since 1970.
+    explained: units made, also by attempts that came to no end. found: taken from the store.
+    """
+
+    key: str
+    name: str
+    folder: str
+    state: str
+    reason: str = ""
+    code: int = 0
+    host: str = ""
+    pid: int = 0
+    start: float = 0.0
+    end: float = 0.0
+    stage: str = ""
+    explained: int = 0
+    found: int = 0
+    scores: str = ""
+
+
+class Ledger:
+    """The status of every job of the sweeps in one folder, for any process of any machine that sees it."""
+
+    def __init__(self, root: Path) -> None:
+        """root: the folder OUT. Nothing is made until something is written."""
+        self.root = root
+        self.folder = root / ".sweep"
+
+    def begin(self, jobs: Mapping[str, str]) -> str:
+        """Make the ledger, and put a sweep's jobs (name to key) into its plan. Returns the sweep's id."""
+        (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
+        plan = self._plan()
+        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**plan.get("jobs", {}), **jobs}}
+        _write(self.folder / "plan.json", plan)
+        return str(plan["sweep"])
+
+    def planned(self) -> dict[str, str]:
+        """Name to key of every job that was asked for in this folder. Raises InputError where there was no sweep."""
+        plan = self._plan()
+        if not plan:
+            raise InputError(f"there is no sweep in {self.root}; say out=DIR, or start one with shiftbench score -m")
+        return dict(plan["jobs"])
+
+    @contextmanager
+    def submitting(self) -> Iterator[None]:
+        """Holds the folder for the one process that submits; InputError, naming the other, where another does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locks.held(self.folder / "lock") as mine:
+            if not mine:
+                raise InputError(f"{self.root}: a sweep runs here already ({self._submitter()}); wait, or give out=DIR")
+            with suppress(OSError):  # a full disk: only the other's message is poorer
+                (self.folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+
+    @contextmanager
+    def working(self, key: str) -> Iterator[None]:
+        """Holds a job; waits where another process runs it, as a job of an earlier submission may."""
+        with locks.held(self.folder / "jobs" / f"{key}.lock", wait=True):
+            yield
+
+    def write(self, status: Status) -> None:
+        """Replace a job's status."""
+        _write(self._file(status.key), asdict(status))
+
+    def read(self, key: str, name: str = "") -> Status:
+        """A job's status as it is now: an interrupted one and one whose results are gone are told."""
+        try:
+            status = Status(**json.loads(self._file(key).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return Status(key, name, "", MISSING)
+        if status.state == RUNNING and not self._alive(status):
+            # It may have ended between the two looks.
+            again = self._file(key).read_text(encoding="utf-8")
+            return replace(status, state=INTERRUPTED) if again == _text(asdict(status)) else Status(**json.loads(again))
+        if status.state == DONE and digest(Path(status.folder)) != status.scores:
+            return replace(status, state=MISSING, reason="its results are no longer in its folder")
+        if status.state == WAITING and locks.free(self.folder / "lock"):
+            return replace(status, state=MISSING)
+        return status
+
+    def statuses(self) -> list[Status]:
+        """The status of every planned job, in the order in which they were asked for."""
+        return [self.read(key, name) for name, key in self.planned().items()]
+
+    def _alive(self, status: Status) -> bool:
+        free = locks.free(self.folder / "jobs" / f"{status.key}.lock")
+        if free is None and status.host == socket.gethostname():  # no locks here: what this machine can say for itself
+            return Path(f"/proc/{status.pid}").exists()
+        return not free
+
+    def _submitter(self) -> str:
+        with suppress(OSError):
+            return (self.folder / "lock").read_text() or "its process is not known"
+        return "its process is not known"
+
+    def _plan(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / "plan.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    def _file(self, key: str) -> Path:
+        return self.folder / "jobs" / f"{key}.json"
+
+
+def started(status: Status) -> Status:
+    """The status of a job that this process begins now."""
+    return replace(status, state=RUNNING, host=socket.gethostname(), pid=os.getpid(), start=time.time())
+
+
+def digest(folder: Path) -> str:
+    """sha256 (hex) of a folder's scores.json, '' where it has none."""
+    try:
+        return hashlib.sha256((folder / "scores.json").read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file in one step; on a full disk in place, which takes no new room and may be seen half-written."""
+    text = _text(content).encode("utf-8", "replace")
+    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        part.write_bytes(text)
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        if not path.exists():
+            raise
+        with open(path, "r+b") as file:
+            file.write(text)
+            file.truncate()

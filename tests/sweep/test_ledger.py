@@ -1,0 +1,133 @@
+"""A status file a job: what is there after each kind of end, and who may be in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shiftbench.errors import InputError
+from shiftbench.sweep.ledger import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MISSING,
+    RUNNING,
+    WAITING,
+    Ledger,
+    Status,
+    digest,
+    started,
+)
+
+KEY = "a" * 64
+HOLDER = """
+import sys, time
+from pathlib import Path
+from shiftbench.sweep.ledger import Ledger, Status, started
+ledger = Ledger(Path(sys.argv[1]))
+with ledger.submitting() if sys.argv[2] == "submit" else ledger.working(sys.argv[2]):
+    if sys.argv[2] != "submit":
+        ledger.write(started(Status(sys.argv[2], "one", sys.argv[1], "waiting")))
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    made = Ledger(tmp_path)
+    made.begin({"one": KEY})
+    return made
+
+
+def holder(ledger: Ledger, what: str) -> subprocess.Popen[str]:
+    """Another process that holds a job, or the folder, until it is ended."""
+    command = [sys.executable, "-c", HOLDER, str(ledger.root), what]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_job_that_nobody_started_is_missing(ledger: Ledger) -> None:
+    [status] = ledger.statuses()
+    assert (status.state, status.name) == (MISSING, "one")
+
+
+def test_a_running_job_whose_process_dies_is_interrupted(ledger: Ledger) -> None:
+    process = holder(ledger, KEY)
+    status = ledger.read(KEY)
+    assert (status.state, status.pid) == (RUNNING, process.pid) and status.host and status.start <= time.time()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert ledger.read(KEY).state == INTERRUPTED
+    with ledger.working(KEY):  # its lock is free again
+        pass
+
+
+def test_a_waiting_job_without_a_submitter_is_missing(ledger: Ledger) -> None:
+    ledger.write(Status(KEY, "one", str(ledger.root), WAITING))
+    assert ledger.read(KEY).state == MISSING
+    with ledger.submitting():
+        assert ledger.read(KEY).state == WAITING
+
+
+def test_a_done_job_is_done_while_its_results_are_those(ledger: Ledger) -> None:
+    (ledger.root / "scores.json").write_text("{}")
+    ledger.write(Status(KEY, "one", str(ledger.root), DONE, scores=digest(ledger.root)))
+    assert ledger.read(KEY).state == DONE
+    (ledger.root / "scores.json").write_text("{ }")  # another job's
+    assert ledger.read(KEY).state == MISSING
+    (ledger.root / "scores.json").unlink()
+    assert ledger.read(KEY).state == MISSING
+
+
+def test_a_second_sweep_in_a_folder_is_told_of_the_first(ledger: Ledger) -> None:
+    process = holder(ledger, "submit")
+    with pytest.raises(InputError, match=rf"a sweep runs here already \(process {process.pid} on .+\).*out=DIR"):
+        with ledger.submitting():
+            pass
+    process.kill()
+    process.wait()
+    with ledger.submitting():
+        pass
+
+
+def test_the_plan_keeps_earlier_jobs_and_the_newest_of_a_name(ledger: Ledger) -> None:
+    first = ledger.begin({"two": "b" * 64})
+    assert ledger.begin({"one": "c" * 64}) == first
+    assert ledger.planned() == {"one": "c" * 64, "two": "b" * 64}
+
+
+def test_a_damaged_status_is_a_missing_job(ledger: Ledger) -> None:
+    (ledger.folder / "jobs" / f"{KEY}.json").write_text('{"key": "a')
+    assert ledger.read(KEY, "one").state == MISSING
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_failure_can_be_written_on_a_full_disk(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=64k tmpfs {small} 2>/dev/null"):
+        pytest.skip("this sandbox does not mount")
+    try:
+        ledger = Ledger(small)
+        ledger.begin({"one": KEY})
+        status = Status(KEY, "one", str(small), WAITING)
+        ledger.write(status)
+        with pytest.raises(OSError), open(small / "ballast", "wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(1024))
+        reason = "the disk is full " * 20
+        ledger.write(replace(started(status), state=FAILED, reason=reason))
+        assert ledger.read(KEY).reason == reason
+        assert json.loads((ledger.folder / "jobs" / f"{KEY}.json").read_text())["state"] == FAILED
+    finally:
+        os.system(f"umount {small}")

@@ -1,0 +1,209 @@
+"""A team's server: MLflow on PostgreSQL, with users, which keeps artifacts itself. It is killed, and comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.server import get_app_client
+
+from shiftbench.errors import InputError
+from shiftbench.tracking import (
+    KIND,
+    PAIR,
+    RESULT,
+    SUITE,
+    SWEEP,
+    TrackedRun,
+    Tracking,
+    Unreachable,
+    leave,
+    pending,
+    send,
+)
+from tests.tracking.postgres import Postgres
+from tests.tracking.recorded import assert_recorded, runs_of
+from tests.tracking.servers import ADMIN, MlflowServer
+
+pytestmark = pytest.mark.server
+MEMBER = ("member", "member-only-for-tests")
+PAIRS, TABLES = 6, 20
+SWEEPER = """
+import sys
+from pathlib import Path
+from shiftbench.tracking import SWEEP, Tracking, send
+tracking = Tracking(sys.argv[1], "shiftbench")
+tracking.check()
+parent = tracking.open_suite("core", {SWEEP: "0123", "suite": "core"})
+for folder in sorted(Path(sys.argv[2]).iterdir()):
+    print(send(tracking, folder, parent), flush=True)
+if parent:
+    tracking.close_suite(parent, "FINISHED")
+"""
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers here are down because they were killed: waiting between tries helps nobody."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0.1")
+
+
+def be(monkeypatch: pytest.MonkeyPatch, who: tuple[str, str]) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", who[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", who[1])
+
+
+@pytest.fixture
+def member(guarded: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    """The server, seen by somebody with an account and nothing more; the experiment is the administrator's."""
+    be(monkeypatch, ADMIN)
+    tracking = Tracking(guarded.address, "shiftbench")
+    tracking.check()
+    users = get_app_client("basic-auth", guarded.address)
+    with suppress(MlflowException):  # the server has met them in an earlier test
+        users.create_user(*MEMBER)
+    be(monkeypatch, MEMBER)
+    return tracking
+
+
+@pytest.fixture
+def swept(run: TrackedRun, tmp_path: Path) -> list[TrackedRun]:
+    """Results of the pairs of a sweep, left and not sent, each with tables and a figure of a megabyte."""
+    made = []
+    for i in range(PAIRS):
+        folder = tmp_path / "swept" / f"pair {i}"
+        shutil.copytree(run.artifacts, folder)
+        for table in range(TABLES):
+            (folder / "tables" / f"{table}.csv").write_text(f"{i},{table}\n" * 500)
+        (folder / "figures").mkdir()
+        (folder / "figures" / "heads.png").write_bytes(os.urandom(2**20))
+        tags = {**run.tags, KIND: PAIR, SWEEP: "0123", "suite": "core"}
+        made.append(replace(run, name=f"pair {i}", tags=tags, artifacts=folder))
+        leave(folder, made[-1])
+    return made
+
+
+def test_who_does_not_say_who_they_are_is_refused_before_work(
+    guarded: MlflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    tracking = Tracking(guarded.address, "shiftbench")
+    with pytest.raises(InputError, match="asks who you are: set MLFLOW_TRACKING_USERNAME"):
+        tracking.check()
+    command = [
+        sys.executable,
+        "-m",
+        "shiftbench",
+        "score",
+        "pair=demo",
+        "suite=demo",
+        f"tracking.uri={guarded.address}",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "asks who you are" in done.stderr and len(done.stderr.splitlines()) == 1
+    be(monkeypatch, ("admin", "tell-nobody-else"))
+    with pytest.raises(InputError, match="refuses the user and password in MLFLOW_TRACKING_USERNAME") as raised:
+        tracking.check()
+    assert "tell-nobody" not in str(raised.value)
+
+
+def test_who_may_not_write_is_refused_before_work(member: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    member.check()
+    be(monkeypatch, ADMIN)
+    closed = Tracking(member.address, "closed")
+    experiment = closed.found(closed.client()).experiment_id
+    get_app_client("basic-auth", member.address).grant_user_permission(MEMBER[0], "experiment", experiment, "DENY")
+    be(monkeypatch, MEMBER)
+    with pytest.raises(InputError, match=r"user 'member' may not write to experiment 'closed' \(403\)"):
+        closed.check()
+
+
+def test_a_server_that_does_not_serve_its_name_says_so(guarded: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    be(monkeypatch, ADMIN)
+    guarded.kill()
+    elsewhere = replace(guarded, options=(*guarded.options, "--allowed-hosts", "runs.example.org")).start()
+    with pytest.raises(InputError, match="does not serve this name"):
+        Tracking(elsewhere.address, "shiftbench").check()
+    elsewhere.kill()
+
+
+def test_a_newer_database_stops_the_server_and_is_told_where_it_is_opened(
+    guarded: MlflowServer, databases: Postgres, run: TrackedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be(monkeypatch, ADMIN)
+    guarded.kill()
+    right = databases.sql("SELECT version_num FROM alembic_version", guarded.backend).strip()
+    databases.sql("UPDATE alembic_version SET version_num = 'ffffffffffff'", guarded.backend)
+    with pytest.raises(InputError, match=r"newer MLflow than .* install that MLflow") as raised:
+        Tracking(guarded.backend, "shiftbench").check()
+    assert "only-for-tests" not in str(raised.value)
+    with pytest.raises(RuntimeError, match="found version ffffffffffff"):
+        guarded.start()
+    with pytest.raises(Unreachable):
+        Tracking(guarded.address, "shiftbench").reach()
+    leave(run.artifacts, run)
+    assert send(Tracking(guarded.address, "shiftbench"), run.artifacts, None) is None
+    assert pending(run.artifacts, Tracking(guarded.address, "shiftbench")) == [run.artifacts]
+    databases.sql(f"UPDATE alembic_version SET version_num = '{right}'", guarded.backend)
+
+
+def wait_for(kept: Path, files: int) -> None:
+    """Until so many files have arrived at the server."""
+    until = time.monotonic() + 120
+    while sum(1 for path in kept.rglob("*") if path.is_file()) < files:
+        assert time.monotonic() < until, f"{files} files did not arrive"
+        time.sleep(0.01)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_server_killed_twice_in_a_sweep_has_each_result_once(
+    guarded: MlflowServer, member: Tracking, swept: list[TrackedRun], tmp_path: Path
+) -> None:
+    """Once under the sweep, once under a sync that is killed with it; all by somebody who may delete nothing."""
+    kept, each, root = guarded.folder / "kept", TABLES + 4, tmp_path / "swept"
+    sweep = started("-c", SWEEPER, member.address, str(root))
+    wait_for(kept, int(2.5 * each))
+    guarded.kill()
+    out, err = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0 and out.split()[2:] == ["None"] * 4 and "were not sent" in err
+    assert all((folder.artifacts / "scores.json").exists() for folder in swept)
+    assert len(pending(root, member)) == 4
+
+    guarded.start()
+    arguments = ("-m", "shiftbench", "sync", f"root={root}", f"tracking.uri={member.address}")
+    sync = started(*arguments)
+    wait_for(kept, int(3.5 * each))
+    os.kill(sync.pid, signal.SIGKILL)
+    guarded.kill()
+    sync.communicate()
+
+    guarded.start()
+    last = started(*arguments)
+    out, err = last.communicate(timeout=300)
+    assert last.returncode == 0, err
+    client = MlflowClient(member.address)
+    found = {item.info.run_name: item for item in runs_of(client, f"tags.`{KIND}` = '{PAIR}'")}
+    everything = runs_of(client)
+    assert len(everything) == PAIRS + 1 and all(item.info.status == "FINISHED" for item in everything)
+    assert len({item.data.tags[RESULT] for item in found.values()}) == PAIRS
+    [parent] = runs_of(client, f"tags.`{KIND}` = '{SUITE}'")
+    for run in swept:
+        assert found[run.name].data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert_recorded(found[run.name], run, client)
+    assert pending(root, member) == []
