@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,17 +14,18 @@ import pytest
 from shiftbench import configuration
 from shiftbench.commands import COMMANDS
 from shiftbench.commands import main as shiftbench
+from shiftbench.sweep import asked, launcher
 from tests.pages import PAGES, ROOT, SHELL, Block, blocks, commands, followed_by
 
-SHELL_BLOCKS = [
+NOT_RUN = [
     pytest.param(block, id=f"{page.stem}-{number}")
     for page in PAGES
     for number, block in enumerate(blocks(page))
-    if block.language in SHELL
+    if block.language in SHELL and (block.reason or followed_by(page))
 ]
 TO_RUN = [page for page in PAGES if not followed_by(page) and any(not b.reason for b in blocks(page) if b.language in SHELL)]
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-OF_GATE = ("results", "against", "summary", "junit")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -37,8 +39,8 @@ def test_a_page_has_plain_fences_and_names_a_test_that_is_there(page: Path) -> N
     assert not follower or page.name in (ROOT / follower).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("block", SHELL_BLOCKS)
-def test_a_command_is_one(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", NOT_RUN)
+def test_a_command_that_is_not_run_here_is_one(block: Block) -> None:
     """It composes: every option and every choice is there. Of make, the target."""
     for program, *words in commands(block):
         if program == "make":
@@ -53,16 +55,15 @@ def composes(words: list[str]) -> None:
         assert shiftbench(words) == 0
         return
     assert command in COMMANDS
-    if any(word.startswith("hydra.searchpath") for word in rest):
-        return  # names what the page itself has written: only running it tells
     if command == "score":
         configuration.register_resolvers()
-        configuration.check(rest)
+        settings, _ = asked.split(rest)
+        asked.jobs(rest)
+        launcher.check(settings, Path("x"))
     else:
         verbs = [word for word in rest if "=" not in word]
-        without_pair = ["~pair"] if command == "gate" and not any(word.startswith("pair=") for word in rest) else []
         assert len(verbs) <= 1
-        configuration.compose(command, [*(word for word in rest if "=" in word), *without_pair])
+        configuration.compose(command, [word for word in rest if word not in verbs])
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +116,40 @@ def follow(script: str, folder: Path, store: Path) -> subprocess.CompletedProces
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
+
+
+@pytest.mark.docs
+def test_the_notebook_shows_what_its_cells_give(store: Path, tmp_path: Path) -> None:
+    """Executed anew in a process of its own: the same words, and numbers within what another CPU may change."""
+    (tmp_path / "notebook.ipynb").write_text((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    (tmp_path / "execute.py").write_text((ROOT / "docs" / "execute.py").read_text(encoding="utf-8"))
+    done = follow("python execute.py", tmp_path, store)
+    assert done.returncode == 0, done.stderr[-3000:]
+    stored, found = (shown(folder / "notebook.ipynb") for folder in (ROOT / "docs", tmp_path))
+    assert len(stored) == len(found) > 6
+    for one, other in zip(stored, found, strict=True):
+        assert NUMBER.sub("#", one).split() == NUMBER.sub("#", other).split()
+        numbers = ([float(number) for number in NUMBER.findall(text)] for text in (other, one))
+        assert next(numbers) == pytest.approx(next(numbers), abs=0.02)
+
+
+def shown(notebook: Path) -> list[str]:
+    """The text of each output."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return ["".join(output.get("text") or output["data"]["text/plain"]) for output in outputs]
+
+
+@pytest.mark.docs
+def test_the_site_builds_and_loads_nothing_from_outside(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-f", ROOT / "mkdocs.yml", "-d", tmp_path],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    pages = {page.name: page.read_text(encoding="utf-8") for page in tmp_path.glob("*.html")}
+    assert {page.with_suffix(".html").name for page in PAGES if page.name != "README.md"} < set(pages)
+    assert "findings.NAME.KEY" in pages["configuration.html"] and "<math" in pages["mathematics.html"]
+    for name, html in pages.items():
+        outside = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?https?:[^>]*>|<link[^>]* href=\"?https?:[^>]*>", html)
+        assert not [tag for tag in outside if 'rel="canonical"' not in tag], name
