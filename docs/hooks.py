@@ -30,8 +30,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _mathml(found: re.Match[str]) -> str:
     block, inline = found.groups()
-    made: str = latex2mathml.converter.convert((block or inline).strip(), "block" if block else "inline")
-    return f'<div class="formula">{made}</div>' if block else made
+    made: str = latex2mathml.converter.convert((block or inline).strip(), display="block" if block else "inline")
+    # In a span: a line that began with a bare <math> would be a paragraph of its own to Markdown.
+    return f'<div class="formula">{made}</div>' if block else f"<span>{made}</span>"
 
 
 def notebook_page(path: Path) -> str:

@@ -23,7 +23,9 @@ NOT_RUN = [
     for number, block in enumerate(blocks(page))
     if block.language in SHELL and (block.reason or followed_by(page))
 ]
-TO_RUN = [page for page in PAGES if not followed_by(page) and any(not b.reason for b in blocks(page) if b.language in SHELL)]
+TO_RUN = [
+    page for page in PAGES if not followed_by(page) and any(not b.reason for b in blocks(page) if b.language in SHELL)
+]
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
