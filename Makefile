@@ -1,6 +1,7 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
 # The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-wheel, test-real; `.ci/run`
 # runs them all.
+# make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
 # python tests/perf/gpu.py measures the core and the engine on a CUDA GPU, in under ten minutes.
@@ -21,7 +22,8 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench test-cuda test-sanitize test-browser test-server test-cluster test-wheel test-real clean FORCE
+.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-browser test-server test-cluster test-wheel test-real
+.PHONY: clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -65,6 +67,11 @@ test-cuda: $(VENV)/test.stamp
 # Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
 bench: $(VENV)/bench.stamp
 	$(BIN)/pytest -q -m perf tests/perf $(BENCH)
+
+# Hot spots beside yardsticks, as ratios, and what they compute, as counts, against the package's baseline. After a change
+# that is meant: shiftbench perf record baseline=shiftbench/perf/baseline.json
+perf-check: $(VENV)/test.stamp
+	$(BIN)/shiftbench perf check out=build/perf
 
 # Opens the report in headless Chromium, installed here where it is absent and this machine allows it.
 test-browser: $(VENV)/test.stamp

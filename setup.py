@@ -54,6 +54,7 @@ setup(
     package_data={
         "shiftbench": ["_C.pyi", "data/**", "demo/models/**", "schema/*.json", "report/*.css", "report/*.jinja"],
         "shiftbench.leaderboard": ["*.css", "*.js", "*.jinja"],
+        "shiftbench.perf": ["*.json"],
         **{name: ["*.yaml"] for name in configs},
     },
     exclude_package_data={"": ["*.pyc", "__pycache__/*"]},

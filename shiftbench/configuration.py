@@ -62,6 +62,17 @@ def out_folder(config: Any) -> Path:
     return Path(config.out or RUNS).expanduser().absolute()
 
 
+def pair_folder(config: Any) -> Path:
+    """Where the results of one pair go that is no job of a sweep: `out`, or a folder of the pair's name."""
+    root = out_folder(config)
+    return root if config.out else root / file_name(Path(config.pair.name).name)
+
+
+def file_name(text: str) -> str:
+    """The text as the name of a file that is inside its folder on any system."""
+    return re.sub(r"[^\w.,=+-]+", "_", text).strip(".") or "pair"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A suggestion for a name that is not known."""
     names = sorted(known)

@@ -142,18 +142,8 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "tuned_weights": tuned.weights_digest,
         "tokenizer": tuned.tokenizer_digest,
         "dtype": base.dtype,
-        "dataset": str(config.dataset.get("name", "")),
-        "prompts": len(job.prompts),
-        "prompt_set": prompt_set(job),
+        **asked(config, job),
         "prompts_explained": outcome.prompts,
-        "response": job.responses.mode,
-        "max_new_tokens": job.responses.max_new_tokens,
-        "template": job.template,
-        "control": job.control.kind if job.control is not None else "none",
-        "vocabulary": job.vocabulary.name,
-        "vocabulary_digest": job.vocabulary.digest,
-        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
-        "settings": settings(config),
         "suite": suite,
     }
     return RunSummary(
@@ -163,6 +153,23 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         notes=outcome.notes,
         config=without_secrets(OmegaConf.to_yaml(config, resolve=True)),
     )
+
+
+def asked(config: DictConfig, job: Job) -> dict[str, Any]:
+    """Of "pair" in scores.json: what is known before a model is loaded."""
+    return {
+        "dataset": str(config.dataset.get("name", "")),
+        "prompts": len(job.prompts),
+        "prompt_set": prompt_set(job),
+        "response": job.responses.mode,
+        "max_new_tokens": job.responses.max_new_tokens,
+        "template": job.template,
+        "control": job.control.kind if job.control is not None else "none",
+        "vocabulary": job.vocabulary.name,
+        "vocabulary_digest": job.vocabulary.digest,
+        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
+        "settings": settings(config),
+    }
 
 
 def prompt_set(job: Job) -> str:

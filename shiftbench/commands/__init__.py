@@ -18,16 +18,12 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
   shiftbench store list|verify|prune [...]          the explanations kept on disk
   shiftbench sync [root=DIR] [tracking.uri=URI]     sends to MLflow what could not be sent when it was made
+  shiftbench gate pair=NAME against=WHAT [...]      passes or fails a pair's scores against an earlier run's
+  shiftbench perf record|check [...]                whether shiftbench is as fast here as it was
   shiftbench COMMAND --help                         what a command can be told
 """
-COMMANDS = (
-    "score",
-    "sweep",
-    "leaderboard",
-    "published",
-    "store",
-    "sync",
-)  # each a module here, imported when it is called
+# Each a module here, imported when it is called.
+COMMANDS = ("score", "sweep", "leaderboard", "published", "store", "sync", "gate", "perf")
 
 
 def main(arguments: Sequence[str]) -> int:

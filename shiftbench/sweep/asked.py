@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, groups
+from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, file_name, groups
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
@@ -128,7 +127,7 @@ def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> 
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [Path(str(config.pair.name)).name, *(f"{key}={value}" for key, value in others)]
-    name = re.sub(r"[^\w.,=+-]+", "_", ",".join(parts)).strip(".") or "pair"
+    name = file_name(",".join(parts))
     if len(name.encode()) <= NAME_BYTES:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.errors import InputError
-from shiftbench.tracking.address import OFF, reason
+from shiftbench.tracking.address import OFF, reason, without_secrets
 from shiftbench.tracking.place import Tracking
 from shiftbench.tracking.refusal import refusal
 from shiftbench.tracking.tracked import KIND, PAIR
@@ -68,6 +68,40 @@ def read_artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
             return Path(tracking.client().download_artifacts(run_id, name, folder)).read_bytes()
         except Exception as error:
             raise LookupError(f"{name} cannot be read: {reason(error)}") from None
+
+
+def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
+    """As read_artifact, for a run that a user named: InputError where the place, the run or its file is not there."""
+    where = without_secrets(tracking.address)
+    if tracking.address == OFF:
+        raise InputError(f"run {run_id} is in MLflow, and tracking is off; give tracking.uri=URI")
+    if tracking.database and not tracking.database.is_file():
+        raise InputError(f"run {run_id}: there is no database {tracking.database}; give tracking.uri=URI")
+    try:
+        return read_artifact(tracking, run_id, name)
+    except LookupError as error:
+        raise InputError(f"run {run_id} of {where}: {error}") from None
+
+
+def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
+    """Metrics of the newest runs whose tag KIND is `kind` and that have these tags, oldest first.
+
+    Empty where nothing is tracked or the place cannot be read: a history is no reason to stop.
+    """
+    if tracking.address == OFF:
+        return []
+    clauses = [f"tags.`{name}` = '{value}'" for name, value in {KIND: kind, **tags}.items()]
+    try:
+        client = tracking.client()
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        if experiment is None:
+            return []
+        found = client.search_runs(
+            [experiment.experiment_id], " and ".join(clauses), max_results=most, order_by=["attributes.start_time DESC"]
+        )
+    except Exception:
+        return []
+    return [dict(run.data.metrics) for run in reversed(found)]
 
 
 def _all(client: MlflowClient, experiment_id: str) -> list[Run]:

@@ -71,6 +71,11 @@ def shiftbench(tmp_path, monkeypatch, capfd):
 @pytest.fixture
 def asked(folders, tmp_path):
     """Arguments of a small job on the tiny pair."""
+    return small_job(folders, tmp_path)
+
+
+def small_job(folders, place):
+    """The same, with store and results below a folder."""
     return {
         "pair": "local",
         "pair.base": str(folders / "base"),
@@ -84,8 +89,8 @@ def asked(folders, tmp_path):
         "findings.concept_rotation.explain.top": "5",
         "response.max_new_tokens": "6",
         "bootstrap.resamples": "200",
-        "store.path": str(tmp_path / "store"),
-        "out": str(tmp_path / "out"),
+        "store.path": str(place / "store"),
+        "out": str(place / "out"),
         "tracking": "none",
     }
 

@@ -48,7 +48,8 @@ def attribution(prompt: int, response: int) -> Prepared:
 
 def loop(prompt: int, response: int) -> Prepared:
     """The paper's, on SmolLM2; two backward passes have every buffer that the others use again."""
-    from tests.perf import models, paper
+    from shiftbench.perf import paper
+    from tests.perf import models
 
     model = models.smollm()
     case, small = models.case(model, prompt, response), models.case(model, 4, 4)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -18,22 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from shiftbench.data import packaged_lines
 from shiftbench.explain import attribution
 from shiftbench.models import Model
+from shiftbench.perf.cases import Case
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
 
 SEED = 20231016
-
-
-@dataclass(frozen=True)
-class Case:
-    """A prompt and the response tokens to explain, and the texts that give just these ids."""
-
-    prompt: EncodedPrompt
-    response: tuple[int, ...]
-    texts: tuple[str, str]
-
-    @property
-    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        return self.prompt.prefix_ids, self.prompt.prompt_ids, self.response
 
 
 def ours(model: Model, case: Case) -> Tensor:
@@ -143,14 +128,3 @@ def _within(model: Model, case: Case) -> Case:
         case.prompt.instruction_P, case.prompt.context_P,
     )  # fmt: skip
     return Case(prompt, tuple(i % rows for i in case.response), case.texts)
-
-
-@contextmanager
-def attention(module: PreTrainedModel, kind: str) -> Iterator[None]:
-    """The module with another attention for a while: transformers' default is sdpa, ours runs on eager."""
-    before = module.config._attn_implementation
-    module.set_attn_implementation(kind)
-    try:
-        yield
-    finally:
-        module.set_attn_implementation(before)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
+from shiftbench.perf.compare import Sampled
+from shiftbench.perf.paper import spread
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
-from tests.perf.compare import Sampled
 from tests.perf.models import packaged
-from tests.perf.paper import spread
 
 Array = NDArray[np.floating]
 Knowledge = Counter[tuple[str, str]]

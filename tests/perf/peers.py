@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shiftbench.models import Model
-from tests.perf.models import Case, attention
+from shiftbench.perf.cases import Case, attention
 
 
 class Inseq:

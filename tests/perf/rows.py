@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import statistics
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tests.perf.compare import Agreement, Comparison
+from shiftbench.perf.compare import Agreement, Comparison
+from shiftbench.perf.machine import cpu_model
 from tests.perf.targets import TARGETS, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,14 +90,6 @@ def processor() -> Machine:
     facts = {"cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     head = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, float32."
     return Machine(f"{facts['cpu']} {facts['threads']} threads", facts, head)
-
-
-def cpu_model() -> str:
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def sources_digest() -> str:

@@ -18,9 +18,12 @@ from torch import Tensor
 from shiftbench.engine.product import product
 from shiftbench.engine.schedule import ROWS
 from shiftbench.models import Model
-from tests.perf import memory, models, paper, peers
-from tests.perf.compare import Agreement, Sampled, alternate, column_error, columns
-from tests.perf.models import Case, answered, ours, smollm, wide_llama
+from shiftbench.perf import paper
+from shiftbench.perf.cases import Case
+from shiftbench.perf.compare import Agreement, Sampled, column_error, columns
+from tests.perf import memory, models, peers
+from tests.perf.compare import alternate
+from tests.perf.models import answered, ours, smollm, wide_llama
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import DRAWN, FLOAT64, LENGTHS, LOOP, MEMORY, SHARE, SMOL, WIDE, lengths
 

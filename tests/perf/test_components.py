@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.explain.feedforward import principal_components
-from tests.perf.compare import Agreement, alternate
+from shiftbench.perf.compare import Agreement
+from tests.perf.compare import alternate
 from tests.perf.models import smollm, wide_llama
 from tests.perf.rows import ratio_rows
 from tests.perf.targets import LAYER, WIDE_LAYER

@@ -9,10 +9,12 @@ import time
 import pytest
 import torch
 
+from shiftbench.perf import paper
+from shiftbench.perf.cases import Case
+from shiftbench.perf.compare import Sampled, columns, ranked, values
 from tests import reference
-from tests.perf import memory, models, paper, peers
-from tests.perf.compare import Sampled, alternate, columns, ranked, values
-from tests.perf.models import Case
+from tests.perf import memory, models, peers
+from tests.perf.compare import alternate
 from tests.perf.rows import Results, Row, ratio_rows, table
 from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
 from tests.tiny import tiny_module, tiny_tokenizer

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.perf.compare import ranked
 from tests.perf import memory, peers
-from tests.perf.compare import alternate, ranked
+from tests.perf.compare import alternate
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import TOPK_LARGE, TOPK_SMALL
 

@@ -18,14 +18,17 @@ from shiftbench import configuration, job, ops
 from shiftbench.explain import attention
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
+from shiftbench.perf import paper
+from shiftbench.perf.cases import Case
+from shiftbench.perf.compare import Agreement, Sampled
 from shiftbench.progress import Progress
 from shiftbench.prompts import encode
 from shiftbench.run import Job, Outcome, check, run
 from shiftbench.store import Store
 from shiftbench.words import word_embeddings
-from tests.perf import paper, paper_knowledge
-from tests.perf.compare import Agreement, Sampled, alternate
-from tests.perf.models import SEED, Case, packaged, smollm
+from tests.perf import paper_knowledge
+from tests.perf.compare import alternate
+from tests.perf.models import SEED, packaged, smollm
 from tests.perf.paper_knowledge import Heads, of_head, sampled_heads
 from tests.perf.rows import ratio_rows
 from tests.perf.targets import PAIR

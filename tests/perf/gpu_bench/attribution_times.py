@@ -8,8 +8,9 @@ from typing import Any
 
 from shiftbench import cuda
 from shiftbench.engine.product import Precision
-from tests.perf import models, paper
-from tests.perf.compare import columns
+from shiftbench.perf import paper
+from shiftbench.perf.compare import columns
+from tests.perf import models
 from tests.perf.gpu_bench.bench import Bench, case, importance
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import GEMM_RATE, LOOP, in_precision, lengths

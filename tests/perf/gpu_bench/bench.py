@@ -14,11 +14,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from shiftbench.engine.product import Precision
 from shiftbench.explain import attribution
 from shiftbench.models import Model
+from shiftbench.perf.cases import Case
+from shiftbench.perf.compare import Comparison, Sampled, alternate
+from shiftbench.perf.machine import cpu_model
+from shiftbench.perf.paper import now
 from shiftbench.prompts import EncodedPrompt, Prompt
-from tests.perf.compare import Comparison, Sampled, alternate
-from tests.perf.models import SEED, Case
-from tests.perf.paper import now
-from tests.perf.rows import Machine, cpu_model
+from tests.perf.models import SEED
+from tests.perf.rows import Machine
 from tests.perf.targets import GPU_LENGTHS, SEVEN
 
 PREFIX = (1,)  # a token in front of the prompt that is not explained, as Llama's beginning of text
@@ -88,15 +90,6 @@ class _Words:
         return [f"w{i}" for i in ids]
 
 
-class _Rounds:
-    """What `alternate` asks of pytest-benchmark."""
-
-    def pedantic(self, target: Callable[..., Any], setup: Callable[[], Any], rounds: int, iterations: int) -> None:
-        for _ in range(rounds):
-            given, named = setup()
-            target(*given, **named)
-
-
 class Measured(dict[str, float]):
     """Numbers by name."""
 
@@ -147,7 +140,7 @@ class Bench:
         timed = {name: self._timed(call, repeats) for name, call in {"": ours, **peers}.items()}
         for call in timed.values():
             call(None)
-        return alternate(_Rounds(), timed.pop(""), timed, [None] * rounds)
+        return alternate(timed.pop(""), timed, [None] * rounds)
 
     def _timed(self, call: Callable[[], Any], repeats: int) -> Callable[[object], Sampled]:
         def run(_: object) -> Sampled:

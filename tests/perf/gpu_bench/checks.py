@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.perf.compare import ranked
 from tests import reference
-from tests.perf.compare import ranked
 from tests.perf.gpu_bench.bench import Bench
 from tests.perf.rows import Row
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from shiftbench import cuda, ops
+from shiftbench.perf.compare import Agreement, Comparison, ranked, values
 from tests import reference
 from tests.perf import peers
-from tests.perf.compare import Agreement, Comparison, ranked, values
 from tests.perf.gpu_bench.bench import Bench, Sizes
 from tests.perf.gpu_bench.checks import CUTOFF, LEVELS, NORM
 from tests.perf.rows import Row, ratio_rows

@@ -18,10 +18,10 @@ from shiftbench.explain.attention import Prepared, WordPairs
 from shiftbench.explain.feedforward import component_words, principal_components
 from shiftbench.explain.work import Inputs
 from shiftbench.models.model import tensor_digest
+from shiftbench.perf.compare import Agreement, columns
+from shiftbench.perf.paper import spread
 from shiftbench.words import StaticVectors, Vocabulary
-from tests.perf.compare import Agreement, columns
 from tests.perf.gpu_bench.bench import Bench, case
-from tests.perf.paper import spread
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import ALL_LAYERS, END_TO_END
 

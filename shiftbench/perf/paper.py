@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.perf.compare import Sampled
-from tests.perf.models import Case, attention
+from shiftbench.perf.cases import Case, attention
+from shiftbench.perf.compare import Sampled
 
 
 def now(device: torch.device) -> float:

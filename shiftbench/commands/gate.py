@@ -1,0 +1,124 @@
+"""`shiftbench gate`: scores a pair, or takes its results, and passes or fails it (shiftbench/gate)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from shiftbench import configuration
+from shiftbench.commands import score
+from shiftbench.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftbench.gate import Gate, Scores
+
+USAGE = """\
+shiftbench gate pair=NAME against=WHAT [gate=NAME] [option=value ...]    score the pair, then judge it
+shiftbench gate results=DIR against=WHAT [gate=NAME] [option=value ...]  judge results of shiftbench score
+
+Exits with 0 where every rule holds, 1 where one does not, 2 where the two cannot be compared.
+Rules are conf/gate/NAME.yaml's; gate.rules.recognition.at_least=0.1 changes one, ~gate.rules.verbs takes one out."""
+OWN = ("against", "results", "summary", "junit", "gate")
+WITH_RESULTS = (*OWN, "tracking", "pair")  # what has a meaning where nothing is scored
+
+
+def main(arguments: list[str]) -> int:
+    """0: passed, 1: failed, or what `shiftbench score` ended with where that was not 0."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(configuration.options_help(USAGE, "gate"))
+        return 0 if arguments else 2
+    flags = [word for word in arguments if word.startswith("-")]
+    if flags:
+        raise InputError(f"option {flags[0]!r} is not known to gate: it judges one pair, options are key=value")
+    began = time.monotonic()
+    config = composed(arguments)
+    from shiftbench.files import check_place
+    from shiftbench.gate import read
+    from shiftbench.job import made
+
+    gate, tracking = made(config.gate), made(config.tracking)
+    for option in ("summary", "junit"):
+        if config[option]:
+            check_place(place(config[option]), option)
+    reference = read(str(config.against), "against", tracking)
+    gate.check_reference(reference.scores, reference.origin)
+    if config.results:
+        current = read(str(config.results), "results", None)
+    else:
+        compare_before(config, gate, reference)
+        code = score.main(to_score(arguments, config))
+        if code or config.dry_run:
+            return code
+        current = read(str(configuration.pair_folder(config)), "out", None)
+    return verdict(config, gate, current, reference, began)
+
+
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The configuration; with results=DIR no pair is needed, and no option of score has a meaning."""
+    keys = [key_of(word) for word in arguments]
+    if "results" not in keys:
+        return configuration.compose("gate", arguments)
+    for key, word in zip(keys, arguments, strict=True):
+        if key not in WITH_RESULTS:
+            raise InputError(f"{word} has no meaning with results=DIR, where nothing is scored; leave one of them out")
+    return configuration.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
+
+
+def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
+    """Refuse what cannot be compared before a model is loaded."""
+    from shiftbench import job, results
+    from shiftbench.gate import comparable
+
+    planned = job.build(config)
+    scored = {finding.name for finding in planned.findings.values()}
+    for rule in gate.rules:
+        if rule.finding not in scored:
+            raise InputError(
+                f"gate.rules.{rule.name} names the finding {rule.finding!r}, which this run does not score (it scores "
+                f"{', '.join(sorted(scored))}); choose another suite, or take the rule out with ~gate.rules.{rule.name}"
+            )
+    versions = {name: str(version) for name, version in results.versions(planned.findings).items()}
+    comparable(job.asked(config, planned), versions, reference)
+
+
+def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
+    """The words that are score's, and where it is to leave its results."""
+    words = [word for word in arguments if key_of(word) not in OWN]
+    folder = str(configuration.pair_folder(config)).replace("'", r"\'")
+    return [*(word for word in words if key_of(word) != "out"), f"out='{folder}'"]
+
+
+def key_of(word: str) -> str:
+    """The first part of the key that an override is about: 'gate' of '~gate.rules.verbs'."""
+    return re.split(r"[=.@]", word.lstrip("+~"), maxsplit=1)[0]
+
+
+def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
+    """Judge, print, write."""
+    from shiftbench.files import write_whole
+    from shiftbench.gate import comparable, junit, markdown
+    from shiftbench.gate.summary import Judgement
+
+    gate.check(current.scores, current.origin)
+    named = config.get("pair")
+    if config.results and named is not None and named.name != current.pair.get("name"):
+        raise InputError(f"{current.origin} are of the pair {current.pair.get('name')!r}, not of {named.name!r}")
+    notes = comparable(current.pair, current.versions, reference)
+    judged = Judgement(gate.name, current, reference, gate.judge(current.scores, reference.scores), notes)
+    text = markdown(judged)
+    if config.summary:
+        write_whole(place(config.summary), text, "summary")
+    if config.junit:
+        write_whole(place(config.junit), junit(judged, time.monotonic() - began), "junit")
+    print(text, end="", flush=True)
+    return 0 if judged.passed else 1
+
+
+def place(path: Any) -> Path:
+    """A file that the user named."""
+    return Path(str(path)).expanduser().absolute()

@@ -1,0 +1,168 @@
+"""`shiftbench perf record|check`: the performance gate (shiftbench/perf)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from shiftbench import configuration
+from shiftbench.errors import InputError
+
+USAGE = """\
+shiftbench perf record [option=value ...]    measure this machine's baseline
+shiftbench perf check [option=value ...]     this machine's ratios, and all counters, against the baseline"""
+WIDTH = 120  # columns of a table where there is no terminal to ask
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb that the first argument names."""
+    verbs = {"record": record, "check": check}
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(configuration.options_help(USAGE, "perf"))
+        return 0 if arguments else 2
+    verb, overrides = arguments[0], arguments[1:]
+    if verb not in verbs:
+        raise InputError(f"no command 'perf {verb}'; {configuration.nearest(verb, verbs)}")
+    config = configuration.compose("perf", overrides)
+    if not isinstance(config.processes, int) or config.processes < 1:
+        raise InputError(f"processes={config.processes} must be a whole number, at least 1")
+    return verbs[verb](config)
+
+
+def record(config: DictConfig) -> int:
+    """Measure in several processes and write the baseline file, beside what it has of other machines."""
+    from shiftbench.job import made
+    from shiftbench.perf import baseline
+    from shiftbench.perf.measure import Asked, measured
+    from shiftbench.perf.statistic import BLOCK
+
+    path = Path(config.baseline).expanduser() if config.baseline else folder(config) / "baseline.json"
+    before = baseline.read(str(path)) if path.exists() else None
+    tracking = made(config.tracking)
+    tracking.check()
+    runs = []
+    for number in range(1, config.processes + 1):
+        runs.append(measured(Asked(None, {}, 3 * BLOCK)))
+        print(f"process {number} of {config.processes}: {len(runs[-1].ratios)} ratios", flush=True)
+    found = baseline.recorded(runs, before)
+    baseline.write(found, path)
+    machine = runs[0].machine
+    table = Table(box=SIMPLE_HEAD, title=f"{machine}, torch {runs[0].torch}")
+    for column in ("ratio of times", "median", "lowest", "highest"):
+        table.add_column(column)
+    for key, values in found.machines[machine]["ratios"].items():
+        table.add_row(key, *(f"{values[name]:.4g}" for name in ("value", "lowest", "highest")))
+    console().print(table)
+    keep(config, tracking, machine, found.ratios(machine), found.ratios(machine), {"verdict": "recorded"})
+    print(f"baseline: {path}")
+    return 0
+
+
+def check(config: DictConfig) -> int:
+    """Measure and judge; 0 where all holds, 1 where a ratio or a counter failed."""
+    from shiftbench.job import made
+    from shiftbench.perf import baseline
+    from shiftbench.perf.check import LIMIT
+    from shiftbench.perf.check import check as measure_and_judge
+    from shiftbench.perf.measure import this_machine
+
+    against = baseline.read(config.baseline)
+    machine = this_machine()
+    tracking = made(config.tracking)
+    tracking.check()
+    done = measure_and_judge(against, machine)
+    console().print(counter_table(done.counters))
+    if done.known:
+        console().print(ratio_table(done.ratios, LIMIT))
+        recorded_with = against.machines[machine].get("torch")
+        if recorded_with != done.torch:
+            print(f"note: the baseline was recorded with torch {recorded_with}, this is {done.torch}")
+        ratios = {item.key: (item.again or item.found).value for item in done.ratios}
+        verdict = {"verdict": "passed" if done.passed else "failed"}
+        keep(config, tracking, machine, ratios, against.ratios(machine), verdict, asdict(done))
+    else:
+        print(
+            f"note: the baseline has no ratios of this class of machine, {machine!r} (it has "
+            f"{', '.join(map(repr, against.machines)) or 'none'}): counters alone were checked, and nothing was "
+            "recorded. 'shiftbench perf record baseline=FILE' on it, then 'shiftbench perf check baseline=FILE'"
+        )
+    for name in done.missing:
+        print(f"FAILED: {name} is in the baseline and is no longer measured")
+    print(f"perf check: {'passed' if done.passed else 'FAILED'}")
+    return 0 if done.passed else 1
+
+
+def counter_table(counters: Any) -> Table:
+    """Counters beside their limits."""
+    table = Table(box=SIMPLE_HEAD, title="what is computed")
+    table.add_column("hot spot")
+    table.add_column("counter")
+    for column in ("limit", "found"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for item in counters:
+        limit = "" if item.limit is None else f"{item.limit:,}"
+        table.add_row(item.spot, item.name, limit, f"{item.found:,}", item.verdict)
+    return table
+
+
+def ratio_table(ratios: Any, limit: float) -> Table:
+    """Ratios beside the baseline."""
+    table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
+    table.add_column("ratio of times")
+    for column in ("baseline", "found", "interval", "rounds", "times"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for item in ratios:
+        last = item.again or item.found
+        cells = (f"{item.baseline:.4g}", f"{last.value:.4g}", f"{last.low:.4g} to {last.high:.4g}", f"{last.rounds}")
+        table.add_row(item.key, *cells, f"{item.slowdown:.3f}", item.verdict)
+    return table
+
+
+def keep(
+    config: DictConfig,
+    tracking: Any,
+    machine: str,
+    ratios: Mapping[str, float],
+    before: Mapping[str, float],
+    tags: Mapping[str, str],
+    document: Mapping[str, Any] | None = None,
+) -> None:
+    """perf.json and the picture of all runs so far, in the folder and in MLflow."""
+    import shiftbench
+    from shiftbench.files import write_whole
+    from shiftbench.perf import history
+    from shiftbench.tracking import TrackedRun
+    from shiftbench.tracking.reading import past_metrics
+
+    metrics = {history.metric(key): value for key, value in ratios.items()}
+    past = past_metrics(tracking, "perf", {"machine": machine}, history.MOST - 1)
+    named = {history.metric(key): key for key in before}
+    runs = [{key: found[name] for name, key in named.items() if name in found} for found in [*past, metrics]]
+    out = folder(config)
+    content = document or {"machine": machine, "ratios": dict(ratios)}
+    write_whole(out / "perf.json", json.dumps(content, indent=1) + "\n", "out")
+    write_whole(out / "history.svg", history.picture(runs, before, machine), "out")
+    about = {"shiftbench.kind": "perf", "machine": machine, "version.shiftbench": shiftbench.__version__, **tags}
+    tracking.record(TrackedRun("perf", {}, about, metrics, out, None, only=("perf.json", "history.svg")))
+    print(f"history of {len(runs)} measurements: {out / 'history.svg'}")
+
+
+def folder(config: DictConfig) -> Path:
+    """Where a measurement's files go."""
+    return Path(config.out or Path(configuration.RUNS) / "perf").expanduser().absolute()
+
+
+def console() -> Console:
+    """The terminal, or a pipe wide enough for a table."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH)

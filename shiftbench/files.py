@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from shiftbench.errors import InputError
+
+
+def write_whole(path: Path, text: str, option: str) -> None:
+    """Write UTF-8 text in one step; its folder is made. option: how the user named the file.
+
+    Raises InputError where it cannot be written; what was there before is then still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}-")
+        try:
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            os.chmod(part, 0o666 & ~_umask())  # mkstemp's own is for the owner alone
+            os.replace(part, path)
+        except BaseException:
+            os.unlink(part)
+            raise
+    except OSError as error:
+        raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
+
+
+def check_place(path: Path, option: str) -> None:
+    """Raise InputError where `write_whole` could not write, before there is anything to write."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
+    if path.is_dir():
+        raise InputError(f"{option}={path} is a folder; name a file in it")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

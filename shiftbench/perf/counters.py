@@ -1,0 +1,131 @@
+"""What a call computes, counted while it runs on one thread: passes, floating-point operations, bytes.
+
+Nothing here is a time, so the numbers are the same on every machine, whatever its libraries and instructions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from shiftbench import ops
+from shiftbench.engine import importance as engine
+from shiftbench.engine.kept import KeptBlock
+from shiftbench.engine.schedule import threads_each
+
+Counts = Mapping[str, int]
+
+
+class Products(TorchDispatchMode):
+    """Counts the FLOPs of torch's matrix products, inside our own operators too, on this thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "shiftbench":  # torch shows an operator, not what is in it: call that instead
+            with self:
+                return getattr(ops, f"_{func._schema.name.split('::')[1]}")(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            self.flops += int(flop_registry[packet](*args, **(kwargs or {}), out_val=out))
+        elif func._schema.name == "mkldnn::_linear_pointwise":  # the engine's product by oneDNN
+            self.flops += 2 * args[0].numel() * args[1].shape[0]
+        return out
+
+
+def flops(call: Callable[[], Any]) -> Counts:
+    """{"flops"}: of all matrix products that torch makes in the call."""
+    with threads_each(1), Products() as products:
+        call()
+    return {"flops": products.flops}
+
+
+def attribution(call: Callable[[], Any]) -> Counts:
+    """{"layers_forward", "flops", "bytes_kept"} of a call of the engine.
+
+    layers_forward: layers that the kept forward pass goes through, those passed again for want of memory included: a
+    pass is as many as the model has. bytes_kept: of activations, the most that are kept at a time.
+    """
+    with _segments() as made:
+        counted = flops(call)
+    return {
+        "layers_forward": sum(count for count, _ in made),
+        **counted,
+        "bytes_kept": max((kept for _, kept in made), default=0),
+    }
+
+
+@contextmanager
+def _segments() -> Iterator[list[tuple[int, int]]]:
+    """(layers, bytes kept) of every run of layers that the engine passes forward in the block."""
+    made: list[tuple[int, int]] = []
+    forward = engine.forward
+
+    def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[KeptBlock], Tensor]:
+        found = forward(model, x_TD, blocks, keep)
+        made.append((len(blocks), _bytes(found[0])))
+        return found
+
+    with patch.object(engine, "forward", counted):
+        yield made
+
+
+def _bytes(kept: list[KeptBlock]) -> int:
+    """Of the different memories that hold what is kept; the model's own weights are not among them."""
+    found: dict[int, int] = {}
+    for block in kept:
+        for field in dataclasses.fields(block):
+            if field.name != "block":
+                _collect(getattr(block, field.name), found)
+    return sum(found.values())
+
+
+def _collect(part: Any, found: dict[int, int]) -> None:
+    if isinstance(part, Tensor):
+        found[part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
+    elif isinstance(part, tuple):
+        for each in part:
+            _collect(each, found)
+    elif dataclasses.is_dataclass(part):
+        for field in dataclasses.fields(part):
+            if field.name not in ("spec", "norm"):
+                _collect(getattr(part, field.name), found)
+
+
+class Allocations(Products):
+    """Counts the bytes of the memory that torch allocates for results as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if func.namespace != "shiftbench":
+            given = {_memory(each) for each in torch.utils._pytree.tree_leaves((args, kwargs))} - {None}
+            for each in torch.utils._pytree.tree_leaves(out):
+                if isinstance(each, Tensor) and _memory(each) not in given:
+                    self.bytes += each.untyped_storage().nbytes()
+        return out
+
+
+def _memory(each: Any) -> int | None:
+    return each.untyped_storage().data_ptr() if isinstance(each, Tensor) else None
+
+
+def allocations(call: Callable[[], Any]) -> Counts:
+    """{"flops", "bytes_allocated"} of a call: a result that is written in between shows in the bytes."""
+    with threads_each(1), Allocations() as counted:
+        call()
+    return {"flops": counted.flops, "bytes_allocated": counted.bytes}

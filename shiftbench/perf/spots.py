@@ -1,0 +1,224 @@
+"""The hot spots at sizes of milliseconds: ours, the yardstick beside it, and what is counted. Nothing is downloaded.
+
+The model has SmolLM2-135M's shape, a tenth of its layers and words, and random weights: no time depends on which. A
+yardstick uses the machine as its hot spot does (products for products, passes over memory for passes over memory), so
+that a neighbour, a clock that is turned down or another CPU of the class slows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from shiftbench import ops
+from shiftbench.engine.product import product
+from shiftbench.engine.schedule import ROWS
+from shiftbench.explain import attribution
+from shiftbench.explain.feedforward import principal_components
+from shiftbench.models import Model
+from shiftbench.perf import counters, paper
+from shiftbench.perf.cases import Case
+from shiftbench.perf.counters import Counts
+from shiftbench.prompts import EncodedPrompt, Prompt
+
+SEED = 20231016
+LAYERS, WIDTH, INNER, VOCABULARY = 3, 576, 1536, 4915
+MEMORY = 256  # MiB, the engine's own choice on a CPU
+WORDS, PAIRED, K = 4096, 1024, 100  # PAIRED: whose table of pairs fits into a cache
+LOOP, PRODUCT, FORMULA = "paper's loop", "bare product", "plain formula"
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """ours: the hot spot. yardsticks: what its time is divided by. count: what ours computes, exactly.
+
+    repeats: calls of ours and of a yardstick that a round times together: a millisecond is too short for a scheduler.
+    """
+
+    name: str
+    ours: Call
+    yardsticks: Mapping[str, Call]
+    count: Callable[[Call], Counts]
+    repeats: tuple[int, int] = (1, 1)
+
+    def keys(self) -> dict[str, str]:
+        """How the ratio to each yardstick is called: in the baseline, in MLflow."""
+        return {against: f"{self.name} over {against}" for against in self.yardsticks}
+
+
+def spots() -> list[Spot]:
+    """All hot spots, their inputs made."""
+    makers = (engine_forward, engine_reverse, topk, cooccurrence, word_pairs, components, bootstrap, density)
+    return [maker() for maker in makers]
+
+
+def engine_forward() -> Spot:
+    """Attribution in forward mode against the paper's loop, over 2 of the response tokens, and the bare product.
+
+    The loop has its parameters frozen: gradients of weights are written to fresh memory, which is the kernel's time.
+    """
+    model, case = small_model(), random_case(12, 40)
+    yardsticks = {
+        LOOP: lambda: paper.loop(model.module, case, frozen=True, tokens=2),
+        PRODUCT: bare_product(model, case),
+    }
+    return Spot("attribution forward", partial(attribute, model, case), yardsticks, counters.attribution)
+
+
+def engine_reverse() -> Spot:
+    """Attribution in reverse mode, for responses shorter than their prompt."""
+    model, case = small_model(), random_case(40, 12)
+    yardsticks = {PRODUCT: bare_product(model, case)}
+    return Spot("attribution reverse", partial(attribute, model, case), yardsticks, counters.attribution)
+
+
+def bare_product(model: Model, case: Case) -> Call:
+    """As many operations as the engine cannot do without, in products of its parts' shape by its own library."""
+    a, b = drawn(ROWS, WIDTH), drawn(WIDTH, INNER)
+    repeats = round(flop_floor(model, case) / (2 * ROWS * WIDTH * INNER))
+    return lambda: [product(a, b) for _ in range(repeats)]
+
+
+def flop_floor(model: Model, case: Case) -> float:
+    """Fewest operations of the layers' products: 2 parameters (P R + min(P, R)^2 / 2) (DESIGN 2)."""
+    parameters = sum(p.numel() for name, p in model.module.named_parameters() if ".layers." in name and p.ndim == 2)
+    prompt, response = len(case.prompt.prompt_ids), len(case.response)
+    return 2.0 * parameters * (prompt * response + min(prompt, response) ** 2 / 2)
+
+
+def topk() -> Spot:
+    """The search for a direction's words against the bare product that it cannot do without."""
+    embedding_VD = drawn(4096, WIDTH)
+    direction_CD = torch.nn.functional.normalize(drawn(WIDTH, WIDTH, seed=1), dim=1)
+    out_CV = torch.empty(len(direction_CD), len(embedding_VD))
+    return Spot(
+        "vocab_topk", lambda: ops.vocab_topk(embedding_VD, direction_CD, K),
+        {PRODUCT: lambda: torch.mm(direction_CD, embedding_VD.T, out=out_CV)}, counters.allocations,
+    )  # fmt: skip
+
+
+def cooccurrence() -> Spot:
+    """Which words co-occur, against the bare product of all cosines."""
+    unit_VG, cutoff_V, spelling_V = _words(WORDS)
+    out_VV = torch.empty(WORDS, WORDS)
+    return Spot(
+        "cooccurrence", lambda: ops.cooccurrence(unit_VG, cutoff_V, spelling_V),
+        {PRODUCT: lambda: torch.mm(unit_VG, unit_VG.T, out=out_VV)}, counters.flops,
+    )  # fmt: skip
+
+
+def word_pairs() -> Spot:
+    """Word pairs of neuron pairs against the plain formula on a table of all words by all words."""
+    cooccurring = ops.cooccurrence(*_words(PAIRED))
+    sides = [_side(seed) for seed in (2, 3)]
+    table_VV = torch.zeros(PAIRED, PAIRED, dtype=torch.bool)
+    first_V, other_N, _ = cooccurring
+    table_VV[torch.repeat_interleave(torch.arange(PAIRED), first_V.diff()), other_N.long()] = True
+
+    def plain() -> Tensor:
+        (query_CK, query_index_CK), (key_CK, key_index_CK) = sides
+        found_CKK = table_VV[query_index_CK[:, :, None], key_index_CK[:, None, :]]
+        return (found_CKK & (query_CK.sign()[:, :, None] == key_CK.sign()[:, None, :])).nonzero()
+
+    (query, key) = sides
+    return Spot(
+        "word_pairs", lambda: ops.word_pairs(cooccurring, *query, *key), {FORMULA: plain}, counters.flops, (40, 5)
+    )
+
+
+def components() -> Spot:
+    """Principal components of a down-projection against torch's singular value decomposition."""
+    down_FD = drawn(INNER // 2, WIDTH // 2)
+    return Spot(
+        "components", lambda: principal_components(down_FD, 100),
+        {"torch svd": lambda: torch.linalg.svd(down_FD - down_FD.mean(0), full_matrices=False)}, counters.flops, (2, 1),
+    )  # fmt: skip
+
+
+def bootstrap() -> Spot:
+    """Resampled means against torch's draws and their mean."""
+    value_N, resamples = drawn(250, 1)[:, 0].double(), 5000
+    draws = torch.Generator().manual_seed(SEED)
+
+    def plain() -> Tensor:
+        return value_N[torch.randint(len(value_N), (resamples, len(value_N)), generator=draws)].mean(1)
+
+    return Spot(
+        "bootstrap", lambda: ops.bootstrap(value_N, [len(value_N)], resamples, 0), {FORMULA: plain},
+        counters.allocations, (10, 2),
+    )  # fmt: skip
+
+
+def density() -> Spot:
+    """Importance, levels and density in one pass over the gradients, against the formulas one after another."""
+    grad_RPD, embedding_PD = drawn(16, 16 * WIDTH).view(16, 16, WIDTH), drawn(16, WIDTH, seed=1)
+
+    def plain() -> Tensor:
+        importance_PR = (grad_RPD * embedding_PD).sum(-1).T
+        positive_PR = importance_PR.clamp(min=0)
+        level_PR = (10 * positive_PR / (positive_PR.amax(0) + 1e-7)).ceil()
+        level_PR = level_PR.where(level_PR > 7, 0)
+        ratio_P = level_PR.sum(1) / (level_PR.pow(4).sum(1).pow(0.25) + 1e-9)
+        return ratio_P / (ratio_P.max() + 1e-9)
+
+    return Spot(
+        "density", lambda: ops.importance_density_from_grad(grad_RPD, embedding_PD, 10, 7, 4.0),
+        {FORMULA: plain}, counters.allocations, (200, 120),
+    )  # fmt: skip
+
+
+@cache
+def small_model() -> Model:
+    """SmolLM2-135M's shape, LAYERS deep, random."""
+    config = LlamaConfig(
+        hidden_size=WIDTH, intermediate_size=INNER, num_attention_heads=9, num_key_value_heads=3,
+        num_hidden_layers=LAYERS, vocab_size=VOCABULARY, max_position_embeddings=2048, rope_theta=100_000.0,
+        tie_word_embeddings=True, attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        module = LlamaForCausalLM(config)
+    no_tokenizer: Any = None  # ids are drawn
+    return Model("SmolLM2-135M's shape", module.eval().requires_grad_(False), no_tokenizer, None, "float32")
+
+
+def random_case(prompt: int, response: int) -> Case:
+    """So many prompt and response tokens, drawn."""
+    draws = torch.Generator().manual_seed(SEED)
+    ids = torch.randint(2, VOCABULARY, (prompt + response,), generator=draws).tolist()
+    nothing_P = torch.zeros(prompt, dtype=torch.bool)
+    encoded = EncodedPrompt(
+        Prompt("random", "", ()), "", (), tuple(ids[:prompt]), tuple(map(str, ids[:prompt])), nothing_P, nothing_P
+    )
+    return Case(encoded, tuple(ids[prompt:]), ("", ""))
+
+
+def attribute(model: Model, case: Case) -> Tensor:
+    """importance_PR as `shiftbench score` computes it."""
+    return attribution.importance(model, case.prompt, case.response, MEMORY)[0]
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _words(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors, cutoffs that a hundredth of all pairs is above, and spellings that all differ."""
+    unit_VG = torch.nn.functional.normalize(drawn(count, 50), dim=1)
+    return unit_VG, torch.full((count,), 0.33, dtype=torch.float64), torch.arange(count)
+
+
+def _side(seed: int) -> tuple[Tensor, Tensor]:
+    """(values_CK, indices_CK) of 32 neurons' words, drawn."""
+    value_CV = drawn(32, PAIRED, seed=seed)
+    index_CK = value_CV.abs().topk(K, dim=1).indices
+    return value_CV.gather(1, index_CK), index_CK

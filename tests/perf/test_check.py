@@ -1,0 +1,186 @@
+"""`perf check` fails on what is slower or computes more, and on nothing else."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+from hydra.utils import instantiate
+
+from shiftbench import commands, configuration
+from shiftbench.commands import perf
+from shiftbench.errors import InputError
+from shiftbench.perf import baseline, measure, spots
+from shiftbench.perf.baseline import Baseline
+from shiftbench.perf.check import CONFIRMING, Check, Counter, counted, judged
+from shiftbench.perf.check import check as perf_check
+from shiftbench.perf.history import picture
+from shiftbench.perf.measure import Measured
+from shiftbench.perf.statistic import Ratio
+from shiftbench.tracking.reading import past_metrics
+from tests.perf.false_alarms import slower
+
+COUNTS = {"spot": {"flops": 100, "bytes": 8}}
+BASE = {"spot over yard": 1.0}
+
+
+def found(value, counts=COUNTS):
+    return Measured("here", "2", {"spot over yard": Ratio(value, value - 0.01, value + 0.01, 21)}, counts)
+
+
+def verdict(first, second):
+    asked = []
+
+    def again(what):
+        asked.append(what)
+        return found(second)
+
+    (one,) = judged(BASE, found(first), again)
+    return one, asked
+
+
+def test_what_is_slow_twice_fails():
+    one, (asked,) = verdict(1.2, 1.18)
+    assert one.failed and one.slowdown == 1.18 and (asked.keys, asked.least) == (["spot over yard"], CONFIRMING)
+
+
+def test_what_is_slow_once_passes_and_says_so():
+    one, _ = verdict(1.2, 1.01)
+    assert not one.failed and "second process" in one.verdict
+
+
+def test_what_is_not_slow_is_not_measured_again():
+    one, asked = verdict(1.05, 9)
+    assert not one.failed and one.verdict == "ok" and not asked
+
+
+@pytest.mark.parametrize(("count", "fails"), [(100, False), (99, False), (101, True)])
+def test_a_counter_is_a_hard_limit(count, fails):
+    (first, second) = counted(Baseline(COUNTS, {}), found(1, {"spot": {"flops": count, "bytes": 8}}))
+    assert first.failed is fails and not second.failed
+    assert Check("here", "2", False, [], [first, second], []).passed is not fails
+
+
+def test_a_hot_spot_that_is_new_or_gone_is_told():
+    (new,) = counted(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
+    assert new == Counter("new", "flops", None, 1) and not new.failed and "record" in new.verdict
+    assert not Check("here", "2", True, [], [], ["spot over yard"]).passed
+
+
+def test_a_recorded_baseline_is_read_back_and_keeps_other_machines(tmp_path):
+    before = Baseline({}, {"other": {"ratios": {"a": {"value": 2.0}}}})
+    made = baseline.recorded([found(1.0), found(1.3), found(1.1)], before)
+    baseline.write(made, tmp_path / "b.json")
+    back = baseline.read(str(tmp_path / "b.json"))
+    assert back.ratios("here") == {"spot over yard": 1.1} and back.ratios("other") == {"a": 2.0}
+    assert back.counters == COUNTS and back.ratios("unknown") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "cannot read the file"),
+        ("{not json", "no baseline"),
+        ("[]", "schema"),
+        ('{"schema": "shiftbench/scores/1"}', "schema"),
+        ('{"schema": "shiftbench/perf/1"}', "counters"),
+        ('{"schema": "shiftbench/perf/1", "counters": {}, "machines": {"m": {"ratios": {"a": {"value": "x"}}}}}', "x"),
+        ('{"schema": "shiftbench/perf/1", "counters": {}, "machines": {"m": {"ratios": {"a": {"value": 0}}}}}', "m"),
+        ('{"schema": "shiftbench/perf/1", "counters": {"a": {"b": 1.5}}, "machines": {}}', "whole number"),
+        ('{"schema": "shiftbench/perf/1", "counters": {"a": 3}, "machines": {}}', "no baseline"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used_is_refused_before_anything_is_measured(tmp_path, capsys, text, part):
+    path = tmp_path / "b.json"
+    if text is not None:
+        path.write_text(text)
+    assert commands.main(["perf", "check", f"baseline={path}", "tracking=none"]) == 2
+    said = capsys.readouterr().err
+    assert f"baseline={path}" in said and part in said and "Traceback" not in said
+    with pytest.raises(InputError):
+        baseline.read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["perf", "chekc"], "'check'"),
+        (["perf", "record", "processes=0"], "processes=0"),
+        (["perf", "check", "basline=x"], "'baseline'"),
+    ],
+)
+def test_bad_input(capsys, words, part):
+    assert commands.main(words) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_the_packages_own_baseline_names_what_is_measured():
+    packaged = baseline.read(None)
+    keys = {key for spot in spots.spots() for key in spot.keys().values()}
+    assert packaged.machines and all(set(packaged.ratios(machine)) == keys for machine in packaged.machines)
+
+
+def test_the_history_is_a_picture():
+    svg = picture([{"a": 1.0, "b": 2.0}, {"a": 1.1}, {"a": 0.9, "b": 2.2}], {"a": 1.0, "b": 2.0}, "<amd> & co")
+    assert svg.startswith("<svg") and "<amd>" not in svg and "&lt;amd&gt;" in svg
+    assert picture([{}], {"a": 1.0}, "m") == ""
+
+
+def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
+    words = [f"out={tmp_path / 'out'}", f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"]
+    config = configuration.compose("perf", words)
+    tracking = instantiate(config.tracking)
+    tracking.check()
+    base = {"spot over paper's loop": 2.0}
+    for value in (2.0, 2.2):
+        perf.keep(config, tracking, "amd & co", {"spot over paper's loop": value}, base, {"verdict": "passed"})
+    assert "history of 1 measurements" in (said := capsys.readouterr().out) and "history of 2 measurements" in said
+    assert past_metrics(tracking, "perf", {"machine": "amd & co"}, 9) == [
+        {"ratio.spot over paper_s loop": value} for value in (2.0, 2.2)
+    ]
+    assert past_metrics(tracking, "perf", {"machine": "another"}, 9) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.svg", "perf.json"]
+    assert len(list((tmp_path / "db").rglob("artifacts/history.svg"))) == 2
+
+
+def test_a_measuring_process_that_fails_is_told():
+    with pytest.raises(RuntimeError, match="no such hot spot"):
+        measure.measured(measure.Asked(None, {}), [sys.executable, "-c", "raise SystemExit('no such hot spot')"])
+
+
+# In processes of their own, two hot spots of a millisecond.
+
+
+def two_spots():
+    return [spots.word_pairs(), spots.density()]
+
+
+def two_slower_spots():
+    return [dataclasses.replace(spot, ours=slower(spot.ours)) for spot in two_spots()]
+
+
+def program(maker):
+    code = f"import sys; from tests.perf import test_check as t; t.measure.main(sys.argv[1], t.{maker})"
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.perf
+def test_a_planted_fifth_is_seen_in_fresh_processes_and_unchanged_code_passes():
+    """With the ratios just measured as the baseline."""
+    machine = measure.this_machine()
+    base = baseline.recorded([measure.measured(measure.Asked(None, {}), program("two_spots")) for _ in range(3)], None)
+    assert base.ratios(machine)
+    assert perf_check(base, machine, program("two_spots")).passed
+    slow = perf_check(base, machine, program("two_slower_spots"))
+    assert [one.failed for one in slow.ratios] == [True, True] and not slow.passed
+
+
+def test_an_unknown_class_of_machine_has_its_counters_checked_and_nothing_recorded(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps({"schema": baseline.SCHEMA, "counters": COUNTS, "machines": {}}))
+    monkeypatch.setattr("shiftbench.perf.check.measured", lambda asked, program: found(1) if not asked.keys else None)
+    words = ["perf", "check", f"baseline={path}", f"out={tmp_path / 'out'}", "tracking=none"]
+    assert commands.main(words) == 0
+    said = capsys.readouterr().out
+    assert "no ratios of this class" in said and "nothing was recorded" in said.replace("\n", " ")
+    assert not (tmp_path / "out").exists()

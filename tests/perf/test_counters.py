@@ -1,0 +1,69 @@
+"""Counters are counted, not estimated: they equal what the shapes say, and rise when work is added."""
+
+import pytest
+import torch
+
+from shiftbench import ops
+from shiftbench.perf import baseline, counters, spots
+from shiftbench.perf.counters import allocations, attribution, flops
+
+ONE_THREAD = 1
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(ONE_THREAD)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_products_are_counted_whatever_makes_them():
+    a, b = torch.randn(16, 5), torch.randn(5, 7)
+    assert flops(lambda: a @ b)["flops"] == 2 * 16 * 5 * 7
+    assert flops(lambda: torch.addmm(torch.zeros(7), a, b))["flops"] == 2 * 16 * 5 * 7
+    assert flops(lambda: spots.product(a, b))["flops"] == 2 * 16 * 5 * 7
+    assert flops(lambda: torch.bmm(a[None].expand(3, -1, -1), b[None].expand(3, -1, -1)))["flops"] == 6 * 16 * 5 * 7
+
+
+def test_products_inside_our_operators_are_counted():
+    unit_VG = torch.nn.functional.normalize(torch.randn(300, 20), dim=1)
+    count = flops(lambda: ops.cooccurrence(unit_VG, torch.full((300,), 0.9, dtype=torch.float64), torch.arange(300)))
+    assert count["flops"] == 2 * 300 * 300 * 20
+
+
+def test_results_are_counted_in_bytes_and_views_are_not():
+    a = torch.randn(8, 8)
+    assert allocations(lambda: a.T)["bytes_allocated"] == 0
+    assert allocations(lambda: a + 1)["bytes_allocated"] == 256
+    assert allocations(lambda: a.add_(1))["bytes_allocated"] == 0
+    topk = allocations(lambda: ops.vocab_topk(a, a, 2))
+    assert topk == {"flops": 0, "bytes_allocated": 8 * 2 * (4 + 8)}
+
+
+def test_a_second_forward_pass_and_more_rows_show():
+    """Too little memory makes the engine pass its layers forward again."""
+    model, case = spots.small_model(), spots.random_case(20, 6)
+    roomy = attribution(lambda: spots.attribute(model, case))
+    tight = attribution(lambda: spots.attribution.importance(model, case.prompt, case.response, 1))
+    assert roomy["layers_forward"] == spots.LAYERS < tight["layers_forward"]
+    assert roomy["flops"] < tight["flops"] and tight["bytes_kept"] < roomy["bytes_kept"]
+    longer = attribution(lambda: spots.attribute(model, spots.random_case(40, 6)))
+    assert longer["flops"] > roomy["flops"]
+    floor = spots.flop_floor(model, case)
+    assert floor < roomy["flops"]
+
+
+def test_every_hot_spot_computes_exactly_what_the_packages_baseline_says():
+    """On any machine: that is what makes a limit hard."""
+    committed = baseline.read(None).counters
+    found = {spot.name: dict(spot.count(spot.ours)) for spot in spots.spots()}
+    assert found == committed
+    again = {spot.name: dict(spot.count(spot.ours)) for spot in spots.spots()}
+    assert again == found
+
+
+def test_what_is_kept_is_not_the_models_own():
+    model, case = spots.small_model(), spots.random_case(12, 40)
+    weights = sum(p.numel() * 4 for p in model.module.parameters())
+    assert 0 < counters.attribution(lambda: spots.attribute(model, case))["bytes_kept"] < weights

@@ -1,0 +1,61 @@
+"""The statistic of `perf check` on noise that is made up: it knows a slowdown from a neighbour."""
+
+import numpy as np
+import pytest
+
+from shiftbench.perf.check import LIMIT
+from shiftbench.perf.statistic import BLOCK, CONFIDENCE, MOST, rank, ratio
+
+
+def sequential(draw, limit):
+    """Rounds until the interval is on one side of the limit, as measure.timed does."""
+    rounds = []
+    while True:
+        rounds += [draw() for _ in range(BLOCK)]
+        found = ratio(rounds)
+        if found.decided(limit) or len(rounds) >= MOST:
+            return found
+
+
+def noisy(draws, slowdown):
+    """A paired ratio: 3% of its own noise, and every fifth round something breaks into one of the two sides."""
+    value = slowdown * np.exp(draws.normal(0, 0.03))
+    if draws.random() < 0.2:
+        value *= np.exp(draws.choice([-1, 1]) * draws.exponential(0.5))
+    return float(value)
+
+
+@pytest.mark.parametrize(("slowdown", "fails"), [(1.0, False), (1.15, True), (1.2, True)])
+def test_noise_passes_and_slowdowns_fail(slowdown, fails):
+    draws = np.random.default_rng(0)
+    # Twice in a row, as a check asks before it fails.
+    found = [all(sequential(lambda: noisy(draws, slowdown), LIMIT).value > LIMIT for _ in range(2)) for _ in range(300)]
+    assert found.count(fails) >= 297
+
+
+def test_a_processes_own_shift_of_four_percent_changes_no_verdict():
+    draws = np.random.default_rng(1)
+    for shift in (0.96, 1.04):
+        assert sequential(lambda shift=shift: noisy(draws, shift), LIMIT).value < LIMIT
+        assert sequential(lambda shift=shift: noisy(draws, 1.2 * shift), LIMIT).value > LIMIT
+
+
+def test_the_interval_covers_the_median_as_often_as_it_says():
+    draws = np.random.default_rng(2)
+    for rounds in (BLOCK, 2 * BLOCK, 20):
+        samples = [ratio(draws.exponential(1.0, rounds).tolist()) for _ in range(4000)]
+        covered = np.mean([found.low <= np.log(2) <= found.high for found in samples])
+        assert covered >= CONFIDENCE - 0.006
+
+
+def test_a_block_is_the_fewest_rounds_with_an_interval():
+    assert rank(BLOCK) == 0 and rank(BLOCK - 1) == -1
+    few = ratio([1.0] * (BLOCK - 1))
+    assert (few.low, few.high) == (0.0, float("inf")) and not few.decided(LIMIT)
+
+
+def test_more_rounds_are_taken_near_the_limit():
+    draws = np.random.default_rng(3)
+    near = [sequential(lambda: noisy(draws, LIMIT), LIMIT).rounds for _ in range(50)]
+    far = [sequential(lambda: noisy(draws, 1.0), LIMIT).rounds for _ in range(50)]
+    assert np.mean(far) < 2 * BLOCK < np.mean(near)
