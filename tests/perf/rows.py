@@ -86,7 +86,7 @@ class Machine(NamedTuple):
 
 
 def processor() -> Machine:
-    """This machine's CPU: its name and the numbers of its model, which the name may leave out; torch's threads, torch."""
+    """This machine's CPU: its name and the numbers of its model, which the name may leave out; threads; torch."""
     facts = {"cpu": cpu_model() + model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     head = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, float32."
     return Machine(f"{facts['cpu']} {facts['threads']} threads", facts, head)
