@@ -97,7 +97,7 @@ def help_text() -> str:
     choices = groups()
     lines = [
         f"  {name}={'|'.join(choices[name])}"
-        for name in ("pair", "dataset", "vocabulary", "vectors", "control", "tracking", "suite")
+        for name in ("pair", "dataset", "vocabulary", "vectors", "annotate", "control", "tracking", "suite")
     ]
     return "\n".join(
         [

@@ -185,7 +185,10 @@ def settings(config: DictConfig) -> str:
     """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
     plain: Any = OmegaConf.to_container(config.findings, resolve=True)
     for finding in plain.values():
-        finding.get("explain", {}).pop("memory", None)
+        explain = finding.get("explain", {})
+        explain.pop("memory", None)
+        for option in ("concurrency", "retries", "timeout", "budget", "store"):
+            explain.get("annotator", {}).pop(option, None)
     return content_key({"findings": plain})
 
 

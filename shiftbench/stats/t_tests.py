@@ -36,6 +36,15 @@ def paired_p(differences: ArrayLike) -> float | None:
     return test.p if test else None
 
 
+def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
+    """Student's equal-variance t-test, two-sided; None where fewer than three values or neither sample varies."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if min(a.size, b.size) < 1 or a.size + b.size < 3 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+        return None
+    test = ttest_ind(a, b, equal_var=True)
+    return TTest(float(test.statistic), float(test.pvalue), float(test.df))
+
+
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
     """Welch's unequal-variance t-test; alternative: 'two-sided', 'less' or 'greater' (first vs second).
 

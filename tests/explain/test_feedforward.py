@@ -6,6 +6,7 @@ import torch
 from shiftbench.annotate.lexical import LexicalAnnotator
 from shiftbench.explain.feedforward import Concepts, component_words, principal_components, unit_word_embeddings
 from shiftbench.explain.work import Inputs
+from shiftbench.explanation import Unit
 from shiftbench.words import Vocabulary
 from tests import reference
 from tests.explain.test_attention import WORDS, vectors
@@ -18,8 +19,8 @@ class Nothing:
     digest = "nothing"
     seed_words = ()
 
-    def __call__(self, concepts, vectors, vocabulary):
-        return torch.ones(len(concepts), 1, dtype=torch.bool)
+    def annotate(self, concepts, vectors, vocabulary):
+        return Unit({"label_CL": torch.ones(len(concepts), 1, dtype=torch.bool)}, {"label": ["none"]})
 
 
 METHOD = Concepts(rank=300, top=5, annotator=Nothing())

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.concept_rotation import LEVELS, TASKS, ConceptRotation
+from shiftbench.findings.concept_labels import LEVELS, TASKS
+from shiftbench.findings.concept_rotation import ConceptRotation
 from shiftbench.stats import Bootstrap
 from tests.test_stats import basis, rotated
 
