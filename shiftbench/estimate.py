@@ -74,7 +74,7 @@ def _questions(job: Job, shapes: list[ModelShape]) -> list[str]:
     """A line an annotator that asks a chat model: how many questions, where the store answers none."""
     lines = []
     for finding in job.findings.values():
-        annotator = getattr(finding.explain, "annotator", None)
+        annotator: Any = getattr(finding.explain, "annotator", None)
         if hasattr(annotator, "asks"):
             concepts = sum(shape.layers * min(finding.explain.rank, shape.width // 2) for shape in shapes)
             lines.append(

@@ -126,9 +126,8 @@ class Asking:
 
         for attempt in range(self._retries + 1):
             try:
-                return _text(
-                    await self._client.chat.completions.create(messages=messages, seed=seed, **self._asked.options())
-                )
+                options: dict[str, Any] = {"messages": messages, "seed": seed, **self._asked.options()}
+                return _text(await self._client.chat.completions.create(**options))
             except openai.APIStatusError as error:
                 raise InputError(f"annotate=openai: {self._why(error.status_code, error.message)}; {GO_ON}") from None
             except openai.APITimeoutError:

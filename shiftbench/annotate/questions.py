@@ -29,7 +29,7 @@ LABEL = """\
 
 "description" says what most of the words share. Give
 - "levels": the linguistic levels that this concept belongs to, any of "phonology" (sound or spelling), "morphology" \
-(affixes, inflections, word formation), "syntax" (parts of speech, function words, grammar), "semantics" (meaning, topic);
+(affixes, inflections, word formation), "syntax" (parts of speech, function words, grammar), "semantics" (meaning);
 - "tasks": the user tasks that the concept serves, any of "writing" (stories, essays, letters), "math" (numbers, \
 calculation), "coding" (programs, data, computers), "translation" (languages, foreign words), or "none".
 Answer with one JSON object and nothing else, such as {{"levels": ["semantics"], "tasks": ["none"]}}"""

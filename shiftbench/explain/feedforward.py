@@ -56,7 +56,7 @@ class Concepts:
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK; words word [C x K]; what the annotator gives."""
+        """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, words word [C x K], and the labels."""
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
             **made_by(self, model, options),
