@@ -18,7 +18,7 @@ from shiftbench.annotate.questions import read_labels
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit
 from shiftbench.store import Store
-from tests.annotate.server import KEY, READABLE, Reply, Served, is_second, plain, serving
+from tests.annotate.server import KEY, READABLE, Reply, is_second, plain, serving
 
 CONCEPTS = [["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]]
 
@@ -179,7 +179,7 @@ def test_neither_address_nor_key_is_left_anywhere(annotator, served, tmp_path, c
     caplog.set_level(logging.INFO)
     annotate(annotator)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert b"numbers" in written and READABLE.encode()[:8] not in b""
+    assert b"numbers" in written
     for secret in (KEY, served.url, "127.0.0.1"):
         assert secret.encode() not in written and secret not in caplog.text and secret not in repr(annotator)
 
