@@ -157,7 +157,7 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
         value, vector = eigh_tridiagonal(diagonal, beside, select="i", select_range=(first, len(lower) - 1))
     else:  # all of them, faster than half of them one by one
         value, vector = _checked(lapack.dstevd(diagonal, beside))
-    leading = np.asfortranarray(vector[:, : -count - 1 : -1])
+    leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy: torch takes no strides below 0
     # The reflections that made the matrix tridiagonal leave its first coordinate alone.
     leading[1:], _ = _checked(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
     return torch.from_numpy(value[: -count - 1 : -1].copy()), torch.from_numpy(leading.T)

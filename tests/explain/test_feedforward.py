@@ -27,7 +27,9 @@ METHOD = Concepts(rank=300, top=5, annotator=Nothing())
 INPUTS = Inputs((), Vocabulary(WORDS, "test"), vectors())
 
 
-@pytest.mark.parametrize(("rows", "width", "rank"), [(64, 32, 300), (64, 32, 3), (7, 32, 16), (500, 33, 10)])
+@pytest.mark.parametrize(
+    ("rows", "width", "rank"), [(64, 32, 300), (64, 32, 3), (64, 32, 1), (7, 32, 16), (500, 33, 10)]
+)
 def test_components_are_those_of_the_svd(rows, width, rank):
     down_FD = torch.randn(rows, width, generator=torch.Generator().manual_seed(rows)) + 3.0
     component_CD, ratio_C = principal_components(down_FD, rank)
