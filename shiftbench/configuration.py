@@ -19,6 +19,7 @@ from shiftbench.demo import model_folder
 from shiftbench.errors import InputError
 
 CONFIG_MODULE = "shiftbench.conf"
+ASKING = ("concurrency", "retries", "timeout", "budget", "store")  # how an annotator asks changes no answer
 RUNS = "shiftbench-runs"
 
 
@@ -78,6 +79,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+
+
+def decisive(findings: DictConfig) -> dict[str, Any]:
+    """The findings' options, less those that change no result but only how it is come by."""
+    plain: Any = OmegaConf.to_container(findings, resolve=True)
+    for finding in plain.values():
+        explain = finding.get("explain", {})
+        explain.pop("memory", None)
+        for option in ASKING:
+            explain.get("annotator", {}).pop(option, None)
+    return dict(plain)
 
 
 def groups() -> dict[str, list[str]]:

@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
+from shiftbench import configuration
 from shiftbench.annotate.chat import ChatAnnotator
 from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.annotate.questions import read_labels
 from shiftbench.errors import InputError
+from shiftbench.estimate import estimate
 from shiftbench.explanation import Unit
+from shiftbench.job import build, settings
+from shiftbench.models import shape_of
+from shiftbench.run import check
 from shiftbench.store import Store
-from tests.annotate.server import KEY, READABLE, Reply, is_second, plain, serving
+from shiftbench.sweep.task import job_key
+from tests.annotate.server import KEY, READABLE, Reply, Served, is_second, plain, serving
 
 CONCEPTS = [["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]]
 
@@ -251,3 +257,27 @@ def test_what_is_missing_is_told_before_any_question(annotator, served, monkeypa
     for bad in ({"seeds": []}, {"seeds": [1, 1]}, {"concurrency": 0}, {"retries": -1}, {"timeout": 0}, {"budget": -1}):
         with pytest.raises(InputError, match=f"annotate.{next(iter(bad))}"):
             replace(annotator, **bad)
+
+
+def test_how_it_asks_is_in_no_key_of_a_run():
+    def keys(*options: str) -> tuple[str, str]:
+        config = configuration.compose("config", ["pair=demo", "annotate=openai", "annotate.model=m", *options])
+        return settings(config), job_key("demo", config, {})
+
+    asked = keys()
+    for option in ("concurrency=1", "retries=0", "timeout=1", "budget=3"):
+        assert keys(f"annotate.{option}") == asked
+    assert keys("store.path=/elsewhere") == asked
+    for option in ("model=n", "seeds=[7]", "temperature=0", "max_tokens=9"):
+        assert not set(keys(f"annotate.{option}")) & set(asked)
+
+
+def test_a_dry_run_says_how_many_questions(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_MODEL", "m")
+    config = configuration.compose("config", ["pair=demo", "annotate=openai", "annotate.seeds=[0,1]"])
+    job = build(config)
+    check(job)
+    shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
+    concepts = sum(shape.layers * min(300, shape.width // 2) for shape in shapes)
+    assert f"at most {2 * 2 * concepts} questions to m; a run may ask 20000" in estimate(job)
+    assert served.asked == []
