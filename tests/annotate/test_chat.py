@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -281,3 +284,25 @@ def test_a_dry_run_says_how_many_questions(served: Served, monkeypatch: pytest.M
     concepts = sum(shape.layers * min(300, shape.width // 2) for shape in shapes)
     assert f"at most {2 * 2 * concepts} questions to m; a run may ask 20000" in estimate(job)
     assert served.asked == []
+
+
+CHILD = """
+import sys
+from shiftbench.annotate.chat import ChatAnnotator
+annotator = ChatAnnotator("m", [0, 1], 1.0, 50, 2, 2, 60.0, 100, sys.argv[1])
+annotator.annotate([["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]], None, None)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_loses_only_what_was_on_its_way(annotator, served, how):
+    served.script = lambda asked, place: replace(plain(asked, place), after=0.05 if place < 5 else 30.0)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, annotator.store], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while len(served.asked) < 7 and time.monotonic() < until:
+        time.sleep(0.02)
+    child.send_signal(how)
+    assert child.wait(20) != 0  # at once, though two answers are half a minute away
+    served.script = plain
+    annotate(annotator)
+    assert len(served.asked) == 7 + 12 - 5
