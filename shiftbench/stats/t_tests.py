@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import ttest_1samp, ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind, ttest_ind_from_stats
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ def paired_p(differences: ArrayLike) -> float | None:
 
 
 def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
-    """Student's equal-variance t-test, two-sided; None where fewer than three values or neither sample varies."""
+    """Student's equal-variance t-test, two-sided; None where a sample has fewer than two values or neither varies."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if min(a.size, b.size) < 1 or a.size + b.size < 3 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+    if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
         return None
-    test = ttest_ind(a, b, equal_var=True)
-    return TTest(float(test.statistic), float(test.pvalue), float(test.df))
+    # By the samples' moments: ttest_ind warns where one sample does not vary, which is nothing wrong here.
+    moments = (float(of) for x in (a, b) for of in (x.mean(), x.std(ddof=1), x.size))
+    test = ttest_ind_from_stats(*moments, equal_var=True)
+    return TTest(float(test.statistic), float(test.pvalue), float(a.size + b.size - 2))
 
 
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
