@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from shiftbench import results
+from shiftbench import configuration, results
 from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
 from shiftbench.explanation import content_key
@@ -183,10 +183,7 @@ def prompt_set(job: Job) -> str:
 
 def settings(config: DictConfig) -> str:
     """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
-    plain: Any = OmegaConf.to_container(config.findings, resolve=True)
-    for finding in plain.values():
-        finding.get("explain", {}).pop("memory", None)
-    return content_key({"findings": plain})
+    return content_key({"findings": configuration.decisive(config.findings)})
 
 
 def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:

@@ -102,6 +102,7 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     if job.control is not None:
         results = controlled(results, job, base, tuned, encoded, gather)
     notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned), *by_method(job)]
+    notes += [note for result in results for note in result.notes]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
@@ -124,7 +125,7 @@ def check(job: Job) -> None:
         for source in (job.pair.base, job.pair.tuned):
             getattr(finding.explain, "check_source", lambda _: None)(source)
         annotator = getattr(finding.explain, "annotator", None)
-        if annotator is not None and job.vectors is not None:
+        if annotator is not None:
             annotator.check(job.vectors)
         for field in ("k", "top"):
             wanted = getattr(finding.explain, field, 0)

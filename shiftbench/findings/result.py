@@ -67,7 +67,7 @@ class Result:
     """All that one finding says about one pair.
 
     sentence: the finding in one plain sentence with its numbers, for people who read no table.
-    headline: the name of the score that the sentence is about.
+    headline: the name of the score that the sentence is about. notes: remarks for whoever reads the numbers.
     """
 
     finding: str
@@ -77,6 +77,7 @@ class Result:
     tables: dict[str, pd.DataFrame]
     figures: Sequence[Figure] = ()
     saliency: Sequence[Saliency] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def no_change(finding: str, name: str) -> Score:

@@ -12,7 +12,7 @@ from shiftbench.stats.subspaces import (
     rescaling_share,
     rotation_share,
 )
-from shiftbench.stats.t_tests import TTest, paired_p, paired_test, welch, welch_test
+from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
 
 __all__ = [
     "Bootstrap",
@@ -32,6 +32,7 @@ __all__ = [
     "rescaling_share",
     "rotation_share",
     "sign_flip",
+    "student_test",
     "welch",
     "welch_test",
 ]
