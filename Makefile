@@ -1,6 +1,6 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-wheel, test-real; `.ci/run`
-# runs them all.
+# The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-docs, test-wheel,
+# test-real; `.ci/run` runs them all.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
@@ -22,15 +22,15 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-browser test-server test-cluster test-wheel test-real
-.PHONY: clean FORCE
+.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-browser test-server test-cluster test-docs
+.PHONY: test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not browser and not server and not cluster and not perf"
+	$(BIN)/pytest -q -m "not slow and not docs and not browser and not server and not cluster and not perf"
 	@echo "make test: lint, types and tests pass"
 
 lint: $(VENV)/test.stamp
@@ -89,6 +89,10 @@ SLURM := slurmctld slurmd slurm-client munge
 test-cluster: $(VENV)/test.stamp
 	command -v slurmctld >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $(SLURM); }
 	$(AS_ROOT) $(BIN)/pytest -q -m cluster tests/cluster
+
+# The site builds, and README and docs/ do what they say, each page in a folder of its own.
+test-docs: $(VENV)/test.stamp
+	$(BIN)/pytest -q -m docs
 
 # From a built wheel, in an environment and a folder that know nothing of this clone.
 test-wheel: $(PINS)

@@ -22,6 +22,7 @@ from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, file_n
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
+SEARCHPATH = "hydra.searchpath="  # a folder of the user's own configs: about what a job is, not how it is started
 NAME_BYTES = 200  # of a job's folder; file systems take 255, and files in it want their share
 
 
@@ -61,7 +62,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
     unknown = [text for text in texts if text.startswith("-")]
     if unknown:
         raise InputError(f"option {unknown[0]!r} is not known; options are written key=value (-m: a sweep)")
-    launcher = [text for text in texts if text.startswith(("hydra/", "hydra."))]
+    launcher = [text for text in texts if text.startswith(("hydra/", "hydra.")) and not text.startswith(SEARCHPATH)]
     try:
         overrides = OverridesParser.create().parse_overrides([text for text in texts if text not in launcher])
     except HydraException as error:

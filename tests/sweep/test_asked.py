@@ -53,6 +53,16 @@ def test_what_is_refused(arguments: list[str], said: str) -> None:
         asked.jobs(arguments)
 
 
+def test_a_folder_of_ones_own_configs_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    finding = "/finding@findings.one: concept_rotation"
+    (tmp_path / "suite" / "mine.yaml").write_text(f"# @package _global_\ndefaults: [{{{finding}}}]\n")
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    [one] = asked.jobs(["pair=demo", "suite=mine", search])
+    assert list(one.config.findings) == ["one"] and one.suite == "mine"
+    assert names("-m", "pair=demo,demo_lora", "suite=mine", search) == ["demo", "demo_lora"]
+
+
 def test_every_combination_is_composed_before_anything_runs() -> None:
     with pytest.raises(InputError, match=r"dataset\.path is needed"):
         asked.jobs(["-m", "pair=demo,demo_lora", "seed=0,1", "dataset=self_instruct,jsonl"])
