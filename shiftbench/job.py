@@ -146,6 +146,9 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "prompts_explained": outcome.prompts,
         "suite": suite,
     }
+    flags = [flag for result in outcome.results for flag in result.flags]
+    if flags:
+        pair["flags"] = ",".join(flags)
     return RunSummary(
         pair=pair,
         versions={name: str(value) for name, value in results.versions(job.findings).items()},
@@ -185,7 +188,12 @@ def settings(config: DictConfig) -> str:
     """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
     plain: Any = OmegaConf.to_container(config.findings, resolve=True)
     for finding in plain.values():
-        finding.get("explain", {}).pop("memory", None)
+        explain = finding.get("explain", {})
+        explain.pop("memory", None)
+        if explain.get("method") != "integrated_gradients":
+            explain.pop("steps", None)  # of no other attribution
+        if explain.get("method") == "grad_x_input":
+            explain.pop("method")  # runs from before there was a choice have the same settings
     return content_key({"findings": plain})
 
 
@@ -202,6 +210,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep
         "suite": summary.pair["suite"],
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
+        **({"flags": summary.pair["flags"]} if "flags" in summary.pair else {}),
         **{f"version.{name}": version for name, version in summary.versions.items()},
         **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }

@@ -16,7 +16,6 @@ from shiftbench.explain.importance import (
     Definition,
     importance,
     integrated_gradients,
-    memory_bytes,
     occlusion,
 )
 from shiftbench.explain.work import Inputs, Work, made_by

@@ -68,6 +68,7 @@ class Result:
 
     sentence: the finding in one plain sentence with its numbers, for people who read no table.
     headline: the name of the score that the sentence is about.
+    flags: warnings in a word, as 'unfaithful:base', for lists of runs; notes: remarks for the reader of this one.
     """
 
     finding: str
@@ -77,6 +78,8 @@ class Result:
     tables: dict[str, pd.DataFrame]
     figures: Sequence[Figure] = ()
     saliency: Sequence[Saliency] = field(default=())
+    flags: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def no_change(finding: str, name: str) -> Score:
