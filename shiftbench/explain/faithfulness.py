@@ -1,6 +1,7 @@
-"""Are attributions right: what the response's probability does where the tokens they name are masked (docs/controls.md).
+"""Are attributions right: what the response's probability does where tokens are masked in their order.
 
-Comprehensiveness and sufficiency after DeYoung et al. (ERASER, 2020), over orders of the prompt's tokens.
+Comprehensiveness and sufficiency after DeYoung et al. (ERASER, 2020), over orders of the prompt's tokens; how to read
+the numbers: docs/controls.md.
 """
 
 from __future__ import annotations
