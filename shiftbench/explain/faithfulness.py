@@ -30,7 +30,8 @@ class Faithfulness:
 
     methods: explain.importance.Definition's values; steps: of integrated gradients. fractions: of the prompt's tokens
     that are masked, or that alone are left. draws: random orders. prompts: so many are looked at, evenly spread over
-    those with a response; None: all. memory: MiB, as Attribution's.
+    those with a response; None: all. tokens: of a prompt, drawn at random, so many are masked alone to see what they
+    do; None, or occlusion among the methods: all. memory: MiB, as Attribution's.
     """
 
     methods: Sequence[str]
@@ -38,6 +39,7 @@ class Faithfulness:
     fractions: Sequence[float]
     draws: int
     prompts: int | None
+    tokens: int | None
     seed: int
     memory: int | None
     method: ClassVar[str] = "faithfulness"
@@ -56,13 +58,16 @@ class Faithfulness:
         for option, value in (("draws", self.draws), ("steps", self.steps), ("prompts", self.prompts)):
             if value is not None and value < 1:
                 raise InputError(f"faithfulness: {option}={value} must be at least 1")
+        if self.tokens is not None and self.tokens < 3:
+            raise InputError(f"faithfulness: tokens={self.tokens} must be at least 3: fewer have no correlation")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a prompt. Over orders O, fractions F, methods M and prompt tokens P, all float32:
 
         removed_OF, removed_log_OF: mean probability and mean log-probability of the response's tokens where the first
-        of an order are masked; kept_OF, kept_log_OF: where all others are. full_2: both where nothing is. change_P: by
-        how much the mean probability falls where a token alone is masked; importance_MP: what a method says of that.
+        of an order are masked; kept_OF, kept_log_OF: where all others are. full_2: both where nothing is. change_K: by
+        how much the mean probability falls where one of the tokens token_K (int64) is masked; importance_MP: what a
+        method says of that.
         """
         steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
         common = made_by(
@@ -72,6 +77,7 @@ class Faithfulness:
                 "methods": list(self.methods),
                 "fractions": list(self.fractions),
                 "draws": self.draws,
+                "tokens": None if self._all_tokens() else self.tokens,
                 "seed": self.seed,
                 **steps,
             },
@@ -115,29 +121,43 @@ class Faithfulness:
             "removed_log_OF": removed_log_OF,
             "kept_OF": kept_OF,
             "kept_log_OF": kept_log_OF,
-            "change_P": change_P.float(),
+            "token_K": token_K,
+            "change_K": change_K.float(),
             "importance_MP": importance_MP.float(),
         }
         return Unit(arrays, {"orders": names, "methods": list(self.methods)})
 
     def _importance(
-        self, name: str, change_P: Tensor, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
+        self, name: str, change_K: Tensor, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
     ) -> Tensor:
         definition = Definition(name)
         if definition is Definition.OCCLUSION:
-            return change_P
+            return change_K  # of all tokens, then
         return total_importance(model, prompt, response, self.memory, definition, self.steps) / len(response)
 
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
         """(names, order_OP): each method's, most important first; each one's reverse; the random ones."""
         best_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
-        # Of the prompt and not of the model: base and tuned meet the same random orders.
-        key = content_key({"seed": self.seed, "prompt": list(prompt.prompt_ids)})
-        draws = torch.Generator().manual_seed(int(key[:15], 16))
+        draws = self._generator(prompt, "orders")
         random_SP = torch.stack([torch.randperm(best_MP.shape[1], generator=draws) for _ in range(self.draws)])
         names = [*self.methods, *(name + REVERSED for name in self.methods)]
         names += [f"{RANDOM} {draw + 1}" for draw in range(self.draws)]
         return names, torch.cat([best_MP, best_MP.flip(1), random_SP])
+
+    def _all_tokens(self) -> bool:
+        return self.tokens is None or Definition.OCCLUSION.value in self.methods
+
+    def _tokens(self, prompt: EncodedPrompt) -> Tensor:
+        """The tokens that are masked alone, ascending."""
+        count = len(prompt.prompt_ids)
+        if self._all_tokens() or self.tokens is None:
+            return torch.arange(count)
+        return torch.randperm(count, generator=self._generator(prompt, "tokens"))[: self.tokens].sort().values
+
+    def _generator(self, prompt: EncodedPrompt, use: str) -> torch.Generator:
+        """Of the prompt and not of the model: base and tuned meet the same random orders and tokens."""
+        key = content_key({"seed": self.seed, "use": use, "prompt": list(prompt.prompt_ids)})
+        return torch.Generator().manual_seed(int(key[:15], 16))
 
     def _masks(self, order_OP: Tensor) -> Tensor:
         """bool [2 * O * F, P]: the first of each order masked, then all but those."""

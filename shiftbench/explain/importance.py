@@ -81,18 +81,27 @@ def integrated_gradients(
 
 
 def occlusion(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    memory: int | None,
+    token_K: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R): p_r less what it is where the embedding of token n is zero."""
-    if not response:
-        return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
+    """(importance_PR, probability_R): p_r less what it is where the embedding of token n is zero.
+
+    token_K: the prompt tokens that get a row; None: all.
+    """
     count = len(prompt.prompt_ids)
-    masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), torch.eye(count, dtype=torch.bool)])
+    one_KP = torch.eye(count, dtype=torch.bool)
+    one_KP = one_KP if token_K is None else one_KP[token_K]
+    if not response:
+        return torch.zeros(len(one_KP), 0), torch.zeros(0)
+    masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), one_KP])
     log_BR = log_probabilities(model, prompt, response, masked_BP, memory)
     probability_R = log_BR[0].exp()
     # p - q = -p (q / p - 1): small changes keep their digits.
-    importance_PR = -probability_R * (log_BR[1:] - log_BR[0]).expm1()
-    return _finite(importance_PR, model, prompt), probability_R
+    importance_KR = -probability_R * (log_BR[1:] - log_BR[0]).expm1()
+    return _finite(importance_KR, model, prompt), probability_R
 
 
 def total_importance(

@@ -110,7 +110,7 @@ def of_prompt(unit: Unit, method: str) -> dict[str, float]:
 
     comprehensiveness: how far the probability falls where an order's first tokens are masked, large where the order is
     right. sufficiency: how far where only those are left, small where it is. *_over_random: the order's better side.
-    correlation (Spearman's; pearson): of importance with the true change where a token is masked, over prompt tokens.
+    correlation (Spearman's; pearson): of importance with the true change where a token alone is masked, over prompt tokens.
     """
     found = {"probability": float(unit.arrays["full_2"][0])}
     for log in ("", "log_"):
@@ -123,10 +123,11 @@ def of_prompt(unit: Unit, method: str) -> dict[str, float]:
             found[f"{log}{quantity}_over_random"] = sign * (first - random)
             if not log:
                 found |= {quantity: first, f"{quantity}_random": random, f"{quantity}_reversed": back}
-    importance_P = unit.arrays["importance_MP"][unit.words["methods"].index(method)].double().numpy()
-    change_P = unit.arrays["change_P"].double().numpy()
-    found["correlation"] = _correlation(rankdata(importance_P), rankdata(change_P))
-    found["pearson"] = _correlation(importance_P, change_P)
+    importance_P = unit.arrays["importance_MP"][unit.words["methods"].index(method)]
+    importance_K = importance_P[unit.arrays["token_K"]].double().numpy()
+    change_K = unit.arrays["change_K"].double().numpy()
+    found["correlation"] = _correlation(rankdata(importance_K), rankdata(change_K))
+    found["pearson"] = _correlation(importance_K, change_K)
     return found
 
 
