@@ -104,9 +104,10 @@ class Faithfulness:
         return [answered[i * len(answered) // wanted] for i in range(wanted)]
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        change_P = occlusion(model, prompt, response, self.memory)[0].mean(1)
+        token_K = self._tokens(prompt)
+        change_K = occlusion(model, prompt, response, self.memory, token_K)[0].mean(1)
         importance_MP = torch.stack(
-            [self._importance(name, change_P, model, prompt, response) for name in self.methods]
+            [self._importance(name, change_K, model, prompt, response) for name in self.methods]
         )
         names, order_OP = self._orders(importance_MP, prompt)
         masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks(order_OP)])

@@ -110,7 +110,8 @@ def of_prompt(unit: Unit, method: str) -> dict[str, float]:
 
     comprehensiveness: how far the probability falls where an order's first tokens are masked, large where the order is
     right. sufficiency: how far where only those are left, small where it is. *_over_random: the order's better side.
-    correlation (Spearman's; pearson): of importance with the true change where a token alone is masked, over prompt tokens.
+    correlation (Spearman's; pearson): of importance with the true change where a token alone is masked, over prompt
+    tokens.
     """
     found = {"probability": float(unit.arrays["full_2"][0])}
     for log in ("", "log_"):

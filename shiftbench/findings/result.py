@@ -11,6 +11,7 @@ import pandas as pd
 @dataclass(frozen=True)
 class Score:
     """One number of a finding. Positive: tuning moved the model the way the finding says; 0 for a model and itself.
+    Of a check of the method (attribution_faithfulness): how right it is for one model, above 0 where it is at all.
 
     low, high: bounds of the confidence interval. p: None where no test was made. n: how many observations carry it;
     0 where nothing changed or nothing could be compared.

@@ -124,7 +124,7 @@ def test_where_the_gradient_is_flat_it_misses_the_token_and_the_check_says_so():
     """So strong a mark saturates the norm: making it a little weaker changes nothing, taking it away everything."""
     (gradient, occlusion_row, _), found = checked(200)
     assert found[:2] == [False, True]
-    assert gradient["comprehensiveness_over_random"] < -0.3 < 0.3 < occlusion_row["comprehensiveness_over_random"]
+    assert gradient["comprehensiveness_over_random"] < -0.2 < 0.3 < occlusion_row["comprehensiveness_over_random"]
     assert gradient["correlation"] < 0.1
 
 
