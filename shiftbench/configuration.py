@@ -87,6 +87,10 @@ def decisive(findings: DictConfig) -> dict[str, Any]:
     for finding in plain.values():
         explain = finding.get("explain", {})
         explain.pop("memory", None)
+        if explain.get("method", "integrated_gradients") != "integrated_gradients":
+            explain.pop("steps", None)  # of no other attribution
+        if explain.get("method") == "grad_x_input":
+            explain.pop("method")  # runs from before there was a choice have the same settings
         for option in ASKING:
             explain.get("annotator", {}).pop(option, None)
     return dict(plain)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from shiftbench.engine.importance import LOGITS
-from shiftbench.explain.attribution import memory_bytes
+from shiftbench.explain.importance import memory_bytes
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.run import Job
 

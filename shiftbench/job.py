@@ -146,6 +146,9 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "prompts_explained": outcome.prompts,
         "suite": suite,
     }
+    flags = [flag for result in outcome.results for flag in result.flags]
+    if flags:
+        pair["flags"] = ",".join(flags)
     return RunSummary(
         pair=pair,
         versions={name: str(value) for name, value in results.versions(job.findings).items()},
@@ -199,6 +202,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep
         "suite": summary.pair["suite"],
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
+        **({"flags": summary.pair["flags"]} if "flags" in summary.pair else {}),
         **{f"version.{name}": version for name, version in summary.versions.items()},
         **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }
