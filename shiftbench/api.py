@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from shiftbench import configuration, job, ops
 from shiftbench.errors import InputError
 from shiftbench.explain.attention import Prepared
-from shiftbench.explain.attribution import importance
 from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
+from shiftbench.explain.importance import importance
 from shiftbench.explain.work import Inputs
 from shiftbench.findings.result import Score
 from shiftbench.models import Model, wrap

@@ -19,6 +19,7 @@ from shiftbench.demo import model_folder
 from shiftbench.errors import InputError
 
 CONFIG_MODULE = "shiftbench.conf"
+ASKING = ("concurrency", "retries", "timeout", "budget", "store")  # how an annotator asks changes no answer
 RUNS = "shiftbench-runs"
 
 
@@ -80,6 +81,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
 
 
+def decisive(findings: DictConfig) -> dict[str, Any]:
+    """The findings' options, less those that change no result but only how it is come by."""
+    plain: Any = OmegaConf.to_container(findings, resolve=True)
+    for finding in plain.values():
+        explain = finding.get("explain", {})
+        explain.pop("memory", None)
+        if explain.get("method", "integrated_gradients") != "integrated_gradients":
+            explain.pop("steps", None)  # of no other attribution
+        if explain.get("method") == "grad_x_input":
+            explain.pop("method")  # runs from before there was a choice have the same settings
+        for option in ASKING:
+            explain.get("annotator", {}).pop(option, None)
+    return dict(plain)
+
+
 def groups() -> dict[str, list[str]]:
     """The config groups a user chooses from, and what each holds."""
     root = resources.files(CONFIG_MODULE)
@@ -97,7 +113,7 @@ def help_text() -> str:
     choices = groups()
     lines = [
         f"  {name}={'|'.join(choices[name])}"
-        for name in ("pair", "dataset", "vocabulary", "vectors", "control", "tracking", "suite")
+        for name in ("pair", "dataset", "vocabulary", "vectors", "annotate", "control", "tracking", "suite")
     ]
     return "\n".join(
         [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from shiftbench.engine.importance import LOGITS
-from shiftbench.explain.attribution import memory_bytes
+from shiftbench.explain.importance import memory_bytes
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.run import Job
 
@@ -43,6 +43,7 @@ def estimate(job: Job) -> str:
             "and none is in the store",
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
+            *_questions(job, shapes),
         ]
     )
 
@@ -67,6 +68,19 @@ def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
 def _component_bytes(job: Job, shape: ModelShape) -> float:
     ranks: list[Any] = [getattr(finding.explain, "rank", 0) for finding in job.findings.values()]
     return 4.0 * shape.layers * min(max(ranks, default=0), shape.width // 2) * shape.width
+
+
+def _questions(job: Job, shapes: list[ModelShape]) -> list[str]:
+    """A line an annotator that asks a chat model: how many questions, where the store answers none."""
+    lines = []
+    for finding in job.findings.values():
+        annotator: Any = getattr(finding.explain, "annotator", None)
+        if hasattr(annotator, "asks"):
+            concepts = sum(shape.layers * min(finding.explain.rank, shape.width // 2) for shape in shapes)
+            lines.append(
+                f"at most {annotator.asks(concepts)} questions to {annotator.model}; a run may ask {annotator.budget}"
+            )
+    return lines
 
 
 def _peak_flops(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from shiftbench import results
+from shiftbench import configuration, results
 from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
 from shiftbench.explanation import content_key
@@ -146,6 +146,9 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "prompts_explained": outcome.prompts,
         "suite": suite,
     }
+    flags = [flag for result in outcome.results for flag in result.flags]
+    if flags:
+        pair["flags"] = ",".join(flags)
     return RunSummary(
         pair=pair,
         versions={name: str(value) for name, value in results.versions(job.findings).items()},
@@ -183,10 +186,7 @@ def prompt_set(job: Job) -> str:
 
 def settings(config: DictConfig) -> str:
     """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
-    plain: Any = OmegaConf.to_container(config.findings, resolve=True)
-    for finding in plain.values():
-        finding.get("explain", {}).pop("memory", None)
-    return content_key({"findings": plain})
+    return content_key({"findings": configuration.decisive(config.findings)})
 
 
 def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
@@ -202,6 +202,7 @@ def tracked(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep
         "suite": summary.pair["suite"],
         "prompt_set": summary.pair["prompt_set"],
         "settings": summary.pair["settings"],
+        **({"flags": summary.pair["flags"]} if "flags" in summary.pair else {}),
         **{f"version.{name}": version for name, version in summary.versions.items()},
         **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
     }

@@ -101,7 +101,9 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
     if job.control is not None:
         results = controlled(results, job, base, tuned, encoded, gather)
-    notes = [*encoded.notes, *dict.fromkeys(gather.notes), *remarks(job), *by_autograd(base, tuned), *by_method(job)]
+    said = [note for result in results for note in result.notes]
+    notes = [*said, *encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
+    notes += [*by_autograd(base, tuned), *by_method(job)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
@@ -124,7 +126,7 @@ def check(job: Job) -> None:
         for source in (job.pair.base, job.pair.tuned):
             getattr(finding.explain, "check_source", lambda _: None)(source)
         annotator = getattr(finding.explain, "annotator", None)
-        if annotator is not None and job.vectors is not None:
+        if annotator is not None:
             annotator.check(job.vectors)
         for field in ("k", "top"):
             wanted = getattr(finding.explain, field, 0)
@@ -177,7 +179,7 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
         result: Result = finding(*compared(finding, "", base, tuned, inputs, inputs, gather))
         return result
     by_mode = []
-    for mode in dict.fromkeys((job.responses.mode, job.responses.beside)):
+    for mode in dict.fromkeys((job.responses.mode, None if checks(finding) else job.responses.beside)):
         if mode is not None:
             sides = prompts_with_responses(mode, job, base, tuned, encoded, gather)
             sides = embeddable(sides, base, tuned, gather.notes)
@@ -189,16 +191,24 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
 def controlled(
     results: Sequence[Result], job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
 ) -> list[Result]:
-    """The results beside those of null models, on the main mode's responses."""
-    findings = list(job.findings.values())
+    """The results beside those of null models, on the main mode's responses; a check of attributions stays alone."""
+    findings = [finding for finding in job.findings.values() if not checks(finding)]
     nulls = [
         [score_null(finding, job, base, tuned, null, encoded, gather) for finding in findings]
         for null in job.control.models(base, tuned)
     ]
+    of_findings = iter(zip(*nulls, strict=True))
     return [
-        beside_null(result, of_finding, job.control.kind, finding.bootstrap.confidence)
-        for result, finding, of_finding in zip(results, findings, zip(*nulls, strict=True), strict=True)
+        result
+        if checks(finding)
+        else beside_null(result, next(of_findings), job.control.kind, finding.bootstrap.confidence)
+        for result, finding in zip(results, job.findings.values(), strict=True)
     ]
+
+
+def checks(finding: Any) -> bool:
+    """Whether a finding says how far the others can be trusted: for the pair alone, on the main mode's responses."""
+    return bool(getattr(finding, "checks", False))
 
 
 def score_null(

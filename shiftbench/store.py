@@ -157,6 +157,9 @@ class Store:
         dry_run: count, remove nothing.
         """
         leftovers = self._sweep(dry_run)
+        for claim in () if dry_run else list(self._claims.iterdir()):  # those of killed processes, which nobody holds
+            with locks.held(claim, remove=True):
+                pass
         conditions = (older_than_days, method, weights)
         named = any(condition is not None for condition in conditions)
         chosen = [item for item in self.entries() if _meets(item, *conditions)] if named else []

@@ -75,6 +75,47 @@ def _importance(module, prefix_ids, prompt_ids, response_ids):
     return torch.stack(columns, dim=1)
 
 
+def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked, scale=1.0):
+    """log p of each response token, by one forward pass: masked prompt tokens' embeddings zero, the others scaled."""
+    ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
+    start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
+    with torch.no_grad(), in_one_dtype(module):
+        embedding = module.get_input_embeddings()(ids).clone()
+        embedding[0, start:stop] *= scale
+        embedding[0, start:stop][torch.as_tensor(masked)] = 0.0
+        log = module(inputs_embeds=embedding).logits[0].log_softmax(-1)
+    return torch.stack([log[stop - 1 + r, token] for r, token in enumerate(response_ids)])
+
+
+def occlusion(module, prefix_ids, prompt_ids, response_ids):
+    """importance_PR: p less p with the token's embedding zero, a forward pass a token (docs/controls.md)."""
+    one_PP = torch.eye(len(prompt_ids), dtype=torch.bool)
+    given = (module, prefix_ids, prompt_ids, response_ids)
+    full_R = masked_log_probability(*given, torch.zeros_like(one_PP[0])).exp()
+    return torch.stack([full_R - masked_log_probability(*given, mask_P).exp() for mask_P in one_PP])
+
+
+def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps):
+    """importance_PR: midpoint rule from zero embeddings of the prompt to its own (Sundararajan et al. 2017)."""
+    embedder = module.get_input_embeddings()
+    ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
+    start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
+    own = embedder(ids).detach()
+    total = 0.0
+    with in_one_dtype(module):
+        for step in range(steps):
+            embedding = own.clone()
+            embedding[0, start:stop] *= (step + 0.5) / steps
+            embedding.requires_grad_(True)
+            probability = module(inputs_embeds=embedding).logits[0].softmax(-1)
+            grads = [
+                torch.autograd.grad(probability[stop - 1 + r, token], embedding, retain_graph=True)[0][0, start:stop]
+                for r, token in enumerate(response_ids)
+            ]
+            total = total + grad_x_input(torch.stack(grads), own[0, start:stop]) / steps
+    return total
+
+
 def cooccurrence_cutoffs(vectors, known, reference, deviations):
     """mean + deviations * population std of each word's cosine with the first words that have a vector (DESIGN 3)."""
     cutoffs = []

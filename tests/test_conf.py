@@ -31,7 +31,8 @@ def test_it_composes_and_instantiates(file):
     config = configuration.compose("config", [*pair, f"{mounted}={name}", *NEEDED.get((group, name), [])])
     if group == "suite":
         made = instantiate(config.findings, _convert_="all")
-        assert set(made) == {"instruction_recognition", "instruction_verbs", "concept_rotation"}
+        papers = {"instruction_recognition", "instruction_verbs", "concept_rotation"}
+        assert set(made) == {*papers, "attribution_faithfulness"}
     elif (group, name) not in READS_A_FILE:
         instantiate(config[group] if group in config else config.one, _convert_="all")
 

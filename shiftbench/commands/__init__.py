@@ -16,6 +16,7 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench sweep status [out=DIR]                 what became of the jobs of a sweep
   shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
   shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
+  shiftbench annotate check [annotate=NAME ...]     how far an annotator agrees with labels given by hand
   shiftbench store list|verify|prune [...]          the explanations kept on disk
   shiftbench sync [root=DIR] [tracking.uri=URI]     sends to MLflow what could not be sent when it was made
   shiftbench gate pair=NAME against=WHAT [...]      passes or fails a pair's scores against an earlier run's
@@ -23,7 +24,7 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench COMMAND --help                         what a command can be told
 """
 # Each a module here, imported when it is called.
-COMMANDS = ("score", "sweep", "leaderboard", "published", "store", "sync", "gate", "perf")
+COMMANDS = ("score", "sweep", "leaderboard", "published", "annotate", "store", "sync", "gate", "perf")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -36,15 +36,24 @@ class Forward:
 
 
 def forward(
-    module: PreTrainedModel, prefix_ids: tuple[int, ...], prompt_ids: tuple[int, ...], response_ids: tuple[int, ...]
+    module: PreTrainedModel,
+    prefix_ids: tuple[int, ...],
+    prompt_ids: tuple[int, ...],
+    response_ids: tuple[int, ...],
+    scale: float = 1.0,
 ) -> Forward:
     """Probability of each response token, and a graph to the embeddings. The module must use eager attention.
+
+    scale: of the prompt's embeddings.
 
     A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens.
     """
     embedder = module.get_input_embeddings()
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
-    embedding_TD = embedder(ids).detach().requires_grad_(True)
+    prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
+    embedding_TD = embedder(ids).detach()
+    embedding_TD[:, prompt] *= scale
+    embedding_TD.requires_grad_(True)
     first = len(prefix_ids) + len(prompt_ids) - 1  # this position predicts the first response token
     seen: list[Tensor] = []
     hook = module.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -55,7 +64,6 @@ def forward(
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
     slope_RV, probability_R = slopes(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
     (grad_TD,) = torch.autograd.grad(logits_RV, seen[0], slope_RV)
-    prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
     return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 
 
@@ -78,3 +86,32 @@ def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
             kept.hidden_TD, kept.embedding_TD, cotangent_CBTD, retain_graph=part.stop < count, is_grads_batched=True
         )
         yield part, grad_CBTD[:, 0, kept.prompt]
+
+
+def total_gradient(kept: Forward) -> Tensor:
+    """grad_PD of the sum of the response tokens' probabilities."""
+    cotangent_BTD = torch.zeros_like(kept.hidden_TD)
+    cotangent_BTD[0, kept.start : kept.start + len(kept.direction_RD)] = kept.direction_RD
+    (grad_BTD,) = torch.autograd.grad(kept.hidden_TD, kept.embedding_TD, cotangent_BTD)
+    return grad_BTD[0, kept.prompt]
+
+
+@torch.no_grad()
+def log_probabilities(
+    module: PreTrainedModel, embedding_TD: Tensor, prompt: slice, response_R: Tensor, masked_BP: Tensor, memory: int
+) -> Tensor:
+    """log_BR of each response token where the embeddings of masked prompt tokens are zero, a pass of the module's own.
+
+    embedding_TD: of prefix, prompt and response.
+    """
+    first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
+    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # logits of all positions, and their softmax
+    found = []
+    for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
+        x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)
+        x_CTD[:, prompt] = x_CTD[:, prompt].masked_fill(part_CP[..., None], 0.0)
+        logit_CRV = module(inputs_embeds=x_CTD, use_cache=False).logits[:, first:last]
+        logit_CRV = logit_CRV if logit_CRV.dtype == torch.float64 else logit_CRV.float()
+        target_CR1 = response_R.to(logit_CRV.device).expand(len(part_CP), -1)[..., None]
+        found.append(logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1))
+    return torch.cat(found)

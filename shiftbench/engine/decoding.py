@@ -74,7 +74,7 @@ def greedy(
         if standing and not (waiting and free):
             tokens, positions = [row.made[-1] for row in standing], [row.length for row in standing]
             x_ND = _step(caches, _embedded(model, embed, tokens, positions), standing)
-            for row, token in zip(standing, _logits(model, x_ND).argmax(-1).tolist(), strict=False):
+            for row, token in zip(standing, logits(model, x_ND).argmax(-1).tolist(), strict=False):
                 row.length += 1
                 row.made.append(token)
 
@@ -123,7 +123,7 @@ def _read(model: Transformer, caches: Sequence[Cache], place: int, x_TD: Tensor,
         (kept,), x_TD = forward(model, x_TD, [cache.block])
         cache.key_SKTE[place, :, :tokens] = kept.attention.key_KTE[:, :tokens]
         cache.value_SKTE[place, :, :tokens] = kept.attention.value_KTE[:, :tokens]
-    return _logits(model, x_TD[tokens - 1 :][:ROWS_STEP])[0]
+    return logits(model, x_TD[tokens - 1 :][:ROWS_STEP])[0]
 
 
 def _step(caches: Sequence[Cache], x_ND: Tensor, standing: Sequence[Row]) -> Tensor:
@@ -134,7 +134,7 @@ def _step(caches: Sequence[Cache], x_ND: Tensor, standing: Sequence[Row]) -> Ten
         x_ND = x_ND.to(cache.key_SKTE.device)
         mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device))
         x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
-        inner_ND = _feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
+        inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
         x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
     return x_ND
 
@@ -175,13 +175,13 @@ def attend(spec: Attention, query_NHE: Tensor, key_SKTE: Tensor, value_SKTE: Ten
     return (probability_NKGT @ value_SKTE[place_N]).flatten(1, 2)
 
 
-def _feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:
+def feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:
     up_NF = apply(spec.up, h_ND)
     if spec.gate is None:
         return apply(spec.down, spec.activation(up_NF))
     return apply(spec.down, spec.activation(apply(spec.gate, h_ND)).mul_(up_NF))
 
 
-def _logits(model: Transformer, x_ND: Tensor) -> Tensor:
+def logits(model: Transformer, x_ND: Tensor) -> Tensor:
     hidden_ND, _ = normed(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
     return capped(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]

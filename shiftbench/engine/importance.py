@@ -50,12 +50,27 @@ def importance(
     """
     # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better.
     mode = _forward_mode if len(tokens.embedding_PD) < len(tokens.response_R) else _reverse_mode
+    return mode(model, tokens, _padded(model, tokens), memory, precision)
+
+
+@torch.no_grad()
+def total(
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
+) -> tuple[Tensor, Tensor]:
+    """(importance_P, probability_R): importance summed over response tokens, at the cost of one derivative.
+
+    The sum's derivative is pulled back as it is, where `importance` pulls each summand's. memory as there.
+    """
+    total_P1, probability_R = _reverse_mode(model, tokens, _padded(model, tokens), memory, precision, summed=True)
+    return total_P1[:, 0], probability_R
+
+
+def _padded(model: Transformer, tokens: Tokens) -> Tensor:
     x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing that is asked for
     if model.position_TD is not None:
         x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
     # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
-    x_TD = torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
-    return mode(model, tokens, x_TD, memory, precision)
+    return torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
 
 
 def _chunks(born: range, cut: Sequence[slice], rows_ND: Tensor) -> list[Chunk]:
@@ -104,11 +119,11 @@ def _pushed(
 
 
 def _reverse_mode(
-    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision
+    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision, summed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The cotangent of a response token is zero behind the position that predicts it."""
+    """The cotangent of a response token is zero behind the position that predicts it. summed: that of their sum."""
     first, last = tokens.predicting
-    born = range(first, last)
+    born = range(last - 1, last) if summed else range(first, last)
     lengths = [t + 1 - tokens.prompt.start for t in born]
     how = plan(model.blocks, len(x_TD), lengths, memory)
     runs = segments(model.blocks, len(x_TD), how.kept)
@@ -117,7 +132,7 @@ def _reverse_mode(
         entering.append(x_TD)
         kept, x_TD = forward(model, x_TD, segment, keep=segment is runs[-1])
     direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
-    chunks = _chunks(born, parts(lengths, how.rows), direction_RD)
+    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, parts(lengths, how.rows), direction_RD)
     for segment, enters_TD in zip(reversed(runs), reversed(entering), strict=True):
         if segment is not runs[-1]:  # whose forward pass is still kept
             kept, _ = forward(model, enters_TD, segment)
@@ -128,6 +143,14 @@ def _reverse_mode(
     embedding_PD = tokens.embedding_PD
     bottoms = [chunk.items().unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
     return torch.cat([(bottom_CPD * embedding_PD).sum(-1) for bottom_CPD in bottoms]).T, probability_R
+
+
+def _summed(first: int, last: int, direction_RD: Tensor) -> Chunk:
+    """The derivative of a sum of probabilities: one item that begins at all positions that predict."""
+    at = Stretches((first,), (last,))
+    rows_ND = at.empty(direction_RD, direction_RD.shape[1])
+    rows_ND[: last - first] = direction_RD
+    return Chunk((last - 1,), at, rows_ND)
 
 
 def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, precision: Precision, prompt: slice) -> Chunk:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
-from shiftbench.engine import autograd
-from shiftbench.engine import importance as engine
-from shiftbench.engine.importance import Tokens
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
+from shiftbench.explain.importance import (
+    Definition,
+    importance,
+    integrated_gradients,
+    occlusion,
+)
 from shiftbench.explain.work import Inputs, Work, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model, ModelSource
@@ -37,8 +40,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Gradient-times-input importance of prompt tokens for response tokens, as levels 0..levels.
+    """Importance of prompt tokens for response tokens, as levels 0..levels.
 
+    by: one of explain.importance.Definition. steps: points of integrated gradients' path, and of nothing else's.
     memory: MiB that the engine may fill, None: by the device (memory_bytes); changes no result beyond rounding.
     precision: of the derivatives, one of engine.product.Precision; the forward pass stays in the model's own.
     """
@@ -46,6 +50,8 @@ class Attribution:
     levels: int
     memory: int | None
     precision: str
+    by: str = Definition.GRAD_X_INPUT.value
+    steps: int = 32
     measured: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
@@ -56,9 +62,17 @@ class Attribution:
             raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
         if self.memory is not None and self.memory < 1:
             raise InputError(f"attribution: memory={self.memory} (MiB) must be at least 1")
-        known = [precision.value for precision in Precision]
-        if self.precision not in known:
-            raise InputError(f"attribution: precision={self.precision!r} is not known; choose from {', '.join(known)}")
+        for option, value, known in (("precision", self.precision, Precision), ("method", self.by, Definition)):
+            names = [member.value for member in known]
+            if value not in names:
+                raise InputError(f"attribution: {option}={value!r} is not known; choose from {', '.join(names)}")
+        if self.steps < 1:
+            raise InputError(f"attribution: steps={self.steps} must be at least 1")
+        if self.by == Definition.OCCLUSION.value and self.precision != Precision.FLOAT32.value:
+            raise InputError(
+                f"attribution: precision={self.precision} is of derivatives, and method=occlusion takes none; "
+                "use precision=float32"
+            )
 
     def check_source(self, source: ModelSource) -> None:
         """Refuse, by InputError, a precision that a model cannot have, before its weights are read."""
@@ -84,9 +98,9 @@ class Attribution:
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""
         self.check_model(model)
-        # Float32 stands in no key: units of it are older than the option.
+        # Float32 and gradient times input stand in no key: units of them are older than the options.
         narrow = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
-        common = made_by(self, model, {"levels": self.levels, **narrow})
+        common = made_by(self, model, {"levels": self.levels, **narrow, **self._definition()})
         if narrow:
             self.measured.setdefault(model.name, [])
         return [
@@ -106,12 +120,28 @@ class Attribution:
             for prompt, response in inputs.prompts
         ]
 
+    def _definition(self) -> dict[str, str | int]:
+        """What the key says of the definition, and of the options that matter under it."""
+        if self.by == Definition.GRAD_X_INPUT.value:
+            return {}
+        steps = {"steps": self.steps} if self.by == Definition.INTEGRATED_GRADIENTS.value else {}
+        return {"method": self.by, **steps}
+
+    def _importance(
+        self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...], precision: Precision
+    ) -> tuple[Tensor, Tensor]:
+        if self.by == Definition.OCCLUSION.value:
+            return occlusion(model, prompt, response, self.memory)
+        if self.by == Definition.INTEGRATED_GRADIENTS.value:
+            return integrated_gradients(model, prompt, response, self.memory, self.steps, precision)
+        return importance(model, prompt, response, self.memory, precision)
+
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        importance_PR, probability_R = importance(model, prompt, response, self.memory, Precision(self.precision))
+        importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
         level_PR = ops.importance_levels(importance_PR, self.levels)
         measured = self.measured.get(model.name)  # None in float32
         if measured is not None and len(measured) < MEASURED and response:
-            wanted_PR, _ = importance(model, prompt, response, self.memory)
+            wanted_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
             measured.append(agreement(importance_PR, wanted_PR, self.levels))
         arrays = {
             "level_PR": level_PR,
@@ -128,6 +158,11 @@ class Attribution:
     def notes(self) -> list[str]:
         """A remark a model on how well what was made in this run agrees with float32; none where that was asked for."""
         return [_remark(name, self.precision, measured) for name, measured in self.measured.items()]
+
+
+def attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> Attribution:
+    """The attribution that conf/explain/attribution.yaml describes; its `method` is Attribution.by."""
+    return Attribution(levels, memory, precision, method, steps)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
@@ -149,52 +184,3 @@ def _remark(name: str, precision: str, measured: Sequence[Agreement]) -> str:
         f"{float(error.median()):.1e} (median) and {float(error.max()):.1e} (worst) of its largest, and {equal:.2%} of "
         "levels are equal."
     )
-
-
-def memory_bytes(memory: int | None, device: torch.device) -> int:
-    """The bytes that so many MiB are; None: 256 MiB on a CPU, an eighth of a GPU's memory, where chunks are larger."""
-    if memory is not None:
-        return memory * 2**20
-    return 2**28 if device.type == "cpu" else torch.cuda.get_device_properties(device).total_memory // 8
-
-
-def importance(
-    model: Model,
-    prompt: EncodedPrompt,
-    response: tuple[int, ...],
-    memory: int | None,
-    precision: Precision = Precision.FLOAT32,
-) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
-
-    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2). By the engine's own forward
-    or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly, in one precision.
-    Raises RuntimeError where a gradient is not finite: half precision overflows in some models, float32 does not.
-    """
-    if not response:
-        return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
-    most = memory_bytes(memory, model.input_device)
-    transformer, _ = model.plain
-    if transformer is None:
-        importance_PR, probability_R = _by_autograd(model, prompt, response, most)
-    else:
-        prompt_rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
-        ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
-        embedding_TD = model.module.get_input_embeddings()(ids)
-        tokens = Tokens(embedding_TD, prompt_rows, ids[prompt_rows.stop :])
-        importance_PR, probability_R = engine.importance(transformer, tokens, most, precision)
-    if not torch.isfinite(importance_PR).all():
-        raise RuntimeError(
-            f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; "
-            "use dtype=float32"
-        )
-    return importance_PR.cpu(), probability_R.cpu()
-
-
-def _by_autograd(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int) -> tuple[Tensor, Tensor]:
-    kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response)
-    embedding_PD = kept.embedding_PD.cpu()
-    # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
-    gradients = autograd.gradients(kept, autograd.chunk(model.module.config, kept, memory))
-    columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
-    return torch.cat(columns, dim=1), kept.probability_R

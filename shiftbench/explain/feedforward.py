@@ -32,7 +32,9 @@ class Annotator(Protocol):
     @property
     def seed_words(self) -> tuple[str, ...]: ...
 
-    def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor: ...
+    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+        """label_CL, or label_SCL and answered_SC of an annotator that reads each concept S times; words label [L]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Concepts:
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, label_CL; words word (C x K), label."""
+        """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, words word [C x K], and the labels."""
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
             **made_by(self, model, options),
@@ -77,9 +79,10 @@ class Concepts:
             "variance_ratio_C": variance_ratio_C.float(),
             "value_CK": value_CK.float(),
             "index_CK": index_CK.int(),
-            "label_CL": self.annotator(concepts, shared.vectors, shared.inputs.vocabulary),
         }
-        return Unit(arrays, {"word": [w for row in concepts for w in row], "label": list(self.annotator.labels)})
+        given = self.annotator.annotate(concepts, shared.vectors, shared.inputs.vocabulary)
+        word = [word for row in concepts for word in row]
+        return Unit({**arrays, **given.arrays}, {"word": word, **given.words})
 
 
 class Shared:
@@ -154,7 +157,7 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
         value, vector = eigh_tridiagonal(diagonal, beside, select="i", select_range=(first, len(lower) - 1))
     else:  # all of them, faster than half of them one by one
         value, vector = _checked(lapack.dstevd(diagonal, beside))
-    leading = np.asfortranarray(vector[:, : -count - 1 : -1])
+    leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy: torch takes no strides below 0
     # The reflections that made the matrix tridiagonal leave its first coordinate alone.
     leading[1:], _ = _checked(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
     return torch.from_numpy(value[: -count - 1 : -1].copy()), torch.from_numpy(leading.T)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import pandas as pd
 
 from shiftbench.errors import InputError
 from shiftbench.explain.rotation import Rotation
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation
+from shiftbench.findings.concept_labels import LEVELS, TASKS, concepts, labels_of, table5, tests_of, unread
 from shiftbench.findings.result import Figure, Result, Score, no_change
-from shiftbench.stats import Bootstrap, matched_cosines, principal_angles, welch
-
-TASKS = ("writing", "math", "coding", "translation", "none")
-LEVELS = ("phonology", "morphology", "syntax", "semantics")
-DEPTH_GROUPS = 8
+from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles
 
 
 @dataclass(frozen=True)
@@ -42,32 +38,35 @@ class ConceptRotation:
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
         """between: the pair's Rotation explanation."""
-        labels = _labels(base, tuned)
+        labels = labels_of(base, tuned)
         layers = self._layers(base, tuned, between)
-        scores = self._label_scores(labels) + self._layer_scores(layers)
+        scores = self._label_scores(labels, tests_of(base, tuned, labels)) + self._layer_scores(layers)
         return Result(
             finding=self.name,
             headline="none_share_fall",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,
-            tables={"table5": _table5(labels), "layers": layers, "concepts": _concepts(base, tuned)},
+            tables={"table5": table5(base, tuned, labels), "layers": layers, "concepts": concepts(base, tuned)},
             figures=[_levels_figure(labels), _tasks_figure(labels), _angles_figure(layers), _change_figure(layers)],
+            notes=unread(base, tuned),
         )
 
-    def _label_scores(self, labels: pd.DataFrame) -> list[Score]:
+    def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
         change = labels.assign(change=labels["tuned"] - labels["base"])
         fall = change[change["label"] == "none"].assign(change=lambda rows: -rows["change"])
-        scores = [self._share_score("none_share_fall", fall)]
+        scores = [self._share_score("none_share_fall", fall, tests.get("none"))]
         for label in (*TASKS[:-1], *LEVELS):
-            scores.append(self._share_score(f"{label}_share_rise", change[change["label"] == label]))
+            rows = change[change["label"] == label]
+            scores.append(self._share_score(f"{label}_share_rise", rows, tests.get(label)))
         return scores
 
-    def _share_score(self, name: str, rows: pd.DataFrame) -> Score:
+    def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
+        rows = rows.dropna(subset=["change"])  # answers that could not be read say nothing
         if not rows["change"].any():
             return no_change(self.name, name)
         # Components are the observations, drawn anew within their layer: layers differ for good.
         interval = self.bootstrap.stratified_mean(rows["change"], rows["layer"])
-        return Score(self.name, name, interval.value, interval.low, interval.high, None, len(rows))
+        return Score(self.name, name, interval.value, interval.low, interval.high, test.p if test else None, len(rows))
 
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
         columns = [column for column in layers if str(column).startswith("mean_angle_")]
@@ -98,67 +97,6 @@ class ConceptRotation:
             keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
             rows.append({**row, **dict(zip(keys, share, strict=True))})
         return pd.DataFrame(rows)
-
-
-def _labels(base: Explanation, tuned: Explanation) -> pd.DataFrame:
-    """A row a layer, component and label: whether base's and tuned's concept has the label (0 or 1)."""
-    parts = []
-    for layer, name in enumerate(base.units):
-        names = base.units[name].words["label"]
-        base_CL = base.units[name].arrays["label_CL"].numpy().astype(np.int64)
-        tuned_CL = tuned.units[name].arrays["label_CL"].numpy().astype(np.int64)
-        component, label = np.indices(base_CL.shape)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "layer": layer,
-                    "component": component.ravel(),
-                    "label": np.array(names)[label.ravel()],
-                    "base": base_CL.ravel(),
-                    "tuned": tuned_CL.ravel(),
-                }
-            )
-        )
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(group=table["layer"] * DEPTH_GROUPS // len(base.units))
-
-
-def _table5(labels: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 5: share of concepts with each label in base and tuned.
-
-    The lexical annotator has no seeds to test over; the std and the Welch test are over layers.
-    """
-    lines = []
-    for label in (*TASKS, *LEVELS):
-        by_layer = labels[labels["label"] == label].groupby("layer")[["base", "tuned"]].mean()
-        t, p = welch(by_layer["base"], by_layer["tuned"], "two-sided")
-        lines.append(
-            {
-                "label": label,
-                "kind": "user task" if label in TASKS else "linguistic level",
-                "base mean": by_layer["base"].mean(),
-                "base std": by_layer["base"].std(ddof=1),
-                "tuned mean": by_layer["tuned"].mean(),
-                "tuned std": by_layer["tuned"].std(ddof=1),
-                "Welch t": t,
-                "Welch p, two-sided": p,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataFrame:
-    """A row a layer, model and component: its labels, its variance and its first words."""
-    rows = []
-    for model, explanation in (("base", base), ("tuned", tuned)):
-        for layer, unit in enumerate(explanation.units.values()):
-            top = unit.arrays["index_CK"].shape[1]
-            label_CL, ratio_C = unit.arrays["label_CL"], unit.arrays["variance_ratio_C"]
-            for component in range(len(ratio_C)):
-                words = unit.words["word"][component * top : component * top + shown]
-                has = [name for name, on in zip(unit.words["label"], label_CL[component].tolist(), strict=True) if on]
-                rows.append((model, layer, component, float(ratio_C[component]), ", ".join(has), " ".join(words)))
-    return pd.DataFrame(rows, columns=["model", "layer", "component", "variance share", "labels", "first words"])
 
 
 def _levels_figure(labels: pd.DataFrame) -> Figure:

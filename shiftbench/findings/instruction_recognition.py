@@ -17,9 +17,23 @@ from shiftbench.errors import InputError
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
-from shiftbench.stats import Bootstrap, paired_p, welch
+from shiftbench.findings.specificity import (
+    CONTRASTS,
+    PARTS,
+    THIRDS,
+    paired_tests,
+    part_densities,
+    profile,
+    shifts,
+)
+from shiftbench.stats import Bootstrap, paired_effect, paired_p, sign_flip, welch
 
 POSITION_BINS = 10
+QUANTITIES = ("recognition", "context", *(part for part in PARTS if part != "context"), *CONTRASTS)
+COLUMNS = [
+    *("prompt", "prompt_tokens", "response_tokens", "response_tokens_tuned"),
+    *(f"{name}_{model}" for name in QUANTITIES for model in ("base", "tuned")),
+]
 
 
 @dataclass(frozen=True)
@@ -46,20 +60,21 @@ class InstructionRecognition:
         """Scores over the prompts that both explain; a prompt without instruction tokens is counted and left out."""
         shared = [name for name in base.units if name in tuned.units]
         used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
-        rows = pd.DataFrame(
-            [self._row(name, base.units[name], tuned.units[name]) for name in used],
-            columns=[
-                "prompt", "prompt_tokens", "response_tokens", "response_tokens_tuned",
-                "recognition_base", "recognition_tuned", "context_base", "context_tuned",
-            ],
-        )  # fmt: skip
-        scores = self._scores(rows)
+        rows = pd.DataFrame([self._row(name, base.units[name], tuned.units[name]) for name in used], columns=COLUMNS)
+        changed = shifts(rows, ("recognition", *CONTRASTS, *PARTS))
+        scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
+        scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
         return Result(
             finding=self.name,
             headline="recognition",
             sentence=_sentence(scores[0], rows, len(shared) - len(used)),
             scores=scores,
-            tables={"table2": _table2(rows), "prompts": rows},
+            tables={
+                "table2": _table2(rows, self.bootstrap.seed),
+                "parts": profile(rows, self.bootstrap),
+                "tests": paired_tests(changed, self.bootstrap),
+                "prompts": rows,
+            },
             figures=[self._figure(used, base, tuned)],
             saliency=self._saliency(used, base, tuned),
         )
@@ -67,12 +82,19 @@ class InstructionRecognition:
     def _density(self, unit: Unit) -> Tensor:
         return ops.importance_density(unit.arrays["level_PR"], cutoff=self.cutoff, p=self.p)
 
-    def _row(self, name: str, base: Unit, tuned: Unit) -> tuple[object, ...]:
-        sides = [(self._density(unit), unit) for unit in (base, tuned)]
-        recognition = [recognition_score(density_P, unit.arrays["instruction_P"]) for density_P, unit in sides]
-        context = [_mean_where(density_P, unit.arrays["context_P"]) for density_P, unit in sides]
+    def _row(self, name: str, base: Unit, tuned: Unit) -> dict[str, object]:
         tokens, responses = base.arrays["level_PR"].shape
-        return (name, tokens, responses, tuned.arrays["level_PR"].shape[1], *recognition, *context)
+        row: dict[str, object] = {
+            "prompt": name,
+            "prompt_tokens": tokens,
+            "response_tokens": responses,
+            "response_tokens_tuned": tuned.arrays["level_PR"].shape[1],
+        }
+        for model, unit in (("base", base), ("tuned", tuned)):
+            density_P = self._density(unit)
+            row[f"recognition_{model}"] = recognition_score(density_P, unit.arrays["instruction_P"])
+            row |= {f"{part}_{model}": mean for part, mean in part_densities(density_P, unit).items()}
+        return row
 
     def _scores(self, rows: pd.DataFrame) -> list[Score]:
         with_context = rows.dropna(subset=["context_base", "context_tuned"])
@@ -150,12 +172,8 @@ def _by_position(density_P: Tensor) -> pd.Series:
     return pd.Series(density).groupby(place).mean()
 
 
-def _mean_where(density_P: Tensor, mask_P: Tensor) -> float:
-    return float(density_P[mask_P].mean()) if bool(mask_P.any()) else math.nan
-
-
-def _table2(rows: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 2: mean and std of both models, one-sided Welch test, and the paired test beside it."""
+def _table2(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The paper's Table 2: mean and std of both models, one-sided Welch test, and paired tests beside it."""
     lines = []
     for name in ("recognition", "context"):
         both = rows.dropna(subset=[f"{name}_base", f"{name}_tuned"])
@@ -171,6 +189,8 @@ def _table2(rows: pd.DataFrame) -> pd.DataFrame:
                 "Welch t (base < tuned)": t,
                 "Welch p, one-sided": p,
                 "paired p, two-sided": paired_p(tuned - base),
+                "sign-flip p, two-sided": sign_flip(tuned - base, "two-sided", seed).p,
+                "Cohen's d, paired": effect.d if (effect := paired_effect(tuned - base)) else None,
                 "n": len(both),
             }
         )

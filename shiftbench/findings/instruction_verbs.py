@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation
 from shiftbench.findings.result import Figure, Result, Score, no_change
-from shiftbench.stats import Bootstrap, welch
+from shiftbench.stats import Bootstrap, holm, independent_effect, welch
 from shiftbench.words import verbs
 
 GROUPS = 4
@@ -94,13 +94,17 @@ def _shares(
 
 
 def _table3(shares: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 3: per quarter, mean and std of the share over instruction and general verbs, Welch test."""
+    """The paper's Table 3: per quarter, mean and std of the share over instruction and general verbs, Welch test.
+
+    Beside it Holm's correction over the quarters and the effect size. The verbs are not paired: no signs to flip.
+    """
     lines = []
     for quarter in [*(str(g + 1) for g in range(GROUPS)), "all"]:
         here = shares[shares["quarter"] == quarter]
         first = here.loc[here["kind"] == "instruction", "share"]
         second = here.loc[here["kind"] == "general", "share"]
         t, p = welch(first, second, "two-sided")
+        effect = independent_effect(first, second)
         lines.append(
             {
                 "quarter of the depth": quarter,
@@ -112,9 +116,14 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
                 "general verbs": len(second),
                 "Welch t": t,
                 "Welch p, two-sided": p,
+                "Cohen's d": effect.d if effect else None,
+                "d low": effect.low if effect else None,
+                "d high": effect.high if effect else None,
             }
         )
-    return pd.DataFrame(lines)
+    table = pd.DataFrame(lines)
+    table["Holm p over quarters"] = [*holm([line["Welch p, two-sided"] for line in lines[:GROUPS]]), None]
+    return table
 
 
 def _gained(base: Explanation, tuned: Explanation, instruction: set[str], most: int = 200) -> pd.DataFrame:

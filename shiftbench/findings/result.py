@@ -11,6 +11,7 @@ import pandas as pd
 @dataclass(frozen=True)
 class Score:
     """One number of a finding. Positive: tuning moved the model the way the finding says; 0 for a model and itself.
+    Of a check of the method (attribution_faithfulness): how right it is for one model, above 0 where it is at all.
 
     low, high: bounds of the confidence interval. p: None where no test was made. n: how many observations carry it;
     0 where nothing changed or nothing could be compared.
@@ -68,6 +69,7 @@ class Result:
 
     sentence: the finding in one plain sentence with its numbers, for people who read no table.
     headline: the name of the score that the sentence is about.
+    flags: warnings in a word, as 'unfaithful:base', for lists of runs; notes: remarks for the reader of this one.
     """
 
     finding: str
@@ -77,6 +79,8 @@ class Result:
     tables: dict[str, pd.DataFrame]
     figures: Sequence[Figure] = ()
     saliency: Sequence[Saliency] = field(default=())
+    flags: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def no_change(finding: str, name: str) -> Score:

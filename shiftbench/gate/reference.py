@@ -18,7 +18,8 @@ from shiftbench.tracking.reading import artifact
 SCHEMA = "shiftbench/scores/1"
 # Of "pair" in scores.json: what two runs must share for their scores to be of one kind.
 SAME = (
-    "prompt_set", "settings", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest", "vectors",
+    "prompt_set", "settings", "control", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest",
+    "vectors",
 )  # fmt: skip
 TOLD = ("base_weights", "tokenizer")  # what a reader must know of, if it differs
 
@@ -82,11 +83,11 @@ def comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: 
     prompts, other settings.
     """
     same = [key for key in SAME if key in pair]
-    missing = [key for key in same if key not in reference.pair]
+    theirs = {"control": "none", **reference.pair}  # older runs know no controls
+    missing = [key for key in same if key not in theirs]
     if missing:
         raise InputError(f"{reference.origin} does not say its {missing[0]}; score it again with this shiftbench")
-    differ = [f"{key} {_short(reference.pair[key])}, here {_short(pair[key])}" for key in same
-              if reference.pair[key] != pair[key]]  # fmt: skip
+    differ = [f"{key} {_short(theirs[key])}, here {_short(pair[key])}" for key in same if theirs[key] != pair[key]]
     differ += [
         f"version of {key} {reference.versions[key]}, here {versions[key]}"
         for key in sorted({*versions} & {*reference.versions})

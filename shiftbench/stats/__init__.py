@@ -1,7 +1,7 @@
 """Numbers about numbers: intervals, tests, effect sizes, angles and rotations between subspaces."""
 
 from shiftbench.stats.bootstrap import Bootstrap, Interval
-from shiftbench.stats.effects import Effect, paired_effect
+from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.multiple import holm
 from shiftbench.stats.null import NullPlace, place_in_null
 from shiftbench.stats.permutation import SignFlip, sign_flip
@@ -12,7 +12,7 @@ from shiftbench.stats.subspaces import (
     rescaling_share,
     rotation_share,
 )
-from shiftbench.stats.t_tests import TTest, paired_p, paired_test, welch, welch_test
+from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
 
 __all__ = [
     "Bootstrap",
@@ -22,6 +22,7 @@ __all__ = [
     "SignFlip",
     "TTest",
     "holm",
+    "independent_effect",
     "matched_cosines",
     "paired_effect",
     "paired_p",
@@ -32,6 +33,7 @@ __all__ = [
     "rescaling_share",
     "rotation_share",
     "sign_flip",
+    "student_test",
     "welch",
     "welch_test",
 ]

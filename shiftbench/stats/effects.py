@@ -1,4 +1,4 @@
-"""Effect sizes: how large a paired difference is, in units of its own standard deviation."""
+"""Effect sizes: how large a difference is, in units of a standard deviation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NODES = 500  # of the integral over S: bounds agree with scipy's to 1e-5 where 
 
 @dataclass(frozen=True)
 class Effect:
-    """d: Cohen's d of paired differences, mean / std (ddof 1). g: d without its small-sample bias (Hedges 1981).
+    """d: Cohen's d, a difference in units of its std (ddof 1). g: d without its small-sample bias (Hedges 1981).
 
-    low, high: confidence bounds of the population's effect. n: differences.
+    low, high: confidence bounds of the population's effect. n: observations.
     """
 
     d: float
@@ -42,6 +42,24 @@ def paired_effect(differences: ArrayLike, confidence: float = 0.95) -> Effect | 
     tail = (1 - confidence) / 2
     low, high = (_noncentrality(d * root, df, share) / root for share in (1 - tail, tail))
     return Effect(d, d * _unbiased(df), low, high, x.size)
+
+
+def independent_effect(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Effect | None:
+    """Effect size of two independent samples, (mean - mean) / pooled std, with the noncentral t interval.
+
+    Exact where both are normal with one variance. n: both samples. None where a sample is empty, there are fewer than
+    three values, or no value differs from its sample's mean.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    df = a.size + b.size - 2
+    if a.size == 0 or b.size == 0 or df < 1 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+        return None
+    pooled = math.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / df)
+    d = float((a.mean() - b.mean()) / pooled)
+    root = math.sqrt(a.size * b.size / (a.size + b.size))
+    tail = (1 - confidence) / 2
+    low, high = (_noncentrality(d * root, df, share) / root for share in (1 - tail, tail))
+    return Effect(d, d * _unbiased(df), low, high, a.size + b.size)
 
 
 def _unbiased(df: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import ttest_1samp, ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind, ttest_ind_from_stats
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ def paired_p(differences: ArrayLike) -> float | None:
     """Two-sided p of the paired t-test; None where no test exists."""
     test = paired_test(differences, "two-sided")
     return test.p if test else None
+
+
+def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
+    """Student's equal-variance t-test, two-sided; None where a sample has fewer than two values or neither varies."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+        return None
+    # By the samples' moments: ttest_ind warns where one sample does not vary, which is nothing wrong here.
+    moments = (float(of) for x in (a, b) for of in (x.mean(), x.std(ddof=1), x.size))
+    test = ttest_ind_from_stats(*moments, equal_var=True)
+    return TTest(float(test.statistic), float(test.pvalue), float(a.size + b.size - 2))
 
 
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:

@@ -68,11 +68,20 @@ def in_order(tasks: Sequence[Task]) -> list[Task]:
 
 
 def left_of(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
-    """The tasks that are not done; says how many are."""
+    """The tasks that are not done, failed ones included, written down as waiting; says how many are done."""
     todo = [one for one in tasks if ledger.read(one.key).state != DONE]
     if len(todo) < len(tasks):
         console.print(f"{len(tasks) - len(todo)} of {len(tasks)} jobs are done already and are not run again")
+    wait_for(todo, ledger)
     return todo
+
+
+def wait_for(tasks: Sequence[Task], ledger: Ledger) -> None:
+    """Write the tasks down as waiting, but for those that jobs of an earlier submission still run in Slurm."""
+    for one in tasks:
+        before = ledger.read(one.key)
+        if before.state != RUNNING:
+            ledger.write(one.after(before))
 
 
 def launched(todo: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Task]], None], console: Console) -> None:
@@ -81,10 +90,7 @@ def launched(todo: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Tas
         left = [one for one in todo if ledger.read(one.key).state not in (DONE, FAILED)]
         if not left:
             return
-        for one in left:
-            before = ledger.read(one.key)
-            if before.state != RUNNING:  # by a job of an earlier submission, which Slurm still runs
-                ledger.write(one.after(before))
+        wait_for(left, ledger)
         try:
             start(left)
         except Exception as error:  # a launcher gives up at the first worker that died; the ledger knows the others

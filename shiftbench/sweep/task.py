@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench import devices
+from shiftbench import configuration, devices
 from shiftbench.errors import InputError
 from shiftbench.explanation import content_key
 from shiftbench.pairs import Loader
@@ -22,7 +22,8 @@ from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
 
-ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run")  # where and how a job runs changes no result
+# Where and how a job runs changes no result; the annotator stands with its finding.
+ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
 FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
 STAGE_EVERY = 5.0  # seconds between notes on how far a stage is, where all of it is in the store
 
@@ -61,8 +62,7 @@ def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) ->
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):
             plain["pair"].get(model, {}).pop(name, None)
-    for finding in plain["findings"].values():
-        finding.get("explain", {}).pop("memory", None)
+    plain["findings"] = configuration.decisive(config.findings)
     methods = {name: str(v) for name, v in versions.items() if name.startswith(("finding.", "explain."))}
     return content_key({"name": name, "config": plain, "versions": methods, "files": _stamps(plain)})
 

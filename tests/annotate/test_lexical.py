@@ -213,7 +213,7 @@ def test_the_digest_follows_the_options() -> None:
 
 def test_bad_options_and_vocabularies_are_refused(vocabulary: Vocabulary, planted: StaticVectors) -> None:
     for false_alarm in (0.0, 1.0, -0.1):
-        with pytest.raises(InputError, match=r"annotator\.false_alarm"):
+        with pytest.raises(InputError, match=r"annotate\.false_alarm"):
             LexicalAnnotator(false_alarm, 1000, 0)
     with pytest.raises(InputError, match="take at least 1000"):
         LexicalAnnotator(0.001, 500, 0)

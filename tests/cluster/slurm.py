@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "munged", "mungekey")
 NODES = ("n1", "n2")
+PR_SET_PDEATHSIG = 1
 READY = 60.0  # seconds that the nodes may take to come up
 
 CONF = """\
@@ -93,7 +95,9 @@ def munge(folder: Path) -> Iterator[None]:
 def daemon(command: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[None]:
     """A program that runs until the block ends, then is asked to go, and made to where it does not."""
     with open(folder / f"{'-'.join(command[0:1] + command[-1:])}.out".replace("/", "_"), "wb") as out:
-        process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=dict(environment), stdout=out, stderr=out, start_new_session=True, preexec_fn=end_with_parent
+        )
     try:
         yield
     finally:
@@ -103,6 +107,11 @@ def daemon(command: list[str], environment: Mapping[str, str], folder: Path) -> 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when the tests' process ends, also where that one is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def kill_steps(folder: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, 
     document = scores(out)
     jsonschema.validate(document, SCHEMA)
     assert {s["finding"] for s in document["scores"]} == {
-        "instruction_recognition", "instruction_verbs", "concept_rotation",
+        "instruction_recognition", "instruction_verbs", "concept_rotation", "attribution_faithfulness",
     }  # fmt: skip
     assert (out / "report.html").stat().st_size > 10_000
     tables = {path.name for path in (out / "tables").iterdir()}
@@ -59,8 +59,30 @@ def test_less_memory_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_p
 def test_a_model_against_itself_scores_exactly_zero(shiftbench, asked):
     ran = shiftbench(*arguments(asked, pair__tuned=asked["pair.base"]))
     assert ran.code == 0, ran.err
-    for score in scores(asked["out"])["scores"]:
-        assert (score["value"], score["low"], score["high"], score["p"], score["n"]) == (0, 0, 0, None, 0), score
+    found = scores(asked["out"])["scores"]
+    for score in found:
+        if score["finding"] != "attribution_faithfulness":  # which says how right attributions are, not what changed
+            assert (score["value"], score["low"], score["high"], score["p"], score["n"]) == (0, 0, 0, None, 0), score
+    level = {score["name"]: score["value"] for score in found if score["finding"] == "attribution_faithfulness"}
+    assert all(level[f"base_{name[6:]}"] == value for name, value in level.items() if name.startswith("tuned_"))
+
+
+def test_attributions_no_better_than_random_are_flagged_and_noted(shiftbench, asked):
+    """Nobody trained the tiny pair: its masks say so, once a model and on one response mode only."""
+    ran = shiftbench(*arguments(asked, control="gaussian", control__draws="1"))
+    assert ran.code == 0, ran.err
+    document = scores(asked["out"])
+    jsonschema.validate(document, SCHEMA)
+    rows = {s["name"]: s for s in document["scores"] if s["finding"] == "attribution_faithfulness"}
+    assert len(rows) == 6 and not any("over_null" in name or "own_response" in name for name in rows)
+    flagged = [m for m in ("base", "tuned") if rows[f"{m}_comprehensiveness_over_random"]["low"] <= 0]
+    assert flagged and document["pair"]["flags"] == ",".join(f"unfaithful:{model}" for model in flagged)
+    report = (Path(asked["out"]) / "report.html").read_text(encoding="utf-8")
+    for model in flagged:
+        assert any(note.startswith(f"unfaithful:{model}: ") for note in document["notes"])
+        assert f"unfaithful:{model}: " in report
+    assert "faithfulness of shared responses, base" in ran.err and "of own responses, base" in ran.err
+    assert "faithfulness of own" not in ran.err and "faithfulness of shared responses, gaussian" not in ran.err
 
 
 @pytest.mark.parametrize("mode", ["shared", "own", "reference"])

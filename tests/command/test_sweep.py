@@ -148,13 +148,13 @@ def test_hostile_names_stay_below_out(shiftbench, asked, tmp_path, name):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, folders, tmp_path):
-    """The first pair is in the store; the second does not fit there until there is room again."""
+    """The first pair is in the store and is scored; the second fits there only when there is room again."""
     rows = [{"id": f"q{i}", "prompt": f"Write {i} now.", "instruction": [[0, 5]]} for i in range(60)]
     prompts = tmp_path / "many.jsonl"
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     small = tmp_path / "small"
     small.mkdir()
-    if os.system(f"mount -t tmpfs -o size=16m tmpfs {small} 2>/dev/null"):
+    if os.system(f"mount -t tmpfs -o size=64m tmpfs {small} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
         asked = {**sweep, "store.path": str(small / "store"), "dataset.path": str(prompts)}
@@ -163,7 +163,7 @@ def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, f
         assert shiftbench(*arguments({**asked, "pair.tuned": first}, out=str(tmp_path / "before"))).code == 0
         free = shutil.disk_usage(small).free
         (small / "ballast").write_bytes(bytes(free - 1_200_000))
-        ran = shiftbench(*arguments(asked, **{"pair.tuned": f"{second},{first}"}), "-m")
+        ran = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
         states = {s["name"].rpartition("pair.tuned=")[2]: s for s in ledger(asked["out"]).values()}
         assert ran.code == 1, ran.err
         assert {s["state"] for s in states.values()} == {"done", "failed"}
@@ -172,7 +172,7 @@ def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, f
         made = failed["explained"]
         assert made > 0
         (small / "ballast").unlink()
-        again = shiftbench(*arguments(asked, **{"pair.tuned": f"{second},{first}"}), "-m")
+        again = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
         assert again.code == 0 and "1 of 2 jobs are done already" in again.err
         [now] = [s for s in ledger(asked["out"]).values() if s["name"] == failed["name"]]
         assert now["state"] == "done" and now["explained"] > made

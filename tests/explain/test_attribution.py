@@ -9,7 +9,8 @@ import torch
 from shiftbench import ops
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
-from shiftbench.explain.attribution import Attribution, agreement, importance, memory_bytes
+from shiftbench.explain.attribution import Attribution, agreement
+from shiftbench.explain.importance import importance, memory_bytes
 from shiftbench.explain.work import Inputs
 from shiftbench.models import ModelSource
 from shiftbench.prompts import EncodedPrompt, Prompt, encode

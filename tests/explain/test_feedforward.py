@@ -6,6 +6,7 @@ import torch
 from shiftbench.annotate.lexical import LexicalAnnotator
 from shiftbench.explain.feedforward import Concepts, component_words, principal_components, unit_word_embeddings
 from shiftbench.explain.work import Inputs
+from shiftbench.explanation import Unit
 from shiftbench.words import Vocabulary
 from tests import reference
 from tests.explain.test_attention import WORDS, vectors
@@ -18,15 +19,17 @@ class Nothing:
     digest = "nothing"
     seed_words = ()
 
-    def __call__(self, concepts, vectors, vocabulary):
-        return torch.ones(len(concepts), 1, dtype=torch.bool)
+    def annotate(self, concepts, vectors, vocabulary):
+        return Unit({"label_CL": torch.ones(len(concepts), 1, dtype=torch.bool)}, {"label": ["none"]})
 
 
 METHOD = Concepts(rank=300, top=5, annotator=Nothing())
 INPUTS = Inputs((), Vocabulary(WORDS, "test"), vectors())
 
 
-@pytest.mark.parametrize(("rows", "width", "rank"), [(64, 32, 300), (64, 32, 3), (7, 32, 16), (500, 33, 10)])
+@pytest.mark.parametrize(
+    ("rows", "width", "rank"), [(64, 32, 300), (64, 32, 3), (64, 32, 1), (7, 32, 16), (500, 33, 10)]
+)
 def test_components_are_those_of_the_svd(rows, width, rank):
     down_FD = torch.randn(rows, width, generator=torch.Generator().manual_seed(rows)) + 3.0
     component_CD, ratio_C = principal_components(down_FD, rank)

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.concept_rotation import LEVELS, TASKS, ConceptRotation
-from shiftbench.stats import Bootstrap
+from shiftbench.findings.concept_labels import LEVELS, TASKS
+from shiftbench.findings.concept_rotation import ConceptRotation
+from shiftbench.stats import Bootstrap, student_test
 from tests.test_stats import basis, rotated
 
 LABELS = [*TASKS, *LEVELS]
@@ -67,3 +70,66 @@ def test_a_model_and_itself_score_exactly_zero():
     for score in result.scores:
         assert (score.value, score.low, score.high, score.p, score.n) == (0.0, 0.0, 0.0, None, 0)
     assert "did not change" in result.sentence
+
+
+def read_by_seeds(given, unread=0):
+    """Concepts that seed s labels math in given[s] cases of each layer, else none; the last `unread` not read."""
+    units = {}
+    for name, unit in explanation().units.items():
+        label_SCL = torch.zeros(len(given), RANK, len(LABELS), dtype=torch.bool)
+        for seed, count in enumerate(given):
+            label_SCL[seed, :count, LABELS.index("math")] = True
+            label_SCL[seed, count:, LABELS.index("none")] = True
+        answered_SC = torch.ones(len(given), RANK, dtype=torch.bool)
+        answered_SC[:, RANK - unread :] = False
+        label_SCL &= answered_SC[:, :, None]
+        arrays = {key: value for key, value in unit.arrays.items() if key != "label_CL"}
+        words = {**unit.words, "description": ["numbers"] * (len(given) * RANK)}
+        units[name] = Unit({**arrays, "label_SCL": label_SCL, "answered_SC": answered_SC}, words)
+    return Explanation(units, {}, {})
+
+
+def test_an_annotators_seeds_are_what_table_5_is_tested_over():
+    base, tuned = [1, 2, 1, 2, 0], [3, 4, 3, 3, 4]
+    result = FINDING(read_by_seeds(base), read_by_seeds(tuned), between())
+    row = result.tables["table5"].set_index("label").loc["math"]
+    first, second = np.array(base) / RANK, np.array(tuned) / RANK
+    wanted = scipy.stats.ttest_ind(first, second, equal_var=True)
+    assert row["base mean"] == pytest.approx(first.mean()) and row["tuned std"] == pytest.approx(second.std(ddof=1))
+    assert row["Student t"] == pytest.approx(wanted.statistic)
+    assert row["Student p, two-sided"] == pytest.approx(wanted.pvalue)
+    scores = {s.name: s for s in result.scores}
+    rise = second.mean() - first.mean()
+    assert scores["math_share_rise"].value == pytest.approx(rise) == scores["none_share_fall"].value
+    assert scores["none_share_fall"].p == pytest.approx(wanted.pvalue) == scores["math_share_rise"].p
+    assert scores["coding_share_rise"].p is None and not result.notes
+    assert "description" in result.tables["concepts"]
+
+
+def test_answers_that_could_not_be_read_are_left_out_and_told():
+    result = FINDING(read_by_seeds([1, 1], unread=3), read_by_seeds([2, 3], unread=3), between())
+    row = result.tables["table5"].set_index("label").loc["math"]
+    assert (row["base mean"], row["tuned mean"]) == pytest.approx((1 / 3, 2.5 / 3))
+    scores = {s.name: s for s in result.scores}
+    assert scores["math_share_rise"].value == pytest.approx(0.5) and scores["math_share_rise"].n == LAYERS * 3
+    assert result.notes == [
+        "Labels that could not be read in the annotator's answers: 24 of 48 for base, 24 of 48 for tuned; left out."
+    ]
+
+
+def test_where_no_answer_could_be_read_nothing_is_said():
+    nothing = read_by_seeds([1, 1], unread=RANK)
+    result = FINDING(nothing, nothing, between())
+    assert all(s.n == 0 for s in result.scores if s.name.endswith(("_fall", "_share_rise")))
+    assert len(result.tables["table5"]) == len(LABELS)
+
+
+def test_the_papers_test_over_seeds_has_its_size_under_the_null():
+    """Seeds drawn alike for both models: 5% of the tests fall below 0.05."""
+    draws = np.random.default_rng(0).binomial(300, 0.2, (2, 2000, 5)) / 300
+    below = np.mean([student_test(first, second).p < 0.05 for first, second in zip(*draws, strict=True)])
+    assert 0.035 < below < 0.065
+
+
+def test_no_test_where_seeds_never_differ():
+    assert student_test([0.5, 0.5], [0.5, 0.5]) is None and student_test([0.1], [0.5]) is None

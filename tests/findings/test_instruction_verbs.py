@@ -5,7 +5,7 @@ import torch
 
 from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.instruction_verbs import InstructionVerbs, verb_counts
-from shiftbench.stats import Bootstrap
+from shiftbench.stats import Bootstrap, holm
 from shiftbench.words import verbs
 
 LAYERS, HEADS = 8, 4
@@ -83,3 +83,14 @@ def test_what_cannot_be_compared_is_not_said_to_be_unchanged():
     result = FINDING(explanation([]), explanation(everywhere(general, [0])))
     assert result.scores[0].n == 0 and "cannot be compared" in result.sentence
     assert "No head changed" in FINDING(explanation([]), explanation([])).sentence
+
+
+def test_quarters_are_corrected_for_being_four_and_have_an_effect_size():
+    instruction, general = verbs("instruction"), verbs("general")[:60]
+    base = explanation(everywhere(general, [0, 1]) + everywhere(instruction[::2], [3]))
+    tuned = explanation(everywhere(instruction, [0, 1, 2]) + everywhere(general[::2], [0, 2]))
+    table = FINDING(base, tuned).tables["table3"]
+    p, adjusted = table["Welch p, two-sided"], table["Holm p over quarters"]
+    assert adjusted[:4].tolist() == holm(p[:4].tolist()) and adjusted[:4].gt(p[:4]).all() and adjusted.isna()[4]
+    assert (table["d low"] < table["Cohen's d"]).all() and (table["Cohen's d"] < table["d high"]).all()
+    assert (table["d low"] > 0).all()

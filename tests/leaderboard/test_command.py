@@ -109,8 +109,8 @@ def test_a_server_that_is_away(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    told = refused(capfd, "tracking.uri='http://ann:sesame@127.0.0.1:9'", f"out={tmp_path / 'x'}")
-    assert "http://ann:***@127.0.0.1:9" in told and "sesame" not in told
+    told = refused(capfd, "tracking.uri=http://127.0.0.1:9", f"out={tmp_path / 'x'}")
+    assert "http://127.0.0.1:9 cannot be read" in told
     assert not (tmp_path / "x").exists()
 
 
@@ -136,9 +136,14 @@ def locked() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_wants_a_password(locked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = refused(capfd, f"tracking.uri='http://ann:sesame@{locked}'", f"out={tmp_path / 'x'}")
-    assert f"http://ann:***@{locked}" in told and "401" in told and "sesame" not in told
+def test_a_server_that_wants_a_password(
+    locked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame")
+    told = refused(capfd, f"tracking.uri=http://{locked}", f"out={tmp_path / 'x'}")
+    assert f"http://{locked}" in told and "401" in told and "refuses the user and password" in told
+    assert "sesame" not in told
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_runs_are_read(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from shiftbench.perf.compare import Agreement, Comparison
-from shiftbench.perf.machine import cpu_model
+from shiftbench.perf.machine import cpu_model, model
 from tests.perf.targets import TARGETS, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,8 +86,8 @@ class Machine(NamedTuple):
 
 
 def processor() -> Machine:
-    """This machine's CPU: its model, torch's threads, torch."""
-    facts = {"cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    """This machine's CPU: its name and the numbers of its model, which the name may leave out; threads; torch."""
+    facts = {"cpu": cpu_model() + model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     head = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, float32."
     return Machine(f"{facts['cpu']} {facts['threads']} threads", facts, head)
 

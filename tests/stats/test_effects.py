@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, nct
 
-from shiftbench.stats import paired_effect
+from shiftbench.stats import independent_effect, paired_effect
 
 
 @pytest.mark.parametrize(("effect", "size"), [(0.0, 12), (0.8, 12), (0.3, 60)])
@@ -43,3 +43,21 @@ def test_effects_that_are_very_large_still_have_bounds(values):
 
 def test_nothing_that_varies_has_no_effect_size():
     assert paired_effect([]) is None and paired_effect([1.0]) is None and paired_effect([2.0, 2.0]) is None
+
+
+@pytest.mark.parametrize(("effect", "sizes"), [(0.0, (6, 14)), (0.8, (12, 12))])
+def test_intervals_of_independent_samples_cover_the_planted_effect(effect, sizes):
+    draws = np.random.default_rng(sizes[1])
+    found = [
+        independent_effect(draws.normal(5 + 2 * effect, 2.0, sizes[0]), draws.normal(5, 2.0, sizes[1]), 0.9)
+        for _ in range(1000)
+    ]
+    covered = sum(each.low <= effect <= each.high for each in found)
+    assert binomtest(covered, 1000, 0.9).pvalue > 0.001, covered
+
+
+def test_an_independent_effect_is_in_units_of_the_pooled_deviation():
+    found = independent_effect([1.0, 3.0, 5.0], [1.0, 1.0, 2.0, 4.0])
+    assert (found.d, found.n) == (pytest.approx(1 / math.sqrt((8 + 6) / 5)), 7)
+    assert independent_effect([1.0], [2.0]) is independent_effect([], [1.0, 2.0]) is None
+    assert independent_effect([1.0, 1.0], [2.0, 2.0]) is None

@@ -1,0 +1,169 @@
+"""Are attributions right: what the response's probability does where tokens are masked in their order.
+
+Comprehensiveness and sufficiency after DeYoung et al. (ERASER, 2020), over orders of the prompt's tokens; how to read
+the numbers: docs/controls.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftbench.errors import InputError
+from shiftbench.explain.importance import Definition, log_probabilities, occlusion, total_importance
+from shiftbench.explain.work import Inputs, Work, made_by
+from shiftbench.explanation import Unit, content_key
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt
+
+REVERSED = " reversed"  # follows a definition's name in the name of an order
+RANDOM = "random"  # as a draw's name begins
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Probabilities of a response under masks of its prompt, most important tokens first and in other orders.
+
+    methods: explain.importance.Definition's values; steps: of integrated gradients. fractions: of the prompt's tokens
+    that are masked, or that alone are left. draws: random orders. prompts: so many are looked at, evenly spread over
+    those with a response; None: all. tokens: of a prompt, drawn at random, so many are masked alone to see what they
+    do; None, or occlusion among the methods: all. memory: MiB, as Attribution's.
+    """
+
+    methods: Sequence[str]
+    steps: int
+    fractions: Sequence[float]
+    draws: int
+    prompts: int | None
+    tokens: int | None
+    seed: int
+    memory: int | None
+    method: ClassVar[str] = "faithfulness"
+    version: ClassVar[int] = 1
+    needs_responses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        known = [definition.value for definition in Definition]
+        for name in self.methods:
+            if name not in known:
+                raise InputError(f"faithfulness: methods: {name!r} is not known; choose from {', '.join(known)}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise InputError("faithfulness: methods must name at least one method, and each once")
+        if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
+            raise InputError(f"faithfulness: fractions={list(self.fractions)} must lie between 0 and 1")
+        for option, value in (("draws", self.draws), ("steps", self.steps), ("prompts", self.prompts)):
+            if value is not None and value < 1:
+                raise InputError(f"faithfulness: {option}={value} must be at least 1")
+        if self.tokens is not None and self.tokens < 3:
+            raise InputError(f"faithfulness: tokens={self.tokens} must be at least 3: fewer have no correlation")
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """A unit a prompt. Over orders O, fractions F, methods M and prompt tokens P, all float32:
+
+        removed_OF, removed_log_OF: mean probability and mean log-probability of the response's tokens where the first
+        of an order are masked; kept_OF, kept_log_OF: where all others are. full_2: both where nothing is. change_K: by
+        how much the mean probability falls where one of the tokens token_K (int64) is masked; importance_MP: what a
+        method says of that.
+        """
+        steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
+        common = made_by(
+            self,
+            model,
+            {
+                "methods": list(self.methods),
+                "fractions": list(self.fractions),
+                "draws": self.draws,
+                "tokens": None if self._all_tokens() else self.tokens,
+                "seed": self.seed,
+                **steps,
+            },
+        )
+        return [
+            Work(
+                unit=prompt.prompt.id,
+                content={
+                    **common,
+                    "prefix": list(prompt.prefix_ids),
+                    "prompt": list(prompt.prompt_ids),
+                    "response": list(response),
+                },
+                compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
+            )
+            for prompt, response in self._chosen(inputs.prompts)
+        ]
+
+    def _chosen(
+        self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
+    ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
+        answered = [item for item in prompts if item[1]]
+        wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))
+        return [answered[i * len(answered) // wanted] for i in range(wanted)]
+
+    def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
+        token_K = self._tokens(prompt)
+        change_K = occlusion(model, prompt, response, self.memory, token_K)[0].mean(1)
+        importance_MP = torch.stack(
+            [self._importance(name, change_K, model, prompt, response) for name in self.methods]
+        )
+        names, order_OP = self._orders(importance_MP, prompt)
+        masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks(order_OP)])
+        own_UP, place_B = masked_BP.unique(dim=0, return_inverse=True)  # half of an order is half of its reverse
+        log_BR = log_probabilities(model, prompt, response, own_UP, self.memory)[place_B]
+        mean_B, mean_log_B = log_BR.exp().mean(1).float(), log_BR.mean(1).float()
+        shape = (2, len(names), len(self.fractions))
+        (removed_OF, kept_OF), (removed_log_OF, kept_log_OF) = mean_B[1:].view(shape), mean_log_B[1:].view(shape)
+        arrays = {
+            "full_2": torch.stack([mean_B[0], mean_log_B[0]]),
+            "removed_OF": removed_OF,
+            "removed_log_OF": removed_log_OF,
+            "kept_OF": kept_OF,
+            "kept_log_OF": kept_log_OF,
+            "token_K": token_K,
+            "change_K": change_K.float(),
+            "importance_MP": importance_MP.float(),
+        }
+        return Unit(arrays, {"orders": names, "methods": list(self.methods)})
+
+    def _importance(
+        self, name: str, change_K: Tensor, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
+    ) -> Tensor:
+        definition = Definition(name)
+        if definition is Definition.OCCLUSION:
+            return change_K  # of all tokens, then
+        return total_importance(model, prompt, response, self.memory, definition, self.steps) / len(response)
+
+    def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
+        """(names, order_OP): each method's, most important first; each one's reverse; the random ones."""
+        best_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
+        draws = self._generator(prompt, "orders")
+        random_SP = torch.stack([torch.randperm(best_MP.shape[1], generator=draws) for _ in range(self.draws)])
+        names = [*self.methods, *(name + REVERSED for name in self.methods)]
+        names += [f"{RANDOM} {draw + 1}" for draw in range(self.draws)]
+        return names, torch.cat([best_MP, best_MP.flip(1), random_SP])
+
+    def _all_tokens(self) -> bool:
+        return self.tokens is None or Definition.OCCLUSION.value in self.methods
+
+    def _tokens(self, prompt: EncodedPrompt) -> Tensor:
+        """The tokens that are masked alone, ascending."""
+        count = len(prompt.prompt_ids)
+        if self._all_tokens() or self.tokens is None:
+            return torch.arange(count)
+        return torch.randperm(count, generator=self._generator(prompt, "tokens"))[: self.tokens].sort().values
+
+    def _generator(self, prompt: EncodedPrompt, use: str) -> torch.Generator:
+        """Of the prompt and not of the model: base and tuned meet the same random orders and tokens."""
+        key = content_key({"seed": self.seed, "use": use, "prompt": list(prompt.prompt_ids)})
+        return torch.Generator().manual_seed(int(key[:15], 16))
+
+    def _masks(self, order_OP: Tensor) -> Tensor:
+        """bool [2 * O * F, P]: the first of each order masked, then all but those."""
+        rank_OP = order_OP.argsort(dim=1)
+        tokens = order_OP.shape[1]
+        count_F = torch.tensor([max(1, round(fraction * tokens)) for fraction in self.fractions])
+        first_BP = (rank_OP[:, None] < count_F[:, None]).flatten(0, 1)
+        return torch.cat([first_BP, ~first_BP])

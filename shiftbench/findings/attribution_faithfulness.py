@@ -1,0 +1,190 @@
+"""A check of the others: do base's and tuned's attributions name the tokens that matter? (docs/controls.md)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from shiftbench.explain.faithfulness import RANDOM, REVERSED, Faithfulness
+from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.stats import Bootstrap, holm, sign_flip
+
+MODELS = ("base", "tuned")
+QUANTITIES = ("comprehensiveness_over_random", "sufficiency_over_random", "correlation")
+ORDERS = {"": "most important first", REVERSED: "least important first", RANDOM: "random order"}
+
+
+@dataclass(frozen=True)
+class AttributionFaithfulness:
+    """Compares what masking does in the order of importance with what it does in random order, for each model.
+
+    Its scores are levels, not shifts: a model and itself do not score 0, and null models are not asked.
+    """
+
+    explain: Faithfulness
+    bootstrap: Bootstrap
+    name: ClassVar[str] = "attribution_faithfulness"
+    version: ClassVar[int] = 1
+    checks: ClassVar[bool] = True
+
+    def __call__(self, base: Explanation, tuned: Explanation) -> Result:
+        """Scores of the explainer's first method over the prompts that both explain; tables of all its methods."""
+        shared = [name for name in base.units if name in tuned.units]
+        sides = {"base": base.units, "tuned": tuned.units}
+        rows = pd.DataFrame(
+            [
+                {"prompt": name, "model": model, "method": method, **of_prompt(sides[model][name], method)}
+                for name in shared
+                for model in MODELS
+                for method in self.explain.methods
+            ],
+            columns=["prompt", "model", "method", *COLUMNS],
+        )
+        main = rows[rows["method"] == self.explain.methods[0]]
+        scores = [self._score(main, model, quantity) for quantity in QUANTITIES for model in reversed(MODELS)]
+        flagged = [score.name.split("_")[0] for score in scores[:2] if score.n and score.low <= 0]
+        curves = self._curves(shared, sides)
+        return Result(
+            finding=self.name,
+            headline="tuned_comprehensiveness_over_random",
+            sentence=_sentence({score.name: score for score in scores}),
+            scores=scores,
+            tables={"methods": self._methods(rows), "curves": curves, "prompts": rows},
+            figures=[_figure(curves, "masked"), _figure(curves, "alone left")],
+            flags=[f"unfaithful:{model}" for model in sorted(flagged)],
+            notes=[_note(model, self.explain.methods[0]) for model in sorted(flagged)],
+        )
+
+    def _score(self, rows: pd.DataFrame, model: str, quantity: str) -> Score:
+        values = rows.loc[rows["model"] == model, quantity].dropna()
+        name = f"{model}_{quantity}"
+        if values.empty:
+            return no_change(self.name, name)
+        interval = self.bootstrap.mean(values)
+        p = sign_flip(values, "two-sided", self.bootstrap.seed).p
+        return Score(self.name, name, interval.value, interval.low, interval.high, p, len(values))
+
+    def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """A row a method, model and quantity; Holm over all tests of the table."""
+        lines = []
+        for (method, model), here in rows.groupby(["method", "model"], sort=False):
+            for quantity in QUANTITIES:
+                score = self._score(here, str(model), quantity)
+                lines.append((method, model, quantity, score.value, score.low, score.high, score.p, score.n))
+        names = ["method", "model", "quantity", "mean", "low", "high", "sign-flip p, two-sided", "n"]
+        table = pd.DataFrame(lines, columns=names)
+        table.insert(7, "Holm p", holm([None if p is None or np.isnan(p) else p for p in table[names[6]]]))
+        return table
+
+    def _curves(self, shared: Sequence[str], sides: dict[str, Any]) -> pd.DataFrame:
+        """Mean probability over fractions: a row a model, kind of mask, order of the first method, and fraction."""
+        lines = []
+        for model in MODELS:
+            units = [sides[model][name] for name in shared]
+            for mask, array in (("masked", "removed_OF"), ("alone left", "kept_OF")):
+                for suffix, title in ORDERS.items():
+                    order = RANDOM if suffix == RANDOM else self.explain.methods[0] + suffix
+                    by_prompt = np.array([_of_order(unit, array, order) for unit in units])
+                    for place, fraction in enumerate(self.explain.fractions):
+                        mean = self.bootstrap.mean(by_prompt[:, place] if units else [])
+                        lines.append((f"{title}, {model}", mask, fraction, mean.value, mean.low, mean.high, len(units)))
+        return pd.DataFrame(lines, columns=["order", "tokens", "fraction", "probability", "low", "high", "n"])
+
+
+COLUMNS = (
+    "probability", "comprehensiveness", "comprehensiveness_random", "comprehensiveness_reversed",
+    "comprehensiveness_over_random", "log_comprehensiveness_over_random", "sufficiency", "sufficiency_random",
+    "sufficiency_reversed", "sufficiency_over_random", "log_sufficiency_over_random", "correlation", "pearson",
+)  # fmt: skip
+
+
+def of_prompt(unit: Unit, method: str) -> dict[str, float]:
+    """COLUMNS of one prompt: areas are means over the fractions, in mean probability of a response token.
+
+    comprehensiveness: how far the probability falls where an order's first tokens are masked, large where the order is
+    right. sufficiency: how far where only those are left, small where it is. *_over_random: the order's better side.
+    correlation (Spearman's; pearson): of importance with the true change where a token alone is masked, over prompt
+    tokens.
+    """
+    found = {"probability": float(unit.arrays["full_2"][0])}
+    for log in ("", "log_"):
+        full = float(unit.arrays["full_2"][1 if log else 0])
+        for quantity, array, sign in (("comprehensiveness", "removed", 1), ("sufficiency", "kept", -1)):
+            name = f"{array}_{log}OF"
+            first, back, random = (
+                full - float(_of_order(unit, name, order).mean()) for order in (method, method + REVERSED, RANDOM)
+            )
+            found[f"{log}{quantity}_over_random"] = sign * (first - random)
+            if not log:
+                found |= {quantity: first, f"{quantity}_random": random, f"{quantity}_reversed": back}
+    importance_P = unit.arrays["importance_MP"][unit.words["methods"].index(method)]
+    importance_K = importance_P[unit.arrays["token_K"]].double().numpy()
+    change_K = unit.arrays["change_K"].double().numpy()
+    found["correlation"] = _correlation(rankdata(importance_K), rankdata(change_K))
+    found["pearson"] = _correlation(importance_K, change_K)
+    return found
+
+
+def _of_order(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
+    """Values over the fractions; of random orders their mean."""
+    places = [i for i, name in enumerate(unit.words["orders"]) if name == order or name.startswith(f"{order} ")]
+    if order != RANDOM:
+        places = [unit.words["orders"].index(order)]
+    found: NDArray[np.float64] = unit.arrays[array][places].double().mean(0).numpy()
+    return found
+
+
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """NaN where one of them is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _figure(curves: pd.DataFrame, tokens: str) -> Figure:
+    return Figure(
+        name=f"curves_{tokens.replace(' ', '_')}",
+        title=f"Probability of the response where a share of the prompt is {tokens}",
+        kind="line",
+        table=curves[curves["tokens"] == tokens],
+        x="fraction",
+        y="probability",
+        series="order",
+        low="low",
+        high="high",
+        dashed=tuple(f"{title}, base" for title in ORDERS.values()),
+        x_label=f"share of the prompt's tokens that is {tokens}",
+        y_label="mean probability of a response token",
+    )
+
+
+def _sentence(scores: dict[str, Score]) -> str:
+    tuned, base = (scores[f"{model}_comprehensiveness_over_random"] for model in reversed(MODELS))
+    if tuned.n == 0:
+        return "No prompt has a response, so the attributions cannot be checked."
+    return (
+        f"Masking the tokens that the tuned model's attributions call important lowers the response's probability "
+        f"{_verdict(tuned)} masking random ones ({_told(tuned)}); in the base model {_verdict(base)} ({_told(base)})."
+    )
+
+
+def _verdict(score: Score) -> str:
+    return "more than" if score.low > 0 else "less than" if score.high < 0 else "no more than"
+
+
+def _told(score: Score) -> str:
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}] over {score.n} prompts"
+
+
+def _note(model: str, method: str) -> str:
+    return (
+        f"unfaithful:{model}: the {model} model's attributions ({method}) find the tokens that the response rests on "
+        "no better than a random order does, so findings made of them say nothing sure about it."
+    )

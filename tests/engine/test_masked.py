@@ -1,0 +1,93 @@
+"""Masked passes over what a plain one kept are the module's own passes, in float64, for every architecture."""
+
+import pytest
+import torch
+
+from shiftbench.engine import autograd, masked
+from shiftbench.engine.importance import Tokens, importance, total
+from shiftbench.models.views import views_of
+from tests import reference
+from tests.engine.test_importance import EVERYTHING, PREFIX, drawn
+from tests.tiny import ARCHITECTURES, tiny_module
+
+PROMPT, RESPONSE = 37, 6
+
+
+def made(module, prompt=PROMPT, response=RESPONSE):
+    ids = drawn(PREFIX + prompt + response)
+    cut = slice(PREFIX, PREFIX + prompt)
+    embedding_TD = module.get_input_embeddings()(torch.tensor(ids)).detach()
+    return ids, cut, Tokens(embedding_TD, cut, torch.tensor(ids[cut.stop :]))
+
+
+def masks(prompt=PROMPT):
+    """Each token alone, none, all, and some at random."""
+    one_PP = torch.eye(prompt, dtype=torch.bool)
+    some = torch.rand(6, prompt, generator=torch.Generator().manual_seed(1)) < 0.3
+    return torch.cat([torch.zeros(1, prompt, dtype=torch.bool), one_PP, ~one_PP[:1] | True, some])
+
+
+def wanted(module, ids, cut, masked_BP):
+    given = (module, ids[: cut.start], ids[cut], ids[cut.stop :])
+    return torch.stack([reference.masked_log_probability(*given, mask_P) for mask_P in masked_BP])
+
+
+@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["many masks", "a mask at a time"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_is_the_modules_own_pass(architecture, memory):
+    module = tiny_module(architecture, num_hidden_layers=3).double()
+    ids, cut, tokens = made(module)
+    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), memory)
+    assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change"),
+    [
+        ("mistral", {"sliding_window": 5}),
+        ("gemma2", {"sliding_window": 5, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.7}),
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+        ("gpt2", {"n_positions": PREFIX + PROMPT + RESPONSE}),
+    ],
+    ids=str,
+)
+def test_what_a_configuration_can_ask_for(architecture, change):
+    module = tiny_module(architecture, **change).double()
+    ids, cut, tokens = made(module)
+    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), EVERYTHING)
+    assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_the_modules_own_path_gives_the_same(architecture):
+    module = tiny_module(architecture).double()
+    ids, cut, tokens = made(module, 9, 4)
+    with reference.in_one_dtype(module):
+        found_BR = autograd.log_probabilities(module, tokens.embedding_TD, cut, tokens.response_R, masks(9), EVERYTHING)
+    assert torch.allclose(found_BR, wanted(module, ids, cut, masks(9)), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all kept", "a layer at a time"])
+@pytest.mark.parametrize("lengths", [(5, 9), (9, 5), (1, 1), (4, 1), (1, 4)], ids=str)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_total_is_the_sum_over_the_response(architecture, lengths, memory):
+    module = tiny_module(architecture, num_hidden_layers=3).double()
+    _, _, tokens = made(module, *lengths)
+    transformer = views_of(module).transformer()
+    wanted_PR, wanted_R = importance(transformer, tokens, EVERYTHING)
+    found_P, found_R = total(transformer, tokens, memory)
+    assert torch.allclose(found_P, wanted_PR.sum(1), rtol=1e-9, atol=1e-12 * float(wanted_PR.abs().max()))
+    assert torch.allclose(found_R, wanted_R, rtol=1e-12)
+
+
+def test_the_total_by_autograd_is_the_same():
+    module = tiny_module("llama").double()
+    ids, cut, tokens = made(module, 9, 5)
+    given = (module, tuple(ids[:PREFIX]), tuple(ids[cut]), tuple(ids[cut.stop :]), 0.5)
+    with reference.in_one_dtype(module):
+        kept = autograd.forward(*given)
+        found_PD = autograd.total_gradient(kept)
+        wanted_PD = torch.cat([grad_RPD for _, grad_RPD in autograd.gradients(autograd.forward(*given), 2)]).sum(0)
+    assert torch.allclose(found_PD, wanted_PD, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(kept.embedding_PD, 0.5 * tokens.embedding_PD)
