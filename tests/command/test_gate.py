@@ -9,7 +9,7 @@ import pytest
 from hydra.utils import instantiate
 
 from shiftbench import commands, configuration
-from shiftbench.commands import gate
+from shiftbench.commands.gate import composed
 from shiftbench.errors import InputError
 from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
@@ -187,4 +187,4 @@ def test_a_hostile_pair_name(shiftbench, reference, tmp_path):
 
 def test_an_option_that_is_not_there_is_named_where_no_pair_is() -> None:
     with pytest.raises(InputError, match=r"no option 'gate\.rules\.verbs\.at_most'; did you mean 'gate\.rules\.verbs"):
-        gate.composed(["results=a", "against=b", "gate.rules.verbs.at_most=1"])
+        composed(["results=a", "against=b", "gate.rules.verbs.at_most=1"])
