@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,6 @@ from shiftbench.tracking import TrackedRun, leave
 from tests.tracking.postgres import PASSWORD, Postgres
 from tests.tracking.servers import free_port
 
-pytestmark = pytest.mark.server
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 LEFT_OUT = ("python3 -m venv venv", "venv/bin/pip install ")  # what they make is this test's own environment
@@ -30,6 +30,16 @@ echo "127.0.0.1:{database}:*:mlflow:{password}" > ~/.pgpass
 """
 
 
+def test_the_figures_are_those_that_were_measured() -> None:
+    measured = json.loads((Path(__file__).parent / "many_runs.json").read_text())
+    for name, row in measured["search"].items():
+        assert f"| {name} | {row['runs']} | {row['bytes'] / 1000:.0f} kB | {row['median_ms']} ms |" in PAGE
+    for name in ("first_s", "later_s", "search_s"):
+        assert f" {measured['page'][name]} s " in " ".join(PAGE.split())
+    assert len(measured["search"]) == 8 and f"takes {measured['send_s']} s" in PAGE
+
+
+@pytest.mark.server
 def test_the_page_can_be_followed(databases: Postgres, run: TrackedRun, tmp_path: Path) -> None:
     home, server = tmp_path / "home", free_port()
     results = home / "shiftbench-runs" / "demo"
