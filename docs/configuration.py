@@ -13,7 +13,7 @@ GROUPS = {
     "suite": "Which findings, at which size, and in a sweep over which pairs. `suite=NAME`.",
     "finding": "The findings and their options: `findings.NAME.KEY=...`.",
     "explain": "How models are explained: `findings.NAME.explain.KEY=...`.",
-    "annotate": "Who names concepts: `findings.concept_rotation.explain.annotator.KEY=...`.",
+    "annotate": "Who names concepts. `annotate=NAME`.",
     "control": "Null models beside the tuned one. `control=NAME`.",
     "vocabulary": "Which words are looked at. `vocabulary=NAME`.",
     "vectors": "Static word vectors. `vectors=NAME`.",
@@ -21,7 +21,6 @@ GROUPS = {
     "gate": "What a pair must keep. `shiftbench gate gate=NAME`.",
     "hydra": "How the jobs of a sweep are started.",
 }
-SHOWN = ("config",)  # first; then the other commands' own files
 NO_COMMAND = ("config", "demo_train")
 
 
@@ -38,7 +37,7 @@ def page(conf: Path) -> str:
         _file(conf / "config.yaml"),
     ]
     for command in commands:
-        parts += [f"## shiftbench {command}", _file(conf / f"{command}.yaml")]
+        parts += [f"## shiftbench {command.replace('_', ' ')}", _file(conf / f"{command}.yaml")]
     for group in sorted(groups, key=order.index):
         files = sorted((conf / group).rglob("*.yaml"))
         parts += [f"## {group}", GROUPS[group], *_members(conf / group, files)]

@@ -156,8 +156,8 @@ def _names_key(text: str, override: str) -> bool:
 
 
 def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:
-    """Dotted keys of the configuration under those overrides that choose a group's member."""
-    chosen = [o for o in overrides if o.split("=")[0] in groups()]
+    """Dotted keys of the configuration under those overrides that choose a group's member, or do without one."""
+    chosen = [o for o in overrides if o.removeprefix("~").split("=")[0] in groups()]
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         config = hydra_compose(name, overrides=chosen)
     return list(_dotted(config, ""))

@@ -22,7 +22,7 @@ shiftbench gate pair=NAME against=WHAT [gate=NAME] [option=value ...]    score t
 shiftbench gate results=DIR against=WHAT [gate=NAME] [option=value ...]  judge results of shiftbench score
 
 Exits with 0 where every rule holds, 1 where one does not, 2 where the two cannot be compared.
-Rules are conf/gate/NAME.yaml's; gate.rules.recognition.at_least=0.1 changes one, ~gate.rules.verbs takes one out."""
+Rules are conf/gate/NAME.yaml's; +gate.rules.recognition.at_least=0.1 adds to one, ~gate.rules.verbs takes one out."""
 OWN = ("against", "results", "summary", "junit", "gate")
 WITH_RESULTS = (*OWN, "tracking", "pair")  # what has a meaning where nothing is scored
 

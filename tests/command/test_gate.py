@@ -9,6 +9,8 @@ import pytest
 from hydra.utils import instantiate
 
 from shiftbench import commands, configuration
+from shiftbench.commands.gate import composed
+from shiftbench.errors import InputError
 from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
 from tests.command.test_bad_input import refused
@@ -181,3 +183,8 @@ def test_a_hostile_pair_name(shiftbench, reference, tmp_path):
     other = changed(reference, tmp_path, lambda d: d["pair"].update(name=name))
     ran = shiftbench("gate", f"results={other}", f"against={reference}", f"junit={tmp_path / 'g.xml'}")
     assert ran.code == 0 and not list(ElementTree.parse(tmp_path / "g.xml").getroot().iter("script"))
+
+
+def test_an_option_that_is_not_there_is_named_where_no_pair_is() -> None:
+    with pytest.raises(InputError, match=r"no option 'gate\.rules\.verbs\.at_most'; did you mean 'gate\.rules\.verbs"):
+        composed(["results=a", "against=b", "gate.rules.verbs.at_most=1"])
