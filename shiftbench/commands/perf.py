@@ -85,7 +85,7 @@ def check(config: DictConfig) -> int:
         recorded_with = against.machines[machine].get("torch")
         if recorded_with != done.torch:
             print(f"note: the baseline was recorded with torch {recorded_with}, this is {done.torch}")
-        ratios = {item.key: (item.again or item.found).value for item in done.ratios}
+        ratios = {item.key: item.last.value for item in done.ratios}
         verdict = {"verdict": "passed" if done.passed else "failed"}
         keep(config, tracking, machine, ratios, against.ratios(machine), verdict, asdict(done))
     else:
@@ -122,7 +122,7 @@ def ratio_table(ratios: Any, limit: float) -> Table:
         table.add_column(column, justify="right")
     table.add_column("")
     for item in ratios:
-        last = item.again or item.found
+        last = item.last
         cells = (f"{item.baseline:.4g}", f"{last.value:.4g}", f"{last.low:.4g} to {last.high:.4g}", f"{last.rounds}")
         table.add_row(item.key, *cells, f"{item.slowdown:.3f}", item.verdict)
     return table

@@ -175,8 +175,8 @@ def _total_at(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], me
 def _along(at: At, steps: int) -> Tensor:
     """Integrated importance by the midpoint rule; what is there at scale a is the gradient times a e.
 
-    Points crowded toward zero, where a model that norms its input changes fastest, left more of p unexplained on the
-    bundled models, not less: there the gradients are large and of either sign.
+    Points crowded toward zero, where a model that norms its input changes fastest, left no less of p unexplained on the
+    bundled models: there gradients are large and of either sign.
     """
     points = [(step + 0.5) / steps for step in range(steps)]
     return torch.stack([at(a) / (a * steps) for a in points]).sum(0)

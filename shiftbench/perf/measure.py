@@ -3,7 +3,7 @@
 It computes on one thread and is timed by the processor's time that it used, so that a neighbour who takes a core away
 does not count: nothing measured here waits for anything. What its work shared among threads would gain is not seen.
 A process that is started anew has its memory elsewhere, which alone moves a ratio by some percent: that is why a
-slowdown must show in two of them, and why a baseline is the median of several.
+slowdown must show in three of them, and why a baseline is the median of several.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from shiftbench import ops
 from shiftbench.engine.product import product
-from shiftbench.engine.schedule import ROWS
 from shiftbench.explain import attribution
 from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
+from shiftbench.models.block import Attention, FeedForward, Linear
 from shiftbench.perf import counters, paper
 from shiftbench.perf.cases import Case
 from shiftbench.perf.counters import Counts
@@ -76,22 +76,30 @@ def engine_forward() -> Spot:
 def engine_reverse() -> Spot:
     """Attribution in reverse mode, for responses shorter than their prompt."""
     model, case = small_model(), random_case(40, 12)
-    yardsticks = {PRODUCT: bare_product(model, case)}
+    yardsticks = {PRODUCT: bare_product(model, case, back=True)}
     return Spot("attribution reverse", partial(attribute, model, case), yardsticks, counters.attribution)
 
 
-def bare_product(model: Model, case: Case) -> Call:
-    """As many operations as the engine cannot do without, in products of its parts' shape by its own library."""
-    a, b = drawn(ROWS, WIDTH), drawn(WIDTH, INNER)
-    repeats = round(flop_floor(model, case) / (2 * ROWS * WIDTH * INNER))
-    return lambda: [product(a, b) for _ in range(repeats)]
+def bare_product(model: Model, case: Case, back: bool = False) -> Call:
+    """The products that the engine cannot do without: as many rows, in its two parts, with every weight of the layers.
 
-
-def flop_floor(model: Model, case: Case) -> float:
-    """Fewest operations of the layers' products: 2 parameters (P R + min(P, R)^2 / 2) (DESIGN 2)."""
-    parameters = sum(p.numel() for name, p in model.module.named_parameters() if ".layers." in name and p.ndim == 2)
+    With the model's own weights, because the engine and its yardstick must want as much of the machine's caches.
+    """
+    transformer, _ = model.plain
+    assert transformer is not None
+    weights = [
+        linear.weight_IO.T if back else linear.weight_IO
+        for block in transformer.blocks
+        for linear in (*_linears(block.attention), *_linears(block.feed_forward))
+    ]
     prompt, response = len(case.prompt.prompt_ids), len(case.response)
-    return 2.0 * parameters * (prompt * response + min(prompt, response) ** 2 / 2)
+    rows = (prompt * response + min(prompt, response) ** 2 // 2) // 2
+    given = {width: drawn(rows, width) for width in {len(weight) for weight in weights}}
+    return lambda: [product(given[len(weight)], weight) for _ in range(2) for weight in weights]
+
+
+def _linears(part: Attention | FeedForward) -> list[Linear]:
+    return [value for value in vars(part).values() if isinstance(value, Linear)]
 
 
 def topk() -> Spot:

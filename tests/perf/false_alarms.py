@@ -55,9 +55,9 @@ def one_run(plant: bool) -> dict[str, Any]:
         "planted": PLANTED if plant else 0,
         "passed": done.passed,
         "failed": [item.key for item in done.ratios if item.failed],
-        "suspect": [item.key for item in done.ratios if item.again is not None],
+        "suspect": [item.key for item in done.ratios if item.again],
         "slowdowns": {item.key: round(item.slowdown, 4) for item in done.ratios},
-        "rounds": {item.key: (item.again or item.found).rounds for item in done.ratios},
+        "rounds": {item.key: item.last.rounds for item in done.ratios},
         "seconds": round(time.monotonic() - began, 1),
         "load": round(os.getloadavg()[0], 2),
     }

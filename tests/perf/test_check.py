@@ -12,7 +12,7 @@ from shiftbench.commands import perf
 from shiftbench.errors import InputError
 from shiftbench.perf import baseline, measure, spots
 from shiftbench.perf.baseline import Baseline
-from shiftbench.perf.check import CONFIRMING, Check, Counter, counted, judged
+from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, counted, judged
 from shiftbench.perf.check import check as perf_check
 from shiftbench.perf.history import picture
 from shiftbench.perf.measure import Measured
@@ -39,14 +39,15 @@ def verdict(first, second):
     return one, asked
 
 
-def test_what_is_slow_twice_fails():
-    one, (asked,) = verdict(1.2, 1.18)
-    assert one.failed and one.slowdown == 1.18 and (asked.keys, asked.least) == (["spot over yard"], CONFIRMING)
+def test_what_is_slow_in_every_process_fails():
+    one, asked = verdict(1.2, 1.18)
+    assert one.failed and one.slowdown == 1.18
+    assert [(what.keys, what.least) for what in asked] == [(["spot over yard"], CONFIRMING)] * PROCESSES
 
 
 def test_what_is_slow_once_passes_and_says_so():
-    one, _ = verdict(1.2, 1.01)
-    assert not one.failed and "second process" in one.verdict
+    one, asked = verdict(1.2, 1.01)
+    assert not one.failed and "another process" in one.verdict and len(asked) == 1
 
 
 def test_what_is_not_slow_is_not_measured_again():

@@ -50,8 +50,15 @@ def test_a_second_forward_pass_and_more_rows_show():
     assert roomy["flops"] < tight["flops"] and tight["bytes_kept"] < roomy["bytes_kept"]
     longer = attribution(lambda: spots.attribute(model, spots.random_case(40, 6)))
     assert longer["flops"] > roomy["flops"]
-    floor = spots.flop_floor(model, case)
-    assert floor < roomy["flops"]
+
+
+def test_the_engines_yardstick_is_most_of_what_it_multiplies():
+    model, case = spots.small_model(), spots.random_case(12, 40)
+    bare = flops(spots.bare_product(model, case))["flops"]
+    assert bare == 2 * 552 * sum(
+        p.numel() for n, p in model.module.named_parameters() if ".layers." in n and p.ndim == 2
+    )
+    assert bare < attribution(lambda: spots.attribute(model, case))["flops"] < 1.2 * bare
 
 
 def test_every_hot_spot_computes_exactly_what_the_packages_baseline_says():

@@ -24,14 +24,14 @@ CASE = lengths(SMOL, *LENGTHS[0])
 
 def test_a_planted_twofold_slowdown_reads_as_half(benchmark):
     def slow(_):
-        time.sleep(0.04)
+        time.sleep(0.2)  # long beside what a busy machine adds to a sleep
 
     def quick(_):
-        time.sleep(0.02)
+        time.sleep(0.1)
 
     compared = alternate(benchmark, slow, {"peer": quick}, [None] * 5)
     value, low, high = compared.ratio("peer")
-    assert value == pytest.approx(0.5, rel=0.15) and low <= value <= high
+    assert value == pytest.approx(0.5, rel=0.2) and low <= value <= high
     assert compared.total_ratio("peer") == pytest.approx(0.5, rel=0.3)
 
 
