@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from shiftbench.findings.result import Score
@@ -20,8 +20,9 @@ from shiftbench.leaderboard.board import DIGEST, Board, group_counts, told
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS
+from shiftbench.report.escaping import escaping
 from shiftbench.report.intervals import interval_text
-from shiftbench.report.page import finalize, model_name
+from shiftbench.report.page import model_name
 
 LONG_NAME = 48  # characters; a longer name is broken anywhere, so that its column stays narrow
 LEFT_OUT_SHOWN = 200  # rows of the list of runs that are left out; leaderboard.json has all
@@ -92,14 +93,7 @@ def _digest(content: str) -> Markup:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("shiftbench", "leaderboard"),
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = escaping("leaderboard")
     environment.filters.update(number=text.number, heading=text.title, model_name=model_name, told=told)
     environment.globals.update(options=options, digits=DIGEST, long=LONG_NAME)
     return environment

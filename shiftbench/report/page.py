@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from shiftbench.findings.result import Result, Saliency, Score
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS, themed, token_background
+from shiftbench.report.escaping import escaping
 from shiftbench.report.figures import described, draw, is_wide, with_title
 from shiftbench.report.intervals import interval_svg, interval_text
 from shiftbench.report.tables import table_name, with_index
@@ -63,14 +64,7 @@ def _write_figures(results: Sequence[Result], pictures: Sequence[Sequence[str]],
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("shiftbench", "report"),
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = escaping("report")
     environment.filters.update(
         lines=lambda value: Markup.escape(text.visible_lines(value)),
         number=text.number,
@@ -93,11 +87,6 @@ def _environment() -> Environment:
         most_rows=MOST_ROWS,
     )
     return environment
-
-
-def finalize(value: object) -> object:
-    """What every expression of the template goes through: no hidden character reaches the page by any of them."""
-    return value if isinstance(value, Markup) else text.visible(str(value))
 
 
 def _tokens(item: Saliency, model: str) -> str:
