@@ -9,6 +9,24 @@ from pathlib import Path
 from shiftbench.errors import InputError
 
 
+def replace_whole(path: Path, content: bytes) -> None:
+    """Put a file's new content there in one step, on the disk when this returns.
+
+    Raises OSError where it cannot be written; what was there before is then still there.
+    """
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}-")
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())  # mkstemp's own is for the owner alone
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
 def write_whole(path: Path, text: str, option: str) -> None:
     """Write UTF-8 text in one step; its folder is made. option: how the user named the file.
 
@@ -16,15 +34,7 @@ def write_whole(path: Path, text: str, option: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}-")
-        try:
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-            os.chmod(part, 0o666 & ~_umask())  # mkstemp's own is for the owner alone
-            os.replace(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
+        replace_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
 

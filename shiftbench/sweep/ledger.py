@@ -24,6 +24,7 @@ from typing import Any
 
 from shiftbench import locks
 from shiftbench.errors import InputError
+from shiftbench.files import replace_whole
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 INTERRUPTED, MISSING = "interrupted", "missing"  # seen, never written: a status whose process is gone, and none at all
@@ -158,13 +159,9 @@ def _text(content: Mapping[str, Any]) -> str:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step; on a full disk in place, which takes no new room and may be seen half-written."""
     text = _text(content).encode("utf-8", "replace")
-    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        part.write_bytes(text)
-        os.replace(part, path)
+        replace_whole(path, text)
     except OSError:
-        with suppress(OSError):
-            part.unlink()
         if not path.exists():
             raise
         with open(path, "r+b") as file:

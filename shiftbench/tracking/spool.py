@@ -8,18 +8,18 @@ the files that go along. The file is hidden, and what is hidden is not sent.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shiftbench import locks
+from shiftbench.files import replace_whole
 from shiftbench.tracking import suites
 from shiftbench.tracking.address import OFF, reason
 from shiftbench.tracking.place import Tracking
@@ -63,7 +63,7 @@ def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
     if tracking.address == OFF or not (folder / SPOOLED).exists():
         return None
     try:
-        with _locked(folder):
+        with locks.held(folder / LOCK, wait=True):  # against other senders, until this process ends
             return _send(tracking, folder, parent)
     except Exception as error:  # whatever it is, the results are on disk and the job has done its work
         log.warning("results in %s were not sent to %s: %s; they stay, and `shiftbench sync` sends them later",
@@ -131,21 +131,4 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, spooled: Mapping[str, Any]) -> None:
-    """Put the file there whole, on the disk when this returns."""
-    part = folder / f".tracked-{uuid.uuid4().hex}"
-    try:
-        with open(part, "x", encoding="utf-8") as file:
-            json.dump(spooled, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, folder / SPOOLED)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder against other senders; the lock goes with its process, however that ends."""
-    with open(folder / LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    replace_whole(folder / SPOOLED, json.dumps(spooled, indent=2).encode())
