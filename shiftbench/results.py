@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import platform
 import shutil
@@ -19,8 +18,8 @@ from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.findings.result import Result, Score
 from shiftbench.report import RunSummary, write_report, write_tables
+from shiftbench.scores import document
 
-SCHEMA = "shiftbench/scores/1"
 WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
 PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
 
@@ -61,10 +60,11 @@ def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
 def write(summary: RunSummary, folder: Path) -> Path:
     """Write everything into folder; each file appears whole or not at all. Returns the path of report.html."""
     folder.mkdir(parents=True, exist_ok=True)
+    content = document(summary.pair, summary.versions, all_scores(summary.results), summary.notes)
     part = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
     try:
         (part / "scores.json").write_text(
-            json.dumps(scores_document(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
         (part / "config.yaml").write_text(summary.config, encoding="utf-8")
         write_tables(summary.results, part)
@@ -82,25 +82,6 @@ def write(summary: RunSummary, folder: Path) -> Path:
     return folder / "report.html"
 
 
-def scores_document(summary: RunSummary) -> dict[str, Any]:
-    """The content of scores.json; its schema is shiftbench/schema/scores.schema.json."""
-    return {
-        "schema": SCHEMA,
-        "versions": dict(summary.versions),
-        "pair": dict(summary.pair),
-        "scores": [_score_row(score) for score in all_scores(summary.results)],
-        "notes": list(summary.notes),
-    }
-
-
 def all_scores(results: Sequence[Result]) -> list[Score]:
     """Every score of every finding, in order."""
     return [score for result in results for score in result.scores]
-
-
-def _score_row(score: Score) -> dict[str, Any]:
-    numbers = {"value": score.value, "low": score.low, "high": score.high}
-    bad = [name for name, number in numbers.items() if not math.isfinite(number)]
-    if bad:
-        raise RuntimeError(f"score {score.finding}.{score.name}: {', '.join(bad)} is not a finite number")
-    return {"finding": score.finding, "name": score.name, **numbers, "p": score.p, "n": score.n}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Score
 from shiftbench.gate.rules import Found
+from shiftbench.scores import parsed
 from shiftbench.tracking import Tracking
 from shiftbench.tracking.reading import artifact
 
-SCHEMA = "shiftbench/scores/1"
 # Of "pair" in scores.json: what two runs must share for their scores to be of one kind.
 SAME = (
     "prompt_set", "settings", "control", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest",
@@ -43,37 +41,23 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
     origin = f"{option}={named}"
     try:
         if path.is_dir():
-            return parsed((path / "scores.json").read_bytes(), origin)
+            return _scores((path / "scores.json").read_bytes(), origin)
         if path.is_file():
-            return parsed(path.read_bytes(), origin)
+            return _scores(path.read_bytes(), origin)
     except OSError as error:
         raise InputError(f"{origin}: cannot read its scores.json: {error.strerror or error}") from None
     if tracking is not None and re.fullmatch(r"[0-9a-f]{32}", named):
-        return parsed(artifact(tracking, named, "scores.json"), origin)
+        return _scores(artifact(tracking, named, "scores.json"), origin)
     kinds = "no folder and no file" + ("" if tracking is None else ", nor the id of a run in MLflow (32 digits, 0-f)")
     raise InputError(f"{origin} is {kinds}; give the folder of an earlier shiftbench score")
 
 
-def parsed(content: bytes, origin: str) -> Scores:
-    """The same of a file's bytes."""
-    wrong = f"{origin} is no scores.json of shiftbench"
+def _scores(content: bytes, origin: str) -> Scores:
     try:
-        document = json.loads(content)
+        found = parsed(content)
     except ValueError as error:
-        raise InputError(f"{wrong}: {error}") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InputError(f"{wrong}: its schema is {schema!r}, {SCHEMA!r} was expected")
-    try:
-        rows = [Score(**row) for row in document["scores"]]
-        numbers = [float(number) for row in rows for number in (row.value, row.low, row.high, row.n)]
-        found = {(row.finding, row.name): row for row in rows}
-        made = Scores(origin, dict(document["pair"]), dict(document["versions"]), found)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{wrong}: {type(error).__name__} {error}") from None
-    if not rows or any(number != number for number in numbers):
-        raise InputError(f"{wrong}: it has no scores, or one that is not a number")
-    return made
+        raise InputError(f"{origin} is no scores.json of shiftbench: {error}") from None
+    return Scores(origin, found.pair, found.versions, {(row.finding, row.name): row for row in found.scores})
 
 
 def comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-from shiftbench.findings.result import Score
 from shiftbench.leaderboard.board import Entry, LeftOut
+from shiftbench.scores import parsed
 from shiftbench.tracking import FoundRun, Tracking, read_artifact
 
-SCHEMA = "shiftbench/scores/1"  # as shiftbench.results writes it
 READERS = 8  # requests under way at a time: a server answers several, and a leaderboard waits for hundreds
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -54,41 +51,18 @@ def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, byte
 
 def entry(run: FoundRun, content: bytes) -> Entry:
     """The run's scores.json as an entry. Raises ValueError where it is not one."""
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"scores.json is not JSON: {error}") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ValueError(f"scores.json is not of the format {SCHEMA}")
-    pair, versions, rows = (document.get(name) for name in ("pair", "versions", "scores"))
-    if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
-        raise ValueError("scores.json lacks pair, versions or scores")
-    missing = [name for name in ("name", "base", "tuned", "base_weights", "tuned_weights") if not pair.get(name)]
+    found = parsed(content)
+    missing = [name for name in ("name", "base", "tuned", "base_weights", "tuned_weights") if not found.pair.get(name)]
     if missing:
         raise ValueError(f"scores.json: pair lacks {', '.join(missing)}")
     return Entry(
         run_id=run.run_id,
         recorded_ms=run.started_ms,
-        pair={str(name): "" if value is None else str(value) for name, value in pair.items()},
-        versions={str(name): str(value) for name, value in versions.items()},
-        scores=[_score(row) for row in rows],
+        pair={str(name): "" if value is None else str(value) for name, value in found.pair.items()},
+        versions={str(name): str(value) for name, value in found.versions.items()},
+        scores=found.scores,
         flags=tuple(dict.fromkeys(flag.strip() for flag in run.tags.get("flags", "").split(",") if flag.strip())),
     )
-
-
-def _score(row: Any) -> Score:
-    try:
-        p = None if row["p"] is None else float(row["p"])
-        score = Score(
-            str(row["finding"]), str(row["name"]), float(row["value"]), float(row["low"]), float(row["high"]), p,
-            int(row["n"]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise ValueError(f"scores.json: a score cannot be read: {str(row)[:200]}") from None
-    numbers = (score.value, score.low, score.high, *([] if p is None else [p]))
-    if not all(map(math.isfinite, numbers)) or score.low > score.high:
-        raise ValueError(f"scores.json: {score.finding}.{score.name} has no usable interval")
-    return score
 
 
 def _at_once(title: str, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
