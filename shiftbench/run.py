@@ -86,6 +86,16 @@ class Encoded:
     notes: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a finding is asked of a pair. of: which responses, as stages are named; base, tuned: what to explain."""
+
+    finding: Any
+    of: str
+    base: Inputs
+    tuned: Inputs
+
+
 def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]] = load_pair) -> Outcome:
     """Score a pair, once `check` has passed. Raises InputError before any long work where it cannot be done.
 
@@ -172,19 +182,27 @@ def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
     return Encoded([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
 
 
-def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering) -> Result:
-    """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
+def question(
+    finding: Any, mode: str, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
+) -> Question:
+    """A finding on responses of a mode, where it depends on responses."""
     if not getattr(finding.explain, "needs_responses", False):
         inputs = Inputs((), job.vocabulary, job.vectors)
-        result: Result = finding(*compared(finding, "", base, tuned, inputs, inputs, gather))
-        return result
-    by_mode = []
-    for mode in dict.fromkeys((job.responses.mode, None if checks(finding) else job.responses.beside)):
-        if mode is not None:
-            sides = prompts_with_responses(mode, job, base, tuned, encoded, gather)
-            sides = embeddable(sides, base, tuned, gather.notes)
-            first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
-            by_mode.append(finding(*compared(finding, f" of {mode} responses", base, tuned, first, second, gather)))
+        return Question(finding, "", inputs, inputs)
+    sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
+    first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
+    return Question(finding, f" of {mode} responses", first, second)
+
+
+def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering) -> Result:
+    """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
+    twice = getattr(finding.explain, "needs_responses", False) and not checks(finding)
+    modes = dict.fromkeys((job.responses.mode, job.responses.beside if twice else None))
+    by_mode = [
+        answer(question(finding, mode, job, base, tuned, encoded, gather), base, tuned, gather)
+        for mode in modes
+        if mode is not None
+    ]
     return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
@@ -192,11 +210,13 @@ def controlled(
     results: Sequence[Result], job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
 ) -> list[Result]:
     """The results beside those of null models, on the main mode's responses; a check of attributions stays alone."""
-    findings = [finding for finding in job.findings.values() if not checks(finding)]
-    nulls = [
-        [score_null(finding, job, base, tuned, null, encoded, gather) for finding in findings]
-        for null in job.control.models(base, tuned)
+    asked = [
+        question(finding, job.responses.mode, job, base, tuned, encoded, gather)
+        for finding in job.findings.values()
+        if not checks(finding)
     ]
+    # Base's explanations are read from the store for each draw: all findings' at once may be more than memory has.
+    nulls = [[answer(one, base, null, gather, null.name) for one in asked] for null in job.control.models(base, tuned)]
     of_findings = iter(zip(*nulls, strict=True))
     return [
         result
@@ -211,36 +231,22 @@ def checks(finding: Any) -> bool:
     return bool(getattr(finding, "checks", False))
 
 
-def score_null(
-    finding: Any, job: Job, base: Model, tuned: Model, null: Model, encoded: Encoded, gather: Gathering
-) -> Result:
-    """A finding on base and a null model, which is asked what tuned was asked and explained on the same responses."""
-    first = second = Inputs((), job.vocabulary, job.vectors)
-    of = ""
-    if getattr(finding.explain, "needs_responses", False):
-        sides = prompts_with_responses(job.responses.mode, job, base, tuned, encoded, gather)
-        first, second = (
-            Inputs(side, job.vocabulary, job.vectors) for side in embeddable(sides, base, tuned, gather.notes)
-        )
-        of = f" of {job.responses.mode} responses"
-    result: Result = finding(*compared(finding, of, base, null, first, second, gather, null.name))
-    return result
+def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called: str = "tuned") -> Result:
+    """What a finding says of base's explanation, tuned's, and the pair's own where it asks for one.
 
-
-def compared(
-    finding: Any, of: str, base: Model, tuned: Model, base_inputs: Inputs, tuned_inputs: Inputs, gather: Gathering,
-    called: str = "tuned",
-) -> list[Explanation]:  # fmt: skip
-    """What a finding is called with: base's explanation, tuned's, and the pair's own where it asks for one."""
-    method, told = finding.explain.method, called == "tuned"
+    A null model in tuned's place, called by its name, is asked what tuned was asked, on the same responses.
+    """
+    finding, told = asked.finding, called == "tuned"
+    method = finding.explain.method
     explanations = [
-        gather(f"{method}{of}, base", finding.explain.work(base, base_inputs), told),
-        gather(f"{method}{of}, {called}", finding.explain.work(tuned, tuned_inputs), told),
+        gather(f"{method}{asked.of}, base", finding.explain.work(base, asked.base), told),
+        gather(f"{method}{asked.of}, {called}", finding.explain.work(tuned, asked.tuned), told),
     ]
     between = getattr(finding, "explain_pair", None)
     if between is not None:
         explanations.append(gather(f"{between.method}, base to {called}", between.work(base, tuned), told))
-    return explanations
+    result: Result = finding(*explanations)
+    return result
 
 
 def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str]) -> list[Side]:

@@ -18,7 +18,7 @@ from shiftbench.explain.importance import (
     integrated_gradients,
     occlusion,
 )
-from shiftbench.explain.work import Inputs, Work, made_by
+from shiftbench.explain.work import Inputs, Work, explains, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
@@ -108,9 +108,7 @@ class Attribution:
                 unit=prompt.prompt.id,
                 content={
                     **common,
-                    "prefix": list(prompt.prefix_ids),
-                    "prompt": list(prompt.prompt_ids),
-                    "response": list(response),
+                    **explains(prompt, response),
                     # The masks are stored with the levels, so they belong to what is stored.
                     "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
                     "context": prompt.context_P.nonzero()[:, 0].tolist(),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shiftbench.errors import InputError
 from shiftbench.explain.importance import Definition, log_probabilities, occlusion, total_importance
-from shiftbench.explain.work import Inputs, Work, made_by
+from shiftbench.explain.work import Inputs, Work, explains, made_by
 from shiftbench.explanation import Unit, content_key
 from shiftbench.models import Model
 from shiftbench.prompts import EncodedPrompt
@@ -85,12 +85,7 @@ class Faithfulness:
         return [
             Work(
                 unit=prompt.prompt.id,
-                content={
-                    **common,
-                    "prefix": list(prompt.prefix_ids),
-                    "prompt": list(prompt.prompt_ids),
-                    "response": list(response),
-                },
+                content={**common, **explains(prompt, response)},
                 compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
             )
             for prompt, response in self._chosen(inputs.prompts)

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from shiftbench.engine.decoding import greedy
 from shiftbench.engine.product import fast_linears
 from shiftbench.engine.schedule import threads_each
-from shiftbench.explain.work import Work, made_by
+from shiftbench.explain.work import Work, explains, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
@@ -38,7 +38,7 @@ class GreedyResponse:
         return [
             Work(
                 unit=prompt.prompt.id,
-                content={**common, "prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)},
+                content={**common, **explains(prompt)},
                 compute=lambda prompt=prompt: Unit({"response_R": self._generate(model, prompt)}),  # type: ignore[misc]
                 together=together,
             )

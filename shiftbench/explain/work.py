@@ -70,3 +70,9 @@ def made_by(explainer: Any, model: Model, options: Mapping[str, Any]) -> dict[st
         "tokenizer": model.tokenizer_digest,
         "dtype": model.dtype,
     }
+
+
+def explains(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """The part of a unit's content that says which text it is about."""
+    text = {"prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)}
+    return text if response is None else {**text, "response": list(response)}
