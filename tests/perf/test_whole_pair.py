@@ -59,6 +59,7 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
                 "pair=local", f"pair.base={folders[0]}", f"pair.tuned={folders[1]}", "tracking=none", "device=cpu",
                 f"dataset.limit={PROMPTS}", f"response.max_new_tokens={NEW_TOKENS}",
                 "response.mode=own", "response.beside=null", f"store.path={tmp_path / 'store'}",
+                "~findings.attribution_faithfulness",  # a check that the paper does not make
             ],
         )
     )  # fmt: skip
