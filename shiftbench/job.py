@@ -179,7 +179,11 @@ def prompt_set(job: Job) -> str:
     """sha256 (hex) of what is asked, which runs must share to be compared; references where they are explained."""
     explained = "reference" in (job.responses.mode, job.responses.beside)
     rows = [
-        [p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None] for p in job.prompts
+        [
+            *(p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None),
+            *([p.key_spans] if p.key_spans else []),  # sets without them are called as before
+        ]
+        for p in job.prompts
     ]
     return content_key({"prompts": rows})
 

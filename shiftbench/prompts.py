@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,23 +11,30 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from shiftbench.errors import InputError
+from shiftbench.words import word_lists
 
 Span = tuple[int, int]  # characters [start, stop)
+WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 STAND_IN = "\ue000shiftbench\ue001"  # private-use characters: in no template
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text given to a model, with the characters that state the task and those that are its material."""
+    """A text given to a model, with the characters that state the task and those that are its material.
+
+    key_spans: of the instruction, what the answer hangs on; empty: its words that are not of a closed class.
+    """
 
     id: str
     text: str
     instruction_spans: tuple[Span, ...]
     context_spans: tuple[Span, ...] = ()
     reference: str | None = None  # the response to explain in response mode 'reference'
+    key_spans: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
-        for kind, spans in (("instruction", self.instruction_spans), ("context", self.context_spans)):
+        kinds = {"instruction": self.instruction_spans, "context": self.context_spans, "key": self.key_spans}
+        for kind, spans in kinds.items():
             for start, stop in spans:
                 if stop > len(self.text):
                     raise InputError(
@@ -42,7 +50,7 @@ class EncodedPrompt:
 
     prefix_ids: special tokens that the tokenizer puts in front; they take part in the forward pass, not in P.
     prompt_ids: the P prompt tokens, a chat template's included.
-    instruction_P, context_P: bool [P], the tokens that spell any visible part of a span.
+    instruction_P, context_P, key_P: bool [P], the tokens that spell any visible part of a span.
     """
 
     prompt: Prompt
@@ -52,6 +60,7 @@ class EncodedPrompt:
     tokens: tuple[str, ...]
     instruction_P: Tensor
     context_P: Tensor
+    key_P: Tensor
 
     def response_ids(self, tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[int, ...]:
         """Ids of a response given as text: tokenizer(prompt + response) cut at tokenizer(prompt).
@@ -82,15 +91,31 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str | N
     ids, offsets = tuple(found["input_ids"]), found["offset_mapping"]
     # A template writes its own beginning of text; a bare prompt gets what the tokenizer puts in front.
     prefix = () if template is not None else special_prefix(tokenizer)
+
+    def mask(spans: Sequence[Span]) -> Tensor:
+        return token_mask(text, offsets, _moved(spans, kept, place))
+
     return EncodedPrompt(
         prompt=prompt,
         text=text,
         prefix_ids=prefix,
         prompt_ids=ids,
         tokens=token_texts(tokenizer, ids),
-        instruction_P=token_mask(text, offsets, _moved(prompt.instruction_spans, kept, place)),
-        context_P=token_mask(text, offsets, _moved(prompt.context_spans, kept, place)),
+        instruction_P=mask(prompt.instruction_spans),
+        context_P=mask(prompt.context_spans),
+        key_P=mask(prompt.key_spans or content_words(prompt)),
     )
+
+
+def content_words(prompt: Prompt) -> list[Span]:
+    """The words of the instruction that are not of a closed class (articles, pronouns, prepositions, auxiliaries)."""
+    closed = set(word_lists()["closed"])
+    return [
+        found.span()
+        for start, stop in prompt.instruction_spans
+        for found in WORD.finditer(prompt.text, start, stop)
+        if found[0].lower() not in closed
+    ]
 
 
 def token_mask(text: str, offsets: Sequence[Span], spans: Sequence[Span]) -> Tensor:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed, word_lists
+from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit, content_key
-from shiftbench.words import StaticVectors, Vocabulary
+from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
 
 @dataclass(frozen=True)

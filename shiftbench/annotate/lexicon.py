@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
 from shiftbench.annotate.forms import form_codes
-from shiftbench.data import packaged_lines
 from shiftbench.errors import InputError
-from shiftbench.words import StaticVectors, Vocabulary
+from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
 TASKS = ("writing", "math", "coding", "translation")
 LEVELS = ("phonology", "morphology", "syntax", "semantics")
@@ -75,17 +74,6 @@ class Lexicon:
 def lexicon_of(vocabulary: Vocabulary, vectors: StaticVectors) -> Lexicon:
     """The lexicon, made once for the layers of a model."""
     return Lexicon(vocabulary, vectors)
-
-
-@lru_cache(maxsize=1)
-def word_lists() -> dict[str, tuple[str, ...]]:
-    """The packaged lists by label: seeds of the user tasks, closed classes, affixes."""
-    lists: dict[str, tuple[str, ...]] = {}
-    for line in packaged_lines("annotate/words.txt"):
-        label, colon, words = line.partition(":")
-        if colon and not line.startswith("#"):
-            lists[label] = (*lists.get(label, ()), *words.split())
-    return lists
 
 
 def _prototype(task: str, unit_ND: Tensor, vectors: StaticVectors) -> Tensor:

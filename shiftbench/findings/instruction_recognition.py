@@ -16,6 +16,7 @@ from shiftbench import ops
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.length import by_length, cut_to_shorter, figure
 from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
 from shiftbench.findings.specificity import (
     CONTRASTS,
@@ -61,9 +62,13 @@ class InstructionRecognition:
         shared = [name for name in base.units if name in tuned.units]
         used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
         rows = pd.DataFrame([self._row(name, base.units[name], tuned.units[name]) for name in used], columns=COLUMNS)
+        pairs = [(base.units[name], tuned.units[name]) for name in used]
+        lengths = by_length(pairs, self._recognition, self.bootstrap)
         changed = shifts(rows, ("recognition", *CONTRASTS, *PARTS))
         scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
         scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
+        if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():  # else it is recognition once more
+            scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
         return Result(
             finding=self.name,
             headline="recognition",
@@ -73,14 +78,22 @@ class InstructionRecognition:
                 "table2": _table2(rows, self.bootstrap.seed),
                 "parts": profile(rows, self.bootstrap),
                 "tests": paired_tests(changed, self.bootstrap),
+                "by_length": lengths,
                 "prompts": rows,
             },
-            figures=[self._figure(used, base, tuned)],
+            figures=[self._figure(used, base, tuned), figure(lengths)],
             saliency=self._saliency(used, base, tuned),
         )
 
-    def _density(self, unit: Unit) -> Tensor:
-        return ops.importance_density(unit.arrays["level_PR"], cutoff=self.cutoff, p=self.p)
+    def _density(self, unit: Unit, tokens: int | None = None) -> Tensor:
+        """density_P of so many first response tokens, None: of all.
+
+        Levels are relative to their own column, so those of a response that is cut are those of the whole one.
+        """
+        return ops.importance_density(unit.arrays["level_PR"][:, :tokens].contiguous(), cutoff=self.cutoff, p=self.p)
+
+    def _recognition(self, unit: Unit, tokens: int) -> float:
+        return recognition_score(self._density(unit, tokens), unit.arrays["instruction_P"])
 
     def _row(self, name: str, base: Unit, tuned: Unit) -> dict[str, object]:
         tokens, responses = base.arrays["level_PR"].shape

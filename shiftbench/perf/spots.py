@@ -199,7 +199,14 @@ def random_case(prompt: int, response: int) -> Case:
     ids = torch.randint(2, VOCABULARY, (prompt + response,), generator=draws).tolist()
     nothing_P = torch.zeros(prompt, dtype=torch.bool)
     encoded = EncodedPrompt(
-        Prompt("random", "", ()), "", (), tuple(ids[:prompt]), tuple(map(str, ids[:prompt])), nothing_P, nothing_P
+        Prompt("random", "", ()),
+        "",
+        (),
+        tuple(ids[:prompt]),
+        tuple(map(str, ids[:prompt])),
+        nothing_P,
+        nothing_P,
+        nothing_P,
     )
     return Case(encoded, tuple(ids[prompt:]), ("", ""))
 

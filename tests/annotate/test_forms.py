@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shiftbench.annotate.forms import Form, form, form_codes
-from shiftbench.annotate.lexicon import word_lists
+from shiftbench.words import word_lists
 
 PREFIXES = sorted(word_lists()["prefix"], key=len, reverse=True)
 SUFFIXES = sorted(word_lists()["suffix"], key=len, reverse=True)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from shiftbench.annotate.lexical import LexicalAnnotator, random_lists
-from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, word_lists
+from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of
 from shiftbench.errors import InputError
-from shiftbench.words import StaticVectors, Vocabulary
+from shiftbench.words import StaticVectors, Vocabulary, word_lists
 from shiftbench.words.vectors import auto
 from shiftbench.words.vocabulary import packaged
 

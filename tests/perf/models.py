@@ -125,6 +125,6 @@ def _within(model: Model, case: Case) -> Case:
         return case
     prompt = EncodedPrompt(
         case.prompt.prompt, case.prompt.text, (), tuple(i % rows for i in case.prompt.prompt_ids), case.prompt.tokens,
-        case.prompt.instruction_P, case.prompt.context_P,
+        case.prompt.instruction_P, case.prompt.context_P, case.prompt.key_P,
     )  # fmt: skip
     return Case(prompt, tuple(i % rows for i in case.response), case.texts)

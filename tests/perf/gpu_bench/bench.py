@@ -190,7 +190,14 @@ def case(vocabulary: int, prompt: int, response: int, seed: int = SEED) -> Case:
     ids = torch.randint(2, vocabulary, (prompt + response,), generator=torch.Generator().manual_seed(seed)).tolist()
     nothing_P = torch.zeros(prompt, dtype=torch.bool)
     encoded = EncodedPrompt(
-        Prompt("random", "", ()), "", PREFIX, tuple(ids[:prompt]), tuple(map(str, ids[:prompt])), nothing_P, nothing_P
+        Prompt("random", "", ()),
+        "",
+        PREFIX,
+        tuple(ids[:prompt]),
+        tuple(map(str, ids[:prompt])),
+        nothing_P,
+        nothing_P,
+        nothing_P,
     )
     return Case(encoded, tuple(ids[prompt:]), ("", ""))
 
