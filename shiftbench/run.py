@@ -106,7 +106,9 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     for finding in job.findings.values():
         for model in (base, tuned):
             getattr(finding.explain, "check_model", lambda _: None)(model)
-    encoded = encode_prompts(job, base, tuned)
+    encoded = encode_prompts(job, job.prompts, base, tuned)
+    if not encoded.base:
+        raise InputError(f"no prompt is left to explain: {' '.join(encoded.notes)}")
     gather = Gathering(job.store, progress)
     results = [score(finding, job, base, tuned, encoded, gather) for finding in job.findings.values()]
     if job.control is not None:
@@ -154,13 +156,13 @@ def check(job: Job) -> None:
             )
 
 
-def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
+def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> Encoded:
     """Prompts as token ids, checked to be the same ids for both models, without those that exceed the context."""
     templates = _templates(job.template, base, tuned)
     room = min(base.context_length, tuned.context_length) - job.responses.max_new_tokens
     both: list[tuple[EncodedPrompt, EncodedPrompt]] = []
     too_long, empty = [], []
-    for prompt in job.prompts:
+    for prompt in prompts:
         # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
         speaker = tuned if job.template == "tuned" else base
         first, second = encode(prompt, speaker.tokenizer, templates[0]), encode(prompt, tuned.tokenizer, templates[1])
@@ -177,18 +179,20 @@ def encode_prompts(job: Job, base: Model, tuned: Model) -> Encoded:
         _skipped("have no token", empty),
         _skipped(f"and response exceed the context ({room} tokens left)", too_long),
     ]
-    if not both:
-        raise InputError(f"no prompt is left to explain: {' '.join(note for note in notes if note)}")
     return Encoded([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
 
 
 def question(
     finding: Any, mode: str, job: Job, base: Model, tuned: Model, encoded: Encoded, gather: Gathering
 ) -> Question:
-    """A finding on responses of a mode, where it depends on responses."""
+    """A finding on responses of a mode, where it depends on responses; to the job's prompts, or to those it makes."""
     if not getattr(finding.explain, "needs_responses", False):
         inputs = Inputs((), job.vocabulary, job.vectors)
         return Question(finding, "", inputs, inputs)
+    asks = getattr(finding.explain, "asks", None)
+    if asks is not None:
+        encoded = encode_prompts(job, asks(job.prompts), base, tuned)
+        gather.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
     first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
     return Question(finding, f" of {mode} responses", first, second)

@@ -1,0 +1,78 @@
+"""How much of a response's probability hangs on the key parts of its instruction (arXiv 2403.10056)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftbench.errors import InputError
+from shiftbench.explain.importance import log_probabilities
+from shiftbench.explain.work import Inputs, Work, explains, made_by
+from shiftbench.explanation import Unit, content_key
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt
+
+NOTHING, KEY, RANDOM = "nothing", "key parts", "random"  # what is masked; a draw's name is RANDOM and its number
+
+
+@dataclass(frozen=True)
+class KeyParts:
+    """Probabilities of a response where the key parts of the instruction are masked, and where other tokens are.
+
+    A masked token's embedding is zero, as in explain.faithfulness. draws: so many random masks, each of as many tokens
+    as the key parts have, equal for base and tuned: of the other tokens of instruction and context, or, where those are
+    too few, of all others. memory: MiB, as Attribution's.
+    """
+
+    draws: int
+    seed: int
+    memory: int | None
+    method: ClassVar[str] = "key_parts"
+    version: ClassVar[int] = 1
+    needs_responses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise InputError(f"key_parts: draws={self.draws} must be at least 1")
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """A unit a prompt that has key parts, other tokens and a response.
+
+        log_M (float32): mean log-probability of the response's tokens under the masks that words `masks` name;
+        tokens_2 (int64): how many tokens are masked, and how many the prompt has.
+        """
+        common = made_by(self, model, {"draws": self.draws, "seed": self.seed})
+        return [
+            Work(
+                unit=prompt.prompt.id,
+                content={**common, **explains(prompt, response), "key": prompt.key_P.nonzero()[:, 0].tolist()},
+                compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
+            )
+            for prompt, response in inputs.prompts
+            if response and prompt.key_P.any() and not prompt.key_P.all()
+        ]
+
+    def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
+        names, masked_MP = self._masks(prompt)
+        log_MR = log_probabilities(model, prompt, response, masked_MP, self.memory)
+        count = torch.tensor([int(masked_MP[1].sum()), masked_MP.shape[1]])
+        return Unit({"log_M": log_MR.mean(1).float(), "tokens_2": count}, {"masks": names})
+
+    def _masks(self, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
+        """(names, masked_MP): nothing, the key parts, and the draws."""
+        key_P = prompt.key_P
+        # Labels and the end of the prompt hold the form of the answer: a response falls apart without them.
+        others_N = ((prompt.instruction_P | prompt.context_P) & ~key_P).nonzero()[:, 0]
+        if len(others_N) < int(key_P.sum()):
+            others_N = (~key_P).nonzero()[:, 0]
+        count = min(int(key_P.sum()), len(others_N))
+        key = content_key({"seed": self.seed, "use": self.method, "prompt": list(prompt.prompt_ids)})
+        generator = torch.Generator().manual_seed(int(key[:15], 16))
+        random_SP = torch.zeros(self.draws, len(key_P), dtype=torch.bool)
+        for drawn_P in random_SP:
+            drawn_P[others_N[torch.randperm(len(others_N), generator=generator)[:count]]] = True
+        names = [NOTHING, KEY, *(f"{RANDOM} {draw + 1}" for draw in range(self.draws))]
+        return names, torch.cat([torch.zeros(1, len(key_P), dtype=torch.bool), key_P[None], random_SP])

@@ -1,0 +1,147 @@
+"""Probe: does recognition follow the instruction when it stands behind the context? (arXiv 2308.12097)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from shiftbench import ops
+from shiftbench.errors import InputError
+from shiftbench.explain.position import FIRST, LAST, PLACES, PlacedAttribution, unit_name
+from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.instruction_recognition import recognition_score
+from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.stats import Bootstrap, paired_p
+
+MODELS = ("base", "tuned")
+QUANTITIES = ("recognition", "log_probability")
+
+
+@dataclass(frozen=True)
+class InstructionPosition:
+    """Compares prompts whose instruction stands first with the same whose instruction stands last, in both models.
+
+    Every number of a prompt is the mean over its two answers, one given to each order. cutoff, p: as in
+    instruction_recognition.
+    """
+
+    explain: PlacedAttribution
+    cutoff: int
+    p: float
+    bootstrap: Bootstrap
+    name: ClassVar[str] = "instruction_position"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.p < 1:
+            raise InputError(f"instruction_position: p={self.p} must be at least 1, the order of a norm")
+
+    def __call__(self, base: Explanation, tuned: Explanation) -> Result:
+        """Scores over the prompts that both models explain in both orders and answered in one at least."""
+        sides = {"base": base.units, "tuned": tuned.units}
+        rows = pd.DataFrame([self._row(prompt, sides) for prompt in _prompts(sides)], columns=_columns())
+        shift = {
+            (quantity, place): rows[f"{quantity}_{place}_tuned"] - rows[f"{quantity}_{place}_base"]
+            for quantity in QUANTITIES
+            for place in PLACES
+        }
+        scores = [self._score(f"recognition_{place}", shift["recognition", place]) for place in reversed(PLACES)]
+        scores += [
+            self._score(f"{quantity}_last_over_first", shift[quantity, LAST] - shift[quantity, FIRST])
+            for quantity in QUANTITIES
+        ]
+        places = self._places(rows)
+        return Result(
+            finding=self.name,
+            headline="recognition_last",
+            sentence=_sentence({score.name: score for score in scores}, rows),
+            scores=scores,
+            tables={"positions": places, "prompts": rows},
+            figures=[_figure(places, "recognition", "mean recognition score")],
+        )
+
+    def _row(self, prompt: str, sides: Mapping[str, Mapping[str, Unit]]) -> dict[str, object]:
+        row: dict[str, object] = {"prompt": prompt}
+        for model, units in sides.items():
+            for place in PLACES:
+                found = [units[unit_name(prompt, place, answered)] for answered in PLACES]
+                answers = [unit for unit in found if unit.arrays["probability_R"].numel()]
+                row[f"recognition_{place}_{model}"] = np.mean([self._recognition(unit) for unit in answers])
+                row[f"log_probability_{place}_{model}"] = np.mean([_log_probability(unit) for unit in answers])
+        return row
+
+    def _recognition(self, unit: Unit) -> float:
+        density_P = ops.importance_density(unit.arrays["level_PR"], cutoff=self.cutoff, p=self.p)
+        return recognition_score(density_P, unit.arrays["instruction_P"])
+
+    def _score(self, name: str, differences: pd.Series) -> Score:
+        if not differences.any():
+            return no_change(self.name, name)
+        mean = self.bootstrap.mean(differences)
+        return Score(self.name, name, mean.value, mean.low, mean.high, paired_p(differences), len(differences))
+
+    def _places(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """A row a quantity, place of the instruction, and model: the mean over prompts with its interval."""
+        lines = []
+        for quantity in QUANTITIES:
+            for place in PLACES:
+                for model in MODELS:
+                    mean = self.bootstrap.mean(rows[f"{quantity}_{place}_{model}"])
+                    lines.append((quantity, place, model, mean.value, mean.low, mean.high, len(rows)))
+        return pd.DataFrame(lines, columns=["quantity", "instruction stands", "model", "mean", "low", "high", "n"])
+
+
+def _columns() -> list[str]:
+    return ["prompt", *(f"{q}_{place}_{model}" for q in QUANTITIES for place in PLACES for model in MODELS)]
+
+
+def _prompts(sides: Mapping[str, Mapping[str, Unit]]) -> list[str]:
+    """Those that both models explain in both orders, with one answer at least that is not empty."""
+    found = dict.fromkeys(name.rsplit("/", 2)[0] for name in sides["base"])
+    wanted = {prompt: [unit_name(prompt, a, b) for a in PLACES for b in PLACES] for prompt in found}
+    return [prompt for prompt, names in wanted.items() if all(_answered(units, names) for units in sides.values())]
+
+
+def _answered(units: Mapping[str, Unit], names: Sequence[str]) -> bool:
+    return all(name in units for name in names) and any(units[name].arrays["probability_R"].numel() for name in names)
+
+
+def _log_probability(unit: Unit) -> float:
+    """Mean over the response's tokens, in nats; a probability that float32 has no number for is its smallest."""
+    probability_R = unit.arrays["probability_R"].double().clamp_min(torch.finfo(torch.float32).tiny)
+    return float(probability_R.log().mean())
+
+
+def _figure(places: pd.DataFrame, quantity: str, label: str) -> Figure:
+    return Figure(
+        name=f"{quantity}_by_position",
+        title="Instruction recognition by where the instruction stands",
+        kind="bar",
+        table=places[places["quantity"] == quantity],
+        x="instruction stands",
+        y="mean",
+        series="model",
+        low="low",
+        high="high",
+        x_label="where the instruction stands, beside its context",
+        y_label=label,
+    )
+
+
+def _sentence(scores: Mapping[str, Score], rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "No prompt has an instruction and a context that can change places, so position says nothing."
+    last, first = scores["recognition_last"], scores["recognition_first"]
+    if last.n == first.n == 0:
+        return "Both models use the instruction in the same way, wherever it stands."
+    sure = last.low > 0 or last.high < 0
+    return (
+        f"With the instruction behind its context the tuned model {'uses' if sure else 'does not clearly use'} its "
+        f"words {'more' if last.value > 0 else 'less'} than the base model does: {last.value:+.2f} [{last.low:+.2f}, "
+        f"{last.high:+.2f}], against {first.value:+.2f} with the instruction first, over {len(rows)} prompts."
+    )
