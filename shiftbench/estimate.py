@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from shiftbench.engine.importance import LOGITS
 from shiftbench.explain.importance import memory_bytes
 from shiftbench.models import ModelShape, shape_of
-from shiftbench.run import Job
+from shiftbench.prompts import Prompt
+from shiftbench.run import Job, checks
 
 # Of the matrix product's peak: what the autograd path reached with SmolLM2-135M, 6 prompts, responses to 200 tokens, on
 # 2 cores. Models of a few million parameters reach less, and end their answers before the limit: about as much.
@@ -24,10 +26,9 @@ def estimate(job: Job) -> str:
     """Lines that say how much would be explained, in how much time, memory and disk; loads no weights."""
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
-    prompts = [max(1, round(len(prompt.text) * TOKENS_PER_CHARACTER)) for prompt in job.prompts]
+    prompts = _tokens(job.prompts)
     modes = {job.responses.mode, job.responses.beside} - {None}
-    passes = sum(_attribution_flops(shape, prompts, response) for shape in shapes)
-    passes += _attribution_flops(shapes[0], prompts, response) * (len(modes) - 1)
+    passes = sum(_flops(job, finding, shapes, len(modes)) for finding in job.findings.values())
     if job.pair.base == job.pair.tuned:
         passes /= len(shapes)  # one model, explained once
     seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
@@ -39,13 +40,36 @@ def estimate(job: Job) -> str:
             f"pair {job.pair.name}: base {job.pair.base.path}, tuned {job.pair.tuned.path}",
             f"findings: {', '.join(job.findings)}",
             f"{len(job.prompts)} prompts, at most {response} response tokens each, {len(job.vocabulary.words)} words",
-            f"estimated time: {_duration(seconds)} on this machine for attributions, if all responses are that long "
-            "and none is in the store",
+            f"estimated time: {_duration(seconds)} on this machine for attributions and masks, if all responses "
+            "are that long and nothing is in the store",
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
             *_questions(job, shapes),
         ]
     )
+
+
+def _flops(job: Job, finding: Any, shapes: list[ModelShape], modes: int) -> float:
+    """Of what a finding explains on responses: base's on each mode's, tuned's own being the shared ones."""
+    explain = finding.explain
+    if not getattr(explain, "needs_responses", False):
+        return 0.0
+    asked = explain.asks(job.prompts) if hasattr(explain, "asks") else job.prompts
+    prompts, response = _tokens(asked), job.responses.max_new_tokens
+    if hasattr(explain, "masks"):
+        prompts = prompts[: getattr(explain, "prompts", None)]
+        per_shape = [
+            sum(2.0 * shape.parameters * (p + response) * explain.masks(p) for p in prompts) for shape in shapes
+        ]
+    else:
+        answers = 2 if hasattr(explain, "asks") else 1  # each order's prompt is explained on the answers to both
+        per_shape = [answers * _attribution_flops(shape, prompts, response) for shape in shapes]
+    base, tuned = per_shape
+    return base * (1 if checks(finding) else modes) + tuned
+
+
+def _tokens(prompts: Sequence[Prompt]) -> list[int]:
+    return [max(1, round(len(prompt.text) * TOKENS_PER_CHARACTER)) for prompt in prompts]
 
 
 def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> float:

@@ -91,6 +91,13 @@ class Faithfulness:
             for prompt, response in self._chosen(inputs.prompts)
         ]
 
+    def masks(self, tokens: int) -> int:
+        """Forward passes that a prompt of so many tokens takes, about; a gradient of a sum counts as three."""
+        alone = tokens if self._all_tokens() or self.tokens is None else min(self.tokens, tokens)
+        orders = 2 * len(self.methods) + self.draws
+        points = {Definition.GRAD_X_INPUT.value: 1, Definition.INTEGRATED_GRADIENTS.value: self.steps}
+        return alone + 1 + 2 * orders * len(self.fractions) + 3 * sum(points.get(name, 0) for name in self.methods)
+
     def _chosen(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:

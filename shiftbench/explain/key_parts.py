@@ -55,6 +55,10 @@ class KeyParts:
             if response and prompt.key_P.any() and not prompt.key_P.all()
         ]
 
+    def masks(self, tokens: int) -> int:
+        """Forward passes that a prompt of so many tokens takes."""
+        return 2 + self.draws
+
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         names, masked_MP = self._masks(prompt)
         log_MR = log_probabilities(model, prompt, response, masked_MP, self.memory)

@@ -79,6 +79,14 @@ def test_random_orders_are_the_prompts_and_not_the_models(llama):
     assert all(sorted(row) == list(range(count)) for row in first.tolist())
 
 
+def test_the_estimate_counts_the_masks_that_are_made(llama):
+    prompt, _ = asked(llama)
+    explainer = method(methods=["grad_x_input"], tokens=5)
+    orders = explainer._orders(torch.rand(1, len(prompt.prompt_ids)), prompt)[1]
+    gradient = 3  # a backward pass is two forward ones
+    assert explainer.masks(len(prompt.prompt_ids)) == 5 + 1 + len(explainer._masks(orders)) + gradient
+
+
 def planted(strength):
     """A model in which only the tokens of one embedding row reach any later position: the others' values are 0."""
     module = tiny_module("llama", num_hidden_layers=1, rms_norm_eps=1.0)

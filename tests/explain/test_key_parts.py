@@ -80,3 +80,9 @@ def test_random_masks_keep_to_instruction_and_context_where_they_hold_enough(lla
     within_P = few.instruction_P | few.context_P
     assert not (KeyParts(8, 0, 64)._masks(few)[1][2:] & ~within_P).any() and not within_P.all()
     assert KeyParts(8, 0, 64)._masks(many)[1][2:].any()  # outside, where nothing is left within
+
+
+def test_the_estimate_counts_the_masks_that_are_made(llama):
+    prompt, _ = asked(llama)
+    method = KeyParts(5, 0, 64)
+    assert method.masks(len(prompt.prompt_ids)) == len(method._masks(prompt)[0])
