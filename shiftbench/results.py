@@ -60,7 +60,7 @@ def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
 def write(summary: RunSummary, folder: Path) -> Path:
     """Write everything into folder; each file appears whole or not at all. Returns the path of report.html."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = document(summary.pair, summary.versions, all_scores(summary.results), summary.notes)
+    content = document(summary.pair, summary.versions, summary.results, summary.notes)
     part = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
     try:
         (part / "scores.json").write_text(

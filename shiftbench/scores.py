@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftbench.findings.result import Score
+from shiftbench.findings.result import Result, Score
 
 SCHEMA = "shiftbench/scores/1"
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a scores.json says of a run: whose it is, what computed it, and its scores, at least one."""
+    """What a scores.json says of a run: whose it is, what computed it, and its scores, at least one.
+
+    levels: the findings whose scores are levels of one model (Result.level).
+    """
 
     pair: Mapping[str, Any]
     versions: Mapping[str, Any]
     scores: Sequence[Score]
+    levels: Sequence[str] = ()
 
 
 def document(
-    pair: Mapping[str, Any], versions: Mapping[str, Any], scores: Iterable[Score], notes: Sequence[str]
+    pair: Mapping[str, Any], versions: Mapping[str, Any], results: Sequence[Result], notes: Sequence[str]
 ) -> dict[str, Any]:
     """The content of scores.json. RuntimeError where a score is not finite: that is ours, not the user's."""
     return {
         "schema": SCHEMA,
         "versions": dict(versions),
         "pair": dict(pair),
-        "scores": [_row(score) for score in scores],
+        "scores": [_row(score) for result in results for score in result.scores],
+        "levels": [result.finding for result in results if result.level],
         "notes": list(notes),
     }
 
@@ -41,12 +46,14 @@ def parsed(content: bytes) -> Document:
         found = json.loads(content)
     except ValueError as error:
         raise ValueError(f"scores.json is not JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise ValueError(f"scores.json is not of the format {SCHEMA}")
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"scores.json is not of the format {SCHEMA}: its schema is {str(schema)[:40]!r}")
     pair, versions, rows = (found.get(name) for name in ("pair", "versions", "scores"))
     if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
         raise ValueError("scores.json lacks pair, versions or scores")
-    return Document(pair, versions, [_score(row) for row in rows])
+    levels = found.get("levels", [])  # files from before there were any have none
+    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels])
 
 
 def _row(score: Score) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class AttributionFaithfulness:
             scores=scores,
             tables={"methods": self._methods(rows), "curves": curves, "prompts": rows},
             figures=[_figure(curves, "masked"), _figure(curves, "alone left")],
+            level=True,
             flags=[f"unfaithful:{model}" for model in sorted(flagged)],
             notes=[_note(model, self.explain.methods[0]) for model in sorted(flagged)],
         )

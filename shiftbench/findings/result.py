@@ -69,6 +69,7 @@ class Result:
 
     sentence: the finding in one plain sentence with its numbers, for people who read no table.
     headline: the name of the score that the sentence is about.
+    level: whether the scores say what one model is like (a check of its attributions), and not what tuning changed.
     flags: warnings in a word, as 'unfaithful:base', for lists of runs; notes: remarks for the reader of this one.
     """
 
@@ -79,6 +80,7 @@ class Result:
     tables: dict[str, pd.DataFrame]
     figures: Sequence[Figure] = ()
     saliency: Sequence[Saliency] = field(default=())
+    level: bool = False
     flags: Sequence[str] = ()
     notes: Sequence[str] = ()
 

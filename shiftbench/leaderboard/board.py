@@ -22,7 +22,10 @@ DIGEST = 8  # and of a digest
 
 @dataclass(frozen=True)
 class Entry:
-    """One tracked run as its scores.json tells it. flags: what its tag `flags` says, for badges."""
+    """One tracked run as its scores.json tells it.
+
+    flags: what its tag `flags` says, for badges. levels: the findings that check the others.
+    """
 
     run_id: str
     recorded_ms: int
@@ -30,6 +33,7 @@ class Entry:
     versions: Mapping[str, str]
     scores: Sequence[Score]
     flags: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -63,11 +67,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Column:
-    """A finding's place in the table. over_null: some row has its score over the null control."""
+    """A finding's place in the table. over_null: some row has its score over the null control.
+
+    level: its score is a level of one model, a check of the others, and ranks nothing.
+    """
 
     finding: str
     headline: str
     over_null: bool
+    level: bool = False
 
     @property
     def null_name(self) -> str:
@@ -113,13 +121,18 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
-    """A column a finding; its headline is the first score that it lists."""
+    """A column a finding, checks last; its headline is the first score that it lists."""
     headlines: dict[str, str] = {}
     names = {(score.finding, score.name) for entry in rows for score in entry.scores}
     for entry in rows:
         for score in entry.scores:
             headlines.setdefault(score.finding, score.name)
-    return [Column(finding, name, (finding, f"{name}_over_null") in names) for finding, name in headlines.items()]
+    levels = {name for entry in rows for name in entry.levels}
+    made = [
+        Column(finding, name, (finding, f"{name}_over_null") in names, finding in levels)
+        for finding, name in headlines.items()
+    ]
+    return sorted(made, key=lambda column: column.level)
 
 
 def group_counts(left_out: Iterable[LeftOut]) -> dict[str, int]:

@@ -26,7 +26,9 @@ def as_json(board: Board, lines: Sequence[Line], made: str) -> str:
         "made": made,
         "group": board.group,
         "setting": dict(board.setting),
-        "columns": [{"finding": column.finding, "headline": column.headline} for column in board.columns],
+        "columns": [
+            {"finding": column.finding, "headline": column.headline, "check": column.level} for column in board.columns
+        ],
         "rows": [_row(line) for line in lines],
         "left_out": [{"run": item.run_id, "pair": item.pair, "reason": item.reason} for item in board.left_out],
     }
@@ -54,7 +56,10 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
     wide = any(line.entry.flags for line in lines)
     head = ["pair", "base → tuned", "size"]
     for column in board.columns:
-        head += [title(column.finding), *(["over null"] if column.over_null else [])]
+        head += [
+            title(column.finding) + (" (a check)" if column.level else ""),
+            *(["over null"] if column.over_null else []),
+        ]
     head += ["flags"] if wide else []
     rows = [
         [

@@ -61,6 +61,7 @@ def entry(run: FoundRun, content: bytes) -> Entry:
         pair={str(name): "" if value is None else str(value) for name, value in found.pair.items()},
         versions={str(name): str(value) for name, value in found.versions.items()},
         scores=found.scores,
+        levels=tuple(found.levels),
         flags=tuple(dict.fromkeys(flag.strip() for flag in run.tags.get("flags", "").split(",") if flag.strip())),
     )
 

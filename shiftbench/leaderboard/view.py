@@ -26,8 +26,8 @@ MANY = 2  # pairs on one base, from which on the base has a page
 class Cell:
     """A pair's headline score in one column.
 
-    place: 0 for the best of the ranked. leads: its rank is 1 and some pair is clearly below. picture: on the column's
-    scale.
+    place: 0 for the best of those with a score. leads: its rank is 1 and some pair is clearly below. picture: on the
+    column's scale.
     """
 
     column: Column
@@ -100,11 +100,12 @@ def lines(rows: Sequence[Entry], columns: Sequence[Column], names: Names, report
     """Lines ranked among these rows, the first column's best first."""
     by_column = [_cells(column, rows) for column in columns]
     scales = [pictures.scale([cell.score for cell in cells]) for cells in by_column]
-    titles = [title(column.finding) for column in columns]
+    shifts = [i for i, column in enumerate(columns) if not column.level]
+    titles = [title(columns[i].finding) for i in shifts]
     made = []
     for i, entry in enumerate(rows):
         cells = [cells[i] for cells in by_column]
-        picture = pictures.profile([cell.score for cell in cells], scales, titles)
+        picture = pictures.profile([cells[i].score for i in shifts], [scales[i] for i in shifts], titles)
         base = names.bases[entry.pair["base_weights"]].label
         made.append(Line(entry, names.stems[entry.run_id], base, cells, picture, entry.run_id in reports))
     return sorted(made, key=lambda line: (_order(line), line.entry.pair["name"], line.stem))
@@ -118,11 +119,11 @@ def many(board: Board, names: Names) -> list[Base]:
 
 def _cells(column: Column, rows: Sequence[Entry]) -> list[Cell]:
     scores = [entry.score(column.finding, column.headline) for entry in rows]
-    ranked = ranks(scores)
+    ranked = [None] * len(rows) if column.level else ranks(scores)
     along = pictures.scale(scores)
     order = sorted(
         (i for i, score in enumerate(scores) if is_ranked(score)),
-        key=lambda i: (ranked[i].first, -scores[i].value),  # type: ignore[union-attr]
+        key=lambda i: (ranked[i].first if ranked[i] else 0, -scores[i].value),  # type: ignore[union-attr]
     )
     places = {row: place for place, row in enumerate(order)}
     return [

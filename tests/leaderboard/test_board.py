@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -151,6 +152,23 @@ def test_a_document_that_is_not_one(change: dict[str, object], told: str) -> Non
 def test_bytes_that_are_no_document(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"scores\.json is not"):
         entry(FoundRun("1", "a", 0, "FINISHED", {}), content)
+
+
+def test_a_check_ranks_nothing_stands_last_and_is_no_spoke() -> None:
+    found = [
+        dataclasses.replace(one, levels=("concept_rotation",))
+        for one in entries(Planted("a"), Planted("b"), Planted("c"))
+    ]
+    board = build(found, [])
+    assert [column.level for column in board.columns] == [False] * (len(board.columns) - 1) + [True]
+    shown = lines(board.rows, board.columns, named(board.rows), {})
+    checks = [line.cells[-1] for line in shown]
+    assert all(cell.rank is None and not cell.leads and cell.score is not None for cell in checks)
+    assert sorted(cell.place for cell in checks) == [0, 1, 2]  # a column of it still sorts
+    assert all("concept" not in str(line.profile).lower() for line in shown)
+    plain = build(entries(Planted("a"), Planted("b"), Planted("c")), [])
+    assert any("concept" in str(line.profile).lower() for line in
+               lines(plain.rows, plain.columns, named(plain.rows), {}))  # fmt: skip
 
 
 def test_a_base_is_its_weights_whatever_it_is_called() -> None:
