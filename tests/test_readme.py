@@ -12,6 +12,7 @@ from shiftbench.job import made
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("paper's loop", "the loop, frozen parameters", "share of GEMM peak", "error against float64 autograd")
+RUNS = ROOT / "docs" / "results"
 RESULTS = ROOT / "tests" / "perf" / "results" / "amd-epyc-2-threads.json"
 TABLE_ROW = r"^\| (\d+), (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,4 +63,42 @@ def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
         for row in found.table.to_dict("records")
     ]  # fmt: skip
     assert stated == measured
+    kappa = found.table["kappa"]
+    assert f"Cohen's kappa {kappa.min():.2f} to {kappa.max():.2f} by label" in README
     assert f"{found.n} lists of real components" in page and f"right for {found.exact:.0%} of them" in page
+
+
+# A table behind a comment that names the files of its figures (tests/figures.py).
+STATED = re.compile(r"<!-- figures: ([\w, ]+) -->\n((?:\|.*\n)+)")
+VALUE = re.compile(r"([+-]\d+\.\d+) \[([+-]\d+\.\d+), ([+-]\d+\.\d+)\]")
+TABLES = [
+    pytest.param(names.split(", "), [line for line in table.splitlines()[2:]], id=f"{page.stem}-{names}")
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for names, table in STATED.findall(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("names", "lines"), TABLES)
+def test_a_table_of_scores_states_those_of_its_runs(names, lines):
+    documents = [json.loads((RUNS / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+    by_pair = {document["pair"]["name"]: document["scores"] for document in documents}
+    for line in lines:
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        scores = by_pair[cells.pop(0)] if len(names) > 1 else next(iter(by_pair.values()))
+        found = {score["name"]: score for score in scores}
+        stated = VALUE.findall(line)
+        # A second value in a row is what the first is over its null control, and the last cell then its rank p.
+        wanted = [found[cells[0]], *([found[f"{cells[0]}_over_null"]] if len(stated) > 1 else [])]
+        for numbers, score in zip(stated, wanted, strict=True):
+            assert numbers == tuple(signed(score[part], numbers[0]) for part in ("value", "low", "high")), line
+        if len(stated) > 1:
+            assert float(cells[-1]) == round(wanted[1]["p"], 2), line
+
+
+def signed(value, like):
+    """With as many digits as the text has."""
+    return f"{value:+.{len(like.partition('.')[2])}f}"
+
+
+def test_pages_state_scores():
+    assert len(TABLES) >= 3
