@@ -23,6 +23,7 @@ class Prompt:
     """A text given to a model, with the characters that state the task and those that are its material.
 
     key_spans: of the instruction, what the answer hangs on; empty: its words that are not of a closed class.
+    skill: the type of skill that it asks for, by which mixtures of instructions are compared; no result depends on it.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Prompt:
     context_spans: tuple[Span, ...] = ()
     reference: str | None = None  # the response to explain in response mode 'reference'
     key_spans: tuple[Span, ...] = ()
+    skill: str | None = None
 
     def __post_init__(self) -> None:
         kinds = {"instruction": self.instruction_spans, "context": self.context_spans, "key": self.key_spans}

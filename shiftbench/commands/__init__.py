@@ -15,6 +15,8 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench score -m pair=A,B,C [...]              one job a pair; a failed one stops no other
   shiftbench sweep status [out=DIR]                 what became of the jobs of a sweep
   shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
+  shiftbench chain 'chain=[BASE,STEP1,...]' [...]   every finding over checkpoints, and what was forgotten
+  shiftbench mixture base=BASE 'tuned=[A,B]' [...]  several tuned models of one base, skill by skill
   shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
   shiftbench annotate check [annotate=NAME ...]     how far an annotator agrees with labels given by hand
   shiftbench store list|verify|prune [...]          the explanations kept on disk
@@ -24,7 +26,19 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench COMMAND --help                         what a command can be told
 """
 # Each a module here, imported when it is called.
-COMMANDS = ("score", "sweep", "leaderboard", "published", "annotate", "store", "sync", "gate", "perf")
+COMMANDS = (
+    "score",
+    "sweep",
+    "leaderboard",
+    "chain",
+    "mixture",
+    "published",
+    "annotate",
+    "store",
+    "sync",
+    "gate",
+    "perf",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

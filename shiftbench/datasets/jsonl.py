@@ -13,14 +13,14 @@ from shiftbench.prompts import Prompt, Span
 
 FORMAT = (
     '{"id": "a", "prompt": "...", "instruction": [[start, end]], "context": [[start, end]], "key": [[start, end]], '
-    '"response": "..."}'
+    '"response": "...", "skill": "..."}'
 )
 SHOWN = 5  # bad lines named in one message
 
 
 @dataclass(frozen=True)
 class Jsonl:
-    """Prompts of a file in FORMAT; context, key and response may be absent or null. limit: how many, None for all.
+    """Prompts of a file in FORMAT; context, key, response and skill may be absent. limit: how many, None for all.
 
     Spans are [start, end) in characters of the prompt. A response is explained as it stands, right after the prompt.
     """
@@ -67,6 +67,7 @@ def parse(line: str) -> Prompt:
         context_spans=_spans(row, "context") if row.get("context") is not None else (),
         reference=_text(row, "response") if row.get("response") is not None else None,
         key_spans=_spans(row, "key") if row.get("key") is not None else (),
+        skill=_text(row, "skill") if row.get("skill") is not None else None,
     )
     return prompt
 

@@ -26,4 +26,5 @@ class MtBench:
 def _prompt(row: dict) -> Prompt:
     text = row["turns"][0]
     reference = "\n\n" + row["reference"][0] if "reference" in row else None
-    return Prompt(f"mtbench_{row['category']}_{row['question_id']}", text, ((0, len(text)),), reference=reference)
+    name = f"mtbench_{row['category']}_{row['question_id']}"
+    return Prompt(name, text, ((0, len(text)),), reference=reference, skill=row["category"])

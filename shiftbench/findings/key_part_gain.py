@@ -15,7 +15,7 @@ from shiftbench.stats import Bootstrap, paired_p
 
 MODELS = ("base", "tuned")
 MASKS = {"key": "key parts", "random": "as many other tokens"}
-COLUMNS = ["prompt", "tokens", "key_tokens", *(f"{mask}_{model}" for mask in MASKS for model in MODELS)]
+COLUMNS = ["prompt", "tokens", "key_tokens", *(f"{mask}_gain_{model}" for mask in MASKS for model in MODELS)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class KeyPartGain:
         """Scores over the prompts that both explain: tuned's gain less base's, and that less what random masks do."""
         shared = [name for name in base.units if name in tuned.units]
         rows = pd.DataFrame([_row(name, base.units[name], tuned.units[name]) for name in shared], columns=COLUMNS)
-        change = {mask: rows[f"{mask}_tuned"] - rows[f"{mask}_base"] for mask in MASKS}
+        change = {mask: rows[f"{mask}_gain_tuned"] - rows[f"{mask}_gain_base"] for mask in MASKS}
         scores = [
             self._score("key_gain", change["key"]),
             self._score("key_gain_over_random", change["key"] - change["random"]),
@@ -61,7 +61,7 @@ class KeyPartGain:
         lines = []
         for mask, called in MASKS.items():
             for model in MODELS:
-                mean = self.bootstrap.mean(rows[f"{mask}_{model}"])
+                mean = self.bootstrap.mean(rows[f"{mask}_gain_{model}"])
                 lines.append((called, model, mean.value, mean.low, mean.high, len(rows)))
         return pd.DataFrame(lines, columns=["masked", "model", "gain", "low", "high", "n"])
 
@@ -70,7 +70,7 @@ def _row(name: str, base: Unit, tuned: Unit) -> dict[str, object]:
     masked, tokens = base.arrays["tokens_2"].tolist()
     row: dict[str, object] = {"prompt": name, "tokens": tokens, "key_tokens": masked}
     for model, unit in (("base", base), ("tuned", tuned)):
-        row |= {f"{mask}_{model}": gain for mask, gain in gains(unit).items()}
+        row |= {f"{mask}_gain_{model}": gain for mask, gain in gains(unit).items()}
     return row
 
 
@@ -102,12 +102,12 @@ def _sentence(score: Score, over: Score, rows: pd.DataFrame) -> str:
         return "No prompt has key parts and a response, so nothing can be said about what hangs on them."
     if score.n == 0:
         return "The response hangs on the key parts of the instruction in both models alike."
-    means: Mapping[str, float] = rows[["key_base", "key_tuned", "random_base", "random_tuned"]].mean()
+    mean: Mapping[str, float] = rows.drop(columns="prompt").mean()
     sure = score.low > 0 or score.high < 0
     return (
-        f"Masking the key parts of the instruction costs the response {means['key_tuned']:.2f} nats a token in the "
-        f"tuned model and {means['key_base']:.2f} in the base model, {'' if sure else 'not '}clearly a difference: "
+        f"Masking the key parts of the instruction costs the response {mean['key_gain_tuned']:.2f} nats a token in the "
+        f"tuned model and {mean['key_gain_base']:.2f} in the base model, {'' if sure else 'not '}clearly a difference: "
         f"{score.value:+.2f} [{score.low:+.2f}, {score.high:+.2f}] over {score.n} prompts. Masking as many other "
-        f"tokens costs {means['random_tuned']:.2f} and {means['random_base']:.2f}, so {over.value:+.2f} "
+        f"tokens costs {mean['random_gain_tuned']:.2f} and {mean['random_gain_base']:.2f}, so {over.value:+.2f} "
         f"[{over.low:+.2f}, {over.high:+.2f}] of it is particular to the key parts."
     )

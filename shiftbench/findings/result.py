@@ -69,6 +69,8 @@ class Result:
 
     sentence: the finding in one plain sentence with its numbers, for people who read no table.
     headline: the name of the score that the sentence is about.
+    tables: by name. One called `prompts` has a row a prompt; where the headline is the mean of what prompts changed,
+    its columns HEADLINE_base and HEADLINE_tuned are what changed.
     level: whether the scores say what one model is like (a check of its attributions), and not what tuning changed.
     flags: warnings in a word, as 'unfaithful:base', for lists of runs; notes: remarks for the reader of this one.
     """

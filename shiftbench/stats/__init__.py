@@ -2,6 +2,7 @@
 
 from shiftbench.stats.bootstrap import Bootstrap, Interval
 from shiftbench.stats.effects import Effect, independent_effect, paired_effect
+from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
 from shiftbench.stats.null import NullPlace, place_in_null
 from shiftbench.stats.permutation import SignFlip, sign_flip
@@ -15,12 +16,14 @@ from shiftbench.stats.subspaces import (
 from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
 
 __all__ = [
+    "BetweenGroups",
     "Bootstrap",
     "Effect",
     "Interval",
     "NullPlace",
     "SignFlip",
     "TTest",
+    "between_groups",
     "holm",
     "independent_effect",
     "matched_cosines",

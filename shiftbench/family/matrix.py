@@ -1,0 +1,105 @@
+"""Every finding of every tuned model on every group of prompts, all against one base."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from shiftbench.errors import InputError
+from shiftbench.findings.result import Result, Score
+from shiftbench.pairs import Loader
+from shiftbench.progress import Progress
+from shiftbench.prompts import Prompt
+from shiftbench.run import Job, Outcome, check, checks, run
+
+WEIGHTS = "weights alone"  # the group of findings that no prompt is asked for
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """results: by (model, group) and finding. last: what the last model gave on the last group, for whoever records."""
+
+    models: Sequence[str]
+    groups: Sequence[str]
+    results: Mapping[tuple[str, str], Mapping[str, Result]]
+    last: Outcome
+    notes: Sequence[str]
+
+    def of(self, finding: str) -> dict[tuple[str, str], Result]:
+        """The finding's results, groups outermost; under WEIGHTS where it depends on no prompt."""
+        return {
+            (model, group): self.results[model, group][finding]
+            for group in (*self.groups, WEIGHTS)
+            for model in self.models
+            if finding in self.results.get((model, group), {})
+        }
+
+    @property
+    def findings(self) -> list[str]:
+        """Names, in the order in which they were scored."""
+        return list(dict.fromkeys(name for found in self.results.values() for name in found))
+
+
+def headline(result: Result) -> Score:
+    """The score that the result is about."""
+    return next(score for score in result.scores if score.name == result.headline)
+
+
+def per_prompt(result: Result) -> pd.Series | None:
+    """What tuning changed in each prompt, by the prompt's id; None where the headline is no mean over prompts."""
+    table = result.tables.get("prompts")
+    columns = [f"{result.headline}_{model}" for model in ("base", "tuned")]
+    if table is None or not {"prompt", *columns} <= set(table):
+        return None
+    rows = table.set_index("prompt")
+    return (rows[columns[1]] - rows[columns[0]]).astype(float).dropna()
+
+
+def check_all(jobs: Sequence[Job]) -> None:
+    """Refuse, by InputError, what can be refused before a model's weights are read; of every job, one a tuned model."""
+    names = [job.pair.name for job in jobs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two tuned models are called {name!r}; give each once, in folders of different names")
+    for job in jobs:
+        check(dataclasses.replace(job, findings=_asked(job)))
+
+
+def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progress: Progress) -> Matrix:
+    """The jobs differ in their pair alone, which share a base. Checks of attributions are left out, and null models.
+
+    Each model is loaded once, the base once for all; explanations come from the store where they are there. Responses
+    are of the main mode alone.
+    """
+    load = Loader()
+    results: dict[tuple[str, str], dict[str, Result]] = {}
+    notes: list[str] = []
+    explained = found = 0
+    for job in jobs:
+        models = load(job.pair)
+        on_prompts = {name: finding for name, finding in _asked(job).items() if _needs_prompts(finding)}
+        on_weights = {name: finding for name, finding in _asked(job).items() if name not in on_prompts}
+        parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
+        parts += [(WEIGHTS, job.prompts, on_weights)] if on_weights else []
+        for group, prompts, findings in parts:
+            progress.say(f"{job.pair.name}, {group}")
+            responses = dataclasses.replace(job.responses, beside=None)
+            asked = dataclasses.replace(job, prompts=prompts, findings=findings, responses=responses, control=None)
+            outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
+            results[job.pair.name, group] = {result.finding: result for result in outcome.results}
+            explained, found = explained + outcome.explained, found + outcome.found
+            notes += [f"{job.pair.name}, {group}: {note}" for note in outcome.notes]
+    last = dataclasses.replace(outcome, explained=explained, found=found)
+    return Matrix([job.pair.name for job in jobs], list(groups), results, last, notes)
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    return {name: finding for name, finding in job.findings.items() if not checks(finding)}
+
+
+def _needs_prompts(finding: Any) -> bool:
+    return bool(getattr(finding.explain, "needs_responses", False))

@@ -1,0 +1,130 @@
+"""Instruction mixtures: several tuned models of one base, by the skill that prompts ask for (arXiv 2312.10793)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import pandas as pd
+
+from shiftbench.family.matrix import WEIGHTS, Matrix, headline, per_prompt
+from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.stats import Bootstrap, between_groups, holm, paired_p, sign_flip
+
+SKILLS = ["skill", "model", "value", "low", "high", "p", "n"]
+MODELS = ["skill", "first", "second", "first - second", "low", "high", "sign-flip p, two-sided", "n"]
+UNEVEN = ["model", "share between skills", "permutation p", "n"]
+
+
+def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
+    """A result a finding that depends on prompts: each model's shift in each skill, and which models differ in which.
+
+    A score a model: its shift over the prompts of all skills. Whether a model moved some skills more than others is
+    judged against random skills of the same sizes; two models are compared on the same prompts.
+    """
+    return [
+        _by_skill(name, matrix, bootstrap)
+        for name in matrix.findings
+        if any(group != WEIGHTS for _, group in matrix.of(name))
+    ]
+
+
+def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
+    found = matrix.of(name)
+    called = next(iter(found.values())).headline
+    skills = pd.DataFrame(
+        [
+            (group, model, score.value, score.low, score.high, score.p, score.n)
+            for (model, group), result in found.items()
+            for score in [headline(result)]
+        ],
+        columns=SKILLS,
+    )
+    by_prompt = {key: per_prompt(result) for key, result in found.items()}
+    changed = pd.DataFrame(
+        [
+            (group, model, prompt, value)
+            for (model, group), series in by_prompt.items()
+            if series is not None
+            for prompt, value in series.items()
+        ],
+        columns=["skill", "model", "prompt", "change"],
+    )
+    scores = [_overall(name, called, model, changed, bootstrap) for model in matrix.models]
+    models = _between_models(changed, matrix, bootstrap)
+    uneven = _unevenness(changed, matrix.models, bootstrap.seed)
+    return Result(
+        finding=name,
+        headline=scores[0].name,
+        sentence=_sentence(called, skills, models, uneven),
+        scores=scores,
+        tables={"skills": skills, "between_models": models, "between_skills": uneven, "prompts": changed},
+        figures=[_figure(called, skills)],
+    )
+
+
+def _overall(name: str, called: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
+    """A model's shift over the prompts of all skills."""
+    rows = changed[changed["model"] == model]
+    score = f"{called}_of_{model}"
+    if not rows["change"].any():
+        return no_change(name, score)
+    mean = bootstrap.mean(rows["change"])
+    return Score(name, score, mean.value, mean.low, mean.high, paired_p(rows["change"]), len(rows))
+
+
+def _between_models(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:
+    """A row a skill and two models, on the prompts that both have; Holm over all rows."""
+    lines = []
+    for skill in matrix.groups:
+        by_model = changed[changed["skill"] == skill].pivot(index="prompt", columns="model", values="change")
+        for first, second in combinations([model for model in matrix.models if model in by_model], 2):
+            differences = (by_model[first] - by_model[second]).dropna()
+            mean, flipped = bootstrap.mean(differences), sign_flip(differences, "two-sided", bootstrap.seed)
+            lines.append((skill, first, second, mean.value, mean.low, mean.high, flipped.p, flipped.n))
+    table = pd.DataFrame(lines, columns=MODELS)
+    table.insert(7, "Holm p", holm([line[6] for line in lines]))
+    return table
+
+
+def _unevenness(changed: pd.DataFrame, models: Sequence[str], seed: int) -> pd.DataFrame:
+    """A row a model: how much of what its prompts changed lies between skills; Holm over models."""
+    lines = []
+    for model in models:
+        rows = changed[changed["model"] == model]
+        found = between_groups(rows["change"], rows["skill"], seed)
+        lines.append((model, found.share, found.p, found.n))
+    table = pd.DataFrame(lines, columns=UNEVEN)
+    table.insert(3, "Holm p", holm([line[2] for line in lines]))
+    return table
+
+
+def _figure(called: str, skills: pd.DataFrame) -> Figure:
+    return Figure(
+        name="skills",
+        title=f"{called.replace('_', ' ')} by the skill that prompts ask for",
+        kind="bar",
+        table=skills,
+        x="skill",
+        y="value",
+        series="model",
+        low="low",
+        high="high",
+        x_label="skill",
+        y_label="score against the base",
+    )
+
+
+def _sentence(called: str, skills: pd.DataFrame, models: pd.DataFrame, uneven: pd.DataFrame) -> str:
+    what = called.replace("_", " ")
+    if not skills["n"].any():
+        return f"No prompt of any skill says anything about {what}, or nothing changed."
+    best = skills.loc[skills.groupby("model", sort=False)["value"].idxmax()]
+    told = "; ".join(f"{row['model']} most in {row['skill']} ({row['value']:+.2f})" for row in best.to_dict("records"))
+    apart = models[models["Holm p"].astype(float) <= 0.05]
+    differ = uneven[uneven["Holm p"].astype(float) <= 0.05]
+    return (
+        f"What tuning changed of {what}: {told}. Beyond chance, skills differ in {len(differ)} of {len(uneven)} "
+        f"models, and {len(apart)} of {len(models)} comparisons of two models in one skill differ (Holm's p at most "
+        "0.05)."
+    )

@@ -1,0 +1,81 @@
+"""Both commands on the bundled models, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import shiftbench as package
+from shiftbench.commands import main
+from shiftbench.demo import model_folder
+
+BASE, TUNED, CONTINUED = (model_folder(name) for name in ("base", "tuned", "continued"))
+SMALL = [
+    "dataset.limit=6", "response.max_new_tokens=10", "vocabulary.size=4000", "bootstrap.resamples=200", "tracking=none",
+]  # fmt: skip
+SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
+
+
+def run(capfd, *words):
+    code = main(list(words))
+    ran = capfd.readouterr()
+    return code, ran.out, ran.err
+
+
+@pytest.mark.demo
+def test_a_chain_over_two_sets_writes_its_trajectories_and_a_second_run_explains_nothing(capfd, tmp_path):
+    words = ["chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", "prompts=[self_instruct,mt_bench]", *SMALL,
+             f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}"]  # fmt: skip
+    code, out, err = run(capfd, *words)
+    assert code == 0, err
+    document = json.loads((tmp_path / "out" / "scores.json").read_text())
+    jsonschema.validate(document, SCHEMA)
+    names = {score["name"] for score in document["scores"]}
+    assert {"recognition_forgotten", "recognition_on_self_instruct", "recognition_on_mt_bench", "verbs"} <= names
+    table = (tmp_path / "out" / "tables" / "instruction_recognition.trajectory.csv").read_text()
+    assert table.count("tuned,") == 2 and table.count("continued,") == 2
+    assert (tmp_path / "out" / "report.html").exists() and "On self_instruct the last one lost" in out
+    code, again, _ = run(capfd, *words)
+    assert code == 0 and "explained 0 units anew" in again
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == document
+
+
+@pytest.mark.demo
+def test_mixtures_are_compared_skill_by_skill(capfd, tmp_path):
+    code, out, err = run(
+        capfd, "mixture", f"base={BASE}", f"tuned=[{TUNED},{CONTINUED}]", *SMALL, "suite=probes",
+        f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert code == 0, err
+    table = (tmp_path / "out" / "tables" / "instruction_recognition.skills.csv").read_text()
+    assert "writing,tuned" in table and "writing,continued" in table
+    assert "Beyond chance, skills differ in" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["chain", f"chain=[{BASE}]"], ["chain must be a list of a base and at least one"]),
+        (["chain", f"chain={BASE}"], ["chain must be a list"]),
+        (["chain"], []),
+        (["chain", f"chain=[{BASE},{TUNED},{TUNED}]"], ["chain must name", "each once"]),
+        (["chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", "prompts=[mt_bench,mt_bench,mt_bench]"], ["3 sets for 2"]),
+        (["chain", f"chain=[{BASE},{TUNED}]", "prompts=[nowhere.jsonl]"], ["'nowhere.jsonl' is neither a file nor"]),
+        (["chain", f"chain=[{BASE},/nowhere/at/all]"], ["/nowhere/at/all"]),
+        (["mixture", f"base={BASE}", f"tuned=[{TUNED}]"], ["at least two models"]),
+        (["mixture", f"base={BASE}", f"tuned=[{TUNED},{CONTINUED}]", "dataset=self_instruct"], ['"skill"']),
+        (["mixture", f"tuned=[{TUNED},{CONTINUED}]"], ["base is needed"]),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_explained(capfd, tmp_path, words, parts):
+    more = [*SMALL, f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}"] if len(words) > 1 else []
+    code, _, err = run(capfd, *words, *more)
+    assert code == 2 and all(part in err for part in parts), err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_dry_run_says_what_each_checkpoint_takes(capfd, tmp_path):
+    code, out, _ = run(capfd, "chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", *SMALL, "dry_run=true",
+                       f"store.path={tmp_path / 'store'}")  # fmt: skip
+    assert code == 0 and out.count("estimated time") == 2
