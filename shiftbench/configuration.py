@@ -92,7 +92,8 @@ def decisive(findings: DictConfig) -> dict[str, Any]:
         if explain.get("method") == "grad_x_input":
             explain.pop("method")  # runs from before there was a choice have the same settings
         for option in ASKING:
-            explain.get("annotator", {}).pop(option, None)
+            for asks in (explain.get("annotator", {}), finding.get("ratings", {})):
+                asks.pop(option, None)
     return dict(plain)
 
 

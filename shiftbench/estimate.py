@@ -104,6 +104,10 @@ def _questions(job: Job, shapes: list[ModelShape]) -> list[str]:
             lines.append(
                 f"at most {annotator.asks(concepts)} questions to {annotator.model}; a run may ask {annotator.budget}"
             )
+        judge: Any = getattr(finding, "ratings", None)
+        if hasattr(judge, "asks"):
+            asked = judge.asks(len(job.prompts))
+            lines.append(f"at most {asked} questions about responses to {judge.model}; a run may ask {judge.budget}")
     return lines
 
 

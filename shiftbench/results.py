@@ -51,7 +51,8 @@ def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
     }
     for finding in findings.values():
         found[f"finding.{finding.name}"] = finding.version
-        used = (finding.explain, getattr(finding, "explain_pair", None), getattr(finding.explain, "annotator", None))
+        used = [finding.explain, getattr(finding.explain, "annotator", None)]
+        used += [getattr(finding, name, None) for name in ("explain_pair", "ratings")]
         found.update({f"explain.{method.method}": method.version for method in used if method is not None})
     found[f"explain.{GreedyResponse.method}"] = GreedyResponse.version
     return found

@@ -140,6 +140,8 @@ def check(job: Job) -> None:
         annotator = getattr(finding.explain, "annotator", None)
         if annotator is not None:
             annotator.check(job.vectors)
+        if getattr(finding, "ratings", None) is not None:
+            finding.ratings.check(job.prompts)
         for field in ("k", "top"):
             wanted = getattr(finding.explain, field, 0)
             if wanted > words:
@@ -236,7 +238,7 @@ def checks(finding: Any) -> bool:
 
 
 def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called: str = "tuned") -> Result:
-    """What a finding says of base's explanation, tuned's, and the pair's own where it asks for one.
+    """What a finding says of base's explanation, tuned's, and, where it asks for them, the pair's own and ratings.
 
     A null model in tuned's place, called by its name, is asked what tuned was asked, on the same responses.
     """
@@ -249,6 +251,9 @@ def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called
     between = getattr(finding, "explain_pair", None)
     if between is not None:
         explanations.append(gather(f"{between.method}, base to {called}", between.work(base, tuned), told))
+    ratings = getattr(finding, "ratings", None)
+    if ratings is not None:
+        explanations.append(gather(f"{ratings.method}{asked.of}, {called}", ratings.work(tuned, asked.tuned), told))
     result: Result = finding(*explanations)
     return result
 

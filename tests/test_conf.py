@@ -15,8 +15,12 @@ NEEDED = {
     ("vectors", "text"): ["vectors.path=/nowhere.txt"],
     ("pair", "local"): ["pair.base=/b", "pair.tuned=/t"],
     ("control", "continued"): ["control.path=/c"],
+    ("ratings", "file"): ["one.path=/nowhere.jsonl"],
+    ("finding", "followed_instructions"): ["one.ratings.path=/nowhere.jsonl"],
 }
-READS_A_FILE = {("vocabulary", "tsv"), ("vectors", "text")}
+READS_A_FILE = {
+    ("vocabulary", "tsv"), ("vectors", "text"), ("ratings", "file"), ("finding", "followed_instructions"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

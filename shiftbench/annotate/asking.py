@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
 from shiftbench.annotate.questions import Messages
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit, content_key
 from shiftbench.store import Store
 
+Out = TypeVar("Out")
 METHOD = "answer of a chat model"
 LONGEST = 4000  # characters of an answer that are kept
 GO_ON = "what was answered is kept: the same command goes on from there"
@@ -28,8 +31,8 @@ class Endpoint:
     key: str = field(repr=False)
 
 
-def endpoint() -> Endpoint:
-    """The endpoint that the environment names; an address and its key go together.
+def endpoint(option: str) -> Endpoint:
+    """The endpoint that the environment names; an address and its key go together. option: what the user chose it by.
 
     Raises InputError where none is named: words are sent to no address that nobody chose.
     """
@@ -37,7 +40,7 @@ def endpoint() -> Endpoint:
         if os.environ.get(url):
             return Endpoint(os.environ[url], os.environ.get(key) or "none")
     raise InputError(
-        "annotate=openai: no endpoint is named; set SHIFTBENCH_ANNOTATOR_URL (such as http://localhost:8000/v1) and, "
+        f"{option}=openai: no endpoint is named; set SHIFTBENCH_ANNOTATOR_URL (such as http://localhost:8000/v1) and, "
         "where it wants one, SHIFTBENCH_ANNOTATOR_KEY in the environment"
     )
 
@@ -47,12 +50,13 @@ class Budget:
     """Questions that may still be sent. Those that the store answers, and repetitions after a failure, are free."""
 
     limit: int
+    option: str = "annotate"
     spent: int = 0
 
     def spend(self) -> None:
         """One more. Raises InputError where none is left."""
         if self.spent >= self.limit:
-            raise InputError(f"annotate.budget={self.limit} questions are asked; {GO_ON} with a new budget")
+            raise InputError(f"{self.option}.budget={self.limit} questions are asked; {GO_ON} with a new budget")
         self.spent += 1
 
 
@@ -83,13 +87,15 @@ class Asking:
     """
 
     def __init__(
-        self, asked: Asked, store: Store, budget: Budget, concurrency: int, retries: int, timeout: float
-    ) -> None:
+        self, asked: Asked, store: Store, budget: Budget, concurrency: int, retries: int, timeout: float,
+        option: str = "annotate",
+    ) -> None:  # fmt: skip
         from openai import AsyncOpenAI
 
         for name in HTTP_LOGS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._endpoint, self._asked, self._store, self._budget = endpoint(), asked, store, budget
+        self._endpoint, self._asked, self._store, self._budget = endpoint(option), asked, store, budget
+        self._called = f"{option}=openai"
         self._slots, self._retries = asyncio.Semaphore(concurrency), retries
         self._failure: Exception | None = None
         self._client = AsyncOpenAI(
@@ -129,15 +135,15 @@ class Asking:
                 options: dict[str, Any] = {"messages": messages, "seed": seed, **self._asked.options()}
                 return _text(await self._client.chat.completions.create(**options))
             except openai.APIStatusError as error:
-                raise InputError(f"annotate=openai: {self._why(error.status_code, error.message)}; {GO_ON}") from None
+                raise InputError(f"{self._called}: {self._why(error.status_code, error.message)}; {GO_ON}") from None
             except openai.APITimeoutError:
-                raise InputError(f"annotate=openai: the endpoint does not answer in time; {GO_ON}") from None
+                raise InputError(f"{self._called}: the endpoint does not answer in time; {GO_ON}") from None
             except openai.APIConnectionError:
-                raise InputError(f"annotate=openai: the endpoint cannot be reached; {GO_ON}") from None
+                raise InputError(f"{self._called}: the endpoint cannot be reached; {GO_ON}") from None
             except (openai.OpenAIError, ValueError):
                 await asyncio.sleep(min(0.5 * 2**attempt, 8.0))
         raise InputError(
-            f"annotate=openai: what the endpoint sends is no chat completion; is its address right (it often ends in "
+            f"{self._called}: what the endpoint sends is no chat completion; is its address right (it often ends in "
             f"/v1)? {GO_ON}"
         )
 
@@ -148,6 +154,42 @@ class Asking:
         for secret in (self._endpoint.key, self._endpoint.url):
             message = message.replace(secret, "***")
         return f"the endpoint fails with status {status} ({' '.join(message.split())[:200]})"
+
+
+def check_client(option: str, model: str | None) -> None:
+    """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
+    if find_spec("openai") is None:
+        raise InputError(f"{option}=openai needs the package openai: pip install 'shiftbench[openai]'")
+    if not model:
+        raise InputError(f"{option}=openai: no model is named; set SHIFTBENCH_ANNOTATOR_MODEL or {option}.model=NAME")
+    endpoint(option)
+
+
+async def answers(asking: Asking, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
+    """The answer to each question with its seed, in their order."""
+    return await gathered(asking, [asking.answer(messages, seed) for messages, seed in wanted])
+
+
+async def gathered(asking: Asking, coroutines: Sequence[Coroutine[Any, Any, Out]]) -> list[Out]:
+    """What they return; a failure is raised when what was on its way has arrived and is stored. Closes the asking."""
+    try:
+        found = await asyncio.gather(*coroutines, return_exceptions=True)
+    finally:
+        await asking.close()
+    failures = [item for item in found if isinstance(item, BaseException)]
+    if failures:
+        raise failures[0]
+    return [item for item in found if not isinstance(item, BaseException)]
+
+
+def finished(coroutine: Coroutine[Any, Any, Out]) -> Out:
+    """What a coroutine returns; in a thread of its own where a loop already runs, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def _text(completion: Any) -> str:

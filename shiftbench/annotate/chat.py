@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from shiftbench.annotate import questions
-from shiftbench.annotate.asking import Asked, Asking, Budget, endpoint
+from shiftbench.annotate.asking import Asked, Asking, Budget, check_client, finished, gathered
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit, content_key
 from shiftbench.store import Store
@@ -65,13 +62,7 @@ class ChatAnnotator:
 
     def check(self, vectors: StaticVectors | None) -> None:
         """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
-        if find_spec("openai") is None:
-            raise InputError("annotate=openai needs the package openai: pip install 'shiftbench[openai]'")
-        if not self.model:
-            raise InputError(
-                "annotate=openai: no model is named; set SHIFTBENCH_ANNOTATOR_MODEL or annotate.model=NAME"
-            )
-        endpoint()
+        check_client("annotate", self.model)
 
     def asks(self, concepts: int) -> int:
         """Questions about so many concepts, where the store answers none."""
@@ -83,7 +74,7 @@ class ChatAnnotator:
         answered: whether the seed's answer could be read; where not, it gives no label. Only the words are looked at.
         Raises InputError where the endpoint fails for good or the budget is spent.
         """
-        reads = _finished(self._reads(concepts))
+        reads = finished(self._reads(concepts))
         shape = (len(self.seeds), len(concepts))
         label = torch.tensor([[name in (labels or ()) for name in self.labels] for _, labels in reads])
         answered = torch.tensor([labels is not None for _, labels in reads])
@@ -96,16 +87,7 @@ class ChatAnnotator:
     async def _reads(self, concepts: Sequence[Sequence[str]]) -> list[Read]:
         """A reading a seed and concept, seeds outermost."""
         asking = Asking(self._asked(), Store(self.store), self.left, self.concurrency, self.retries, self.timeout)
-        try:
-            found = await asyncio.gather(
-                *(_read(asking, words, seed) for seed in self.seeds for words in concepts), return_exceptions=True
-            )
-        finally:
-            await asking.close()
-        failures = [item for item in found if isinstance(item, BaseException)]
-        if failures:  # told when what was on its way has arrived and is stored
-            raise failures[0]
-        return [item for item in found if not isinstance(item, BaseException)]
+        return await gathered(asking, [_read(asking, words, seed) for seed in self.seeds for words in concepts])
 
     def _asked(self) -> Asked:
         return Asked(str(self.model), self.temperature, self.max_tokens, questions.VERSION)
@@ -114,13 +96,3 @@ class ChatAnnotator:
 async def _read(asking: Asking, words: Sequence[str], seed: int) -> Read:
     description = " ".join((await asking.answer(questions.describe(words), seed)).split())
     return description, questions.read_labels(await asking.answer(questions.label(words, description), seed))
-
-
-def _finished(coroutine: Coroutine[Any, Any, list[Read]]) -> list[Read]:
-    """What a coroutine returns; in a thread of its own where a loop already runs, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()

@@ -52,7 +52,7 @@ def read_labels(answer: str) -> frozenset[str] | None:
     alone or is what no task at all means. An unknown label makes the whole answer unreadable: dropping it would count
     as "none".
     """
-    for found in _objects(answer):
+    for found in json_objects(answer):
         if {"levels", "tasks"} <= found.keys():
             levels, tasks = _known(found["levels"], LEVELS), _known(found["tasks"], TASKS)
             return None if levels is None or tasks is None else levels | (tasks or {NONE})
@@ -64,7 +64,7 @@ def _messages(question: str, data: Mapping[str, Any]) -> Messages:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
 
 
-def _objects(answer: str) -> Iterator[dict[str, Any]]:
+def json_objects(answer: str) -> Iterator[dict[str, Any]]:
     """The JSON objects in a text, which may stand between fences or sentences."""
     decoder, place = json.JSONDecoder(), answer.find("{")
     while place >= 0:

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from shiftbench.estimate import estimate
     from shiftbench.family import asked
     from shiftbench.family.chain import trajectories
-    from shiftbench.family.matrix import check_all, score_all
+    from shiftbench.family.matrix import check_all, planned, score_all
     from shiftbench.family.record import record
     from shiftbench.job import made
     from shiftbench.progress import Progress
@@ -30,16 +30,16 @@ def main(arguments: list[str]) -> int:
     base, *steps = config.chain
     jobs = asked.jobs(config, base, steps, "chain")
     groups = asked.prompt_sets(names, jobs[0], config.dataset.limit, len(steps))
-    check_all(jobs)
+    check_all(jobs, groups)
     if config.dry_run:
-        print("\n".join(estimate(job) for job in jobs))
+        print("\n".join(estimate(planned(job, groups)) for job in jobs))
         return 0
     folder, tracking, bootstrap = configuration.pair_folder(config), made(config.tracking), made(config.bootstrap)
     results.check_folder(folder)
     tracking.check()
     matrix = score_all(jobs, groups, Progress())
     found = trajectories(matrix, asked.owners(names), bootstrap)
-    record("chain", config, jobs[-1], matrix, found, folder, tracking)
+    record("chain", config, planned(jobs[-1], groups), matrix, found, folder, tracking)
     return 0
 
 

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from shiftbench import results
     from shiftbench.estimate import estimate
     from shiftbench.family import asked
-    from shiftbench.family.matrix import check_all, score_all
+    from shiftbench.family.matrix import check_all, needs_prompts, planned, score_all
     from shiftbench.family.mixture import by_skill
     from shiftbench.family.record import record
     from shiftbench.job import made
@@ -30,16 +30,15 @@ def main(arguments: list[str]) -> int:
 
     jobs = asked.jobs(config, config.base, config.tuned, "tuned")
     groups = asked.skills(jobs[0].prompts)
-    check_all(jobs)
+    check_all(jobs, groups)
+    if not any(map(needs_prompts, planned(jobs[0], groups).findings.values())):
+        raise InputError("no finding of this suite depends on prompts, so skills cannot be told apart; choose another")
     if config.dry_run:
-        print("\n".join(estimate(job) for job in jobs))
+        print("\n".join(estimate(planned(job, groups)) for job in jobs))
         return 0
     folder, tracking, bootstrap = configuration.pair_folder(config), made(config.tracking), made(config.bootstrap)
     results.check_folder(folder)
     tracking.check()
     matrix = score_all(jobs, groups, Progress())
-    found = by_skill(matrix, bootstrap)
-    if not found:
-        raise InputError("no finding of this suite depends on prompts, so skills cannot be told apart")
-    record("mixture", config, jobs[-1], matrix, found, folder, tracking)
+    record("mixture", config, planned(jobs[-1], groups), matrix, by_skill(matrix, bootstrap), folder, tracking)
     return 0

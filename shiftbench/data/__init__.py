@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from shiftbench.errors import InputError
 
@@ -35,6 +37,30 @@ def user_lines(path: str, option: str) -> list[str]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{option}={path}, line {line}: not UTF-8 text; convert the file to UTF-8") from error
+
+
+def json_rows(
+    path: str, option: str, read_line: Callable[[str], tuple[dict[str, Any], Any]]
+) -> list[tuple[dict[str, Any], Any]]:
+    """What read_line gives for each line of a user's JSON-lines file: a row, whose "id" no other has, and what it says.
+
+    Raises InputError, which names the file and the line, where one cannot be read or the file holds none.
+    """
+    rows, first_line = [], dict[str, int]()
+    for number, line in enumerate(user_lines(path, option), start=1):
+        if not line.strip():
+            continue
+        try:
+            row, made = read_line(line)
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+        if row["id"] in first_line:
+            raise InputError(f"{path}, line {number}: id {row['id']!r} is already that of line {first_line[row['id']]}")
+        first_line[row["id"]] = number
+        rows.append((row, made))
+    if not rows:
+        raise InputError(f"{path}: the file holds no line")
+    return rows
 
 
 def _lines(content: bytes) -> list[str]:

@@ -22,7 +22,7 @@ NO_SKILL = "no skill named"  # a group of prompts, where others name one
 def jobs(config: DictConfig, base: str, tuned: Sequence[str], option: str) -> list[Job]:
     """A job a tuned model, equal but for the pair. option: what the user calls the list of models."""
     paths = [str(path) for path in tuned]
-    if not paths or len({str(base), *paths}) < 1 + len(paths):
+    if not paths or len({_same(path) for path in (str(base), *paths)}) < 1 + len(paths):
         raise InputError(f"{option} must name a base and at least one tuned model of it, each once")
     first, *others = (_pair(config, str(base), path) for path in paths)
     config = copy.deepcopy(config)
@@ -37,9 +37,14 @@ def prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, steps:
         return {"all prompts": list(job.prompts)}
     if len(names) not in (1, steps):
         raise InputError(f"prompts names {len(names)} sets for {steps} checkpoints; give one each, or one for all")
+    sources: dict[str, str] = {}
     found: dict[str, list[Prompt]] = {}
-    for name in names:
-        found.setdefault(_set_name(str(name)), _prompts(str(name), limit))
+    for source in map(str, names):
+        name = _set_name(source)
+        if sources.setdefault(name, source) != source:
+            raise InputError(f"prompts: {sources[name]} and {source} are both called {name!r}; rename one of the files")
+        if name not in found:
+            found[name] = _prompts(source, limit)
     return found
 
 
@@ -70,6 +75,12 @@ def _pair(config: DictConfig, base: str, tuned: str) -> DictConfig:
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
     return OmegaConf.create({**pair, "name": name, "base": base, "tuned": tuned})
+
+
+def _same(path: str) -> str:
+    """One text for all ways to write a folder's path; a hub id stays."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.exists() else path
 
 
 def _prompts(name: str, limit: int | None) -> list[Prompt]:

@@ -82,7 +82,8 @@ def _forgetting(
 def _lost(before: Result, after: Result) -> pd.Series | None:
     """What each prompt lost, of the prompts that both have."""
     first, second = per_prompt(before), per_prompt(after)
-    return None if first is None or second is None else (first - second).dropna()
+    lost = None if first is None or second is None else (first - second).dropna()
+    return None if lost is None or lost.empty else lost
 
 
 def _forgotten(name: str, called: str, matrix: Matrix, forgetting: pd.DataFrame, bootstrap: Bootstrap) -> list[Score]:

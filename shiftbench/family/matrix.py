@@ -59,47 +59,60 @@ def per_prompt(result: Result) -> pd.Series | None:
     return (rows[columns[1]] - rows[columns[0]]).astype(float).dropna()
 
 
-def check_all(jobs: Sequence[Job]) -> None:
+def planned(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
+    """What is done of a job: on the prompts of all groups, without checks of attributions, null models, and responses
+    beside the main ones."""
+    return dataclasses.replace(
+        job,
+        prompts=[prompt for prompts in groups.values() for prompt in prompts],
+        findings={name: finding for name, finding in job.findings.items() if not checks(finding)},
+        responses=dataclasses.replace(job.responses, beside=None),
+        control=None,
+    )
+
+
+def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> None:
     """Refuse, by InputError, what can be refused before a model's weights are read; of every job, one a tuned model."""
     names = [job.pair.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two tuned models are called {name!r}; give each once, in folders of different names")
-    for job in jobs:
-        check(dataclasses.replace(job, findings=_asked(job)))
+    first, *others = (planned(job, groups) for job in jobs)
+    for prompts in groups.values():
+        check(dataclasses.replace(first, prompts=prompts))
+    for job in others:
+        check(dataclasses.replace(job, prompts=next(iter(groups.values()))))
 
 
 def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progress: Progress) -> Matrix:
-    """The jobs differ in their pair alone, which share a base. Checks of attributions are left out, and null models.
+    """Of jobs that differ in their pair alone, which share a base, what is `planned`.
 
-    Each model is loaded once, the base once for all; explanations come from the store where they are there. Responses
-    are of the main mode alone.
+    Each model is loaded once, the base once for all; explanations come from the store where they are there.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}
     notes: list[str] = []
     explained = found = 0
+    outcome: Outcome | None = None
     for job in jobs:
-        models = load(job.pair)
-        on_prompts = {name: finding for name, finding in _asked(job).items() if _needs_prompts(finding)}
-        on_weights = {name: finding for name, finding in _asked(job).items() if name not in on_prompts}
+        models = outcome = None  # the last tuned model's memory is free before the next is read
+        models, whole = load(job.pair), planned(job, groups)
+        on_prompts = {name: finding for name, finding in whole.findings.items() if needs_prompts(finding)}
+        on_weights = {name: finding for name, finding in whole.findings.items() if name not in on_prompts}
         parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
-        parts += [(WEIGHTS, job.prompts, on_weights)] if on_weights else []
+        parts += [(WEIGHTS, next(iter(groups.values())), on_weights)] if on_weights else []
         for group, prompts, findings in parts:
             progress.say(f"{job.pair.name}, {group}")
-            responses = dataclasses.replace(job.responses, beside=None)
-            asked = dataclasses.replace(job, prompts=prompts, findings=findings, responses=responses, control=None)
+            asked = dataclasses.replace(whole, prompts=prompts, findings=findings)
             outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
             results[job.pair.name, group] = {result.finding: result for result in outcome.results}
             explained, found = explained + outcome.explained, found + outcome.found
             notes += [f"{job.pair.name}, {group}: {note}" for note in outcome.notes]
+    assert outcome is not None
     last = dataclasses.replace(outcome, explained=explained, found=found)
     return Matrix([job.pair.name for job in jobs], list(groups), results, last, notes)
 
 
-def _asked(job: Job) -> dict[str, Any]:
-    return {name: finding for name, finding in job.findings.items() if not checks(finding)}
-
-
-def _needs_prompts(finding: Any) -> bool:
+def needs_prompts(finding: Any) -> bool:
+    """Whether a finding is of responses to prompts, and not of the weights alone."""
     return bool(getattr(finding.explain, "needs_responses", False))

@@ -21,11 +21,13 @@ def record(
 ) -> None:
     """Write scores.json, tables, figures and the report into folder, send them, and print what they say.
 
-    kind: how MLflow tells such runs from pairs'; no leaderboard shows them. job: of the last tuned model.
+    kind: how MLflow tells such runs from pairs'; no leaderboard shows them. job: as planned of the last tuned model.
     """
     outcome = dataclasses.replace(matrix.last, results=list(made), notes=list(dict.fromkeys(matrix.notes)))
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
-    summary = dataclasses.replace(summary, pair={**summary.pair, "models": ", ".join(matrix.models)})
+    summary = dataclasses.replace(summary, pair={
+        **summary.pair, "dataset": ", ".join(matrix.groups), "models": ", ".join(matrix.models),
+    })  # fmt: skip
     report = results.write(summary, folder)
     run = tracked(job, summary, outcome, folder)
     leave(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftbench.data import user_lines
+from shiftbench.data import json_rows
 from shiftbench.datasets.jsonl import parse
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
 from shiftbench.published.maps import Map, read_maps
+from shiftbench.ratings.scale import rating
 
-RATINGS = (-1, 1, 2, 3, 4)
 PREFIX, SUFFIX = "attribution_", ".npz"
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
@@ -45,9 +45,11 @@ def read(folder: Path) -> Published:
     paths = _map_files(folder)
     dataset: dict[str, str] = {}
     prompts: dict[str, Prompt] = {}
-    for row, prompt in _rows(folder / "prompts.jsonl", _prompt):
+    for row, prompt in json_rows(str(folder / "prompts.jsonl"), "path", _prompt):
         dataset[prompt.id], prompts[prompt.id] = row["dataset"], prompt
-    rows = [row for row, _ in _rows(folder / "ratings.jsonl", lambda line: (_rating(line, prompts), None))]
+    rows = [
+        row for row, _ in json_rows(str(folder / "ratings.jsonl"), "path", lambda line: (_rating(line, prompts), None))
+    ]
     tuned = _tuned(folder, {row["model"] for row in rows}, paths)
     (base,) = (name for name in paths if name != tuned)
     maps = {name: read_maps(path) for name, path in paths.items()}
@@ -83,25 +85,6 @@ def _map_files(folder: Path) -> dict[str, Path]:
     return {name[len(PREFIX) : -len(SUFFIX)]: folder / name for name in found}
 
 
-def _rows(path: Path, read_line: Callable[[str], tuple[dict[str, Any], Any]]) -> list[tuple[dict[str, Any], Any]]:
-    """What a JSON-lines file holds, an id once. Raises InputError with the line's number."""
-    rows, first_line = [], dict[str, int]()
-    for number, line in enumerate(user_lines(str(path), "path"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row, made = read_line(line)
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-        if row["id"] in first_line:
-            raise InputError(f"{path}, line {number}: id {row['id']!r} is already that of line {first_line[row['id']]}")
-        first_line[row["id"]] = number
-        rows.append((row, made))
-    if not rows:
-        raise InputError(f"{path}: the file holds no line")
-    return rows
-
-
 def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
     prompt = parse(line)
     row = json.loads(line)
@@ -111,14 +94,7 @@ def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
 
 
 def _rating(line: str, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}") from None
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
-        raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')
-    if type(row.get("rating")) is not int or row["rating"] not in RATINGS:
-        raise InputError(f"rating must be one of {', '.join(map(str, RATINGS))}, got {row.get('rating')!r}")
+    row = rating(line)
     if row["id"] not in prompts:
         raise InputError(f"id {row['id']!r} is that of no prompt")
     return row

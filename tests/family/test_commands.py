@@ -31,6 +31,7 @@ def test_a_chain_over_two_sets_writes_its_trajectories_and_a_second_run_explains
     assert code == 0, err
     document = json.loads((tmp_path / "out" / "scores.json").read_text())
     jsonschema.validate(document, SCHEMA)
+    assert document["pair"]["dataset"] == "self_instruct, mt_bench" and document["pair"]["prompts"] == 12
     names = {score["name"] for score in document["scores"]}
     assert {"recognition_forgotten", "recognition_on_self_instruct", "recognition_on_mt_bench", "verbs"} <= names
     table = (tmp_path / "out" / "tables" / "instruction_recognition.trajectory.csv").read_text()
@@ -63,6 +64,22 @@ def test_mixtures_are_compared_skill_by_skill(capfd, tmp_path):
         (["chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", "prompts=[mt_bench,mt_bench,mt_bench]"], ["3 sets for 2"]),
         (["chain", f"chain=[{BASE},{TUNED}]", "prompts=[nowhere.jsonl]"], ["'nowhere.jsonl' is neither a file nor"]),
         (["chain", f"chain=[{BASE},/nowhere/at/all]"], ["/nowhere/at/all"]),
+        (["chain", f"chain=[{BASE},{BASE}/]"], ["chain must name", "each once"]),
+        (["chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", "prompts=[mt_bench,a/mt_bench.jsonl]"], ["both called"]),
+        (["chain", f"chain=[{BASE},{TUNED}]", "prompts=[mt_bench]", "response.mode=reference"], ["have none"]),
+        (
+            [
+                "mixture",
+                f"base={BASE}",
+                f"tuned=[{TUNED},{CONTINUED}]",
+                "suite=probes",
+                "~findings.instruction_recognition",
+                "~findings.instruction_position",
+                "~findings.key_part_gain",
+                "+finding@findings.instruction_verbs=instruction_verbs",
+            ],
+            ["no finding of this suite depends on prompts"],
+        ),
         (["mixture", f"base={BASE}", f"tuned=[{TUNED}]"], ["at least two models"]),
         (["mixture", f"base={BASE}", f"tuned=[{TUNED},{CONTINUED}]", "dataset=self_instruct"], ['"skill"']),
         (["mixture", f"tuned=[{TUNED},{CONTINUED}]"], ["base is needed"]),

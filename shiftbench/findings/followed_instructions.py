@@ -1,0 +1,181 @@
+"""Does the tuned model lean on the instruction more where its response follows it? (Wu et al. 2023, Table 1)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from shiftbench import ops
+from shiftbench.errors import InputError
+from shiftbench.explain.work import Explainer
+from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.instruction_recognition import recognition_score
+from shiftbench.findings.length import response_tokens
+from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.ratings.scale import FOLLOWED, UNFOLLOWED
+from shiftbench.stats import Bootstrap, between_groups, independent_effect, welch
+
+MODELS = ("tuned", "base")
+
+
+@dataclass(frozen=True)
+class FollowedInstructions:
+    """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
+
+    ratings: of the tuned model's responses. cutoff, p: as in instruction_recognition. shortest: response tokens;
+    responses of fewer are left out, as in the paper. first: response tokens that the length-controlled version counts.
+    The scores are levels of the tuned model, not shifts; base's on the same prompts stand beside them in the table.
+    """
+
+    explain: Explainer
+    ratings: Any
+    cutoff: int
+    p: float
+    shortest: int
+    first: int
+    bootstrap: Bootstrap
+    name: ClassVar[str] = "followed_instructions"
+    version: ClassVar[int] = 1
+    checks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.p < 1:
+            raise InputError(f"followed_instructions: p={self.p} must be at least 1, the order of a norm")
+        for name in ("shortest", "first"):
+            if getattr(self, name) < 1:
+                raise InputError(f"followed_instructions: {name}={getattr(self, name)} must be at least 1")
+
+    def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
+        """Scores over the prompts that both explain, whose response is rated 1 or more and long enough."""
+        shared = [name for name in tuned.units if name in base.units and name in rated.units]
+        rows = pd.DataFrame(
+            [self._row(name, base.units[name], tuned.units[name], rated.units[name]) for name in shared],
+            columns=[
+                "prompt",
+                "rating",
+                "response_tokens",
+                *(f"{cut}_{model}" for cut in self._cuts for model in MODELS),
+            ],
+        )
+        used = rows[(rows["rating"] >= UNFOLLOWED) & (rows["response_tokens"] >= self.shortest)]
+        unrated = sum(1 for name in tuned.units if name not in rated.units)
+        scores = [self._score(used, cut) for cut in self._cuts]
+        return Result(
+            finding=self.name,
+            headline=scores[0].name,
+            sentence=_sentence(scores[0], used),
+            scores=scores,
+            tables={"table1": self._table1(used), "prompts": rows},
+            figures=[self._figure(used)],
+            level=True,
+            notes=[_note(len(tuned.units), unrated, len(rows) - len(used))] if unrated or len(rows) > len(used) else [],
+        )
+
+    @property
+    def _cuts(self) -> dict[str, int | None]:
+        """How many of the first response tokens each version counts."""
+        return {"recognition": None, "recognition_first": self.first}
+
+    def _row(self, name: str, base: Unit, tuned: Unit, rated: Unit) -> dict[str, object]:
+        row: dict[str, object] = {
+            "prompt": name, "rating": int(rated.arrays["rating_1"][0]), "response_tokens": response_tokens(tuned),
+        }  # fmt: skip
+        for cut, tokens in self._cuts.items():
+            for model, unit in (("tuned", tuned), ("base", base)):
+                row[f"{cut}_{model}"] = self._recognition(unit, tokens)
+        return row
+
+    def _recognition(self, unit: Unit, tokens: int | None) -> float:
+        level_PR = unit.arrays["level_PR"][:, :tokens].contiguous()
+        density_P = ops.importance_density(level_PR, cutoff=self.cutoff, p=self.p)
+        return recognition_score(density_P, unit.arrays["instruction_P"])
+
+    def _score(self, used: pd.DataFrame, cut: str) -> Score:
+        name = f"followed_{cut}"
+        followed, unfollowed = _sides(used, f"{cut}_tuned")
+        if followed.empty or unfollowed.empty:
+            return no_change(self.name, name)
+        mean = self.bootstrap.difference_of_means(followed, unfollowed)
+        p = between_groups(used[f"{cut}_tuned"], used["rating"] >= FOLLOWED, self.bootstrap.seed).p
+        return Score(self.name, name, mean.value, mean.low, mean.high, p, len(used))
+
+    def _table1(self, used: pd.DataFrame) -> pd.DataFrame:
+        """The paper's Table 1 in both versions, of both models: means, the one-sided Welch test, and a permutation."""
+        lines = []
+        for cut, tokens in self._cuts.items():
+            for model in MODELS:
+                followed, unfollowed = _sides(used, f"{cut}_{model}")
+                t, p = welch(unfollowed, followed, "less")
+                effect = independent_effect(followed, unfollowed, self.bootstrap.confidence)
+                mean = self.bootstrap.difference_of_means(followed, unfollowed)
+                permuted = between_groups(used[f"{cut}_{model}"], used["rating"] >= FOLLOWED, self.bootstrap.seed)
+                lines.append(
+                    {
+                        "responses": "whole" if tokens is None else f"first {tokens} tokens",
+                        "model": model,
+                        "followed mean": followed.mean(),
+                        "followed std": followed.std(ddof=1),
+                        "followed n": len(followed),
+                        "unfollowed mean": unfollowed.mean(),
+                        "unfollowed std": unfollowed.std(ddof=1),
+                        "unfollowed n": len(unfollowed),
+                        "followed - unfollowed": mean.value,
+                        "low": mean.low,
+                        "high": mean.high,
+                        "Welch t (unfollowed < followed)": t,
+                        "Welch p, one-sided": p,
+                        "permutation p, two-sided": permuted.p,
+                        "Hedges' g": effect.d if effect else None,
+                    }
+                )
+        return pd.DataFrame(lines)
+
+    def _figure(self, used: pd.DataFrame) -> Figure:
+        lines = []
+        for rating, rows in used.groupby("rating"):
+            for model in reversed(MODELS):
+                mean = self.bootstrap.mean(rows[f"recognition_{model}"])
+                lines.append((str(rating), model, mean.value, mean.low, mean.high, len(rows)))
+        return Figure(
+            name="recognition_by_rating",
+            title="Instruction recognition by how far the response follows",
+            kind="bar",
+            table=pd.DataFrame(lines, columns=["rating", "model", "recognition", "low", "high", "n"]),
+            x="rating",
+            y="recognition",
+            series="model",
+            low="low",
+            high="high",
+            x_label="rating of the tuned model's response: 1 does not follow, 4 follows fully",
+            y_label="mean recognition score",
+        )
+
+
+def _sides(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
+    """(followed, unfollowed)."""
+    follows = used["rating"] >= FOLLOWED
+    return used.loc[follows, column].astype(float), used.loc[~follows, column].astype(float)
+
+
+def _note(prompts: int, unrated: int, left_out: int) -> str:
+    return (
+        f"Of {prompts} responses {unrated} have no rating, and {left_out} are excluded by theirs or too short to count."
+    )
+
+
+def _sentence(score: Score, used: pd.DataFrame) -> str:
+    counts: Mapping[bool, int] = (used["rating"] >= FOLLOWED).value_counts().to_dict()
+    if score.n == 0:
+        return (
+            f"{counts.get(True, 0)} rated responses follow their instruction and {counts.get(False, 0)} do not, so the "
+            "two cannot be compared."
+        )
+    verb = "leans" if score.low > 0 or score.high < 0 else "does not clearly lean"
+    return (
+        f"Where its response follows the instruction ({counts[True]} prompts), the tuned model {verb} on the "
+        f"instruction {'more' if score.value > 0 else 'less'} than where it does not ({counts[False]}): "
+        f"{score.value:+.2f} [{score.low:+.2f}, {score.high:+.2f}]."
+    )

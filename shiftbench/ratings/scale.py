@@ -1,0 +1,24 @@
+"""The scale of Wu et al. (2023, section 4.1): -1 excluded, 1 does not follow the instruction, 2 to 4 follows it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from shiftbench.errors import InputError
+
+EXCLUDED, UNFOLLOWED, FOLLOWED, BEST = -1, 1, 2, 4  # from FOLLOWED on up to BEST a response follows
+RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
+
+
+def rating(line: str) -> dict[str, Any]:
+    """A line of a file of ratings, {"id", "model", "rating"}. Raises InputError that says what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
+        raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')
+    if type(row.get("rating")) is not int or row["rating"] not in RATINGS:
+        raise InputError(f"rating must be one of {', '.join(map(str, RATINGS))}, got {row.get('rating')!r}")
+    return row
