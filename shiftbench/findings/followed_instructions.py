@@ -61,7 +61,6 @@ class FollowedInstructions:
             ],
         )
         used = rows[(rows["rating"] >= UNFOLLOWED) & (rows["response_tokens"] >= self.shortest)]
-        unrated = sum(1 for name in tuned.units if name not in rated.units)
         scores = [self._score(used, cut) for cut in self._cuts]
         return Result(
             finding=self.name,
@@ -71,7 +70,7 @@ class FollowedInstructions:
             tables={"table1": self._table1(used), "prompts": rows},
             figures=[self._figure(used)],
             level=True,
-            notes=[_note(len(tuned.units), unrated, len(rows) - len(used))] if unrated or len(rows) > len(used) else [],
+            notes=_notes(tuned, rated, rows, self.shortest),
         )
 
     @property
@@ -128,7 +127,7 @@ class FollowedInstructions:
                         "Welch t (unfollowed < followed)": t,
                         "Welch p, one-sided": p,
                         "permutation p, two-sided": permuted.p,
-                        "Hedges' g": effect.d if effect else None,
+                        "Hedges' g": effect.g if effect else None,
                     }
                 )
         return pd.DataFrame(lines)
@@ -160,10 +159,21 @@ def _sides(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
     return used.loc[follows, column].astype(float), used.loc[~follows, column].astype(float)
 
 
-def _note(prompts: int, unrated: int, left_out: int) -> str:
-    return (
-        f"Of {prompts} responses {unrated} have no rating, and {left_out} are excluded by theirs or too short to count."
-    )
+def _notes(tuned: Explanation, rated: Explanation, rows: pd.DataFrame, shortest: int) -> list[str]:
+    """What of the responses does not count, and why; nothing where all do."""
+    readings = [unit.arrays["answered_S"] for unit in rated.units.values() if "answered_S" in unit.arrays]
+    unread = sum(not bool(answered_S.any()) for answered_S in readings)
+    used = rows[rows["rating"] >= UNFOLLOWED]
+    counts = {
+        "have no rating": sum(name not in rated.units for name in tuned.units),
+        "were judged in no answer that could be read": unread,
+        "are excluded by their rating": int((rows["rating"] < UNFOLLOWED).sum()) - unread,
+        f"have fewer than {shortest} tokens": int((used["response_tokens"] < shortest).sum()),
+    }
+    told = [f"{count} {why}" for why, count in counts.items() if count]
+    notes = [f"Followed or not: of {len(tuned.units)} responses {', '.join(told)}."] if told else []
+    lost, asked = sum(int((~one).sum()) for one in readings), sum(len(one) for one in readings)
+    return [*notes, *([f"The judge gave {asked} answers, of which {lost} could not be read."] if lost else [])]
 
 
 def _sentence(score: Score, used: pd.DataFrame) -> str:

@@ -62,6 +62,8 @@ class Judge:
         for name, least in (("concurrency", 1), ("retries", 0), ("budget", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{OPTION}.{name}={getattr(self, name)} must be at least {least}")
+        if not self.timeout > 0:
+            raise InputError(f"{OPTION}.timeout={self.timeout} must be more than 0 seconds")
         self.left = Budget(self.budget, OPTION)
 
     def check(self, prompts: Sequence[Prompt]) -> None:

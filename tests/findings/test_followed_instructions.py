@@ -13,7 +13,7 @@ from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.followed_instructions import FollowedInstructions
 from shiftbench.published.asked import asked
 from shiftbench.published.folder import read
-from shiftbench.stats import Bootstrap
+from shiftbench.stats import Bootstrap, independent_effect
 from tests.findings.test_instruction_recognition import unit
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "wu2024"
@@ -52,7 +52,10 @@ def test_a_planted_difference_is_found_in_the_tuned_model_alone():
     assert cut.low > 0.3
     tuned, base = table.loc[("tuned", "whole")], table.loc[("base", "whole")]
     assert tuned["followed n"] == 45 and tuned["unfollowed n"] == 15
-    assert tuned["Welch p, one-sided"] < 1e-6 and tuned["Hedges' g"] > 1
+    assert tuned["Welch p, one-sided"] < 1e-6
+    followed = result.tables["prompts"].query("rating >= 2")["recognition_tuned"]
+    unfollowed = result.tables["prompts"].query("rating == 1")["recognition_tuned"]
+    assert tuned["Hedges' g"] == pytest.approx(independent_effect(followed, unfollowed).g)
     assert base["low"] < 0 < base["high"]
     assert result.level and "leans on the instruction more" in result.sentence
 
@@ -69,7 +72,7 @@ def test_what_is_excluded_short_or_unrated_does_not_count_and_is_told():
     ratings = [-1, None, *RATINGS[2:]]
     result = finding()(side(PLANTED, 0), side(PLANTED, 1), rated(ratings))
     assert result.scores[0].n == 58
-    assert result.notes == ["Of 60 responses 1 have no rating, and 1 are excluded by theirs or too short to count."]
+    assert result.notes == ["Followed or not: of 60 responses 1 have no rating, 1 are excluded by their rating."]
     short = finding(shortest=31)(side(PLANTED, 0), side(PLANTED, 1), rated(RATINGS))
     assert short.scores[0].n == 0 and "cannot be compared" in short.sentence
 
@@ -105,7 +108,17 @@ def test_on_the_papers_own_explanations_it_is_the_papers_table():
         result = finding(cutoff=node.cutoff, p=node.p)(*sides, Explanation(ratings, {}, {}))
         row = result.tables["table1"].iloc[0]
         assert row["followed n"] == rows["n_followed"] and row["unfollowed n"] == rows["n_unfollowed"]
-        assert row["Welch t (unfollowed < followed)"] == pytest.approx(rows["t"], rel=1e-4)
+        found = {
+            "t": row["Welch t (unfollowed < followed)"],
+            "p": row["Welch p, one-sided"],
+            **{
+                f"{part}_{side}": row[f"{side} {part}"]
+                for part in ("mean", "std")
+                for side in ("followed", "unfollowed")
+            },
+        }
+        # The paper's arithmetic is float32, ours float64.
+        assert found == pytest.approx({name: rows[name] for name in found}, rel=1e-4)
 
 
 @pytest.mark.demo

@@ -2,7 +2,9 @@
 
 import pytest
 
+from shiftbench import configuration
 from shiftbench.errors import InputError
+from shiftbench.job import settings
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.file import FileRatings
 
@@ -56,3 +58,15 @@ def test_ratings_that_leave_nothing_to_compare_are_refused(tmp_path, lines, told
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"ratings\.path=.*nowhere"):
         FileRatings(str(tmp_path / "nowhere.jsonl"))
+
+
+def test_what_a_file_says_decides_and_not_where_it_lies(tmp_path):
+    def digest(folder, rating):
+        path = tmp_path / folder / "ratings.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(LINE.format("a", rating))
+        finding = ["+finding@findings.followed_instructions=followed_instructions"]
+        finding.append(f"findings.followed_instructions.ratings.path={path}")
+        return settings(configuration.compose("config", ["pair=demo", *finding]))
+
+    assert digest("one", 1) == digest("two", 1) != digest("one", 2)

@@ -8,8 +8,11 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
+from shiftbench import configuration
+from shiftbench.commands import main
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, units
+from shiftbench.job import settings
 from shiftbench.prompts import Prompt, encode
 from shiftbench.ratings.judge import Judge, read_rating
 from tests.annotate.server import KEY, Reply, serving
@@ -121,3 +124,33 @@ def test_what_cannot_be_asked_is_refused_before_any_question(judge, monkeypatch)
         replace(judge, model=None).check([])
     with pytest.raises(InputError, match=r"ratings\.seeds="):
         replace(judge, seeds=[])
+
+
+def judged_run(tmp_path, *more):
+    return [
+        "score", "pair=demo", "suite=smoke", "dataset.limit=4", "tracking=none", "bootstrap.resamples=200",
+        f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}", "response.max_new_tokens=8",
+        "+finding@findings.followed_instructions=followed_instructions",
+        "ratings@findings.followed_instructions.ratings=openai", "findings.followed_instructions.shortest=1",
+        "findings.followed_instructions.ratings.model=m", "findings.followed_instructions.ratings.seeds=[0]", *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.demo
+def test_a_pair_is_scored_with_a_judge_and_what_cannot_be_read_is_told(served, tmp_path, capfd):
+    served.script = lambda asked, place: Reply(f'{{"rating": {1 + place}}}' if place else "fine")
+    assert main(judged_run(tmp_path, "dry_run=true")) == 0
+    assert "at most 4 questions about responses to m" in capfd.readouterr().out and not served.asked
+    assert main(judged_run(tmp_path)) == 0
+    told = capfd.readouterr().out
+    assert len(served.asked) == 4 and "1 were judged in no answer that could be read" in told
+    assert main(judged_run(tmp_path)) == 0 and len(served.asked) == 4
+
+
+def test_how_it_asks_changes_no_digest_of_settings(tmp_path):
+    def digest(*more):
+        return settings(configuration.compose("config", [*judged_run(tmp_path)[1:], *more]))
+
+    ratings = "findings.followed_instructions.ratings"
+    same = {digest(), digest(f"{ratings}.concurrency=2"), digest(f"{ratings}.budget=9"), digest(f"{ratings}.timeout=3")}
+    assert len(same) == 1 and digest(f"{ratings}.seeds=[1]") not in same and digest(f"{ratings}.model=n") not in same
