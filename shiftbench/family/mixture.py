@@ -103,15 +103,14 @@ def _figure(called: str, skills: pd.DataFrame) -> Figure:
     return Figure(
         name="skills",
         title=f"{called.replace('_', ' ')} by the skill that prompts ask for",
-        kind="bar",
+        kind="heat",
         table=skills,
-        x="skill",
+        x="model",
         y="value",
-        series="model",
-        low="low",
-        high="high",
-        x_label="skill",
-        y_label="score against the base",
+        series="skill",
+        diverging=True,
+        x_label="tuned model",
+        y_label="skill",
     )
 
 

@@ -26,7 +26,7 @@ def record(
     outcome = dataclasses.replace(matrix.last, results=list(made), notes=list(dict.fromkeys(matrix.notes)))
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
     summary = dataclasses.replace(summary, pair={
-        **summary.pair, "dataset": ", ".join(matrix.groups), "models": ", ".join(matrix.models),
+        **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),
     })  # fmt: skip
     report = results.write(summary, folder)
     run = tracked(job, summary, outcome, folder)
