@@ -108,6 +108,6 @@ def _sentence(score: Score, over: Score, rows: pd.DataFrame) -> str:
         f"Masking the key parts of the instruction costs the response {mean['key_gain_tuned']:.2f} nats a token in the "
         f"tuned model and {mean['key_gain_base']:.2f} in the base model, {'' if sure else 'not '}clearly a difference: "
         f"{score.value:+.2f} [{score.low:+.2f}, {score.high:+.2f}] over {score.n} prompts. Masking as many other "
-        f"tokens costs {mean['random_gain_tuned']:.2f} and {mean['random_gain_base']:.2f}, so {over.value:+.2f} "
-        f"[{over.low:+.2f}, {over.high:+.2f}] of it is particular to the key parts."
+        f"tokens costs {mean['random_gain_tuned']:.2f} and {mean['random_gain_base']:.2f}; the difference is "
+        f"{over.value:+.2f} [{over.low:+.2f}, {over.high:+.2f}] beyond theirs."
     )
