@@ -14,6 +14,7 @@ GROUPS = {
     "finding": "The findings and their options: `findings.NAME.KEY=...`.",
     "explain": "How models are explained: `findings.NAME.explain.KEY=...`.",
     "annotate": "Who names concepts. `annotate=NAME`.",
+    "ratings": "Who says whether responses follow. `ratings@findings.followed_instructions.ratings=NAME`.",
     "control": "Null models beside the tuned one. `control=NAME`.",
     "vocabulary": "Which words are looked at. `vocabulary=NAME`.",
     "vectors": "Static word vectors. `vectors=NAME`.",
