@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from shiftbench.annotate.questions import Messages
 from shiftbench.errors import InputError
@@ -50,7 +50,7 @@ class Budget:
     """Questions that may still be sent. Those that the store answers, and repetitions after a failure, are free."""
 
     limit: int
-    option: str = "annotate"
+    option: str
     spent: int = 0
 
     def spend(self) -> None:
@@ -88,7 +88,7 @@ class Asking:
 
     def __init__(
         self, asked: Asked, store: Store, budget: Budget, concurrency: int, retries: int, timeout: float,
-        option: str = "annotate",
+        option: str,
     ) -> None:  # fmt: skip
         from openai import AsyncOpenAI
 
@@ -154,6 +154,50 @@ class Asking:
         for secret in (self._endpoint.key, self._endpoint.url):
             message = message.replace(secret, "***")
         return f"the endpoint fails with status {status} ({' '.join(message.split())[:200]})"
+
+
+@dataclass
+class Asker:
+    """Whatever asks a chat model about something, several times over.
+
+    model: as the endpoint calls it. seeds: as many readings of each thing. temperature, max_tokens: of each answer;
+    None leaves the endpoint its own. concurrency: questions at once. retries: of a question. timeout: seconds.
+    budget: questions that one run may ask. store: folder of explanations, where every answer is kept. option: what the
+    user chose it by. wording: version of its questions, part of every key.
+    """
+
+    model: str | None
+    seeds: Sequence[int]
+    temperature: float | None
+    max_tokens: int | None
+    concurrency: int
+    retries: int
+    timeout: float
+    budget: int
+    store: str | None
+    option: ClassVar[str]
+    wording: ClassVar[int]
+    left: Budget = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"{self.option}.seeds={list(self.seeds)} must name at least one seed, each once")
+        for name, least in (("concurrency", 1), ("retries", 0), ("budget", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{self.option}.{name}={getattr(self, name)} must be at least {least}")
+        if not self.timeout > 0:
+            raise InputError(f"{self.option}.timeout={self.timeout} must be more than 0 seconds")
+        self.left = Budget(self.budget, self.option)
+
+    def asked(self) -> Asked:
+        """What every answer depends on."""
+        return Asked(str(self.model), self.temperature, self.max_tokens, self.wording)
+
+    def asking(self) -> Asking:
+        """For one round of questions, which `gathered` ends."""
+        return Asking(
+            self.asked(), Store(self.store), self.left, self.concurrency, self.retries, self.timeout, self.option
+        )
 
 
 def check_client(option: str, model: str | None) -> None:

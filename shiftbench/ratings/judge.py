@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from shiftbench.annotate.asking import Asked, Asking, Budget, answers, check_client, finished
+from shiftbench.annotate.asking import Asker, answers, check_client, finished
 from shiftbench.annotate.questions import Messages, json_objects
-from shiftbench.errors import InputError
 from shiftbench.explain.work import Inputs, Work
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.scale import BEST, EXCLUDED, UNFOLLOWED
-from shiftbench.store import Store
 
-OPTION = "ratings"
 WORDING = 1  # version of the texts below; part of every key
 LONGEST = 8000  # characters of a prompt or a response that are shown to the judge
 SYSTEM = (
@@ -37,38 +34,17 @@ Answer with one JSON object and nothing else, such as {{"rating": 2}}"""
 
 
 @dataclass
-class Judge:
-    """Asks a model how far each response follows its instruction; a response's rating is the median of its readings.
+class Judge(Asker):
+    """Asks a model how far each response follows its instruction; a response's rating is the median of its readings."""
 
-    model: as the endpoint calls it. seeds: as many readings of each response. The other fields are as ChatAnnotator's.
-    """
-
-    model: str | None
-    seeds: Sequence[int]
-    temperature: float | None
-    max_tokens: int | None
-    concurrency: int
-    retries: int
-    timeout: float
-    budget: int
-    store: str | None
+    option: ClassVar[str] = "ratings"
+    wording: ClassVar[int] = WORDING
     method: ClassVar[str] = "judge"
     version: ClassVar[int] = 1
-    left: Budget = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"{OPTION}.seeds={list(self.seeds)} must name at least one seed, each once")
-        for name, least in (("concurrency", 1), ("retries", 0), ("budget", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{OPTION}.{name}={getattr(self, name)} must be at least {least}")
-        if not self.timeout > 0:
-            raise InputError(f"{OPTION}.timeout={self.timeout} must be more than 0 seconds")
-        self.left = Budget(self.budget, OPTION)
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
-        check_client(OPTION, self.model)
+        check_client(self.option, self.model)
 
     def asks(self, responses: int) -> int:
         """Questions about so many responses, where the store answers none."""
@@ -85,7 +61,7 @@ class Judge:
 
     def _work(self, name: str, messages: Messages) -> Work:
         made_by = {"method": self.method, "version": self.version, "seeds": list(self.seeds)}
-        content = {**made_by, "asked": self._asked().content(messages, 0)}
+        content = {**made_by, "asked": self.asked().content(messages, 0)}
         return Work(name, content, lambda: self._rated([messages])[0], self._together)
 
     def _together(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
@@ -93,15 +69,9 @@ class Judge:
 
     def _rated(self, texts: Sequence[Messages]) -> list[Unit]:
         """Every answer is stored as it comes, so a failure loses none."""
-        asking = Asking(
-            self._asked(), Store(self.store), self.left, self.concurrency, self.retries, self.timeout, OPTION
-        )
-        found = finished(answers(asking, [(messages, seed) for messages in texts for seed in self.seeds]))
+        found = finished(answers(self.asking(), [(messages, seed) for messages in texts for seed in self.seeds]))
         by_text = [found[i : i + len(self.seeds)] for i in range(0, len(found), len(self.seeds))]
         return [_unit([read_rating(answer) for answer in given]) for given in by_text]
-
-    def _asked(self) -> Asked:
-        return Asked(str(self.model), self.temperature, self.max_tokens, WORDING)
 
 
 def question(prompt: str, response: str) -> Messages:
