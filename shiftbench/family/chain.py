@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from shiftbench.family.matrix import WEIGHTS, Matrix, headline, per_prompt
+from shiftbench.family.matrix import WEIGHTS, Matrix, per_prompt
 from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.stats import Bootstrap, Interval, paired_p
 
@@ -31,14 +32,14 @@ def _trajectory(name: str, matrix: Matrix, owners: Mapping[str, int], bootstrap:
         [
             (matrix.models.index(model) + 1, model, group, score.value, score.low, score.high, score.p, score.n)
             for (model, group), result in found.items()
-            for score in [headline(result)]
+            for score in [result.score(result.headline)]
         ],
         columns=TRAJECTORY,
     )
     groups = list(dict.fromkeys(group for _, group in found))
-    forgetting = _forgetting(matrix, found, {group: owners.get(group, 1) for group in groups}, bootstrap)
     called = next(iter(found.values())).headline
-    scores = [_last(name, called, group, found[matrix.models[-1], group]) for group in groups]
+    forgetting = _forgetting(matrix, called, found, {group: owners.get(group, 1) for group in groups}, bootstrap)
+    scores = [_last(called, group, found[matrix.models[-1], group]) for group in groups]
     forgotten = _forgotten(name, called, matrix, forgetting, bootstrap)
     return Result(
         finding=name,
@@ -50,23 +51,23 @@ def _trajectory(name: str, matrix: Matrix, owners: Mapping[str, int], bootstrap:
     )
 
 
-def _last(name: str, called: str, group: str, result: Result) -> Score:
+def _last(called: str, group: str, result: Result) -> Score:
     """The headline at the end of the chain, under the group's name where it has prompts."""
-    score = headline(result)
-    return Score(name, called if group == WEIGHTS else f"{called}_on_{group}", *_numbers(score))
-
-
-def _numbers(score: Score) -> tuple[float, float, float, float | None, int]:
-    return score.value, score.low, score.high, score.p, score.n
+    name = called if group == WEIGHTS else f"{called}_on_{group}"
+    return dataclasses.replace(result.score(result.headline), name=name)
 
 
 def _forgetting(
-    matrix: Matrix, found: Mapping[tuple[str, str], Result], owners: Mapping[str, int], bootstrap: Bootstrap
+    matrix: Matrix,
+    called: str,
+    found: Mapping[tuple[str, str], Result],
+    owners: Mapping[str, int],
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """FORGETTING, a row a group and later step, and per prompt what was lost, where there are prompts."""
     lines = []
     for group, owner in owners.items():
-        value = [headline(found[model, group]).value for model in matrix.models]
+        value = [found[model, group].score(called).value for model in matrix.models]
         for step in range(owner, len(matrix.models)):
             best = owner - 1 + int(np.argmax(value[owner - 1 : step]))
             lost = _lost(found[matrix.models[best], group], found[matrix.models[step], group])

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Result, Score
+from shiftbench.findings.result import Result
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
 from shiftbench.prompts import Prompt
@@ -44,11 +44,6 @@ class Matrix:
         return list(dict.fromkeys(name for found in self.results.values() for name in found))
 
 
-def headline(result: Result) -> Score:
-    """The score that the result is about."""
-    return next(score for score in result.scores if score.name == result.headline)
-
-
 def per_prompt(result: Result) -> pd.Series | None:
     """What tuning changed in each prompt, by the prompt's id; None where the headline is no mean over prompts."""
     table = result.tables.get("prompts")
@@ -72,12 +67,12 @@ def planned(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
 
 
 def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> None:
-    """Refuse, by InputError, what can be refused before a model's weights are read; of every job, one a tuned model."""
+    """Refuse, by InputError, what can be refused before weights are read; of planned jobs, one a tuned model."""
     names = [job.pair.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two tuned models are called {name!r}; give each once, in folders of different names")
-    first, *others = (planned(job, groups) for job in jobs)
+    first, *others = jobs
     for prompts in groups.values():
         check(dataclasses.replace(first, prompts=prompts))
     for job in others:
@@ -85,7 +80,7 @@ def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> No
 
 
 def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progress: Progress) -> Matrix:
-    """Of jobs that differ in their pair alone, which share a base, what is `planned`.
+    """Of jobs that are `planned`, which differ in their pair alone and share a base.
 
     Each model is loaded once, the base once for all; explanations come from the store where they are there.
     """
@@ -96,14 +91,14 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
     outcome: Outcome | None = None
     for job in jobs:
         models = outcome = None  # the last tuned model's memory is free before the next is read
-        models, whole = load(job.pair), planned(job, groups)
-        on_prompts = {name: finding for name, finding in whole.findings.items() if needs_prompts(finding)}
-        on_weights = {name: finding for name, finding in whole.findings.items() if name not in on_prompts}
+        models = load(job.pair)
+        on_prompts = {name: finding for name, finding in job.findings.items() if needs_prompts(finding)}
+        on_weights = {name: finding for name, finding in job.findings.items() if name not in on_prompts}
         parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
         parts += [(WEIGHTS, next(iter(groups.values())), on_weights)] if on_weights else []
         for group, prompts, findings in parts:
             progress.say(f"{job.pair.name}, {group}")
-            asked = dataclasses.replace(whole, prompts=prompts, findings=findings)
+            asked = dataclasses.replace(job, prompts=prompts, findings=findings)
             outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
             results[job.pair.name, group] = {result.finding: result for result in outcome.results}
             explained, found = explained + outcome.explained, found + outcome.found

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
-from shiftbench.family.matrix import WEIGHTS, Matrix, headline, per_prompt
-from shiftbench.findings.result import Figure, Result, Score, no_change
-from shiftbench.stats import Bootstrap, between_groups, holm, paired_p, sign_flip
+from shiftbench.errors import InputError
+from shiftbench.family.matrix import WEIGHTS, Matrix, needs_prompts, per_prompt
+from shiftbench.findings.change import mean_change
+from shiftbench.findings.result import Figure, Result, Score
+from shiftbench.run import checks
+from shiftbench.stats import Bootstrap, between_groups, holm, sign_flip
 
 SKILLS = ["skill", "model", "value", "low", "high", "p", "n"]
 MODELS = ["skill", "first", "second", "first - second", "low", "high", "sign-flip p, two-sided", "n"]
 UNEVEN = ["model", "share between skills", "permutation p", "n"]
+
+
+def check_findings(findings: Mapping[str, Any]) -> None:
+    """Raise InputError where none of them, checks aside, could tell skills apart."""
+    if not any(needs_prompts(finding) and not checks(finding) for finding in findings.values()):
+        raise InputError("no finding of this suite depends on prompts, so skills cannot be told apart; choose another")
 
 
 def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
@@ -36,7 +46,7 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
         [
             (group, model, score.value, score.low, score.high, score.p, score.n)
             for (model, group), result in found.items()
-            for score in [headline(result)]
+            for score in [result.score(result.headline)]
         ],
         columns=SKILLS,
     )
@@ -65,12 +75,7 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
 
 def _overall(name: str, called: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
     """A model's shift over the prompts of all skills."""
-    rows = changed[changed["model"] == model]
-    score = f"{called}_of_{model}"
-    if not rows["change"].any():
-        return no_change(name, score)
-    mean = bootstrap.mean(rows["change"])
-    return Score(name, score, mean.value, mean.low, mean.high, paired_p(rows["change"]), len(rows))
+    return mean_change(name, f"{called}_of_{model}", changed.loc[changed["model"] == model, "change"], bootstrap)
 
 
 def _between_models(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:

@@ -21,13 +21,13 @@ def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: 
     """
     # Scores on other responses stand beside the main ones in the result, and in no null.
     controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
-    drawn = {score.name: [_named(null, score.name).value for null in nulls] for score in controlled}
+    drawn = {score.name: [null.score(score.name).value for null in nulls] for score in controlled}
     places = {score.name: place_in_null(score.value, drawn[score.name], confidence) for score in controlled}
     rows = [_row(score, places[score.name]) for score in controlled]
     table = pd.DataFrame(rows, columns=["score", "value", "null mean", "null low", "null high", "rank p", "draws"])
     draws = pd.DataFrame({"draw": range(1, len(nulls) + 1), **drawn})
     tables = {**result.tables, f"null_{kind}": table, f"null_{kind}_draws": draws}
-    headline = _named(result, result.headline)
+    headline = result.score(result.headline)
     over = over_null(headline, places[headline.name])
     return dataclasses.replace(
         result,
@@ -45,10 +45,6 @@ def over_null(score: Score, place: NullPlace) -> Score:
     if place.n == 1:
         return Score(score.finding, name, value, score.low - place.mean, score.high - place.mean, None, 1)
     return Score(score.finding, name, value, score.value - place.high, score.value - place.low, place.p, place.n)
-
-
-def _named(result: Result, name: str) -> Score:
-    return next(score for score in result.scores if score.name == name)
 
 
 def _row(score: Score, place: NullPlace) -> tuple[object, ...]:

@@ -86,6 +86,10 @@ class Result:
     flags: Sequence[str] = ()
     notes: Sequence[str] = ()
 
+    def score(self, name: str) -> Score:
+        """The score of that name, which must be there."""
+        return next(score for score in self.scores if score.name == name)
+
 
 def no_change(finding: str, name: str) -> Score:
     """The score of two models between which nothing changed, or nothing could be compared."""

@@ -1,0 +1,52 @@
+"""A chain or a comparison of mixtures as a run: refused or estimated first, scored, and left on disk and in MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from shiftbench import configuration, results
+from shiftbench.estimate import estimate
+from shiftbench.family.matrix import Matrix, check_all, planned, score_all
+from shiftbench.findings.result import Result
+from shiftbench.job import Scored, made, show, summarise, tracked
+from shiftbench.progress import Progress
+from shiftbench.prompts import Prompt
+from shiftbench.run import Job
+from shiftbench.stats import Bootstrap
+from shiftbench.tracking import KIND, leave, send
+
+Told = Callable[[Matrix, Bootstrap], list[Result]]
+
+
+def carry_out(
+    kind: str, config: DictConfig, jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], told: Told
+) -> None:
+    """Score every job, one a tuned model, on every group; write files and report, send them, and print what they say.
+
+    kind: how MLflow tells such runs from pairs'; no leaderboard shows them. told: what is made of the matrix.
+    """
+    jobs = [planned(job, groups) for job in jobs]
+    check_all(jobs, groups)
+    if config.dry_run:
+        print("\n".join(map(estimate, jobs)))
+        return
+    folder, tracking = configuration.pair_folder(config), made(config.tracking)
+    results.check_folder(folder)
+    tracking.check()
+    matrix = score_all(jobs, groups, Progress())
+    found, job = told(matrix, made(config.bootstrap)), jobs[-1]
+    outcome = dataclasses.replace(matrix.last, results=found, notes=list(dict.fromkeys(matrix.notes)))
+    summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
+    summary = dataclasses.replace(summary, pair={
+        **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),
+    })  # fmt: skip
+    report = results.write(summary, folder)
+    run = tracked(job, summary, outcome, folder)
+    leave(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
+    send(tracking, folder, parent=None)
+    show(Scored(outcome, summary, report))
+    print(f"report: {report}")
+    print(f"results: {folder}", flush=True)
