@@ -233,7 +233,7 @@ def controlled(
 
 
 def checks(finding: Any) -> bool:
-    """Whether a finding says how far the others can be trusted: for the pair alone, on the main mode's responses."""
+    """Whether a finding says what one model is like: asked of the pair alone, on the main mode's responses."""
     return bool(getattr(finding, "checks", False))
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from shiftbench.errors import InputError
 from shiftbench.explain.importance import Definition, log_probabilities, occlusion, total_importance
-from shiftbench.explain.work import Inputs, Work, explains, made_by
-from shiftbench.explanation import Unit, content_key
+from shiftbench.explain.work import Inputs, Work, drawn_for, explains, made_by
+from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import EncodedPrompt
 
@@ -141,7 +141,7 @@ class Faithfulness:
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
         """(names, order_OP): each method's, most important first; each one's reverse; the random ones."""
         best_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
-        draws = self._generator(prompt, "orders")
+        draws = drawn_for(prompt, self.seed, "orders")
         random_SP = torch.stack([torch.randperm(best_MP.shape[1], generator=draws) for _ in range(self.draws)])
         names = [*self.methods, *(name + REVERSED for name in self.methods)]
         names += [f"{RANDOM} {draw + 1}" for draw in range(self.draws)]
@@ -155,12 +155,7 @@ class Faithfulness:
         count = len(prompt.prompt_ids)
         if self._all_tokens() or self.tokens is None:
             return torch.arange(count)
-        return torch.randperm(count, generator=self._generator(prompt, "tokens"))[: self.tokens].sort().values
-
-    def _generator(self, prompt: EncodedPrompt, use: str) -> torch.Generator:
-        """Of the prompt and not of the model: base and tuned meet the same random orders and tokens."""
-        key = content_key({"seed": self.seed, "use": use, "prompt": list(prompt.prompt_ids)})
-        return torch.Generator().manual_seed(int(key[:15], 16))
+        return torch.randperm(count, generator=drawn_for(prompt, self.seed, "tokens"))[: self.tokens].sort().values
 
     def _masks(self, order_OP: Tensor) -> Tensor:
         """bool [2 * O * F, P]: the first of each order masked, then all but those."""

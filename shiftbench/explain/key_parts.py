@@ -10,8 +10,8 @@ from torch import Tensor
 
 from shiftbench.errors import InputError
 from shiftbench.explain.importance import log_probabilities
-from shiftbench.explain.work import Inputs, Work, explains, made_by
-from shiftbench.explanation import Unit, content_key
+from shiftbench.explain.work import Inputs, Work, drawn_for, explains, made_by
+from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import EncodedPrompt
 
@@ -73,8 +73,7 @@ class KeyParts:
         if len(others_N) < int(key_P.sum()):
             others_N = (~key_P).nonzero()[:, 0]
         count = min(int(key_P.sum()), len(others_N))
-        key = content_key({"seed": self.seed, "use": self.method, "prompt": list(prompt.prompt_ids)})
-        generator = torch.Generator().manual_seed(int(key[:15], 16))
+        generator = drawn_for(prompt, self.seed, self.method)
         random_SP = torch.zeros(self.draws, len(key_P), dtype=torch.bool)
         for drawn_P in random_SP:
             drawn_P[others_N[torch.randperm(len(others_N), generator=generator)[:count]]] = True

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
+
 from shiftbench.explanation import Unit, content_key
 from shiftbench.models import Model
 from shiftbench.prompts import EncodedPrompt
@@ -70,6 +72,12 @@ def made_by(explainer: Any, model: Model, options: Mapping[str, Any]) -> dict[st
         "tokenizer": model.tokenizer_digest,
         "dtype": model.dtype,
     }
+
+
+def drawn_for(prompt: EncodedPrompt, seed: int, use: str) -> torch.Generator:
+    """Draws of the prompt and not of the model: base and tuned meet the same."""
+    key = content_key({"seed": seed, "use": use, "prompt": list(prompt.prompt_ids)})
+    return torch.Generator().manual_seed(int(key[:15], 16))
 
 
 def explains(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from shiftbench import ops
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.instruction_recognition import recognition_score
+from shiftbench.findings.instruction_recognition import check_norm, recognition
 from shiftbench.findings.length import response_tokens
 from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.ratings.scale import FOLLOWED, UNFOLLOWED
@@ -42,8 +41,7 @@ class FollowedInstructions:
     checks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.p < 1:
-            raise InputError(f"followed_instructions: p={self.p} must be at least 1, the order of a norm")
+        check_norm(self.name, self.p)
         for name in ("shortest", "first"):
             if getattr(self, name) < 1:
                 raise InputError(f"followed_instructions: {name}={getattr(self, name)} must be at least 1")
@@ -84,13 +82,8 @@ class FollowedInstructions:
         }  # fmt: skip
         for cut, tokens in self._cuts.items():
             for model, unit in (("tuned", tuned), ("base", base)):
-                row[f"{cut}_{model}"] = self._recognition(unit, tokens)
+                row[f"{cut}_{model}"] = recognition(unit, self.cutoff, self.p, tokens)
         return row
-
-    def _recognition(self, unit: Unit, tokens: int | None) -> float:
-        level_PR = unit.arrays["level_PR"][:, :tokens].contiguous()
-        density_P = ops.importance_density(level_PR, cutoff=self.cutoff, p=self.p)
-        return recognition_score(density_P, unit.arrays["instruction_P"])
 
     def _score(self, used: pd.DataFrame, cut: str) -> Score:
         name = f"followed_{cut}"

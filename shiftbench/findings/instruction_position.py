@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from shiftbench import ops
-from shiftbench.errors import InputError
 from shiftbench.explain.position import FIRST, LAST, PLACES, PlacedAttribution, unit_name
 from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.instruction_recognition import recognition_score
-from shiftbench.findings.result import Figure, Result, Score, no_change
-from shiftbench.stats import Bootstrap, paired_p
+from shiftbench.findings.change import mean_change
+from shiftbench.findings.instruction_recognition import check_norm, recognition
+from shiftbench.findings.result import Figure, Result, Score
+from shiftbench.stats import Bootstrap
 
 MODELS = ("base", "tuned")
 QUANTITIES = ("recognition", "log_probability")
@@ -38,8 +37,7 @@ class InstructionPosition:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.p < 1:
-            raise InputError(f"instruction_position: p={self.p} must be at least 1, the order of a norm")
+        check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over the prompts that both models explain in both orders and answered in one at least."""
@@ -71,19 +69,14 @@ class InstructionPosition:
             for place in PLACES:
                 found = [units[unit_name(prompt, place, answered)] for answered in PLACES]
                 answers = [unit for unit in found if unit.arrays["probability_R"].numel()]
-                row[f"recognition_{place}_{model}"] = np.mean([self._recognition(unit) for unit in answers])
+                row[f"recognition_{place}_{model}"] = np.mean(
+                    [recognition(unit, self.cutoff, self.p) for unit in answers]
+                )
                 row[f"log_probability_{place}_{model}"] = np.mean([_log_probability(unit) for unit in answers])
         return row
 
-    def _recognition(self, unit: Unit) -> float:
-        density_P = ops.importance_density(unit.arrays["level_PR"], cutoff=self.cutoff, p=self.p)
-        return recognition_score(density_P, unit.arrays["instruction_P"])
-
     def _score(self, name: str, differences: pd.Series) -> Score:
-        if not differences.any():
-            return no_change(self.name, name)
-        mean = self.bootstrap.mean(differences)
-        return Score(self.name, name, mean.value, mean.low, mean.high, paired_p(differences), len(differences))
+        return mean_change(self.name, name, differences, self.bootstrap)
 
     def _places(self, rows: pd.DataFrame) -> pd.DataFrame:
         """A row a quantity, place of the instruction, and model: the mean over prompts with its interval."""

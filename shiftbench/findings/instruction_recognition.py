@@ -16,8 +16,9 @@ from shiftbench import ops
 from shiftbench.errors import InputError
 from shiftbench.explain.work import Explainer
 from shiftbench.explanation import Explanation, Unit
+from shiftbench.findings.change import mean_change
 from shiftbench.findings.length import by_length, cut_to_shorter, figure
-from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
+from shiftbench.findings.result import Figure, Result, Saliency, Score
 from shiftbench.findings.specificity import (
     CONTRASTS,
     PARTS,
@@ -54,8 +55,7 @@ class InstructionRecognition:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.p < 1:
-            raise InputError(f"instruction_recognition: p={self.p} must be at least 1, the order of a norm")
+        check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over the prompts that both explain; a prompt without instruction tokens is counted and left out."""
@@ -85,15 +85,11 @@ class InstructionRecognition:
             saliency=self._saliency(used, base, tuned),
         )
 
-    def _density(self, unit: Unit, tokens: int | None = None) -> Tensor:
-        """density_P of so many first response tokens, None: of all.
-
-        Levels are relative to their own column, so those of a response that is cut are those of the whole one.
-        """
-        return ops.importance_density(unit.arrays["level_PR"][:, :tokens].contiguous(), cutoff=self.cutoff, p=self.p)
+    def _density(self, unit: Unit) -> Tensor:
+        return density(unit, self.cutoff, self.p)
 
     def _recognition(self, unit: Unit, tokens: int) -> float:
-        return recognition_score(self._density(unit, tokens), unit.arrays["instruction_P"])
+        return recognition(unit, self.cutoff, self.p, tokens)
 
     def _row(self, name: str, base: Unit, tuned: Unit) -> dict[str, object]:
         tokens, responses = base.arrays["level_PR"].shape
@@ -118,12 +114,7 @@ class InstructionRecognition:
         ]
 
     def _score(self, name: str, differences: pd.Series) -> Score:
-        if not differences.any():
-            return no_change(self.name, name)
-        interval = self.bootstrap.mean(differences)
-        return Score(
-            self.name, name, interval.value, interval.low, interval.high, paired_p(differences), len(differences)
-        )
+        return mean_change(self.name, name, differences, self.bootstrap)
 
     def _figure(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> Figure:
         rows = []
@@ -170,6 +161,25 @@ class InstructionRecognition:
             base_score=recognition_score(base_P, base.arrays["instruction_P"]),
             tuned_score=recognition_score(tuned_P, tuned.arrays["instruction_P"]),
         )
+
+
+def check_norm(finding: str, p: float) -> None:
+    """Raise InputError where p is the order of no norm."""
+    if p < 1:
+        raise InputError(f"{finding}: p={p} must be at least 1, the order of a norm")
+
+
+def density(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> Tensor:
+    """density_P over so many first response tokens, None: over all.
+
+    Levels are relative to their own column, so those of a response that is cut are those of the whole one.
+    """
+    return ops.importance_density(unit.arrays["level_PR"][:, :tokens].contiguous(), cutoff=cutoff, p=p)
+
+
+def recognition(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> float:
+    """The recognition score of one prompt's attributions, over so many first response tokens, None: over all."""
+    return recognition_score(density(unit, cutoff, p, tokens), unit.arrays["instruction_P"])
 
 
 def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:

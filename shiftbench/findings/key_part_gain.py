@@ -10,8 +10,9 @@ import pandas as pd
 
 from shiftbench.explain.key_parts import KEY, NOTHING, RANDOM, KeyParts
 from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.result import Figure, Result, Score, no_change
-from shiftbench.stats import Bootstrap, paired_p
+from shiftbench.findings.change import mean_change
+from shiftbench.findings.result import Figure, Result, Score
+from shiftbench.stats import Bootstrap
 
 MODELS = ("base", "tuned")
 MASKS = {"key": "key parts", "random": "as many other tokens"}
@@ -51,10 +52,7 @@ class KeyPartGain:
         )
 
     def _score(self, name: str, differences: pd.Series) -> Score:
-        if not differences.any():
-            return no_change(self.name, name)
-        mean = self.bootstrap.mean(differences)
-        return Score(self.name, name, mean.value, mean.low, mean.high, paired_p(differences), len(differences))
+        return mean_change(self.name, name, differences, self.bootstrap)
 
     def _gains(self, rows: pd.DataFrame) -> pd.DataFrame:
         """A row a mask and model: the mean gain over prompts with its interval."""
