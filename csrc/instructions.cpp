@@ -3,6 +3,7 @@
 
 namespace shiftbench::cpu {
 
+namespace avx512_vnni { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace neon { extern const Kernels kernels; }
@@ -14,8 +15,10 @@ const std::vector<const Kernels*>& instructions() {
 #ifdef __x86_64__
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+            if (__builtin_cpu_supports("avx512vnni")) found.push_back(&avx512_vnni::kernels);
             found.push_back(&avx512::kernels);
+        }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
 #endif
 #ifdef __aarch64__

@@ -350,6 +350,62 @@ def test_instruction_sets_give_the_same_bytes(dtype):
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
 
 
+def close_rows(words: int) -> torch.Tensor:
+    """Rows that differ by less than rounding to 16 bits leaves of them."""
+    return draw(1, 64) + 1e-6 * draw(words, 64, seed=1)
+
+
+def beside_one(scale: float, words: int) -> torch.Tensor:
+    """Rows in which a number that some directions do not look at leaves little of the others when it is rounded."""
+    return torch.cat([torch.ones(words, 1), scale * draw(words, 63)], dim=1)
+
+
+@pytest.mark.parametrize(
+    "vocabulary_VD",
+    [
+        draw(3000, 64) ** 9,
+        beside_one(1e-2, 3000),
+        beside_one(1e-4, 3000),
+        draw(3000, 64) * torch.logspace(-36, 15, 3000)[:, None],
+        draw(3000, 64) * 1e-38,
+        draw(3000, 64) * (torch.arange(3000) % 3 == 0)[:, None],  # rows of zeros
+        torch.full((3000, 64), -3.0),
+        close_rows(3000),
+        torch.cat([draw(3000, 64), 1e18 * close_rows(1000)]),
+    ],
+    ids=[
+        "ninth power",
+        "beside one",
+        "far beside one",
+        "scales",
+        "subnormal",
+        "zeros",
+        "all alike",
+        "close",
+        "close and far",
+    ],
+)
+@pytest.mark.parametrize("width", [64, 33, 1])
+def test_hard_rows_are_ranked_alike_by_all_instructions(vocabulary_VD, width):
+    """However much a faster product rounds away."""
+    vocabulary_VD, direction_CD = vocabulary_VD[:, :width].float().contiguous(), draw(300, width, seed=2).float()
+    direction_CD[7] = 0
+    direction_CD[8] *= 1e-30
+    direction_CD[9] = (torch.arange(width) == 0) * 1e15
+    direction_CD[10:, 0] = 0
+    seen = []
+    for name in _C.instructions():
+        _C.set_instructions(name)
+        seen.append(ops.vocab_topk(vocabulary_VD, direction_CD, 40))
+    for other in seen:
+        assert all(torch.equal(a, b) for a, b in zip(seen[-1], other, strict=True))
+    value_CK, index_CK = (part.double() if part.is_floating_point() else part for part in seen[0])
+    score_CV = direction_CD.double() @ vocabulary_VD.double().T
+    closely = {"rtol": 1e-6, "atol": 1e-44}
+    torch.testing.assert_close(value_CK, score_CV.gather(1, index_CK), **closely)
+    torch.testing.assert_close(value_CK.abs(), score_CV.abs().sort(dim=1, descending=True).values[:, :40], **closely)
+
+
 def test_the_core_starts_with_the_best_instructions():
     assert _C.get_instructions() == _C.instructions()[0]
     assert _C.instructions()[-1] in ("baseline", "neon")

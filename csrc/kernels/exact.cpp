@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "keep.h"
+#include "rounded.h"
 #include "score.h"
 #include "shiftbench/kernels.h"
 #include "stages.h"
@@ -93,7 +94,7 @@ std::int64_t count(const T* x, std::int64_t n, T least) {
 }
 
 template <class T>
-constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>,
+constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>, false,
                                           shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>, keep,
                                           pack_directions<T>};
 
@@ -109,6 +110,13 @@ constexpr shiftbench::cpu::Kernels table{
      ordered_dot, ordered_dot, ordered_dot, ordered_dot},
     {pack_words, pack_words, pack_words, pack_words, pack_words, pack_words, pack_words},
     {tiles<float>, tiles<double>},
+#ifdef __AVX512VNNI__
+    {true,
+     {tile_directions, tile_words<float>, true, own::score_rounded, count<float>, keep, pack_directions_rounded},
+     {pack_words_rounded, pack_words_rounded, pack_words_rounded}},
+#else
+    {},
+#endif
     {stages<float>, stages<double>},
 };
 

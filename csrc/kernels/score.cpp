@@ -6,7 +6,26 @@
 
 #include "tile.h"
 
+#ifdef __AVX512VNNI__
+#include <immintrin.h>
+#endif
+
 namespace {
+
+// A bit for each direction that has a score of at least its least.
+template <class T>
+std::uint32_t reaching(const T* score, const T* least) {
+    std::uint32_t found = 0;
+    for (int d = 0; d < tile_directions; ++d) {
+        int any = 0;
+        for (int w = 0; w < tile_words<T>; ++w) {
+            const T x = score[d * tile_words<T> + w];
+            any |= (x < 0 ? -x : x) >= least[d];
+        }
+        found |= std::uint32_t(any) << d;
+    }
+    return found;
+}
 
 template <class T>
 std::uint32_t score_tile(const T* direction, const T* word, std::int64_t width, const T* least, T* score) {
@@ -25,17 +44,47 @@ std::uint32_t score_tile(const T* direction, const T* word, std::int64_t width, 
         direction += tile_directions;
     }
     std::memcpy(score, sum, sizeof sum);
+    return reaching(score, least);
+}
+
+#ifdef __AVX512VNNI__
+
+// Of rows that rounded.h packed. The sums are of whole numbers, and exact.
+std::uint32_t rounded_tile(const float* direction, const float* word, std::int64_t slots, const float* least,
+                           float* score) {
+    __m512i sum[tile_directions][2] = {};
+    for (std::int64_t i = 2; i < slots; ++i) {
+        const __m512i left = _mm512_loadu_si512(word + i * tile_words<float>);
+        const __m512i right = _mm512_loadu_si512(word + i * tile_words<float> + 16);
+#pragma GCC unroll 16
+        for (int d = 0; d < tile_directions; ++d) {
+            std::int32_t pair;
+            std::memcpy(&pair, direction + i * tile_directions + d, sizeof pair);
+            sum[d][0] = _mm512_dpwssd_epi32(sum[d][0], _mm512_set1_epi32(pair), left);
+            sum[d][1] = _mm512_dpwssd_epi32(sum[d][1], _mm512_set1_epi32(pair), right);
+        }
+    }
+    alignas(64) std::int32_t whole[tile_directions][tile_words<float>];
+#pragma GCC unroll 16
+    for (int d = 0; d < tile_directions; ++d) {
+        _mm512_store_si512(whole[d], sum[d][0]);
+        _mm512_store_si512(whole[d] + 16, sum[d][1]);
+    }
     std::uint32_t found = 0;
     for (int d = 0; d < tile_directions; ++d) {
-        int any = 0;
-        for (int w = 0; w < 2 * lanes; ++w) {
-            const T x = score[d * 2 * lanes + w];
-            any |= (x < 0 ? -x : x) >= least[d];
+        const __m512 bound = _mm512_set1_ps(least[d]), step = _mm512_set1_ps(direction[d]);
+        for (int half = 0; half < 2; ++half) {
+            const __m512 both_steps = _mm512_mul_ps(_mm512_loadu_ps(word + half * 16), step);
+            const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(whole[d] + half * 16)), both_steps);
+            _mm512_storeu_ps(score + d * tile_words<float> + half * 16, value);
+            const __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(value), bound, _CMP_GE_OQ);
+            found |= std::uint32_t(large != 0) << d;
         }
-        found |= std::uint32_t(any) << d;
     }
     return found;
 }
+
+#endif
 
 }  // namespace
 
@@ -48,5 +97,11 @@ std::uint32_t score(const double* direction, const double* word, std::int64_t wi
                     double* score) {
     return score_tile(direction, word, width, least, score);
 }
+#ifdef __AVX512VNNI__
+std::uint32_t score_rounded(const float* direction, const float* word, std::int64_t slots, const float* least,
+                            float* score) {
+    return rounded_tile(direction, word, slots, least, score);
+}
+#endif
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -46,7 +46,7 @@ public:
             tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
         if (row.count < full()) return;
         cut(c, error);
-        if (row.count > k_ + slack / 2) settle(c, error, exact);
+        if (row.count > k_ + slack / 2) settle(c, exact);
     }
 
     // Every direction's k best by exact magnitude, largest first, ties to the lower index. error(c), exact(c, word).
@@ -155,13 +155,15 @@ private:
     std::vector<Candidate> sorted(std::int64_t c) {
         std::vector<Candidate> found(std::size_t(rows_[std::size_t(c)].count));
         for (std::size_t i = 0; i < found.size(); ++i) found[i] = {scores(c)[i], words(c)[i]};
-        std::partial_sort(found.begin(), found.begin() + k_, found.end());
+        // Of hardly more than k, sorting all is faster.
+        if (std::int64_t(found.size()) < 2 * k_) std::sort(found.begin(), found.end());
+        else std::partial_sort(found.begin(), found.begin() + k_, found.end());
         return found;
     }
 
     // Where errors leave more candidates than there is room for, their scores are made exact, and the k best stay.
     template <class F>
-    void settle(std::int64_t c, T error, const F& exact) {
+    void settle(std::int64_t c, const F& exact) {
         Row& row = rows_[std::size_t(c)];
         for (std::int64_t i = 0; i < row.count; ++i) scores(c)[i] = exact(words(c)[i]);
         const std::vector<Candidate> best = sorted(c);
@@ -170,7 +172,7 @@ private:
             scores(c)[i] = best[i].score;
             words(c)[i] = best[i].word;
         }
-        row.sure = std::max(row.sure.load(), std::abs(best[std::size_t(k_ - 1)].score) - error);
+        row.sure = std::max(row.sure.load(), std::abs(best[std::size_t(k_ - 1)].score));
     }
 
     const Tiles<T>& tiles_ = std::get<Tiles<T>>(kernels().tiles);
