@@ -69,10 +69,19 @@ class Store:
     def __init__(self, path: Path | str | None) -> None:
         """path: the store's folder, made where missing; None: `explanations` in the user's cache folder.
 
-        Raises InputError where the folder cannot be made or written.
+        Raises InputError where the folder can be neither written nor read for units that it holds already. One that
+        can only be read serves a job whose units are all there; the first `claim` of a missing one raises.
         """
         self.path = _root(path)
         self._tmp, self._claims = self.path / "tmp", self.path / "claims"
+        self._refused = self._probe()
+        if self._refused is not None:
+            if not self._keys():
+                raise self._refused
+            log.warning("%s; what it holds is used", self._refused)
+
+    def _probe(self) -> InputError | None:
+        """Why a unit cannot be written here at this moment; None where it can."""
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._claims.mkdir(exist_ok=True)
@@ -80,9 +89,8 @@ class Store:
                 entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
             reason = "is full" if error.errno in FULL else f"cannot be written: {error.strerror}"
-            raise InputError(
-                f"store of explanations {self.path} {reason}; choose another with store.path=DIR"
-            ) from None
+            return InputError(f"store of explanations {self.path} {reason}; choose another with store.path=DIR")
+        return None
 
     def get(self, key: str) -> Unit | None:
         """The unit under a key, or None. A damaged one is removed with a line in the log, and None comes back."""
@@ -92,7 +100,8 @@ class Store:
             return None
         except Damaged as damage:
             log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
-            self._remove(key)
+            if self._refused is None:  # a store that is only read is left as it is
+                self._remove(key)
             return None
 
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
@@ -117,9 +126,14 @@ class Store:
         """Says for the block, or until this process dies, that it makes the unit; False where another one makes it.
 
         Whoever gets True looks again whether the unit is there by now. Where the file system has no locks everybody
-        gets True, and processes that make the same unit agree: `put` keeps the first.
+        gets True, and processes that make the same unit agree: `put` keeps the first. Raises InputError where the
+        store could not be written at the start and still cannot.
         """
         self._folder(key)  # refuses what is no key
+        if self._refused is not None:
+            self._refused = self._probe()
+            if self._refused is not None:
+                raise self._refused
         with ExitStack() as stack:
             try:
                 mine = stack.enter_context(locks.held(self._claims / key, remove=True))

@@ -383,7 +383,38 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         (small_disk / "filler").write_bytes(bytes(5 * 2**20))
     with pytest.raises(InputError, match="is full"):
-        Store(small_disk / "store")
+        Store(small_disk / "another")
+
+
+def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_made(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = put_number(Store(small_disk), 1)
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "filler").write_bytes(bytes(5 * 2**20))
+    store = Store(small_disk)
+    assert "is full" in caplog.text
+    assert_same(store.get(kept), unit_of(1))
+    missing = content_key(record_of(2))
+    with pytest.raises(InputError, match=r"is full; choose another with store\.path=DIR"), store.claim(missing):
+        pass
+    (small_disk / "filler").unlink()
+    with store.claim(missing) as mine:  # room was made meanwhile
+        assert mine
+        put_number(store, 2)
+    assert_same(store.get(missing), unit_of(2))
+
+
+def test_a_store_that_may_only_be_read_serves_what_it_holds(small_disk: Path) -> None:
+    kept = put_number(Store(small_disk), 1)
+    spoiled = put_number(Store(small_disk), 2)
+    (small_disk / spoiled[:2] / spoiled / entry_module.ARRAYS).write_bytes(b"")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    store = Store(small_disk)
+    assert_same(store.get(kept), unit_of(1))
+    assert store.get(spoiled) is None
+    with pytest.raises(InputError, match="cannot be written: Read-only"), store.claim(spoiled):
+        pass
 
 
 # Where it is
