@@ -129,22 +129,23 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
 }
 
 // Rows of a decoding step, shared among threads. at_3N: each row's place in the cache, its first position and its last.
-void attend_rows(const py::object& query_NHE, const py::object& key_SKTE, const py::object& value_SKTE,
-                 const py::object& at_3N, const py::object& out_NHE, double scale, double cap) {
-    const Tensor query(query_NHE), key(key_SKTE), value(value_SKTE), at(at_3N), out(out_NHE);
-    const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[1],
-                       room = key.shape[2];
+void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
+                 const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
+    const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
+    const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[0],
+                       room = key.shape[1];
+    const auto *first = at.pointer<const std::int64_t>(), *last = first + rows;
+    std::int64_t most = 0;  // keys that a row meets
+    for (std::int64_t n = 0; n < rows; ++n) most = std::max(most, last[n] - first[n]);
     with_wide_type(query.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const auto& stages = std::get<cpu::Stages<T>>(cpu::kernels().stages);
-        const auto* place = at.pointer<const std::int64_t>();
-        parallel_for(rows, grain_of(heads * room * width), [&](std::int64_t begin, std::int64_t end) {
-            std::vector<T> scores(static_cast<std::size_t>(room));
+        parallel_for(rows, grain_of(heads * most * width), [&](std::int64_t begin, std::int64_t end) {
+            std::vector<T> scores(static_cast<std::size_t>(most));
             const std::int64_t own = begin * heads * width;
-            stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), place + begin,
-                           place + rows + begin, place + 2 * rows + begin, out.pointer<T>() + own, scores.data(),
-                           end - begin, key_heads, heads / key_heads, room, width, static_cast<T>(scale),
-                           static_cast<T>(cap)});
+            stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), first + begin, last + begin,
+                           out.pointer<T>() + own, scores.data(), end - begin, key_heads, heads / key_heads, room,
+                           width, static_cast<T>(scale), static_cast<T>(cap)});
         });
     });
 }

@@ -52,9 +52,9 @@ def attention_rows(
 ) -> None: ...
 def attend_rows(
     query_NHE: Tensor,
-    key_SKTE: Tensor,
-    value_SKTE: Tensor,
-    at_3N: Tensor,
+    key_KTE: Tensor,
+    value_KTE: Tensor,
+    at_2N: Tensor,
     out_NHE: Tensor,
     scale: float,
     cap: float,

@@ -346,10 +346,11 @@ void attend(const AttendRows<T>& a) {
     const i64 E = a.width, whole = E / lanes_of<T> * lanes_of<T>;
     for (i64 n = 0; n < a.rows; ++n)
         for (i64 h = 0; h < a.key_heads * a.group; ++h) {
-            const i64 cached = (a.place[n] * a.key_heads + h / a.group) * a.room * E, row = n * a.key_heads * a.group + h;
+            const i64 cached = (h / a.group * a.room + a.first[n]) * E, row = n * a.key_heads * a.group + h;
             const T *query = a.query + row * E, *key = a.key + cached, *value = a.value + cached;
             T most = -std::numeric_limits<T>::infinity();
-            for (i64 j = a.first[n]; j < a.last[n]; ++j) {
+            const i64 met = a.last[n] - a.first[n];
+            for (i64 j = 0; j < met; ++j) {
                 Vector<T> sum_v = {};
                 T sum = 0;
                 for (i64 e = 0; e < whole; e += lanes_of<T>) sum_v += load(query + e) * load(key + j * E + e);
@@ -360,10 +361,10 @@ void attend(const AttendRows<T>& a) {
                 most = score > most ? score : most;
             }
             T sum = 0;
-            for (i64 j = a.first[n]; j < a.last[n]; ++j) sum += a.scores[j] = exponential(a.scores[j] - most);
+            for (i64 j = 0; j < met; ++j) sum += a.scores[j] = exponential(a.scores[j] - most);
             T* out = a.out + row * E;
             for (i64 e = 0; e < E; ++e) out[e] = 0;
-            for (i64 j = a.first[n]; j < a.last[n]; ++j) {
+            for (i64 j = 0; j < met; ++j) {
                 const T weight = a.scores[j] / sum;
                 for (i64 e = 0; e < E; ++e) out[e] += weight * value[j * E + e];
             }

@@ -63,13 +63,12 @@ struct AttentionRows {
     bool cotangent;
 };
 
-// Attention of new positions, one a row: row n's query meets the keys of positions first[n] .. last[n] - 1 at its place
-// in a cache, [places, key_heads, room, width]. query, out: [rows, key_heads * group, width]; scores: room numbers for
-// whoever computes a row. Logits are scaled, then become cap * tanh(logit / cap) unless cap is 0.
+// Attention of new positions, one a row: row n's query meets the keys at first[n] .. last[n] - 1 in a cache, [key_heads,
+// room, width]. query, out: [rows, key_heads * group, width]; scores: a number for each key that a row meets. Logits are scaled, then become cap * tanh(logit / cap) unless cap is 0.
 template <class T>
 struct AttendRows {
     const T *query, *key, *value;
-    const std::int64_t *place, *first, *last;
+    const std::int64_t *first, *last;
     T *out, *scores;
     std::int64_t rows, key_heads, group, room, width;
     T scale, cap;

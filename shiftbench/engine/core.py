@@ -61,9 +61,9 @@ def attention(
 
 
 def attend(
-    query_NHE: Tensor, key_SKTE: Tensor, value_SKTE: Tensor, at_3N: Tensor, scale: float, cap: float | None
+    query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, scale: float, cap: float | None
 ) -> Tensor:
     """decoding.attend, row by row: none depends on another."""
     out_NHE = torch.empty_like(query_NHE)
-    _C.attend_rows(query_NHE, key_SKTE, value_SKTE, at_3N, out_NHE, scale, cap or 0.0)
+    _C.attend_rows(query_NHE, key_KTE, value_KTE, at_2N, out_NHE, scale, cap or 0.0)
     return out_NHE

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -21,26 +22,26 @@ from shiftbench.models.block import Attention, Block, FeedForward, Transformer
 
 PLACES = 64  # prompts at a time: their products then run at nearly the full rate
 ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
-CACHE_SHARE = 4  # keys and values of all places take at most the weights' memory over this; else there are fewer places
+CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memory over this; else fewer are under way
 
 
 @dataclass
 class Row:
-    """A prompt on its way, at its place in the caches. length: positions there; made: tokens, the last not there."""
+    """A prompt on its way. begin: of its place in the caches; length: positions there; made: the last not there yet."""
 
     item: int
-    place: int
+    begin: int
     length: int
     made: list[int]
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of a layer, [places, key heads, room, width], and the angles of the room's positions."""
+    """Keys and values of a layer, [key heads, room, width], of one prompt behind another; the angles of positions."""
 
     block: Block
-    key_SKTE: Tensor
-    value_SKTE: Tensor
+    key_KTE: Tensor
+    value_KTE: Tensor
     rotary: Rotary
 
 
@@ -57,8 +58,10 @@ def greedy(
     embed: ids [N], on the CPU -> input embeddings [N, D]. The most probable token is taken at each step, of equal ones
     the one with the lower id.
     """
-    caches = _caches(model, len(prompts), max(map(len, prompts), default=0) + most)
-    waiting, free = deque(enumerate(prompts)), deque(range(len(caches[0].key_SKTE)))
+    # The longest first: whoever ends leaves a place that is long enough for the next.
+    waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
+    begins = _begins(model, [len(ids) + most for _, ids in waiting])
+    caches, free = _caches(model, begins.pop(), len(waiting[0][1]) + most if waiting else 0), deque(begins)
     standing: list[Row] = []
     while waiting or standing:
         while waiting and free:
@@ -69,7 +72,7 @@ def greedy(
                 break
         for row in [row for row in standing if _ended(row, most, ends)]:
             standing.remove(row)
-            free.append(row.place)
+            free.append(row.begin)
             yield row.item, [token for token in row.made if token not in ends]
         if standing and not (waiting and free):
             tokens, positions = [row.made[-1] for row in standing], [row.length for row in standing]
@@ -94,19 +97,27 @@ def _embedded(
     return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(ids) % step))
 
 
-def _caches(model: Transformer, prompts: int, room: int) -> list[Cache]:
-    """Empty ones for all prompts, for PLACES of them, or for fewer where those would take too much memory."""
+def _begins(model: Transformer, rooms: Sequence[int]) -> list[int]:
+    """Where in the caches places of such rooms begin, and where the last ends.
+
+    For all that are asked for, for PLACES of them, or for as many, one at least, as do not take too much memory.
+    """
     weights = sum(_weights(block) for block in model.blocks)
-    each = room * sum(2 * block.attention.key_heads * block.attention.head_width for block in model.blocks)
-    places = max(1, min(prompts, PLACES, weights // CACHE_SHARE // max(1, each)))
+    each = sum(2 * block.attention.key_heads * block.attention.head_width for block in model.blocks)
+    ends = list(accumulate(rooms[:PLACES]))
+    return [0, *ends[:1], *(end for end in ends[1:] if end * each <= weights // CACHE_SHARE)]
+
+
+def _caches(model: Transformer, room: int, longest: int) -> list[Cache]:
+    """Empty ones with so much room; longest: positions of a prompt and its response."""
     turns: dict[torch.device, Rotary] = {}
     found = []
     for block in model.blocks:
         like = block.attention.query.weight_IO
         if model.rotary is not None and like.device not in turns:
-            cos_TE, sin_TE = model.rotary(torch.arange(room, device=like.device), like)
+            cos_TE, sin_TE = model.rotary(torch.arange(longest, device=like.device), like)
             turns[like.device] = cos_TE.to(like), sin_TE.to(like)
-        shape = (places, block.attention.key_heads, room, block.attention.head_width)
+        shape = (block.attention.key_heads, room, block.attention.head_width)
         found.append(Cache(block, like.new_zeros(shape), like.new_zeros(shape), turns.get(like.device)))
     return found
 
@@ -117,62 +128,65 @@ def _weights(block: Block) -> int:
     return sum(linear.weight_IO.numel() for linear in linears if linear is not None)
 
 
-def _read(model: Transformer, caches: Sequence[Cache], place: int, x_TD: Tensor, tokens: int) -> Tensor:
+def _read(model: Transformer, caches: Sequence[Cache], begin: int, x_TD: Tensor, tokens: int) -> Tensor:
     """The logits behind a prompt, whose keys and values go to its place. Behind its tokens stand rows nobody sees."""
     for cache in caches:
         (kept,), x_TD = forward(model, x_TD, [cache.block])
-        cache.key_SKTE[place, :, :tokens] = kept.attention.key_KTE[:, :tokens]
-        cache.value_SKTE[place, :, :tokens] = kept.attention.value_KTE[:, :tokens]
+        cache.key_KTE[:, begin : begin + tokens] = kept.attention.key_KTE[:, :tokens]
+        cache.value_KTE[:, begin : begin + tokens] = kept.attention.value_KTE[:, :tokens]
     return logits(model, x_TD[tokens - 1 :][:ROWS_STEP])[0]
 
 
 def _step(caches: Sequence[Cache], x_ND: Tensor, standing: Sequence[Row]) -> Tensor:
     """The last layer's output for one more token of each row; its keys and values join the caches."""
-    at_2N = torch.tensor([[row.place for row in standing], [row.length for row in standing]])
+    at_2N = torch.tensor([[row.begin for row in standing], [row.length for row in standing]])
+    most = max(row.length for row in standing) + 1
     for cache in caches:
         block = cache.block
-        x_ND = x_ND.to(cache.key_SKTE.device)
-        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device))
+        x_ND = x_ND.to(cache.key_KTE.device)
+        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device), most)
         x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
         inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
         x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
     return x_ND
 
 
-def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor) -> Tensor:
-    spec, (place_N, position_N) = cache.block.attention, at_2N
+def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int) -> Tensor:
+    spec, (begin_N, position_N) = cache.block.attention, at_2N
+    here_N = begin_N + position_N
     turn = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
     query_NHE, key_NKE = (
-        rotated(heads_normed(norm, apply(linear, h_ND), spec.head_width)[0][: len(place_N)].unflatten(1, heads), turn)
+        rotated(heads_normed(norm, apply(linear, h_ND), spec.head_width)[0][: len(here_N)].unflatten(1, heads), turn)
         for linear, norm, heads in (
             (spec.query, spec.query_norm, (spec.heads, -1)),
             (spec.key, spec.key_norm, (spec.key_heads, -1)),
         )
     )
-    cache.key_SKTE[place_N, :, position_N] = key_NKE
-    cache.value_SKTE[place_N, :, position_N] = apply(spec.value, h_ND)[: len(place_N)].unflatten(
-        1, (spec.key_heads, -1)
+    cache.key_KTE[:, here_N] = key_NKE.transpose(0, 1)
+    cache.value_KTE[:, here_N] = (
+        apply(spec.value, h_ND)[: len(here_N)].unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
     )
-    first_N = torch.zeros_like(position_N) if spec.window is None else (position_N + 1 - spec.window).clamp_min(0)
-    at_3N = torch.stack([place_N, first_N, position_N + 1])
-    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_SKTE, cache.value_SKTE, at_3N)
-    return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(place_N))))
+    seen_N = position_N + 1 if spec.window is None else (position_N + 1).clamp_max(spec.window)
+    at_2N = torch.stack([here_N + 1 - seen_N, here_N + 1])
+    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, at_2N, most)
+    return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(here_N))))
 
 
-def attend(spec: Attention, query_NHE: Tensor, key_SKTE: Tensor, value_SKTE: Tensor, at_3N: Tensor) -> Tensor:
-    """mixed_NHE: what each row's query takes from the positions it sees.
+def attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, most: int) -> Tensor:
+    """mixed_NHE: what each row's query takes from the positions it sees, at most so many.
 
-    at_3N: each row's place in the cache, and the first and the last position, exclusive, that it sees there.
+    at_2N: in the cache, the first and the last of them, exclusive.
     """
     if core.attends(query_NHE):
-        return core.attend(query_NHE, key_SKTE, value_SKTE, at_3N, spec.scale, spec.cap)
-    place_N, first_N, last_N = at_3N
-    query_NKGE = query_NHE.unflatten(1, (spec.key_heads, -1))
-    logit_NKGT, _ = capped((query_NKGE @ key_SKTE[place_N].mT) * spec.scale, spec.cap)
-    place_T = torch.arange(key_SKTE.shape[2], device=query_NHE.device)
-    seen_NT = (place_T >= first_N[:, None]) & (place_T < last_N[:, None])
-    probability_NKGT = logit_NKGT.masked_fill_(~seen_NT[:, None, None], -torch.inf).softmax(-1)
-    return (probability_NKGT @ value_SKTE[place_N]).flatten(1, 2)
+        return core.attend(query_NHE, key_KTE, value_KTE, at_2N, spec.scale, spec.cap)
+    first_N, last_N = at_2N
+    query_KNGE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
+    place_NT = first_N[:, None] + torch.arange(most, device=query_NHE.device)
+    seen_NT = place_NT < last_N[:, None]
+    place_NT = place_NT.clamp_max(key_KTE.shape[1] - 1)
+    logit_KNGT, _ = capped((query_KNGE @ key_KTE[:, place_NT].mT) * spec.scale, spec.cap)
+    probability_KNGT = logit_KNGT.masked_fill_(~seen_NT[:, None], -torch.inf).softmax(-1)
+    return (probability_KNGT @ value_KTE[:, place_NT]).transpose(0, 1).flatten(1, 2)
 
 
 def feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:

@@ -91,21 +91,31 @@ def test_a_text_that_ends_leaves_its_place_to_the_next(monkeypatch):
 @pytest.mark.parametrize(("window", "cap"), [(None, None), (4, None), (None, 0.6), (3, 0.6)])
 def test_the_cores_attention_is_torchs(dtype, window, cap, monkeypatch):
     draws = torch.Generator().manual_seed(1)
-    heads, key_heads, room, width, places = 6, 2, 21, 19, 5
+    heads, key_heads, room, width = 6, 2, 50, 19
     query_NHE = torch.randn(3, heads, width, generator=draws, dtype=dtype)
-    key, value = (torch.randn(places, key_heads, room, width, generator=draws, dtype=dtype) for _ in range(2))
-    last_N = torch.tensor([1, 21, 12])
-    first_N = torch.zeros_like(last_N) if window is None else (last_N - window).clamp_min(0)
-    at_3N = torch.stack([torch.tensor([4, 0, 2]), first_N, last_N])
+    key, value = (torch.randn(key_heads, room, width, generator=draws, dtype=dtype) for _ in range(2))
+    begin_N, last_N = torch.tensor([[10, 0, 24], [11, 9, 50]])
+    first_N = begin_N if window is None else torch.maximum(begin_N, last_N - window)
+    at_2N = torch.stack([first_N, last_N])
     (block,) = views_of(tiny_module("gemma2", num_hidden_layers=1)).transformer().blocks
     spec = block.attention.__class__(**{**vars(block.attention), "key_heads": key_heads, "heads": heads, "cap": cap})
-    found = decoding.attend(spec, query_NHE, key, value, at_3N)
+    found = decoding.attend(spec, query_NHE, key, value, at_2N, 30)
     monkeypatch.setattr(core, "attends", lambda rows: False)
-    wanted = decoding.attend(spec, query_NHE, key, value, at_3N)
+    wanted = decoding.attend(spec, query_NHE, key, value, at_2N, 30)
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-13)
 
 
 def test_places_are_fewer_where_their_memory_would_not_be_little_beside_the_weights():
     transformer = views_of(tiny_module("llama")).transformer()
-    held = [len(decoding._caches(transformer, 50, room)[0].key_SKTE) for room in (1, 20, 100_000)]
+    held = [len(decoding._begins(transformer, [room] * 50)) - 1 for room in (1, 20, 100_000)]
     assert held[0] == 50 and 1 < held[1] < 50 and held[2] == 1
+    assert decoding._begins(transformer, [9, 7, 4]) == [0, 9, 16, 20] and decoding._begins(transformer, []) == [0]
+
+
+def test_a_short_prompt_takes_no_more_of_the_caches_than_it_needs():
+    """One long prompt among short ones does not make their places long: they are all under way at once."""
+    transformer = views_of(tiny_module("llama")).transformer()
+    fit = len(decoding._begins(transformer, [5] * 64)) - 1
+    assert 8 < fit < 64
+    long, short = 5 * (fit - 7), [5] * 7
+    assert len(decoding._begins(transformer, [long] * 8)) < len(decoding._begins(transformer, [long, *short])) == 9
