@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from shiftbench.engine.decoding import CACHE_SHARE, PLACES
 from shiftbench.engine.importance import LOGITS
+from shiftbench.engine.product import Precision
 from shiftbench.explain.importance import memory_bytes
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.prompts import Prompt
@@ -32,8 +34,8 @@ def estimate(job: Job) -> str:
     if job.pair.base == job.pair.tuned:
         passes /= len(shapes)  # one model, explained once
     seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
-    memory = PROGRAM_BYTES + sum(4.0 * shape.parameters for shape in shapes)
-    memory += _attribution_bytes(job, shapes[1], max(prompts))
+    memory = PROGRAM_BYTES + sum(_model_bytes(job, shape) for shape in shapes)
+    memory += max(_attribution_bytes(job, shapes[1], max(prompts)), _cache_bytes(job, shapes[1], prompts))
     disk = sum(prompts) * response * (len(modes) + 1) + sum(_component_bytes(job, shape) for shape in shapes)
     return "\n".join(
         [
@@ -74,9 +76,28 @@ def _tokens(prompts: Sequence[Prompt]) -> list[int]:
 
 def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> float:
     """A forward pass, and derivatives in the cheaper mode, at 2 FLOP a parameter and row; DESIGN 2, the FLOP floor."""
-    body = shape.parameters - shape.vocabulary * shape.width
+    body = _body(shape)
     rows = [p * response + min(p, response) ** 2 / 2 for p in prompts]
     return sum(2.0 * shape.parameters * (p + response) + 2.0 * body * n for p, n in zip(prompts, rows, strict=True))
+
+
+def _body(shape: ModelShape) -> int:
+    """Parameters of the layers, about."""
+    return shape.parameters - shape.vocabulary * shape.width
+
+
+def _model_bytes(job: Job, shape: ModelShape) -> float:
+    """Weights, and the layers' a second time in bfloat16 where derivatives are multiplied in it."""
+    precisions = {getattr(finding.explain, "precision", None) for finding in job.findings.values()}
+    return 4.0 * shape.parameters + (2.0 * _body(shape) if Precision.BFLOAT16.value in precisions else 0.0)
+
+
+def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
+    """Keys and values while responses are made, as if each head had its own; gone before attribution begins."""
+    if {job.responses.mode, job.responses.beside} <= {"reference", None}:
+        return 0.0
+    tokens = sum(sorted(prompts)[-PLACES:]) + job.responses.max_new_tokens * min(len(prompts), PLACES)
+    return 4.0 * min(_body(shape) / CACHE_SHARE, 2.0 * shape.layers * shape.width * tokens)
 
 
 def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:

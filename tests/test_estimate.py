@@ -1,0 +1,61 @@
+"""What a dry run says of memory is what a run takes."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from shiftbench import configuration, job
+from shiftbench.estimate import _cache_bytes, _model_bytes
+from shiftbench.models import ModelShape
+
+MEMORY = """
+import resource, runpy, sys
+try:
+    runpy.run_module("shiftbench", run_name="__main__", alter_sys=True)
+finally:
+    print("took", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+LARGE = ModelShape(parameters=6_738_000_000, layers=32, heads=32, width=4096, vocabulary=32_000)
+
+
+def test_a_run_takes_the_memory_that_was_estimated(tmp_path):
+    """Within a third: the program itself is most of it here."""
+    arguments = [
+        "score",
+        "pair=demo",
+        "suite=smoke",
+        "dataset.limit=4",
+        "tracking=none",
+        f"store.path={tmp_path}/store",
+    ]
+    said, took = (
+        subprocess.run(
+            [sys.executable, "-c", MEMORY, *arguments, f"out={tmp_path}/out", *more],
+            capture_output=True, text=True, check=True, cwd=tmp_path,
+        ).stdout
+        for more in (["dry_run=true"], [])
+    )  # fmt: skip
+    estimated = float(re.search(r"estimated memory: ([0-9.]+) GiB", said)[1]) * 2**30
+    assert float(took.split("took ")[1]) == pytest.approx(estimated, rel=1 / 3)
+
+
+def test_weights_in_bfloat16_count_beside_the_others():
+    asked = job.build(configuration.compose("config", ["pair=demo"]))
+    narrow = SimpleNamespace(explain=SimpleNamespace(precision="bfloat16"))
+    wide = _model_bytes(asked, LARGE)
+    both = _model_bytes(replace(asked, findings={**asked.findings, "narrow": narrow}), LARGE)
+    layers = LARGE.parameters - LARGE.vocabulary * LARGE.width
+    assert wide == 4 * LARGE.parameters and both - wide == 2 * layers
+
+
+def test_the_caches_of_responses_count_up_to_a_share_of_the_weights():
+    asked = job.build(configuration.compose("config", ["pair=demo", "response.max_new_tokens=100"]))
+    few, many = _cache_bytes(asked, LARGE, [30, 50]), _cache_bytes(asked, LARGE, [2000] * 300)
+    assert few == 4 * 2 * 32 * 4096 * (30 + 50 + 2 * 100)
+    assert many == LARGE.parameters - LARGE.vocabulary * LARGE.width
+    given = replace(asked.responses, mode="reference", beside=None)
+    assert _cache_bytes(replace(asked, responses=given), LARGE, [30, 50]) == 0
