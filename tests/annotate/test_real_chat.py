@@ -1,12 +1,13 @@
-"""The chat annotator against `transformers serve` with SmolLM2-135M-Instruct: a pair scored, then scored again unasked.
+"""Annotator and judge against `transformers serve` with SmolLM2-135M-Instruct: scored, then scored again unasked.
 
-What a model this small labels is poor; the path is what is tested.
+What a model this small says is poor; the path is what is tested.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -118,3 +119,38 @@ def test_a_pair_is_scored_and_the_second_run_asks_nothing(folder, server, tmp_pa
     pd.testing.assert_frame_equal(again, concepts)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"sk-nobody-needs-it" not in written and server.encode() not in written
+
+
+def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tmp_path, capfd, monkeypatch):
+    """A model this small hardly answers in the form asked for; each response is judged, or counted as not judged."""
+    prompts = 4
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["shiftbench"])
+    monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_KEY", "sk-nobody-needs-it")
+    ratings = "findings.followed_instructions.ratings"
+
+    def judged(name: str, address: str, *options: str) -> tuple[dict, str]:
+        monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", address)
+        code = commands.main(
+            [
+                "score", "pair=demo", "suite=smoke", f"dataset.limit={prompts}", "tracking=none",
+                "response.beside=null", f"ratings@{ratings}=openai",
+                "+finding@findings.followed_instructions=followed_instructions",
+                "findings.followed_instructions.shortest=1", f"{ratings}.model={folder}", f"{ratings}.seeds=[0,1]",
+                f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"{ratings}.max_tokens=24",
+                "response.max_new_tokens=8", "bootstrap.resamples=200", f"store.path={tmp_path / 'store'}",
+                f"out={tmp_path / name}", *options,
+            ]
+        )  # fmt: skip
+        said = capfd.readouterr()
+        assert code == 0, said.err
+        return json.loads((tmp_path / name / "scores.json").read_text()), said.out
+
+    first, said = judged("first", server)
+    table = pd.read_csv(tmp_path / "first" / "tables" / "followed_instructions.prompts.csv")
+    unread = re.search(r"(\d+) were judged in no answer that could be read", said)
+    assert len(table) == prompts and int(unread[1] if unread else 0) == (table["rating"] == -1).sum()
+    assert table["rating"].isin([-1, 1, 2, 3, 4]).all()
+    second, _ = judged("second", "http://127.0.0.1:9/v1", f"{ratings}.budget=0")
+    assert first == second
+    assert b"sk-nobody-needs-it" not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
