@@ -47,8 +47,8 @@ def test_the_other_hot_spots_are_the_benchmarks(row):
 def test_the_aims_that_are_missed_are_named():
     rows = json.loads(RESULTS.read_text())["rows"]
     missed = [f"{row['spot']} ({row['at_least']:.0f}x)" for row in rows if row.get("met") is False]
-    assert missed == ["word pairs (100x)", "whole pair (8x)"]
-    assert "word pairs (100x) and the whole pair (8x)" in " ".join(README.split())
+    assert missed == ["whole pair (8x)"]
+    assert "One of our own aims is missed on this CPU: the whole pair (8x)." in " ".join(README.split())
 
 
 def test_how_much_farther_the_loop_was_on_another_cpu():
@@ -58,7 +58,7 @@ def test_how_much_farther_the_loop_was_on_another_cpu():
         for path in (other, RESULTS)
     ]
     times = [loop[0][case] / loop[1][case] for case in loop[1]]
-    assert len(times) == 5 and f"{min(times):.1f} to {max(times):.1f} times as far" in " ".join(README.split())
+    assert len(times) == 7 and f"{min(times):.1f} to {max(times):.1f} times as far" in " ".join(README.split())
 
 
 def test_the_tables_are_there():
