@@ -22,7 +22,8 @@ __m512 sixteen(const E* x, std::int64_t there) {
 }
 
 inline __m512 sixteen(const float* x, std::int64_t there) {
-    return _mm512_maskz_loadu_ps(there < 16 ? static_cast<__mmask16>((1u << (there < 0 ? 0 : there)) - 1) : __mmask16(-1), x);
+    const unsigned mask = there < 16 ? (1u << there) - 1 : 0xffffu;
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x);
 }
 
 inline __m512d add_squares(__m512 x, __m512d sum) {
@@ -75,7 +76,15 @@ inline std::int64_t slots_from(std::int64_t place, std::int64_t width) {
     return left < 16 ? left : 16;
 }
 
-// Packed rows begin with each row's step, and with the norm of what its rounding takes away.
+// The first `used` slots, each `lanes` numbers behind the one before.
+inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float* to) {
+    alignas(64) std::int32_t each[16];
+    _mm512_store_si512(each, slots);
+    for (std::int64_t j = 0; j < used; ++j) std::memcpy(to + j * lanes, &each[j], sizeof(float));
+}
+
+// Packed rows begin with each row's step, and with the norm of what its rounding takes away. Whole squares of 16 rows by
+// 16 slots are written as they are and then transposed where they stand, the rest slot by slot.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;
@@ -83,18 +92,13 @@ void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t ro
     float* slot = packed + 2 * lanes;
     std::memset(packed, 0, 2 * lanes * sizeof(float));
     for (int half = 0; half < 2; ++half) {
-        // Rows as they are, then squares of 16 by 16 slots of them transposed where they stand.
         for (std::int64_t r = half * 16; r < half * 16 + 16; ++r) {
             const auto put = [&](std::int64_t place, __m512i slots) {
                 const std::int64_t used = slots_from(place, width);
-                // Row r of a square lies where the transposed square's row will: at slot place + r mod 16.
-                if (used == 16) _mm512_storeu_si512(slot + (place + r % 16) * lanes + half * 16, slots);
+                if (used == 16)
+                    _mm512_storeu_si512(slot + (place + r % 16) * lanes + half * 16, slots);
                 else
-                    for (std::int64_t j = 0; j < used; ++j) {
-                        alignas(64) std::int32_t each[16];
-                        _mm512_store_si512(each, slots);
-                        std::memcpy(slot + (place + j) * lanes + r, &each[j], sizeof(float));
-                    }
+                    scatter(slots, used, lanes, slot + place * lanes + r);
             };
             if (r < rows) {
                 packed[r] = step_of(first_row + r * stride, width);
@@ -120,10 +124,7 @@ inline void pack_directions_rounded(const float* first_row, std::int64_t stride,
     std::memset(packed, 0, std::size_t(2 + (width + 1) / 2) * tile_directions * sizeof(float));
     for (std::int64_t r = 0; r < rows; ++r) {
         const auto put = [&](std::int64_t place, __m512i slots) {
-            alignas(64) std::int32_t each[16];
-            _mm512_store_si512(each, slots);
-            for (std::int64_t j = 0; j < slots_from(place, width); ++j)
-                std::memcpy(slot + (place + j) * tile_directions + r, &each[j], sizeof(float));
+            scatter(slots, slots_from(place, width), tile_directions, slot + place * tile_directions + r);
         };
         packed[r] = step_of(first_row + r * stride, width);
         packed[tile_directions + r] = float(1.000001 * round_row(first_row + r * stride, width, packed[r], put));

@@ -64,7 +64,8 @@ struct AttentionRows {
 };
 
 // Attention of new positions, one a row: row n's query meets the keys at first[n] .. last[n] - 1 in a cache, [key_heads,
-// room, width]. query, out: [rows, key_heads * group, width]; scores: a number for each key that a row meets. Logits are scaled, then become cap * tanh(logit / cap) unless cap is 0.
+// room, width]. query, out: [rows, key_heads * group, width]; scores: a number for each key that a row meets. Logits
+// are scaled, then become cap * tanh(logit / cap) unless cap is 0.
 template <class T>
 struct AttendRows {
     const T *query, *key, *value;
