@@ -128,7 +128,7 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
     });
 }
 
-// Rows of a decoding step, shared among threads. at_3N: each row's place in the cache, its first position and its last.
+// Rows of a decoding step, shared among threads. at_2N: the first and the last, exclusive, of the keys that a row meets.
 void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
                  const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);

@@ -93,11 +93,15 @@ def _model_bytes(job: Job, shape: ModelShape) -> float:
 
 
 def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
-    """Keys and values while responses are made, as if each head had its own; gone before attribution begins."""
+    """Keys and values while responses are made, as if each head had its own; gone before attribution begins.
+
+    They keep to a share of the weights' memory, but for one prompt that needs more alone.
+    """
     if {job.responses.mode, job.responses.beside} <= {"reference", None}:
         return 0.0
-    tokens = sum(sorted(prompts)[-PLACES:]) + job.responses.max_new_tokens * min(len(prompts), PLACES)
-    return 4.0 * min(_body(shape) / CACHE_SHARE, 2.0 * shape.layers * shape.width * tokens)
+    rooms = sorted(length + job.responses.max_new_tokens for length in prompts)[-PLACES:]
+    each = 2.0 * shape.layers * shape.width
+    return 4.0 * max(each * rooms[-1], min(_body(shape) / CACHE_SHARE, each * sum(rooms)))
 
 
 def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:

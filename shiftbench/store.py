@@ -74,6 +74,7 @@ class Store:
         """
         self.path = _root(path)
         self._tmp, self._claims = self.path / "tmp", self.path / "claims"
+        self._is_full = False
         self._refused = self._probe()
         if self._refused is not None:
             if not self._keys():
@@ -88,9 +89,18 @@ class Store:
             with self._room() as room:
                 entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
-            reason = "is full" if error.errno in FULL else f"cannot be written: {error.strerror}"
+            self._is_full = error.errno in FULL
+            reason = "is full" if self._is_full else f"cannot be written: {error.strerror}"
             return InputError(f"store of explanations {self.path} {reason}; choose another with store.path=DIR")
         return None
+
+    def check_writable(self) -> None:
+        """Before work whose result must be kept: raises InputError where the store could not be written at the start
+        and still cannot."""
+        if self._refused is not None:
+            self._refused = self._probe()
+        if self._refused is not None:
+            raise self._refused
 
     def get(self, key: str) -> Unit | None:
         """The unit under a key, or None. A damaged one is removed with a line in the log, and None comes back."""
@@ -130,10 +140,7 @@ class Store:
         store could not be written at the start and still cannot.
         """
         self._folder(key)  # refuses what is no key
-        if self._refused is not None:
-            self._refused = self._probe()
-            if self._refused is not None:
-                raise self._refused
+        self.check_writable()
         with ExitStack() as stack:
             try:
                 mine = stack.enter_context(locks.held(self._claims / key, remove=True))
@@ -151,7 +158,12 @@ class Store:
                 yield found
 
     def verify(self, repair: bool = False) -> list[Entry]:
-        """The damaged entries, each with what is wrong; every byte is read. repair: remove them."""
+        """The damaged entries, each with what is wrong; every byte is read. repair: remove them.
+
+        Raises InputError where they are to be removed from a store that may only be read.
+        """
+        if repair:
+            self._check_removable()
         found = [self._entry(key, whole=True) for key in self._keys()]
         damaged = [item for item in found if item is not None and item.damage]
         for item in damaged if repair else ():
@@ -168,8 +180,9 @@ class Store:
         """Remove what killed writers left, and the entries that meet every condition given; none given: no entry.
 
         method: as in the record. weights: the first digits of a digest of weights, of either model of a pair.
-        dry_run: count, remove nothing.
+        dry_run: count, remove nothing. Raises InputError for a store that may only be read.
         """
+        self._check_removable()
         leftovers = self._sweep(dry_run)
         for claim in () if dry_run else list(self._claims.iterdir()):  # those of killed processes, which nobody holds
             with locks.held(claim, remove=True):
@@ -180,6 +193,11 @@ class Store:
         for item in () if dry_run else chosen:
             self._remove(item.key)
         return Pruned(len(chosen), len(leftovers), sum(leftovers) + sum(item.size for item in chosen))
+
+    def _check_removable(self) -> None:
+        """A full store may be emptied, one that cannot be written for another reason not."""
+        if self._refused is not None and not self._is_full:
+            raise self._refused
 
     def _folder(self, key: str) -> Path:
         if not KEY.fullmatch(key):

@@ -57,5 +57,6 @@ def test_the_caches_of_responses_count_up_to_a_share_of_the_weights():
     few, many = _cache_bytes(asked, LARGE, [30, 50]), _cache_bytes(asked, LARGE, [2000] * 300)
     assert few == 4 * 2 * 32 * 4096 * (30 + 50 + 2 * 100)
     assert many == LARGE.parameters - LARGE.vocabulary * LARGE.width
+    assert _cache_bytes(asked, LARGE, [20_000]) == 4 * 2 * 32 * 4096 * 20_100  # the first is begun in any case
     given = replace(asked.responses, mode="reference", beside=None)
     assert _cache_bytes(replace(asked, responses=given), LARGE, [30, 50]) == 0

@@ -406,6 +406,17 @@ def test_hard_rows_are_ranked_alike_by_all_instructions(vocabulary_VD, width):
     torch.testing.assert_close(value_CK.abs(), score_CV.abs().sort(dim=1, descending=True).values[:, :40], **closely)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_rounding_takes_from_the_smallest_numbers_is_not_rounded_away(dtype):
+    """Subnormal words, all of whose rounded scores are 0: the best of them is found among the many."""
+    vocabulary_VD = torch.tensor([[2, 1, 0]] * 19_999 + [[2, 1, 1]], dtype=torch.float64) * 2.0**-149
+    direction_CD = torch.tensor([[2, 1, 1]], dtype=torch.float64) * 1e30
+    for name in _C.instructions():
+        _C.set_instructions(name)
+        _, index_CK = ops.vocab_topk(vocabulary_VD.to(dtype), direction_CD.to(dtype), 1)
+        assert index_CK.tolist() == [[19_999]], name
+
+
 def test_the_core_starts_with_the_best_instructions():
     assert _C.get_instructions() == _C.instructions()[0]
     assert _C.instructions()[-1] in ("baseline", "neon")

@@ -398,6 +398,9 @@ def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_made(
     missing = content_key(record_of(2))
     with pytest.raises(InputError, match=r"is full; choose another with store\.path=DIR"), store.claim(missing):
         pass
+    with pytest.raises(InputError, match="is full"):
+        store.check_writable()
+    assert store.prune(older_than_days=1e3).entries == 0  # a full store may be emptied
     (small_disk / "filler").unlink()
     with store.claim(missing) as mine:  # room was made meanwhile
         assert mine
@@ -413,6 +416,10 @@ def test_a_store_that_may_only_be_read_serves_what_it_holds(small_disk: Path) ->
     store = Store(small_disk)
     assert_same(store.get(kept), unit_of(1))
     assert store.get(spoiled) is None
+    for change in (store.prune, lambda: store.verify(repair=True)):
+        with pytest.raises(InputError, match="cannot be written: Read-only"):
+            change()
+    assert [item.key for item in store.verify()] == [spoiled]
     with pytest.raises(InputError, match="cannot be written: Read-only"), store.claim(spoiled):
         pass
 

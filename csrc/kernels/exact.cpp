@@ -1,4 +1,4 @@
-// The loops whose every rounding is fixed: the same bytes in every instruction set. Templates here are in an unnamed
+// The loops whose every rounding is fixed: the same bytes in every instruction set; and packing for rounded tiles. Templates here are in an unnamed
 // namespace and call no other that could be linked once for all sets.
 #include <cstring>
 #include <type_traits>

@@ -1,6 +1,9 @@
 // Rows rounded to 16-bit whole numbers, two in the room of a float, for tiles of scores that are made twice as fast.
-// A row is a step times whole numbers whose norm is at most 2^15.5, so that no inner product of two rows leaves 32 bits.
+// A row is a step times whole numbers whose norm is below 2^15.5, so that no inner product of two rows leaves 32 bits.
 #pragma once
+
+#include <cstdint>
+#include <cstring>
 
 #include "tile.h"
 #include "transpose.h"
@@ -36,6 +39,10 @@ inline double root(__m512d sum) {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(_mm512_reduce_add_pd(sum))));
 }
 
+constexpr double longest_whole = 46300;  // 2^15.5 is 46341: room for what the step's own rounding adds
+constexpr double largest_whole = 32760;  // of 16 bits, again with room
+constexpr double smallest_step = 1e-35;  // its inverse is finite
+
 // The smallest step that a row may have.
 template <class E>
 float step_of(const E* row, std::int64_t width) {
@@ -46,12 +53,16 @@ float step_of(const E* row, std::int64_t width) {
         most = _mm512_max_ps(most, _mm512_abs_ps(x));
         sum = add_squares(x, sum);
     }
-    // Rounding may add half to each whole number; the rest is for the roundings of the division.
-    const double norm = root(sum), longest = 46300 - root(_mm512_set_pd(0, 0, 0, 0, 0, 0, 0, double(width))) / 2;
-    const double by_norm = norm / (longest > 1 ? longest : 1), by_largest = double(_mm512_reduce_max_ps(most)) / 32760;
+    // Rounding may add half to each whole number.
+    const double longest = longest_whole - root(_mm512_set_pd(0, 0, 0, 0, 0, 0, 0, double(width))) / 2;
+    const double by_norm = root(sum) / (longest > 1 ? longest : 1);
+    const double by_largest = double(_mm512_reduce_max_ps(most)) / largest_whole;
     const double step = by_norm > by_largest ? by_norm : by_largest;
-    return float(step > 1e-35 ? step : 1e-35);  // its inverse is finite
+    return float(step > smallest_step ? step : smallest_step);
 }
+
+// At least so much as a float: rounding down would matter most where it is hardly a normal number.
+inline float at_least(double lost) { return lost > 0 ? float(1.000001 * lost + 1.2e-38) : 0; }
 
 // Slots of one row, 16 at a time to put(place, slots): two consecutive numbers each. Returns the norm of what is lost.
 template <class E, class F>
@@ -102,7 +113,7 @@ void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t ro
             };
             if (r < rows) {
                 packed[r] = step_of(first_row + r * stride, width);
-                packed[lanes + r] = float(1.000001 * round_row(first_row + r * stride, width, packed[r], put));
+                packed[lanes + r] = at_least(round_row(first_row + r * stride, width, packed[r], put));
             } else {
                 for (std::int64_t place = 0; place < (width + 1) / 2; place += 16) put(place, _mm512_setzero_si512());
             }
@@ -127,7 +138,7 @@ inline void pack_directions_rounded(const float* first_row, std::int64_t stride,
             scatter(slots, slots_from(place, width), tile_directions, slot + place * tile_directions + r);
         };
         packed[r] = step_of(first_row + r * stride, width);
-        packed[tile_directions + r] = float(1.000001 * round_row(first_row + r * stride, width, packed[r], put));
+        packed[tile_directions + r] = at_least(round_row(first_row + r * stride, width, packed[r], put));
     }
 }
 

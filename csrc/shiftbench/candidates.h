@@ -37,11 +37,14 @@ public:
     // The least magnitude by which a score may enter.
     T least(std::int64_t c, T error) const { return rows_[std::size_t(c)].sure.load(std::memory_order_relaxed) - error; }
 
-    // At most a tile's words and their scores.
-    template <class F>
-    void offer(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, T error, const F& exact) {
+    // At most a tile's words and their scores. error_now(): of all that the direction was offered so far, these included;
+    // asked for while nobody else offers.
+    template <class Error, class Exact>
+    void offer(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
+               const Exact& exact) {
         Row& row = rows_[std::size_t(c)];
         const Held held(row);
+        const T error = error_now();
         row.count +=
             tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
         if (row.count < full()) return;

@@ -1,5 +1,5 @@
-// The innermost loops, compiled once for each instruction set (csrc/kernels/, CMakeLists.txt). All but Tiles::score
-// and Stages give the same bytes in every set. This header only declares: code in it could be compiled for one set and
+// The innermost loops, compiled once for each instruction set (csrc/kernels/, CMakeLists.txt). All but Tiles::score,
+// Rounded and Stages give the same bytes in every set. This header only declares: code in it could be compiled for one set and
 // linked into another's callers.
 #pragma once
 
@@ -34,9 +34,6 @@ struct Tiles {
     // tile's words behind them, and `to` may be x. Returns how many there are.
     std::int64_t (*keep)(const T* x, const std::uint32_t* word, std::int64_t n, T least, T* to, std::uint32_t* to_word);
     Pack<T, T> pack_directions;
-
-    // Of a packed row.
-    std::int64_t slots(std::int64_t width) const { return rounded ? 2 + (width + 1) / 2 : width; }
 };
 
 // Tiles of rounded rows, which are made faster. Not every instruction set has them.

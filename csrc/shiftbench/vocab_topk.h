@@ -46,10 +46,10 @@ template <class T>
 struct ScoreError {
     double per_norm, per_lost, least;
 
-    ScoreError(std::int64_t width, const Extent& direction)
+    ScoreError(std::int64_t width, const Extent& direction, bool rounded)
         : per_norm(double(width + 2) * std::numeric_limits<T>::epsilon() * direction.norm + little * direction.lost),
           per_lost(little * (direction.norm + direction.lost)),
-          least(direction.norm > 0 ? double(width + 1024) * std::numeric_limits<T>::min() : 0) {}
+          least(direction.norm > 0 ? double(width) * std::numeric_limits<T>::min() + (rounded ? of_steps : 0) : 0) {}
 
     T operator()(const Extent& word) const {
         return static_cast<T>(per_norm * word.norm + per_lost * word.lost + least);
@@ -57,7 +57,12 @@ struct ScoreError {
 
 private:
     static constexpr double little = 1 + 1e-6;
+    static constexpr double of_steps = 0x1p-94;  // a product of steps below 2^-126 may become 0, times sums to 2^31
 };
+
+// Of a packed row.
+template <class T>
+std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) { return tiles.rounded ? 2 + (width + 1) / 2 : width; }
 
 // How a pass makes its scores.
 template <class T, class E>
@@ -91,7 +96,7 @@ public:
           steepest_(*std::max_element(direction_norm, direction_norm + direction.rows)),
           tiles_(scoring.tiles),
           pack_words_(scoring.pack_words),
-          slots_(tiles_.slots(direction.cols)),
+          slots_(slots_of(tiles_, direction.cols)),
           panels_((direction.rows + tiles_.directions - 1) / tiles_.directions),
           packed_(static_cast<std::size_t>(panels_ * tiles_.directions * slots_)),
           candidates_(direction.rows, embedding.rows, k) {
@@ -107,7 +112,7 @@ public:
         for (std::int64_t c = 0; c < direction.rows; ++c) {
             const T* panel = packed_panel(c / tiles_.directions);
             const double lost = tiles_.rounded ? panel[tiles_.directions + c % tiles_.directions] : 0;
-            error_.emplace_back(direction.cols, Extent{direction_norm[c], lost});
+            error_.emplace_back(direction.cols, Extent{direction_norm[c], lost}, tiles_.rounded);
         }
     }
 
@@ -122,7 +127,7 @@ public:
 
     // value and index: directions x k; by magnitude, largest first, ties to the lower index. Values keep their sign.
     void finish(Rows<T> value, Rows<std::int64_t> index) {
-        const Extent all{longest_, roundest_};
+        const Extent all{longest_, most_lost_};
         candidates_.finish([&](std::int64_t c) { return error(c, all); },
                            [&](std::int64_t c, std::int64_t word) { return exact(c, word); }, value, index);
     }
@@ -148,9 +153,11 @@ private:
             const double longest = longest_of(first, count);
             if (refused_ || too_close_) return;
             pack_words_(embedding_[first], embedding_.stride, count, embedding_.cols, words.data());
-            const T* lost = words.data() + tiles_.words;
-            const Extent here{longest, tiles_.rounded ? double(*std::max_element(lost, lost + count)) : 0};
-            const Extent seen{raised(longest_, here.norm), raised(roundest_, here.lost)};
+            Extent here{longest, 0};
+            if (tiles_.rounded)
+                here.lost = *std::max_element(words.data() + tiles_.words, words.data() + tiles_.words + count);
+            raise(longest_, here.norm);  // before any of these words is offered
+            raise(most_lost_, here.lost);
             std::iota(name.begin(), name.end(), static_cast<std::uint32_t>(first));
             for (std::int64_t panel = 0; panel < panels_; ++panel) {
                 const std::int64_t from = panel * tiles_.directions;
@@ -162,11 +169,12 @@ private:
                                                    score.data());
                 for (; found; found &= found - 1) {
                     const std::int64_t d = __builtin_ctz(found), c = from + d;
-                    candidates_.offer(c, score.data() + d * tiles_.words, name.data(), count, error(c, seen),
-                                      [&](std::int64_t word) {
-                                          ++settled_;
-                                          return exact(c, word);
-                                      });
+                    const auto error_now = [&] { return error(c, {longest_, most_lost_}); };
+                    const auto settled = [&](std::int64_t word) {
+                        if (error_now() > 0) ++settled_;  // a direction of zeros settles in any pass
+                        return exact(c, word);
+                    };
+                    candidates_.offer(c, score.data() + d * tiles_.words, name.data(), count, error_now, settled);
                 }
             }
             // An exact score costs tens of a tile's: beyond this the tiles without rounding are the faster ones.
@@ -188,12 +196,10 @@ private:
         return longest;
     }
 
-    // The largest value that any thread has come with.
-    static double raised(std::atomic<double>& most, double value) {
+    static void raise(std::atomic<double>& most, double value) {
         double before = most;
         while (value > before && !most.compare_exchange_weak(before, value)) {
         }
-        return std::max(before, value);
     }
 
     Rows<const E> embedding_;
@@ -206,7 +212,7 @@ private:
     std::vector<T> packed_;
     Candidates<T> candidates_;
     std::atomic<std::int64_t> next_word_{0}, settled_{0};
-    std::atomic<double> longest_{0}, roundest_{0};
+    std::atomic<double> longest_{0}, most_lost_{0};
     std::atomic<bool> refused_{false}, too_close_{false};
 };
 
@@ -245,7 +251,7 @@ TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T>
         // Directions and their candidates held at a time: most of the working memory.
         constexpr std::int64_t budget = 5 << 20;
         const std::int64_t each =
-            scoring.tiles.slots(direction.cols) * std::int64_t{sizeof(T)} + Candidates<T>::bytes(value.cols);
+            slots_of(scoring.tiles, direction.cols) * std::int64_t{sizeof(T)} + Candidates<T>::bytes(value.cols);
         const std::int64_t left = direction.rows - first, passes = (left * each + budget - 1) / budget;
         const std::int64_t count = (left + passes - 1) / passes;
         TopkPass<T, E> pass(scoring, embedding, {direction[first], count, direction.cols, direction.stride},

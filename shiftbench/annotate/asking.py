@@ -119,6 +119,7 @@ class Asking:
             if self._failure is not None:
                 raise self._failure
             try:
+                self._store.check_writable()
                 self._budget.spend()
                 text = await self._completion(messages, seed)
                 self._store.put(key, Unit({}, {"answer": [text]}), content)

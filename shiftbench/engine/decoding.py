@@ -27,7 +27,10 @@ CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memo
 
 @dataclass
 class Row:
-    """A prompt on its way. begin: of its place in the caches; length: positions there; made: the last not there yet."""
+    """A prompt on its way.
+
+    begin: of its place in the caches. length: positions there. made: its tokens, the last of which is not there yet.
+    """
 
     item: int
     begin: int
@@ -56,7 +59,7 @@ def greedy(
     """(index of the prompt, its continuation) as each ends: at `most` tokens, or before the first of `ends`.
 
     embed: ids [N], on the CPU -> input embeddings [N, D]. The most probable token is taken at each step, of equal ones
-    the one with the lower id.
+    the one with the lower id. The longest prompts are begun first.
     """
     # The longest first: whoever ends leaves a place that is long enough for the next.
     waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
@@ -179,11 +182,19 @@ def attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tenso
     """
     if core.attends(query_NHE):
         return core.attend(query_NHE, key_KTE, value_KTE, at_2N, spec.scale, spec.cap)
+    # As many rows at a time as gather no more than the caches hold.
+    rows = max(1, key_KTE.shape[1] // most)
+    parts = zip(query_NHE.split(rows), at_2N.split(rows, dim=1), strict=True)
+    return torch.cat([_attend(spec, part_NHE, key_KTE, value_KTE, at, most) for part_NHE, at in parts])
+
+
+def _attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, most: int) -> Tensor:
+    """`attend` by torch, for rows whose keys and values are gathered together."""
     first_N, last_N = at_2N
     query_KNGE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
     place_NT = first_N[:, None] + torch.arange(most, device=query_NHE.device)
     seen_NT = place_NT < last_N[:, None]
-    place_NT = place_NT.clamp_max(key_KTE.shape[1] - 1)
+    place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # behind it stands another prompt's
     logit_KNGT, _ = capped((query_KNGE @ key_KTE[:, place_NT].mT) * spec.scale, spec.cap)
     probability_KNGT = logit_KNGT.masked_fill_(~seen_NT[:, None], -torch.inf).softmax(-1)
     return (probability_KNGT @ value_KTE[:, place_NT]).transpose(0, 1).flatten(1, 2)

@@ -101,7 +101,7 @@ def test_the_cores_attention_is_torchs(dtype, window, cap, monkeypatch):
     spec = block.attention.__class__(**{**vars(block.attention), "key_heads": key_heads, "heads": heads, "cap": cap})
     found = decoding.attend(spec, query_NHE, key, value, at_2N, 30)
     monkeypatch.setattr(core, "attends", lambda rows: False)
-    wanted = decoding.attend(spec, query_NHE, key, value, at_2N, 30)
+    wanted = decoding.attend(spec, query_NHE, key, value, at_2N, 30)  # one row after the other: the caches hold 50
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-13)
 
 
