@@ -110,12 +110,13 @@ def _sealed(text: bytes) -> bytes:
 
 
 def _bytes(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        if os.path.lexists(folder):
-            raise Damaged(f"{name} is missing") from None
-        raise FileNotFoundError(str(folder)) from None
+    for _ in range(2):  # the whole folder may come between the two looks: then the second one finds its file
+        try:
+            return (folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            if not os.path.lexists(folder):
+                raise FileNotFoundError(str(folder)) from None
+    raise Damaged(f"{name} is missing")
 
 
 def _digest(content: bytes) -> str:

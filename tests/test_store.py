@@ -345,6 +345,23 @@ def test_the_second_put_of_a_key_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / key[:2] / key / entry_module.RECORD).stat() == before
 
 
+def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process puts it in place after the first look for its file and before the look for its folder."""
+    store, key, read = Store(tmp_path), content_key(record_of(1)), Path.read_bytes
+
+    def late(path: Path) -> bytes:
+        if store._folder(key).exists():
+            return read(path)
+        put_number(store, 1)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert_same(store.get(key), unit_of(1))
+    assert not caplog.text
+
+
 def test_a_file_that_may_not_grow_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
