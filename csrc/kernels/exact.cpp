@@ -1,5 +1,5 @@
-// The loops whose every rounding is fixed: the same bytes in every instruction set; and packing for rounded tiles. Templates here are in an unnamed
-// namespace and call no other that could be linked once for all sets.
+// The loops whose every rounding is fixed: the same bytes in every instruction set; and packing for rounded tiles.
+// Templates here are in an unnamed namespace and call no other that could be linked once for all sets.
 #include <cstring>
 #include <type_traits>
 
