@@ -1,6 +1,6 @@
 // The innermost loops, compiled once for each instruction set (csrc/kernels/, CMakeLists.txt). All but Tiles::score,
-// Rounded and Stages give the same bytes in every set. This header only declares: code in it could be compiled for one set and
-// linked into another's callers.
+// Rounded and Stages give the same bytes in every set. This header only declares: code in it could be compiled for one
+// set and linked into another's callers.
 #pragma once
 
 #include <cstdint>

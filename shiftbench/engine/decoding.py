@@ -170,8 +170,8 @@ def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int) -> Tensor:
         apply(spec.value, h_ND)[: len(here_N)].unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
     )
     seen_N = position_N + 1 if spec.window is None else (position_N + 1).clamp_max(spec.window)
-    at_2N = torch.stack([here_N + 1 - seen_N, here_N + 1])
-    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, at_2N, most)
+    met_2N = torch.stack([here_N + 1 - seen_N, here_N + 1])
+    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, met_2N, most)
     return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(here_N))))
 
 

@@ -23,6 +23,7 @@ import torch
 
 from shiftbench import commands
 from shiftbench.demo import model_folder
+from tests.ratings.test_judge import judged_run
 
 pytestmark = pytest.mark.slow
 SERVE = "from transformers.cli.transformers import main; main()"
@@ -123,7 +124,6 @@ def test_a_pair_is_scored_and_the_second_run_asks_nothing(folder, server, tmp_pa
 
 def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tmp_path, capfd, monkeypatch):
     """A model this small hardly answers in the form asked for; each response is judged, or counted as not judged."""
-    prompts = 4
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["shiftbench"])
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_KEY", "sk-nobody-needs-it")
@@ -131,17 +131,9 @@ def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tm
 
     def judged(name: str, address: str, *options: str) -> tuple[dict, str]:
         monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", address)
-        code = commands.main(
-            [
-                "score", "pair=demo", "suite=smoke", f"dataset.limit={prompts}", "tracking=none",
-                "response.beside=null", f"ratings@{ratings}=openai",
-                "+finding@findings.followed_instructions=followed_instructions",
-                "findings.followed_instructions.shortest=1", f"{ratings}.model={folder}", f"{ratings}.seeds=[0,1]",
-                f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"{ratings}.max_tokens=24",
-                "response.max_new_tokens=8", "bootstrap.resamples=200", f"store.path={tmp_path / 'store'}",
-                f"out={tmp_path / name}", *options,
-            ]
-        )  # fmt: skip
+        asked = (f"{ratings}.model={folder}", f"{ratings}.seeds=[0,1]", f"{ratings}.max_tokens=24")
+        sent = (f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"out={tmp_path / name}")
+        code = commands.main(judged_run(tmp_path, "response.beside=null", *asked, *sent, *options))
         said = capfd.readouterr()
         assert code == 0, said.err
         return json.loads((tmp_path / name / "scores.json").read_text()), said.out
@@ -149,7 +141,7 @@ def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tm
     first, said = judged("first", server)
     table = pd.read_csv(tmp_path / "first" / "tables" / "followed_instructions.prompts.csv")
     unread = re.search(r"(\d+) were judged in no answer that could be read", said)
-    assert len(table) == prompts and int(unread[1] if unread else 0) == (table["rating"] == -1).sum()
+    assert len(table) == 4 and int(unread[1] if unread else 0) == (table["rating"] == -1).sum()
     assert table["rating"].isin([-1, 1, 2, 3, 4]).all()
     second, _ = judged("second", "http://127.0.0.1:9/v1", f"{ratings}.budget=0")
     assert first == second
