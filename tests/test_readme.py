@@ -9,6 +9,7 @@ import pytest
 from shiftbench import configuration
 from shiftbench.annotate.agreement import agreement
 from shiftbench.job import made
+from shiftbench.models import shape_of
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("paper's loop", "the loop, frozen parameters", "share of GEMM peak", "error against float64 autograd")
@@ -115,6 +116,21 @@ def test_a_table_of_scores_states_those_of_its_runs(names, lines):
 def signed(value, like):
     """With as many digits as the text has."""
     return f"{value:+.{len(like.partition('.')[2])}f}"
+
+
+def test_the_picture_is_of_what_its_caption_says():
+    stated = re.search(
+        r"beside (\d+) null models .*?\((\d+) million parameters, (\d+) prompts;", " ".join(README.split())
+    )
+    draws, millions, prompts = map(int, stated.groups())
+    for name in ("demo", "demo_lora", "demo_continued"):
+        pair = made(configuration.compose("config", [f"pair={name}"]).pair)
+        assert {round(shape_of(source).parameters / 1e6) for source in (pair.base, pair.tuned)} == {millions}
+        document = json.loads((RUNS / f"{name}_permuted.json").read_text(encoding="utf-8"))
+        assert document["pair"]["prompts"] == prompts
+        # A rank p is a whole number of (draws + 1)-ths.
+        ranks = [score["p"] * (draws + 1) for score in document["scores"] if score["name"].endswith("_over_null")]
+        assert ranks and ranks == pytest.approx([round(rank) for rank in ranks])
 
 
 def test_pages_state_scores():
