@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
-from shiftbench.engine.kept import KeptBlock, apply, capped, forward, normed
-from shiftbench.engine.modes import pull, push
+from shiftbench.engine.border import Border
+from shiftbench.engine.kept import apply, capped, normed
+from shiftbench.engine.passes import Passes
 from shiftbench.engine.probability import slopes
 from shiftbench.engine.product import STEP, Precision, product
 from shiftbench.engine.rows import Stretches
-from shiftbench.engine.schedule import Chunk, parts, plan, segments, share
+from shiftbench.engine.schedule import Chunk, border_bytes, crossing, parts, plan, segments, share
 from shiftbench.engine.stages import norm_cotangent
+from shiftbench.engine.steps import Top, each_one, pulled, pulled_to, pushed, pushed_to
 from shiftbench.models.block import Transformer
 
 LOGITS = 32  # response tokens whose logits are in memory at a time
@@ -48,9 +50,11 @@ def importance(
     precision: of the derivatives; the forward pass stays in the model's dtype.
     memory: bytes that kept activations and derivatives may take; with less, parts of the forward pass are made again.
     """
-    # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better.
-    mode = _forward_mode if len(tokens.embedding_PD) < len(tokens.response_R) else _reverse_mode
-    return mode(model, tokens, _padded(model, tokens), memory, precision)
+    # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better. As many of
+    # the other kind as pay meet them at a border.
+    prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
+    mode = _forward_mode if prompt < response else _reverse_mode
+    return mode(model, tokens, memory, precision, crossing(model.blocks, prompt, response, memory))
 
 
 @torch.no_grad()
@@ -61,88 +65,121 @@ def total(
 
     The sum's derivative is pulled back as it is, where `importance` pulls each summand's. memory as there.
     """
-    total_P1, probability_R = _reverse_mode(model, tokens, _padded(model, tokens), memory, precision, summed=True)
+    total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, few=0, summed=True)
     return total_P1[:, 0], probability_R
 
 
-def _padded(model: Transformer, tokens: Tokens) -> Tensor:
-    x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing that is asked for
-    if model.position_TD is not None:
-        x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
-    # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
-    return torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
+class _Way:
+    """Through the layers of a model, for a prompt's derivatives."""
+
+    def __init__(
+        self, model: Transformer, tokens: Tokens, memory: int, precision: Precision, lengths: Sequence[int]
+    ) -> None:
+        self._model, self._tokens, self.precision = model, tokens, precision
+        x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing asked for
+        if model.position_TD is not None:
+            x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
+        # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
+        x_TD = torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
+        self.how = plan(model.blocks, len(x_TD), lengths, memory)
+        self.passes = Passes(model, x_TD, segments(model.blocks, len(x_TD), self.how.kept))
+
+    def through(self, step: Callable[..., Chunk], chunks: list[Chunk], runs: Iterable[int]) -> list[Chunk]:
+        """The step over every chunk and each of these runs of layers."""
+        for run in runs:
+            layers = self.passes.of(run)
+            one = partial(step, layers=layers, precision=self.precision)
+            with self.precision.in_force():
+                chunks = share(one, chunks, self.how.threads)
+            del layers, one  # before the next run's is made
+        return chunks
+
+    @property
+    def runs(self) -> range:
+        """Of layers, upward."""
+        return range(len(self.passes))
+
+    @cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """top_directions of the response, and probabilities."""
+        first, last = self._tokens.predicting
+        return top_directions(self._model, self.passes.top()[first:last], self._tokens.response_R)
 
 
-def _chunks(born: range, cut: Sequence[slice], rows_ND: Tensor) -> list[Chunk]:
-    """Derivatives where they begin, one row each; cut: which go together."""
+def _chunks(born: range, rows: int, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
+    """Derivatives where they begin, one row each, so that chunks get about so many rows; lengths: of each at most."""
     found = []
-    for part in cut:
-        starts = tuple(born[part])
-        at = Stretches(starts, tuple(n + 1 for n in starts))
+    for part in parts(lengths, rows):
+        at = each_one(born[part])
         own_ND = at.empty(rows_ND, rows_ND.shape[1])
-        own_ND[: len(starts)] = rows_ND[part]
-        found.append(Chunk(starts, at, own_ND))
+        own_ND[: len(at.starts)] = rows_ND[part]
+        found.append(Chunk(at.starts, at, own_ND))
     return found
 
 
 def _forward_mode(
-    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision, few: int
 ) -> tuple[Tensor, Tensor]:
-    """The tangent of prompt token n is zero before position n."""
+    """The tangent of prompt token n is zero before position n.
+
+    few: of the last response tokens, whose cotangents come to the border first; the tangents end there.
+    """
     first, last = tokens.predicting
+    cut = last - few
     born = range(tokens.prompt.start, tokens.prompt.stop)
-    lengths = [last - n for n in born]
-    how = plan(model.blocks, len(x_TD), lengths, memory)
-    chunks = _chunks(born, parts(lengths, how.rows), tokens.embedding_PD)
-    for segment in segments(model.blocks, len(x_TD), how.kept):
-        kept, x_TD = forward(model, x_TD, segment)
-        step = partial(_pushed, kept=kept, model=model, precision=precision, first=first, last=last)
-        with precision.in_force():
-            chunks = share(step, chunks, how.threads)
-        del kept, step  # before the next segment's is made
-    direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
-    tops = [chunk.items().unflatten(0, (-1, last - first)) for chunk in chunks]
-    return torch.cat([(top_CRD * direction_RD.to(top_CRD)).sum(-1) for top_CRD in tops]), probability_R
-
-
-def _pushed(
-    chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, precision: Precision, first: int, last: int
-) -> Chunk:
-    at, rows_ND = chunk.at, chunk.rows_ND
-    stops = (last,) * len(chunk.born)
-    all_behind, predicting = Stretches(chunk.born, stops), Stretches((first,) * len(stops), stops)
-    for layer in kept:
-        target = predicting if layer.block is model.blocks[-1] else all_behind  # of the last only these matter
-        rows_ND = push(layer, rows_ND.to(layer.attention.key_KTE.device), at, target, precision)
-        at = target
-    return Chunk(chunk.born, at, rows_ND)
+    lengths = [cut - n for n in born]
+    way = _Way(model, tokens, memory - border_bytes(model.blocks, few, forward=True), precision, lengths)
+    border = None
+    if few:
+        border = Border(Stretches((cut,) * few, tuple(range(cut + 1, last + 1))))
+        chunks = _chunks(range(cut, last), way.how.rows, range(1, few + 1), way.directions[0][cut - first :])
+        way.through(partial(pulled_to, cut=cut, border=border), chunks, reversed(way.runs))
+    chunks = _chunks(born, way.how.rows, lengths, tokens.embedding_PD)
+    step = partial(pushed, cut=cut, last=last, border=border)
+    chunks = way.through(partial(step, top=None), chunks, way.runs[:-1])
+    number, layer = way.passes.of(way.runs[-1])[-1]
+    top = Top.of(number, layer, first, way.directions[0][: cut - first], precision)
+    del layer
+    chunks = way.through(partial(step, top=top), chunks, way.runs[-1:])
+    return torch.cat([_joined(chunk.rows_ND, chunk.met_CB) for chunk in chunks]), way.directions[1]
 
 
 def _reverse_mode(
-    model: Transformer, tokens: Tokens, x_TD: Tensor, memory: int, precision: Precision, summed: bool = False
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision, few: int, summed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The cotangent of a response token is zero behind the position that predicts it. summed: that of their sum."""
+    """The cotangent of a response token is zero behind the position that predicts it. summed: that of their sum.
+
+    few: of the first prompt tokens, whose tangents come to the border first; the cotangents end there.
+    """
     first, last = tokens.predicting
+    prompt = tokens.prompt
+    cut = prompt.start + few
     born = range(last - 1, last) if summed else range(first, last)
-    lengths = [t + 1 - tokens.prompt.start for t in born]
-    how = plan(model.blocks, len(x_TD), lengths, memory)
-    runs = segments(model.blocks, len(x_TD), how.kept)
-    entering, kept = [], list[KeptBlock]()
-    for segment in runs:
-        entering.append(x_TD)
-        kept, x_TD = forward(model, x_TD, segment, keep=segment is runs[-1])
-    direction_RD, probability_R = top_directions(model, x_TD[first:last], tokens.response_R)
-    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, parts(lengths, how.rows), direction_RD)
-    for segment, enters_TD in zip(reversed(runs), reversed(entering), strict=True):
-        if segment is not runs[-1]:  # whose forward pass is still kept
-            kept, _ = forward(model, enters_TD, segment)
-        step = partial(_pulled, kept=kept, model=model, precision=precision, prompt=tokens.prompt)
-        with precision.in_force():
-            chunks = share(step, chunks, how.threads)
-        del kept, step  # before the segment's in front is made
-    embedding_PD = tokens.embedding_PD
-    bottoms = [chunk.items().unflatten(0, (-1, len(embedding_PD))).to(embedding_PD) for chunk in chunks]
-    return torch.cat([(bottom_CPD * embedding_PD).sum(-1) for bottom_CPD in bottoms]).T, probability_R
+    lengths = [t + 1 - cut for t in born]
+    way = _Way(model, tokens, memory - border_bytes(model.blocks, few, forward=False), precision, lengths)
+    border, embedding_PD = None, tokens.embedding_PD
+    if few:
+        front = range(prompt.start, cut)
+        border = Border(Stretches(tuple(front), (cut,) * few))
+        chunks = _chunks(front, way.how.rows, range(few, 0, -1), embedding_PD[:few])
+        way.through(partial(pushed_to, cut=cut, highest=len(model.blocks) - 1, border=border), chunks, way.runs)
+    direction_RD, probability_R = way.directions
+    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, way.how.rows, lengths, direction_RD)
+    chunks = way.through(partial(pulled, prompt=prompt, cut=cut, border=border), chunks, reversed(way.runs))
+    behind_PD = embedding_PD[few:]
+    found = []
+    for chunk in chunks:
+        bottom_CPD = chunk.items().unflatten(0, (-1, len(behind_PD))).to(embedding_PD)
+        found.append(_joined((bottom_CPD * behind_PD).sum(-1), chunk.met_CB, before=True))
+    return torch.cat(found).T, probability_R
+
+
+def _joined(own_CX: Tensor, met_CB: Tensor | None, before: bool = False) -> Tensor:
+    """Columns of importance that derivatives found themselves, and those that they met at the border."""
+    if met_CB is None:
+        return own_CX
+    met_CB = met_CB.to(own_CX)
+    return torch.cat([met_CB, own_CX] if before else [own_CX, met_CB], dim=1)
 
 
 def _summed(first: int, last: int, direction_RD: Tensor) -> Chunk:
@@ -151,18 +188,6 @@ def _summed(first: int, last: int, direction_RD: Tensor) -> Chunk:
     rows_ND = at.empty(direction_RD, direction_RD.shape[1])
     rows_ND[: last - first] = direction_RD
     return Chunk((last - 1,), at, rows_ND)
-
-
-def _pulled(chunk: Chunk, kept: Sequence[KeptBlock], model: Transformer, precision: Precision, prompt: slice) -> Chunk:
-    at, rows_ND = chunk.at, chunk.rows_ND
-    starts = (prompt.start,) * len(chunk.born)
-    all_before = Stretches(starts, tuple(t + 1 for t in chunk.born))
-    of_prompt = Stretches(starts, (prompt.stop,) * len(starts))
-    for layer in reversed(kept):
-        target = of_prompt if layer.block is model.blocks[0] else all_before  # into the first only these matter
-        rows_ND = pull(layer, rows_ND.to(layer.attention.key_KTE.device), at, target, precision)
-        at = target
-    return Chunk(chunk.born, at, rows_ND)
 
 
 def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from shiftbench.engine import stages
@@ -11,13 +13,43 @@ from shiftbench.engine.rows import Stretches, moved
 from shiftbench.models.block import Linear
 
 
+class Heads(NamedTuple):
+    """Derivatives of what attention's heads meet: queries on their rows, keys and values on theirs."""
+
+    query_NHE: Tensor
+    key_NKE: Tensor
+    value_NKE: Tensor
+
+
 def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches, precision: Precision) -> Tensor:
     """Tangents of the layer's output on the target's positions, from those of its input on the source's.
 
     d_ND is used up: the result may be made in it.
     """
+    heads = push_to_heads(kept, d_ND, source, source.common(target), precision)
+    return push_from_heads(kept, d_ND, heads, source, target, precision)
+
+
+def push_to_heads(kept: KeptBlock, d_ND: Tensor, source: Stretches, queries: Stretches, precision: Precision) -> Heads:
+    """Tangents of keys and values on the source's positions, and of queries on some of them."""
+    spec, own = kept.block.attention, kept.attention
+    position_N, at_query_N = source.position_on(d_ND.device), queries.position_on(d_ND.device)
+    h_ND = stages.norm_tangent(kept.before_attention, d_ND, position_N)
+    query_NO = precision.along(moved(h_ND, source, queries), spec.query)
+    key_NO, value_NO = precision.along(h_ND, spec.key), precision.along(h_ND, spec.value)
+    return Heads(
+        stages.heads_tangent(own.query_norm, query_NO, at_query_N, kept.rotary, spec.heads),
+        stages.heads_tangent(own.key_norm, key_NO, position_N, kept.rotary, spec.key_heads),
+        value_NO.unflatten(1, (spec.key_heads, spec.head_width)),
+    )
+
+
+def push_from_heads(
+    kept: KeptBlock, d_ND: Tensor, heads: Heads, source: Stretches, target: Stretches, precision: Precision
+) -> Tensor:
+    """The rest of `push`, whose queries are on the positions that source and target share."""
     position_N = target.position_on(d_ND.device)
-    mixed_NO = _push_attention(kept, d_ND, source, target, precision)
+    mixed_NO = stages.attention_tangent(kept.attention, *heads, source.common(target), source, target)
     d_ND = moved(d_ND, source, target)
     d_ND = _add(d_ND, mixed_NO, kept.block.attention.out, kept.after_attention, position_N, precision)
     del mixed_NO
@@ -28,27 +60,6 @@ def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches, pr
     inner_NF = stages.feed_forward_tangent(kept.feed_forward, up_NF, gate_NF, position_N)
     del h_ND, up_NF, gate_NF
     return _add(d_ND, inner_NF, inner.down, kept.after_feed_forward, position_N, precision)
-
-
-def _push_attention(
-    kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches, precision: Precision
-) -> Tensor:
-    """mixed_NO: tangents of the heads' outputs, on the target's positions."""
-    spec, own = kept.block.attention, kept.attention
-    both = source.common(target)
-    position_N, at_both_N = source.position_on(d_ND.device), both.position_on(d_ND.device)
-    h_ND = stages.norm_tangent(kept.before_attention, d_ND, position_N)
-    query_NO = precision.along(moved(h_ND, source, both), spec.query)
-    key_NO, value_NO = precision.along(h_ND, spec.key), precision.along(h_ND, spec.value)
-    return stages.attention_tangent(
-        own,
-        stages.heads_tangent(own.query_norm, query_NO, at_both_N, kept.rotary, spec.heads),
-        stages.heads_tangent(own.key_norm, key_NO, position_N, kept.rotary, spec.key_heads),
-        value_NO.unflatten(1, (spec.key_heads, spec.head_width)),
-        both,
-        source,
-        target,
-    )
 
 
 def _add(
@@ -65,7 +76,15 @@ def pull(kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches, pr
 
     g_ND is used up: the result may be made in it.
     """
-    inner = kept.block.feed_forward
+    mixed_NHE = pull_to_mixed(kept, g_ND, source, precision)
+    heads = Heads(*stages.attention_cotangent(kept.attention, mixed_NHE, source, source.common(target), target))
+    del mixed_NHE
+    return pull_from_heads(kept, g_ND, heads, source, target, precision)
+
+
+def pull_to_mixed(kept: KeptBlock, g_ND: Tensor, source: Stretches, precision: Precision) -> Tensor:
+    """mixed_NHE: cotangents of the heads' outputs. g_ND, of the layer's output, becomes that of attention's sum."""
+    inner, spec = kept.block.feed_forward, kept.block.attention
     position_N = source.position_on(g_ND.device)
     g_NF = precision.back(stages.norm_cotangent(kept.after_feed_forward, g_ND, position_N), inner.down)
     up_NF, gate_NF = stages.feed_forward_cotangent(kept.feed_forward, g_NF, position_N)
@@ -74,25 +93,20 @@ def pull(kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches, pr
         precision.add_back(h_ND, gate_NF, inner.gate)
     del g_NF, up_NF, gate_NF
     g_ND.add_(stages.norm_cotangent(kept.before_feed_forward, h_ND, position_N))
-    h_ND = _pull_attention(kept, g_ND, source, target, precision)
-    position_N = target.position_on(g_ND.device)
-    return moved(g_ND, source, target).add_(stages.norm_cotangent(kept.before_attention, h_ND, position_N))
+    del h_ND
+    mixed_NO = precision.back(stages.norm_cotangent(kept.after_attention, g_ND, position_N), spec.out)
+    return mixed_NO.unflatten(1, (spec.heads, spec.head_width))
 
 
-def _pull_attention(
-    kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches, precision: Precision
+def pull_from_heads(
+    kept: KeptBlock, g_ND: Tensor, heads: Heads, source: Stretches, target: Stretches, precision: Precision
 ) -> Tensor:
-    """h_ND: cotangents of what queries, keys and values are made from, on the target's positions."""
+    """The rest of `pull`; keys and values are on the target's positions, queries on those that the source shares."""
     spec, own = kept.block.attention, kept.attention
     both = source.common(target)
-    normed_ND = stages.norm_cotangent(kept.after_attention, g_ND, source.position_on(g_ND.device))
-    mixed_NO = precision.back(normed_ND, spec.out)
-    del normed_ND
-    query_NHE, key_NKE, value_NKE = stages.attention_cotangent(
-        own, mixed_NO.unflatten(1, (spec.heads, spec.head_width)), source, both, target
-    )
-    del mixed_NO
-    key_NO = stages.heads_cotangent(own.key_norm, key_NKE, target.position_on(g_ND.device), kept.rotary)
-    h_ND = precision.add_back(precision.back(key_NO, spec.key), value_NKE.flatten(1), spec.value)
-    query_NO = stages.heads_cotangent(own.query_norm, query_NHE, both.position_on(g_ND.device), kept.rotary)
-    return h_ND.add_(moved(precision.back(query_NO, spec.query), both, target))
+    position_N, at_both_N = target.position_on(g_ND.device), both.position_on(g_ND.device)
+    key_NO = stages.heads_cotangent(own.key_norm, heads.key_NKE, position_N, kept.rotary)
+    h_ND = precision.add_back(precision.back(key_NO, spec.key), heads.value_NKE.flatten(1), spec.value)
+    query_NO = stages.heads_cotangent(own.query_norm, heads.query_NHE, at_both_N, kept.rotary)
+    h_ND.add_(moved(precision.back(query_NO, spec.query), both, target))
+    return moved(g_ND, source, target).add_(stages.norm_cotangent(kept.before_attention, h_ND, position_N))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,20 +18,49 @@ from shiftbench.engine.stages import SCORES
 from shiftbench.models.block import Block
 
 ROWS = 448  # rows of a chunk on a CPU: enough for the matrix product's full rate, few enough for the cache
+BORDER_SHARE = 4  # of the memory: one over this may hold what derivatives leave at a border
 GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Derivatives that go through the layers together. born: the position where each began; at: where its rows are."""
+    """Derivatives that go through the layers together. born: the position where each began; at: where its rows are.
+
+    met_CB: what these have met at the border so far (border.py).
+    """
 
     born: tuple[int, ...]
     at: Stretches
     rows_ND: Tensor
+    met_CB: Tensor | None = None
 
     def items(self) -> Tensor:
         """rows_ND without nobody's rows."""
         return self.rows_ND[: self.at.offsets[-1]]
+
+
+def crossing(blocks: Sequence[Block], prompt: int, response: int, memory: int) -> int:
+    """How many derivatives should go the other way, to meet the rest at a border (border.py); 0: none.
+
+    So many save few * least - few^2 / 2 rows of P R + least^2 / 2, with least = min(P, R). What they leave may take a
+    share of the memory, and the rows saved must outweigh one more forward pass, which a border can cost.
+    """
+    longest, least = max(prompt, response), min(prompt, response)
+    rows = memory // BORDER_SHARE // _left_bytes(blocks, prompt < response)
+    count = min(least, longest - 1, math.isqrt(2 * rows + STEP**2 // 4) - STEP // 2)
+    return count if count * least - count**2 / 2 > prompt + response else 0
+
+
+def border_bytes(blocks: Sequence[Block], few: int, forward: bool) -> int:
+    """What so many derivatives leave at the border; forward: the rest are tangents."""
+    return few * (few + STEP) // 2 * _left_bytes(blocks, forward)
+
+
+def _left_bytes(blocks: Sequence[Block], forward: bool) -> int:
+    """What a row leaves in all layers: the heads' outputs' cotangents, or keys' and values' tangents."""
+    attention = blocks[0].attention
+    heads = attention.heads if forward else 2 * attention.key_heads
+    return len(blocks) * heads * attention.head_width * attention.query.weight_IO.element_size()
 
 
 @dataclass(frozen=True)

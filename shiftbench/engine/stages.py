@@ -105,7 +105,7 @@ def attention_tangent(
     if core.attends(out):
         core.attention(kept, (query_NHE, key_NKE, value_NKE, out), (queries, keys, target), cotangent=False)
         return out.flatten(1)
-    for group in groups(queries, keys, target, _scores(query_NHE, len(target.starts)), out.device):
+    for group in groups(queries, keys, target, _scores(out, len(target.starts)), out.device):
         _mix_tangents(kept, group, query_NHE, key_NKE, value_NKE, out)
     return out.flatten(1)
 

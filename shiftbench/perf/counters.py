@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from shiftbench import ops
-from shiftbench.engine import importance as engine
+from shiftbench.engine import passes
 from shiftbench.engine.kept import KeptBlock
 from shiftbench.engine.schedule import threads_each
 
@@ -70,14 +70,14 @@ def attribution(call: Callable[[], Any]) -> Counts:
 def _segments() -> Iterator[list[tuple[int, int]]]:
     """(layers, bytes kept) of every run of layers that the engine passes forward in the block."""
     made: list[tuple[int, int]] = []
-    forward = engine.forward
+    forward = passes.forward
 
     def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[KeptBlock], Tensor]:
         found = forward(model, x_TD, blocks, keep)
         made.append((len(blocks), _bytes(found[0])))
         return found
 
-    with patch.object(engine, "forward", counted):
+    with patch.object(passes, "forward", counted):
         yield made
 
 

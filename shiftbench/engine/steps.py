@@ -1,0 +1,145 @@
+"""What becomes of a chunk of derivatives in a run of layers, on either side of a border (border.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from shiftbench.engine import modes, stages
+from shiftbench.engine.border import Border
+from shiftbench.engine.kept import KeptBlock
+from shiftbench.engine.modes import Heads
+from shiftbench.engine.passes import Layers
+from shiftbench.engine.product import Precision
+from shiftbench.engine.rows import Stretches, moved
+from shiftbench.engine.schedule import Chunk
+
+
+@dataclass(frozen=True)
+class Top:
+    """Cotangents of R response tokens within the last layer, where each is of its own position alone.
+
+    They are pulled as far as the heads' outputs once, and no tangent need be pushed farther.
+    sum_RD: of what attention adds to; mixed_RO: of the heads' outputs. first: the position of the first.
+    """
+
+    layer: int
+    first: int
+    sum_RD: Tensor
+    mixed_RO: Tensor
+
+    @classmethod
+    def of(cls, number: int, layer: KeptBlock, first: int, direction_RD: Tensor, precision: Precision) -> Top:
+        """From cotangents of the last layer's output."""
+        at = each_one(range(first, first + len(direction_RD)))
+        sum_ND = at.empty(layer.attention.key_KTE, direction_RD.shape[1])
+        sum_ND[: len(direction_RD)] = direction_RD
+        mixed_NHE = modes.pull_to_mixed(layer, sum_ND, at, precision)
+        return cls(number, first, sum_ND[: len(direction_RD)], mixed_NHE[: len(direction_RD)].flatten(1))
+
+    def meet(self, layer: KeptBlock, rows_ND: Tensor, heads: Heads, at: Stretches, target: Stretches) -> Tensor:
+        """importance_CR of C tangents; target: the R positions of each."""
+        mixed_NO = stages.attention_tangent(layer.attention, *heads, at.common(target), at, target)
+        mixed_CRO, sum_CRD = _by_item(mixed_NO, target), _by_item(moved(rows_ND, at, target), target)
+        return (sum_CRD * self.sum_RD).sum(-1) + (mixed_CRO * self.mixed_RO).sum(-1)
+
+
+def each_one(born: range) -> Stretches:
+    """An item a position, one row each."""
+    return Stretches(tuple(born), tuple(n + 1 for n in born))
+
+
+def pushed(
+    chunk: Chunk, layers: Layers, precision: Precision, cut: int, last: int, border: Border | None, top: Top | None
+) -> Chunk:
+    """Tangents of positions before the cut; by the border they meet cotangents of those behind it, before the last.
+
+    top: of the highest run of layers. What comes out of that has importance_CR for rows.
+    """
+    at, rows_ND, met_CB = chunk.at, chunk.rows_ND, chunk.met_CB
+    items = len(chunk.born)
+    nobody, behind = _same(items, cut, cut), _same(items, cut, last)
+    for number, layer in layers:
+        here = top if top is not None and number == top.layer else None
+        target = Stretches(chunk.born, (cut,) * items) if here is None else _same(items, here.first, cut)
+        rows_ND = rows_ND.to(layer.attention.key_KTE.device)
+        heads = modes.push_to_heads(layer, rows_ND, at, at.common(target), precision)
+        if border is not None:  # behind the cut, keys and values are all that has changed
+            no_query_NHE = nobody.empty(rows_ND, *heads.query_NHE.shape[1:])
+            mixed_NO = stages.attention_tangent(layer.attention, no_query_NHE, *heads[1:], nobody, at, behind)
+            met_CB = _sum(met_CB, border.meet(number, _by_item(mixed_NO, behind)))
+            del mixed_NO
+        if here is None:
+            rows_ND = modes.push_from_heads(layer, rows_ND, heads, at, target, precision)
+        else:
+            rows_ND = here.meet(layer, rows_ND, heads, at, target)
+        at = target
+    return Chunk(chunk.born, at, rows_ND, met_CB)
+
+
+def pulled_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, border: Border) -> Chunk:
+    """Cotangents of positions from the cut on, left at the border layer by layer; below the first layer is nothing."""
+    at, rows_ND = chunk.at, chunk.rows_ND
+    target = Stretches((cut,) * len(chunk.born), tuple(t + 1 for t in chunk.born))
+    for number, layer in reversed(layers):
+        rows_ND = rows_ND.to(layer.attention.key_KTE.device)
+        mixed_NHE = modes.pull_to_mixed(layer, rows_ND, at, precision)
+        border.leave(number, at, chunk.born[0] - cut, mixed_NHE)
+        if number > 0:
+            heads = stages.attention_cotangent(layer.attention, mixed_NHE, at, at, target)
+            rows_ND = modes.pull_from_heads(layer, rows_ND, Heads(*heads), at, target, precision)
+            at = target
+    return Chunk(chunk.born, at, rows_ND)
+
+
+def pulled(chunk: Chunk, layers: Layers, precision: Precision, prompt: slice, cut: int, border: Border | None) -> Chunk:
+    """Cotangents of positions from the cut on; by the border they meet tangents of the prompt's in front of it."""
+    at, rows_ND, met_CB = chunk.at, chunk.rows_ND, chunk.met_CB
+    items = len(chunk.born)
+    front = _same(items, prompt.start, cut)
+    for number, layer in reversed(layers):
+        stops = tuple(t + 1 for t in chunk.born) if number > 0 else (prompt.stop,) * items  # only these matter
+        target, keys = Stretches((cut,) * items, stops), Stretches(front.starts, stops)
+        rows_ND = rows_ND.to(layer.attention.key_KTE.device)
+        mixed_NHE = modes.pull_to_mixed(layer, rows_ND, at, precision)
+        heads = Heads(*stages.attention_cotangent(layer.attention, mixed_NHE, at, at.common(target), keys))
+        del mixed_NHE
+        if border is not None:
+            met_CB = _sum(met_CB, border.meet(number, *(_by_item(_on(x, keys, front), front) for x in heads[1:])))
+            heads = Heads(heads.query_NHE, *(_on(x, keys, target) for x in heads[1:]))
+        rows_ND = modes.pull_from_heads(layer, rows_ND, heads, at, target, precision)
+        at = target
+    return Chunk(chunk.born, at, rows_ND, met_CB)
+
+
+def pushed_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, highest: int, border: Border) -> Chunk:
+    """Tangents of positions before the cut, left at the border layer by layer, of which `highest` is the last."""
+    at, rows_ND = chunk.at, chunk.rows_ND
+    target = Stretches(chunk.born, (cut,) * len(chunk.born))
+    for number, layer in layers:
+        rows_ND = rows_ND.to(layer.attention.key_KTE.device)
+        queries = at if number < highest else replace(at, stops=at.starts)
+        heads = modes.push_to_heads(layer, rows_ND, at, queries, precision)
+        border.leave(number, at, chunk.born[0] - min(border.few.starts), *heads[1:])
+        if number < highest:
+            rows_ND = modes.push_from_heads(layer, rows_ND, heads, at, target, precision)
+            at = target
+    return Chunk(chunk.born, at, rows_ND)
+
+
+def _same(items: int, start: int, stop: int) -> Stretches:
+    return Stretches((start,) * items, (stop,) * items)
+
+
+def _by_item(rows: Tensor, at: Stretches) -> Tensor:
+    """[items, positions, ...] of rows whose items have the same positions."""
+    return rows[: at.offsets[-1]].unflatten(0, (len(at.starts), -1))
+
+
+def _on(x_NKE: Tensor, source: Stretches, target: Stretches) -> Tensor:
+    return moved(x_NKE.flatten(1), source, target).unflatten(1, x_NKE.shape[1:])
+
+
+def _sum(met_CB: Tensor | None, more_CB: Tensor) -> Tensor:
+    return more_CB if met_CB is None else met_CB.add_(more_CB.to(met_CB.device))
