@@ -239,35 +239,44 @@ void attention_tangent(const AttentionRows<T>& a) {
                 const T *probability = kept.probability + h * S * S, *mixed = kept.mixed + h * S * E;
                 for (i64 begin = first; begin < last; begin += block) {
                     const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
-                    // A query sees no key behind it, so behind the last query of the block all is zero.
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
-                    if (from > begin || to < end) std::memset(map, 0, sizeof(T) * static_cast<std::size_t>(rows * M));
+                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
+                    // A changed query meets every key, but for those behind the block's last, which it does not see;
+                    // where none has changed, only changed keys are met.
+                    i64 met_first = 0, met_last = end;
                     if (from < to) {
+                        if (from > begin || to < end)
+                            std::memset(map, 0, sizeof(T) * static_cast<std::size_t>(rows * M));
                         const T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
                         product<false, T>({dq, heads * E, 1}, to - from, key_EM, M, E, padded<T>(end),
                                           map + (from - begin) * M, M);
+                        if (new_keys > 0)
+                            product<true, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
+                                             map + k_first, M);
+                    } else {
+                        met_first = k_first, met_last = new_keys > 0 ? k_first + new_keys : k_first;
+                        if (new_keys > 0)
+                            product<false, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
+                                              map + k_first, M);
                     }
-                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
-                    if (new_keys > 0)
-                        product<true, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
-                                         map + k_first, M);
                     T* out = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
                     for (i64 row = 0; row < rows; ++row) {
                         T* own = map + row * M;
                         const T* factor = slope + (begin + row) * S;
                         Vector<T> sum_v = {};
                         T sum = 0;
-                        i64 j = 0;
-                        for (; j + lanes_of<T> <= end; j += lanes_of<T>) {
+                        i64 j = met_first;
+                        for (; j + lanes_of<T> <= met_last; j += lanes_of<T>) {
                             const Vector<T> x = load(own + j) * load(factor + j) * kept.scale;
                             store(own + j, x);
                             sum_v += x;
                         }
-                        for (; j < end; ++j) sum += own[j] *= factor[j] * kept.scale;
+                        for (; j < met_last; ++j) sum += own[j] *= factor[j] * kept.scale;
                         sum += total<T>(sum_v);
                         for (i64 e = 0; e < E; ++e) out[row * heads * E + e] = -sum * mixed[(begin + row) * E + e];
                     }
-                    product<true, T>({map, M, 1}, rows, value, E, end, E, out, heads * E);
+                    product<true, T>({map + met_first, M, 1}, rows, value + met_first * E, E, met_last - met_first, E,
+                                     out, heads * E);
                     if (new_keys > 0)
                         product<true, T>({probability + begin * S + k_first, S, 1}, rows, dv, key_row, new_keys, E, out,
                                          heads * E);

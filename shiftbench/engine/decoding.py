@@ -1,8 +1,8 @@
 """Greedy continuations of many prompts together, so that each step reads the weights once for all of them.
 
-Prompts are read one by one, attention is computed row by row, and a matrix product makes a row from nothing but that
-row, so a response does not depend on what it is decoded beside: bit for bit on a CPU, where both of torch's libraries
-multiply rows so; on a GPU up to rounding.
+Attention is computed row by row, and a matrix product makes a row from nothing but that row, so a response does not
+depend on what it is decoded beside: bit for bit on a CPU, where both of torch's libraries multiply rows so; on a GPU up
+to rounding.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine import core
-from shiftbench.engine.kept import Rotary, apply, capped, forward, heads_normed, normed, rotated
+from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, normed, rotated
 from shiftbench.engine.product import STEP
 from shiftbench.models.block import Attention, Block, FeedForward, Transformer
 
+READ = 512  # tokens of prompts that are read together, about: then their products run at the full rate
 PLACES = 64  # prompts at a time: their products then run at nearly the full rate
 ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
 CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memory over this; else fewer are under way
@@ -29,7 +30,7 @@ CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memo
 class Row:
     """A prompt on its way.
 
-    begin: of its place in the caches. length: positions there. made: its tokens, the last of which is not there yet.
+    begin: of its place in the caches. length: positions there. made: tokens; the last one is not there yet.
     """
 
     item: int
@@ -67,22 +68,21 @@ def greedy(
     caches, free = _caches(model, begins.pop(), len(waiting[0][1]) + most if waiting else 0), deque(begins)
     standing: list[Row] = []
     while waiting or standing:
-        while waiting and free:
+        begun: list[tuple[Row, Sequence[int]]] = []
+        while waiting and free and (not begun or sum(len(ids) for _, ids in begun) + len(waiting[0][1]) <= READ):
             item, ids = waiting.popleft()
-            logit_V = _read(model, caches, free[0], _embedded(model, embed, ids, range(len(ids))), len(ids))
-            standing.append(Row(item, free.popleft(), len(ids), [int(logit_V.argmax())]))
-            if _ended(standing[-1], most, ends):  # its place is wanted at once
-                break
+            begun.append((Row(item, free.popleft(), len(ids), []), ids))
+        if begun:
+            _extend(model, caches, embed, [row for row, _ in begun], [ids for _, ids in begun])
+            standing += [row for row, _ in begun]
         for row in [row for row in standing if _ended(row, most, ends)]:
             standing.remove(row)
             free.append(row.begin)
             yield row.item, [token for token in row.made if token not in ends]
         if standing and not (waiting and free):
-            tokens, positions = [row.made[-1] for row in standing], [row.length for row in standing]
-            x_ND = _step(caches, _embedded(model, embed, tokens, positions), standing)
-            for row, token in zip(standing, logits(model, x_ND).argmax(-1).tolist(), strict=False):
+            for row in standing:
                 row.length += 1
-                row.made.append(token)
+            _extend(model, caches, embed, standing, [row.made[-1:] for row in standing])
 
 
 def _ended(row: Row, most: int, ends: Collection[int]) -> bool:
@@ -97,7 +97,11 @@ def _embedded(
     x_ND = embed(torch.tensor(ids))
     if model.position_TD is not None:
         x_ND = x_ND + model.position_TD[torch.tensor(positions, device=model.position_TD.device)].to(x_ND)
-    return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(ids) % step))
+    return _padded(x_ND, step)
+
+
+def _padded(x_ND: Tensor, step: int) -> Tensor:
+    return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(x_ND) % step))
 
 
 def _begins(model: Transformer, rooms: Sequence[int]) -> list[int]:
@@ -131,19 +135,28 @@ def _weights(block: Block) -> int:
     return sum(linear.weight_IO.numel() for linear in linears if linear is not None)
 
 
-def _read(model: Transformer, caches: Sequence[Cache], begin: int, x_TD: Tensor, tokens: int) -> Tensor:
-    """The logits behind a prompt, whose keys and values go to its place. Behind its tokens stand rows nobody sees."""
-    for cache in caches:
-        (kept,), x_TD = forward(model, x_TD, [cache.block])
-        cache.key_KTE[:, begin : begin + tokens] = kept.attention.key_KTE[:, :tokens]
-        cache.value_KTE[:, begin : begin + tokens] = kept.attention.value_KTE[:, :tokens]
-    return logits(model, x_TD[tokens - 1 :][:ROWS_STEP])[0]
+def _extend(
+    model: Transformer,
+    caches: Sequence[Cache],
+    embed: Callable[[Tensor], Tensor],
+    rows: Sequence[Row],
+    ids: Sequence[Sequence[int]],
+) -> None:
+    """One more token made for each, from the last ones that it has, whose keys and values are not in the caches yet."""
+    positions = [n for row, new in zip(rows, ids, strict=True) for n in range(row.length - len(new), row.length)]
+    begins = [row.begin for row, new in zip(rows, ids, strict=True) for _ in new]
+    x_ND = _embedded(model, embed, [token for new in ids for token in new], positions)
+    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]))
+    ends = torch.tensor([end - 1 for end in accumulate(map(len, ids))], device=x_ND.device)
+    last_ND = x_ND if len(rows) == len(positions) else _padded(x_ND[ends], ROWS_STEP)
+    for row, token in zip(rows, logits(model, last_ND).argmax(-1).tolist(), strict=False):
+        row.made.append(token)
 
 
-def _step(caches: Sequence[Cache], x_ND: Tensor, standing: Sequence[Row]) -> Tensor:
-    """The last layer's output for one more token of each row; its keys and values join the caches."""
-    at_2N = torch.tensor([[row.begin for row in standing], [row.length for row in standing]])
-    most = max(row.length for row in standing) + 1
+def _through(caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor) -> Tensor:
+    """The last layer's output for new tokens; their keys and values join the caches. at_2N: of each, where its prompt's
+    place begins, and its position. Behind those tokens stand rows nobody sees."""
+    most = int(at_2N[1].max()) + 1
     for cache in caches:
         block = cache.block
         x_ND = x_ND.to(cache.key_KTE.device)

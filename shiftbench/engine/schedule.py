@@ -18,7 +18,7 @@ from shiftbench.engine.stages import SCORES
 from shiftbench.models.block import Block
 
 ROWS = 448  # rows of a chunk on a CPU: enough for the matrix product's full rate, few enough for the cache
-BORDER_SHARE = 4  # of the memory: one over this may hold what derivatives leave at a border
+BORDER_SHARE = 2  # of the memory: one over this may hold what derivatives leave at a border
 GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
 
 

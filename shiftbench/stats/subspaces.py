@@ -6,6 +6,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+# Of the weights' squared size: a smaller change is lost among their digits, and the rotation itself is wanted.
+SMALL_CHANGE = 1e-6
+
 
 def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
     """Principal angles angle_C (radians, ascending, float64) between the row spaces of two orthonormal bases.
@@ -41,7 +44,12 @@ def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
     of it: compare with the share of a permuted change.
     """
     base, tuned = base_FD.double(), tuned_FD.double()
-    u, _, vh = torch.linalg.svd(base.T @ tuned)
+    overlap, change = base.T @ tuned, float((tuned - base).square().sum())
+    size = float(base.square().sum() + tuned.square().sum())
+    if change > SMALL_CHANGE * size:
+        # |tuned - base Q|^2 of the best Q is |base|^2 + |tuned|^2 - 2 tr(Q^T base^T tuned), the overlap's nuclear norm.
+        return 1.0 - (size - 2.0 * float(torch.linalg.svdvals(overlap).sum())) / change
+    u, _, vh = torch.linalg.svd(overlap)
     return _explained(base, tuned, base @ (u @ vh))
 
 

@@ -41,27 +41,33 @@ CASES = [(name, {}) for name in ARCHITECTURES] + [
 ]
 
 
-@pytest.mark.parametrize("places", [64, 3], ids=["all at once", "three at a time"])
+@pytest.mark.parametrize(("places", "read"), [(64, 512), (3, 512), (64, 15)], ids=str)
 @pytest.mark.parametrize(("architecture", "change"), CASES, ids=str)
-def test_it_is_the_argmax_step_by_step(architecture, change, places, monkeypatch):
+def test_it_is_the_argmax_step_by_step(architecture, change, places, read, monkeypatch):
     monkeypatch.setattr(decoding, "PLACES", places)
+    monkeypatch.setattr(decoding, "READ", read)
     module, prompts = tiny_module(architecture, **change).double(), drawn()
     assert decoded(module, prompts, 12) == [by_hand(module, prompt, 12) for prompt in prompts]
 
 
 def logits_seen(monkeypatch, module, prompts):
     """The logits that each prompt's tokens were chosen from, in float32 and to the last bit."""
-    seen = {}
-    step = decoding._step
+    seen, under_way = {}, []
+    extend, logits = decoding._extend, decoding.logits
 
-    def watched(caches, x_ND, standing):
-        out_ND = step(caches, x_ND, standing)
-        for row, out_D in zip(standing, out_ND, strict=False):
-            seen.setdefault(tuple(prompts[row.item]), []).append(out_D.clone())
-        return out_ND
+    def watched(model, caches, embed, rows, ids):
+        under_way[:] = rows
+        extend(model, caches, embed, rows, ids)
+
+    def kept(model, x_ND):
+        found_NV = logits(model, x_ND)
+        for row, logit_V in zip(under_way, found_NV, strict=False):
+            seen.setdefault(tuple(prompts[row.item]), []).append(logit_V.clone())
+        return found_NV
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_step", watched)
+        patch.setattr(decoding, "_extend", watched)
+        patch.setattr(decoding, "logits", kept)
         decoded(module, prompts, 6)
     return {prompt: torch.stack(rows) for prompt, rows in seen.items()}
 
@@ -70,6 +76,7 @@ def logits_seen(monkeypatch, module, prompts):
 def test_a_response_does_not_depend_on_what_it_is_decoded_beside(architecture, monkeypatch):
     module, prompts = tiny_module(architecture, num_hidden_layers=3, hidden_size=64), drawn()
     together = logits_seen(monkeypatch, module, prompts)
+    assert {len(rows) for rows in together.values()} == {6}
     for few in ([prompts[1]], prompts[:4][::-1], prompts[3:]):
         for prompt, alone in logits_seen(monkeypatch, module, few).items():
             assert torch.equal(alone, together[prompt])
