@@ -75,10 +75,9 @@ def _tokens(prompts: Sequence[Prompt]) -> list[int]:
 
 
 def _attribution_flops(shape: ModelShape, prompts: list[int], response: int) -> float:
-    """A forward pass, and derivatives in the cheaper mode, at 2 FLOP a parameter and row; DESIGN 2, the FLOP floor."""
+    """A forward pass, and derivatives of P R rows, at 2 FLOP a parameter and row (docs/mathematics.md)."""
     body = _body(shape)
-    rows = [p * response + min(p, response) ** 2 / 2 for p in prompts]
-    return sum(2.0 * shape.parameters * (p + response) + 2.0 * body * n for p, n in zip(prompts, rows, strict=True))
+    return sum(2.0 * shape.parameters * (p + response) + 2.0 * body * p * response for p in prompts)
 
 
 def _body(shape: ModelShape) -> int:

@@ -138,7 +138,8 @@ def _forward_mode(
     step = partial(pushed, cut=cut, last=last, border=border)
     chunks = way.through(partial(step, top=None), chunks, way.runs[:-1])
     number, layer = way.passes.of(way.runs[-1])[-1]
-    top = Top.of(number, layer, first, way.directions[0][: cut - first], precision)
+    with precision.in_force():
+        top = Top.of(number, layer, first, way.directions[0][: cut - first], precision)
     del layer
     chunks = way.through(partial(step, top=top), chunks, way.runs[-1:])
     return torch.cat([_joined(chunk.rows_ND, chunk.met_CB) for chunk in chunks]), way.directions[1]

@@ -26,8 +26,13 @@ def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches, pr
 
     d_ND is used up: the result may be made in it.
     """
-    heads = push_to_heads(kept, d_ND, source, source.common(target), precision)
-    return push_from_heads(kept, d_ND, heads, source, target, precision)
+    queries = source.common(target)
+    heads = push_to_heads(kept, d_ND, source, queries, precision)
+    mixed_NO = stages.attention_tangent(kept.attention, *heads, queries, source, target)
+    del heads
+    d_ND = push_from_mixed(kept, moved(d_ND, source, target), mixed_NO, target, precision)
+    del mixed_NO
+    return push_through_feed_forward(kept, d_ND, target, precision)
 
 
 def push_to_heads(kept: KeptBlock, d_ND: Tensor, source: Stretches, queries: Stretches, precision: Precision) -> Heads:
@@ -44,16 +49,15 @@ def push_to_heads(kept: KeptBlock, d_ND: Tensor, source: Stretches, queries: Str
     )
 
 
-def push_from_heads(
-    kept: KeptBlock, d_ND: Tensor, heads: Heads, source: Stretches, target: Stretches, precision: Precision
-) -> Tensor:
-    """The rest of `push`, whose queries are on the positions that source and target share."""
-    position_N = target.position_on(d_ND.device)
-    mixed_NO = stages.attention_tangent(kept.attention, *heads, source.common(target), source, target)
-    d_ND = moved(d_ND, source, target)
-    d_ND = _add(d_ND, mixed_NO, kept.block.attention.out, kept.after_attention, position_N, precision)
-    del mixed_NO
-    inner = kept.block.feed_forward
+def push_from_mixed(kept: KeptBlock, d_ND: Tensor, mixed_NO: Tensor, at: Stretches, precision: Precision) -> Tensor:
+    """Tangents of attention's sum, in d_ND, from those of its two parts: the layer's input and the heads' outputs."""
+    position_N = at.position_on(d_ND.device)
+    return _add(d_ND, mixed_NO, kept.block.attention.out, kept.after_attention, position_N, precision)
+
+
+def push_through_feed_forward(kept: KeptBlock, d_ND: Tensor, at: Stretches, precision: Precision) -> Tensor:
+    """Tangents of the layer's output, in d_ND, from those of attention's sum."""
+    inner, position_N = kept.block.feed_forward, at.position_on(d_ND.device)
     h_ND = stages.norm_tangent(kept.before_feed_forward, d_ND, position_N)
     gate_NF = None if inner.gate is None else precision.along(h_ND, inner.gate)
     up_NF = precision.along(h_ND, inner.up)

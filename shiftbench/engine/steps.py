@@ -38,11 +38,10 @@ class Top:
         mixed_NHE = modes.pull_to_mixed(layer, sum_ND, at, precision)
         return cls(number, first, sum_ND[: len(direction_RD)], mixed_NHE[: len(direction_RD)].flatten(1))
 
-    def meet(self, layer: KeptBlock, rows_ND: Tensor, heads: Heads, at: Stretches, target: Stretches) -> Tensor:
-        """importance_CR of C tangents; target: the R positions of each."""
-        mixed_NO = stages.attention_tangent(layer.attention, *heads, at.common(target), at, target)
-        mixed_CRO, sum_CRD = _by_item(mixed_NO, target), _by_item(moved(rows_ND, at, target), target)
-        return (sum_CRD * self.sum_RD).sum(-1) + (mixed_CRO * self.mixed_RO).sum(-1)
+    def meet(self, rows_ND: Tensor, mixed_NO: Tensor, at: Stretches) -> Tensor:
+        """importance_CR of C tangents of the layer's input and of the heads' outputs, on the R positions of each."""
+        of_sum_CR = (_by_item(rows_ND, at) * self.sum_RD).sum(-1)
+        return of_sum_CR.add_((_by_item(mixed_NO, at) * self.mixed_RO).sum(-1))
 
 
 def each_one(born: range) -> Stretches:
@@ -64,17 +63,22 @@ def pushed(
         here = top if top is not None and number == top.layer else None
         target = Stretches(chunk.born, (cut,) * items) if here is None else _same(items, here.first, cut)
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
-        heads = modes.push_to_heads(layer, rows_ND, at, at.common(target), precision)
+        queries = at.common(target)
+        heads = modes.push_to_heads(layer, rows_ND, at, queries, precision)
         if border is not None:  # behind the cut, keys and values are all that has changed
             no_query_NHE = nobody.empty(rows_ND, *heads.query_NHE.shape[1:])
             mixed_NO = stages.attention_tangent(layer.attention, no_query_NHE, *heads[1:], nobody, at, behind)
             met_CB = _sum(met_CB, border.meet(number, _by_item(mixed_NO, behind)))
             del mixed_NO
-        if here is None:
-            rows_ND = modes.push_from_heads(layer, rows_ND, heads, at, target, precision)
-        else:
-            rows_ND = here.meet(layer, rows_ND, heads, at, target)
-        at = target
+        mixed_NO = stages.attention_tangent(layer.attention, *heads, queries, at, target)
+        del heads
+        rows_ND, at = moved(rows_ND, at, target), target
+        if here is not None:
+            rows_ND = here.meet(rows_ND, mixed_NO, at)
+            break
+        rows_ND = modes.push_from_mixed(layer, rows_ND, mixed_NO, at, precision)
+        del mixed_NO
+        rows_ND = modes.push_through_feed_forward(layer, rows_ND, at, precision)
     return Chunk(chunk.born, at, rows_ND, met_CB)
 
 
@@ -86,10 +90,12 @@ def pulled_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, bord
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
         mixed_NHE = modes.pull_to_mixed(layer, rows_ND, at, precision)
         border.leave(number, at, chunk.born[0] - cut, mixed_NHE)
-        if number > 0:
-            heads = stages.attention_cotangent(layer.attention, mixed_NHE, at, at, target)
-            rows_ND = modes.pull_from_heads(layer, rows_ND, Heads(*heads), at, target, precision)
-            at = target
+        if number == 0:
+            break
+        heads = Heads(*stages.attention_cotangent(layer.attention, mixed_NHE, at, at, target))
+        del mixed_NHE
+        rows_ND = modes.pull_from_heads(layer, rows_ND, heads, at, target, precision)
+        at = target
     return Chunk(chunk.born, at, rows_ND)
 
 
@@ -122,9 +128,14 @@ def pushed_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, high
         queries = at if number < highest else replace(at, stops=at.starts)
         heads = modes.push_to_heads(layer, rows_ND, at, queries, precision)
         border.leave(number, at, chunk.born[0] - min(border.few.starts), *heads[1:])
-        if number < highest:
-            rows_ND = modes.push_from_heads(layer, rows_ND, heads, at, target, precision)
-            at = target
+        if number == highest:
+            break
+        mixed_NO = stages.attention_tangent(layer.attention, *heads, queries, at, target)
+        del heads
+        rows_ND = modes.push_from_mixed(layer, moved(rows_ND, at, target), mixed_NO, target, precision)
+        at = target
+        del mixed_NO
+        rows_ND = modes.push_through_feed_forward(layer, rows_ND, at, precision)
     return Chunk(chunk.born, at, rows_ND)
 
 

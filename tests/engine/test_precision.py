@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from shiftbench.engine import importance, product
+from shiftbench.engine import importance, passes, product
 from shiftbench.engine.importance import Tokens
 from shiftbench.engine.product import Precision, _narrow
 from shiftbench.models.block import Linear
@@ -103,13 +103,14 @@ def test_in_float32_no_weight_is_rounded():
 def test_tf32_is_in_force_for_the_derivatives_alone(lengths, monkeypatch):
     model, tokens = asked("llama", *lengths)
     seen = {"forward": set(), "share": set()}
-    for name, step in {name: getattr(importance, name) for name in seen}.items():
+    for name, where in {"forward": passes, "share": importance}.items():
+        step = getattr(where, name)
 
         def watched(*given, name=name, step=step, **named):
             seen[name].add(torch.backends.cuda.matmul.allow_tf32)
             return step(*given, **named)
 
-        monkeypatch.setattr(importance, name, watched)
+        monkeypatch.setattr(where, name, watched)
     wanted_PR, _ = importance.importance(model, tokens, 1)
     assert seen == {"forward": {False}, "share": {False}}
     seen["share"].clear()

@@ -172,7 +172,7 @@ def test_less_memory_is_another_way_to_the_same_numbers(sizes, served, monkeypat
     seen = []
     monkeypatch.setattr(importance, "plan", lambda *given: seen.append(plan(*given)) or seen[-1])
     module = tiny_module("qwen3", num_hidden_layers=4).double()
-    for memory in (EVERYTHING, MIB // 2, MIB // 8, 1):
+    for memory in (EVERYTHING, MIB, MIB // 2, MIB // 4, MIB // 8, 1):
         assert compared(module, *sizes, memory)[0] < 1e-11
     assert len({found.rows for found in seen}) > 2
 

@@ -72,10 +72,17 @@ def layer_parameters(module: PreTrainedModel) -> int:
     return sum(p.numel() for name, p in module.named_parameters() if ".layers." in name and p.ndim == 2)
 
 
+def behind_last_attention(module: PreTrainedModel) -> int:
+    """Those of them that stand behind the last layer's attention, where no tangent goes."""
+    last, inward = f".layers.{module.config.num_hidden_layers - 1}.", ("q_proj", "k_proj", "v_proj")
+    named = ((name, p) for name, p in module.named_parameters() if last in name and p.ndim == 2)
+    return sum(p.numel() for name, p in named if not any(part in name for part in inward))
+
+
 def flop_floor(module: PreTrainedModel, case: Case) -> float:
-    """Fewest floating-point operations of the layers' products: 2 parameters (P R + min(P, R)^2 / 2) (DESIGN 2)."""
-    prompt, response = len(case.prompt.prompt_ids), len(case.response)
-    return 2.0 * layer_parameters(module) * (prompt * response + min(prompt, response) ** 2 / 2)
+    """Fewest floating-point operations of the layers' products: 2 P R for each parameter that rows go through."""
+    rows = len(case.prompt.prompt_ids) * len(case.response)
+    return 2.0 * rows * (layer_parameters(module) - behind_last_attention(module))
 
 
 @cache

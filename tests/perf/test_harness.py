@@ -166,7 +166,10 @@ def test_memory_reads_what_is_allocated():
 
 
 def test_flop_floor(tiny, case):
-    parameters = models.layer_parameters(tiny)
+    config = tiny.config
+    width, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
+    met = config.num_attention_heads * config.head_dim + 2 * keys
+    layer = width * (met + config.num_attention_heads * config.head_dim + 3 * config.intermediate_size)
     prompt, response = len(case.prompt.prompt_ids), 9
-    floor = 2 * parameters * (prompt * response + min(prompt, response) ** 2 / 2)
+    floor = 2 * prompt * response * ((config.num_hidden_layers - 1) * layer + width * met)
     assert models.flop_floor(tiny, case) == floor
