@@ -1,4 +1,8 @@
-"""Importance of every prompt token for every response token, by the cheaper of forward and reverse mode (DESIGN 2)."""
+"""Importance of every prompt token for every response token (DESIGN 2).
+
+By tangents of the prompt tokens or cotangents of the response tokens, whichever are fewer, and as many of the others as
+spare them the longest part of their way (border.py).
+"""
 
 from __future__ import annotations
 
