@@ -52,16 +52,6 @@ def test_the_aims_that_are_missed_are_named():
     assert "One of our own aims is missed on this CPU: the whole pair (8x)." in " ".join(README.split())
 
 
-def test_how_much_farther_the_loop_was_on_another_cpu():
-    other = RESULTS.with_name("amd-epyc-2-threads.json")
-    loop = [
-        {row["case"]: row["value"] for row in json.loads(path.read_text())["rows"] if row["against"] == "paper's loop"}
-        for path in (other, RESULTS)
-    ]
-    times = [loop[0][case] / loop[1][case] for case in loop[1]]
-    assert len(times) == 7 and f"{min(times):.1f} to {max(times):.1f} times as far" in " ".join(README.split())
-
-
 def test_the_tables_are_there():
     assert len(ROWS) == 4 and len(OTHERS) > 8
 
