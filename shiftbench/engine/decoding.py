@@ -146,28 +146,30 @@ def _extend(
     positions = [n for row, new in zip(rows, ids, strict=True) for n in range(row.length - len(new), row.length)]
     begins = [row.begin for row, new in zip(rows, ids, strict=True) for _ in new]
     x_ND = _embedded(model, embed, [token for new in ids for token in new], positions)
-    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]))
+    whole = [slice(row.begin, row.begin + row.length) for row in rows] if len(rows) < len(positions) else None
+    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole)
     ends = torch.tensor([end - 1 for end in accumulate(map(len, ids))], device=x_ND.device)
     last_ND = x_ND if len(rows) == len(positions) else _padded(x_ND[ends], ROWS_STEP)
     for row, token in zip(rows, logits(model, last_ND).argmax(-1).tolist(), strict=False):
         row.made.append(token)
 
 
-def _through(caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor) -> Tensor:
+def _through(caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor, whole: Sequence[slice] | None) -> Tensor:
     """The last layer's output for new tokens; their keys and values join the caches. at_2N: of each, where its prompt's
-    place begins, and its position. Behind those tokens stand rows nobody sees."""
+    place begins, and its position. whole: places of prompts that are new from their first token on; None: one token
+    each. Behind the tokens stand rows nobody sees."""
     most = int(at_2N[1].max()) + 1
     for cache in caches:
         block = cache.block
         x_ND = x_ND.to(cache.key_KTE.device)
-        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device), most)
+        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device), most, whole)
         x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
         inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
         x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
     return x_ND
 
 
-def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int) -> Tensor:
+def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int, whole: Sequence[slice] | None) -> Tensor:
     spec, (begin_N, position_N) = cache.block.attention, at_2N
     here_N = begin_N + position_N
     turn = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
@@ -184,17 +186,32 @@ def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int) -> Tensor:
     )
     seen_N = position_N + 1 if spec.window is None else (position_N + 1).clamp_max(spec.window)
     met_2N = torch.stack([here_N + 1 - seen_N, here_N + 1])
-    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, met_2N, most)
+    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, met_2N, most, whole)
     return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(here_N))))
 
 
-def attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, most: int) -> Tensor:
+def attend(
+    spec: Attention,
+    query_NHE: Tensor,
+    key_KTE: Tensor,
+    value_KTE: Tensor,
+    at_2N: Tensor,
+    most: int,
+    whole: Sequence[slice] | None = None,
+) -> Tensor:
     """mixed_NHE: what each row's query takes from the positions it sees, at most so many.
 
-    at_2N: in the cache, the first and the last of them, exclusive.
+    at_2N: in the cache, the first and the last of them, exclusive. whole: as in `_through`.
     """
     if core.attends(query_NHE):
         return core.attend(query_NHE, key_KTE, value_KTE, at_2N, spec.scale, spec.cap)
+    if whole is not None:  # a prompt's rows see the same keys, so none need be gathered
+        sizes = [place.stop - place.start for place in whole]
+        each = zip(query_NHE.split(sizes), whole, at_2N.split(sizes, dim=1), strict=True)
+        found = [
+            _attend_whole(spec, part, key_KTE[:, at], value_KTE[:, at], ends - at.start) for part, at, ends in each
+        ]
+        return torch.cat(found)
     # As many rows at a time as gather no more than the caches hold.
     rows = max(1, key_KTE.shape[1] // most)
     parts = zip(query_NHE.split(rows), at_2N.split(rows, dim=1), strict=True)
@@ -211,6 +228,17 @@ def _attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tens
     logit_KNGT, _ = capped((query_KNGE @ key_KTE[:, place_NT].mT) * spec.scale, spec.cap)
     probability_KNGT = logit_KNGT.masked_fill_(~seen_NT[:, None], -torch.inf).softmax(-1)
     return (probability_KNGT @ value_KTE[:, place_NT]).transpose(0, 1).flatten(1, 2)
+
+
+def _attend_whole(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor) -> Tensor:
+    """`attend` by torch, for rows of one prompt; the keys and values are its own."""
+    query_KGNE = query_NHE.unflatten(1, (spec.key_heads, -1)).permute(1, 2, 0, 3)
+    place_T = torch.arange(key_KTE.shape[1], device=query_NHE.device)
+    seen_NT = (place_T >= at_2N[0][:, None]) & (place_T < at_2N[1][:, None])
+    logit_KGNT, _ = capped((query_KGNE.flatten(1, 2) @ key_KTE.mT) * spec.scale, spec.cap)
+    logit_KGNT = logit_KGNT.unflatten(1, query_KGNE.shape[1:3]).masked_fill_(~seen_NT, -torch.inf)
+    mixed_KGNE = (logit_KGNT.softmax(-1).flatten(1, 2) @ value_KTE).view_as(query_KGNE)
+    return mixed_KGNE.permute(2, 0, 1, 3).flatten(1, 2)
 
 
 def feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ def importance(
     # the other kind as pay meet them at a border.
     prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
     mode = _forward_mode if prompt < response else _reverse_mode
-    return mode(model, tokens, memory, precision, crossing(model.blocks, prompt, response, memory))
+    count = crossing(model.blocks, prompt, response, tokens.predicting[1], memory)
+    return mode(model, tokens, memory, precision, count)
 
 
 @torch.no_grad()
@@ -141,12 +142,13 @@ def _forward_mode(
     chunks = _chunks(born, way.how.rows, lengths, tokens.embedding_PD)
     step = partial(pushed, cut=cut, last=last, border=border)
     chunks = way.through(partial(step, top=None), chunks, way.runs[:-1])
+    direction_RD, probability_R = way.directions
     number, layer = way.passes.of(way.runs[-1])[-1]
     with precision.in_force():
-        top = Top.of(number, layer, first, way.directions[0][: cut - first], precision)
+        top = Top.of(number, layer, first, direction_RD[: cut - first], precision)
     del layer
     chunks = way.through(partial(step, top=top), chunks, way.runs[-1:])
-    return torch.cat([_joined(chunk.rows_ND, chunk.met_CB) for chunk in chunks]), way.directions[1]
+    return torch.cat([_joined(chunk.rows_ND, chunk.met_CB) for chunk in chunks]), probability_R
 
 
 def _reverse_mode(

@@ -21,20 +21,6 @@ class Heads(NamedTuple):
     value_NKE: Tensor
 
 
-def push(kept: KeptBlock, d_ND: Tensor, source: Stretches, target: Stretches, precision: Precision) -> Tensor:
-    """Tangents of the layer's output on the target's positions, from those of its input on the source's.
-
-    d_ND is used up: the result may be made in it.
-    """
-    queries = source.common(target)
-    heads = push_to_heads(kept, d_ND, source, queries, precision)
-    mixed_NO = stages.attention_tangent(kept.attention, *heads, queries, source, target)
-    del heads
-    d_ND = push_from_mixed(kept, moved(d_ND, source, target), mixed_NO, target, precision)
-    del mixed_NO
-    return push_through_feed_forward(kept, d_ND, target, precision)
-
-
 def push_to_heads(kept: KeptBlock, d_ND: Tensor, source: Stretches, queries: Stretches, precision: Precision) -> Heads:
     """Tangents of keys and values on the source's positions, and of queries on some of them."""
     spec, own = kept.block.attention, kept.attention
@@ -75,17 +61,6 @@ def _add(
     return d_ND.add_(stages.norm_tangent(norm, precision.along(x_NI, linear), position_N))
 
 
-def pull(kept: KeptBlock, g_ND: Tensor, source: Stretches, target: Stretches, precision: Precision) -> Tensor:
-    """Cotangents of the layer's input on the target's positions, from those of its output on the source's.
-
-    g_ND is used up: the result may be made in it.
-    """
-    mixed_NHE = pull_to_mixed(kept, g_ND, source, precision)
-    heads = Heads(*stages.attention_cotangent(kept.attention, mixed_NHE, source, source.common(target), target))
-    del mixed_NHE
-    return pull_from_heads(kept, g_ND, heads, source, target, precision)
-
-
 def pull_to_mixed(kept: KeptBlock, g_ND: Tensor, source: Stretches, precision: Precision) -> Tensor:
     """mixed_NHE: cotangents of the heads' outputs. g_ND, of the layer's output, becomes that of attention's sum."""
     inner, spec = kept.block.feed_forward, kept.block.attention
@@ -105,7 +80,10 @@ def pull_to_mixed(kept: KeptBlock, g_ND: Tensor, source: Stretches, precision: P
 def pull_from_heads(
     kept: KeptBlock, g_ND: Tensor, heads: Heads, source: Stretches, target: Stretches, precision: Precision
 ) -> Tensor:
-    """The rest of `pull`; keys and values are on the target's positions, queries on those that the source shares."""
+    """Cotangents of the layer's input on the target's positions: by the heads, and by attention's sum, g_ND.
+
+    Keys and values are on the target's positions, queries on those that the source shares. g_ND is used up.
+    """
     spec, own = kept.block.attention, kept.attention
     both = source.common(target)
     position_N, at_both_N = target.position_on(g_ND.device), both.position_on(g_ND.device)

@@ -18,7 +18,7 @@ from shiftbench.engine.stages import SCORES
 from shiftbench.models.block import Block
 
 ROWS = 448  # rows of a chunk on a CPU: enough for the matrix product's full rate, few enough for the cache
-BORDER_SHARE = 2  # of the memory: one over this may hold what derivatives leave at a border
+BORDER_SHARE = 2 / 3  # of the memory that is free beside rows and chunks: for what derivatives leave at a border
 GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
 
 
@@ -39,16 +39,24 @@ class Chunk:
         return self.rows_ND[: self.at.offsets[-1]]
 
 
-def crossing(blocks: Sequence[Block], prompt: int, response: int, memory: int) -> int:
+def crossing(blocks: Sequence[Block], prompt: int, response: int, tokens: int, memory: int) -> int:
     """How many derivatives should go the other way, to meet the rest at a border (border.py); 0: none.
 
     So many save few * least - few^2 / 2 rows of P R + least^2 / 2, with least = min(P, R). What they leave may take a
-    share of the memory, and the rows saved must outweigh one more forward pass, which a border can cost.
+    share of the memory that rows and chunks leave free, so that neither gets less for it. The rows saved must outweigh
+    the little that the few's own products are worth beside the others', as many as there are tokens, and the two more
+    forward passes that tangents need below a border where not all layers can be kept.
     """
     longest, least = max(prompt, response), min(prompt, response)
-    rows = memory // BORDER_SHARE // _left_bytes(blocks, prompt < response)
-    count = min(least, longest - 1, math.isqrt(2 * rows + STEP**2 // 4) - STEP // 2)
-    return count if count * least - count**2 / 2 > prompt + response else 0
+    weight, forward = blocks[0].attention.query.weight_IO, prompt < response
+    served, rows = core.attends(weight), prompt * response + least**2 // 2
+    each = max(row_bytes(block, tokens, served) for block in blocks)
+    layer = max(kept_bytes(block, tokens) for block in blocks)
+    spare = memory - rows * len(weight) * weight.element_size() - 2 * _most_rows(weight) * each - layer
+    left = max(0, int(spare * BORDER_SHARE)) // _left_bytes(blocks, forward)
+    count = min(least, longest - 1, math.isqrt(2 * left + STEP**2 // 4) - STEP // 2)
+    again = 2 * tokens if forward and layer * len(blocks) > spare - border_bytes(blocks, count, forward) else 0
+    return count if count * least - count**2 / 2 > tokens + again else 0
 
 
 def border_bytes(blocks: Sequence[Block], few: int, forward: bool) -> int:
@@ -80,7 +88,7 @@ def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: i
     """
     weight = blocks[0].attention.query.weight_IO
     on_cpu = weight.device.type == "cpu"
-    most = ROWS if on_cpu else GPU_ROWS
+    most = _most_rows(weight)
     each = max(row_bytes(block, tokens, core.attends(weight)) for block in blocks)
     left = memory - sum(lengths) * len(weight) * weight.element_size()
     free = left - max(kept_bytes(block, tokens) for block in blocks)
@@ -88,6 +96,10 @@ def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: i
     cores = torch.get_num_threads() if on_cpu else 1
     threads = max(1, min(cores, len(parts(lengths, rows)), free // (rows * each)))
     return Plan(rows, threads, left - threads * rows * each)
+
+
+def _most_rows(weight: Tensor) -> int:
+    return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
 def parts(lengths: Sequence[int], rows: int) -> list[slice]:

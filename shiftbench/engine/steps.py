@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from shiftbench.engine import modes, stages
@@ -58,18 +59,14 @@ def pushed(
     """
     at, rows_ND, met_CB = chunk.at, chunk.rows_ND, chunk.met_CB
     items = len(chunk.born)
-    nobody, behind = _same(items, cut, cut), _same(items, cut, last)
     for number, layer in layers:
         here = top if top is not None and number == top.layer else None
         target = Stretches(chunk.born, (cut,) * items) if here is None else _same(items, here.first, cut)
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
         queries = at.common(target)
         heads = modes.push_to_heads(layer, rows_ND, at, queries, precision)
-        if border is not None:  # behind the cut, keys and values are all that has changed
-            no_query_NHE = nobody.empty(rows_ND, *heads.query_NHE.shape[1:])
-            mixed_NO = stages.attention_tangent(layer.attention, no_query_NHE, *heads[1:], nobody, at, behind)
-            met_CB = _sum(met_CB, border.meet(number, _by_item(mixed_NO, behind)))
-            del mixed_NO
+        if border is not None:
+            met_CB = _sum(met_CB, _met(border, number, layer, heads, at, cut, last))
         mixed_NO = stages.attention_tangent(layer.attention, *heads, queries, at, target)
         del heads
         rows_ND, at = moved(rows_ND, at, target), target
@@ -80,6 +77,26 @@ def pushed(
         del mixed_NO
         rows_ND = modes.push_through_feed_forward(layer, rows_ND, at, precision)
     return Chunk(chunk.born, at, rows_ND, met_CB)
+
+
+def _met(border: Border, number: int, layer: KeptBlock, heads: Heads, at: Stretches, cut: int, last: int) -> Tensor:
+    """met_CB: what tangents of keys and values change behind the cut, where nothing else has, and meet there.
+
+    A few items at a time, so that what they change takes no more rows than half of their own.
+    """
+    items, found = len(at.starts), []
+    step = max(1, at.offsets[-1] // (2 * (last - cut)))
+    for begin in range(0, items, step):
+        part = slice(begin, min(begin + step, items))
+        own = Stretches(at.starts[part], at.stops[part])
+        rows = slice(at.offsets[part.start], at.offsets[part.stop])
+        nobody, behind = (_same(len(own.starts), cut, end) for end in (cut, last))
+        query_NHE = nobody.empty(heads.query_NHE, *heads.query_NHE.shape[1:])
+        key_NKE, value_NKE = (x[rows] for x in heads[1:])
+        mixed_NO = stages.attention_tangent(layer.attention, query_NHE, key_NKE, value_NKE, nobody, own, behind)
+        found.append(border.meet(number, _by_item(mixed_NO, behind)))
+        del mixed_NO
+    return torch.cat(found)
 
 
 def pulled_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, border: Border) -> Chunk:

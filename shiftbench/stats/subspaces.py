@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# Of the weights' squared size: a smaller change is lost among their digits, and the rotation itself is wanted.
+# Of the weights' squared size. A smaller change is the difference of sums that agree in too many digits.
 SMALL_CHANGE = 1e-6
 
 

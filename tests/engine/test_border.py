@@ -92,15 +92,14 @@ def test_it_spares_the_rows_that_it_should(lengths, monkeypatch):
 
 def test_as_many_cross_as_pay_and_fit():
     smol = blocks(576, 9, 3, 1536, 30, "cpu")
-    assert crossing(smol, 32, 150, 256 * MIB) == 32
-    assert crossing(smol, 5, 9, 256 * MIB) == 0  # a forward pass is more than they would spare
-    assert crossing(smol, 100, 100, 2**14 * MIB) == 99
-    assert crossing(smol, 100, 150, 1) == 0
+    assert crossing(smol, 32, 150, 182, 256 * MIB) == 32
+    assert crossing(smol, 5, 9, 14, 256 * MIB) == 0  # more is lost than they would spare
+    assert crossing(smol, 100, 100, 200, 2**14 * MIB) == 99
+    assert crossing(smol, 100, 150, 250, 1) == crossing(smol, 100, 150, 250, 70 * MIB) == 0
     for lengths, forward in (((100, 150), True), ((150, 100), False)):
-        for memory in (64 * MIB, 256 * MIB):
-            count = crossing(smol, *lengths, memory)
-            assert 0 < count < 100
-            assert border_bytes(smol, count, forward) <= memory // 2 < border_bytes(smol, count + 2, forward)
+        small, large = (crossing(smol, *lengths, 250, memory * MIB) for memory in (128, 256))
+        assert 0 < small < large < 100
+        assert border_bytes(smol, large, forward) < 2 / 3 * 256 * MIB
 
 
 def ragged(few, *width):

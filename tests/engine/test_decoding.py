@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from shiftbench.engine import core, decoding
+from shiftbench.models.block import Attention, Linear
 from shiftbench.models.views import views_of
 from tests.tiny import ARCHITECTURES, VOCABULARY, tiny_module
 
@@ -126,3 +127,34 @@ def test_a_short_prompt_takes_no_more_of_the_caches_than_it_needs():
     assert 8 < fit < 64
     long, short = 5 * (fit - 7), [5] * 7
     assert len(decoding._begins(transformer, [long] * 8)) < len(decoding._begins(transformer, [long, *short])) == 9
+
+
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (4, None), (3, 0.6)])
+def test_prompts_read_whole_meet_what_they_meet_row_by_row(window, cap, monkeypatch):
+    monkeypatch.setattr(core, "serves", lambda rows: False)
+    draws = torch.Generator().manual_seed(1)
+    heads, key_heads, room, width, sizes, begins = 6, 2, 50, 19, [7, 1, 12], [20, 3, 36]
+    query_NHE = torch.randn(sum(sizes), heads, width, generator=draws, dtype=torch.float64)
+    key, value = (torch.randn(key_heads, room, width, generator=draws, dtype=torch.float64) for _ in range(2))
+    last_N = torch.cat([begin + 1 + torch.arange(size) for begin, size in zip(begins, sizes, strict=True)])
+    begin_N = torch.tensor(begins).repeat_interleave(torch.tensor(sizes))
+    first_N = begin_N if window is None else torch.maximum(begin_N, last_N - window)
+    weight = Linear(torch.empty(1, heads * width))
+    few = Linear(torch.empty(1, key_heads * width))
+    spec = Attention(weight, few, few, weight, heads, key_heads, 0.3, cap=cap, window=window)
+    whole = [slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
+    at_2N = torch.stack([first_N, last_N])
+    wanted = decoding.attend(spec, query_NHE, key, value, at_2N, max(sizes))
+    found = decoding.attend(spec, query_NHE, key, value, at_2N, max(sizes), whole)
+    assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_without_the_core_a_prompt_is_read_at_once(monkeypatch):
+    """However much of the caches it takes: not a row at a time."""
+    monkeypatch.setattr(core, "serves", lambda rows: False)
+    calls = []
+    attend = decoding._attend_whole
+    monkeypatch.setattr(decoding, "_attend_whole", lambda *given: calls.append(len(given[1])) or attend(*given))
+    module, prompts = tiny_module("llama", num_hidden_layers=2).double(), drawn([40])
+    assert decoded(module, prompts, 3) == [by_hand(module, prompts[0], 3)]
+    assert calls == [40, 40]

@@ -102,8 +102,8 @@ def test_in_float32_no_weight_is_rounded():
 @pytest.mark.parametrize("lengths", [(12, 15), (15, 12)], ids=str)
 def test_tf32_is_in_force_for_the_derivatives_alone(lengths, monkeypatch):
     model, tokens = asked("llama", *lengths)
-    seen = {"forward": set(), "share": set()}
-    for name, where in {"forward": passes, "share": importance}.items():
+    seen = {"forward": set(), "top_directions": set(), "share": set()}
+    for name, where in {"forward": passes, "top_directions": importance, "share": importance}.items():
         step = getattr(where, name)
 
         def watched(*given, name=name, step=step, **named):
@@ -112,10 +112,10 @@ def test_tf32_is_in_force_for_the_derivatives_alone(lengths, monkeypatch):
 
         monkeypatch.setattr(where, name, watched)
     wanted_PR, _ = importance.importance(model, tokens, 1)
-    assert seen == {"forward": {False}, "share": {False}}
+    assert seen == {"forward": {False}, "top_directions": {False}, "share": {False}}
     seen["share"].clear()
     found_PR, _ = importance.importance(model, tokens, 1, Precision.TF32)
-    assert seen == {"forward": {False}, "share": {True}}
+    assert seen == {"forward": {False}, "top_directions": {False}, "share": {True}}
     assert torch.equal(found_PR, wanted_PR)  # a CPU has no such numbers
 
 

@@ -9,10 +9,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shiftbench.engine import core, importance
 from shiftbench.engine.kept import forward
-from shiftbench.engine.modes import pull, push
 from shiftbench.engine.product import Precision
 from shiftbench.engine.rows import Stretches
-from shiftbench.engine.schedule import GPU_ROWS, ROWS, kept_bytes, parts, plan, row_bytes, segments
+from shiftbench.engine.schedule import (
+    GPU_ROWS,
+    ROWS,
+    Chunk,
+    border_bytes,
+    crossing,
+    kept_bytes,
+    parts,
+    plan,
+    row_bytes,
+    segments,
+)
+from shiftbench.engine.steps import pulled, pushed
 from shiftbench.models.block import Attention, Block, FeedForward, Linear
 from shiftbench.models.views import views_of
 from tests.engine.test_importance import EVERYTHING, compared, drawn
@@ -65,9 +76,9 @@ def shaped(architecture):
 
 
 @pytest.mark.parametrize("served", [True, False], ids=["core", "torch"])
-@pytest.mark.parametrize("mode", [push, pull])
+@pytest.mark.parametrize("step", [pushed, pulled])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_row_takes_what_the_plan_says(architecture, mode, served, monkeypatch):
+def test_a_row_takes_what_the_plan_says(architecture, step, served, monkeypatch):
     if not served:
         monkeypatch.setattr(core, "serves", lambda rows: False)
     module = shaped(architecture)
@@ -77,12 +88,20 @@ def test_a_row_takes_what_the_plan_says(architecture, mode, served, monkeypatch)
         if model.position_TD is not None:
             x_TD = x_TD + model.position_TD[:TOKENS]
         (kept,), _ = forward(model, x_TD, model.blocks[:1])
-        ends = (range(8), [TOKENS] * 8) if mode is push else ([0] * 8, range(TOKENS - 8, TOKENS))
-        at = Stretches(*map(tuple, ends))
+        born = tuple(range(8) if step is pushed else range(TOKENS - 8, TOKENS))
+        ends = (born, (TOKENS,) * 8) if step is pushed else ((0,) * 8, tuple(n + 1 for n in born))
+        at = Stretches(*ends)
         rows_ND = torch.randn(at.rows, x_TD.shape[1])
-        mode(kept, rows_ND.clone(), at, at, Precision.FLOAT32)  # places are computed once
+        where = (
+            {"cut": TOKENS, "last": TOKENS, "top": None} if step is pushed else {"prompt": slice(0, TOKENS), "cut": 0}
+        )
+
+        def through(rows_ND):
+            step(Chunk(born, at, rows_ND), [(1, kept)], Precision.FLOAT32, border=None, **where)
+
+        through(rows_ND.clone())  # places are computed once
         with Allocated() as allocated:
-            mode(kept, rows_ND, at, at, Precision.FLOAT32)
+            through(rows_ND)
     planned = row_bytes(model.blocks[0], TOKENS, served) * at.rows
     assert 0.7 * planned < allocated.most < 1.3 * planned
 
@@ -131,6 +150,20 @@ def test_chunks_of_a_large_model_on_a_gpu_are_as_large_as_memory_allows(memory, 
     found = plan(large, 250, lengths(100, 150), memory)
     assert found.rows in rows and found.threads == 1
     assert found.rows * row_bytes(large[0], 250, served=False) <= memory
+
+
+@pytest.mark.parametrize("sizes", [(220, 220), (240, 200), (200, 210), (100, 150), (500, 500)], ids=str)
+def test_a_border_takes_nothing_from_chunks(sizes, monkeypatch):
+    """Half of the memory for it once left some prompts chunks of 16 rows, which multiply at a quarter of the rate."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    smol = blocks(576, 9, 3, 1536, 30, "cpu")
+    count = crossing(smol, *sizes, sum(sizes), 256 * MIB)
+    few, many = min(sizes), sum(sizes)
+    left = 256 * MIB - border_bytes(smol, count, sizes[0] < sizes[1])
+    found = plan(smol, many, [many - count - n for n in range(few)], left)
+    alone = plan(smol, many, lengths(*sizes), 256 * MIB)
+    assert found.rows == alone.rows and found.threads == alone.threads
+    assert found.kept >= min(alone.kept, kept_bytes(smol[0], many)) and (count > 0) == (sum(sizes) < 1000)
 
 
 def test_what_does_not_fit_goes_one_by_one():

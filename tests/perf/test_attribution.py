@@ -93,7 +93,7 @@ def _against_the_loop(
     peak = 2.0 * GEMM**3 / min(compared.peers[SHARE].seconds)
     ours_s = statistics.median(compared.ours.seconds)
     share = 100 * models.flop_floor(model.module, case) / ours_s / peak
-    note = f"of {peak / 1e9:.0f} GFLOP/s; the fewest FLOP of its products over our time"
+    note = f"of {peak / 1e9:.0f} GFLOP/s; the FLOP of P R rows over our time"
     record(*rows, Row(SPOT, called, SHARE, share, "%", rounds=rounds, ours_s=ours_s, note=note))
 
 

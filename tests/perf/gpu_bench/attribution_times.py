@@ -54,7 +54,7 @@ def attribution(bench: Bench, prompt: int, response: int, precision: Precision) 
     yield from ratio_rows("attribution", name, compared, agreements, {})
     ours_s = statistics.median(compared.ours.seconds)
     floor, rate = models.flop_floor(module, given), bench.rates[precision.value]
-    note = f"{floor / ours_s / 1e12:.3g} of {rate / 1e12:.3g} TFLOP/s; the fewest FLOP of its products over our time"
+    note = f"{floor / ours_s / 1e12:.3g} of {rate / 1e12:.3g} TFLOP/s; the FLOP of P R rows over our time"
     share = 100 * floor / ours_s / rate
     yield Row("attribution", name, GEMM_RATE, share, "%", rounds=2, ours_s=ours_s, note=note)
     bench.seconds[f"attribution, {precision.value}, {prompt}, {response}"] = ours_s
