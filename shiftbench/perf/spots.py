@@ -81,19 +81,18 @@ def engine_reverse() -> Spot:
 
 
 def bare_product(model: Model, case: Case, back: bool = False) -> Call:
-    """The products that the engine cannot do without: as many rows, in its two parts, with every weight of the layers.
+    """The products that the engine cannot do without: P R rows, in its two parts, with every weight of the layers but
+    those behind the last one's attention.
 
     With the model's own weights, because the engine and its yardstick must want as much of the machine's caches.
     """
     transformer, _ = model.plain
     assert transformer is not None
-    weights = [
-        linear.weight_IO.T if back else linear.weight_IO
-        for block in transformer.blocks
-        for linear in (*_linears(block.attention), *_linears(block.feed_forward))
-    ]
-    prompt, response = len(case.prompt.prompt_ids), len(case.response)
-    rows = (prompt * response + min(prompt, response) ** 2 // 2) // 2
+    *below, last = transformer.blocks
+    linears = [linear for block in below for linear in (*_linears(block.attention), *_linears(block.feed_forward))]
+    linears += [last.attention.query, last.attention.key, last.attention.value]
+    weights = [linear.weight_IO.T if back else linear.weight_IO for linear in linears]
+    rows = len(case.prompt.prompt_ids) * len(case.response) // 2
     given = {width: drawn(rows, width) for width in {len(weight) for weight in weights}}
     return lambda: [product(given[len(weight)], weight) for _ in range(2) for weight in weights]
 
