@@ -54,13 +54,10 @@ class Layout:
         """Of the buffer."""
         return self.blocks[-1].rows.stop
 
-    def place(self, at: Stretches, first: int, device: torch.device) -> Tensor:
-        """int64: the buffer's row for each row of `at`, whose items are those of the few from the first on."""
-        return _place(self, at, first, device)
-
 
 @lru_cache(maxsize=64)  # the same in all layers
 def _place(layout: Layout, at: Stretches, first: int, device: torch.device) -> Tensor:
+    """int64: the buffer's row for each row of `at`, whose items are those of the few from the first on."""
     found = []
     for item, (start, stop) in enumerate(zip(at.starts, at.stops, strict=True), start=first):
         for block in layout.blocks:
@@ -71,20 +68,23 @@ def _place(layout: Layout, at: Stretches, first: int, device: torch.device) -> T
 
 
 class Border:
-    """What the few leave, by layer. Several threads may leave and meet at a time."""
+    """What the few leave, by layer. Several threads may leave and meet at a time.
+
+    They are born at consecutive positions, the first where their rows begin.
+    """
 
     def __init__(self, few: Stretches) -> None:
         self.few = few
-        self._layout = Layout(few)
+        self._layout, self._begin = Layout(few), min(few.starts)
         self._left: dict[int, tuple[Tensor, ...]] = {}
         self._lock = Lock()
 
-    def leave(self, layer: int, at: Stretches, first: int, *rows: Tensor) -> None:
-        """Rows [N, ...] of the few from the first on, at their positions; of one kind, or of several."""
+    def leave(self, layer: int, at: Stretches, born: int, *rows: Tensor) -> None:
+        """Rows [N, ...] of the few from the one born there on, at their positions; of one kind, or of several."""
         with self._lock:
             if layer not in self._left:
                 self._left[layer] = tuple(x.new_zeros(self._layout.rows, x[0].numel()) for x in rows)
-        place_N = self._layout.place(at, first, rows[0].device)
+        place_N = _place(self._layout, at, born - self._begin, rows[0].device)
         for buffer, x in zip(self._left[layer], rows, strict=True):
             buffer.index_copy_(0, place_N, x[: len(place_N)].flatten(1))
 
@@ -95,10 +95,9 @@ class Border:
         """
         dtype = torch.promote_types(rows[0].dtype, torch.float32)
         met_CB = rows[0].new_zeros(len(rows[0]), len(self.few.starts), dtype=dtype)
-        begin = min(self.few.starts)
         for buffer, x in zip(self._left[layer], rows, strict=True):
             for block in self._layout.blocks:
-                here = slice(block.positions.start - begin, block.positions.stop - begin)
+                here = slice(block.positions.start - self._begin, block.positions.stop - self._begin)
                 few = buffer[block.rows].view(block.items.stop - block.items.start, -1)
                 met_CB[:, block.items].addmm_(x[:, here].flatten(1).to(dtype), few.T.to(dtype))
         return met_CB

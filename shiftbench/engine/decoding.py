@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine import core
-from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, normed, rotated
-from shiftbench.engine.product import STEP
+from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, mix, normed, rotated
+from shiftbench.engine.product import STEP, padded
 from shiftbench.models.block import Attention, Block, FeedForward, Transformer
 
 READ = 512  # tokens of prompts that are read together, about: then their products run at the full rate
@@ -30,12 +30,14 @@ CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memo
 class Row:
     """A prompt on its way.
 
-    begin: of its place in the caches. length: positions there. made: tokens; the last one is not there yet.
+    begin: of its place in the caches. length: positions that are there. new: tokens that are not there yet. made: all
+    that were made.
     """
 
     item: int
     begin: int
     length: int
+    new: Sequence[int]
     made: list[int]
 
 
@@ -68,21 +70,19 @@ def greedy(
     caches, free = _caches(model, begins.pop(), len(waiting[0][1]) + most if waiting else 0), deque(begins)
     standing: list[Row] = []
     while waiting or standing:
-        begun: list[tuple[Row, Sequence[int]]] = []
-        while waiting and free and (not begun or sum(len(ids) for _, ids in begun) + len(waiting[0][1]) <= READ):
+        begun: list[Row] = []
+        while waiting and free and (not begun or sum(len(row.new) for row in begun) + len(waiting[0][1]) <= READ):
             item, ids = waiting.popleft()
-            begun.append((Row(item, free.popleft(), len(ids), []), ids))
+            begun.append(Row(item, free.popleft(), 0, ids, []))
         if begun:
-            _extend(model, caches, embed, [row for row, _ in begun], [ids for _, ids in begun])
-            standing += [row for row, _ in begun]
+            _extend(model, caches, embed, begun)
+            standing += begun
         for row in [row for row in standing if _ended(row, most, ends)]:
             standing.remove(row)
             free.append(row.begin)
             yield row.item, [token for token in row.made if token not in ends]
         if standing and not (waiting and free):
-            for row in standing:
-                row.length += 1
-            _extend(model, caches, embed, standing, [row.made[-1:] for row in standing])
+            _extend(model, caches, embed, standing)
 
 
 def _ended(row: Row, most: int, ends: Collection[int]) -> bool:
@@ -97,11 +97,7 @@ def _embedded(
     x_ND = embed(torch.tensor(ids))
     if model.position_TD is not None:
         x_ND = x_ND + model.position_TD[torch.tensor(positions, device=model.position_TD.device)].to(x_ND)
-    return _padded(x_ND, step)
-
-
-def _padded(x_ND: Tensor, step: int) -> Tensor:
-    return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(x_ND) % step))
+    return padded(x_ND, step)
 
 
 def _begins(model: Transformer, rooms: Sequence[int]) -> list[int]:
@@ -136,21 +132,20 @@ def _weights(block: Block) -> int:
 
 
 def _extend(
-    model: Transformer,
-    caches: Sequence[Cache],
-    embed: Callable[[Tensor], Tensor],
-    rows: Sequence[Row],
-    ids: Sequence[Sequence[int]],
+    model: Transformer, caches: Sequence[Cache], embed: Callable[[Tensor], Tensor], rows: Sequence[Row]
 ) -> None:
-    """One more token made for each, from the last ones that it has, whose keys and values are not in the caches yet."""
-    positions = [n for row, new in zip(rows, ids, strict=True) for n in range(row.length - len(new), row.length)]
-    begins = [row.begin for row, new in zip(rows, ids, strict=True) for _ in new]
-    x_ND = _embedded(model, embed, [token for new in ids for token in new], positions)
-    whole = [slice(row.begin, row.begin + row.length) for row in rows] if len(rows) < len(positions) else None
+    """One more token made for each row; its new ones join the caches."""
+    sizes = [len(row.new) for row in rows]
+    begins = [row.begin for row in rows for _ in row.new]
+    positions = [row.length + n for row in rows for n in range(len(row.new))]
+    whole = None if len(rows) == len(begins) else [slice(row.begin, row.begin + len(row.new)) for row in rows]
+    x_ND = _embedded(model, embed, [token for row in rows for token in row.new], positions)
     x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole)
-    ends = torch.tensor([end - 1 for end in accumulate(map(len, ids))], device=x_ND.device)
-    last_ND = x_ND if len(rows) == len(positions) else _padded(x_ND[ends], ROWS_STEP)
-    for row, token in zip(rows, logits(model, last_ND).argmax(-1).tolist(), strict=False):
+    if whole is not None:
+        x_ND = padded(x_ND[torch.tensor([end - 1 for end in accumulate(sizes)], device=x_ND.device)], ROWS_STEP)
+    for row, token in zip(rows, logits(model, x_ND).argmax(-1).tolist(), strict=False):
+        row.length += len(row.new)
+        row.new = [token]
         row.made.append(token)
 
 
@@ -221,23 +216,20 @@ def attend(
 def _attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, most: int) -> Tensor:
     """`attend` by torch, for rows whose keys and values are gathered together."""
     first_N, last_N = at_2N
-    query_KNGE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
     place_NT = first_N[:, None] + torch.arange(most, device=query_NHE.device)
-    seen_NT = place_NT < last_N[:, None]
+    seen_N1QT = (place_NT < last_N[:, None])[:, None, None]
     place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # behind it stands another prompt's
-    logit_KNGT, _ = capped((query_KNGE @ key_KTE[:, place_NT].mT) * spec.scale, spec.cap)
-    probability_KNGT = logit_KNGT.masked_fill_(~seen_NT[:, None], -torch.inf).softmax(-1)
-    return (probability_KNGT @ value_KTE[:, place_NT]).transpose(0, 1).flatten(1, 2)
+    query_KNGQE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)[:, :, :, None]  # a query each
+    mixed_KNGQE, *_ = mix(spec, query_KNGQE, key_KTE[:, place_NT], value_KTE[:, place_NT], seen_N1QT)
+    return mixed_KNGQE[:, :, :, 0].transpose(0, 1).flatten(1, 2)
 
 
 def _attend_whole(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor) -> Tensor:
     """`attend` by torch, for rows of one prompt; the keys and values are its own."""
-    query_KGNE = query_NHE.unflatten(1, (spec.key_heads, -1)).permute(1, 2, 0, 3)
     place_T = torch.arange(key_KTE.shape[1], device=query_NHE.device)
     seen_NT = (place_T >= at_2N[0][:, None]) & (place_T < at_2N[1][:, None])
-    logit_KGNT, _ = capped((query_KGNE.flatten(1, 2) @ key_KTE.mT) * spec.scale, spec.cap)
-    logit_KGNT = logit_KGNT.unflatten(1, query_KGNE.shape[1:3]).masked_fill_(~seen_NT, -torch.inf)
-    mixed_KGNE = (logit_KGNT.softmax(-1).flatten(1, 2) @ value_KTE).view_as(query_KGNE)
+    query_KGNE = query_NHE.unflatten(1, (spec.key_heads, -1)).permute(1, 2, 0, 3)
+    mixed_KGNE, *_ = mix(spec, query_KGNE, key_KTE, value_KTE, seen_NT)
     return mixed_KGNE.permute(2, 0, 1, 3).flatten(1, 2)
 
 

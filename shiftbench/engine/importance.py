@@ -17,7 +17,7 @@ from shiftbench.engine.border import Border
 from shiftbench.engine.kept import apply, capped, normed
 from shiftbench.engine.passes import Passes
 from shiftbench.engine.probability import slopes
-from shiftbench.engine.product import STEP, Precision, product
+from shiftbench.engine.product import Precision, padded, product
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import Chunk, border_bytes, crossing, parts, plan, segments, share
 from shiftbench.engine.stages import norm_cotangent
@@ -85,7 +85,7 @@ class _Way:
         if model.position_TD is not None:
             x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
         # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
-        x_TD = torch.nn.functional.pad(x_TD, (0, 0, 0, -len(x_TD) % STEP))
+        x_TD = padded(x_TD)
         self.how = plan(model.blocks, len(x_TD), lengths, memory)
         self.passes = Passes(model, x_TD, segments(model.blocks, len(x_TD), self.how.kept))
 
@@ -116,9 +116,7 @@ def _chunks(born: range, rows: int, lengths: Sequence[int], rows_ND: Tensor) -> 
     found = []
     for part in parts(lengths, rows):
         at = each_one(born[part])
-        own_ND = at.empty(rows_ND, rows_ND.shape[1])
-        own_ND[: len(at.starts)] = rows_ND[part]
-        found.append(Chunk(at.starts, at, own_ND))
+        found.append(Chunk(at.starts, at, at.filled(rows_ND[part])))
     return found
 
 
@@ -192,9 +190,7 @@ def _joined(own_CX: Tensor, met_CB: Tensor | None, before: bool = False) -> Tens
 def _summed(first: int, last: int, direction_RD: Tensor) -> Chunk:
     """The derivative of a sum of probabilities: one item that begins at all positions that predict."""
     at = Stretches((first,), (last,))
-    rows_ND = at.empty(direction_RD, direction_RD.shape[1])
-    rows_ND[: last - first] = direction_RD
-    return Chunk((last - 1,), at, rows_ND)
+    return Chunk((last - 1,), at, at.filled(direction_RD))
 
 
 def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:

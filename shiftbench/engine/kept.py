@@ -143,19 +143,33 @@ def _attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, K
     query_KGTE = rotated(query.view(tokens, -1, width), rotary).transpose(0, 1).unflatten(0, groups).contiguous()
     key_KTE = rotated(key.view(tokens, -1, width), rotary).transpose(0, 1).contiguous()
     value_KTE = apply(spec.value, h_TD).view(tokens, -1, width).transpose(0, 1).contiguous()
-    logit_KGTT = (query_KGTE.flatten(1, 2) @ key_KTE.mT).view(*groups, tokens, tokens) * spec.scale
-    logit_KGTT, cap_slope = capped(logit_KGTT, spec.cap)
-    place = torch.arange(tokens, device=h_TD.device)
-    back_TT = place[:, None] - place[None, :]
-    seen_TT = (back_TT >= 0) if spec.window is None else (back_TT >= 0) & (back_TT < spec.window)
-    probability_KGTT = logit_KGTT.masked_fill_(~seen_TT, -torch.inf).softmax(-1)
-    mixed_KGTE = (probability_KGTT.flatten(1, 2) @ value_KTE).view_as(query_KGTE)
+    seen_TT = seen(spec, tokens, tokens, h_TD.device)
+    mixed_KGTE, probability_KGTT, cap_slope = mix(spec, query_KGTE, key_KTE, value_KTE, seen_TT)
     out_TD = apply(spec.out, mixed_KGTE.flatten(0, 1).transpose(0, 1).reshape(tokens, -1))
     slope_KGTT = probability_KGTT if cap_slope is None else probability_KGTT * cap_slope
     kept = KeptAttention(
         spec, query_norm, key_norm, query_KGTE, key_KTE, value_KTE, probability_KGTT, slope_KGTT, mixed_KGTE
     )
     return out_TD, kept
+
+
+def seen(spec: Attention, queries: int, keys: int, device: torch.device) -> Tensor:
+    """seen_QT, bool: which of so many positions the last of them see, each itself, what is before it, in its window."""
+    place_T = torch.arange(keys, device=device)
+    back_QT = place_T[keys - queries :, None] - place_T
+    return (back_QT >= 0) if spec.window is None else (back_QT >= 0) & (back_QT < spec.window)
+
+
+def mix(
+    spec: Attention, query_KGQE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_QT: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(mixed_KGQE, probability_KGQT, the cap's slope or None). All may have more dimensions in front; seen_QT: bool."""
+    heads = query_KGQE.shape[-3:-1]
+    logit_KGQT = (query_KGQE.flatten(-3, -2) @ key_KTE.mT).unflatten(-2, heads) * spec.scale
+    logit_KGQT, cap_slope = capped(logit_KGQT, spec.cap)
+    probability_KGQT = logit_KGQT.masked_fill_(~seen_QT, -torch.inf).softmax(-1)
+    mixed_KGQE = (probability_KGQT.flatten(-3, -2) @ value_KTE).unflatten(-2, heads)
+    return mixed_KGQE, probability_KGQT, cap_slope
 
 
 def heads_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, KeptNorm | None]:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from shiftbench.engine.decoding import feed_forward, logits
 from shiftbench.engine.importance import LOGITS, Tokens
-from shiftbench.engine.kept import Rotary, apply, capped, forward, heads_normed, normed, rotated
-from shiftbench.engine.product import STEP
-from shiftbench.engine.schedule import GPU_ROWS, ROWS
+from shiftbench.engine.kept import Rotary, apply, forward, heads_normed, mix, normed, rotated, seen
+from shiftbench.engine.product import STEP, padded
+from shiftbench.engine.schedule import most_rows
 from shiftbench.models.block import Block, Transformer
 
 
@@ -37,8 +37,7 @@ def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, mem
     masked_BP: bool, a row a mask. A learned position's embedding stays. memory: bytes that may be taken at a time.
     """
     first, last = tokens.predicting
-    padded = (0, 0, 0, -last % STEP)  # positions that nobody sees, behind all others
-    embedding_TD = torch.nn.functional.pad(tokens.embedding_TD[:last], padded)
+    embedding_TD = padded(tokens.embedding_TD[:last])  # positions that nobody sees, behind all others
     position_TD = _positions(model, embedding_TD)
     layers = _plain(model, embedding_TD if position_TD is None else embedding_TD + position_TD)
     zeroed_BT = torch.zeros(len(masked_BP), len(embedding_TD), dtype=torch.bool, device=embedding_TD.device)
@@ -93,7 +92,7 @@ def _rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
     weight = blocks[0].feed_forward.up.weight_IO
     heads = max(block.attention.heads for block in blocks)
     each = weight.element_size() * (3 * heads * tokens + 3 * weight.shape[1] + 8 * weight.shape[0])
-    return max(1, min(ROWS if weight.device.type == "cpu" else GPU_ROWS, memory // each))
+    return max(1, min(most_rows(weight), memory // each))
 
 
 def _through(layers: Sequence[Plain], x_CMD: Tensor, start: int) -> Tensor:
@@ -123,15 +122,10 @@ def _attention(layer: Plain, h_ND: Tensor, masks: int, start: int) -> Tensor:
         torch.cat([plain[:, :start].expand(masks, -1, -1, -1), own.unflatten(0, (masks, -1)).transpose(1, 2)], 2)
         for plain, own in ((layer.key_KTE, key_NKE), (layer.value_KTE, value_NKE))
     )
-    query_CKQE = query_NHE.view(masks, rows, spec.key_heads, -1, spec.head_width).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    logit_CKQT, _ = capped((query_CKQE @ key_CKTE.mT) * spec.scale, spec.cap)
-    place_T = torch.arange(start + rows, device=h_ND.device)
-    back_MT = place_T[start:, None] - place_T
-    seen_MT = (back_MT >= 0) if spec.window is None else (back_MT >= 0) & (back_MT < spec.window)
-    logit_CKGMT = logit_CKQT.unflatten(2, (-1, rows)).masked_fill_(~seen_MT, -torch.inf)
-    mixed_CKQE = logit_CKGMT.softmax(-1).flatten(2, 3) @ value_CKTE
-    mixed_CMKGE = mixed_CKQE.unflatten(2, (-1, rows)).permute(0, 3, 1, 2, 4)
-    return apply(spec.out, mixed_CMKGE.reshape(len(h_ND), -1))
+    query_CKGME = query_NHE.view(masks, rows, spec.key_heads, -1, spec.head_width).permute(0, 2, 3, 1, 4)
+    seen_MT = seen(spec, rows, start + rows, h_ND.device)
+    mixed_CKGME, *_ = mix(spec, query_CKGME, key_CKTE, value_CKTE, seen_MT)
+    return apply(spec.out, mixed_CKGME.permute(0, 3, 1, 2, 4).reshape(len(h_ND), -1))
 
 
 def _log_probabilities(model: Transformer, top_CRD: Tensor, response_R: Tensor) -> Tensor:

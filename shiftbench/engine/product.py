@@ -62,6 +62,11 @@ class Precision(Enum):
         return add_product(out_NI, x_NO, linear.weight_IO.T)
 
 
+def padded(x_ND: Tensor, step: int = STEP) -> Tensor:
+    """Rows of zeros behind the others, to a multiple of the step."""
+    return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(x_ND) % step))
+
+
 def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     """x_NI @ weight_IO, on the dtypes and devices of torch.mm."""
     if _served(x_NI):

@@ -64,6 +64,12 @@ class Stretches:
         out[self.offsets[-1] :] = 0
         return out
 
+    def filled(self, rows_ND: Tensor) -> Tensor:
+        """These rows, one for each that an item has, and nobody's behind them."""
+        out = self.empty(rows_ND, *rows_ND.shape[1:])
+        out[: len(rows_ND)] = rows_ND
+        return out
+
     def common(self, other: Stretches) -> Stretches:
         """The positions that both have; an item that has none gets an empty stretch."""
         if self == other:

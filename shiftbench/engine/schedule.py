@@ -49,10 +49,8 @@ def crossing(blocks: Sequence[Block], prompt: int, response: int, tokens: int, m
     """
     longest, least = max(prompt, response), min(prompt, response)
     weight, forward = blocks[0].attention.query.weight_IO, prompt < response
-    served, rows = core.attends(weight), prompt * response + least**2 // 2
-    each = max(row_bytes(block, tokens, served) for block in blocks)
-    layer = max(kept_bytes(block, tokens) for block in blocks)
-    spare = memory - rows * len(weight) * weight.element_size() - 2 * _most_rows(weight) * each - layer
+    rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _kept_bytes(blocks, tokens)
+    spare = memory - rows * len(weight) * weight.element_size() - 2 * most_rows(weight) * each - layer
     left = max(0, int(spare * BORDER_SHARE)) // _left_bytes(blocks, forward)
     count = min(least, longest - 1, math.isqrt(2 * left + STEP**2 // 4) - STEP // 2)
     again = 2 * tokens if forward and layer * len(blocks) > spare - border_bytes(blocks, count, forward) else 0
@@ -88,17 +86,26 @@ def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: i
     """
     weight = blocks[0].attention.query.weight_IO
     on_cpu = weight.device.type == "cpu"
-    most = _most_rows(weight)
-    each = max(row_bytes(block, tokens, core.attends(weight)) for block in blocks)
+    each = _row_bytes(blocks, tokens)
     left = memory - sum(lengths) * len(weight) * weight.element_size()
-    free = left - max(kept_bytes(block, tokens) for block in blocks)
-    rows = max(STEP, min(most, free // 2 // each))  # threads do not enter, or results would depend on them
+    free = left - _kept_bytes(blocks, tokens)
+    rows = max(STEP, min(most_rows(weight), free // 2 // each))  # threads do not enter, or results would depend on them
     cores = torch.get_num_threads() if on_cpu else 1
     threads = max(1, min(cores, len(parts(lengths, rows)), free // (rows * each)))
     return Plan(rows, threads, left - threads * rows * each)
 
 
-def _most_rows(weight: Tensor) -> int:
+def _row_bytes(blocks: Sequence[Block], tokens: int) -> int:
+    served = core.attends(blocks[0].attention.query.weight_IO)
+    return max(row_bytes(block, tokens, served) for block in blocks)
+
+
+def _kept_bytes(blocks: Sequence[Block], tokens: int) -> int:
+    return max(kept_bytes(block, tokens) for block in blocks)
+
+
+def most_rows(weight: Tensor) -> int:
+    """Of a chunk, on the device of a weight."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
@@ -120,7 +127,7 @@ def parts(lengths: Sequence[int], rows: int) -> list[slice]:
 
 def segments(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
     """The layers in runs whose kept forward pass stays within so many bytes; a run has one layer at least."""
-    length = max(1, memory // max(kept_bytes(block, tokens) for block in blocks))
+    length = max(1, memory // _kept_bytes(blocks, tokens))
     return [blocks[i : i + length] for i in range(0, len(blocks), length)]
 
 

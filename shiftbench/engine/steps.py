@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -34,8 +35,7 @@ class Top:
     def of(cls, number: int, layer: KeptBlock, first: int, direction_RD: Tensor, precision: Precision) -> Top:
         """From cotangents of the last layer's output."""
         at = each_one(range(first, first + len(direction_RD)))
-        sum_ND = at.empty(layer.attention.key_KTE, direction_RD.shape[1])
-        sum_ND[: len(direction_RD)] = direction_RD
+        sum_ND = at.filled(direction_RD.to(layer.attention.key_KTE.device))
         mixed_NHE = modes.pull_to_mixed(layer, sum_ND, at, precision)
         return cls(number, first, sum_ND[: len(direction_RD)], mixed_NHE[: len(direction_RD)].flatten(1))
 
@@ -84,19 +84,25 @@ def _met(border: Border, number: int, layer: KeptBlock, heads: Heads, at: Stretc
 
     A few items at a time, so that what they change takes no more rows than half of their own.
     """
-    items, found = len(at.starts), []
-    step = max(1, at.offsets[-1] // (2 * (last - cut)))
-    for begin in range(0, items, step):
-        part = slice(begin, min(begin + step, items))
-        own = Stretches(at.starts[part], at.stops[part])
-        rows = slice(at.offsets[part.start], at.offsets[part.stop])
-        nobody, behind = (_same(len(own.starts), cut, end) for end in (cut, last))
-        query_NHE = nobody.empty(heads.query_NHE, *heads.query_NHE.shape[1:])
-        key_NKE, value_NKE = (x[rows] for x in heads[1:])
-        mixed_NO = stages.attention_tangent(layer.attention, query_NHE, key_NKE, value_NKE, nobody, own, behind)
+    found = []
+    for rows, own, nobody, behind in _few_at_a_time(at, cut, last):
+        changed = (heads.query_NHE[:0], heads.key_NKE[rows], heads.value_NKE[rows])
+        mixed_NO = stages.attention_tangent(layer.attention, *changed, nobody, own, behind)
         found.append(border.meet(number, _by_item(mixed_NO, behind)))
         del mixed_NO
     return torch.cat(found)
+
+
+@lru_cache(maxsize=64)  # the same in all layers but the first
+def _few_at_a_time(at: Stretches, cut: int, last: int) -> tuple[tuple[slice, Stretches, Stretches, Stretches], ...]:
+    """(their rows, where those are, nowhere, behind the cut) of a few items after another."""
+    step, found = max(1, at.offsets[-1] // (2 * (last - cut))), []
+    for begin in range(0, len(at.starts), step):
+        own = Stretches(at.starts[begin : begin + step], at.stops[begin : begin + step])
+        items = len(own.starts)
+        rows = slice(at.offsets[begin], at.offsets[begin + items])
+        found.append((rows, own, _same(items, cut, cut), _same(items, cut, last)))
+    return tuple(found)
 
 
 def pulled_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, border: Border) -> Chunk:
@@ -106,7 +112,7 @@ def pulled_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, bord
     for number, layer in reversed(layers):
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
         mixed_NHE = modes.pull_to_mixed(layer, rows_ND, at, precision)
-        border.leave(number, at, chunk.born[0] - cut, mixed_NHE)
+        border.leave(number, at, chunk.born[0], mixed_NHE)
         if number == 0:
             break
         heads = Heads(*stages.attention_cotangent(layer.attention, mixed_NHE, at, at, target))
@@ -144,7 +150,7 @@ def pushed_to(chunk: Chunk, layers: Layers, precision: Precision, cut: int, high
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
         queries = at if number < highest else replace(at, stops=at.starts)
         heads = modes.push_to_heads(layer, rows_ND, at, queries, precision)
-        border.leave(number, at, chunk.born[0] - min(border.few.starts), *heads[1:])
+        border.leave(number, at, chunk.born[0], *heads[1:])
         if number == highest:
             break
         mixed_NO = stages.attention_tangent(layer.attention, *heads, queries, at, target)

@@ -127,7 +127,7 @@ def test_what_meets_is_the_sum_of_products(few):
         at = Stretches(few.starts[items], few.stops[items])
         rows = slice(few.offsets[items.start], few.offsets[items.start] + at.offsets[-1])
         if at.starts:
-            border.leave(7, at, items.start, first[rows], second[rows])
+            border.leave(7, at, min(few.starts) + items.start, first[rows], second[rows])
     draw = torch.Generator().manual_seed(1)
     one, other = (torch.randn(6, *block.shape[1:], generator=draw, dtype=torch.float64)
                   for block in (first_block, second_block))  # fmt: skip

@@ -56,9 +56,9 @@ def logits_seen(monkeypatch, module, prompts):
     seen, under_way = {}, []
     extend, logits = decoding._extend, decoding.logits
 
-    def watched(model, caches, embed, rows, ids):
+    def watched(model, caches, embed, rows):
         under_way[:] = rows
-        extend(model, caches, embed, rows, ids)
+        extend(model, caches, embed, rows)
 
     def kept(model, x_ND):
         found_NV = logits(model, x_ND)
