@@ -8,9 +8,9 @@ from shiftbench.engine.border import Border, Layout
 from shiftbench.engine.product import Precision
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import border_bytes, crossing
-from shiftbench.models.views import views_of
 from shiftbench.perf import counters
-from tests.engine.test_importance import EVERYTHING, compared, drawn
+from tests.engine.test_importance import EVERYTHING, compared
+from tests.engine.test_precision import asked
 from tests.engine.test_schedule import blocks
 from tests.tiny import ARCHITECTURES, tiny_module
 
@@ -60,11 +60,7 @@ def test_windows_that_end_before_the_border(lengths, monkeypatch):
 
 @pytest.mark.parametrize("lengths", [(12, 15), (15, 12)], ids=str)
 def test_precision_is_that_of_the_products_on_both_sides(lengths, monkeypatch):
-    module = tiny_module("qwen3")
-    ids = drawn(sum(lengths))
-    at = slice(0, lengths[0])
-    tokens = importance.Tokens(module.get_input_embeddings()(torch.tensor(ids)), at, torch.tensor(ids[at.stop :]))
-    model = views_of(module).transformer()
+    model, tokens = asked("qwen3", *lengths)
     crosses(monkeypatch, 9)
     wanted_PR, _ = importance.importance(model, tokens, EVERYTHING)
     found_PR, _ = importance.importance(model, tokens, EVERYTHING, Precision.BFLOAT16)
@@ -74,11 +70,7 @@ def test_precision_is_that_of_the_products_on_both_sides(lengths, monkeypatch):
 @pytest.mark.parametrize("lengths", [(40, 70), (70, 40)], ids=str)
 def test_it_spares_the_rows_that_it_should(lengths, monkeypatch):
     """P R rows instead of P R + min^2 / 2, in all layers, but for the parts of the first and the last."""
-    module = tiny_module("llama", num_hidden_layers=8, vocab_size=10).double()
-    model = views_of(module).transformer()
-    ids = [token % 10 for token in drawn(sum(lengths))]
-    at = slice(0, lengths[0])
-    tokens = importance.Tokens(module.get_input_embeddings()(torch.tensor(ids)), at, torch.tensor(ids[at.stop :]))
+    model, tokens = asked("llama", *lengths, num_hidden_layers=8)
     made = {}
     for count in (0, min(lengths)):
         crosses(monkeypatch, count)
