@@ -105,6 +105,19 @@ void gate_rows(const py::object& up, const py::object& gate, const py::object& u
                    [](const auto& rows) { stages_for(rows).gate(rows); });
 }
 
+void gated_rows(const py::object& x, const py::object& gate, const py::object& up, const py::object& gate_slope,
+                const py::object& up_slope, const py::object& position, const py::object& out, bool cotangent) {
+    const Tensor x_(x), gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope), position_(position),
+        out_(out);
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        std::get<cpu::Stages<T>>(cpu::kernels().stages)
+            .gated({x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(),
+                    up_slope_.pointer<T>(), position_.pointer<const std::int64_t>(), out_.pointer<T>(), x_.shape[0],
+                    gate_slope_.shape[0], gate_.shape[1], gate_.shape[0], cotangent});
+    });
+}
+
 // kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. Stretches of queries, keys and
 // mixed rows: [3, items] starts, stops and offsets, int64.
 void attention_rows(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
@@ -146,6 +159,18 @@ void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const p
             stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), first + begin, last + begin,
                            out.pointer<T>() + own, scores.data(), end - begin, key_heads, heads / key_heads, room,
                            width, static_cast<T>(scale), static_cast<T>(cap)});
+        });
+    });
+}
+
+void thin_rows(const py::object& x, const py::object& weight, const py::object& out) {
+    const Tensor x_(x), weight_(weight), out_(out);
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const std::int64_t rows = x_.shape[0], depth = x_.shape[1], outputs = weight_.shape[0];
+        parallel_for(outputs, grain_of(rows * depth), [&](std::int64_t begin, std::int64_t end) {
+            std::get<cpu::Stages<T>>(cpu::kernels().stages)
+                .thin({x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs, begin, end});
         });
     });
 }
@@ -240,6 +265,8 @@ PYBIND11_MODULE(_C, m) {
     m.def("norm_rows", &norm_rows);
     m.def("rotate_rows", &rotate_rows);
     m.def("gate_rows", &gate_rows);
+    m.def("gated_rows", &gated_rows);
+    m.def("thin_rows", &thin_rows);
     m.def("attention_rows", &attention_rows);
     m.def("attend_rows", &attend_rows);
     bind_word_pairs<float>(m, "Cooccurrence32", "WordPairs32");

@@ -47,6 +47,17 @@ def rotate_rows(x: Tensor, cosine: Tensor, sine: Tensor, position: Tensor, back:
 def gate_rows(
     up: Tensor, gate: Tensor | None, up_slope: Tensor, gate_slope: Tensor | None, position: Tensor, cotangent: bool
 ) -> None: ...
+def gated_rows(
+    x: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    gate_slope: Tensor,
+    up_slope: Tensor,
+    position: Tensor,
+    out: Tensor,
+    cotangent: bool,
+) -> None: ...
+def thin_rows(x: Tensor, weight: Tensor, out: Tensor) -> None: ...
 def attention_rows(
     kept: list[Tensor], scale: float, rows: list[Tensor], stretches: list[Tensor], cotangent: bool
 ) -> None: ...

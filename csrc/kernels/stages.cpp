@@ -4,35 +4,16 @@
 
 #include <math.h>  // not <cmath>: its overloads are functions that would be linked once for all instruction sets
 
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 #include "shiftbench/formulas.h"
-#include "tile.h"
+#include "vectors.h"
 
 namespace {
 
 using namespace shiftbench::cpu;
 using i64 = std::int64_t;
-
-template <class T>
-Vector<T> load(const T* from) {
-    Vector<T> x;
-    std::memcpy(&x, from, sizeof x);
-    return x;
-}
-
-template <class T>
-void store(T* to, const Vector<T>& x) { std::memcpy(to, &x, sizeof x); }
-
-template <class T>
-T total(const Vector<T>& x) {
-    T sum = 0;
-    for (int i = 0; i < lanes_of<T>; ++i) sum += x[i];
-    return sum;
-}
 
 template <class T>
 void norm(const NormRows<T>& a) {
@@ -195,22 +176,6 @@ void turn(const T* from, i64 row, i64 rows, i64 width, T* to, i64 stride) {
 // Room for a row of a map of S keys, and for what a whole vector writes beyond them.
 template <class T>
 constexpr i64 padded(i64 count) { return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>; }
-
-// No std::vector here: its members would be linked once for all instruction sets, perhaps this one's.
-template <class T>
-class Scratch {
-public:
-    explicit Scratch(i64 count) : data_(static_cast<T*>(std::calloc(static_cast<std::size_t>(count), sizeof(T)))) {
-        if (!data_) throw std::bad_alloc();
-    }
-    ~Scratch() { std::free(data_); }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-    T* get() const { return data_; }
-
-private:
-    T* data_;
-};
 
 // Per key head and item: map = slope * scale * (dq k^T + q dk^T), mixed = map v + P dv - rowsum(map) O.
 template <class T>

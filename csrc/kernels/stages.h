@@ -1,4 +1,4 @@
-// What csrc/kernels/stages.cpp gives to exact.cpp of the same instruction set.
+// What csrc/kernels/stages.cpp, gated.cpp and thin.cpp give to exact.cpp of the same instruction set.
 #pragma once
 
 #include "shiftbench/stages.h"
@@ -11,6 +11,10 @@ void rotate_rows(const RotateRows<float>&);
 void rotate_rows(const RotateRows<double>&);
 void gate_rows(const GateRows<float>&);
 void gate_rows(const GateRows<double>&);
+void gated_rows(const GatedRows<float>&);
+void gated_rows(const GatedRows<double>&);
+void thin_rows(const ThinRows<float>&);
+void thin_rows(const ThinRows<double>&);
 void attention_rows(const AttentionRows<float>&);
 void attention_rows(const AttentionRows<double>&);
 void attend_rows(const AttendRows<float>&);

@@ -38,6 +38,18 @@ struct GateRows {
     bool cotangent;
 };
 
+// Through the two projections of a gated feed-forward network: with W = diag(gate_slope) gate + diag(up_slope) up of a
+// row's position, out[n] = W x[n] for a tangent, W^T x[n] for a cotangent. gate, up: [inner, width], their slopes
+// [positions, inner]; x: [rows, width], out: [rows, inner], a cotangent's the other way round.
+template <class T>
+struct GatedRows {
+    const T *x, *gate, *up, *gate_slope, *up_slope;
+    const std::int64_t* position;
+    T* out;
+    std::int64_t rows, positions, width, inner;
+    bool cotangent;
+};
+
 // A layer's attention as the forward pass left it: K key heads, G query heads to each, T positions, width E.
 template <class T>
 struct KeptAttentionView {
@@ -75,13 +87,23 @@ struct AttendRows {
     T scale, cap;
 };
 
+// out[n][o] = x[n] . weight[o] for the outputs first .. last - 1. x: [rows, depth], weight: [outputs, depth].
+template <class T>
+struct ThinRows {
+    const T *x, *weight;
+    T* out;
+    std::int64_t rows, depth, outputs, first, last;
+};
+
 template <class T>
 struct Stages {
     void (*norm)(const NormRows<T>&);
     void (*rotate)(const RotateRows<T>&);
     void (*gate)(const GateRows<T>&);
+    void (*gated)(const GatedRows<T>&);
     void (*attention)(const AttentionRows<T>&);
     void (*attend)(const AttendRows<T>&);
+    void (*thin)(const ThinRows<T>&);
 };
 
 }  // namespace shiftbench::cpu

@@ -13,6 +13,7 @@ from torch import Tensor
 from shiftbench import _C, cuda
 from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm
 from shiftbench.engine.rows import Stretches
+from shiftbench.models.block import FeedForward
 
 
 def serves(rows: Tensor) -> bool:
@@ -49,6 +50,23 @@ def gate(
     """stages.feed_forward_tangent, made in up_NF; or feed_forward_cotangent of up_NF, its gate part in gate_NF."""
     _core(up_NF).gate_rows(up_NF, gate_NF, kept.up_slope_TF, kept.gate_slope_TF, position_N, cotangent)
     return up_NF, gate_NF
+
+
+def merges(inner: FeedForward, rows: Tensor) -> bool:
+    """Whether `gated` serves this network: a GPU's products are too fast to lay out weights for a few rows."""
+    if inner.gate is None or rows.device.type != "cpu" or not serves(rows):
+        return False
+    weights = (inner.gate.weight_IO, inner.up.weight_IO)
+    return all(weight.dtype == rows.dtype and weight.T.is_contiguous() for weight in weights)
+
+
+def gated(kept: KeptFeedForward, inner: FeedForward, x: Tensor, position_N: Tensor, cotangent: bool) -> Tensor:
+    """Both projections with their slopes, in one product: inner_NF of tangents x_ND, or h_ND of cotangents x_NF."""
+    assert inner.gate is not None and kept.gate_slope_TF is not None
+    gate_IO, up_IO = inner.gate.weight_IO, inner.up.weight_IO
+    out = x.new_empty(len(x), gate_IO.shape[0 if cotangent else 1])
+    _C.gated_rows(x, gate_IO.T, up_IO.T, kept.gate_slope_TF, kept.up_slope_TF, position_N, out, cotangent)
+    return out
 
 
 def attention(

@@ -17,13 +17,16 @@ from torch import Tensor
 
 from shiftbench.engine import core
 from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, mix, normed, rotated
-from shiftbench.engine.product import STEP, padded
-from shiftbench.models.block import Attention, Block, FeedForward, Transformer
+from shiftbench.engine.product import STEP, padded, thin_product
+from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
 READ = 512  # tokens of prompts that are read together, about: then their products run at the full rate
 PLACES = 64  # prompts at a time: their products then run at nearly the full rate
 ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
 CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memory over this; else fewer are under way
+
+
+Apply = Callable[[Linear, Tensor], Tensor]
 
 
 @dataclass
@@ -140,16 +143,19 @@ def _extend(
     positions = [row.length + n for row in rows for n in range(len(row.new))]
     whole = None if len(rows) == len(begins) else [slice(row.begin, row.begin + len(row.new)) for row in rows]
     x_ND = _embedded(model, embed, [token for row in rows for token in row.new], positions)
-    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole)
+    linear = apply if rows[0].length == 0 else _apply_thin  # reading prompts or not, whatever else is read: bit for bit
+    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole, linear)
     if whole is not None:
         x_ND = padded(x_ND[torch.tensor([end - 1 for end in accumulate(sizes)], device=x_ND.device)], ROWS_STEP)
-    for row, token in zip(rows, logits(model, x_ND).argmax(-1).tolist(), strict=False):
+    for row, token in zip(rows, logits(model, x_ND, _apply_thin).argmax(-1).tolist(), strict=False):
         row.length += len(row.new)
         row.new = [token]
         row.made.append(token)
 
 
-def _through(caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor, whole: Sequence[slice] | None) -> Tensor:
+def _through(
+    caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor, whole: Sequence[slice] | None, linear: Apply
+) -> Tensor:
     """The last layer's output for new tokens; their keys and values join the caches. at_2N: of each, where its prompt's
     place begins, and its position. whole: places of prompts that are new from their first token on; None: one token
     each. Behind the tokens stand rows nobody sees."""
@@ -157,14 +163,21 @@ def _through(caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor, whole: Sequen
     for cache in caches:
         block = cache.block
         x_ND = x_ND.to(cache.key_KTE.device)
-        mixed_ND = _attention(cache, normed(block.before_attention, x_ND)[0], at_2N.to(x_ND.device), most, whole)
+        h_ND = normed(block.before_attention, x_ND)[0]
+        mixed_ND = _attention(cache, h_ND, at_2N.to(x_ND.device), most, whole, linear)
         x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
-        inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0])
+        inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0], linear)
         x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
     return x_ND
 
 
-def _attention(cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int, whole: Sequence[slice] | None) -> Tensor:
+def _apply_thin(linear: Linear, x: Tensor) -> Tensor:
+    return apply(linear, x, thin_product)
+
+
+def _attention(
+    cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int, whole: Sequence[slice] | None, apply: Apply
+) -> Tensor:
     spec, (begin_N, position_N) = cache.block.attention, at_2N
     here_N = begin_N + position_N
     turn = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
@@ -233,13 +246,13 @@ def _attend_whole(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE
     return mixed_KGNE.permute(2, 0, 1, 3).flatten(1, 2)
 
 
-def feed_forward(spec: FeedForward, h_ND: Tensor) -> Tensor:
+def feed_forward(spec: FeedForward, h_ND: Tensor, apply: Apply = apply) -> Tensor:
     up_NF = apply(spec.up, h_ND)
     if spec.gate is None:
         return apply(spec.down, spec.activation(up_NF))
     return apply(spec.down, spec.activation(apply(spec.gate, h_ND)).mul_(up_NF))
 
 
-def logits(model: Transformer, x_ND: Tensor) -> Tensor:
+def logits(model: Transformer, x_ND: Tensor, apply: Apply = apply) -> Tensor:
     hidden_ND, _ = normed(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
     return capped(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]

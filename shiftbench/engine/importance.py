@@ -19,7 +19,7 @@ from shiftbench.engine.passes import Passes
 from shiftbench.engine.probability import slopes
 from shiftbench.engine.product import Precision, padded, product
 from shiftbench.engine.rows import Stretches
-from shiftbench.engine.schedule import Chunk, border_bytes, crossing, parts, plan, segments, share
+from shiftbench.engine.schedule import Chunk, Plan, border_bytes, crossing, parts, plan, segments, share
 from shiftbench.engine.stages import norm_cotangent
 from shiftbench.engine.steps import Top, each_one, pulled, pulled_to, pushed, pushed_to
 from shiftbench.models.block import Transformer
@@ -78,7 +78,13 @@ class _Way:
     """Through the layers of a model, for a prompt's derivatives."""
 
     def __init__(
-        self, model: Transformer, tokens: Tokens, memory: int, precision: Precision, lengths: Sequence[int]
+        self,
+        model: Transformer,
+        tokens: Tokens,
+        memory: int,
+        border: int,
+        precision: Precision,
+        lengths: Sequence[int],
     ) -> None:
         self._model, self._tokens, self.precision = model, tokens, precision
         x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing asked for
@@ -86,7 +92,7 @@ class _Way:
             x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
         # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
         x_TD = padded(x_TD)
-        self.how = plan(model.blocks, len(x_TD), lengths, memory)
+        self.how = plan(model.blocks, len(x_TD), lengths, memory, border)
         self.passes = Passes(model, x_TD, segments(model.blocks, len(x_TD), self.how.kept))
 
     def through(self, step: Callable[..., Chunk], chunks: list[Chunk], runs: Iterable[int]) -> list[Chunk]:
@@ -111,10 +117,10 @@ class _Way:
         return top_directions(self._model, self.passes.top()[first:last], self._tokens.response_R)
 
 
-def _chunks(born: range, rows: int, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
-    """Derivatives where they begin, one row each, so that chunks get about so many rows; lengths: of each at most."""
+def _chunks(born: range, how: Plan, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
+    """Derivatives where they begin, one row each, so that chunks get the plan's rows; lengths: of each at most."""
     found = []
-    for part in parts(lengths, rows):
+    for part in parts(lengths, how.rows, how.fewest):
         at = each_one(born[part])
         found.append(Chunk(at.starts, at, at.filled(rows_ND[part])))
     return found
@@ -131,13 +137,13 @@ def _forward_mode(
     cut = last - few
     born = range(tokens.prompt.start, tokens.prompt.stop)
     lengths = [cut - n for n in born]
-    way = _Way(model, tokens, memory - border_bytes(model.blocks, few, forward=True), precision, lengths)
+    way = _Way(model, tokens, memory, border_bytes(model.blocks, few, forward=True), precision, lengths)
     border = None
     if few:
         border = Border(Stretches((cut,) * few, tuple(range(cut + 1, last + 1))))
-        chunks = _chunks(range(cut, last), way.how.rows, range(1, few + 1), way.directions[0][cut - first :])
+        chunks = _chunks(range(cut, last), way.how, range(1, few + 1), way.directions[0][cut - first :])
         way.through(partial(pulled_to, cut=cut, border=border), chunks, reversed(way.runs))
-    chunks = _chunks(born, way.how.rows, lengths, tokens.embedding_PD)
+    chunks = _chunks(born, way.how, lengths, tokens.embedding_PD)
     step = partial(pushed, cut=cut, last=last, border=border)
     chunks = way.through(partial(step, top=None), chunks, way.runs[:-1])
     direction_RD, probability_R = way.directions
@@ -161,15 +167,15 @@ def _reverse_mode(
     cut = prompt.start + few
     born = range(last - 1, last) if summed else range(first, last)
     lengths = [t + 1 - cut for t in born]
-    way = _Way(model, tokens, memory - border_bytes(model.blocks, few, forward=False), precision, lengths)
+    way = _Way(model, tokens, memory, border_bytes(model.blocks, few, forward=False), precision, lengths)
     border, embedding_PD = None, tokens.embedding_PD
     if few:
         front = range(prompt.start, cut)
         border = Border(Stretches(tuple(front), (cut,) * few))
-        chunks = _chunks(front, way.how.rows, range(few, 0, -1), embedding_PD[:few])
+        chunks = _chunks(front, way.how, range(few, 0, -1), embedding_PD[:few])
         way.through(partial(pushed_to, cut=cut, highest=len(model.blocks) - 1, border=border), chunks, way.runs)
     direction_RD, probability_R = way.directions
-    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, way.how.rows, lengths, direction_RD)
+    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, way.how, lengths, direction_RD)
     chunks = way.through(partial(pulled, prompt=prompt, cut=cut, border=border), chunks, reversed(way.runs))
     behind_PD = embedding_PD[few:]
     found = []

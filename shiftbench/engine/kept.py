@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +64,7 @@ class KeptBlock:
     rotary: Rotary
 
 
-def apply(linear: Linear, x: Tensor) -> Tensor:
+def apply(linear: Linear, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = product) -> Tensor:
     """x @ weight + bias."""
     out = product(x, linear.weight_IO)
     return out if linear.bias_O is None else out.add_(linear.bias_O)

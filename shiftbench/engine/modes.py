@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from shiftbench.engine import stages
+from shiftbench.engine import core, stages
 from shiftbench.engine.kept import KeptBlock, KeptNorm
 from shiftbench.engine.product import Precision
 from shiftbench.engine.rows import Stretches, moved
-from shiftbench.models.block import Linear
+from shiftbench.models.block import FeedForward, Linear
 
 
 class Heads(NamedTuple):
@@ -45,11 +45,35 @@ def push_through_feed_forward(kept: KeptBlock, d_ND: Tensor, at: Stretches, prec
     """Tangents of the layer's output, in d_ND, from those of attention's sum."""
     inner, position_N = kept.block.feed_forward, at.position_on(d_ND.device)
     h_ND = stages.norm_tangent(kept.before_feed_forward, d_ND, position_N)
+    inner_NF = _inner_tangent(kept, h_ND, position_N, precision)
+    del h_ND
+    return _add(d_ND, inner_NF, inner.down, kept.after_feed_forward, position_N, precision)
+
+
+def _merges(precision: Precision, inner: FeedForward, rows: Tensor) -> bool:
+    return precision is not Precision.BFLOAT16 and core.merges(inner, rows)
+
+
+def _inner_tangent(kept: KeptBlock, h_ND: Tensor, position_N: Tensor, precision: Precision) -> Tensor:
+    """Tangents of the inner activation, from those of what the up-projection and the gate meet."""
+    inner = kept.block.feed_forward
+    if _merges(precision, inner, h_ND):
+        return core.gated(kept.feed_forward, inner, h_ND, position_N, cotangent=False)
     gate_NF = None if inner.gate is None else precision.along(h_ND, inner.gate)
     up_NF = precision.along(h_ND, inner.up)
-    inner_NF = stages.feed_forward_tangent(kept.feed_forward, up_NF, gate_NF, position_N)
-    del h_ND, up_NF, gate_NF
-    return _add(d_ND, inner_NF, inner.down, kept.after_feed_forward, position_N, precision)
+    return stages.feed_forward_tangent(kept.feed_forward, up_NF, gate_NF, position_N)
+
+
+def _inner_cotangent(kept: KeptBlock, g_NF: Tensor, position_N: Tensor, precision: Precision) -> Tensor:
+    """Cotangents of what the up-projection and the gate meet, from those of the inner activation, used up."""
+    inner = kept.block.feed_forward
+    if _merges(precision, inner, g_NF):
+        return core.gated(kept.feed_forward, inner, g_NF, position_N, cotangent=True)
+    up_NF, gate_NF = stages.feed_forward_cotangent(kept.feed_forward, g_NF, position_N)
+    h_ND = precision.back(up_NF, inner.up)
+    if gate_NF is not None and inner.gate is not None:
+        precision.add_back(h_ND, gate_NF, inner.gate)
+    return h_ND
 
 
 def _add(
@@ -66,11 +90,8 @@ def pull_to_mixed(kept: KeptBlock, g_ND: Tensor, source: Stretches, precision: P
     inner, spec = kept.block.feed_forward, kept.block.attention
     position_N = source.position_on(g_ND.device)
     g_NF = precision.back(stages.norm_cotangent(kept.after_feed_forward, g_ND, position_N), inner.down)
-    up_NF, gate_NF = stages.feed_forward_cotangent(kept.feed_forward, g_NF, position_N)
-    h_ND = precision.back(up_NF, inner.up)
-    if gate_NF is not None and inner.gate is not None:
-        precision.add_back(h_ND, gate_NF, inner.gate)
-    del g_NF, up_NF, gate_NF
+    h_ND = _inner_cotangent(kept, g_NF, position_N, precision)
+    del g_NF
     g_ND.add_(stages.norm_cotangent(kept.before_feed_forward, h_ND, position_N))
     del h_ND
     mixed_NO = precision.back(stages.norm_cotangent(kept.after_attention, g_ND, position_N), spec.out)

@@ -17,7 +17,11 @@ from shiftbench.engine.rows import Stretches
 from shiftbench.engine.stages import SCORES
 from shiftbench.models.block import Block
 
-ROWS = 448  # rows of a chunk on a CPU: enough for the matrix product's full rate, few enough for the cache
+ROWS = 448  # rows of a product on a CPU: enough for its full rate, few enough for the cache
+# Rows of a chunk where weights are merged for each position (core.gated): what that costs is shared by all derivatives
+# that the chunk has there. They take no more of the memory than this share.
+MERGED_ROWS = 2048
+MERGED_SHARE = 1 / 8
 BORDER_SHARE = 2 / 3  # of the memory that is free beside rows and chunks: for what derivatives leave at a border
 GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
 
@@ -50,7 +54,8 @@ def crossing(blocks: Sequence[Block], prompt: int, response: int, tokens: int, m
     longest, least = max(prompt, response), min(prompt, response)
     weight, forward = blocks[0].attention.query.weight_IO, prompt < response
     rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _kept_bytes(blocks, tokens)
-    spare = memory - rows * len(weight) * weight.element_size() - 2 * most_rows(weight) * each - layer
+    chunks = 2 * _chunk_rows(blocks, tokens, memory) * each
+    spare = memory - rows * len(weight) * weight.element_size() - chunks - layer
     left = max(0, int(spare * BORDER_SHARE)) // _left_bytes(blocks, forward)
     count = min(least, longest - 1, math.isqrt(2 * left + STEP**2 // 4) - STEP // 2)
     again = 2 * tokens if forward and layer * len(blocks) > spare - border_bytes(blocks, count, forward) else 0
@@ -71,28 +76,36 @@ def _left_bytes(blocks: Sequence[Block], forward: bool) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits into memory. rows: of a chunk, about; threads: chunks at a time; kept: bytes of a forward pass."""
+    """What fits into memory.
+
+    rows: of a chunk, about; fewest: that are worth a chunk of their own; threads: chunks at a time; kept: bytes of a
+    forward pass.
+    """
 
     rows: int
+    fewest: int
     threads: int
     kept: int
 
 
-def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int) -> Plan:
+def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int, border: int = 0) -> Plan:
     """How to push so many derivatives, of these lengths in rows, through the layers within so many bytes.
 
+    border: bytes of the memory that are taken by what is left there.
     All rows wait between segments; those of the chunks in flight take the most; what is left keeps the forward pass,
     of one layer at least. Where that is too much already, chunks are small and go one by one.
     """
     weight = blocks[0].attention.query.weight_IO
     on_cpu = weight.device.type == "cpu"
     each = _row_bytes(blocks, tokens)
-    left = memory - sum(lengths) * len(weight) * weight.element_size()
+    left = memory - border - sum(lengths) * len(weight) * weight.element_size()
     free = left - _kept_bytes(blocks, tokens)
-    rows = max(STEP, min(most_rows(weight), free // 2 // each))  # threads do not enter, or results would depend on them
+    most = _chunk_rows(blocks, tokens, memory)
+    rows = max(STEP, min(most, free // 2 // each))  # threads do not enter, or results would depend on them
+    fewest = min(rows, most_rows(weight))
     cores = torch.get_num_threads() if on_cpu else 1
-    threads = max(1, min(cores, len(parts(lengths, rows)), free // (rows * each)))
-    return Plan(rows, threads, left - threads * rows * each)
+    threads = max(1, min(cores, len(parts(lengths, rows, fewest)), free // (rows * each)))
+    return Plan(rows, fewest, threads, left - threads * rows * each)
 
 
 def _row_bytes(blocks: Sequence[Block], tokens: int) -> int:
@@ -105,16 +118,27 @@ def _kept_bytes(blocks: Sequence[Block], tokens: int) -> int:
 
 
 def most_rows(weight: Tensor) -> int:
-    """Of a chunk, on the device of a weight."""
+    """Of a product, on the device of a weight."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
-def parts(lengths: Sequence[int], rows: int) -> list[slice]:
+def _chunk_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
+    """Of a chunk at most."""
+    weight = blocks[0].attention.query.weight_IO
+    most = most_rows(weight)
+    if not core.merges(blocks[0].feed_forward, weight):
+        return most
+    return max(most, min(MERGED_ROWS, int(memory * MERGED_SHARE) // _row_bytes(blocks, tokens)))
+
+
+def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """Consecutive items in an even number of parts of about so many rows; lengths: rows of each.
 
-    Even for the sake of two threads; how many there are does not enter, or results would depend on it.
+    Even for the sake of two threads; how many there are does not enter, or results would depend on it. One part, where
+    two would have less than the fewest rows.
     """
-    count = max(1, 2 * round(sum(lengths) / (2 * rows)))
+    pairs = max(1, round(sum(lengths) / (2 * rows)))
+    count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
     found: list[slice] = []
     begin = total = 0
     for item, length in enumerate(lengths, start=1):
@@ -143,15 +167,17 @@ def kept_bytes(block: Block, tokens: int) -> int:
 def row_bytes(block: Block, tokens: int, served: bool) -> int:
     """The most that one row takes on its way through a layer, beside itself. served: by the compiled core.
 
-    In attention: its input, queries, keys, values and the heads' results; in the feed-forward network: two inner rows.
-    Without the core there are scores too, of at most all tokens, and copies to compute with.
+    In attention: its input, queries, keys, values and the heads' results; in the feed-forward network: its input
+    twice, and an inner row, or two where its gate is a product of its own. Without the core there are scores too, of at
+    most all tokens, and copies to compute with.
     """
     attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
     heads, each = attention.heads * attention.head_width, attention.head_width
     mixing = 2 * width + 2 * heads + 2 * attention.key_heads * each
     if attention.query_norm is not None:
         mixing += heads
-    feeding = 2 * width + (1 if block.feed_forward.gate is None else 2) * feed
+    two = block.feed_forward.gate is not None and not core.merges(block.feed_forward, attention.query.weight_IO)
+    feeding = 2 * width + (2 if two else 1) * feed
     if not served:
         mixing += 3 * heads + attention.heads * min(tokens, SCORES * each)
         feeding += feed

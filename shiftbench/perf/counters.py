@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from shiftbench import ops
-from shiftbench.engine import passes
+from shiftbench.engine import core, passes
 from shiftbench.engine.kept import KeptBlock
 from shiftbench.engine.schedule import threads_each
 
@@ -45,10 +45,18 @@ class Products(TorchDispatchMode):
 
 
 def flops(call: Callable[[], Any]) -> Counts:
-    """{"flops"}: of all matrix products that torch makes in the call."""
-    with threads_each(1), Products() as products:
+    """{"flops"}: of all matrix products in the call: torch's, and the engine's own, which torch does not see."""
+    merged = 0
+
+    def gated(kept: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
+        nonlocal merged
+        merged += 2 * len(x) * inner.up.weight_IO.numel()
+        return made(kept, inner, x, *given, **options)
+
+    made = core.gated
+    with threads_each(1), patch.object(core, "gated", gated), Products() as products:
         call()
-    return {"flops": products.flops}
+    return {"flops": products.flops + merged}
 
 
 def attribution(call: Callable[[], Any]) -> Counts:

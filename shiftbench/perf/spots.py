@@ -82,7 +82,7 @@ def engine_reverse() -> Spot:
 
 def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     """The products that the engine cannot do without: P R rows, in its two parts, with every weight of the layers but
-    those behind the last one's attention.
+    those behind the last one's attention, and the gates, which are one with the up-projections.
 
     With the model's own weights, because the engine and its yardstick must want as much of the machine's caches.
     """
@@ -91,6 +91,8 @@ def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     *below, last = transformer.blocks
     linears = [linear for block in below for linear in (*_linears(block.attention), *_linears(block.feed_forward))]
     linears += [last.attention.query, last.attention.key, last.attention.value]
+    gates = {id(block.feed_forward.gate) for block in below}
+    linears = [linear for linear in linears if id(linear) not in gates]
     weights = [linear.weight_IO.T if back else linear.weight_IO for linear in linears]
     rows = len(case.prompt.prompt_ids) * len(case.response) // 2
     given = {width: drawn(rows, width) for width in {len(weight) for weight in weights}}

@@ -60,8 +60,8 @@ def logits_seen(monkeypatch, module, prompts):
         under_way[:] = rows
         extend(model, caches, embed, rows)
 
-    def kept(model, x_ND):
-        found_NV = logits(model, x_ND)
+    def kept(model, x_ND, *how):
+        found_NV = logits(model, x_ND, *how)
         for row, logit_V in zip(under_way, found_NV, strict=False):
             seen.setdefault(tuple(prompts[row.item]), []).append(logit_V.clone())
         return found_NV

@@ -45,7 +45,8 @@ def test_it_is_the_gradient_times_the_embedding(architecture, lengths, memory):
 def test_many_chunks_give_what_one_gives(lengths, monkeypatch):
     module = tiny_module("llama").double()
     monkeypatch.setattr("shiftbench.engine.schedule.ROWS", 16)
-    assert len(parts([20] * 20, 16)) > 5
+    monkeypatch.setattr("shiftbench.engine.schedule.MERGED_ROWS", 16)
+    assert len(parts([20] * 20, 16, 16)) > 5
     assert compared(module, *lengths)[0] < 1e-11
 
 

@@ -13,6 +13,7 @@ from shiftbench.engine.product import Precision
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import (
     GPU_ROWS,
+    MERGED_ROWS,
     ROWS,
     Chunk,
     border_bytes,
@@ -120,7 +121,7 @@ def blocks(width, heads, key_heads, feed, layers, device):
     """Layers of a real model's shape, without numbers."""
 
     def linear(rows, columns):
-        return Linear(torch.empty(1, device=device).expand(rows, columns))
+        return Linear(torch.empty(columns, rows, device=device).T)
 
     each = width // heads
     query, few, out = linear(width, width), linear(width, key_heads * each), linear(width, width)
@@ -140,7 +141,7 @@ def test_a_small_model_on_a_cpu_goes_in_chunks_for_the_cache(prompt, response, m
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     smol = blocks(576, 9, 3, 1536, 30, "cpu")
     found = plan(smol, prompt + response, lengths(prompt, response), 256 * MIB)
-    assert found.rows == ROWS and found.threads == 2
+    assert found.rows == MERGED_ROWS and found.fewest == ROWS and found.threads == 2
     assert len(segments(smol, prompt + response, found.kept)) == (1 if prompt + response < 200 else 2)
 
 
@@ -159,8 +160,8 @@ def test_a_border_takes_nothing_from_chunks(sizes, monkeypatch):
     smol = blocks(576, 9, 3, 1536, 30, "cpu")
     count = crossing(smol, *sizes, sum(sizes), 256 * MIB)
     few, many = min(sizes), sum(sizes)
-    left = 256 * MIB - border_bytes(smol, count, sizes[0] < sizes[1])
-    found = plan(smol, many, [many - count - n for n in range(few)], left)
+    left = border_bytes(smol, count, sizes[0] < sizes[1])
+    found = plan(smol, many, [many - count - n for n in range(few)], 256 * MIB, left)
     alone = plan(smol, many, lengths(*sizes), 256 * MIB)
     assert found.rows == alone.rows and found.threads == alone.threads
     assert found.kept >= min(alone.kept, kept_bytes(smol[0], many)) and (count > 0) == (sum(sizes) < 1000)
@@ -212,10 +213,13 @@ def test_less_memory_is_another_way_to_the_same_numbers(sizes, served, monkeypat
 
 def test_parts_cover_all_items_in_order_and_are_about_equal():
     for lengths in ([1], [600], [5] * 1000, list(range(1, 200)), [3000, 1, 1]):
-        found = parts(lengths, ROWS)
+        found = parts(lengths, MERGED_ROWS, ROWS)
         assert [i for part in found for i in range(part.start, part.stop)] == list(range(len(lengths)))
         assert all(part.stop > part.start for part in found)
-    assert max(sum([5] * (part.stop - part.start)) for part in parts([5] * 1000, ROWS)) <= 520
+    assert max(sum([5] * (part.stop - part.start)) for part in parts([5] * 1000, ROWS, ROWS)) <= 520
+    assert [len(parts([rows], MERGED_ROWS, ROWS)) for rows in (1, 440)] == [1, 1]
+    for rows, count in ((440, 1), (460, 2), (4000, 2), (7000, 4)):
+        assert len(parts([1] * rows, MERGED_ROWS, ROWS)) == count
 
 
 def test_segments_respect_the_memory():

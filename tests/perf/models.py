@@ -79,13 +79,21 @@ def behind_last_attention(module: PreTrainedModel) -> int:
     return sum(p.numel() for name, p in named if not any(part in name for part in inward))
 
 
+def merged_parameters(module: PreTrainedModel) -> int:
+    """Those of them that are not multiplied by, because gate and up-projection are one matrix at each position."""
+    last = f".layers.{module.config.num_hidden_layers - 1}."
+    return sum(p.numel() for name, p in module.named_parameters() if "gate_proj" in name and last not in name)
+
+
 def flop_floor(module: PreTrainedModel, case: Case) -> float:
     """Floating-point operations of the layers' products: 2 P R for each parameter that rows go through.
+
+    What it takes to merge gate and up-projection is not among them: it is what fewer derivatives pay more of.
 
     Tangents take but P of them for the first layer's queries, keys and values: of SmolLM2's, 1 in 190 is too many.
     """
     rows = len(case.prompt.prompt_ids) * len(case.response)
-    return 2.0 * rows * (layer_parameters(module) - behind_last_attention(module))
+    return 2.0 * rows * (layer_parameters(module) - behind_last_attention(module) - merged_parameters(module))
 
 
 @cache

@@ -169,7 +169,7 @@ def test_flop_floor(tiny, case):
     config = tiny.config
     width, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
     met = config.num_attention_heads * config.head_dim + 2 * keys
-    layer = width * (met + config.num_attention_heads * config.head_dim + 3 * config.intermediate_size)
+    layer = width * (met + config.num_attention_heads * config.head_dim + 2 * config.intermediate_size)
     prompt, response = len(case.prompt.prompt_ids), 9
     floor = 2 * prompt * response * ((config.num_hidden_layers - 1) * layer + width * met)
     assert models.flop_floor(tiny, case) == floor

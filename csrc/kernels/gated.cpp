@@ -1,0 +1,226 @@
+// Derivatives through a gated feed-forward network's two projections at once. A position's slopes stand on either side
+// of the weights, whatever the derivative: with W = diag(gate_slope) gate + diag(up_slope) up, a tangent of the inner
+// activation is W x and a cotangent of the network's input is W^T g, one product where there were two. A tile of W is
+// made when all the derivatives at its position are about to meet it, and is never in memory whole.
+// Compiled with fused multiply-adds, like stages.cpp.
+#include "stages.h"
+#include "transpose.h"
+#include "vectors.h"
+
+namespace {
+
+using namespace shiftbench::cpu;
+using i64 = std::int64_t;
+
+constexpr i64 most_depth = 640;             // summed over at a time: a tile of W so deep leaves room in the cache
+constexpr i64 group_rows = 160;             // whose numbers stay in the cache while a tile's weights do
+constexpr i64 most_weights = i64{1} << 18;  // numbers of both weights that are laid out for tiles at a time
+
+// order: rows by position; first: where each position's begin there, all zero before. A counting sort.
+void by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* first) {
+    for (i64 n = 0; n < rows; ++n) ++first[position[n] + 1];
+    for (i64 t = 0; t < positions; ++t) first[t + 1] += first[t];
+    for (i64 n = 0; n < rows; ++n) order[first[position[n]]++] = n;
+    for (i64 t = positions; t > 0; --t) first[t] = first[t - 1];
+    first[0] = 0;
+}
+
+// to[i * rows + d] = x[order[d]][i]: a tile's first numbers, then its second ones, and so on.
+template <class T>
+void pack(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, T* to) {
+    constexpr i64 lanes = lanes_of<T>;
+    for (i64 begin = 0; begin < depth; begin += lanes) {
+        const i64 end = begin + lanes < depth ? begin + lanes : depth;
+        for (i64 d = 0; d < rows; ++d) {
+            const T* from = x + order[d] * stride;
+            for (i64 i = begin; i < end; ++i) to[i * rows + d] = from[i];
+        }
+    }
+}
+
+// to[i][c] = weight[c][i] for a tile's columns c: rows turned into columns.
+template <class T>
+void lay_turned(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
+    constexpr i64 lanes = lanes_of<T>, width = 2 * lanes;
+    const i64 whole = columns == width ? depth / lanes * lanes : 0;
+    for (i64 i = 0; i < whole; i += lanes)
+        for (int half = 0; half < 2; ++half) {
+            Vector<T> row[lanes];
+#pragma GCC unroll 16
+            for (int c = 0; c < lanes; ++c) row[c] = load(weight + (half * lanes + c) * stride + i);
+            transpose<lanes / 2, T>(row);
+#pragma GCC unroll 16
+            for (int j = 0; j < lanes; ++j) store(to + (i + j) * width + half * lanes, row[j]);
+        }
+    for (i64 i = whole; i < depth; ++i)
+        for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[c * stride + i] : T(0);
+}
+
+// to[i][c] = weight[i][c].
+template <class T>
+void lay(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
+    constexpr i64 width = 2 * lanes_of<T>;
+    for (i64 i = 0; i < depth; ++i)
+        for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[i * stride + c] : T(0);
+}
+
+// Rows of W for a tile's columns: gate_slope gate + up_slope up, the slopes by row for a cotangent, else by column.
+template <bool cotangent, class T>
+class Merged {
+public:
+    Merged(const T* gate, const T* up, const T* gate_slope, const T* up_slope, i64 columns)
+        : gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope) {
+        if constexpr (!cotangent) {
+            T own[2][2 * lanes_of<T>] = {};
+            for (i64 c = 0; c < columns; ++c) own[0][c] = gate_slope[c], own[1][c] = up_slope[c];
+            for (int w = 0; w < 2; ++w) {
+                by_gate_[w] = load(own[0] + w * lanes_of<T>);
+                by_up_[w] = load(own[1] + w * lanes_of<T>);
+            }
+        }
+    }
+
+    // Row i, its first or its second vector.
+    Vector<T> at(i64 i, int w) const {
+        const i64 place = (2 * i + w) * lanes_of<T>;
+        if constexpr (cotangent) return load(gate_ + place) * gate_slope_[i] + load(up_ + place) * up_slope_[i];
+        return load(gate_ + place) * by_gate_[w] + load(up_ + place) * by_up_[w];
+    }
+
+private:
+    const T *gate_, *up_, *gate_slope_, *up_slope_;
+    Vector<T> by_gate_[2] = {}, by_up_[2] = {};
+};
+
+// The same, merged before.
+template <class T>
+struct Panel {
+    const T* data;
+    Vector<T> at(i64 i, int w) const { return load(data + (2 * i + w) * lanes_of<T>); }
+};
+
+// Where a tile's sums go: `columns` numbers of the rows that `order` names; add: to those that are there.
+template <class T>
+struct Target {
+    T* out;
+    const i64* order;
+    i64 stride, columns;
+    bool add;
+
+    void put(i64 row, const Vector<T> (&sum)[2]) const {
+        constexpr i64 lanes = lanes_of<T>;
+        T* to = out + order[row] * stride;
+        if (columns == 2 * lanes) {
+            store(to, add ? load(to) + sum[0] : sum[0]);
+            store(to + lanes, add ? load(to + lanes) + sum[1] : sum[1]);
+        } else {
+            T own[2 * lanes];
+            store(own, sum[0]);
+            store(own + lanes, sum[1]);
+            for (i64 c = 0; c < columns; ++c) to[c] = add ? to[c] + own[c] : own[c];
+        }
+    }
+};
+
+// N packed rows times W; keep: W is left in the panel.
+template <int N, bool keep, class T, class W>
+void multiply(const T* x, const W& w, i64 depth, T* panel, i64 first, const Target<T>& to) {
+    constexpr i64 lanes = lanes_of<T>;
+    Vector<T> sum[N][2] = {};
+    for (i64 i = 0; i < depth; ++i) {
+        const Vector<T> left = w.at(i, 0), right = w.at(i, 1);
+        if constexpr (keep) {
+            store(panel + 2 * i * lanes, left);
+            store(panel + (2 * i + 1) * lanes, right);
+        }
+#pragma GCC unroll 16
+        for (int d = 0; d < N; ++d) {
+            const T own = x[i * N + d];
+            sum[d][0] += own * left;
+            sum[d][1] += own * right;
+        }
+    }
+    for (int d = 0; d < N; ++d) to.put(first + d, sum[d]);
+}
+
+template <int N, bool keep, class T, class W>
+void multiply_rows(i64 rows, const T* x, const W& w, i64 depth, T* panel, i64 first, const Target<T>& to) {
+    if (rows == N) return multiply<N, keep>(x, w, depth, panel, first, to);
+    if constexpr (N > 1) multiply_rows<N - 1, keep>(rows, x, w, depth, panel, first, to);
+}
+
+// All rows of a position times a tile of its W: the first of them merge it, the others find it in the panel.
+template <bool cotangent, class T>
+void multiply_position(i64 rows, const T* x, const Merged<cotangent, T>& w, i64 depth, T* panel, const Target<T>& to) {
+    each_tile(rows, [&](i64 begin, i64 end) {
+        const T* own = x + begin * depth;
+        if (begin > 0)
+            multiply_rows<tile_directions, false>(end - begin, own, Panel<T>{panel}, depth, panel, begin, to);
+        else if (end < rows)
+            multiply_rows<tile_directions, true>(end, own, w, depth, panel, 0, to);
+        else
+            multiply_rows<tile_directions, false>(end, own, w, depth, panel, 0, to);
+    });
+}
+
+template <bool cotangent, class T>
+void gated(const GatedRows<T>& a) {
+    constexpr i64 width = 2 * lanes_of<T>;
+    const i64 whole_depth = cotangent ? a.inner : a.width, all_columns = cotangent ? a.width : a.inner;
+    const i64 parts = (whole_depth + most_depth - 1) / most_depth, deepest = (whole_depth + parts - 1) / parts;
+    const i64 tiles = (all_columns + width - 1) / width;
+    const i64 fit = most_weights / (2 * deepest * width), together = fit < 1 ? 1 : fit < tiles ? fit : tiles;
+    const Scratch<i64> orders(a.rows, false), firsts(a.positions + 1);
+    const Scratch<T> packed(a.rows * deepest, false), weights(2 * together * deepest * width, false),
+        panels(deepest * width, false);
+    i64 *const order = orders.get(), *const first = firsts.get();
+    T *const x = packed.get(), *const panel = panels.get();
+    by_position(a.position, a.rows, a.positions, order, first);
+    const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : all_columns - tile * width; };
+    for (i64 part = 0; part < parts; ++part) {
+        const i64 from = whole_depth * part / parts, depth = whole_depth * (part + 1) / parts - from;
+        for (i64 t = 0; t < a.positions; ++t)
+            each_tile(first[t + 1] - first[t], [&](i64 begin, i64 end) {
+                begin += first[t], end += first[t];
+                pack(a.x + from, whole_depth, order + begin, end - begin, depth, x + begin * depth);
+            });
+        for (i64 tile0 = 0; tile0 < tiles; tile0 += together) {
+            const i64 tile1 = tile0 + together < tiles ? tile0 + together : tiles;
+            const auto gate_of = [&](i64 tile) { return weights.get() + 2 * (tile - tile0) * depth * width; };
+            for (i64 tile = tile0; tile < tile1; ++tile) {
+                const i64 column = tile * width, columns = columns_of(tile);
+                T *gate = gate_of(tile), *up = gate + depth * width;
+                if constexpr (cotangent) {
+                    lay(a.gate + from * a.width + column, a.width, columns, depth, gate);
+                    lay(a.up + from * a.width + column, a.width, columns, depth, up);
+                } else {
+                    lay_turned(a.gate + column * a.width + from, a.width, columns, depth, gate);
+                    lay_turned(a.up + column * a.width + from, a.width, columns, depth, up);
+                }
+            }
+            for (i64 t0 = 0, t1; t0 < a.positions; t0 = t1) {
+                for (t1 = t0 + 1; t1 < a.positions && first[t1 + 1] - first[t0] <= group_rows;) ++t1;
+                for (i64 tile = tile0; tile < tile1; ++tile)
+                    for (i64 t = t0; t < t1; ++t) {
+                        if (first[t] == first[t + 1]) continue;
+                        const i64 column = tile * width, columns = columns_of(tile);
+                        const i64 slope = t * a.inner + (cotangent ? from : column);
+                        const T* gate = gate_of(tile);
+                        const Merged<cotangent, T> w(gate, gate + depth * width, a.gate_slope + slope,
+                                                     a.up_slope + slope, columns);
+                        const Target<T> to{a.out + column, order + first[t], all_columns, columns, part > 0};
+                        multiply_position(first[t + 1] - first[t], x + first[t] * depth, w, depth, panel, to);
+                    }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
+
+void gated_rows(const GatedRows<float>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
+void gated_rows(const GatedRows<double>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
+
+}  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -1,0 +1,119 @@
+"""The core's own products: gate and up-projection as one at each position, and a few rows with weights read once."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from shiftbench import _C
+from shiftbench.engine import core, modes, product
+from shiftbench.engine.product import Precision
+from shiftbench.models.block import FeedForward, Linear
+
+ERROR = {torch.float32: 3e-6, torch.float64: 1e-14}  # of the largest number
+
+
+@pytest.fixture(params=_C.instructions())
+def instructions(request):
+    before = _C.get_instructions()
+    _C.set_instructions(request.param)
+    yield request.param
+    _C.set_instructions(before)
+
+
+def drawn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def network(width, inner, positions, dtype):
+    """(weights, what a forward pass keeps of them) with slopes of either sign, some of them 0."""
+    up, gate = (Linear(drawn(inner, width, seed=seed, dtype=dtype).T) for seed in (1, 2))
+    slopes = [drawn(positions, inner, seed=seed, dtype=dtype).relu_() - 0.3 for seed in (3, 4)]
+    return FeedForward(up, None, torch.nn.functional.silu, gate), SimpleNamespace(
+        up_slope_TF=slopes[0], gate_slope_TF=slopes[1]
+    )
+
+
+def in_two(inner, kept, x, position_N, cotangent):
+    """The formula, in float64."""
+    up_IO, gate_IO = inner.up.weight_IO.double(), inner.gate.weight_IO.double()
+    up, gate = kept.up_slope_TF.double()[position_N], kept.gate_slope_TF.double()[position_N]
+    x = x.double()
+    if cotangent:
+        return (x * up) @ up_IO.T + (x * gate) @ gate_IO.T
+    return up * (x @ up_IO) + gate * (x @ gate_IO)
+
+
+# Whole tiles and not, one position and many, more rows at a position than a tile has, sums deeper than one part.
+SHAPES = [(1, 1, 1, 1), (5, 3, 2, 3), (32, 96, 7, 40), (33, 65, 5, 90), (700, 50, 3, 31), (48, 1400, 3, 20)]
+
+
+@pytest.mark.parametrize("dtype", ERROR)
+@pytest.mark.parametrize(("width", "inner", "positions", "rows"), SHAPES, ids=str)
+@pytest.mark.parametrize("cotangent", [False, True], ids=["tangent", "cotangent"])
+def test_two_projections_are_one(cotangent, width, inner, positions, rows, dtype, instructions):
+    layer, kept = network(width, inner, positions, dtype)
+    draws = torch.Generator().manual_seed(5)
+    position_N = torch.randint(0, positions, (rows,), generator=draws)
+    x = drawn(rows, inner if cotangent else width, seed=6, dtype=dtype)
+    assert core.merges(layer, x)
+    found = core.gated(kept, layer, x, position_N, cotangent)
+    wanted = in_two(layer, kept, x, position_N, cotangent)
+    assert found.dtype == dtype and found.shape == wanted.shape
+    assert float((found - wanted).abs().max() / wanted.abs().max()) < ERROR[dtype]
+    # A row is made from itself and its position, to the last bit, whoever stands beside it.
+    few = torch.randperm(rows, generator=draws)[: rows // 3 + 1]
+    assert torch.equal(core.gated(kept, layer, x[few], position_N[few], cotangent), found[few])
+
+
+def test_a_position_without_rows_and_no_rows_at_all():
+    layer, kept = network(8, 12, 6, torch.float32)
+    found = core.gated(kept, layer, drawn(2, 8, dtype=torch.float32), torch.tensor([4, 1]), cotangent=False)
+    assert found.shape == (2, 12)
+    nobody = torch.empty(0, 8), torch.empty(0, dtype=torch.int64)
+    assert core.gated(kept, layer, *nobody, cotangent=False).shape == (0, 12)
+
+
+@pytest.mark.parametrize("cotangent", [False, True], ids=["tangent", "cotangent"])
+def test_the_engine_merges_what_it_can_and_multiplies_twice_otherwise(cotangent, monkeypatch):
+    called = []
+    monkeypatch.setattr(core, "gated", lambda *given, made=core.gated, **how: called.append(1) or made(*given, **how))
+    layer, kept = network(16, 24, 3, torch.float32)
+    position_N = torch.tensor([0, 2, 1, 1])
+    x = drawn(4, 24 if cotangent else 16, dtype=torch.float32)
+    through = modes._inner_cotangent if cotangent else modes._inner_tangent
+    laid_otherwise = layer.__class__(
+        Linear(layer.up.weight_IO.contiguous()), None, layer.activation, Linear(layer.gate.weight_IO.contiguous())
+    )
+    found = []
+    for precision, own, count in (
+        (Precision.FLOAT32, layer, 1),
+        (Precision.FLOAT32, laid_otherwise, 1),
+        (Precision.BFLOAT16, layer, 1),
+    ):
+        block = SimpleNamespace(block=SimpleNamespace(feed_forward=own), feed_forward=kept)
+        found.append(through(block, x.clone(), position_N, precision))
+        assert len(called) == count
+    wanted = in_two(layer, kept, x, position_N, cotangent)
+    for result, error in zip(found, (1e-5, 1e-5, 0.05), strict=True):
+        assert float((result - wanted).abs().max() / wanted.abs().max()) < error
+
+
+@pytest.mark.parametrize("dtype", ERROR)
+@pytest.mark.parametrize(
+    ("rows", "depth", "outputs"), [(1, 1, 1), (3, 40, 7), (13, 33, 50), (25, 700, 64), (70, 16, 9)]
+)
+def test_few_rows(rows, depth, outputs, dtype, instructions):
+    weight_IO, x = drawn(outputs, depth, dtype=dtype).T, drawn(rows, depth, seed=1, dtype=dtype)
+    found = product.thin_product(x, weight_IO)
+    wanted = x.double() @ weight_IO.double()
+    assert found.dtype == dtype
+    assert float((found - wanted).abs().max() / wanted.abs().max()) < ERROR[dtype]
+    for few in (slice(0, 1), slice(rows // 2, rows)):
+        assert torch.equal(product.thin_product(x[few], weight_IO), found[few])
+
+
+@pytest.mark.parametrize("x, weight", [(drawn(2, 3).half(), drawn(3, 4).half()), (drawn(2, 3), drawn(3, 4))], ids=str)
+def test_few_rows_of_what_the_core_does_not_serve(x, weight, monkeypatch):
+    monkeypatch.setattr(_C, "thin_rows", None)
+    assert torch.equal(product.thin_product(x, weight), x @ weight)
