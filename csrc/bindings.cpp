@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -106,38 +107,46 @@ void gate_rows(const py::object& up, const py::object& gate, const py::object& u
 }
 
 void gated_rows(const py::object& x, const py::object& gate, const py::object& up, const py::object& gate_slope,
-                const py::object& up_slope, const py::object& position, const py::object& out, bool cotangent) {
+                const py::object& up_slope, const py::object& position, const py::object& out, bool cotangent,
+                int threads) {
     const Tensor x_(x), gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope), position_(position),
         out_(out);
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        std::get<cpu::Stages<T>>(cpu::kernels().stages)
-            .gated({x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(),
-                    up_slope_.pointer<T>(), position_.pointer<const std::int64_t>(), out_.pointer<T>(), x_.shape[0],
-                    gate_slope_.shape[0], gate_.shape[1], gate_.shape[0], cotangent});
+        const std::int64_t columns = out_.shape[1], blocks = (columns + cpu::gated_columns - 1) / cpu::gated_columns;
+        parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+            std::get<cpu::Stages<T>>(cpu::kernels().stages)
+                .gated({x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(),
+                        up_slope_.pointer<T>(), position_.pointer<const std::int64_t>(), out_.pointer<T>(),
+                        x_.shape[0], gate_slope_.shape[0], gate_.shape[1], gate_.shape[0],
+                        begin * cpu::gated_columns, std::min(columns, end * cpu::gated_columns), cotangent});
+        }, threads);
     });
 }
 
 // kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. Stretches of queries, keys and
 // mixed rows: [3, items] starts, stops and offsets, int64.
 void attention_rows(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
-                    const std::vector<py::object>& stretches, bool cotangent) {
+                    const std::vector<py::object>& stretches, bool cotangent, int threads) {
     const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
         stretches_(stretches.begin(), stretches.end());
-    const auto items = [&](std::size_t i) {
-        const std::int64_t count = stretches_[i].shape.at(1);
-        const auto* at = stretches_[i].pointer<const std::int64_t>();
+    const std::int64_t count = stretches_[0].shape.at(1);
+    const auto items = [&](std::size_t i, std::int64_t begin) {
+        const auto* at = stretches_[i].pointer<const std::int64_t>() + begin;
         return cpu::Items{at, at + count, at + 2 * count};
     };
     const auto& shape = kept_[0].shape;  // K, G, T, E
     with_wide_type(kept_[0].dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        std::get<cpu::Stages<T>>(cpu::kernels().stages)
-            .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
-                         kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
-                         static_cast<T>(scale)},
-                        rows_[0].pointer<T>(), rows_[1].pointer<T>(), rows_[2].pointer<T>(), rows_[3].pointer<T>(),
-                        items(0), items(1), items(2), stretches_[0].shape.at(1), cotangent});
+        parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
+            std::get<cpu::Stages<T>>(cpu::kernels().stages)
+                .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
+                             kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
+                             static_cast<T>(scale)},
+                            rows_[0].pointer<T>(), rows_[1].pointer<T>(), rows_[2].pointer<T>(),
+                            rows_[3].pointer<T>(), items(0, begin), items(1, begin), items(2, begin), end - begin,
+                            cotangent});
+        }, threads);
     });
 }
 

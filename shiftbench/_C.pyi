@@ -56,10 +56,16 @@ def gated_rows(
     position: Tensor,
     out: Tensor,
     cotangent: bool,
+    threads: int,
 ) -> None: ...
 def thin_rows(x: Tensor, weight: Tensor, out: Tensor) -> None: ...
 def attention_rows(
-    kept: list[Tensor], scale: float, rows: list[Tensor], stretches: list[Tensor], cotangent: bool
+    kept: list[Tensor],
+    scale: float,
+    rows: list[Tensor],
+    stretches: list[Tensor],
+    cotangent: bool,
+    threads: int,
 ) -> None: ...
 def attend_rows(
     query_NHE: Tensor,

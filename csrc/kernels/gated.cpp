@@ -168,15 +168,16 @@ void gated(const GatedRows<T>& a) {
     constexpr i64 width = 2 * lanes_of<T>;
     const i64 whole_depth = cotangent ? a.inner : a.width, all_columns = cotangent ? a.width : a.inner;
     const i64 parts = (whole_depth + most_depth - 1) / most_depth, deepest = (whole_depth + parts - 1) / parts;
-    const i64 tiles = (all_columns + width - 1) / width;
-    const i64 fit = most_weights / (2 * deepest * width), together = fit < 1 ? 1 : fit < tiles ? fit : tiles;
+    const i64 begin_tile = a.first / width, tiles = (a.last + width - 1) / width, count = tiles - begin_tile;
+    static_assert(shiftbench::cpu::gated_columns % width == 0);
+    const i64 fit = most_weights / (2 * deepest * width), together = fit < 1 ? 1 : fit < count ? fit : count;
     const Scratch<i64> orders(a.rows, false), firsts(a.positions + 1);
     const Scratch<T> packed(a.rows * deepest, false), weights(2 * together * deepest * width, false),
         panels(deepest * width, false);
     i64 *const order = orders.get(), *const first = firsts.get();
     T *const x = packed.get(), *const panel = panels.get();
     by_position(a.position, a.rows, a.positions, order, first);
-    const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : all_columns - tile * width; };
+    const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : a.last - tile * width; };
     for (i64 part = 0; part < parts; ++part) {
         const i64 from = whole_depth * part / parts, depth = whole_depth * (part + 1) / parts - from;
         for (i64 t = 0; t < a.positions; ++t)
@@ -184,7 +185,7 @@ void gated(const GatedRows<T>& a) {
                 begin += first[t], end += first[t];
                 pack(a.x + from, whole_depth, order + begin, end - begin, depth, x + begin * depth);
             });
-        for (i64 tile0 = 0; tile0 < tiles; tile0 += together) {
+        for (i64 tile0 = begin_tile; tile0 < tiles; tile0 += together) {
             const i64 tile1 = tile0 + together < tiles ? tile0 + together : tiles;
             const auto gate_of = [&](i64 tile) { return weights.get() + 2 * (tile - tile0) * depth * width; };
             for (i64 tile = tile0; tile < tile1; ++tile) {

@@ -17,10 +17,10 @@ inline std::atomic<int> thread_count{static_cast<int>(std::max(1u, std::thread::
 // Calls f(begin, end) on disjoint ranges that cover 0..items, each of at least `grain` items where there are as
 // many: starting a thread costs about as much as summing ten thousand numbers. Rethrows the first range's exception.
 template <class F>
-void parallel_for(std::int64_t items, std::int64_t grain, const F& f) {
+void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int threads = thread_count) {
     if (items <= 0) return;
     const std::int64_t most = std::max<std::int64_t>(1, items / std::max<std::int64_t>(1, grain));
-    const std::int64_t ranges = std::min<std::int64_t>(thread_count, most);
+    const std::int64_t ranges = std::min<std::int64_t>(std::max(1, threads), most);
     std::vector<std::exception_ptr> failures(static_cast<std::size_t>(ranges));
     const auto run = [&](std::int64_t range) {
         try {

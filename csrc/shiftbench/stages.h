@@ -1,6 +1,6 @@
 // Derivatives of a transformer layer's parts between its matrix products (DESIGN, section 2). Rows of many derivatives
-// at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one thread; the
-// engine gives each thread rows of its own.
+// at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one thread: the
+// engine gives each thread rows of its own, and where it has threads to spare, bindings.cpp gives them parts of these.
 #pragma once
 
 #include <cstdint>
@@ -38,15 +38,18 @@ struct GateRows {
     bool cotangent;
 };
 
+constexpr std::int64_t gated_columns = 64;  // whole tiles in every instruction set
+
 // Through the two projections of a gated feed-forward network: with W = diag(gate_slope) gate + diag(up_slope) up of a
 // row's position, out[n] = W x[n] for a tangent, W^T x[n] for a cotangent. gate, up: [inner, width], their slopes
-// [positions, inner]; x: [rows, width], out: [rows, inner], a cotangent's the other way round.
+// [positions, inner]; x: [rows, width], out: [rows, inner], a cotangent's the other way round. Columns first .. last - 1
+// of out are made; first is a multiple of `gated_columns`.
 template <class T>
 struct GatedRows {
     const T *x, *gate, *up, *gate_slope, *up_slope;
     const std::int64_t* position;
     T* out;
-    std::int64_t rows, positions, width, inner;
+    std::int64_t rows, positions, width, inner, first, last;
     bool cotangent;
 };
 

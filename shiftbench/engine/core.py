@@ -65,7 +65,8 @@ def gated(kept: KeptFeedForward, inner: FeedForward, x: Tensor, position_N: Tens
     assert inner.gate is not None and kept.gate_slope_TF is not None
     gate_IO, up_IO = inner.gate.weight_IO, inner.up.weight_IO
     out = x.new_empty(len(x), gate_IO.shape[0 if cotangent else 1])
-    _C.gated_rows(x, gate_IO.T, up_IO.T, kept.gate_slope_TF, kept.up_slope_TF, position_N, out, cotangent)
+    slopes = kept.gate_slope_TF, kept.up_slope_TF
+    _C.gated_rows(x, gate_IO.T, up_IO.T, *slopes, position_N, out, cotangent, torch.get_num_threads())
     return out
 
 
@@ -75,7 +76,8 @@ def attention(
 ) -> None:  # fmt: skip
     """stages.attention_tangent or attention_cotangent. rows: query, key, value, mixed; stretches: query, key, mixed."""
     held = [kept.query_KGTE, kept.key_KTE, kept.value_KTE, kept.mixed_KGTE, kept.probability_KGTT, kept.slope_KGTT]
-    _C.attention_rows(held, kept.spec.scale, list(rows), [stretch.table for stretch in stretches], cotangent)
+    tables = [stretch.table for stretch in stretches]
+    _C.attention_rows(held, kept.spec.scale, list(rows), tables, cotangent, torch.get_num_threads())
 
 
 def attend(

@@ -8,6 +8,7 @@ import torch
 from shiftbench import _C
 from shiftbench.engine import core, modes, product
 from shiftbench.engine.product import Precision
+from shiftbench.engine.schedule import threads_each
 from shiftbench.models.block import FeedForward, Linear
 
 ERROR = {torch.float32: 3e-6, torch.float64: 1e-14}  # of the largest number
@@ -64,6 +65,17 @@ def test_two_projections_are_one(cotangent, width, inner, positions, rows, dtype
     # A row is made from itself and its position, to the last bit, whoever stands beside it.
     few = torch.randperm(rows, generator=draws)[: rows // 3 + 1]
     assert torch.equal(core.gated(kept, layer, x[few], position_N[few], cotangent), found[few])
+
+
+@pytest.mark.parametrize("cotangent", [False, True], ids=["tangent", "cotangent"])
+def test_threads_share_its_columns(cotangent):
+    layer, kept = network(150, 200, 4, torch.float32)
+    x, position_N = drawn(30, 200 if cotangent else 150, dtype=torch.float32), torch.arange(30) % 4
+    found = []
+    for threads in (1, 2, 9):
+        with threads_each(threads):
+            found.append(core.gated(kept, layer, x, position_N, cotangent))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_a_position_without_rows_and_no_rows_at_all():
