@@ -1,4 +1,4 @@
-"""The engine's door to the compiled core: stages.py's functions, in one pass over the rows each.
+"""The engine's door to the compiled core: stages.py's functions, in one pass over the rows each; its own products.
 
 Unlike ops.py it checks nothing: the engine made all arguments itself, contiguous and of one dtype.
 """
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shiftbench import _C, cuda
 from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm
+from shiftbench.engine.product import product
 from shiftbench.engine.rows import Stretches
 from shiftbench.models.block import FeedForward
 
@@ -54,10 +55,12 @@ def gate(
 
 def merges(inner: FeedForward, rows: Tensor) -> bool:
     """Whether `gated` serves this network: a GPU's products are too fast to lay out weights for a few rows."""
-    if inner.gate is None or rows.device.type != "cpu" or not serves(rows):
-        return False
-    weights = (inner.gate.weight_IO, inner.up.weight_IO)
-    return all(weight.dtype == rows.dtype and weight.T.is_contiguous() for weight in weights)
+    return inner.gate is not None and all(_reads(linear.weight_IO, rows) for linear in (inner.gate, inner.up))
+
+
+def _reads(weight_IO: Tensor, rows: Tensor) -> bool:
+    """Whether the core's own products read a weight as it lies, for such rows on a CPU."""
+    return attends(rows) and weight_IO.dtype == rows.dtype and weight_IO.T.is_contiguous()
 
 
 def gated(kept: KeptFeedForward, inner: FeedForward, x: Tensor, position_N: Tensor, cotangent: bool) -> Tensor:
@@ -68,6 +71,18 @@ def gated(kept: KeptFeedForward, inner: FeedForward, x: Tensor, position_N: Tens
     slopes = kept.gate_slope_TF, kept.up_slope_TF
     _C.gated_rows(x, gate_IO.T, up_IO.T, *slopes, position_N, out, cotangent, torch.get_num_threads())
     return out
+
+
+def thin_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
+    """x_NI @ weight_IO of few rows, at the rate that memory gives the weights. A row's numbers are those it has alone.
+
+    For the dtypes and devices of torch.mm; only what the core reads is faster.
+    """
+    if not _reads(weight_IO, x_NI):
+        return product(x_NI, weight_IO)
+    out_NO = x_NI.new_empty(len(x_NI), weight_IO.shape[1])
+    _C.thin_rows(x_NI.contiguous(), weight_IO.T, out_NO)
+    return out_NO
 
 
 def attention(

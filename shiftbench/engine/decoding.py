@@ -1,8 +1,8 @@
 """Greedy continuations of many prompts together, so that each step reads the weights once for all of them.
 
 Attention is computed row by row, and a matrix product makes a row from nothing but that row, so a response does not
-depend on what it is decoded beside: bit for bit on a CPU, where both of torch's libraries multiply rows so; on a GPU up
-to rounding.
+depend on what it is decoded beside: bit for bit on a CPU, where torch's libraries, both, and the core multiply rows so;
+on a GPU up to rounding.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from shiftbench.engine import core
 from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, mix, normed, rotated
-from shiftbench.engine.product import STEP, padded, thin_product
+from shiftbench.engine.product import STEP, padded
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
 READ = 512  # tokens of prompts that are read together, about: then their products run at the full rate
@@ -25,8 +26,8 @@ PLACES = 64  # prompts at a time: their products then run at nearly the full rat
 ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
 CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memory over this; else fewer are under way
 
-
 Apply = Callable[[Linear, Tensor], Tensor]
+_apply_thin: Apply = partial(apply, product=core.thin_product)
 
 
 @dataclass
@@ -169,10 +170,6 @@ def _through(
         inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0], linear)
         x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
     return x_ND
-
-
-def _apply_thin(linear: Linear, x: Tensor) -> Tensor:
-    return apply(linear, x, thin_product)
 
 
 def _attention(

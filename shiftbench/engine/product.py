@@ -82,19 +82,6 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     return out_NO.add_(product(x_NI, weight_IO))
 
 
-def thin_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """x_NI @ weight_IO of few rows, at the rate that memory gives the weights. A row's numbers are those it has alone.
-
-    For the dtypes and devices of torch.mm; only what the core serves is faster.
-    """
-    wide = x_NI.dtype in (torch.float32, torch.float64) and x_NI.dtype == weight_IO.dtype
-    if x_NI.device.type != "cpu" or not wide or not weight_IO.T.is_contiguous():
-        return product(x_NI, weight_IO)
-    out_NO = x_NI.new_empty(len(x_NI), weight_IO.shape[1])
-    _C.thin_rows(x_NI.contiguous(), weight_IO.T, out_NO)
-    return out_NO
-
-
 @contextmanager
 def fast_linears(module: torch.nn.Module) -> Iterator[None]:
     """The module's linear layers multiply by the faster library too, in the block: a token at a time it reads weights

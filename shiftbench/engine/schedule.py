@@ -54,7 +54,7 @@ def crossing(blocks: Sequence[Block], prompt: int, response: int, tokens: int, m
     longest, least = max(prompt, response), min(prompt, response)
     weight, forward = blocks[0].attention.query.weight_IO, prompt < response
     rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _kept_bytes(blocks, tokens)
-    chunks = 2 * _chunk_rows(blocks, tokens, memory) * each
+    chunks = 2 * _chunk_rows(blocks[0], each, memory) * each
     spare = memory - rows * len(weight) * weight.element_size() - chunks - layer
     left = max(0, int(spare * BORDER_SHARE)) // _left_bytes(blocks, forward)
     count = min(least, longest - 1, math.isqrt(2 * left + STEP**2 // 4) - STEP // 2)
@@ -100,7 +100,7 @@ def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: i
     each = _row_bytes(blocks, tokens)
     left = memory - border - sum(lengths) * len(weight) * weight.element_size()
     free = left - _kept_bytes(blocks, tokens)
-    most = _chunk_rows(blocks, tokens, memory)
+    most = _chunk_rows(blocks[0], each, memory)
     rows = max(STEP, min(most, free // 2 // each))  # threads do not enter, or results would depend on them
     fewest = min(rows, most_rows(weight))
     cores = torch.get_num_threads() if on_cpu else 1
@@ -122,13 +122,13 @@ def most_rows(weight: Tensor) -> int:
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
-def _chunk_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
-    """Of a chunk at most."""
-    weight = blocks[0].attention.query.weight_IO
+def _chunk_rows(block: Block, each: int, memory: int) -> int:
+    """Of a chunk at most; each: bytes that a row takes."""
+    weight = block.attention.query.weight_IO
     most = most_rows(weight)
-    if not core.merges(blocks[0].feed_forward, weight):
+    if not core.merges(block.feed_forward, weight):
         return most
-    return max(most, min(MERGED_ROWS, int(memory * MERGED_SHARE) // _row_bytes(blocks, tokens)))
+    return max(most, min(MERGED_ROWS, int(memory * MERGED_SHARE) // each))
 
 
 def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:

@@ -21,7 +21,7 @@ from shiftbench.engine.product import product
 from shiftbench.explain import attribution
 from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
-from shiftbench.models.block import Attention, FeedForward, Linear
+from shiftbench.models.block import Attention, Linear
 from shiftbench.perf import counters, paper
 from shiftbench.perf.cases import Case
 from shiftbench.perf.counters import Counts
@@ -89,17 +89,17 @@ def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     transformer, _ = model.plain
     assert transformer is not None
     *below, last = transformer.blocks
-    linears = [linear for block in below for linear in (*_linears(block.attention), *_linears(block.feed_forward))]
+    linears: list[Linear] = []
+    for block in below:
+        linears += [*_linears(block.attention), block.feed_forward.up, block.feed_forward.down]
     linears += [last.attention.query, last.attention.key, last.attention.value]
-    gates = {id(block.feed_forward.gate) for block in below}
-    linears = [linear for linear in linears if id(linear) not in gates]
     weights = [linear.weight_IO.T if back else linear.weight_IO for linear in linears]
     rows = len(case.prompt.prompt_ids) * len(case.response) // 2
     given = {width: drawn(rows, width) for width in {len(weight) for weight in weights}}
     return lambda: [product(given[len(weight)], weight) for _ in range(2) for weight in weights]
 
 
-def _linears(part: Attention | FeedForward) -> list[Linear]:
+def _linears(part: Attention) -> list[Linear]:
     return [value for value in vars(part).values() if isinstance(value, Linear)]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shiftbench import _C
-from shiftbench.engine import core, modes, product
+from shiftbench.engine import core, modes
 from shiftbench.engine.product import Precision
 from shiftbench.engine.schedule import threads_each
 from shiftbench.models.block import FeedForward, Linear
@@ -117,15 +117,15 @@ def test_the_engine_merges_what_it_can_and_multiplies_twice_otherwise(cotangent,
 )
 def test_few_rows(rows, depth, outputs, dtype, instructions):
     weight_IO, x = drawn(outputs, depth, dtype=dtype).T, drawn(rows, depth, seed=1, dtype=dtype)
-    found = product.thin_product(x, weight_IO)
+    found = core.thin_product(x, weight_IO)
     wanted = x.double() @ weight_IO.double()
     assert found.dtype == dtype
     assert float((found - wanted).abs().max() / wanted.abs().max()) < ERROR[dtype]
     for few in (slice(0, 1), slice(rows // 2, rows)):
-        assert torch.equal(product.thin_product(x[few], weight_IO), found[few])
+        assert torch.equal(core.thin_product(x[few], weight_IO), found[few])
 
 
 @pytest.mark.parametrize("x, weight", [(drawn(2, 3).half(), drawn(3, 4).half()), (drawn(2, 3), drawn(3, 4))], ids=str)
 def test_few_rows_of_what_the_core_does_not_serve(x, weight, monkeypatch):
     monkeypatch.setattr(_C, "thin_rows", None)
-    assert torch.equal(product.thin_product(x, weight), x @ weight)
+    assert torch.equal(core.thin_product(x, weight), x @ weight)
