@@ -115,11 +115,12 @@ void gated_rows(const py::object& x, const py::object& gate, const py::object& u
         using T = typename decltype(type)::type;
         const std::int64_t columns = out_.shape[1], blocks = (columns + cpu::gated_columns - 1) / cpu::gated_columns;
         parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            std::get<cpu::Stages<T>>(cpu::kernels().stages)
-                .gated({x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(),
-                        up_slope_.pointer<T>(), position_.pointer<const std::int64_t>(), out_.pointer<T>(),
-                        x_.shape[0], gate_slope_.shape[0], gate_.shape[1], gate_.shape[0],
-                        begin * cpu::gated_columns, std::min(columns, end * cpu::gated_columns), cotangent});
+            const cpu::GatedRows<T> rows{
+                x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(), up_slope_.pointer<T>(),
+                position_.pointer<const std::int64_t>(), out_.pointer<T>(), x_.shape[0], gate_slope_.shape[0],
+                gate_.shape[1], gate_.shape[0], begin * cpu::gated_columns,
+                std::min(columns, end * cpu::gated_columns), cotangent};
+            stages_for(rows).gated(rows);
         }, threads);
     });
 }
@@ -178,8 +179,9 @@ void thin_rows(const py::object& x, const py::object& weight, const py::object& 
         using T = typename decltype(type)::type;
         const std::int64_t rows = x_.shape[0], depth = x_.shape[1], outputs = weight_.shape[0];
         parallel_for(outputs, grain_of(rows * depth), [&](std::int64_t begin, std::int64_t end) {
-            std::get<cpu::Stages<T>>(cpu::kernels().stages)
-                .thin({x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs, begin, end});
+            const cpu::ThinRows<T> part{x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs,
+                                        begin, end};
+            stages_for(part).thin(part);
         });
     });
 }

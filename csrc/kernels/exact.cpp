@@ -1,15 +1,14 @@
 // The loops whose every rounding is fixed: the same bytes in every instruction set; and packing for rounded tiles.
 // Templates here are in an unnamed namespace and call no other that could be linked once for all sets.
 #include <cstring>
-#include <type_traits>
 
 #include "keep.h"
+#include "pack.h"
 #include "rounded.h"
 #include "score.h"
 #include "shiftbench/kernels.h"
 #include "stages.h"
 #include "tile.h"
-#include "transpose.h"
 
 #define SHIFTBENCH_STRING_(x) #x
 #define SHIFTBENCH_STRING(x) SHIFTBENCH_STRING_(x)
@@ -38,52 +37,9 @@ A ordered_dot(const X* x, const Y* y, std::int64_t n) {
     return total;
 }
 
-// Sixteen columns at a time, so that what is written stays in the nearest cache. Rows that are not there are zeros.
-template <class T, class E>
-void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t lanes,
-          T* packed) {
-    constexpr std::int64_t step = 16;
-    for (std::int64_t begin = 0; begin < width; begin += step) {
-        const std::int64_t columns = width - begin < step ? width - begin : step;
-        for (std::int64_t row = 0; row < lanes; ++row) {
-            T* out = packed + begin * lanes + row;
-            const E* in = first_row + row * stride + begin;
-            for (std::int64_t i = 0; i < columns; ++i) out[i * lanes] = row < rows ? T(in[i]) : T(0);
-        }
-    }
-}
-
 template <class T>
 void pack_directions(const T* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
     pack(first_row, stride, rows, width, tile_directions, packed);
-}
-
-// A square of numbers at a time, transposed in registers: one store for as many numbers as fit a vector, where the
-// plain loop needs one for each. Every word is packed once, so for few directions this shows.
-template <class T, class E>
-void pack_words(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
-    constexpr int lanes = lanes_of<T>;
-    const std::int64_t whole = rows == tile_words<T> ? width / lanes * lanes : 0;
-    for (std::int64_t begin = 0; begin < whole; begin += lanes)
-        for (int half = 0; half < 2; ++half) {
-            Vector<T> row[lanes];
-#pragma GCC unroll 16
-            for (int i = 0; i < lanes; ++i) {
-                const E* in = first_row + (half * lanes + i) * stride + begin;
-                if constexpr (std::is_same_v<T, E>) {
-                    std::memcpy(&row[i], in, sizeof row[i]);
-                } else {
-                    T wide[lanes];
-                    for (int j = 0; j < lanes; ++j) wide[j] = T(in[j]);
-                    std::memcpy(&row[i], wide, sizeof wide);
-                }
-            }
-            transpose<lanes / 2, T>(row);
-#pragma GCC unroll 16
-            for (int j = 0; j < lanes; ++j)
-                std::memcpy(packed + (begin + j) * tile_words<T> + half * lanes, &row[j], sizeof row[j]);
-        }
-    pack(first_row + whole, stride, rows, width - whole, tile_words<T>, packed + whole * tile_words<T>);
 }
 
 template <class T>

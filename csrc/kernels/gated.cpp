@@ -3,8 +3,8 @@
 // activation is W x and a cotangent of the network's input is W^T g, one product where there were two. A tile of W is
 // made when all the derivatives at its position are about to meet it, and is never in memory whole.
 // Compiled with fused multiply-adds, like stages.cpp.
+#include "pack.h"
 #include "stages.h"
-#include "transpose.h"
 #include "vectors.h"
 
 namespace {
@@ -25,9 +25,9 @@ void by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* 
     first[0] = 0;
 }
 
-// to[i * rows + d] = x[order[d]][i]: a tile's first numbers, then its second ones, and so on.
+// Rows that lie apart, packed: to[i * rows + d] = x[order[d]][i].
 template <class T>
-void pack(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, T* to) {
+void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, T* to) {
     constexpr i64 lanes = lanes_of<T>;
     for (i64 begin = 0; begin < depth; begin += lanes) {
         const i64 end = begin + lanes < depth ? begin + lanes : depth;
@@ -38,28 +38,10 @@ void pack(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, T* to) 
     }
 }
 
-// to[i][c] = weight[c][i] for a tile's columns c: rows turned into columns.
-template <class T>
-void lay_turned(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
-    constexpr i64 lanes = lanes_of<T>, width = 2 * lanes;
-    const i64 whole = columns == width ? depth / lanes * lanes : 0;
-    for (i64 i = 0; i < whole; i += lanes)
-        for (int half = 0; half < 2; ++half) {
-            Vector<T> row[lanes];
-#pragma GCC unroll 16
-            for (int c = 0; c < lanes; ++c) row[c] = load(weight + (half * lanes + c) * stride + i);
-            transpose<lanes / 2, T>(row);
-#pragma GCC unroll 16
-            for (int j = 0; j < lanes; ++j) store(to + (i + j) * width + half * lanes, row[j]);
-        }
-    for (i64 i = whole; i < depth; ++i)
-        for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[c * stride + i] : T(0);
-}
-
-// to[i][c] = weight[i][c].
+// What pack_words is for rows, for columns: they lie as a tile wants them.
 template <class T>
 void lay(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
-    constexpr i64 width = 2 * lanes_of<T>;
+    constexpr i64 width = tile_words<T>;
     for (i64 i = 0; i < depth; ++i)
         for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[i * stride + c] : T(0);
 }
@@ -143,29 +125,26 @@ void multiply(const T* x, const W& w, i64 depth, T* panel, i64 first, const Targ
     for (int d = 0; d < N; ++d) to.put(first + d, sum[d]);
 }
 
-template <int N, bool keep, class T, class W>
-void multiply_rows(i64 rows, const T* x, const W& w, i64 depth, T* panel, i64 first, const Target<T>& to) {
-    if (rows == N) return multiply<N, keep>(x, w, depth, panel, first, to);
-    if constexpr (N > 1) multiply_rows<N - 1, keep>(rows, x, w, depth, panel, first, to);
-}
-
 // All rows of a position times a tile of its W: the first of them merge it, the others find it in the panel.
 template <bool cotangent, class T>
 void multiply_position(i64 rows, const T* x, const Merged<cotangent, T>& w, i64 depth, T* panel, const Target<T>& to) {
     each_tile(rows, [&](i64 begin, i64 end) {
-        const T* own = x + begin * depth;
-        if (begin > 0)
-            multiply_rows<tile_directions, false>(end - begin, own, Panel<T>{panel}, depth, panel, begin, to);
-        else if (end < rows)
-            multiply_rows<tile_directions, true>(end, own, w, depth, panel, 0, to);
-        else
-            multiply_rows<tile_directions, false>(end, own, w, depth, panel, 0, to);
+        with_rows(end - begin, [&](auto height) {
+            constexpr int N = decltype(height)::value;
+            const T* own = x + begin * depth;
+            if (begin > 0)
+                multiply<N, false>(own, Panel<T>{panel}, depth, panel, begin, to);
+            else if (end < rows)
+                multiply<N, true>(own, w, depth, panel, begin, to);
+            else
+                multiply<N, false>(own, w, depth, panel, begin, to);
+        });
     });
 }
 
 template <bool cotangent, class T>
 void gated(const GatedRows<T>& a) {
-    constexpr i64 width = 2 * lanes_of<T>;
+    constexpr i64 width = tile_words<T>;
     const i64 whole_depth = cotangent ? a.inner : a.width, all_columns = cotangent ? a.width : a.inner;
     const i64 parts = (whole_depth + most_depth - 1) / most_depth, deepest = (whole_depth + parts - 1) / parts;
     const i64 begin_tile = a.first / width, tiles = (a.last + width - 1) / width, count = tiles - begin_tile;
@@ -183,7 +162,7 @@ void gated(const GatedRows<T>& a) {
         for (i64 t = 0; t < a.positions; ++t)
             each_tile(first[t + 1] - first[t], [&](i64 begin, i64 end) {
                 begin += first[t], end += first[t];
-                pack(a.x + from, whole_depth, order + begin, end - begin, depth, x + begin * depth);
+                pack_rows(a.x + from, whole_depth, order + begin, end - begin, depth, x + begin * depth);
             });
         for (i64 tile0 = begin_tile; tile0 < tiles; tile0 += together) {
             const i64 tile1 = tile0 + together < tiles ? tile0 + together : tiles;
@@ -195,8 +174,8 @@ void gated(const GatedRows<T>& a) {
                     lay(a.gate + from * a.width + column, a.width, columns, depth, gate);
                     lay(a.up + from * a.width + column, a.width, columns, depth, up);
                 } else {
-                    lay_turned(a.gate + column * a.width + from, a.width, columns, depth, gate);
-                    lay_turned(a.up + column * a.width + from, a.width, columns, depth, up);
+                    pack_words(a.gate + column * a.width + from, a.width, columns, depth, gate);
+                    pack_words(a.up + column * a.width + from, a.width, columns, depth, up);
                 }
             }
             for (i64 t0 = 0, t1; t0 < a.positions; t0 = t1) {

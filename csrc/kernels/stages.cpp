@@ -113,9 +113,6 @@ inline void multiply(Left<T> left, const T* right, i64 stride, i64 depth, Vector
 
 // f(rows, columns) for tiles that cover `rows` x `columns`: f(std::integral_constant rows, vectors, row, column), with
 // vectors 2 or 1, and 0 for single columns.
-template <int N>
-struct Count { static constexpr int value = N; };
-
 template <class F>
 inline void each_tall(i64 rows, const F& f) {
     i64 row = 0;

@@ -66,12 +66,6 @@ void multiply(const ThinRows<T>& a, i64 row, i64 ahead) {
     }
 }
 
-template <int N, class T>
-void multiply_rows(const ThinRows<T>& a, i64 row, i64 rows, i64 ahead) {
-    if (rows == N) return multiply<N>(a, row, ahead);
-    if constexpr (N > 1) multiply_rows<N - 1>(a, row, rows, ahead);
-}
-
 // A few outputs at a time: their weights stay near for the other tiles of rows.
 template <class T>
 void thin(const ThinRows<T>& a) {
@@ -81,7 +75,8 @@ void thin(const ThinRows<T>& a) {
         part.first = first;
         part.last = first + together < a.last ? first + together : a.last;
         each_tile(a.rows, [&](i64 begin, i64 end) {
-            multiply_rows<tile_directions>(part, begin, end - begin, begin == 0 ? together * a.depth : 0);
+            const i64 ahead = begin == 0 ? together * a.depth : 0;
+            with_rows(end - begin, [&](auto rows) { multiply<decltype(rows)::value>(part, begin, ahead); });
         });
     }
 }

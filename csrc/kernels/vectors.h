@@ -52,4 +52,14 @@ inline void each_tile(std::int64_t rows, const F& f) {
     for (std::int64_t i = 0; i < tiles; ++i) f(rows * i / tiles, rows * (i + 1) / tiles);
 }
 
+template <int N>
+struct Count { static constexpr int value = N; };
+
+// f(Count<rows>{}) for a tile's rows, which are N at most.
+template <int N = tile_directions, class F>
+inline void with_rows(std::int64_t rows, const F& f) {
+    if (rows == N) return f(Count<N>{});
+    if constexpr (N > 1) with_rows<N - 1>(rows, f);
+}
+
 }  // namespace
