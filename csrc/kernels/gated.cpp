@@ -1,8 +1,12 @@
 // Derivatives through a gated feed-forward network's two projections at once. A position's slopes stand on either side
 // of the weights, whatever the derivative: with W = diag(gate_slope) gate + diag(up_slope) up, a tangent of the inner
 // activation is W x and a cotangent of the network's input is W^T g, one product where there were two. A tile of W is
-// made when all the derivatives at its position are about to meet it, and is never in memory whole.
+// made when all the derivatives at its position are about to meet it, and is never in memory whole. Its gate's slopes
+// stand apart, as W = diag(gate_slope) (gate + diag(up_slope / gate_slope) up): they scale the derivatives, which are
+// few, and a number of W is one multiply-add where it would be two.
 // Compiled with fused multiply-adds, like stages.cpp.
+#include <limits>
+
 #include "pack.h"
 #include "stages.h"
 #include "vectors.h"
@@ -25,15 +29,27 @@ void by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* 
     first[0] = 0;
 }
 
-// Rows that lie apart, packed: to[i * rows + d] = x[order[d]][i].
+// scale: of the gate's slopes, none nearer to 0 than their square of the rounding error, where nothing of them reaches a
+// sum. ratio: of the up-projection's slopes to these.
 template <class T>
-void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, T* to) {
+void divide(const T* gate_slope, const T* up_slope, i64 count, T* scale, T* ratio) {
+    constexpr T least = std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();
+    for (i64 i = 0; i < count; ++i) {
+        const T own = gate_slope[i], size = own < 0 ? -own : own;
+        scale[i] = size < least ? least : own;
+        ratio[i] = up_slope[i] / scale[i];
+    }
+}
+
+// Rows that lie apart, packed: to[i * rows + d] = x[order[d]][i], times scale[i] if there is one.
+template <class T>
+void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, const T* scale, T* to) {
     constexpr i64 lanes = lanes_of<T>;
     for (i64 begin = 0; begin < depth; begin += lanes) {
         const i64 end = begin + lanes < depth ? begin + lanes : depth;
         for (i64 d = 0; d < rows; ++d) {
             const T* from = x + order[d] * stride;
-            for (i64 i = begin; i < end; ++i) to[i * rows + d] = from[i];
+            for (i64 i = begin; i < end; ++i) to[i * rows + d] = scale ? from[i] * scale[i] : from[i];
         }
     }
 }
@@ -46,32 +62,28 @@ void lay(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
         for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[i * stride + c] : T(0);
 }
 
-// Rows of W for a tile's columns: gate_slope gate + up_slope up, the slopes by row for a cotangent, else by column.
+// Rows of W for a tile's columns, but for its scale: gate + ratio up; ratio: by row for a cotangent, else by column.
 template <bool cotangent, class T>
 class Merged {
 public:
-    Merged(const T* gate, const T* up, const T* gate_slope, const T* up_slope, i64 columns)
-        : gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope) {
+    Merged(const T* gate, const T* up, const T* ratio, i64 columns) : gate_(gate), up_(up), ratio_(ratio) {
         if constexpr (!cotangent) {
-            T own[2][2 * lanes_of<T>] = {};
-            for (i64 c = 0; c < columns; ++c) own[0][c] = gate_slope[c], own[1][c] = up_slope[c];
-            for (int w = 0; w < 2; ++w) {
-                by_gate_[w] = load(own[0] + w * lanes_of<T>);
-                by_up_[w] = load(own[1] + w * lanes_of<T>);
-            }
+            T own[2 * lanes_of<T>] = {};
+            for (i64 c = 0; c < columns; ++c) own[c] = ratio[c];
+            for (int w = 0; w < 2; ++w) by_column_[w] = load(own + w * lanes_of<T>);
         }
     }
 
     // Row i, its first or its second vector.
     Vector<T> at(i64 i, int w) const {
         const i64 place = (2 * i + w) * lanes_of<T>;
-        if constexpr (cotangent) return load(gate_ + place) * gate_slope_[i] + load(up_ + place) * up_slope_[i];
-        return load(gate_ + place) * by_gate_[w] + load(up_ + place) * by_up_[w];
+        if constexpr (cotangent) return load(gate_ + place) + load(up_ + place) * ratio_[i];
+        return load(gate_ + place) + load(up_ + place) * by_column_[w];
     }
 
 private:
-    const T *gate_, *up_, *gate_slope_, *up_slope_;
-    Vector<T> by_gate_[2] = {}, by_up_[2] = {};
+    const T *gate_, *up_, *ratio_;
+    Vector<T> by_column_[2] = {};
 };
 
 // The same, merged before.
@@ -81,11 +93,13 @@ struct Panel {
     Vector<T> at(i64 i, int w) const { return load(data + (2 * i + w) * lanes_of<T>); }
 };
 
-// Where a tile's sums go: `columns` numbers of the rows that `order` names; add: to those that are there.
+// Where a tile's sums go: `columns` numbers of the rows that `order` names; add: to those that are there. All is then
+// multiplied by scale[column] if there is one. In this order no compiler makes one operation of two in some tiles only.
 template <class T>
 struct Target {
     T* out;
     const i64* order;
+    const T* scale;
     i64 stride, columns;
     bool add;
 
@@ -93,13 +107,18 @@ struct Target {
         constexpr i64 lanes = lanes_of<T>;
         T* to = out + order[row] * stride;
         if (columns == 2 * lanes) {
-            store(to, add ? load(to) + sum[0] : sum[0]);
-            store(to + lanes, add ? load(to + lanes) + sum[1] : sum[1]);
+            for (int w = 0; w < 2; ++w, to += lanes) {
+                const Vector<T> all = add ? load(to) + sum[w] : sum[w];
+                store(to, scale ? all * load(scale + w * lanes) : all);
+            }
         } else {
             T own[2 * lanes];
             store(own, sum[0]);
             store(own + lanes, sum[1]);
-            for (i64 c = 0; c < columns; ++c) to[c] = add ? to[c] + own[c] : own[c];
+            for (i64 c = 0; c < columns; ++c) {
+                const T all = add ? to[c] + own[c] : own[c];
+                to[c] = scale ? all * scale[c] : all;
+            }
         }
     }
 };
@@ -152,17 +171,22 @@ void gated(const GatedRows<T>& a) {
     const i64 fit = most_weights / (2 * deepest * width), together = fit < 1 ? 1 : fit < count ? fit : count;
     const Scratch<i64> orders(a.rows, false), firsts(a.positions + 1);
     const Scratch<T> packed(a.rows * deepest, false), weights(2 * together * deepest * width, false),
-        panels(deepest * width, false);
+        panels(deepest * width, false), scales(a.positions * a.inner, false), ratios(a.positions * a.inner, false);
     i64 *const order = orders.get(), *const first = firsts.get();
     T *const x = packed.get(), *const panel = panels.get();
     by_position(a.position, a.rows, a.positions, order, first);
+    for (i64 t = 0; t < a.positions; ++t)
+        if (first[t] < first[t + 1])
+            divide(a.gate_slope + t * a.inner, a.up_slope + t * a.inner, a.inner, scales.get() + t * a.inner,
+                   ratios.get() + t * a.inner);
     const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : a.last - tile * width; };
     for (i64 part = 0; part < parts; ++part) {
         const i64 from = whole_depth * part / parts, depth = whole_depth * (part + 1) / parts - from;
         for (i64 t = 0; t < a.positions; ++t)
             each_tile(first[t + 1] - first[t], [&](i64 begin, i64 end) {
                 begin += first[t], end += first[t];
-                pack_rows(a.x + from, whole_depth, order + begin, end - begin, depth, x + begin * depth);
+                const T* scale = cotangent ? scales.get() + t * a.inner + from : nullptr;
+                pack_rows(a.x + from, whole_depth, order + begin, end - begin, depth, scale, x + begin * depth);
             });
         for (i64 tile0 = begin_tile; tile0 < tiles; tile0 += together) {
             const i64 tile1 = tile0 + together < tiles ? tile0 + together : tiles;
@@ -185,10 +209,10 @@ void gated(const GatedRows<T>& a) {
                         if (first[t] == first[t + 1]) continue;
                         const i64 column = tile * width, columns = columns_of(tile);
                         const i64 slope = t * a.inner + (cotangent ? from : column);
-                        const T* gate = gate_of(tile);
-                        const Merged<cotangent, T> w(gate, gate + depth * width, a.gate_slope + slope,
-                                                     a.up_slope + slope, columns);
-                        const Target<T> to{a.out + column, order + first[t], all_columns, columns, part > 0};
+                        const bool whole = !cotangent && part + 1 == parts;
+                        const T *gate = gate_of(tile), *scale = whole ? scales.get() + slope : nullptr;
+                        const Merged<cotangent, T> w(gate, gate + depth * width, ratios.get() + slope, columns);
+                        const Target<T> to{a.out + column, order + first[t], scale, all_columns, columns, part > 0};
                         multiply_position(first[t + 1] - first[t], x + first[t] * depth, w, depth, panel, to);
                     }
             }

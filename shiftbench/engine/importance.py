@@ -24,7 +24,7 @@ from shiftbench.engine.stages import norm_cotangent
 from shiftbench.engine.steps import Top, each_one, pulled, pulled_to, pushed, pushed_to
 from shiftbench.models.block import Transformer
 
-LOGITS = 32  # response tokens whose logits are in memory at a time
+LOGITS = 64  # response tokens whose logits are in memory at a time
 
 
 @dataclass(frozen=True)

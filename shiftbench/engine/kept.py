@@ -183,17 +183,17 @@ def heads_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, K
 
 def _feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, KeptFeedForward]:
     up_TF = apply(spec.up, h_TD)
-    bent_TF = up_TF if spec.gate is None else apply(spec.gate, h_TD)
-    active_TF, slope_TF = _with_slope(spec, bent_TF)
     if spec.gate is None:
+        active_TF, slope_TF = _with_slope(spec, up_TF, torch.ones_like(up_TF))
         return apply(spec.down, active_TF), KeptFeedForward(slope_TF, None)
-    return apply(spec.down, active_TF * up_TF), KeptFeedForward(active_TF, slope_TF.mul_(up_TF))
+    active_TF, slope_TF = _with_slope(spec, apply(spec.gate, h_TD), up_TF)
+    return apply(spec.down, up_TF.mul_(active_TF)), KeptFeedForward(active_TF, slope_TF)
 
 
-def _with_slope(spec: FeedForward, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation and its derivative, whatever function it is: it acts number by number."""
+def _with_slope(spec: FeedForward, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation, and its derivative times something, whatever function it is: it acts number by number."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         active = spec.activation(x)
-        (slope,) = torch.autograd.grad(active.sum(), x)
+        (slope,) = torch.autograd.grad(active, x, times)
     return active.detach(), slope

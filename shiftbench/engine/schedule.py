@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,14 +140,9 @@ def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
-    found: list[slice] = []
-    begin = total = 0
-    for item, length in enumerate(lengths, start=1):
-        total += length
-        if item == len(lengths) or total * count >= sum(lengths) * (len(found) + 1):
-            found.append(slice(begin, item))
-            begin = item
-    return found
+    ends = list(itertools.accumulate(lengths, initial=0))
+    cuts = [min(range(len(ends)), key=lambda item: abs(ends[item] * count - ends[-1] * n)) for n in range(count + 1)]
+    return [slice(begin, end) for begin, end in itertools.pairwise(cuts) if begin < end]
 
 
 def segments(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
