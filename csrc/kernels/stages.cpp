@@ -130,24 +130,36 @@ inline void each_wide(i64 columns, const F& f) {
     for (; column < columns; ++column) f(Count<0>{}, column);
 }
 
-// out[d, c] (+)= sum of products: left(rows x depth) @ right(depth x columns).
-template <bool add, class T>
-void product(Left<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride) {
+inline i64 within(i64 x, i64 most) { return x < 0 ? 0 : x < most ? x : most; }
+
+// What a tile leaves out of a product, as queries do not see the keys behind them: columns of the map that it makes (made);
+// or of what it sums over, where it reads rows of a map (queries), or columns as rows (keys).
+enum class Map { made, queries, keys };
+
+// out[d, c] (+)= sum of products: left(rows x depth) @ right(depth x columns). before: how many more keys than itself
+// the map's first query sees, those counted from the first key on.
+template <bool add, Map map, class T>
+void product(Left<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride,
+             i64 before) {
     each_wide<T>(columns, [&](auto wide, i64 column) {
         each_tall(rows, [&](auto high, i64 row) {
             constexpr int N = decltype(high)::value, W = decltype(wide)::value;
-            const Left<T> here{left.data + row * left.row, left.row, left.depth};
+            if (map == Map::made && column >= before + row + N) return;
+            const i64 from = map == Map::keys ? within(row - before, depth) : 0;
+            const i64 length = (map == Map::queries ? within(before + row + N, depth) : depth) - from;
+            const Left<T> here{left.data + row * left.row + from * left.depth, left.row, left.depth};
+            const T* there = right + from * stride + column;
             T* to = out + row * out_stride + column;
             if constexpr (W == 0) {
                 for (int d = 0; d < N; ++d) {
                     T sum = add ? to[d * out_stride] : T(0);
-                    for (i64 i = 0; i < depth; ++i)
-                        sum += here.data[d * here.row + i * here.depth] * right[i * stride + column];
+                    for (i64 i = 0; i < length; ++i)
+                        sum += here.data[d * here.row + i * here.depth] * there[i * stride];
                     to[d * out_stride] = sum;
                 }
             } else {
                 Vector<T> sum[N][W] = {};
-                multiply<N, W, T>(here, right + column, stride, depth, sum);
+                multiply<N, W, T>(here, there, stride, length, sum);
                 for (int d = 0; d < N; ++d)
                     for (int w = 0; w < W; ++w) {
                         T* place = to + d * out_stride + w * lanes_of<T>;
@@ -173,6 +185,12 @@ void turn(const T* from, i64 row, i64 rows, i64 width, T* to, i64 stride) {
 // Room for a row of a map of S keys, and for what a whole vector writes beyond them.
 template <class T>
 constexpr i64 padded(i64 count) { return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>; }
+
+// Zeros for the first keys that a query does not see: a tile reads so many, for the sake of its last query.
+template <class T>
+inline void hide(T* map, i64 seen, i64 last) {
+    for (i64 j = seen; j < last && j < seen + tall; ++j) map[j] = 0;
+}
 
 // Per key head and item: map = slope * scale * (dq k^T + q dk^T), mixed = map v + P dv - rowsum(map) O.
 template <class T>
@@ -210,16 +228,16 @@ void attention_tangent(const AttentionRows<T>& a) {
                         if (from > begin || to < end)
                             std::memset(map, 0, sizeof(T) * static_cast<std::size_t>(rows * M));
                         const T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
-                        product<false, T>({dq, heads * E, 1}, to - from, key_EM, M, E, padded<T>(end),
-                                          map + (from - begin) * M, M);
+                        product<false, Map::made, T>({dq, heads * E, 1}, to - from, key_EM, M, E, padded<T>(end),
+                                                     map + (from - begin) * M, M, from);
                         if (new_keys > 0)
-                            product<true, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
-                                             map + k_first, M);
+                            product<true, Map::made, T>({query + begin * E, E, 1}, rows, turned_EM, M, E,
+                                                        padded<T>(new_keys), map + k_first, M, begin - k_first);
                     } else {
                         met_first = k_first, met_last = new_keys > 0 ? k_first + new_keys : k_first;
                         if (new_keys > 0)
-                            product<false, T>({query + begin * E, E, 1}, rows, turned_EM, M, E, padded<T>(new_keys),
-                                              map + k_first, M);
+                            product<false, Map::made, T>({query + begin * E, E, 1}, rows, turned_EM, M, E,
+                                                         padded<T>(new_keys), map + k_first, M, begin - k_first);
                     }
                     T* out = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
                     for (i64 row = 0; row < rows; ++row) {
@@ -227,21 +245,23 @@ void attention_tangent(const AttentionRows<T>& a) {
                         const T* factor = slope + (begin + row) * S;
                         Vector<T> sum_v = {};
                         T sum = 0;
+                        const i64 seen = begin + row + 1 < met_last ? begin + row + 1 : met_last;
                         i64 j = met_first;
-                        for (; j + lanes_of<T> <= met_last; j += lanes_of<T>) {
+                        for (; j + lanes_of<T> <= seen; j += lanes_of<T>) {
                             const Vector<T> x = load(own + j) * load(factor + j) * kept.scale;
                             store(own + j, x);
                             sum_v += x;
                         }
-                        for (; j < met_last; ++j) sum += own[j] *= factor[j] * kept.scale;
+                        for (; j < seen; ++j) sum += own[j] *= factor[j] * kept.scale;
+                        hide(own, seen, met_last);
                         sum += total<T>(sum_v);
                         for (i64 e = 0; e < E; ++e) out[row * heads * E + e] = -sum * mixed[(begin + row) * E + e];
                     }
-                    product<true, T>({map + met_first, M, 1}, rows, value + met_first * E, E, met_last - met_first, E,
-                                     out, heads * E);
+                    product<true, Map::queries, T>({map + met_first, M, 1}, rows, value + met_first * E, E,
+                                                   met_last - met_first, E, out, heads * E, begin - met_first);
                     if (new_keys > 0)
-                        product<true, T>({probability + begin * S + k_first, S, 1}, rows, dv, key_row, new_keys, E, out,
-                                         heads * E);
+                        product<true, Map::queries, T>({probability + begin * S + k_first, S, 1}, rows, dv, key_row,
+                                                       new_keys, E, out, heads * E, begin - k_first);
                 }
             }
         }
@@ -276,7 +296,8 @@ void attention_cotangent(const AttentionRows<T>& a) {
                 for (i64 begin = first; begin < last; begin += block) {
                     const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
                     const T* d = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
-                    product<false, T>({d, heads * E, 1}, rows, value_EM, M, E, padded<T>(end), map, M);
+                    product<false, Map::made, T>({d, heads * E, 1}, rows, value_EM, M, E, padded<T>(end), map, M,
+                                                 begin);
                     for (i64 row = 0; row < rows; ++row) {
                         T delta = 0;
                         Vector<T> delta_v = {};
@@ -287,18 +308,21 @@ void attention_cotangent(const AttentionRows<T>& a) {
                         delta += total<T>(delta_v);
                         T* line = map + row * M;
                         const T* factor = slope + (begin + row) * S;
-                        for (i64 j = 0; j < end; ++j) line[j] = (line[j] - delta) * factor[j] * kept.scale;
+                        for (i64 j = 0; j <= begin + row; ++j) line[j] = (line[j] - delta) * factor[j] * kept.scale;
+                        hide(line, begin + row + 1, end);
                     }
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
                     if (from < to) {
                         T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
-                        product<false, T>({map + (from - begin) * M, M, 1}, to - from, key, E, end, E, dq, heads * E);
+                        product<false, Map::queries, T>({map + (from - begin) * M, M, 1}, to - from, key, E, end, E, dq,
+                                                        heads * E, from);
                     }
                     const i64 new_keys = (end < k_last ? end : k_last) - k_first;
                     if (new_keys > 0) {
-                        product<true, T>({map + k_first, 1, M}, new_keys, query + begin * E, E, rows, E, dk, key_row);
-                        product<true, T>({probability + begin * S + k_first, 1, S}, new_keys, d, heads * E, rows, E, dv,
-                                         key_row);
+                        product<true, Map::keys, T>({map + k_first, 1, M}, new_keys, query + begin * E, E, rows, E, dk,
+                                                    key_row, begin - k_first);
+                        product<true, Map::keys, T>({probability + begin * S + k_first, 1, S}, new_keys, d, heads * E,
+                                                    rows, E, dv, key_row, begin - k_first);
                     }
                 }
             }
