@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from shiftbench import commands
+from shiftbench import commands, heap
 
 
 def main() -> int:
     """Run the command that the arguments name. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    heap.use_one()
     return commands.main(sys.argv[1:])
 
 

@@ -27,9 +27,12 @@ def drawn(*shape, seed=0, dtype=torch.float64):
 
 
 def network(width, inner, positions, dtype):
-    """(weights, what a forward pass keeps of them) with slopes of either sign, some of them 0."""
+    """(weights, what a forward pass keeps of them) with slopes of either sign, some of them 0 or next to it."""
     up, gate = (Linear(drawn(inner, width, seed=seed, dtype=dtype).T) for seed in (1, 2))
-    slopes = [drawn(positions, inner, seed=seed, dtype=dtype).relu_() - 0.3 for seed in (3, 4)]
+    slopes = [drawn(positions, inner, seed=seed, dtype=dtype) for seed in (3, 4)]
+    for slope, step in zip(slopes, (5, 4), strict=True):
+        slope[slope.abs() < 0.3] = 0.0
+        slope[:, 1::step] = -1e-20
     return FeedForward(up, None, torch.nn.functional.silu, gate), SimpleNamespace(
         up_slope_TF=slopes[0], gate_slope_TF=slopes[1]
     )

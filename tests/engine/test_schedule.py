@@ -217,6 +217,8 @@ def test_parts_cover_all_items_in_order_and_are_about_equal():
         assert [i for part in found for i in range(part.start, part.stop)] == list(range(len(lengths)))
         assert all(part.stop > part.start for part in found)
     assert max(sum([5] * (part.stop - part.start)) for part in parts([5] * 1000, ROWS, ROWS)) <= 520
+    first, second = parts(range(59, 27, -1), MERGED_ROWS, ROWS)  # 703 and 689 rows: no cut is nearer to the middle
+    assert (first.stop, second.stop) == (13, 32)
     assert [len(parts([rows], MERGED_ROWS, ROWS)) for rows in (1, 440)] == [1, 1]
     for rows, count in ((440, 1), (460, 2), (4000, 2), (7000, 4)):
         assert len(parts([1] * rows, MERGED_ROWS, ROWS)) == count

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from shiftbench import ops
+from shiftbench import heap, ops
 from tests.perf.rows import Results, Row, sources_digest, table
 from tests.perf.targets import Target
 
@@ -19,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("shiftbench bench")
     group.addoption("--missing", action="store_true", help="only what these sources have not been measured on yet")
     group.addoption("--must", action="store_true", help="fail where a row stays below what it must reach")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The heap is set as the command line sets it, for the peers as for us."""
+    heap.use_one()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """Working memory of one computation: `python -m tests.perf.memory NAME` in a process of its own.
 
-Prints two numbers of MiB: the high-water mark of resident memory during the call, less what is resident after loading
-and a small warm-up call; and what that warm-up call left resident (copies of weights, threads' buffers).
+The heap is set as the command line sets it. Prints two numbers of MiB: the high-water mark of resident memory during
+the call, less what is resident after loading and a small warm-up call; and what that warm-up call left resident (copies
+of weights, threads' buffers).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftbench import ops
+from shiftbench import heap, ops
 
 ROOT = Path(__file__).parents[2]
 STATUS = Path("/proc/self/status")
@@ -96,6 +97,7 @@ def _resident(field: str) -> float:
 
 
 if __name__ == "__main__":
+    heap.use_one()
     kind, *numbers = sys.argv[1].split("-")
     makers: dict[str, Callable[..., Prepared]] = {
         "attribution": attribution,
