@@ -140,9 +140,26 @@ def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
-    ends = list(itertools.accumulate(lengths, initial=0))
-    cuts = [min(range(len(ends)), key=lambda item: abs(ends[item] * count - ends[-1] * n)) for n in range(count + 1)]
-    return [slice(begin, end) for begin, end in itertools.pairwise(cuts) if begin < end]
+    return _split(lengths, count)
+
+
+def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
+    """Items, numbered from the first on, in so many parts, none empty, by halves of about equal work.
+
+    A part's work is its rows and what merging weights costs, about a row for each position of its longest item.
+    """
+    if count == 1 or len(lengths) < 2:
+        return [slice(first, first + len(lengths))] if lengths else []
+    left, rows = count // 2, list(itertools.accumulate(lengths, initial=0))
+    longest = list(itertools.accumulate(lengths, max, initial=0))
+    longest_behind = list(itertools.accumulate(reversed(lengths), max, initial=0))[::-1]
+
+    def work(cut: int) -> float:
+        behind = (rows[-1] - rows[cut]) / (count - left) + longest_behind[cut]
+        return max(rows[cut] / left + longest[cut], behind)
+
+    cut = min(range(len(rows)), key=work)
+    return _split(lengths[:cut], left, first) + _split(lengths[cut:], count - left, first + cut)
 
 
 def segments(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
