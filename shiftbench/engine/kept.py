@@ -187,7 +187,7 @@ def _feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, KeptFeedForw
         active_TF, slope_TF = _with_slope(spec, up_TF, torch.ones_like(up_TF))
         return apply(spec.down, active_TF), KeptFeedForward(slope_TF, None)
     active_TF, slope_TF = _with_slope(spec, apply(spec.gate, h_TD), up_TF)
-    return apply(spec.down, up_TF.mul_(active_TF)), KeptFeedForward(active_TF, slope_TF)
+    return apply(spec.down, active_TF * up_TF), KeptFeedForward(active_TF, slope_TF)
 
 
 def _with_slope(spec: FeedForward, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,8 @@ def test_many_chunks_give_what_one_gives(lengths, monkeypatch):
         ("llama", {"num_key_value_heads": 4}),
         ("llama", {"num_hidden_layers": 1}),
         ("llama", {"tie_word_embeddings": True}),
+        ("llama", {"hidden_act": "linear"}),  # autograd returns what it is given: a slope and the up-projection are one
+        ("llama", {"hidden_act": "relu"}),
         ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "relu"}),
     ],
