@@ -28,7 +28,7 @@ libc.malloc_stats()
 
 def arenas(**environment):
     """(what use_one said, arenas of a process with four threads that all take memory)."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run(
         [sys.executable, "-c", ARENAS], env=kept | environment, capture_output=True, text=True, check=True
     )

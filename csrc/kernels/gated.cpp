@@ -29,8 +29,8 @@ void by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* 
     first[0] = 0;
 }
 
-// scale: of the gate's slopes, none nearer to 0 than their square of the rounding error, where nothing of them reaches a
-// sum. ratio: of the up-projection's slopes to these.
+// scale: the gate's slopes, none nearer to 0 than the square of the rounding error, where nothing of them reaches a sum.
+// ratio: of the up-projection's slopes to these.
 template <class T>
 void divide(const T* gate_slope, const T* up_slope, i64 count, T* scale, T* ratio) {
     constexpr T least = std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();
@@ -175,10 +175,12 @@ void gated(const GatedRows<T>& a) {
     i64 *const order = orders.get(), *const first = firsts.get();
     T *const x = packed.get(), *const panel = panels.get();
     by_position(a.position, a.rows, a.positions, order, first);
-    for (i64 t = 0; t < a.positions; ++t)
+    const i64 met = cotangent ? 0 : a.first, slopes = cotangent ? a.inner : a.last - a.first;  // by these columns alone
+    for (i64 t = 0; t < a.positions; ++t) {
+        const i64 at = t * a.inner + met;
         if (first[t] < first[t + 1])
-            divide(a.gate_slope + t * a.inner, a.up_slope + t * a.inner, a.inner, scales.get() + t * a.inner,
-                   ratios.get() + t * a.inner);
+            divide(a.gate_slope + at, a.up_slope + at, slopes, scales.get() + at, ratios.get() + at);
+    }
     const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : a.last - tile * width; };
     for (i64 part = 0; part < parts; ++part) {
         const i64 from = whole_depth * part / parts, depth = whole_depth * (part + 1) / parts - from;

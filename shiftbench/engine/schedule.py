@@ -146,7 +146,8 @@ def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
 def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
     """Items, numbered from the first on, in so many parts, none empty, by halves of about equal work.
 
-    A part's work is its rows and what merging weights costs, about a row for each position of its longest item.
+    A part's work is its rows and what merging weights costs, about a row for each position of its longest item; where
+    none are merged (core.merges), that little is counted all the same.
     """
     if count == 1 or len(lengths) < 2:
         return [slice(first, first + len(lengths))] if lengths else []
