@@ -29,7 +29,6 @@ from shiftbench.prompts import EncodedPrompt, Prompt
 
 SEED = 20231016
 LAYERS, WIDTH, INNER, VOCABULARY = 3, 576, 1536, 4915
-MEMORY = 256  # MiB, the engine's own choice on a CPU
 WORDS, PAIRED, K = 4096, 1024, 100  # PAIRED: whose table of pairs fits into a cache
 LOOP, PRODUCT, FORMULA = "paper's loop", "bare product", "plain formula"
 
@@ -214,7 +213,7 @@ def random_case(prompt: int, response: int) -> Case:
 
 def attribute(model: Model, case: Case) -> Tensor:
     """importance_PR as `shiftbench score` computes it."""
-    return attribution.importance(model, case.prompt, case.response, MEMORY)[0]
+    return attribution.importance(model, case.prompt, case.response, memory=None)[0]
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
