@@ -186,6 +186,61 @@ void thin_rows(const py::object& x, const py::object& weight, const py::object& 
     });
 }
 
+// A norm in a forward pass; bias: None where there is none.
+void norm_forward(const py::object& x, const py::object& gain, const py::object& bias, const py::object& hat,
+                  const py::object& rho, const py::object& out, double eps, bool centred, int threads) {
+    const Tensor x_(x), gain_(gain), hat_(hat), rho_(rho), out_(out);
+    const Optional bias_(bias);
+    const std::int64_t width = gain_.shape[0];
+    std::int64_t rows = 1;
+    for (const std::int64_t size : rho_.shape) rows *= size;
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        parallel_for(rows, grain_of(width), [&](std::int64_t begin, std::int64_t end) {
+            const std::int64_t own = begin * width;
+            const cpu::NormForward<T> part{x_.pointer<T>() + own, gain_.pointer<T>(), bias_.pointer<T>(),
+                                           hat_.pointer<T>() + own, rho_.pointer<T>() + begin, out_.pointer<T>() + own,
+                                           end - begin, width, static_cast<T>(eps), centred};
+            stages_for(part).norm_forward(part);
+        }, threads);
+    });
+}
+
+// x: [rows, heads * width], out: [heads, rows, width]; cosine and sine: None where nothing turns.
+void heads_forward(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
+                   int threads) {
+    const Tensor x_(x), out_(out);
+    const Optional cosine_(cosine), sine_(sine);
+    with_wide_type(x_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const std::int64_t heads = out_.shape[0], rows = out_.shape[1], width = out_.shape[2];
+        parallel_for(rows, grain_of(heads * width), [&](std::int64_t begin, std::int64_t end) {
+            const cpu::HeadsForward<T> part{x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(), out_.pointer<T>(),
+                                            rows, heads, width, begin, end};
+            stages_for(part).heads_forward(part);
+        }, threads);
+    });
+}
+
+// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability and slope: [K, G, T, T], slope None without a cap.
+void mix_forward(const py::object& query, const py::object& key, const py::object& value,
+                 const py::object& probability, const py::object& slope, const py::object& mixed, std::int64_t window,
+                 double scale, double cap, int threads) {
+    const Tensor query_(query), key_(key), value_(value), probability_(probability), mixed_(mixed);
+    const Optional slope_(slope);
+    const std::int64_t group = query_.shape[1], tokens = query_.shape[2], width = query_.shape[3];
+    const std::int64_t blocks = (tokens + cpu::mix_queries - 1) / cpu::mix_queries;
+    with_wide_type(query_.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        parallel_for(query_.shape[0] * group * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+            const cpu::MixForward<T> part{query_.pointer<T>(), key_.pointer<T>(), value_.pointer<T>(),
+                                          probability_.pointer<T>(), slope_.pointer<T>(), mixed_.pointer<T>(), group, tokens, width, window, begin, end,
+                                          static_cast<T>(scale), static_cast<T>(cap)};
+            stages_for(part).mix_forward(part);
+        }, threads);
+    });
+}
+
 // A view outlives the call that made it: its tensor lives as long as the object that keeps the view.
 template <class T>
 void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
@@ -280,6 +335,9 @@ PYBIND11_MODULE(_C, m) {
     m.def("thin_rows", &thin_rows);
     m.def("attention_rows", &attention_rows);
     m.def("attend_rows", &attend_rows);
+    m.def("norm_forward", &norm_forward);
+    m.def("heads_forward", &heads_forward);
+    m.def("mix_forward", &mix_forward);
     bind_word_pairs<float>(m, "Cooccurrence32", "WordPairs32");
     bind_word_pairs<double>(m, "Cooccurrence64", "WordPairs64");
     m.def("bootstrap", &bootstrap);

@@ -76,6 +76,30 @@ def attend_rows(
     scale: float,
     cap: float,
 ) -> None: ...
+def norm_forward(
+    x: Tensor,
+    gain: Tensor,
+    bias: Tensor | None,
+    hat: Tensor,
+    rho: Tensor,
+    out: Tensor,
+    eps: float,
+    centred: bool,
+    threads: int,
+) -> None: ...
+def heads_forward(x: Tensor, cosine: Tensor | None, sine: Tensor | None, out: Tensor, threads: int) -> None: ...
+def mix_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    probability: Tensor,
+    slope: Tensor | None,
+    mixed: Tensor,
+    window: int,
+    scale: float,
+    cap: float,
+    threads: int,
+) -> None: ...
 def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) -> None: ...
 
 class Cooccurrence32:

@@ -56,8 +56,9 @@ constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>, false,
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
 template <class T>
-constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows, own::gated_rows,
-                                            own::attention_rows, own::attend_rows, own::thin_rows};
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows,    own::gated_rows,
+                                            own::attention_rows, own::attend_rows, own::thin_rows,    own::norm_forward,
+                                            own::heads_forward,  own::mix_forward};
 
 // Made by the compiler: no code of this instruction set runs before it is chosen.
 constexpr shiftbench::cpu::Kernels table{

@@ -1,4 +1,4 @@
-// What csrc/kernels/stages.cpp, gated.cpp and thin.cpp give to exact.cpp of the same instruction set.
+// What csrc/kernels/forward.cpp, gated.cpp, stages.cpp and thin.cpp give to exact.cpp of the same instruction set.
 #pragma once
 
 #include "shiftbench/stages.h"
@@ -19,5 +19,11 @@ void attention_rows(const AttentionRows<float>&);
 void attention_rows(const AttentionRows<double>&);
 void attend_rows(const AttendRows<float>&);
 void attend_rows(const AttendRows<double>&);
+void norm_forward(const NormForward<float>&);
+void norm_forward(const NormForward<double>&);
+void heads_forward(const HeadsForward<float>&);
+void heads_forward(const HeadsForward<double>&);
+void mix_forward(const MixForward<float>&);
+void mix_forward(const MixForward<double>&);
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -98,6 +98,40 @@ struct ThinRows {
     std::int64_t rows, depth, outputs, first, last;
 };
 
+// A norm in a forward pass: hat[n] = (x[n] - mean) rho[n], with rho[n] one over the root of the mean square and eps, and
+// mean 0 where the norm does not centre; out[n] = hat[n] * gain + bias. bias: null where there is none.
+template <class T>
+struct NormForward {
+    const T *x, *gain, *bias;
+    T *hat, *rho, *out;
+    std::int64_t rows, width;
+    T eps;
+    bool centred;
+};
+
+// Heads apart, in a forward pass: out[h][n] = x[n][h], turned by position n's angle unless cosine is null. x: [rows,
+// heads, width], cosine and sine: [rows, width]. Of rows first .. last - 1.
+template <class T>
+struct HeadsForward {
+    const T *x, *cosine, *sine;
+    T* out;
+    std::int64_t rows, heads, width, first, last;
+};
+
+constexpr std::int64_t mix_queries = 48;  // whole tiles in every instruction set
+
+// Attention in a forward pass, shapes as in KeptAttentionView: probability of the softmax over the keys that a query
+// sees, the last `window` of those up to itself, all where it is 0; mixed = probability @ value. cap: as in AttendRows;
+// slope: probability times the cap's slope, where there is one. Of the units first .. last - 1: `mix_queries` queries
+// each, head after head.
+template <class T>
+struct MixForward {
+    const T *query, *key, *value;
+    T *probability, *slope, *mixed;
+    std::int64_t group, tokens, width, window, first, last;
+    T scale, cap;
+};
+
 template <class T>
 struct Stages {
     void (*norm)(const NormRows<T>&);
@@ -107,6 +141,9 @@ struct Stages {
     void (*attention)(const AttentionRows<T>&);
     void (*attend)(const AttendRows<T>&);
     void (*thin)(const ThinRows<T>&);
+    void (*norm_forward)(const NormForward<T>&);
+    void (*heads_forward)(const HeadsForward<T>&);
+    void (*mix_forward)(const MixForward<T>&);
 };
 
 }  // namespace shiftbench::cpu

@@ -1,4 +1,4 @@
-"""The engine's door to the compiled core: stages.py's functions, in one pass over the rows each; its own products.
+"""The engine's door to the compiled core: functions of stages.py and forward.py, each one pass; its own products.
 
 Unlike ops.py it checks nothing: the engine made all arguments itself, contiguous and of one dtype.
 """
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from shiftbench import _C, cuda
-from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm
+from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, Rotary
 from shiftbench.engine.product import product
 from shiftbench.engine.rows import Stretches
-from shiftbench.models.block import FeedForward
+from shiftbench.models.block import Attention, FeedForward, Norm
 
 
 def serves(rows: Tensor) -> bool:
@@ -102,3 +102,29 @@ def attend(
     out_NHE = torch.empty_like(query_NHE)
     _C.attend_rows(query_NHE, key_KTE, value_KTE, at_2N, out_NHE, scale, cap or 0.0)
     return out_NHE
+
+
+def normed(norm: Norm, x: Tensor) -> tuple[Tensor, KeptNorm]:
+    """forward.normed."""
+    x = x.contiguous()
+    out, hat, rho = torch.empty_like(x), torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
+    _C.norm_forward(x, norm.gain_D, norm.bias_D, hat, rho, out, norm.eps, norm.centred, torch.get_num_threads())
+    return out, KeptNorm(norm, hat, rho)
+
+
+def heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
+    """x_HTE: heads apart, turned by their position's angles."""
+    x_HTE = x_TO.new_empty(x_TO.shape[1] // width, len(x_TO), width)
+    cos_TE, sin_TE = (None, None) if rotary is None else rotary
+    _C.heads_forward(x_TO.contiguous(), cos_TE, sin_TE, x_HTE, torch.get_num_threads())
+    return x_HTE
+
+
+def mix(spec: Attention, query_KGTE: Tensor, key_KTE: Tensor, value_KTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(mixed_KGTE, probability_KGTT, slope_KGTT) of positions that see all before them, or those of their window."""
+    mixed_KGTE = torch.empty_like(query_KGTE)
+    probability_KGTT = query_KGTE.new_empty(*query_KGTE.shape[:3], key_KTE.shape[1])
+    slope_KGTT = None if spec.cap is None else torch.empty_like(probability_KGTT)
+    made, how = (probability_KGTT, slope_KGTT, mixed_KGTE), (spec.window or 0, spec.scale, spec.cap or 0.0)
+    _C.mix_forward(query_KGTE, key_KTE, value_KTE, *made, *how, torch.get_num_threads())
+    return mixed_KGTE, probability_KGTT, probability_KGTT if slope_KGTT is None else slope_KGTT

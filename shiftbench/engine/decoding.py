@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine import core
-from shiftbench.engine.kept import Rotary, apply, capped, heads_normed, mix, normed, rotated
+from shiftbench.engine.forward import apply, capped, heads_normed, mix, normed, rotated
+from shiftbench.engine.kept import Rotary
 from shiftbench.engine.product import STEP, padded
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 

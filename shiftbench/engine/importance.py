@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine.border import Border
-from shiftbench.engine.kept import apply, capped, normed
+from shiftbench.engine.forward import apply, capped, normed
 from shiftbench.engine.passes import Passes
 from shiftbench.engine.probability import slopes
 from shiftbench.engine.product import Precision, padded, product

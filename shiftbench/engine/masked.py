@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine.decoding import feed_forward, logits
+from shiftbench.engine.forward import apply, forward, heads_normed, mix, normed, rotated, seen
 from shiftbench.engine.importance import LOGITS, Tokens
-from shiftbench.engine.kept import Rotary, apply, forward, heads_normed, mix, normed, rotated, seen
+from shiftbench.engine.kept import Rotary
 from shiftbench.engine.product import STEP, padded
 from shiftbench.engine.schedule import most_rows
 from shiftbench.models.block import Block, Transformer

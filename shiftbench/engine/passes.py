@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from shiftbench.engine.kept import KeptBlock, forward
+from shiftbench.engine.forward import forward
+from shiftbench.engine.kept import KeptBlock
 from shiftbench.models.block import Block, Transformer
 
 Layers = list[tuple[int, KeptBlock]]  # each with its number

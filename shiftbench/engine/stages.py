@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.engine import core
-from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, Rotary, rotated
+from shiftbench.engine.forward import rotated
+from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, Rotary
 from shiftbench.engine.padded import Group, groups
 from shiftbench.engine.rows import Stretches
 

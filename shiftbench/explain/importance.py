@@ -36,7 +36,7 @@ class Definition(Enum):
 
 
 def memory_bytes(memory: int | None, device: torch.device) -> int:
-    """The bytes that so many MiB are; None: CPU_MEMORY on a CPU, an eighth of a GPU's memory, where chunks are larger."""
+    """The bytes that so many MiB are; None: CPU_MEMORY, or an eighth of a GPU's memory, where chunks are larger."""
     if memory is None and device.type != "cpu":
         return torch.cuda.get_device_properties(device).total_memory // 8
     return (CPU_MEMORY if memory is None else memory) * 2**20

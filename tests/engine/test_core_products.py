@@ -5,21 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from shiftbench import _C
 from shiftbench.engine import core, modes
 from shiftbench.engine.product import Precision
 from shiftbench.engine.schedule import threads_each
 from shiftbench.models.block import FeedForward, Linear
 
 ERROR = {torch.float32: 3e-6, torch.float64: 1e-14}  # of the largest number
-
-
-@pytest.fixture(params=_C.instructions())
-def instructions(request):
-    before = _C.get_instructions()
-    _C.set_instructions(request.param)
-    yield request.param
-    _C.set_instructions(before)
 
 
 def drawn(*shape, seed=0, dtype=torch.float64):

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shiftbench.engine import core, importance
-from shiftbench.engine.kept import forward
+from shiftbench.engine.forward import forward
 from shiftbench.engine.product import Precision
 from shiftbench.engine.rows import Stretches
 from shiftbench.engine.schedule import (
