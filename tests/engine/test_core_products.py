@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from shiftbench import _C
 from shiftbench.engine import core, modes
 from shiftbench.engine.product import Precision
 from shiftbench.engine.schedule import threads_each

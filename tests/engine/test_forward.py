@@ -38,7 +38,7 @@ def test_norm(biased, centred, shape, dtype, instructions):
 
 def test_norm_of_rows_that_do_not_lie_one_behind_another():
     x, norm = drawn(6, 10, dtype=torch.float32)[:, ::2], Norm(torch.ones(5), 1e-5)
-    assert torch.equal(forward.normed(norm, x)[0], forward.normed(norm, x.clone(memory_format=torch.contiguous_format))[0])
+    assert torch.equal(forward.normed(norm, x)[0], forward.normed(norm, x.contiguous())[0])
 
 
 # (key heads, group, tokens, width): one token, less than a vector, just a block of queries, and several.
@@ -76,7 +76,8 @@ def attention(key_heads, group, width, cap=None, window=None):
 @pytest.mark.parametrize("size", [1e-30, 1e3, 1e18], ids=str)
 def test_attention_to_very_unlike_keys(size, instructions):
     spec = attention(1, 2, 8)
-    query_KGTE, key_KTE = drawn(1, 2, 60, 8, dtype=torch.float32, size=size), drawn(1, 60, 8, seed=1, dtype=torch.float32)
+    query_KGTE = drawn(1, 2, 60, 8, dtype=torch.float32, size=size)
+    key_KTE = drawn(1, 60, 8, seed=1, dtype=torch.float32)
     mixed, probability, _ = forward.mix_all(spec, query_KGTE, key_KTE, key_KTE)
     assert torch.isfinite(mixed).all()
     assert torch.allclose(probability.sum(-1), torch.ones(1, 2, 60))
