@@ -215,7 +215,7 @@ def test_float32_is_not_measured(llama):
 
 def test_memory_is_by_the_device_where_none_is_asked_for():
     assert memory_bytes(3, torch.device("cuda")) == 3 * 2**20
-    assert memory_bytes(None, torch.device("cpu")) == 256 * 2**20
+    assert memory_bytes(None, torch.device("cpu")) == 384 * 2**20
     with pytest.raises(InputError, match="memory=0"):
         Attribution(10, 0, "float32")
 
