@@ -19,7 +19,7 @@ inline Vector<T> all(T x) { return x - Vector<T>{}; }
 
 // e^x for x <= 0, to the last bit but one; what is below the smallest normal number is that.
 inline Vector<float> exponential(Vector<float> x) {
-    typedef std::int32_t Bits __attribute__((vector_size(vector_bytes)));
+    typedef std::uint32_t Bits __attribute__((vector_size(vector_bytes)));
     const Vector<float> least = all(-87.0f);
     x = x < least ? least : x;
     // x = n ln 2 + r with |r| <= ln 2 / 2. Adding so large a number leaves n in its last bits, from where it becomes an
@@ -32,7 +32,7 @@ inline Vector<float> exponential(Vector<float> x) {
     for (const float coefficient : coefficients) sum = sum * r + coefficient;
     Bits bits;
     std::memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits << 23) + 0x3f800000;
+    bits = (bits << 23) + 0x3f800000u;
     Vector<float> power;
     std::memcpy(&power, &bits, sizeof power);
     return sum * power;
