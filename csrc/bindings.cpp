@@ -234,8 +234,9 @@ void mix_forward(const py::object& query, const py::object& key, const py::objec
         using T = typename decltype(type)::type;
         parallel_for(query_.shape[0] * group * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
             const cpu::MixForward<T> part{query_.pointer<T>(), key_.pointer<T>(), value_.pointer<T>(),
-                                          probability_.pointer<T>(), slope_.pointer<T>(), mixed_.pointer<T>(), group, tokens, width, window, begin, end,
-                                          static_cast<T>(scale), static_cast<T>(cap)};
+                                          probability_.pointer<T>(), slope_.pointer<T>(), mixed_.pointer<T>(), group,
+                                          tokens, width, window, begin, end, static_cast<T>(scale),
+                                          static_cast<T>(cap)};
             stages_for(part).mix_forward(part);
         }, threads);
     });

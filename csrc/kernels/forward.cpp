@@ -1,6 +1,6 @@
 // What stands between the matrix products of a forward pass, with what the derivatives need of it. Compiled with fused
 // multiply-adds, like stages.cpp.
-#include <math.h>  // not <cmath>: as in stages.cpp
+#include <math.h>  // not <cmath>: as in maps.h
 
 #include <cstring>
 #include <limits>
@@ -43,8 +43,6 @@ inline Vector<double> exponential(Vector<double> x) {
     return x;
 }
 
-inline float squashed(float x) { return tanhf(x); }
-inline double squashed(double x) { return tanh(x); }
 inline float root(float x) { return sqrtf(x); }
 inline double root(double x) { return sqrt(x); }
 

@@ -2,6 +2,8 @@
 // for the kernels only.
 #pragma once
 
+#include <math.h>  // not <cmath>: its overloads are functions that would be linked once for all instruction sets
+
 #include <cstdint>
 
 #include "vectors.h"
@@ -116,5 +118,9 @@ template <class T>
 inline void hide(T* map, i64 seen, i64 last) {
     for (i64 j = seen; j < last && j < seen + tall; ++j) map[j] = 0;
 }
+
+// A logit's cap.
+inline float squashed(float x) { return tanhf(x); }
+inline double squashed(double x) { return tanh(x); }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // Compiled with fused multiply-adds: what they compute is rounded to float32 a hundred times elsewhere.
 #include "stages.h"
 
-#include <math.h>  // not <cmath>: its overloads are functions that would be linked once for all instruction sets
+#include <math.h>  // not <cmath>: as in maps.h
 
 #include <cstring>
 #include <limits>
@@ -14,7 +14,6 @@
 namespace {
 
 using namespace shiftbench::cpu;
-using i64 = std::int64_t;
 
 template <class T>
 void norm(const NormRows<T>& a) {
@@ -226,8 +225,6 @@ void attention_cotangent(const AttentionRows<T>& a) {
 
 inline float exponential(float x) { return expf(x); }
 inline double exponential(double x) { return exp(x); }
-inline float squashed(float x) { return tanhf(x); }
-inline double squashed(double x) { return tanh(x); }
 
 // Every head sums in one fixed order, so a row does not depend on the rows beside it, nor on the cache's room.
 template <class T>

@@ -10,12 +10,9 @@ from shiftbench.engine import core, modes
 from shiftbench.engine.product import Precision
 from shiftbench.engine.schedule import threads_each
 from shiftbench.models.block import FeedForward, Linear
+from tests.engine.conftest import drawn
 
 ERROR = {torch.float32: 3e-6, torch.float64: 1e-14}  # of the largest number
-
-
-def drawn(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def network(width, inner, positions, dtype):

@@ -6,13 +6,9 @@ import torch
 from shiftbench.engine import forward
 from shiftbench.engine.schedule import threads_each
 from shiftbench.models.block import Attention, Linear, Norm
+from tests.engine.conftest import drawn
 
 ERROR = {torch.float32: 1e-6, torch.float64: 1e-14}  # of the largest number
-
-
-def drawn(*shape, seed=0, dtype=torch.float64, size=1.0):
-    draws = torch.Generator().manual_seed(seed)
-    return (size * torch.randn(*shape, generator=draws, dtype=torch.float64)).to(dtype)
 
 
 def close(found, wanted, error):
@@ -52,7 +48,7 @@ SHAPES = [(1, 1, 1, 2), (2, 1, 5, 6), (1, 3, 48, 16), (3, 2, 131, 20), (2, 3, 97
 def test_attention(shape, window, cap, dtype, instructions):
     key_heads, group, tokens, width = shape
     spec = attention(key_heads, group, width, cap, window)
-    query_KGTE = drawn(key_heads, group, tokens, width, seed=1, dtype=dtype, size=3.0)
+    query_KGTE = 3.0 * drawn(key_heads, group, tokens, width, seed=1, dtype=dtype)
     key_KTE, value_KTE = (drawn(key_heads, tokens, width, seed=seed, dtype=dtype) for seed in (2, 3))
     found = forward.mix_all(spec, query_KGTE, key_KTE, value_KTE)
     logit = spec.scale * query_KGTE.double() @ key_KTE.double().mT[:, None]
@@ -76,7 +72,7 @@ def attention(key_heads, group, width, cap=None, window=None):
 @pytest.mark.parametrize("size", [1e-30, 1e3, 1e18], ids=str)
 def test_attention_to_very_unlike_keys(size, instructions):
     spec = attention(1, 2, 8)
-    query_KGTE = drawn(1, 2, 60, 8, dtype=torch.float32, size=size)
+    query_KGTE = size * drawn(1, 2, 60, 8, dtype=torch.float32)
     key_KTE = drawn(1, 60, 8, seed=1, dtype=torch.float32)
     mixed, probability, _ = forward.mix_all(spec, query_KGTE, key_KTE, key_KTE)
     assert torch.isfinite(mixed).all()
