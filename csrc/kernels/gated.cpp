@@ -170,28 +170,32 @@ void gated(const GatedRows<T>& a) {
     static_assert(shiftbench::cpu::gated_columns % width == 0);
     const i64 fit = most_weights / (2 * deepest * width), together = fit < 1 ? 1 : fit < count ? fit : count;
     const Scratch<i64> orders(a.rows, false), firsts(a.positions + 1);
+    const i64 slopes = cotangent ? deepest : together * width;  // of a position at a time: a part's, or its columns'
     const Scratch<T> packed(a.rows * deepest, false), weights(2 * together * deepest * width, false),
-        panels(deepest * width, false), scales(a.positions * a.inner, false), ratios(a.positions * a.inner, false);
+        panels(deepest * width, false), scales(a.positions * slopes, false), ratios(a.positions * slopes, false);
     i64 *const order = orders.get(), *const first = firsts.get();
     T *const x = packed.get(), *const panel = panels.get();
     by_position(a.position, a.rows, a.positions, order, first);
-    const i64 met = cotangent ? 0 : a.first, slopes = cotangent ? a.inner : a.last - a.first;  // by these columns alone
-    for (i64 t = 0; t < a.positions; ++t) {
-        const i64 at = t * a.inner + met;
-        if (first[t] < first[t + 1])
-            divide(a.gate_slope + at, a.up_slope + at, slopes, scales.get() + at, ratios.get() + at);
-    }
+    const auto divide_from = [&](i64 begin, i64 count) {
+        for (i64 t = 0; t < a.positions; ++t) {
+            const i64 at = t * a.inner + begin, to = t * slopes;
+            if (first[t] < first[t + 1])
+                divide(a.gate_slope + at, a.up_slope + at, count, scales.get() + to, ratios.get() + to);
+        }
+    };
     const auto columns_of = [&](i64 tile) { return tile + 1 < tiles ? width : a.last - tile * width; };
     for (i64 part = 0; part < parts; ++part) {
         const i64 from = whole_depth * part / parts, depth = whole_depth * (part + 1) / parts - from;
+        if constexpr (cotangent) divide_from(from, depth);
         for (i64 t = 0; t < a.positions; ++t)
             each_tile(first[t + 1] - first[t], [&](i64 begin, i64 end) {
                 begin += first[t], end += first[t];
-                const T* scale = cotangent ? scales.get() + t * a.inner + from : nullptr;
+                const T* scale = cotangent ? scales.get() + t * slopes : nullptr;
                 pack_rows(a.x + from, whole_depth, order + begin, end - begin, depth, scale, x + begin * depth);
             });
         for (i64 tile0 = begin_tile; tile0 < tiles; tile0 += together) {
             const i64 tile1 = tile0 + together < tiles ? tile0 + together : tiles;
+            if constexpr (!cotangent) divide_from(tile0 * width, (tile1 - 1 - tile0) * width + columns_of(tile1 - 1));
             const auto gate_of = [&](i64 tile) { return weights.get() + 2 * (tile - tile0) * depth * width; };
             for (i64 tile = tile0; tile < tile1; ++tile) {
                 const i64 column = tile * width, columns = columns_of(tile);
@@ -210,7 +214,7 @@ void gated(const GatedRows<T>& a) {
                     for (i64 t = t0; t < t1; ++t) {
                         if (first[t] == first[t + 1]) continue;
                         const i64 column = tile * width, columns = columns_of(tile);
-                        const i64 slope = t * a.inner + (cotangent ? from : column);
+                        const i64 slope = t * slopes + (cotangent ? 0 : (tile - tile0) * width);
                         const bool whole = !cotangent && part + 1 == parts;
                         const T *gate = gate_of(tile), *scale = whole ? scales.get() + slope : nullptr;
                         const Merged<cotangent, T> w(gate, gate + depth * width, ratios.get() + slope, columns);
