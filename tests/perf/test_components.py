@@ -26,10 +26,10 @@ def svd(down_FD: Tensor) -> Tensor:
 
 
 def test_smollm(benchmark: Any, record: Callable[..., None]) -> None:
-    """A round on each of six layers."""
+    """Three rounds on each of six layers: one takes a tenth of a second, and wanders by half."""
     views = smollm().views
     layers = [views.down_FD(layer).contiguous() for layer in range(0, views.layers, 5)]
-    _compare(benchmark, record, LAYER, layers)
+    _compare(benchmark, record, LAYER, 3 * layers)
 
 
 def test_layer_of_7b(benchmark: Any, record: Callable[..., None]) -> None:

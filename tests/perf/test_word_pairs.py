@@ -33,7 +33,7 @@ def test_all_heads(benchmark: Any, record: Callable[..., None]) -> None:
         PAPER: lambda _: sampled_heads(model, vocabulary, vectors, heads=6, keep=True),
         LITERAL: lambda _: sampled_heads(model, vocabulary, vectors, heads=1, keep=False, neurons=4),
     }
-    compared = alternate(benchmark, lambda _: every_layer(model, inputs), contestants, [None] * 2)
+    compared = alternate(benchmark, lambda _: every_layer(model, inputs), contestants, [None] * 5)
     agreements = {PAPER: agreement(compared.ours.result, compared.peers[PAPER].result)}
     notes = {name: f"{len(vocabulary.words):,} words, GloVe; {model.views.layers * model.views.heads} heads"
              for name in contestants}  # fmt: skip
