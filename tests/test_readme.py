@@ -45,12 +45,9 @@ def test_the_other_hot_spots_are_the_benchmarks(row):
     assert text == written(measured["value"], text) and measured["agrees"]
 
 
-def test_the_aims_that_are_missed_are_named():
+def test_no_row_is_below_what_it_must_reach_without_a_word():
     rows = json.loads(RESULTS.read_text())["rows"]
-    missed = [(row["case"], row["against"], row["at_least"]) for row in rows if row.get("met") is False]
-    assert missed == [("SmolLM2-135M, P 32, R 60", "share of GEMM peak", 65)]
-    said = "One of our own aims is missed on this CPU: that share for 32, 60 (65%)."
-    assert said in " ".join(README.split())
+    assert not [(row["case"], row["against"], row["at_least"]) for row in rows if row.get("met") is False]
 
 
 def test_the_tables_are_there():

@@ -9,11 +9,13 @@ import time
 import pytest
 import torch
 
+from shiftbench.engine.product import STEP
+from shiftbench.models import Model
 from shiftbench.perf import paper
 from shiftbench.perf.cases import Case
 from shiftbench.perf.compare import Sampled, columns, ranked, values
 from tests import reference
-from tests.perf import memory, models, peers
+from tests.perf import memory, models, peers, spent
 from tests.perf.compare import alternate
 from tests.perf.rows import Results, Row, ratio_rows, table
 from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
@@ -163,6 +165,18 @@ def test_the_papers_word_pairs_are_the_formula():
 
 def test_memory_reads_what_is_allocated():
     assert memory.peak(lambda: torch.ones(64 * 2**18).sum()) == pytest.approx(64, abs=8)
+
+
+def test_what_an_attribution_spends_is_seen_part_by_part(tiny, case):
+    model = Model("tiny", tiny, tiny_tokenizer(), None, "float32")
+    found = spent.spent(model, case)
+    # Few rows of a tiny model leave nothing at a border; all other parts must be found under the engine's own names.
+    assert set(found.seconds) == {part.name for part in spent.PARTS} - {"border"} | {spent.REST}
+    assert all(seconds > 0 for seconds in found.seconds.values())
+    rows, layers = len(case.prompt.prompt_ids) + len(case.response), models.layer_parameters(tiny)
+    assert found.flop["forward pass"] == 2.0 * (rows + -rows % STEP) * layers
+    text = spent.table(found, peak=1e9)
+    assert text.index("forward pass") < text.index(spent.REST) < text.index("| all |")
 
 
 def test_flop_floor(tiny, case):
