@@ -25,7 +25,9 @@ from shiftbench.engine.product import Precision
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
 from tests.perf import models
+from tests.perf.rows import processor
 from tests.perf.targets import LENGTHS
+from tests.perf.test_attribution import GEMM, gemm
 
 ROUNDS = 3
 Flop = Callable[..., float]
@@ -84,6 +86,7 @@ class Spent:
         self.seconds: dict[str, float] = defaultdict(float)
         self.flop: dict[str, float] = defaultdict(float)
         self._lock, self._here = threading.Lock(), threading.local()
+        self._threads = torch.get_num_threads()  # of which the engine gives each of its own threads some
 
     def timed(self, part: Part) -> Callable[..., Any]:
         function = getattr(part.place, part.function)
@@ -107,7 +110,6 @@ class Spent:
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Of all that the engine does in the block."""
-        self._threads = torch.get_num_threads()  # of which the engine gives each of its own threads some
         with ExitStack() as stack:
             for part in PARTS:
                 stack.enter_context(patch.object(part.place, part.function, self.timed(part)))
@@ -137,9 +139,6 @@ def table(found: Spent, peak: float) -> str:
 
 
 def main(given: Sequence[str]) -> None:
-    from tests.perf.rows import processor
-    from tests.perf.test_attribution import GEMM, gemm
-
     heap.use_one()
     model = models.smollm()
     print(processor().head)
