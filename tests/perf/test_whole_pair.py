@@ -134,11 +134,10 @@ def local(model: Model, asked: Job, side: Side) -> None:
             continue
         begin = time.perf_counter()
         found = paper.loop(model.module, Case(encoded, tuple(response), ("", "")), tokens=SAMPLE["tokens"])
-        whole = isinstance(found, Sampled)
-        side.seconds["loop"] += found.seconds if isinstance(found, Sampled) else time.perf_counter() - begin
-        importance_PR = found.result if isinstance(found, Sampled) else found
-        places = paper.spread(len(response), SAMPLE["tokens"] if whole else len(response))
-        side.importance[name] = places, importance_PR
+        if not isinstance(found, Sampled):  # so short a response that all its tokens were chosen
+            found = Sampled(found, time.perf_counter() - begin, "")
+        side.seconds["loop"] += found.seconds
+        side.importance[name] = paper.spread(len(response), SAMPLE["tokens"]), found.result
 
 
 def greedy(module: PreTrainedModel, ids: tuple[int, ...]) -> list[int]:
