@@ -1,4 +1,6 @@
-"""Where an attribution's time is spent: python -m tests.perf.spent [P,R ...], without lengths those of the benchmark.
+"""Where an attribution's time is spent: python -m tests.perf.spent [P,R ...]
+
+Without lengths those of the benchmark, whose tables are also put beside its results.
 
 The engine's functions are timed where it calls them. The forward pass and the logits have all threads; all other parts
 are a chunk's, in a thread of its own, and count by its share of the threads. What no part is blamed for is Python's,
@@ -19,13 +21,15 @@ from unittest.mock import patch
 import torch
 
 from shiftbench import heap
-from shiftbench.engine import core, importance, passes
+from shiftbench.engine import core, decoding, importance, passes
 from shiftbench.engine.border import Border
 from shiftbench.engine.product import Precision
+from shiftbench.files import write_whole
 from shiftbench.models import Model
+from shiftbench.models.block import Block
 from shiftbench.perf.cases import Case
 from tests.perf import models
-from tests.perf.rows import processor
+from tests.perf.rows import Results, processor
 from tests.perf.targets import LENGTHS
 from tests.perf.test_attribution import GEMM, gemm
 
@@ -42,16 +46,8 @@ class Part(NamedTuple):
     flop: Flop | None = None
 
 
-def _forward(_: Any, x_TD: torch.Tensor, blocks: Sequence[Any], keep: bool = True) -> float:
-    weights = (w for block in blocks for w in _matrices(block.attention, "query", "key", "value", "out"))
-    inner = (w for block in blocks for w in _matrices(block.feed_forward, "gate", "up", "down"))
-    return 2.0 * len(x_TD) * (sum(weights) + sum(inner))
-
-
-def _matrices(holder: Any, *names: str) -> Iterator[int]:
-    for linear in (getattr(holder, name) for name in names):
-        if linear is not None:
-            yield linear.weight_IO.numel()
+def _forward(_: Any, x_TD: torch.Tensor, blocks: Sequence[Block], keep: bool = True) -> float:
+    return 2.0 * len(x_TD) * sum(map(decoding._weights, blocks))
 
 
 def _product(*given: Any) -> float:
@@ -95,7 +91,8 @@ class Spent:
             if getattr(self._here, "inside", False):
                 return function(*given, **named)
             self._here.inside = True
-            flop, start = 0.0 if part.flop is None else part.flop(*given, **named), time.perf_counter()
+            flop = 0.0 if part.flop is None else part.flop(*given, **named)
+            start = time.perf_counter()
             try:
                 return function(*given, **named)
             finally:
@@ -132,26 +129,35 @@ def table(found: Spent, peak: float) -> str:
     whole = sum(found.seconds.values())
     lines = ["| part | seconds | share | GFLOP/s | of the product's rate |", "|---|---|---|---|---|"]
     for name, seconds in sorted(found.seconds.items(), key=lambda item: (item[0] == REST, -item[1])):
-        rate = found.flop.get(name, 0.0) / seconds if seconds > 0 else 0.0
-        cells = (f"{rate / 1e9:.0f}", f"{rate / peak:.0%}") if rate else ("", "")
-        lines.append(f"| {name} | {seconds:.3f} | {seconds / whole:.1%} | {cells[0]} | {cells[1]} |")
+        rate = found.flop[name] / seconds
+        rates = f"{rate / 1e9:.0f} | {rate / peak:.0%}" if rate else " | "
+        lines.append(f"| {name} | {seconds:.3f} | {seconds / whole:.1%} | {rates} |")
     return "\n".join([*lines, f"| all | {whole:.3f} | | | |"])
+
+
+def measured(model: Model, prompt: int, response: int) -> str:
+    """The table of one length, and what it is of."""
+    case = models.case(model, prompt, response)
+    models.ours(model, case)
+    rounds = []
+    for _ in range(ROUNDS):
+        peak = 2.0 * GEMM**3 / gemm(None).seconds
+        rounds.append((spent(model, case), peak))
+    found, peak = sorted(rounds, key=lambda one: sum(one[0].seconds.values()))[ROUNDS // 2]
+    head = f"{model.name}, P {prompt}, R {response}; the product's rate is {peak / 1e9:.0f} GFLOP/s:"
+    return f"\n{head}\n\n{table(found, peak)}"
 
 
 def main(given: Sequence[str]) -> None:
     heap.use_one()
-    model = models.smollm()
-    print(processor().head)
-    for prompt, response in [tuple(map(int, one.split(","))) for one in given] or LENGTHS:
-        case = models.case(model, prompt, response)
-        models.ours(model, case)
-        rounds, peaks = [], []
-        for _ in range(ROUNDS):
-            peaks.append(2.0 * GEMM**3 / gemm(None).seconds)
-            rounds.append(spent(model, case))
-        middle = sorted(range(ROUNDS), key=lambda i: sum(rounds[i].seconds.values()))[ROUNDS // 2]
-        print(f"\n{model.name}, P {prompt}, R {response}; the product's rate is {peaks[middle] / 1e9:.0f} GFLOP/s:\n")
-        print(table(rounds[middle], peaks[middle]), flush=True)
+    model, said = models.smollm(), [processor().head]
+    print(said[0])
+    for lengths in [tuple(map(int, one.split(","))) for one in given] or LENGTHS:
+        said.append(measured(model, *lengths))
+        print(said[-1], flush=True)
+    if not given:
+        path = Results().path
+        write_whole(path.with_name(f"{path.stem}-spent.md"), "\n".join(said) + "\n", "table")
 
 
 if __name__ == "__main__":
