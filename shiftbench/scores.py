@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shiftbench.findings.result import Result, Score
+from shiftbench.readers import json_value
 
 SCHEMA = "shiftbench/scores/1"
 
@@ -42,10 +42,7 @@ def document(
 
 def parsed(content: bytes) -> Document:
     """A file's bytes as a document. Raises ValueError, which says what is wrong, where they are none."""
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"scores.json is not JSON: {error}") from None
+    found = json_value(content, "scores.json")
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"scores.json is not of the format {SCHEMA}: its schema is {str(schema)[:40]!r}")
@@ -53,6 +50,8 @@ def parsed(content: bytes) -> Document:
     if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
         raise ValueError("scores.json lacks pair, versions or scores")
     levels = found.get("levels", [])  # files from before there were any have none
+    if not isinstance(levels, list):
+        raise ValueError(f"scores.json: levels must be a list of findings, got {str(levels)[:40]}")
     return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels])
 
 

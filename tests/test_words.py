@@ -147,7 +147,7 @@ def test_a_bad_tsv_is_refused(tmp_path: Path, content: bytes, message: str) -> N
 def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         tsv(str(tmp_path / "none.tsv"))
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="it is a folder"):
         tsv(str(tmp_path))
     broken = tmp_path / "words.tsv.gz"
     broken.write_bytes(gzip.compress(b"the\t1\n")[:-6])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from shiftbench.errors import InputError
+from shiftbench.readers import file_bytes, path_of, reading, unpacked
 
 
 def packaged_lines(name: str) -> list[str]:
@@ -22,12 +20,10 @@ def user_bytes(path: str, option: str) -> bytes:
 
     option: how the user named it, for the message. Raises InputError where the file cannot be read.
     """
-    source = Path(path).expanduser()
-    try:
-        return gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{option}={path}: cannot read the file: {reason}") from error
+    source, what = path_of(path, option), f"{option}={path}"
+    with reading(f"{what}: cannot read the file"):
+        content = file_bytes(source, what)
+        return unpacked(content, what) if source.suffix == ".gz" else content
 
 
 def user_lines(path: str, option: str) -> list[str]:

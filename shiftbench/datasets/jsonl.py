@@ -10,6 +10,7 @@ from shiftbench.data import user_lines
 from shiftbench.datasets import evenly
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt, Span
+from shiftbench.readers import json_value
 
 FORMAT = (
     '{"id": "a", "prompt": "...", "instruction": [[start, end]], "context": [[start, end]], "key": [[start, end]], '
@@ -54,10 +55,7 @@ class Jsonl:
 
 def parse(line: str) -> Prompt:
     """The prompt of one line. Raises InputError that says what is wrong with it."""
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}") from error
+    row = json_value(line)
     if not isinstance(row, dict):
         raise InputError(f"not a JSON object but {type(row).__name__}")
     prompt = Prompt(

@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers.utils import logging
 
-from shiftbench.errors import InputError
+from shiftbench.readers import one_line, reading
 
 
 @contextmanager
@@ -31,26 +29,18 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
-    """Turn a library's refusal to read something into an InputError of one line that starts with `what`."""
-    try:
-        with quiet():
-            yield
-    except (InputError, torch.OutOfMemoryError):
-        raise
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        raise InputError(f"{what}: {reason(error)}") from error
+    """Turn any failure to read a part of a model into an InputError of one line that starts with `what`, quietly."""
+    with reading(what, reason=reason), quiet():
+        yield
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line: the hub's own words where it refused, else the first line of the message."""
+    """What went wrong, in one line: the hub's own words where it refused, else the library's whole message."""
     cause: BaseException | None = error
-    message = str(error)
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):
-            message = cause.server_message or str(cause)
-            break
+            return cause.server_message or one_line(cause)
         cause = cause.__cause__ or cause.__context__
-    if "trust_remote_code" in message:
+    if "trust_remote_code" in str(error):
         return "it needs code that comes with it; read that code, then trust_remote_code=true runs it"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return one_line(error)

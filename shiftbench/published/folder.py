@@ -9,7 +9,6 @@ The model that ratings.jsonl rates is the tuned one.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
 from shiftbench.published.maps import Map, read_maps
 from shiftbench.ratings.scale import rating
+from shiftbench.readers import json_value
 
 PREFIX, SUFFIX = "attribution_", ".npz"
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
@@ -87,7 +87,7 @@ def _map_files(folder: Path) -> dict[str, Path]:
 
 def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
     prompt = parse(line)
-    row = json.loads(line)
+    row = json_value(line)
     if not isinstance(row.get("dataset"), str) or not row["dataset"]:
         raise InputError("field 'dataset' must name the prompt set")
     return row, prompt

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from shiftbench.errors import InputError
+from shiftbench.readers import json_value
 
 EXCLUDED, UNFOLLOWED, FOLLOWED, BEST = -1, 1, 2, 4  # from FOLLOWED on up to BEST a response follows
 RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
@@ -13,10 +13,7 @@ RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
 
 def rating(line: str) -> dict[str, Any]:
     """A line of a file of ratings, {"id", "model", "rating"}. Raises InputError that says what is wrong with it."""
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}") from None
+    row = json_value(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
         raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')
     if type(row.get("rating")) is not int or row["rating"] not in RATINGS:

@@ -1,0 +1,89 @@
+"""Regular files of bounded size, packed by gzip or not."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zlib
+from pathlib import Path
+
+from shiftbench.errors import InputError
+from shiftbench.readers.boundary import reading
+
+LARGEST = 8 * 2**30  # bytes of one text file: GloVe 840B, 300 wide, unpacked, has 5.6 GB
+UNPACKED = 64 * 2**20  # bytes that any archive may unpack to, however small it is
+EXPANSION = 100  # times its own size that a larger archive may unpack to; text packs to a tenth, rarely to a twentieth
+CHUNK = 2**20  # bytes unpacked at a time
+
+
+def path_of(text: str, option: str) -> Path:
+    """The path that a user's text means, `~` expanded.
+
+    option: how the user named it. Raises InputError for a NUL character and for the home of a user who does not exist.
+    """
+    if "\0" in text:
+        raise InputError(f"{option}={text!r}: a path cannot hold a NUL character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} whose home is meant") from None
+
+
+def file_bytes(path: Path, what: str, most: int = LARGEST) -> bytes:
+    """The bytes of a regular file, at most `most` of them; never waits for a pipe.
+
+    what: the file as the user named it, which messages begin with. Raises OSError where the file cannot be opened or
+    read, and InputError where it is a folder, a pipe or a device, or larger.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{what}: cannot read the file: it is {_kind(found.st_mode)}")
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+    finally:
+        os.close(handle)
+    if len(content) > most:
+        raise InputError(f"{what}: the file is too large; it may have {most:,} bytes")
+    return content
+
+
+def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
+    """What gzip packed into `content`, of all its members.
+
+    what: the file as the user named it, which messages begin with.
+    Raises InputError where it is damaged or unpacks to more than UNPACKED bytes and more than EXPANSION times its own
+    size, or to more than `most`: a file of 5 MB can unpack to 5 GB.
+    """
+    most = min(most, max(UNPACKED, EXPANSION * len(content)))
+    whole = io.BytesIO()
+    rest = content
+    with reading(f"{what}: cannot read the file: it is no whole gzip file"):
+        while rest:
+            member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            while not member.eof:
+                piece = member.decompress(rest, CHUNK)
+                rest = member.unconsumed_tail
+                if not piece and not rest and not member.eof:
+                    raise InputError(f"{what}: cannot read the file: it is no whole gzip file: it ends too early")
+                whole.write(piece)
+                if whole.tell() > most:
+                    raise InputError(
+                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {most:,}; if that is meant, "
+                        f"unpack it and give the plain file"
+                    )
+            rest = member.unused_data.lstrip(b"\0")  # gzip pads with zeros
+    return whole.getvalue()
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+        stat.S_ISSOCK: "a socket",
+    }
+    return next((name for matches, name in kinds.items() if matches(mode)), "no regular file")

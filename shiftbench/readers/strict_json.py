@@ -1,0 +1,34 @@
+"""JSON as a user or a server wrote it, with nothing dropped silently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from shiftbench.errors import InputError
+
+
+def json_value(text: str | bytes, what: str = "") -> Any:
+    """The value of a JSON text.
+
+    what: what the text is, for the message. Raises InputError where it is not JSON, nests too deeply, holds a number of
+    more digits than Python converts, or gives one key of an object twice: `json.loads` would keep the last without a
+    word.
+    """
+    where = f"{what} " if what else ""
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except InputError as error:
+        raise InputError(f"{where}{error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}{'is ' if what else ''}not JSON: {' '.join(str(error).split())}") from error
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise InputError(f"gives the key {name!r} twice; keep one of the two")
+        made[name] = value
+    return made
