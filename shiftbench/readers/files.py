@@ -71,8 +71,8 @@ def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
                 whole.write(piece)
                 if whole.tell() > most:
                     raise InputError(
-                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {most:,}; if that is meant, "
-                        f"unpack it and give the plain file"
+                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {most:,}; "
+                        f"if that is meant, unpack it and give the plain file"
                     )
             rest = member.unused_data.lstrip(b"\0")  # gzip pads with zeros
     return whole.getvalue()
