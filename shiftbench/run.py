@@ -196,6 +196,7 @@ def question(
         encoded = encode_prompts(job, asks(job.prompts), base, tuned)
         gather.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
+    check_answered(mode, len(encoded.base), sides, base, tuned)
     first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
     return Question(finding, f" of {mode} responses", first, second)
 
@@ -204,11 +205,14 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
     """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
     twice = getattr(finding.explain, "needs_responses", False) and not checks(finding)
     modes = dict.fromkeys((job.responses.mode, job.responses.beside if twice else None))
-    by_mode = [
-        answer(question(finding, mode, job, base, tuned, encoded, gather), base, tuned, gather)
-        for mode in modes
-        if mode is not None
-    ]
+    by_mode = []
+    for mode in (mode for mode in modes if mode is not None):
+        try:
+            by_mode.append(answer(question(finding, mode, job, base, tuned, encoded, gather), base, tuned, gather))
+        except Unanswered as empty:
+            if mode == job.responses.mode:
+                raise
+            gather.notes.append(f"Nothing is reported on {mode} responses: {empty}.")
     return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
@@ -256,6 +260,25 @@ def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called
         explanations.append(gather(f"{ratings.method}{asked.of}, {called}", ratings.work(tuned, asked.tuned), told))
     result: Result = finding(*explanations)
     return result
+
+
+class Unanswered(InputError):
+    """No response of a mode has a token, so a score of that mode would be of nothing."""
+
+
+def check_answered(mode: str, prompts: int, sides: Sequence[Side], base: Model, tuned: Model) -> None:
+    """Raise Unanswered where prompts were asked and one side has no response with a token.
+
+    prompts: how many were asked; those whose response one model cannot read are no longer in `sides`.
+    """
+    for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
+        if prompts and not any(response for _, response in side):
+            whose = "the references" if mode == "reference" else f"the responses of {model.name}"
+            raise Unanswered(
+                f"response mode {mode!r}: {whose} to all {prompts} prompts are empty or cannot be read by both models, "
+                f"so there is nothing to explain; look at the tokens that end a text (eos_token_id in "
+                f"generation_config.json) and at template=, or explain other responses with response.mode="
+            )
 
 
 def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str]) -> list[Side]:

@@ -17,6 +17,7 @@ from shiftbench.models import adapter
 from shiftbench.models.hub import quiet, refusing
 from shiftbench.models.model import Model
 from shiftbench.models.source import DTYPES, ModelSource, check_computation, check_weight_files, is_adapter, place_of
+from shiftbench.models.state import State
 from shiftbench.models.tokenizer import fast, load_tokenizer
 from shiftbench.models.views import check_architecture
 
@@ -66,20 +67,15 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
     if not isinstance(module, PreTrainedModel):
         raise InputError(f"model must be a transformers PreTrainedModel, got {type(module).__name__}")
     tokenizer = fast(tokenizer, "the tokenizer")
-    training = [part for part in module.modules() if part.training]
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    attention = module.config._attn_implementation
-    module.set_attn_implementation("eager")
-    module.eval().requires_grad_(False)
+    state = State(module)
     try:
+        with quiet():  # some parts of a multimodal model have one attention only, and transformers warns of them
+            module.set_attn_implementation("eager")
+        module.eval().requires_grad_(False)
         name = module.name_or_path or type(module).__name__
         yield Model(name, module, tokenizer, None, str(module.dtype).removeprefix("torch."))
     finally:
-        module.set_attn_implementation(attention)
-        for part in training:
-            part.training = True
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        state.put_back()
 
 
 def check(source: ModelSource) -> PreTrainedConfig:
