@@ -196,7 +196,7 @@ def question(
         encoded = encode_prompts(job, asks(job.prompts), base, tuned)
         gather.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
-    check_answered(mode, len(encoded.base), sides, base, tuned)
+    check_answered(mode, sides, base, tuned)
     first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
     return Question(finding, f" of {mode} responses", first, second)
 
@@ -266,18 +266,15 @@ class Unanswered(InputError):
     """No response of a mode has a token, so a score of that mode would be of nothing."""
 
 
-def check_answered(mode: str, prompts: int, sides: Sequence[Side], base: Model, tuned: Model) -> None:
-    """Raise Unanswered where prompts were asked and one side has no response with a token.
-
-    prompts: how many were asked; those whose response one model cannot read are no longer in `sides`.
-    """
+def check_answered(mode: str, sides: Sequence[Side], base: Model, tuned: Model) -> None:
+    """Raise Unanswered where one side has responses and none of them has a token."""
     for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
-        if prompts and not any(response for _, response in side):
+        if side and not any(response for _, response in side):
             whose = "the references" if mode == "reference" else f"the responses of {model.name}"
             raise Unanswered(
-                f"response mode {mode!r}: {whose} to all {prompts} prompts are empty or cannot be read by both models, "
-                f"so there is nothing to explain; look at the tokens that end a text (eos_token_id in "
-                f"generation_config.json) and at template=, or explain other responses with response.mode="
+                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so there is nothing to explain; "
+                f"look at the tokens that end a text (eos_token_id in generation_config.json) and at template=, or "
+                f"explain other responses with response.mode="
             )
 
 
