@@ -272,7 +272,7 @@ def check_answered(mode: str, sides: Sequence[Side], base: Model, tuned: Model) 
         if side and not any(response for _, response in side):
             whose = "the references" if mode == "reference" else f"the responses of {model.name}"
             raise Unanswered(
-                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so there is nothing to explain; "
+                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so nothing can be explained; "
                 f"look at the tokens that end a text (eos_token_id in generation_config.json) and at template=, or "
                 f"explain other responses with response.mode="
             )
