@@ -10,6 +10,7 @@ from typing import Any
 from shiftbench import models
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
+from shiftbench.models.hub import refusing
 from shiftbench.models.source import is_adapter
 from shiftbench.models.tokenizer import first_difference, load_tokenizer
 
@@ -96,7 +97,8 @@ def check(pair: Pair) -> None:
         if sides[0] != sides[1]:
             raise InputError(_differ(pair, called, *sides))
     base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
-    difference = first_difference(base_tokenizer, tuned_tokenizer)
+    with refusing(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
+        difference = first_difference(base_tokenizer, tuned_tokenizer)
     if difference:
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from shiftbench.errors import InputError
 from shiftbench.models import tokenizer as tokenizers
 from shiftbench.models.block import Transformer
+from shiftbench.models.hub import refusing
 from shiftbench.models.source import ModelSource
 from shiftbench.models.views import NotPlain, WeightViews, views_of
 
@@ -80,7 +81,8 @@ class Model:
     @cached_property
     def tokenizer_digest(self) -> str:
         """sha256 (hex) of all that decides token ids; not of the chat template."""
-        return tokenizers.digest(self.tokenizer)
+        with refusing(f"tokenizer of {self.name}"):
+            return tokenizers.digest(self.tokenizer)
 
     @property
     def context_length(self) -> int:

@@ -77,20 +77,6 @@ def place_of(what: str, path: str) -> str:
     return path
 
 
-def check_weight_files(folder: Path, gguf_file: str | None) -> None:
-    """Refuse a folder without its GGUF file or without safetensors: pickled weights run code when they are read."""
-    if gguf_file is not None:
-        if not (folder / gguf_file).is_file():
-            raise InputError(f"gguf_file={gguf_file}: there is no such file in {folder}")
-    elif not any(folder.glob("*.safetensors")):
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        held = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
-        raise InputError(
-            f"model {folder} has {held}; only safetensors are read, because unpickling runs code: load the model where "
-            f"you trust it and save it with save_pretrained"
-        )
-
-
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a PEFT adapter and no model of its own."""
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
