@@ -106,6 +106,7 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     for finding in job.findings.values():
         for model in (base, tuned):
             getattr(finding.explain, "check_model", lambda _: None)(model)
+    getattr(job.control, "check_models", lambda *_: None)(base, tuned)
     encoded = encode_prompts(job, job.prompts, base, tuned)
     if not encoded.base:
         raise InputError(f"no prompt is left to explain: {' '.join(encoded.notes)}")
@@ -115,7 +116,7 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
         results = controlled(results, job, base, tuned, encoded, gather)
     said = [note for result in results for note in result.notes]
     notes = [*said, *encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
-    notes += [*by_autograd(base, tuned), *by_method(job)]
+    notes += [*dict.fromkeys([*base.notes, *tuned.notes]), *by_autograd(base, tuned), *by_method(job)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 

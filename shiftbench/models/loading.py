@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,14 +50,13 @@ def load(source: ModelSource) -> Model:
     """
     parts, config = _checked(source, whole=True)
     tokenizer = load_tokenizer(source)
-    module = _read(parts, config)
-    if source.adapter is not None:
-        module = adapter.attach(module, source)
+    read = partial(_read, parts, config)
+    module, notes = (read(), ()) if source.adapter is None else adapter.attach(source, read)
     if source.device_map is None:
         nn.Module.to(module, source.torch_device())
     module.eval().requires_grad_(False)
     check_weights(module, source.name)
-    model = Model(source.name, module, tokenizer, source, source.dtype)
+    model = Model(source.name, module, tokenizer, source, source.dtype, notes=notes)
     _try_out(model)
     return model
 

@@ -90,7 +90,9 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
         file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
         brings_adapter = is_adapter(Path(place)) if local else file is None and hub_file(place, ADAPTER, revision)
     if brings_adapter:
-        raise InputError(f"{what} is a PEFT adapter; give its base as the model and it as `adapter`")
+        raise InputError(
+            f"{what} is a PEFT adapter; give its base as BASE: pair.tuned=BASE pair.tuned_model.adapter={source.path}"
+        )
     if file is None or (local and not file.exists() and not file.is_symlink()):
         raise InputError(f"{what} has no config.json; give the folder that save_pretrained wrote, or a GGUF file")
     config, folder = json_object(file, f"{what}: config.json"), file.parent
@@ -101,8 +103,9 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     weights = weight_files(folder, what) if local or complete else None
     if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
         raise InputError(
-            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and it is not said whether that is "
-            f"in them already: move the adapter's files away, or give their folder as `adapter`"
+            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and it is not said whether that is in them "
+            f"already: move the adapter's files away to take the weights as they are, or give "
+            f"pair.tuned=BASE pair.tuned_model.adapter={source.path} to add the adapter to its base"
         )
     _check_values(config, weights, what)
     beside = {}

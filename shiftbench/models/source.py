@@ -17,6 +17,8 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -78,5 +80,6 @@ def place_of(what: str, path: str) -> str:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no model of its own."""
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    """Whether a folder holds a PEFT adapter and no weights of a whole model; a config.json may lie beside it."""
+    whole = [folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("pytorch_model*")]
+    return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in whole)
