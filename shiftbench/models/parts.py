@@ -13,7 +13,7 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models import declared
-from shiftbench.models.hub import cached, hub_file, refusing
+from shiftbench.models.hub import cached, hub_file, optional_file, refusing
 from shiftbench.models.source import ModelSource, is_adapter, place_of
 from shiftbench.models.views import architectures, check_architecture
 from shiftbench.models.weight_files import (
@@ -88,7 +88,7 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     with refusing(what):
         revision = None if local else resolve_revision(place, source.revision)
         file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
-        brings_adapter = is_adapter(Path(place)) if local else file is None and hub_file(place, ADAPTER, revision)
+        brings_adapter = is_adapter(Path(place)) if local else file is None and optional_file(place, ADAPTER, revision)
     if brings_adapter:
         raise InputError(f"{what} is a PEFT adapter; give its base as the model and it as `adapter`")
     if file is None or (local and not file.exists() and not file.is_symlink()):
@@ -165,7 +165,7 @@ def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str
 def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
     """Whether the hub's cache holds a model's weights, after they were downloaded where `whole` asks for that."""
     if whole:
-        hub_file(model, GENERATION, revision)
+        optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
         index = hub_file(model, INDEX, revision)
