@@ -23,7 +23,7 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # variables that forbid to
 def quiet() -> Iterator[None]:
     """No log lines, warnings or loading bars of transformers; the hub's download bars stay."""
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)  # an error that is logged is raised too
     logging._tqdm_active = False  # its own switch turns off the hub's bars too
     try:
         with warnings.catch_warnings():

@@ -69,10 +69,14 @@ class Parts:
                 yield str(folder), {"trust_remote_code": False}
 
     @contextmanager
-    def refusing(self, loaded: str) -> Iterator[None]:
-        """As hub.refusing; messages call the folder that transformers was shown by the model's name."""
+    def refusing(self, loaded: str, file: str = "") -> Iterator[None]:
+        """As hub.refusing; messages call the folder that transformers was shown by the model's name.
+
+        file: the file of the model that is read, where it is one.
+        """
         path = self.source.path
-        with refusing(f"model {path}", Path(loaded) if loaded != str(self.place) else None, path):
+        what = f"model {path}: {file}" if file else f"model {path}"
+        with refusing(what, Path(loaded) if loaded != str(self.place) else None, path):
             yield
 
 
@@ -114,7 +118,8 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
 
 def configuration(parts: Parts) -> PreTrainedConfig:
     """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
-    with parts.loadable(whole=False) as (place, options), parts.refusing(place):
+    file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
+    with parts.loadable(whole=False) as (place, options), parts.refusing(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
         config._attn_implementation = ATTENTION  # in every part of it too
         config._name_or_path = parts.source.path

@@ -48,7 +48,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
         place, options = str(file.parent), {"gguf_file": str(file)}
     what = f"tokenizer of {elsewhere or source.path}"
     _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
-    with refusing(what), without_panics():
+    with refusing(f"{what}: cannot read its files"), without_panics():
         found = fast(AutoTokenizer.from_pretrained(place, **options), what)
         found(PROBES[0])
         _parts(found)
