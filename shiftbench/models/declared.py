@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -20,7 +21,8 @@ SIZES = {
     "num_key_value_heads", "head_dim", "embedding_length", "feed_forward_length", "head_count",
     "head_count_kv", "key_length", "value_length",
 }  # fmt: skip
-OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim"}  # may be null: then they follow from the others
+POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}  # no weight need have as many rows
+OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}  # may be null: then they follow from the others
 MOST_LAYERS = 10_000  # where the files are not at hand yet
 MOST = 2**31
 MOST_LABELS = 100_000  # names of classes, of which a language model needs none
@@ -51,10 +53,14 @@ def check_declared(config: dict[str, Any], what: str) -> None:
 
     config: as config.json gives it. what: the configuration as the user named it, which messages begin with.
     """
-    for name in sorted(LAYERS | SIZES):
+    for name in sorted(LAYERS | SIZES | POSITIONS):
         value = config.get(name)
         if name in config and not (value is None and name in OPTIONAL) and not (type(value) is int and value > 0):
             raise InputError(f"{what}: {name} must be a whole number of at least 1, got {value!r}")
+    for name in ("dtype", "torch_dtype"):
+        dtype = config.get(name)
+        if dtype is not None and not (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype)):
+            raise InputError(f"{what}: {name} is {dtype!r}, which is no dtype")
     for name in ROPE:
         _check_rope(config.get(name), f"{what}: {name}")
 

@@ -23,7 +23,7 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # variables that forbid to
 def quiet() -> Iterator[None]:
     """No log lines, warnings or loading bars of transformers; the hub's download bars stay."""
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)  # an error that is logged is raised too
     logging._tqdm_active = False  # its own switch turns off the hub's bars too
     try:
         with warnings.catch_warnings():
@@ -81,8 +81,29 @@ def without_panics() -> Iterator[None]:
 
 
 def hub_file(model: str, name: str, revision: str | None) -> Path | None:
-    """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file."""
-    found = cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file.
+
+    Raises OSError where that cannot be known: the cache lacks the file and the hub cannot be asked.
+    """
+    try:
+        found = cached_file(model, name, revision=revision)
+    except OSError as error:
+        if error.__cause__ is not None or error.errno is not None:  # cached_file gives neither for a missing file
+            raise
+        found = None
+    return None if found is None else Path(found)
+
+
+def optional_file(model: str, name: str, revision: str | None) -> Path | None:
+    """As hub_file, and None where the file is not in the cache and the hub cannot be asked."""
+    found = cached_file(
+        model,
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
     return None if found is None else Path(found)
 
 

@@ -175,9 +175,12 @@ def _try_out(model: Model) -> None:
     with refusing(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]
         rows = model.module.get_input_embeddings().num_embeddings
-        if max(ids) >= rows:
+        # Tokens that were added later may have no row yet, as long as no text holds them.
+        added = model.tokenizer.get_added_vocab()
+        largest = max([*ids, *(i for token, i in model.tokenizer.get_vocab().items() if token not in added)])
+        if largest >= rows:
             raise InputError(
-                f"model {model.name}: its tokenizer gives token id {max(ids)}, and the model has {rows} rows of "
+                f"model {model.name}: its tokenizer gives token id {largest}, and the model has {rows} rows of "
                 f"embeddings; is it the tokenizer of this model?"
             )
         model.module(input_ids=torch.tensor([ids], device=model.input_device), use_cache=False)

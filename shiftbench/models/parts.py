@@ -13,7 +13,7 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models import declared
-from shiftbench.models.hub import cached, hub_file, refusing
+from shiftbench.models.hub import cached, hub_file, optional_file, refusing
 from shiftbench.models.source import ModelSource, is_adapter, place_of
 from shiftbench.models.views import architectures, check_architecture
 from shiftbench.models.weight_files import (
@@ -69,10 +69,14 @@ class Parts:
                 yield str(folder), {"trust_remote_code": False}
 
     @contextmanager
-    def refusing(self, loaded: str) -> Iterator[None]:
-        """As hub.refusing; messages call the folder that transformers was shown by the model's name."""
+    def refusing(self, loaded: str, file: str = "") -> Iterator[None]:
+        """As hub.refusing; messages call the folder that transformers was shown by the model's name.
+
+        file: the file of the model that is read, where it is one.
+        """
         path = self.source.path
-        with refusing(f"model {path}", Path(loaded) if loaded != str(self.place) else None, path):
+        what = f"model {path}: {file}" if file else f"model {path}"
+        with refusing(what, Path(loaded) if loaded != str(self.place) else None, path):
             yield
 
 
@@ -88,7 +92,7 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     with refusing(what):
         revision = None if local else resolve_revision(place, source.revision)
         file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
-        brings_adapter = is_adapter(Path(place)) if local else file is None and hub_file(place, ADAPTER, revision)
+        brings_adapter = is_adapter(Path(place)) if local else file is None and optional_file(place, ADAPTER, revision)
     if brings_adapter:
         raise InputError(
             f"{what} is a PEFT adapter; give its base as BASE: pair.tuned=BASE pair.tuned_model.adapter={source.path}"
@@ -117,7 +121,8 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
 
 def configuration(parts: Parts) -> PreTrainedConfig:
     """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
-    with parts.loadable(whole=False) as (place, options), parts.refusing(place):
+    file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
+    with parts.loadable(whole=False) as (place, options), parts.refusing(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
         config._attn_implementation = ATTENTION  # in every part of it too
         config._name_or_path = parts.source.path
@@ -168,7 +173,7 @@ def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str
 def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
     """Whether the hub's cache holds a model's weights, after they were downloaded where `whole` asks for that."""
     if whole:
-        hub_file(model, GENERATION, revision)
+        optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
         index = hub_file(model, INDEX, revision)

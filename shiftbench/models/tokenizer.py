@@ -14,7 +14,7 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models.declared import check_bounds, check_files_named
-from shiftbench.models.hub import hub_file, refusing, without_panics
+from shiftbench.models.hub import optional_file, refusing, without_panics
 from shiftbench.models.parts import gguf_path
 from shiftbench.models.source import ModelSource, place_of
 from shiftbench.models.weight_files import LARGEST_JSON, json_object
@@ -48,7 +48,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
         place, options = str(file.parent), {"gguf_file": str(file)}
     what = f"tokenizer of {elsewhere or source.path}"
     _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
-    with refusing(what), without_panics():
+    with refusing(f"{what}: cannot read its files"), without_panics():
         found = fast(AutoTokenizer.from_pretrained(place, **options), what)
         found(PROBES[0])
         _parts(found)
@@ -61,7 +61,9 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
     local = Path(place).is_dir()
     with refusing(what):
         revision = None if local else resolve_revision(place, revision)
-        files = {name: Path(place, name) if local else hub_file(place, name, revision) for name in (*SETTINGS, *TABLES)}
+        files = {
+            name: Path(place, name) if local else optional_file(place, name, revision) for name in (*SETTINGS, *TABLES)
+        }
     for name, file in files.items():
         if file is None or not file.exists():
             continue

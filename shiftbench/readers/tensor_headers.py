@@ -19,6 +19,7 @@ from shiftbench.readers.strict_json import json_value
 
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more too
 MOST_DIMENSIONS = 8
+PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # zip, as torch.save writes, or bare
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 # Bits of one value of each safetensors dtype.
@@ -84,9 +85,9 @@ def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
-            if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-                raise InputError(f"{what} is no safetensors file: it is pickled, and unpickling runs code")
             if len(start) < 8 or length > min(size - 8, LARGEST_HEADER):
+                if start[:2] in PICKLED:
+                    raise InputError(f"{what} is no safetensors file: it is pickled, and unpickling runs code")
                 raise InputError(
                     f"{what} is no whole safetensors file: it has {size:,} bytes, and its first 8 say that the header "
                     f"has {length:,}; copy the file again"
@@ -239,7 +240,7 @@ def _placed(header: dict[str, Any], room: int, what: str) -> list[StoredTensor]:
 def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if dtype not in BITS:
+    if not isinstance(dtype, str) or dtype not in BITS:
         raise InputError(f"{what}: tensor {name!r} has the dtype {dtype!r}, not known")
     if not (_counts(shape, MOST_DIMENSIONS) and _counts(offsets, 2)) or len(offsets) < 2:
         raise InputError(f"{what}: tensor {name!r} has no shape and offsets that can be read")
