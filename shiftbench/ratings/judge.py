@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import torch
 
 from shiftbench.annotate.asking import Asker, answers, check_client, finished
-from shiftbench.annotate.questions import Messages, json_objects
+from shiftbench.annotate.questions import Messages
 from shiftbench.explain.work import Inputs, Work
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.scale import BEST, EXCLUDED, UNFOLLOWED
+from shiftbench.readers import json_objects
 
 WORDING = 1  # version of the texts below; part of every key
 LONGEST = 8000  # characters of a prompt or a response that are shown to the judge
