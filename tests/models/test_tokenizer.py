@@ -77,7 +77,7 @@ def test_an_added_word_is_no_difference_by_itself_and_other_texts_must_keep_thei
     assert first_difference(tiny_tokenizer(), tuned) is None  # though a probe text holds "robots"
     other = changed(lower_case)
     other.add_tokens(["robot"])
-    assert "'W" in first_difference(tiny_tokenizer(), other)
+    assert first_difference(tiny_tokenizer(), other).startswith('in "def f(x):')
 
 
 def test_a_token_in_the_vocabulary_itself_is_a_difference():
