@@ -9,10 +9,11 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from shiftbench.api import attribute
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt, encode, encode_all, special_prefix
 from shiftbench.readers import templates
-from tests.tiny import END_OF_TEXT, tiny_tokenizer
+from tests.tiny import END_OF_TEXT, tiny_module, tiny_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
@@ -123,6 +124,12 @@ def test_a_prompt_that_begins_with_bos_has_it_once_and_not_as_a_prompt_token():
     assert spelled(begun, begun.instruction_P) == "Write a poem." and spelled(begun, begun.context_P).strip() == "sea"
     assert (bare.spells_prefix, begun.spells_prefix) == (False, True)
     assert begun.response_ids(tokenizer, " The sky.") == bare.response_ids(tokenizer, " The sky.")
+
+
+def test_an_attribution_of_a_prompt_with_its_own_bos_is_that_of_the_prompt_without():
+    module, tokenizer = tiny_module("llama"), beginning()
+    bare, begun = (attribute(module, tokenizer, text, " The sky.") for text in ("Write it.", "<s>Write it."))
+    assert begun.prompt_tokens == bare.prompt_tokens and begun.importance_PR.equal(bare.importance_PR)
 
 
 def test_a_prompt_of_nothing_but_bos_has_no_token():

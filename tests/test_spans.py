@@ -12,7 +12,8 @@ from shiftbench.spans import inside, span_notes
     "text",
     [
         "rob|ot", "GPT|4", "naï|ve", "cafe|\u0301", "👩|\u200d💻", "👩\u200d|💻", "👍|🏽", "❤|\ufe0f", "1|\u20e3",
-        "🇫|🇷", "🇫🇷🇩|🇪", "a\r|\nb", "Ангел|ам", "한국|어", "ก|ั", "漢|\ufe00", "🏴|\U000e0067", "\u0645\u06cc|\u200c\u062e",
+        "🇫|🇷", "🇫🇷🇩|🇪", "a\r|\nb", "Ангел|ам", "한국|어", "ก|ั", "漢|\ufe00", "🏴|\U000e0067",
+        "\u0645\u06cc|\u200c\u062e",
     ],
 )  # fmt: skip
 def test_a_border_inside_a_word_or_a_character(text):
@@ -23,7 +24,8 @@ def test_a_border_inside_a_word_or_a_character(text):
     "text",
     [
         "|word", "word|", "one| two", "one |two", "poem|.", "Input:|x", "(|a)", "don|'t", "don'|t", "well|-known",
-        "a|_b", "翻译|你好", "翻译|Hello", "見|る", "ไทย|คำ", "🇫🇷|🇩🇪", "🙂|🙂", "a|🙂", "a\n|b", "a\r\n|b", "x|\n", "a|\u2028b",
+        "a|_b", "翻译|你好", "翻译|Hello", "見|る", "ไทย|คำ", "🇫🇷|🇩🇪", "🙂|🙂", "a|🙂", "a\n|b", "a\r\n|b", "x|\n",
+        "a|\u2028b",
     ],
 )  # fmt: skip
 def test_a_border_between_words(text):

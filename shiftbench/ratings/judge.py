@@ -86,7 +86,7 @@ def read_rating(answer: str) -> int | None:
     for found in json_objects(answer):
         if "rating" in found:
             given: Any = found["rating"]
-            given = int(given) if isinstance(given, str) and given.strip().isdigit() else given
+            given = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
             return given if type(given) is int and UNFOLLOWED <= given <= BEST else None
     return None
 
