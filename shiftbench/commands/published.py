@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shiftbench import configuration
+from shiftbench.readers import path_of
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +14,7 @@ def main(arguments: list[str]) -> int:
     config = configuration.compose("published", arguments)
     from shiftbench.published.reproduction import reproduce
 
-    made = reproduce(Path(str(config.path)).expanduser(), Path(str(config.out)).expanduser())
+    made = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))
     for result in made.summary.results:
         print(result.sentence)
     for note in made.summary.notes:

@@ -25,6 +25,7 @@ from shiftbench.published.scores import SHORTEST, Metric, prompt_scores
 from shiftbench.published.tables import Names, document
 from shiftbench.report import RunSummary, write_report, write_tables
 from shiftbench.results import check_folder
+from shiftbench.spans import span_notes
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,5 @@ def _notes(
         f"{unrated} prompts without a rating and {excluded} rated as excluded.",
         f"Scores are rounded to float32 at every step, as the published code does; in float64 they differ by at most "
         f"{difference:.1e}.",
+        *span_notes(list(published.prompts.values())),
     ]
