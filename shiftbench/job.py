@@ -21,6 +21,7 @@ from shiftbench.explanation import content_key
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
 from shiftbench.progress import Progress
+from shiftbench.readers import one_line
 from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
@@ -122,10 +123,12 @@ def build(config: DictConfig) -> Job:
 def made(node: DictConfig) -> Any:
     """What a part of the configuration describes; an InputError comes out as itself, not inside Hydra's exception."""
     try:
-        return instantiate(node, _convert_="all")
+        return instantiate(configuration.instantiable(node), _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
+        if "unexpected keyword" in str(error) or error.__cause__ is None or "locating target" in str(error):
+            raise InputError(f"the configuration names what is not there: {one_line(error)}") from None
         raise
 
 

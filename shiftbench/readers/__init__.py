@@ -5,8 +5,8 @@ while one of them is read into an InputError that names it; `json_value`, `file_
 formats share, under limits of size. This room imports nothing of shiftbench but its errors.
 """
 
-from shiftbench.readers.boundary import one_line, reading
+from shiftbench.readers.boundary import check_text, one_line, reading
 from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
 from shiftbench.readers.strict_json import json_value
 
-__all__ = ["UNPACKED", "file_bytes", "json_value", "one_line", "path_of", "reading", "unpacked"]
+__all__ = ["UNPACKED", "check_text", "file_bytes", "json_value", "one_line", "path_of", "reading", "unpacked"]

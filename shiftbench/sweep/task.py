@@ -18,6 +18,7 @@ from shiftbench.errors import InputError
 from shiftbench.explanation import content_key
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
+from shiftbench.readers import path_of
 from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
@@ -156,8 +157,7 @@ def _stamps(config: Any) -> dict[str, list[list[Any]]]:
     for key, value in config.items():
         if isinstance(value, dict):
             found.update(_stamps(value))
-        elif key in FILES and isinstance(value, str) and Path(value).expanduser().exists():
-            place = Path(value).expanduser()
+        elif key in FILES and isinstance(value, str) and (place := path_of(value, key)).exists():
             files = sorted(place.iterdir()) if place.is_dir() else [place]
             looks = [(file.name, file.stat()) for file in files if file.is_file()]
             found[value] = [[name, look.st_size, look.st_mtime_ns] for name, look in looks]
