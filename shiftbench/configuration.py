@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import re
@@ -18,11 +19,14 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 
 from shiftbench.demo import model_folder
 from shiftbench.errors import InputError
-from shiftbench.readers import check_text, file_bytes, path_of
+from shiftbench.readers import check_text, file_bytes, path_of, sampled
 
 CONFIG_MODULE = "shiftbench.conf"
+# Where and how a job runs changes no result; the annotator stands with its finding.
+ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
 ASKING = ("concurrency", "retries", "timeout", "budget", "store")  # how an annotator asks changes no answer
 RUNS = "shiftbench-runs"
+NAME_PART = 80  # characters of a model's name in the name of a folder
 LISTED = 40  # names that one message lists
 
 
@@ -120,7 +124,36 @@ def out_folder(config: Any) -> Path:
 def pair_folder(config: Any) -> Path:
     """Where the results of one pair go that is no job of a sweep: `out`, or a folder of the pair's name."""
     root = out_folder(config)
-    return root if config.out else root / file_name(Path(config.pair.name).name)
+    return root if config.out else root / pair_name(config.pair)
+
+
+def pair_name(pair: Any) -> str:
+    """What a folder of results is called after: the pair's name, or BASE-TUNED-DIGITS where nobody named it.
+
+    pair=local takes the tuned model's path as its name, and `checkpoint-500` is the last folder of many paths. DIGITS
+    are eight hexadecimal ones: of samples of both models' weights where they lie in folders here
+    (readers.weights.sampled), else of the hub id and its revision, because the commit behind them is not known before
+    the hub is asked, and a sweep composes all its jobs first.
+    """
+    if pair.name != pair.tuned:
+        return file_name(Path(str(pair.name)).name)
+    sides = [(str(pair[side]), pair.get(f"{side}_model") or {}) for side in ("base", "tuned")]
+    called = [Path(str(options.get("adapter") or path).rstrip("/")).name[:NAME_PART] for path, options in sides]
+    digits = hashlib.sha256(repr([_weights_of(path, options) for path, options in sides]).encode()).hexdigest()
+    return file_name("-".join([*called, digits[:8]]))
+
+
+def _weights_of(path: str, options: Any) -> list[str]:
+    """What tells one model's weights from another's before they are loaded."""
+    gguf, adapter = options.get("gguf_file"), options.get("adapter")
+    files = [path if gguf is None else str(Path(path, str(gguf))), *([str(adapter)] if adapter else [])]
+    found = []
+    for file in files:
+        try:
+            found.append(sampled(path_of(file, "pair")))
+        except (OSError, InputError):  # a hub id; or nothing at all, and then `check` says so
+            found.append(f"{file} {options.get('revision')}")
+    return found
 
 
 def file_name(text: str) -> str:
@@ -166,9 +199,10 @@ def _of_all(key: str, keys: list[str], top: list[str]) -> str:
     return f"did you mean {close!r}? choose from {', '.join(top)}" if close else f"choose from {', '.join(top)}"
 
 
-def decisive(findings: DictConfig) -> dict[str, Any]:
+def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The findings' options, less those that change no result but only how it is come by."""
-    plain: Any = OmegaConf.to_container(findings, resolve=True)
+    plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
+    plain = copy.deepcopy(plain)
     for finding in plain.values():
         explain = finding.get("explain", {})
         explain.pop("memory", None)

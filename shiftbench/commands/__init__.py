@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from shiftbench.errors import InputError
+from shiftbench.errors import InputError, Unwritable
 
 USAGE = """\
 shiftbench measures what instruction tuning changed inside a language model.
@@ -62,6 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 2
+    except Unwritable as error:
+        print(f"shiftbench: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("shiftbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

@@ -8,5 +8,16 @@ formats share, under limits of size. This room imports nothing of shiftbench but
 from shiftbench.readers.boundary import check_text, one_line, reading
 from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
 from shiftbench.readers.strict_json import json_value
+from shiftbench.readers.weights import sampled
 
-__all__ = ["UNPACKED", "check_text", "file_bytes", "json_value", "one_line", "path_of", "reading", "unpacked"]
+__all__ = [
+    "UNPACKED",
+    "check_text",
+    "file_bytes",
+    "json_value",
+    "one_line",
+    "path_of",
+    "reading",
+    "sampled",
+    "unpacked",
+]

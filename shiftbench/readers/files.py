@@ -34,6 +34,8 @@ def path_of(text: str, option: str) -> Path:
         if error.errno == errno.ENAMETOOLONG:  # pathlib's own questions, such as is_dir, would raise it later
             raise InputError(f"{option}={text[:40]}...: the path is too long for this file system") from None
         return path
+    except ValueError:
+        raise InputError(f"{option}={text!r}: no path can have these characters") from None
     except RuntimeError:
         raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} whose home is meant") from None
 

@@ -66,7 +66,9 @@ class Ledger:
         """Make the ledger, and put a sweep's jobs (name to key) into its plan. Returns the sweep's id."""
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         plan = self._plan()
-        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**plan.get("jobs", {}), **jobs}}
+        # A job that is called otherwise than it was, as folders of results once were, is still one job.
+        before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
+        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
         _write(self.folder / "plan.json", plan)
         return str(plan["sweep"])
 

@@ -23,8 +23,6 @@ from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
 
-# Where and how a job runs changes no result; the annotator stands with its finding.
-ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
 FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
 STAGE_EVERY = 5.0  # seconds between notes on how far a stage is, where all of it is in the store
 
@@ -58,7 +56,7 @@ def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> T
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
     """sha256 (hex) of a job's name and all that its results depend on; of files it reads, size and time of change."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in ELSEWHERE:
+    for name in configuration.ELSEWHERE:
         plain.pop(name, None)
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):
