@@ -153,6 +153,7 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
     moved = None
     if not same and any(os.path.lexists(folder / name) for name in names):
         moved = _saved(folder, names)
+        (folder / SPOOLED).unlink(missing_ok=True)  # it is about those that were moved
     written = sorted(item.relative_to(part) for item in part.rglob("*") if item.is_file())
     for name in sorted(written, key=lambda name: str(name) == LAST):
         target = folder / name
