@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
+from shiftbench import signals
 from shiftbench.errors import InputError, Unwritable
 
 USAGE = """\
@@ -65,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     except Unwritable as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("shiftbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        with suppress(OSError):  # the terminal may be gone, which is what SIGHUP says
+            said = f"interrupted{f' by {interrupt}' if str(interrupt) else ''}"
+            print(f"shiftbench: {said}; the same command goes on where this one stopped", file=sys.stderr)
+        return signals.exit_code(interrupt)

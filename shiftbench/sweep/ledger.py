@@ -27,7 +27,8 @@ from shiftbench.errors import InputError
 from shiftbench.files import replace_whole
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-INTERRUPTED, MISSING = "interrupted", "missing"  # seen, never written: a status whose process is gone, and none at all
+INTERRUPTED = "interrupted"  # written by a job that a signal stopped; seen where a running one's process is gone
+MISSING = "missing"  # seen, never written: no status at all, or one whose results are gone
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from shiftbench import configuration, devices
-from shiftbench.errors import InputError
+from shiftbench.errors import InputError, Unwritable
 from shiftbench.explanation import content_key
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
 from shiftbench.readers import path_of
 from shiftbench.sweep.asked import Composed
-from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
+from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
 
 FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
@@ -103,6 +103,11 @@ class Worker:
                 sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
                 scored = job.score(asked, config, task.folder, task.suite, progress, self.loader, sweep)
             note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
+        except KeyboardInterrupt:
+            note.write(state=INTERRUPTED, reason="interrupted")
+            raise
+        except Unwritable as error:
+            note.write(state=FAILED, reason=_line(str(error)), code=1)
         except InputError as error:
             note.write(state=FAILED, reason=_line(str(error)), code=2)
         except Exception as error:
