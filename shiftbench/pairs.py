@@ -15,6 +15,7 @@ from shiftbench.models import Model, ModelSource
 from shiftbench.models.hub import refusing
 from shiftbench.models.source import is_adapter
 from shiftbench.models.tokenizer import first_difference, load_tokenizer, may_share
+from shiftbench.readers import path_of
 
 # What must be equal for weights and explanations to be compared one by one, and how messages call it.
 SHAPE = {
@@ -54,16 +55,16 @@ def pair(
     base_model, tuned_model: how to load each (conf/model), called with the path. name: where it is the tuned one's
     path, the last part of that.
     """
-    base_source, tuned_source = base_model(**_location(base)), tuned_model(**_location(tuned))
-    if is_adapter(Path(tuned).expanduser()):
+    base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
+    if is_adapter(path_of(tuned, "pair.tuned")):
         where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file", "tokenizer")}
         tuned_source = replace(tuned_source, adapter=tuned, **where)
     return Pair(Path(name).name if name == tuned else name, family, size, base_source, tuned_source)
 
 
-def _location(path: str) -> dict[str, str]:
-    """What a model's path says: of a GGUF file, its folder and its name."""
-    file = Path(path).expanduser()
+def _location(path: str, side: str) -> dict[str, str]:
+    """What a model's path says: of a GGUF file, its folder and its name. side: which of the pair's two it is."""
+    file = path_of(path, f"pair.{side}")
     if file.suffix == ".gguf" and file.is_file():
         return {"path": str(file.parent), "gguf_file": file.name}
     return {"path": path}

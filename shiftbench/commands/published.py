@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shiftbench import configuration
+from shiftbench.overrides import read
 from shiftbench.readers import path_of
 
 
@@ -11,7 +12,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(configuration.options_help("shiftbench published path=DIR [out=DIR]", "published"))
         return 0
-    config = configuration.compose("published", arguments)
+    config = configuration.compose("published", read(arguments, "published"))
     from shiftbench.published.reproduction import reproduce
 
     made = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))

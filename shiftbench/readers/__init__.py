@@ -6,13 +6,15 @@ formats share, under limits of size; `limited` has texts made in a child process
 output. This room imports nothing of shiftbench but its errors.
 """
 
-from shiftbench.readers.boundary import one_line, reading
+from shiftbench.readers.boundary import check_text, one_line, reading
 from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
 from shiftbench.readers.limited import limited
 from shiftbench.readers.strict_json import json_objects, json_value
+from shiftbench.readers.weights import sampled
 
 __all__ = [
     "UNPACKED",
+    "check_text",
     "file_bytes",
     "json_objects",
     "json_value",
@@ -20,5 +22,6 @@ __all__ = [
     "one_line",
     "path_of",
     "reading",
+    "sampled",
     "unpacked",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shiftbench.errors import InputError
+from shiftbench.readers import path_of
 
 RUNS = "shiftbench-runs"
 OFF = "none"
@@ -34,7 +35,7 @@ def absolute(uri: str | None) -> str:
         path = uri.removeprefix(SQLITE)
         if path in ("", ":memory:", uri):
             raise InputError(f"tracking.uri={uri!r} names no file; give sqlite:///PATH")
-        return _sqlite_uri(Path(path).expanduser().absolute())
+        return _sqlite_uri(path_of(path, "tracking.uri").absolute())
     return uri
 
 
