@@ -232,9 +232,11 @@ def test_the_noise_of_a_panic_is_dropped_and_all_else_is_kept(capfd, monkeypatch
     def closed(_):
         raise OSError("bad file descriptor")
 
-    monkeypatch.setattr(os, "dup", closed)  # as where the process has no standard error
-    with without_panics():
-        os.write(2, b"kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", closed)  # as where the process has no standard error
+        with without_panics():
+            os.write(2, b"kept")
+    assert capfd.readouterr().err == "kept"
 
 
 def test_a_panic_of_the_library_is_one_line(source, changed, capfd):
