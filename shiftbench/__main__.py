@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
-from shiftbench import commands, heap
+from shiftbench import commands, heap, signals
 
 
 def main() -> int:
-    """Run the command that the arguments name. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    heap.use_one()
-    return commands.main(sys.argv[1:])
+    """Run the command that the arguments name.
 
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
+    """
+    heap.use_one()
+    signals.handle()
+    code = commands.main(sys.argv[1:])
+    if code in INTERRUPTED:
+        signals.end_children()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)  # threads that wait for a server or for a child would hold the process
+    return code
+
+
+INTERRUPTED = (129, 130, 143)
 
 if __name__ == "__main__":
     sys.exit(main())

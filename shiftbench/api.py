@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from shiftbench import configuration, job, ops
+from shiftbench import configuration, job, ops, overrides
 from shiftbench.errors import InputError
 from shiftbench.explain.attention import Prepared
 from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
@@ -21,10 +21,22 @@ from shiftbench.findings.result import Score
 from shiftbench.models import Model, wrap
 from shiftbench.progress import Progress
 from shiftbench.prompts import Prompt, encode, token_texts
+from shiftbench.readers import check_text
 from shiftbench.report import attribution_html
 from shiftbench.results import all_scores
 from shiftbench.run import check, run
 from shiftbench.words import StaticVectors, Vocabulary
+
+# Options of the command line that say nothing about scores, and what to do instead.
+MEANINGLESS = {
+    "out": "nothing is written but explanations; shiftbench score writes results on the command line",
+    "tracking": "nothing is tracked; shiftbench score tracks runs on the command line",
+    "dry_run": "it always computes; `shiftbench score pair=local pair.base=BASE pair.tuned=TUNED dry_run=true` says "
+    "what that would take",
+    "gpus": "it is about the jobs of a sweep; give device, or pair__tuned_model__device_map",
+    "hydra": "it is about how jobs of a sweep are started",
+    "hydra/launcher": "it is about how jobs of a sweep are started",
+}
 
 
 @dataclass(frozen=True)
@@ -116,9 +128,13 @@ def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **opti
     base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts: None takes the
     packaged Self-Instruct prompts. options: as on the command line with dots as double underscores, for example
     response__max_new_tokens=64. Explanations are kept in the store as the command line's are; nothing is tracked.
+    Raises InputError for an option that would do nothing here: those of results on disk, of MLflow, of a dry run.
     """
-    given = [f"{name.replace('__', '.')}={_quoted(value)}" for name, value in options.items()]
-    pair = ["pair=local", f"pair.base={_quoted(base)}", f"pair.tuned={_quoted(tuned)}"]
+    keys = {name.replace("__", "."): value for name, value in options.items()}
+    for key, value in keys.items():
+        _check_option(key, value, prompts is not None)
+    given = [f"{key}={_quoted(key, value)}" for key, value in keys.items()]
+    pair = ["pair=local", f"pair.base={_quoted('pair.base', base)}", f"pair.tuned={_quoted('pair.tuned', tuned)}"]
     asked = job.build(configuration.compose("config", [*pair, "tracking=none", *given]))
     if prompts is not None:
         if not prompts:
@@ -141,9 +157,23 @@ def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
         raise InputError(f"{caller}: needs at least {needed} words, got {len(words)}")
 
 
-def _quoted(value: object) -> str:
+def _check_option(key: str, value: Any, own_prompts: bool) -> None:
+    """Refuse, by InputError, an option of the command line that would do nothing, with what to do instead."""
+    check_text(f"{key}={value}", f"score: {f'{key}={value}'!a}")
+    group = key.partition(".")[0]
+    instead = MEANINGLESS.get(key) or MEANINGLESS.get(group)
+    if group == "pair" and not key.startswith(("pair.base_model.", "pair.tuned_model.")):
+        instead = "give the two models as base and tuned; a name, a family and a size are for results on disk"
+    elif group == "dataset" and own_prompts:
+        instead = "prompts= are the prompts, so leave it out"
+    elif key.endswith(".saliency"):
+        instead = "it is about the report, which shiftbench score writes on the command line"
+    if instead:
+        raise InputError(f"score: {key.replace('.', '__')}={value!r} would do nothing in Python; {instead}")
+
+
+def _quoted(key: str, value: object) -> str:
     """A value as Hydra's override grammar reads it back, whatever characters a path has."""
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str) and overrides.is_text(key):
+        return overrides.literal(value)
+    return overrides.quoted(value)

@@ -1,4 +1,15 @@
-"""The one exception that means: what the user gave cannot be used."""
+"""The exceptions that mean: what the user gave cannot be used, or what was computed cannot be written."""
+
+
+class Unwritable(OSError):
+    """What was computed cannot be written, although the place was found good when the work began: a full disk.
+
+    One message that names the place, how much is needed and how much is missing. The command line prints it without a
+    traceback and exits with 1; what is in the store stays.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror or "")
 
 
 class InputError(ValueError):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from shiftbench import disks
 from shiftbench.errors import InputError
+
+TEMPORARY = ".tmp-"  # between the name of a file and random letters: what becomes the file when it is whole
+YOUNG = 60.0  # seconds; a temporary file that young may not be locked yet by the process that makes it
 
 
 def replace_whole(path: Path, content: bytes) -> None:
@@ -14,17 +21,36 @@ def replace_whole(path: Path, content: bytes) -> None:
 
     Raises OSError where it cannot be written; what was there before is then still there.
     """
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}-")
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}{TEMPORARY}")
     try:
         with open(handle, "wb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # says that this process lives: see sweep_files
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())  # mkstemp's own is for the owner alone
-        os.replace(part, path)
+            os.chmod(part, mode_of_new(0o666))  # mkstemp's own is for the owner alone
+            os.replace(part, path)
     except BaseException:
-        os.unlink(part)
+        with suppress(FileNotFoundError):
+            os.unlink(part)
         raise
+
+
+def sweep_files(folder: Path) -> None:
+    """Remove the temporary files of `replace_whole` that killed processes left in a folder.
+
+    A living process holds a lock on its own; one that was made a minute ago is left alone, as are all where the file
+    system has no locks.
+    """
+    with suppress(OSError):
+        for path in folder.glob(f".*{TEMPORARY}*"):
+            with suppress(OSError):
+                if path.lstat().st_mtime > time.time() - YOUNG or not path.is_file() or path.is_symlink():
+                    continue
+                with open(path, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def write_whole(path: Path, text: str, option: str) -> None:
@@ -36,7 +62,12 @@ def write_whole(path: Path, text: str, option: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, len(text))}") from None
+
+
+def why_not(error: OSError, folder: Path, needed: int) -> str:
+    """Why something cannot be written to a folder. needed: its bytes, which count where the disk is full."""
+    return disks.no_room(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
 
 
 def check_place(path: Path, option: str) -> None:
@@ -46,12 +77,13 @@ def check_place(path: Path, option: str) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, 0)}") from None
     if path.is_dir():
         raise InputError(f"{option}={path} is a folder; name a file in it")
 
 
-def _umask() -> int:
+def mode_of_new(mode: int) -> int:
+    """The permissions of a new file or folder that asks for these, under this process's umask."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return mode & ~mask

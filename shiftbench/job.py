@@ -14,13 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from shiftbench import configuration, results
+from shiftbench import configuration, results, results_folder
 from shiftbench.errors import InputError
 from shiftbench.estimate import estimate
 from shiftbench.explanation import content_key
 from shiftbench.models import Model
 from shiftbench.pairs import Pair, load_pair
 from shiftbench.progress import Progress
+from shiftbench.readers import one_line
 from shiftbench.report import RunSummary, score_table
 from shiftbench.run import Job, Outcome, Responses, check, release
 from shiftbench.run import run as explain_and_score
@@ -82,12 +83,38 @@ def score(
 
     load: as for shiftbench.run.run. sweep: the tag that the tracked runs of one sweep share.
     """
-    outcome = explain_and_score(job, progress, load)
+    outcome = explain_and_score(job, progress, _into(folder, config, load))
     summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
     leave(folder, tracked(job, summary, outcome, folder, sweep))
     release()
     return Scored(outcome, summary, report)
+
+
+def _into(
+    folder: Path, config: DictConfig, load: Callable[[Pair], tuple[Model, Model]]
+) -> Callable[[Pair], tuple[Model, Model]]:
+    """The same loading, which refuses a folder with another pair's results as soon as the weights are known."""
+
+    def loaded(pair: Pair) -> tuple[Model, Model]:
+        base, tuned = load(pair)
+        described = weights(base, tuned)
+        results_folder.check_pair(folder, described, OmegaConf.to_yaml(config, resolve=True))
+        return base, tuned
+
+    return loaded
+
+
+def weights(base: Model, tuned: Model) -> dict[str, str]:
+    """Of "pair" in scores.json: which models were loaded, and how they compute."""
+    return {
+        "base": base.name,
+        "tuned": tuned.name,
+        "base_weights": base.weights_digest,
+        "tuned_weights": tuned.weights_digest,
+        "tokenizer": tuned.tokenizer_digest,
+        "dtype": base.dtype,
+    }
 
 
 def show(scored: Scored) -> None:
@@ -122,10 +149,12 @@ def build(config: DictConfig) -> Job:
 def made(node: DictConfig) -> Any:
     """What a part of the configuration describes; an InputError comes out as itself, not inside Hydra's exception."""
     try:
-        return instantiate(node, _convert_="all")
+        return instantiate(configuration.instantiable(node), _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
+        if "unexpected keyword" in str(error) or error.__cause__ is None or "locating target" in str(error):
+            raise InputError(f"the configuration names what is not there: {one_line(error)}") from None
         raise
 
 
@@ -136,12 +165,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         "name": job.pair.name,
         "family": job.pair.family,
         "size": job.pair.size,
-        "base": base.name,
-        "tuned": tuned.name,
-        "base_weights": base.weights_digest,
-        "tuned_weights": tuned.weights_digest,
-        "tokenizer": tuned.tokenizer_digest,
-        "dtype": base.dtype,
+        **weights(base, tuned),
         **asked(config, job),
         "prompts_explained": outcome.prompts,
         "suite": suite,

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from shiftbench import models
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
 from shiftbench.models.hub import refusing
 from shiftbench.models.source import is_adapter
-from shiftbench.models.tokenizer import first_difference, load_tokenizer
+from shiftbench.models.tokenizer import first_difference, load_tokenizer, may_share
+from shiftbench.readers import path_of
 
 # What must be equal for weights and explanations to be compared one by one, and how messages call it.
 SHAPE = {
@@ -52,16 +55,16 @@ def pair(
     base_model, tuned_model: how to load each (conf/model), called with the path. name: where it is the tuned one's
     path, the last part of that.
     """
-    base_source, tuned_source = base_model(**_location(base)), tuned_model(**_location(tuned))
-    if is_adapter(Path(tuned).expanduser()):
+    base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
+    if is_adapter(path_of(tuned, "pair.tuned")):
         where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file", "tokenizer")}
         tuned_source = replace(tuned_source, adapter=tuned, **where)
     return Pair(Path(name).name if name == tuned else name, family, size, base_source, tuned_source)
 
 
-def _location(path: str) -> dict[str, str]:
-    """What a model's path says: of a GGUF file, its folder and its name."""
-    file = Path(path).expanduser()
+def _location(path: str, side: str) -> dict[str, str]:
+    """What a model's path says: of a GGUF file, its folder and its name. side: which of the pair's two it is."""
+    file = path_of(path, f"pair.{side}")
     if file.suffix == ".gguf" and file.is_file():
         return {"path": str(file.parent), "gguf_file": file.name}
     return {"path": path}
@@ -87,8 +90,11 @@ def load_pair(pair: Pair) -> tuple[Model, Model]:
     return Loader()(pair)
 
 
-def check(pair: Pair) -> None:
-    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only."""
+def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
+    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only.
+
+    Returns the tokenizers of base and tuned.
+    """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:
         raise InputError(_differ(pair, "architectures", base.model_type, tuned.model_type))
@@ -103,7 +109,16 @@ def check(pair: Pair) -> None:
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
             f"a pair is compared on the same token ids"
+            f"{way_out(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
         )
+    return base_tokenizer, tuned_tokenizer
+
+
+def way_out(base: ModelSource) -> str:
+    """What to type where the tuned model can be given base's token ids, as the end of a message."""
+    if base.gguf_file is not None and base.tokenizer is None:
+        return ""  # a tokenizer is taken from a hub id or a folder
+    return f"; where tuning kept base's token ids, pair.tuned_model.tokenizer={base.tokenizer or base.path} uses them"
 
 
 def _differ(pair: Pair, what: str, base: Any, tuned: Any) -> str:

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import logging
 import os
 import platform
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import shiftbench
-from shiftbench.errors import InputError
+from shiftbench import results_folder
+from shiftbench.errors import InputError, Unwritable
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.files import why_not
 from shiftbench.findings.result import Result, Score
 from shiftbench.report import RunSummary, write_report, write_tables
 from shiftbench.scores import document
 
 WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
+log = logging.getLogger(__name__)
 PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError where results could not be written: not a folder, no permission, or no room."""
+    """Raise InputError where results could not be written: not a folder, no permission, or no room.
+
+    What killed processes left in the folder is removed.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+        with results_folder.writing(folder), tempfile.TemporaryFile(dir=folder) as probe:
             os.posix_fallocate(probe.fileno(), 0, PROBE_BYTES)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(folder).free / 2**20
-            raise InputError(
-                f"output folder {folder}: the disk is full ({free:.0f} MiB left, {PROBE_BYTES >> 20} wanted)"
-            ) from None
         raise InputError(
-            f"output folder {folder} cannot be written: {error.strerror}; choose another with out=DIR"
+            f"output folder {folder} cannot be written: {why_not(error, folder, PROBE_BYTES)}; choose another with "
+            "out=DIR"
         ) from None
 
 
@@ -59,28 +60,37 @@ def versions(findings: Mapping[str, Any]) -> dict[str, str | int]:
 
 
 def write(summary: RunSummary, folder: Path) -> Path:
-    """Write everything into folder; each file appears whole or not at all. Returns the path of report.html."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write everything into folder; each file appears whole or not at all. Returns the path of report.html.
+
+    Results that are there already are replaced where they were made under the very same settings, and else moved to
+    `earlier` inside the folder, which a line in the log says. Raises Unwritable on a full disk.
+    """
     content = document(summary.pair, summary.versions, summary.results, summary.notes)
-    part = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
-    try:
+    with full_disk(folder), results_folder.writing(folder) as part:
         (part / "scores.json").write_text(
             json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
         (part / "config.yaml").write_text(summary.config, encoding="utf-8")
         write_tables(summary.results, part)
         write_report(summary, part)
-        written = sorted(item.relative_to(part) for item in part.rglob("*") if item.is_file())
-        for name in written:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part / name, folder / name)
-        for subfolder in ("tables", "figures"):  # an earlier run with other options may have left some of its own
-            for item in (folder / subfolder).glob("*"):
-                if item.relative_to(folder) not in written:
-                    item.unlink()
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        same = results_folder.same_settings(folder, content["pair"], content["versions"], summary.config)
+        moved = results_folder.put(part, folder, WRITTEN, same)
+    if moved is not None:
+        log.warning("%s held results under other settings; they were moved to %s", folder, moved)
     return folder / "report.html"
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Turns a failure of the block to write to a folder of results into an Unwritable that says what would help."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            error.errno,
+            f"output folder {folder} cannot be written any more: {why_not(error, folder, PROBE_BYTES)}; what was "
+            "explained is in the store: make room or give out=DIR, and the same command goes on from there",
+        ) from None
 
 
 def all_scores(results: Sequence[Result]) -> list[Score]:

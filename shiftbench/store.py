@@ -32,6 +32,7 @@ from shiftbench import entry, locks
 from shiftbench.entry import Damaged
 from shiftbench.errors import InputError
 from shiftbench.explanation import Unit
+from shiftbench.readers import path_of
 
 KEY = re.compile(r"[0-9a-f]{64}")
 PROBE_BYTES = 2**20  # a unit is about this large; with less room than that a disk counts as full
@@ -333,7 +334,7 @@ def prune_lines(config: Any) -> int:
 def _root(path: Path | str | None) -> Path:
     if path is None:
         return platformdirs.user_cache_path("shiftbench", appauthor=False) / "explanations"
-    return Path(path).expanduser().absolute()
+    return path_of(str(path), "store.path").absolute()
 
 
 def _meets(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:

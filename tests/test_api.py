@@ -1,5 +1,6 @@
 """The notebook API does what README says, and leaves the caller's model as it was."""
 
+import shutil
 import subprocess
 import sys
 
@@ -84,6 +85,44 @@ def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch): 
     assert all(isinstance(score, shiftbench.Score) for score in scores)
     assert {score.n for score in scores if score.name == "recognition"} == {4}
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ({"dry_run": True}, "dry_run=true"),
+        ({"dry_run": False}, "dry_run=true"),
+        ({"out": "results"}, "command line"),
+        ({"tracking": "mlflow"}, "nothing is tracked"),
+        ({"tracking__uri": "sqlite:///x.db"}, "nothing is tracked"),
+        ({"gpus": 2}, "device"),
+        ({"pair": "demo"}, "base and tuned"),
+        ({"pair__name": "mine"}, "base and tuned"),
+        ({"pair__base": "x"}, "base and tuned"),
+        ({"hydra__job__chdir": True}, "sweep"),
+        ({"findings__instruction_recognition__saliency": 3}, "report"),
+        ({"prompts": [shiftbench.Prompt("p", "Write.", ((0, 5),))], "dataset__limit": 3}, "prompts="),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_with_what_to_do_instead(option, instead):
+    with pytest.raises(InputError, match=f"would do nothing in Python; .*{instead}"):
+        shiftbench.score("a", "b", **option)
+
+
+def test_names_that_nothing_can_be_written_under_are_refused_at_once():
+    for bad in ("x\udcff", "x\0"):
+        with pytest.raises(InputError, match=r"UTF-8|NUL"):
+            shiftbench.score("a", bad)
+        with pytest.raises(InputError, match=r"UTF-8|NUL"):
+            shiftbench.score("a", "b", store__path=bad)
+
+
+def test_any_path_is_taken_as_it_is(folders, tmp_path):  # noqa: F811
+    place = tmp_path / "v1.0 (final) ${x}, it's #1"
+    (place / "store").mkdir(parents=True)
+    shutil.copytree(folders / "base", place / "base")
+    with pytest.raises(InputError, match="there is no such folder"):
+        shiftbench.score(str(place / "base"), str(place / "nothing"), store__path=place / "store", device="cpu")
 
 
 def test_importing_the_engine_needs_none_of_the_harness():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
-from shiftbench.errors import InputError
+from shiftbench import signals
+from shiftbench.errors import InputError, Unwritable
 
 USAGE = """\
 shiftbench measures what instruction tuning changed inside a language model.
@@ -62,6 +64,11 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("shiftbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    except Unwritable as error:
+        print(f"shiftbench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        with suppress(OSError):  # the terminal may be gone, which is what SIGHUP says
+            said = f"interrupted{f' by {interrupt}' if str(interrupt) else ''}"
+            print(f"shiftbench: {said}; the same command goes on where this one stopped", file=sys.stderr)
+        return signals.exit_code(interrupt)

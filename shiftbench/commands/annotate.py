@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shiftbench import configuration
 from shiftbench.errors import InputError
+from shiftbench.overrides import read
 
 
 def main(arguments: list[str]) -> int:
@@ -14,7 +15,7 @@ def main(arguments: list[str]) -> int:
     verb, overrides = arguments[0], arguments[1:]
     if verb != "check":
         raise InputError(f"no command 'annotate {verb}'; {configuration.nearest(verb, ['check'])}")
-    config = configuration.compose("annotate_check", overrides)
+    config = configuration.compose("annotate_check", read(overrides, "annotate_check"))
     from shiftbench.annotate.agreement import agreement, lines
     from shiftbench.job import made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.errors import InputError
 
 USAGE = """\
@@ -16,9 +16,13 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(configuration.options_help(USAGE, "chain"))
         return 0 if arguments else 2
-    config = configuration.compose("chain", arguments)
+    words = overrides.read(arguments, "chain")
+    overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for a chain, which scores bare checkpoints of its own")
+    config = configuration.compose("chain", words)
     if not OmegaConf.is_list(config.chain) or len(config.chain) < 2:
         raise InputError("chain must be a list of a base and at least one checkpoint: 'chain=[BASE,STEP1,STEP2]'")
+    if config.prompts is not None:
+        overrides.without_meaning(words, ("dataset.path",), "beside prompts=, which names the prompts")
     names = config.prompts if config.prompts is None or OmegaConf.is_list(config.prompts) else [config.prompts]
     from shiftbench.family import asked
     from shiftbench.family.carry_out import carry_out

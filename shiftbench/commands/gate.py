@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.commands import score
 from shiftbench.errors import InputError
+from shiftbench.readers import path_of
 
 if TYPE_CHECKING:
     from shiftbench.gate import Gate, Scores
@@ -32,10 +33,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(configuration.options_help(USAGE, "gate"))
         return 0 if arguments else 2
-    flags = [word for word in arguments if word.startswith("-")]
-    if flags:
-        raise InputError(f"option {flags[0]!r} is not known to gate: it judges one pair, options are key=value")
     began = time.monotonic()
+    arguments = overrides.read(arguments, "gate")
     config = composed(arguments)
     from shiftbench.files import check_place
     from shiftbench.gate import read
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
     gate, tracking = made(config.gate), made(config.tracking)
     for option in ("summary", "junit"):
         if config[option]:
-            check_place(place(config[option]), option)
+            check_place(place(config[option], option), option)
     reference = read(str(config.against), "against", tracking)
     gate.check_reference(reference.scores, reference.origin)
     if config.results:
@@ -89,8 +88,8 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
     """The words that are score's, and where it is to leave its results."""
     words = [word for word in arguments if key_of(word) not in OWN]
-    folder = str(configuration.pair_folder(config)).replace("'", r"\'")
-    return [*(word for word in words if key_of(word) != "out"), f"out='{folder}'"]
+    folder = overrides.literal(str(configuration.pair_folder(config)))
+    return [*(word for word in words if key_of(word) != "out"), f"out={folder}"]
 
 
 def key_of(word: str) -> str:
@@ -112,13 +111,13 @@ def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, 
     judged = Judgement(gate.name, current, reference, gate.judge(current.scores, reference.scores), notes)
     text = markdown(judged)
     if config.summary:
-        write_whole(place(config.summary), text, "summary")
+        write_whole(place(config.summary, "summary"), text, "summary")
     if config.junit:
-        write_whole(place(config.junit), junit(judged, time.monotonic() - began), "junit")
+        write_whole(place(config.junit, "junit"), junit(judged, time.monotonic() - began), "junit")
     print(text, end="", flush=True)
     return 0 if judged.passed else 1
 
 
-def place(path: Any) -> Path:
-    """A file that the user named."""
-    return Path(str(path)).expanduser().absolute()
+def place(path: Any, option: str) -> Path:
+    """A file that the user named by an option."""
+    return path_of(str(path), option).absolute()

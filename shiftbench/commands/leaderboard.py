@@ -17,6 +17,8 @@ from shiftbench import configuration
 from shiftbench.leaderboard import Board, build, gather, read_reports, site
 from shiftbench.leaderboard.board import group_counts
 from shiftbench.leaderboard.view import Cell, lines, named
+from shiftbench.overrides import read, without_meaning
+from shiftbench.readers import path_of
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.text import title, visible
 from shiftbench.tracking import RUNS, find_runs, without_secrets
@@ -30,11 +32,14 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(configuration.options_help("shiftbench leaderboard [option=value ...]", "leaderboard"))
         return 0
-    config = configuration.compose("leaderboard", arguments)
+    words = read(arguments, "leaderboard")
+    config = configuration.compose("leaderboard", words)
+    if config.publish:
+        without_meaning(words, ("out",), "beside publish=, which names the folder of the site")
     option = "publish" if config.publish else "out"
-    folder = Path(str(config.publish or config.out or Path(RUNS) / "leaderboard")).expanduser().absolute()
+    folder = path_of(str(config.publish or config.out or Path(RUNS) / "leaderboard"), option).absolute()
     site.check(folder, option)
-    tracking = instantiate(config.tracking)
+    tracking = instantiate(configuration.instantiable(config.tracking))
     runs = find_runs(tracking)
     board = build(*gather(tracking, runs), group=config.group)
     write = site.write_site if config.publish else site.write_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.errors import InputError
 
 USAGE = """\
@@ -16,7 +16,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(configuration.options_help(USAGE, "mixture"))
         return 0 if arguments else 2
-    config = configuration.compose("mixture", arguments)
+    words = overrides.read(arguments, "mixture")
+    overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for mixtures, whose models are named by base= and tuned=")
+    config = configuration.compose("mixture", words)
     if not OmegaConf.is_list(config.tuned) or len(config.tuned) < 2:
         raise InputError("tuned must be a list of at least two models: base=BASE 'tuned=[A,B]'")
     from shiftbench.family import asked

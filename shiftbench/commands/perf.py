@@ -13,8 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.errors import InputError
+from shiftbench.readers import path_of
 
 USAGE = """\
 shiftbench perf record [option=value ...]    measure this machine's baseline
@@ -28,10 +29,13 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(configuration.options_help(USAGE, "perf"))
         return 0 if arguments else 2
-    verb, overrides = arguments[0], arguments[1:]
+    verb, rest = arguments[0], arguments[1:]
     if verb not in verbs:
         raise InputError(f"no command 'perf {verb}'; {configuration.nearest(verb, verbs)}")
-    config = configuration.compose("perf", overrides)
+    words = overrides.read(rest, "perf")
+    if verb == "check":
+        overrides.without_meaning(words, ("processes",), "for perf check, which measures as often as it must")
+    config = configuration.compose("perf", words)
     if not isinstance(config.processes, int) or config.processes < 1:
         raise InputError(f"processes={config.processes} must be a whole number, at least 1")
     return verbs[verb](config)
@@ -44,7 +48,7 @@ def record(config: DictConfig) -> int:
     from shiftbench.perf.measure import Asked, measured
     from shiftbench.perf.statistic import BLOCK
 
-    path = Path(config.baseline).expanduser() if config.baseline else folder(config) / "baseline.json"
+    path = path_of(str(config.baseline), "baseline") if config.baseline else folder(config) / "baseline.json"
     before = baseline.read(str(path)) if path.exists() else None
     tracking = made(config.tracking)
     tracking.check()
@@ -159,7 +163,7 @@ def keep(
 
 def folder(config: DictConfig) -> Path:
     """Where a measurement's files go."""
-    return Path(config.out or Path(configuration.RUNS) / "perf").expanduser().absolute()
+    return path_of(str(config.out or Path(configuration.RUNS) / "perf"), "out").absolute()
 
 
 def console() -> Console:

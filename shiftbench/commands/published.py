@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shiftbench import configuration
+from shiftbench.overrides import read
+from shiftbench.readers import path_of
 
 
 def main(arguments: list[str]) -> int:
@@ -12,10 +12,10 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(configuration.options_help("shiftbench published path=DIR [out=DIR]", "published"))
         return 0
-    config = configuration.compose("published", arguments)
+    config = configuration.compose("published", read(arguments, "published"))
     from shiftbench.published.reproduction import reproduce
 
-    made = reproduce(Path(str(config.path)).expanduser(), Path(str(config.out)).expanduser())
+    made = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))
     for result in made.summary.results:
         print(result.sentence)
     for note in made.summary.notes:

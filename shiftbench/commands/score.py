@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.errors import InputError
 from shiftbench.sweep import asked
 
@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(configuration.help_text())
         return 0
+    arguments = overrides.read(arguments, "config", overrides.MULTIRUN)
     settings, _ = asked.split(arguments)
     composed = asked.jobs(arguments)
     if not asked.is_sweep(arguments):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from shiftbench import configuration
+from shiftbench import configuration, overrides
 from shiftbench.errors import InputError
+
+CHOICE = ("older_than_days", "method", "weights", "dry_run")
+MEANINGLESS = {"list": (*CHOICE, "repair"), "verify": CHOICE, "prune": ("repair",)}  # options of the other verbs
 
 
 def main(arguments: list[str]) -> int:
@@ -14,9 +17,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(configuration.options_help("shiftbench store list|verify|prune [option=value ...]", "store"))
         return 0 if arguments else 2
-    verb, overrides = arguments[0], arguments[1:]
+    verb, rest = arguments[0], arguments[1:]
     if verb not in verbs:
         raise InputError(f"no command 'store {verb}'; {configuration.nearest(verb, verbs)}")
-    config = configuration.compose("store", overrides)
+    words = overrides.read(rest, "store")
+    overrides.without_meaning(words, MEANINGLESS[verb], f"for store {verb}")
+    config = configuration.compose("store", words)
     damaged = verbs[verb](config)
     return 1 if damaged else 0

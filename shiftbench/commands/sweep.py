@@ -6,6 +6,7 @@ import sys
 
 from shiftbench import configuration
 from shiftbench.errors import InputError
+from shiftbench.overrides import read
 
 PIPE_WIDTH = 160  # columns of the table where there is no terminal to ask
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     from shiftbench.sweep.ledger import DONE, Ledger
     from shiftbench.sweep.watch import table
 
-    statuses = Ledger(configuration.out_folder(configuration.compose("sweep", arguments[1:]))).statuses()
+    statuses = Ledger(configuration.out_folder(configuration.compose("sweep", read(arguments[1:], "sweep")))).statuses()
     console = Console(file=sys.stdout)
     (console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)).print(table(statuses))
     states = [status.state for status in statuses]

@@ -9,6 +9,8 @@ from hydra.utils import instantiate
 
 from shiftbench import configuration
 from shiftbench.errors import InputError
+from shiftbench.overrides import read
+from shiftbench.readers import path_of
 from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
 
 
@@ -17,8 +19,9 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(configuration.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
         return 0
-    config = configuration.compose("sync", arguments)
-    root, tracking = Path(config.root).expanduser().absolute(), instantiate(config.tracking)
+    config = configuration.compose("sync", read(arguments, "sync"))
+    root = path_of(str(config.root), "root").absolute()
+    tracking = instantiate(configuration.instantiable(config.tracking))
     if not root.is_dir():
         raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
     if tracking.address == OFF:

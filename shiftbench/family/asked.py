@@ -14,6 +14,7 @@ from shiftbench.datasets.jsonl import Jsonl
 from shiftbench.errors import InputError
 from shiftbench.job import build, made
 from shiftbench.prompts import Prompt
+from shiftbench.readers import path_of
 from shiftbench.run import Job
 
 NO_SKILL = "no skill named"  # a group of prompts, where others name one
@@ -71,15 +72,16 @@ def skills(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 def _pair(config: DictConfig, base: str, tuned: str) -> DictConfig:
     """The node of one pair, called by the last part of its tuned model's path."""
-    pair = OmegaConf.to_container(config.pair)
+    pair = OmegaConf.to_container(config.pair, resolve=True)
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
-    return OmegaConf.create({**pair, "name": name, "base": base, "tuned": tuned})
+    made: DictConfig = configuration.literal({**pair, "name": name, "base": base, "tuned": tuned})
+    return made
 
 
 def _same(path: str) -> str:
     """One text for all ways to write a folder's path; a hub id stays."""
-    folder = Path(path).expanduser()
+    folder = path_of(path, "model")
     return str(folder.resolve()) if folder.exists() else path
 
 
@@ -89,7 +91,7 @@ def _prompts(name: str, limit: int | None) -> list[Prompt]:
         node = configuration.packaged(f"dataset/{name}")
         node.limit = limit
         return list(made(node)())
-    if not Path(name).expanduser().is_file():
+    if not path_of(name, "prompts").is_file():
         raise InputError(f"prompts: {name!r} is neither a file nor one of {', '.join(packaged)}")
     return Jsonl(name, limit)()
 

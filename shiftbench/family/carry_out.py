@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from omegaconf import DictConfig
 
-from shiftbench import configuration, results
+from shiftbench import configuration, results, results_folder
 from shiftbench.estimate import estimate
 from shiftbench.family.matrix import Matrix, check_all, planned, score_all
 from shiftbench.findings.result import Result
@@ -35,6 +35,7 @@ def carry_out(
         return
     folder, tracking = configuration.pair_folder(config), made(config.tracking)
     results.check_folder(folder)
+    results_folder.check_kind(folder, kind, jobs[0].pair.base.name, ", ".join(job.pair.name for job in jobs))
     tracking.check()
     matrix = score_all(jobs, groups, Progress())
     found, job = told(matrix, made(config.bootstrap)), jobs[-1]

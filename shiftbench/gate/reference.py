@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shiftbench.errors import InputError
 from shiftbench.gate.rules import Found
+from shiftbench.readers import path_of
 from shiftbench.scores import parsed
 from shiftbench.tracking import Tracking
 from shiftbench.tracking.reading import artifact
@@ -37,7 +37,7 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
 
     Raises InputError where there is none, or it is not one of ours.
     """
-    path = Path(named).expanduser()
+    path = path_of(named, option)
     origin = f"{option}={named}"
     try:
         if path.is_dir():

@@ -22,7 +22,12 @@ SIZES = {
     "head_count_kv", "key_length", "value_length",
 }  # fmt: skip
 POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}  # no weight need have as many rows
-OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}  # may be null: then they follow from the others
+OPTIONAL = {
+    "n_inner",
+    "num_key_value_heads",
+    "head_dim",
+    "sliding_window",
+}  # may be null: then they follow from the others
 MOST_LAYERS = 10_000  # where the files are not at hand yet
 MOST = 2**31
 MOST_LABELS = 100_000  # names of classes, of which a language model needs none

@@ -19,6 +19,7 @@ from shiftbench.models.block import Transformer
 from shiftbench.models.hub import refusing
 from shiftbench.models.source import ModelSource
 from shiftbench.models.views import NotPlain, WeightViews, views_of
+from shiftbench.readers.templates import chat_template
 
 # Of a configuration: bookkeeping that no forward pass depends on.
 NOT_COMPUTED = {
@@ -105,9 +106,8 @@ class Model:
 
     @property
     def chat_template(self) -> str | None:
-        """The tokenizer's chat template, the default one where it has several."""
-        found = self.tokenizer.chat_template
-        return found.get("default") if isinstance(found, dict) else found
+        """The tokenizer's chat template, the default one where it has several; InputError where it is no text."""
+        return chat_template(self.tokenizer, self.name)
 
 
 def _settings(module: PreTrainedModel) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from shiftbench.errors import InputError
+from shiftbench.readers import path_of
 
 DTYPES = {
     "float64": torch.float64,
@@ -69,7 +70,7 @@ def check_computation(source: ModelSource) -> None:
 
 def place_of(what: str, path: str) -> str:
     """A hub id as it is, or the folder that a path means; InputError where it looks like a path and is no folder."""
-    folder = Path(path).expanduser()
+    folder = path_of(path, what)
     if path and folder.is_dir():
         return str(folder)
     if folder.is_file():

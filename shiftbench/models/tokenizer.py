@@ -98,24 +98,33 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
     """The first token on which two tokenizers differ, in words; None where they give the same ids.
 
-    Special tokens that the tuned one adds are no difference. Tokenizers whose vocabularies agree and whose other parts
-    do not are compared by the ids they give to probe texts and to the text of every token.
+    Tokens that tuning added to base's vocabulary are no difference, special or not, as long as texts without them keep
+    their ids: whether a prompt holds one is seen when that prompt is encoded. Tokenizers whose vocabularies agree
+    but for those and whose other parts do not are compared by the ids they give to probe texts and to the text of every
+    token of base.
     """
     tokens = _by_id(base), _by_id(tuned)
-    added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values() if t.special}
+    added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
     for token_id in sorted(tokens[0].keys() | tokens[1].keys()):
         first, second = (side.get(token_id) for side in tokens)
         if first != second and not (first is None and second in added):
             return f"token {token_id} is {first!r} in base and {second!r} in tuned"
     if _parts(base) == _parts(tuned):
         return None
+    new = tokens[1].keys() - tokens[0].keys()
     texts = [*PROBES, *(text for text in base.batch_decode([[i] for i in tokens[0]]) if text.strip())]
     for text, *ids in zip(texts, base(texts)["input_ids"], tuned(texts)["input_ids"], strict=True):
-        if ids[0] != ids[1]:
+        if ids[0] != ids[1] and new.isdisjoint(ids[1]):
             place = next(i for i, pair in enumerate(zip_longest(*ids)) if pair[0] != pair[1])
             named = [base.convert_ids_to_tokens(side[place : place + 1]) for side in ids]
             return f"in {text!r} token {place} is {named[0]} in base and {named[1]} in tuned"
     return None
+
+
+def may_share(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
+    """Whether no id means one token in base and another in tuned, so that base's ids may be right for both models."""
+    first, second = _by_id(base), _by_id(tuned)
+    return all(first[token_id] == second[token_id] for token_id in first.keys() & second.keys())
 
 
 def _adapters_own(source: ModelSource) -> str | None:

@@ -20,6 +20,7 @@ from shiftbench.files import write_whole
 from shiftbench.perf.counters import Counts
 from shiftbench.perf.machine import cpu_model
 from shiftbench.perf.measure import Measured
+from shiftbench.readers import path_of
 
 SCHEMA = "shiftbench/perf/1"
 
@@ -40,7 +41,7 @@ def read(path: str | None) -> Baseline:
     """The baseline of a file, None: of the package. Raises InputError where it is not one."""
     packaged = resources.files("shiftbench.perf") / "baseline.json"
     try:
-        text = (packaged if path is None else Path(path).expanduser()).read_text(encoding="utf-8")
+        text = (packaged if path is None else path_of(path, "baseline")).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"baseline={path or packaged}: cannot read the file: {reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from hydra.utils import instantiate
 
 import shiftbench
-from shiftbench import configuration
+from shiftbench import configuration, results_folder
 from shiftbench.errors import InputError
 from shiftbench.findings.instruction_recognition import InstructionRecognition
 from shiftbench.findings.result import Result
@@ -23,8 +24,13 @@ from shiftbench.published.folder import Published, map_file, read, short_name
 from shiftbench.published.results import result, saliency
 from shiftbench.published.scores import SHORTEST, Metric, prompt_scores
 from shiftbench.published.tables import Names, document
+from shiftbench.readers import file_bytes
 from shiftbench.report import RunSummary, write_report, write_tables
-from shiftbench.results import check_folder
+from shiftbench.results import check_folder, full_disk
+from shiftbench.spans import span_notes
+
+WRITTEN = ("tables.json", "report.html", "tables", "figures")  # all that a reproduction leaves in its folder
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,22 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
     summary = _summary(folder, published, results, _notes(published, prompts, rows, unaligned, metric))
     tables = document(rows, comparisons, _names(published))
     tables["unaligned"] = json.loads(unaligned.to_json(orient="records"))
-    path = out / "tables.json"
-    path.write_text(json.dumps(tables, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    write_tables(results, out)
-    return Reproduction(summary, path, write_report(summary, out))
+    text = json.dumps(tables, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    with full_disk(out), results_folder.writing(out) as part:
+        (part / "tables.json").write_text(text, encoding="utf-8")
+        write_tables(results, part)
+        write_report(summary, part)
+        moved = results_folder.put(part, out, WRITTEN, same=_is(out / "tables.json", text))
+    if moved is not None:
+        log.warning("%s held other results; they were moved to %s", out, moved)
+    return Reproduction(summary, out / "tables.json", out / "report.html")
+
+
+def _is(path: Path, text: str) -> bool:
+    try:
+        return file_bytes(path, str(path)) == text.encode()
+    except (OSError, InputError):
+        return False
 
 
 def _results(
@@ -131,4 +149,5 @@ def _notes(
         f"{unrated} prompts without a rating and {excluded} rated as excluded.",
         f"Scores are rounded to float32 at every step, as the published code does; in float64 they differ by at most "
         f"{difference:.1e}.",
+        *span_notes(list(published.prompts.values())),
     ]

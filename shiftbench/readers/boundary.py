@@ -47,3 +47,16 @@ def reading(what: str, remedy: str = "", reason: Callable[[BaseException], str] 
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{what}: {reason(error)}{'; ' if remedy else ''}{remedy}") from error
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse, by InputError, a text that no path and no file of results can hold. what: how the user gave it."""
+    if "\0" in text:
+        raise InputError(f"{what} holds a NUL character, which no path and no name can have")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} is not valid UTF-8: results are written as UTF-8 and could not name it; rename the file, or give "
+            "another name"
+        ) from None

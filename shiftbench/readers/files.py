@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -20,12 +21,21 @@ CHUNK = 2**20  # bytes unpacked at a time
 def path_of(text: str, option: str) -> Path:
     """The path that a user's text means, `~` expanded.
 
-    option: how the user named it. Raises InputError for a NUL character and for the home of a user who does not exist.
+    option: how the user named it. Raises InputError for a NUL character, for the home of a user who does not exist
+    and for a path that is longer than the file system takes.
     """
     if "\0" in text:
         raise InputError(f"{option}={text!r}: a path cannot hold a NUL character")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        os.lstat(path)
+        return path
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # pathlib's own questions, such as is_dir, would raise it later
+            raise InputError(f"{option}={text[:40]}...: the path is too long for this file system") from None
+        return path
+    except ValueError:
+        raise InputError(f"{option}={text!r}: no path can have these characters") from None
     except RuntimeError:
         raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} whose home is meant") from None
 

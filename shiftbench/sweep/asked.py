@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_module
@@ -18,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, file_name, groups
+from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, file_name, groups, pair_name
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
@@ -127,7 +126,7 @@ def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> 
     choices: of each config group, the member's name.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
-    parts = [Path(str(config.pair.name)).name, *(f"{key}={value}" for key, value in others)]
+    parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]
     name = file_name(",".join(parts))
     if len(name.encode()) <= NAME_BYTES:
         return name

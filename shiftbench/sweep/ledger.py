@@ -27,7 +27,8 @@ from shiftbench.errors import InputError
 from shiftbench.files import replace_whole
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-INTERRUPTED, MISSING = "interrupted", "missing"  # seen, never written: a status whose process is gone, and none at all
+INTERRUPTED = "interrupted"  # written by a job that a signal stopped; seen where a running one's process is gone
+MISSING = "missing"  # seen, never written: no status at all, or one whose results are gone
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class Ledger:
         """Make the ledger, and put a sweep's jobs (name to key) into its plan. Returns the sweep's id."""
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         plan = self._plan()
-        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**plan.get("jobs", {}), **jobs}}
+        # A job that is called otherwise than it was, as folders of results once were, is still one job.
+        before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
+        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
         _write(self.folder / "plan.json", plan)
         return str(plan["sweep"])
 

@@ -14,16 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from shiftbench import configuration, devices
-from shiftbench.errors import InputError
+from shiftbench.errors import InputError, Unwritable
 from shiftbench.explanation import content_key
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
+from shiftbench.readers import path_of
 from shiftbench.sweep.asked import Composed
-from shiftbench.sweep.ledger import DONE, FAILED, MISSING, WAITING, Ledger, Status, digest, started
+from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
 
-# Where and how a job runs changes no result; the annotator stands with its finding.
-ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
 FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
 STAGE_EVERY = 5.0  # seconds between notes on how far a stage is, where all of it is in the store
 
@@ -57,7 +56,7 @@ def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> T
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
     """sha256 (hex) of a job's name and all that its results depend on; of files it reads, size and time of change."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in ELSEWHERE:
+    for name in configuration.ELSEWHERE:
         plain.pop(name, None)
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):
@@ -104,6 +103,11 @@ class Worker:
                 sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
                 scored = job.score(asked, config, task.folder, task.suite, progress, self.loader, sweep)
             note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
+        except KeyboardInterrupt:
+            note.write(state=INTERRUPTED, reason="interrupted")
+            raise
+        except Unwritable as error:
+            note.write(state=FAILED, reason=_line(str(error)), code=1)
         except InputError as error:
             note.write(state=FAILED, reason=_line(str(error)), code=2)
         except Exception as error:
@@ -156,8 +160,7 @@ def _stamps(config: Any) -> dict[str, list[list[Any]]]:
     for key, value in config.items():
         if isinstance(value, dict):
             found.update(_stamps(value))
-        elif key in FILES and isinstance(value, str) and Path(value).expanduser().exists():
-            place = Path(value).expanduser()
+        elif key in FILES and isinstance(value, str) and (place := path_of(value, key)).exists():
             files = sorted(place.iterdir()) if place.is_dir() else [place]
             looks = [(file.name, file.stat()) for file in files if file.is_file()]
             found[value] = [[name, look.st_size, look.st_mtime_ns] for name, look in looks]

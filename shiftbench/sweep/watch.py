@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +78,8 @@ class _Watcher:
             self._ended(status)
         elif status.state == FAILED:
             self._say(f"{head}: failed: {status.reason}")
+        elif status.state == INTERRUPTED and (status.reason or _is_this_process(status)):
+            self._say(f"{head}: interrupted")
         elif status.state == INTERRUPTED:
             self._say(f"{head}: its process {status.pid} on {status.host} is gone")
 
@@ -94,6 +98,11 @@ class _Watcher:
                 rows.add_row(Text(line, overflow="ellipsis", no_wrap=True))
         rows.add_row(self._bar)
         return rows
+
+
+def _is_this_process(status: Status) -> bool:
+    """Whether the job ran in the process that watches it, which lives; it was interrupted before it could say so."""
+    return (status.host, status.pid) == (socket.gethostname(), os.getpid())
 
 
 def table(statuses: Sequence[Status]) -> Table:

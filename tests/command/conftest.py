@@ -24,7 +24,11 @@ def save(module, folder):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """base, tuned (base with every matrix nudged) and prompts.jsonl, vocabulary.tsv."""
-    root = tmp_path_factory.mktemp("pair")
+    return tiny_pair(tmp_path_factory.mktemp("pair"))
+
+
+def tiny_pair(root):
+    """The same in a folder, for scripts."""
     torch.manual_seed(0)
     base = tiny_module("llama")
     save(base, root / "base")

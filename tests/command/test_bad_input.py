@@ -156,8 +156,8 @@ def test_a_full_output_folder(shiftbench, asked, tmp_path):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["pair=demoo"], ["pair=demoo", "'demo'"]),
-        (["pair=demo", "dataset=self_instrukt"], ["self_instrukt", "'self_instruct'"]),
+        (["pair=demoo"], ["pair=demoo", "pair=demo?"]),
+        (["pair=demo", "dataset=self_instrukt"], ["self_instrukt", "dataset=self_instruct?"]),
         (["pair=demo", "respones.mode=own"], ["respones.mode", "'response.mode'"]),
         (["pair=demo", "response.mode=mine"], ["response.mode", "shared"]),
         (["pair=demo", "template=x"], ["template", "tuned"]),

@@ -143,7 +143,7 @@ def test_other_library_versions_are_told_not_refused(shiftbench, reference, tmp_
         (["against=/no/such"], ["against=/no/such"]),
         (["against={folder}"], ["scores.json", "No such file"]),
         (["against={text}"], ["no scores.json"]),
-        (["against={text}", "gate=defualt"], ["gate=defualt", "'default'"]),
+        (["against={text}", "gate=defualt"], ["gate=defualt", "gate=default?"]),
         (["against={good}", "+gate.rules.recognition.at_laest=1"], ["at_laest", "'at_least'"]),
         (["against={good}", "gate.rules.verbs.finding=no_such"], ["no_such"]),
         (["against={good}", "suite=demo"], ["suite=demo", "results=DIR"]),

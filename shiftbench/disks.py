@@ -1,0 +1,53 @@
+"""Disks that are full: which one it is, how much is needed and how much is missing, in units that say something."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errors that more room would cure
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def amount(size: float) -> str:
+    """A number of bytes for people: '312 bytes', '4.2 KiB', '1.3 GiB'."""
+    for unit in UNITS:
+        if size < 1024 or unit == UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
+
+
+def mount_of(path: Path) -> Path:
+    """The folder at which the disk is mounted that holds a path, or would hold it."""
+    above = path.absolute()
+    while not (above.exists() and os.path.ismount(above)) and above != above.parent:
+        above = above.parent
+    return above
+
+
+def free(path: Path) -> int:
+    """Bytes that this user can still write to the disk of a path."""
+    above = path.absolute()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    found = os.statvfs(above)
+    return found.f_bavail * found.f_frsize
+
+
+def no_room(error: OSError, path: Path, needed: int) -> str:
+    """Why there is no room at a path, as the end of a sentence. needed: bytes that were to be written."""
+    if error.errno == errno.EFBIG:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        most = f"at most {amount(limit)}" if limit != resource.RLIM_INFINITY else "fewer"
+        return f"a file of {amount(needed)} is too large: it may have {most} here (ulimit -f)"
+    if error.errno == errno.EDQUOT:
+        return f"your quota on the disk at {mount_of(path)} is used up; {amount(needed)} are needed"
+    look = os.statvfs(mount_of(path))
+    if look.f_files and not look.f_favail:
+        return f"the disk at {mount_of(path)} has no room for another file: all {look.f_files:,} inodes are used"
+    left = free(path)
+    missing = f"{amount(needed - left)} are missing" if needed > left else "files take more room than they have bytes"
+    return f"the disk at {mount_of(path)} is full: {amount(needed)} are needed, {amount(left)} are free; {missing}"

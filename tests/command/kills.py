@@ -1,0 +1,98 @@
+"""Kills a small job at random moments, lets it finish, and compares its scores with those of an undisturbed run.
+
+    python tests/command/kills.py [TIMES [SEED]]     40 kills by default; prints the figures, exit code 1 where one differs
+
+Each kill is SIGKILL, SIGTERM or SIGINT by turns, at a moment between the start and the usual end of the job.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.command.conftest import arguments, scores, small_job, tiny_pair
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+
+
+@dataclass
+class Figures:
+    """kills: sent to a job that ran. late: the job had ended before. odd: exit codes that no such signal gives.
+
+    equal: jobs whose scores were the undisturbed run's, once they were let finish. left: hidden files in folders of
+    results and claims in stores that were still there then.
+    """
+
+    kills: int = 0
+    late: int = 0
+    equal: int = 0
+    odd: int = 0
+    left: int = 0
+    seconds: float = 0.0
+
+
+def killed(asked: Mapping[str, str], place: Path, times: int, seed: int = 0) -> Figures:
+    """Figures of so many kills. asked: a job's options; place: a folder for results and stores."""
+    drawn = random.Random(seed)
+    place.mkdir(parents=True)
+    began = time.monotonic()
+    assert _run(asked, place / "undisturbed").wait() == 0
+    length = time.monotonic() - began
+    wanted = scores(place / "undisturbed" / "out")["scores"]
+    figures = Figures()
+    number = 0
+    while figures.kills < times:
+        home = place / f"job-{number}"
+        kind = SIGNALS[number % len(SIGNALS)]
+        number += 1
+        process = _run(asked, home)
+        time.sleep(drawn.uniform(0.05, length))
+        if process.poll() is None:
+            process.send_signal(kind)
+            code = process.wait(60)
+            figures.kills += 1
+            figures.odd += code not in CODES[kind] and code != 0  # 0: it had done all when the signal came
+        else:
+            figures.late += 1
+            continue
+        assert _run(asked, home).wait() == 0
+        figures.equal += scores(home / "out")["scores"] == wanted
+        hidden = [path for path in (home / "out").rglob(".*") if path.name != ".tracked.json"]
+        figures.left += len(hidden) + len(list((home / "store" / "claims").iterdir()))
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def _run(asked: Mapping[str, str], home: Path) -> subprocess.Popen[bytes]:
+    words = arguments({**asked, "store.path": str(home / "store"), "out": str(home / "out")})
+    command = [sys.executable, "-m", "shiftbench", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def main() -> int:
+    """Make the tiny pair, kill, print."""
+    times, seed = (int(given or default) for given, default in zip_longest(sys.argv[1:3], ("40", "0")))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "pair").mkdir()
+        tiny_pair(Path(folder) / "pair")
+        found = killed(small_job(Path(folder) / "pair", Path(folder)), Path(folder) / "kills", times, seed)
+    print(f"{found.kills} kills (SIGKILL, SIGTERM, SIGINT by turns), {found.late} came after the end")
+    print(f"scores equal to the undisturbed run's: {found.equal} of {found.kills}")
+    print(f"exit codes that no such signal gives: {found.odd}; files left over: {found.left}; {found.seconds:.0f} s")
+    return 0 if found.equal == found.kills and not found.odd and not found.left else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
