@@ -174,7 +174,7 @@ def _try_out(model: Model) -> None:
     """One pass over a few tokens, and what is read of the configuration later: some malformed ones fail only there."""
     with refusing(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]
-        rows = model.module.get_input_embeddings().num_embeddings
+        rows = model.module.get_input_embeddings().weight.shape[0]
         # Tokens that were added later may have no row yet, as long as no text holds them.
         added = model.tokenizer.get_added_vocab()
         largest = max([*ids, *(i for token, i in model.tokenizer.get_vocab().items() if token not in added)])

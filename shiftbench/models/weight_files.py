@@ -179,7 +179,7 @@ def _no_weights(folder: Path, what: str) -> str:
     pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     others = sorted(file.name for file in folder.glob("*.safetensors"))
     if (folder / "adapter_config.json").is_file() and not pickled:
-        return f"{what} is a PEFT adapter; give its base as the model and it as `adapter`"
+        return f"{what} is a PEFT adapter; give its base as BASE: pair.tuned=BASE pair.tuned_model.adapter={folder}"
     if pickled:
         held = f"only pickled weights ({pickled[0]})"
     elif others:
