@@ -17,8 +17,6 @@ from shiftbench.leaderboard.page import palette, part
 from shiftbench.report.escaping import escaping
 from shiftbench.report.policy import blocks, sealed, without_attributes
 
-MOST = 32 * 2**20  # bytes of a report; ours have some 300 kB
-
 
 def framed(report: bytes, name: str, home: str) -> str:
     """The HTML of reports/NAME.html. report: a run's report.html, as it was tracked. home: the board's own page."""
