@@ -1,5 +1,5 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-cuda, test-browser, test-server, test-cluster, test-docs, test-wheel,
+# The heavier lanes: test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs, test-wheel,
 # test-real; `.ci/run` runs them all.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
@@ -22,8 +22,8 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-browser test-server test-cluster test-docs
-.PHONY: test-wheel test-real clean FORCE
+.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-fuzz test-browser test-server test-cluster
+.PHONY: test-docs test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -67,6 +67,11 @@ test-cuda: $(VENV)/test.stamp
 # Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
 bench: $(VENV)/bench.stamp
 	$(BIN)/pytest -q -m perf tests/perf $(BENCH)
+
+# Malformed input for every reader of files from outside: FUZZ="inputs=20000" or FUZZ="seconds=3600 seed=7" asks for more.
+FUZZ ?= seconds=60
+test-fuzz: $(VENV)/test.stamp
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 # Hot spots beside yardsticks, as ratios, and what they compute, as counts, against the package's baseline. After a change
 # that is meant: shiftbench perf record baseline=shiftbench/perf/baseline.json

@@ -48,6 +48,16 @@ class WeightNull:
                 "use pair.tuned_model.merge_adapter=true"
             )
 
+    def check_models(self, base: Model, tuned: Model) -> None:
+        """Refuse, by InputError, loaded models of which one has weights that the other lacks, as of a kept adapter."""
+        before, after = (dict(model.module.named_parameters()).keys() for model in (base, tuned))
+        if before != after:
+            only = min(before ^ after)
+            raise InputError(
+                f"control={self.kind} draws changes of weights, and base and tuned have not the same ones: {only!r} is "
+                f"in one of them. {' '.join(tuned.notes) or 'Use control=none.'}"
+            )
+
     @torch.no_grad()
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
         """One model after the other, all in the memory of one; each is done with when the next is asked for."""

@@ -15,6 +15,7 @@ from shiftbench.explain.importance import memory_bytes
 from shiftbench.models import ModelShape, shape_of
 from shiftbench.prompts import Prompt
 from shiftbench.run import Job, checks
+from shiftbench.spans import span_notes
 
 # Of the matrix product's peak: what the autograd path reached with SmolLM2-135M, 6 prompts, responses to 200 tokens, on
 # 2 cores. Models of a few million parameters reach less, and end their answers before the limit: about as much.
@@ -47,6 +48,7 @@ def estimate(job: Job) -> str:
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
             *_questions(job, shapes),
+            *(f"note: {note}" for note in span_notes(job.prompts)),
         ]
     )
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from shiftbench import models
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
+from shiftbench.models.hub import refusing
 from shiftbench.models.source import is_adapter
-from shiftbench.models.tokenizer import first_difference, load_tokenizer
+from shiftbench.models.tokenizer import first_difference, load_tokenizer, may_share
 from shiftbench.readers import path_of
 
 # What must be equal for weights and explanations to be compared one by one, and how messages call it.
@@ -87,8 +90,11 @@ def load_pair(pair: Pair) -> tuple[Model, Model]:
     return Loader()(pair)
 
 
-def check(pair: Pair) -> None:
-    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only."""
+def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
+    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only.
+
+    Returns the tokenizers of base and tuned.
+    """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:
         raise InputError(_differ(pair, "architectures", base.model_type, tuned.model_type))
@@ -97,12 +103,22 @@ def check(pair: Pair) -> None:
         if sides[0] != sides[1]:
             raise InputError(_differ(pair, called, *sides))
     base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
-    difference = first_difference(base_tokenizer, tuned_tokenizer)
+    with refusing(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
+        difference = first_difference(base_tokenizer, tuned_tokenizer)
     if difference:
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
             f"a pair is compared on the same token ids"
+            f"{way_out(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
         )
+    return base_tokenizer, tuned_tokenizer
+
+
+def way_out(base: ModelSource) -> str:
+    """What to type where the tuned model can be given base's token ids, as the end of a message."""
+    if base.gguf_file is not None and base.tokenizer is None:
+        return ""  # a tokenizer is taken from a hub id or a folder
+    return f"; where tuning kept base's token ids, pair.tuned_model.tokenizer={base.tokenizer or base.path} uses them"
 
 
 def _differ(pair: Pair, what: str, base: Any, tuned: Any) -> str:

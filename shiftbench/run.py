@@ -20,14 +20,17 @@ from shiftbench.explanation import Explanation, Unit, content_key
 from shiftbench.findings.null import beside_null
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
-from shiftbench.pairs import Pair, load_pair
+from shiftbench.pairs import Pair, load_pair, way_out
 from shiftbench.pairs import check as check_pair
 from shiftbench.progress import Progress
-from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.prompts import EncodedPrompt, Prompt, encode_all, placed
+from shiftbench.readers.templates import chat_template
 from shiftbench.sharing import shared
+from shiftbench.spans import span_notes
 from shiftbench.store import Store
 from shiftbench.words import StaticVectors, Vocabulary, word_ids
 
+Speaker = tuple[str, Any]  # a model's name and its tokenizer
 Side = list[tuple[EncodedPrompt, tuple[int, ...]]]  # one model's prompts, each with the response ids to explain
 RESPONSE_MODES = ("shared", "own", "reference")
 TEMPLATES = ("none", "tuned", "own")
@@ -102,10 +105,11 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     load: gives (base, tuned) of a pair; a Loader keeps a base for the next job.
     """
     base, tuned = load(job.pair)
-    word_ids(base.tokenizer, job.vocabulary.words)  # refuses a word that has no token
+    _check_words(job.vocabulary, base, tuned)
     for finding in job.findings.values():
         for model in (base, tuned):
             getattr(finding.explain, "check_model", lambda _: None)(model)
+    getattr(job.control, "check_models", lambda *_: None)(base, tuned)
     encoded = encode_prompts(job, job.prompts, base, tuned)
     if not encoded.base:
         raise InputError(f"no prompt is left to explain: {' '.join(encoded.notes)}")
@@ -115,7 +119,7 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
         results = controlled(results, job, base, tuned, encoded, gather)
     said = [note for result in results for note in result.notes]
     notes = [*said, *encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
-    notes += [*by_autograd(base, tuned), *by_method(job)]
+    notes += [*dict.fromkeys([*base.notes, *tuned.notes]), *by_autograd(base, tuned), *by_method(job)]
     return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
 
 
@@ -130,7 +134,12 @@ def check(job: Job) -> None:
         if prompt.id in seen:
             raise InputError(f"two prompts have the id {prompt.id!r}; ids must differ")
         seen.add(prompt.id)
-    check_pair(job.pair)
+    tokenizers = check_pair(job.pair)
+    sources = (job.pair.base, job.pair.tuned)
+    named = [(source.name, tokenizer) for source, tokenizer in zip(sources, tokenizers, strict=True)]
+    for tokenizer, template, name in _speakers(job.template, *named):
+        if template is not None:  # a template that fails is refused here, before any weight is read
+            placed(job.prompts, tokenizer, template, name)
     if job.control is not None:
         job.control.check(job.pair.tuned)
     words = len(job.vocabulary.words)
@@ -160,16 +169,18 @@ def check(job: Job) -> None:
 
 def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> Encoded:
     """Prompts as token ids, checked to be the same ids for both models, without those that exceed the context."""
-    templates = _templates(job.template, base, tuned)
+    speakers = _speakers(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
+    first_side = encode_all(prompts, *speakers[0])
+    second_side = first_side if speakers[0] == speakers[1] else encode_all(prompts, *speakers[1])
+    alone = [first_side, second_side]
+    if job.template == "own":  # two templates give different ids; the prompts alone must still have the same
+        alone = [encode_all(prompts, model.tokenizer, None, model.name) for model in (base, tuned)]
+    for first, second in zip(*alone, strict=True):
+        _check_same_ids(first, second, base)
     room = min(base.context_length, tuned.context_length) - job.responses.max_new_tokens
     both: list[tuple[EncodedPrompt, EncodedPrompt]] = []
     too_long, empty = [], []
-    for prompt in prompts:
-        # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
-        speaker = tuned if job.template == "tuned" else base
-        first, second = encode(prompt, speaker.tokenizer, templates[0]), encode(prompt, tuned.tokenizer, templates[1])
-        if job.template != "own":
-            _check_same_ids(first, second, base)
+    for prompt, first, second in zip(prompts, first_side, second_side, strict=True):
         longest = max(len(side.prefix_ids) + len(side.prompt_ids) for side in (first, second))
         if not first.prompt_ids:
             empty.append(prompt.id)
@@ -180,6 +191,7 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
     notes = [
         _skipped("have no token", empty),
         _skipped(f"and response exceed the context ({room} tokens left)", too_long),
+        _spelled_prefix([first for first, second in both if first.spells_prefix or second.spells_prefix]),
     ]
     return Encoded([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
 
@@ -196,6 +208,7 @@ def question(
         encoded = encode_prompts(job, asks(job.prompts), base, tuned)
         gather.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
+    check_answered(mode, sides, base, tuned)
     first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
     return Question(finding, f" of {mode} responses", first, second)
 
@@ -204,11 +217,14 @@ def score(finding: Any, job: Job, base: Model, tuned: Model, encoded: Encoded, g
     """One finding on the pair; where it depends on responses, also on those of the mode reported beside."""
     twice = getattr(finding.explain, "needs_responses", False) and not checks(finding)
     modes = dict.fromkeys((job.responses.mode, job.responses.beside if twice else None))
-    by_mode = [
-        answer(question(finding, mode, job, base, tuned, encoded, gather), base, tuned, gather)
-        for mode in modes
-        if mode is not None
-    ]
+    by_mode = []
+    for mode in (mode for mode in modes if mode is not None):
+        try:
+            by_mode.append(answer(question(finding, mode, job, base, tuned, encoded, gather), base, tuned, gather))
+        except Unanswered as empty:
+            if mode == job.responses.mode:
+                raise
+            gather.notes.append(f"Nothing is reported on {mode} responses: {empty}.")
     return beside(by_mode[0], by_mode[1], f"{job.responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
@@ -258,6 +274,22 @@ def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called
     return result
 
 
+class Unanswered(InputError):
+    """No response of a mode has a token, so a score of that mode would be of nothing."""
+
+
+def check_answered(mode: str, sides: Sequence[Side], base: Model, tuned: Model) -> None:
+    """Raise Unanswered where one side has responses and none of them has a token."""
+    for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
+        if side and not any(response for _, response in side):
+            whose = "the references" if mode == "reference" else f"the responses of {model.name}"
+            raise Unanswered(
+                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so nothing can be explained; "
+                f"look at the tokens that end a text (eos_token_id in generation_config.json) and at template=, or "
+                f"explain other responses with response.mode="
+            )
+
+
 def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str]) -> list[Side]:
     """The prompts whose ids both models have an embedding for: tuning may have added tokens that base cannot read."""
     rows = [model.module.get_input_embeddings().weight.shape[0] for model in (base, tuned)]
@@ -268,6 +300,8 @@ def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str
     left_out = [prompt.prompt.id for (prompt, _), fine in zip(sides[0], good, strict=True) if not fine]
     if left_out:
         notes.append(_skipped("have a response with tokens that the base model has no embedding for", left_out))
+    if left_out and not any(good):
+        raise InputError(f"no response is left to explain: {notes[-1]}")
     return [[item for item, fine in zip(side, good, strict=True) if fine] for side in sides]
 
 
@@ -276,13 +310,7 @@ def prompts_with_responses(
 ) -> list[Side]:
     """Base's and tuned's prompts, each with the response ids to explain."""
     if mode == "reference":
-        limit = job.responses.max_new_tokens
-        models = ((base, encoded.base), (tuned, encoded.tuned))
-        whole = [[(p, p.response_ids(m.tokenizer, p.prompt.reference or "")) for p in side] for m, side in models]
-        cut = sum(len(ids) > limit for _, ids in whole[1])
-        if cut:
-            gather.notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
-        return [[(p, ids[:limit]) for p, ids in side] for side in whole]
+        return references(job, base, tuned, encoded, gather.notes)
     greedy = GreedyResponse(job.responses.max_new_tokens)
     of_tuned = gather("greedy response, tuned", greedy.work(tuned, encoded.tuned))
     of_base = of_tuned if mode == "shared" else gather("greedy response, base", greedy.work(base, encoded.base))
@@ -290,6 +318,36 @@ def prompts_with_responses(
         [(prompt, tuple(responses.units[prompt.prompt.id].arrays["response_R"].tolist())) for prompt in side]
         for side, responses in ((encoded.base, of_base), (encoded.tuned, of_tuned))
     ]
+
+
+def references(job: Job, base: Model, tuned: Model, encoded: Encoded, notes: list[str]) -> list[Side]:
+    """Base's and tuned's prompts with the ids of their given responses, which are the same for both models.
+
+    Tuning may have added a token that base spells in several pieces: a prompt whose response has other ids for the two
+    models is left out with a note. Raises InputError where none is left.
+    """
+    limit = job.responses.max_new_tokens
+    # As prompts are encoded: with one template for both, the tuned model's tokenizer speaks for both.
+    speakers = (tuned if job.template == "tuned" else base, tuned)
+    sides: list[Side] = [[], []]
+    left_out, cut = [], 0
+    for pair in zip(encoded.base, encoded.tuned, strict=True):
+        reference = pair[0].prompt.reference or ""
+        whole = [p.response_ids(m.tokenizer, reference) for p, m in zip(pair, speakers, strict=True)]
+        if whole[0][:limit] != whole[1][:limit]:
+            left_out.append(pair[0].prompt.id)
+            continue
+        cut += len(whole[1]) > limit
+        for side, prompt, ids in zip(sides, pair, whole, strict=True):
+            side.append((prompt, ids[:limit]))
+    if left_out:
+        notes.append(_skipped("have a response that base and tuned spell by different token ids", left_out))
+    if left_out and not sides[0]:
+        hint = way_out(base.source) if base.source else ""
+        raise InputError(f"no response is left to explain: {notes[-1].removesuffix('.')}{hint}")
+    if cut:
+        notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
+    return sides
 
 
 def beside(main: Result, other: Result, suffix: str) -> Result:
@@ -312,7 +370,7 @@ def remarks(job: Job) -> list[str]:
         notes.append(f"{without} prompts have no instruction span and do not count for instruction recognition.")
     if job.responses.mode == "own":
         notes.append("Base and tuned are explained on responses of different length, and density depends on length.")
-    return notes
+    return [*notes, *span_notes(job.prompts)]
 
 
 def by_autograd(*models: Model) -> list[str]:
@@ -365,14 +423,21 @@ def combined_key(keys: Iterable[str]) -> str:
     return content_key({"units": sorted(keys)})
 
 
-def _templates(template: str, base: Model, tuned: Model) -> tuple[str | None, str | None]:
+def _speakers(template: str, base: Speaker, tuned: Speaker) -> list[tuple[Any, str | None, str]]:
+    """For base and for tuned: whose tokenizer and chat template its prompts are encoded by, as `encode_all` takes them.
+
+    template: one of TEMPLATES. Raises InputError where a model that must have a template has none.
+    """
     if template == "none":
-        return None, None
-    wanted = {"tuned": (tuned, tuned), "own": (base, tuned)}[template]
-    for model in wanted:
-        if model.chat_template is None:
-            raise InputError(f"template={template}: {model.name} has no chat template; use template=none")
-    return wanted[0].chat_template, wanted[1].chat_template
+        return [(tokenizer, None, name) for name, tokenizer in (base, tuned)]
+    # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
+    found: list[tuple[Any, str | None, str]] = []
+    for name, tokenizer in {"tuned": (tuned, tuned), "own": (base, tuned)}[template]:
+        text = chat_template(tokenizer, name)
+        if text is None:
+            raise InputError(f"template={template}: {name} has no chat template; use template=none")
+        found.append((tokenizer, text, name))
+    return found
 
 
 def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
@@ -382,12 +447,35 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
         raise InputError(
             f"prompt {first.prompt.id!r}: base and tuned give different token ids from token {place} on "
             f"({ids[0][place : place + 1]} against {ids[1][place : place + 1]}); the pair is not comparable"
+            f"{way_out(base.source) if base.source else ''}"
         )
     rows = base.module.get_input_embeddings().weight.shape[0]
     beyond = [token for token in ids[1] if token >= rows]
     if beyond:
         token = second.tokens[second.prompt_ids.index(beyond[0])] if beyond[0] in second.prompt_ids else "in front"
         raise InputError(f"the base model has no embedding for the template's token {token!r} (id {beyond[0]})")
+
+
+def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
+    """Refuse a word that has no token, and one that tuning added a token for: base's row of it is another quantity."""
+    ids = word_ids(base.tokenizer, vocabulary.words)
+    if tuned.tokenizer_digest == base.tokenizer_digest:
+        return
+    for word, first, second in zip(vocabulary.words, ids, word_ids(tuned.tokenizer, vocabulary.words), strict=True):
+        if first != second:
+            raise InputError(
+                f"vocabulary word {word!r}: base and tuned give different token ids ({first} against {second}); leave "
+                f"the word out{way_out(base.source) if base.source else ''}"
+            )
+
+
+def _spelled_prefix(prompts: Sequence[EncodedPrompt]) -> str:
+    if not prompts:
+        return ""
+    return (
+        f"{len(prompts)} prompts begin with the beginning-of-text token, which stands in front of every text anyway; "
+        f"they have it once: {', '.join(prompt.prompt.id for prompt in prompts)}."
+    )
 
 
 def _skipped(why: str, ids: Sequence[str]) -> str:

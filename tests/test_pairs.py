@@ -127,9 +127,10 @@ def test_tokenizers_that_differ_are_told_by_the_first_token(base, tuned, tmp_pat
 
 
 def test_checking_reads_no_weights(base, tuned, tmp_path):
-    """A file of weights cut short is met only when it is read."""
-    shutil.copytree(tuned, tmp_path / "cut")
-    (tmp_path / "cut" / "model.safetensors").write_bytes(b"")
-    pairs.check(local(base, tmp_path / "cut"))
-    with pytest.raises(InputError, match="cut: "):
-        pairs.load_pair(local(base, tmp_path / "cut"))
+    """A weight that is not finite is met only when it is read."""
+    shutil.copytree(tuned, tmp_path / "spoiled")
+    file = tmp_path / "spoiled" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\xff" * 4)
+    pairs.check(local(base, tmp_path / "spoiled"))
+    with pytest.raises(InputError, match="has NaN or inf"):
+        pairs.load_pair(local(base, tmp_path / "spoiled"))

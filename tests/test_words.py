@@ -196,7 +196,7 @@ def test_the_digest_of_vectors_follows_their_content() -> None:
 TEXT = "the 0.5 -1 2e-3\n. . . 1 2 3\nThe 0 0 1\nthe 9 9 9\n"
 
 
-@pytest.mark.parametrize("header", ["", "4 3\n"])
+@pytest.mark.parametrize("header", ["", "4 3\n", "\n\n", "\n4 3\n"])
 @pytest.mark.parametrize("suffix", ["txt", "txt.gz"])
 def test_text_file(tmp_path: Path, header: str, suffix: str) -> None:
     path, content = tmp_path / f"v.{suffix}", (header + TEXT).encode()
@@ -217,6 +217,12 @@ def test_text_file(tmp_path: Path, header: str, suffix: str) -> None:
         ("2 2\na 1 2\nb 1 2 3\nc 1\n", "line 4: wanted"),
         ("lonely\n", "line 1: wanted"),
         ("3 2\na 1 2\n", "promises 3 words, it has 1"),
+        ("999999999999 2\na 1 2\n", "promises 999999999999 words, it has 1"),
+        ("1 999999999999999999999\na 1 2\n", "line 1: the header gives"),
+        (f"{'9' * 5000} 300\na 1 2\n", "line 1: the header gives"),
+        ("1 0\na\n", "line 1: the header gives"),
+        ("\n\na 1 2\nb 1\n", "line 4: wanted a word and 2 finite numbers"),
+        ("\n \n", "holds no word vector"),
         ("", "holds no word vector"),
     ],
 )

@@ -83,7 +83,8 @@ class Asking:
     """Asks one endpoint within one event loop.
 
     concurrency: questions on their way at once. retries: of one question, by the client where it knows the failure
-    (429, 5xx, time-outs; it heeds Retry-After), here where what came is no chat completion. timeout: seconds.
+    (429, 5xx, time-outs; it heeds Retry-After), here where what came is no chat completion. timeout: seconds until the
+    whole reply to one request is there.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Asking:
     ) -> None:  # fmt: skip
         from openai import AsyncOpenAI
 
+        from shiftbench.annotate.client import LimitedClient
+
         for name in HTTP_LOGS:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._endpoint, self._asked, self._store, self._budget = endpoint(option), asked, store, budget
@@ -99,7 +102,11 @@ class Asking:
         self._slots, self._retries = asyncio.Semaphore(concurrency), retries
         self._failure: Exception | None = None
         self._client = AsyncOpenAI(
-            base_url=self._endpoint.url, api_key=self._endpoint.key, max_retries=retries, timeout=timeout
+            base_url=self._endpoint.url,
+            api_key=self._endpoint.key,
+            max_retries=retries,
+            timeout=timeout,
+            http_client=LimitedClient(timeout),
         )
 
     async def close(self) -> None:
@@ -141,7 +148,9 @@ class Asking:
                 raise InputError(f"{self._called}: the endpoint does not answer in time; {GO_ON}") from None
             except openai.APIConnectionError:
                 raise InputError(f"{self._called}: the endpoint cannot be reached; {GO_ON}") from None
-            except (openai.OpenAIError, ValueError):
+            except (
+                Exception
+            ):  # the client stumbles over what it cannot parse in many ways: RecursionError, TypeError, ...
                 await asyncio.sleep(min(0.5 * 2**attempt, 8.0))
         raise InputError(
             f"{self._called}: what the endpoint sends is no chat completion; is its address right (it often ends in "
@@ -162,7 +171,8 @@ class Asker:
     """Whatever asks a chat model about something, several times over.
 
     model: as the endpoint calls it. seeds: as many readings of each thing. temperature, max_tokens: of each answer;
-    None leaves the endpoint its own. concurrency: questions at once. retries: of a question. timeout: seconds.
+    None leaves the endpoint its own. concurrency: questions at once. retries: of a question. timeout: seconds until the
+    whole reply is there.
     budget: questions that one run may ask. store: folder of explanations, where every answer is kept. option: what the
     user chose it by. wording: version of its questions, part of every key.
     """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftbench.annotate.lexicon import LEVELS, TASKS
+from shiftbench.readers import json_objects
 
 Messages = list[dict[str, str]]
 VERSION = 1  # of the wording below; part of every key
@@ -62,18 +63,6 @@ def read_labels(answer: str) -> frozenset[str] | None:
 def _messages(question: str, data: Mapping[str, Any]) -> Messages:
     text = question.format(words=json.dumps(data, ensure_ascii=False))
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-
-
-def json_objects(answer: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, which may stand between fences or sentences."""
-    decoder, place = json.JSONDecoder(), answer.find("{")
-    while place >= 0:
-        try:
-            found, end = decoder.raw_decode(answer, place)
-            yield found
-        except (ValueError, RecursionError):
-            end = place + 1
-        place = answer.find("{", end)
 
 
 def _known(value: Any, known: Sequence[str]) -> frozenset[str] | None:

@@ -59,23 +59,24 @@ def parse(line: str) -> Prompt:
     if not isinstance(row, dict):
         raise InputError(f"not a JSON object but {type(row).__name__}")
     prompt = Prompt(
-        id=_text(row, "id"),
-        text=_text(row, "prompt"),
+        id=text_field(row, "id"),
+        text=text_field(row, "prompt"),
         instruction_spans=_spans(row, "instruction"),
         context_spans=_spans(row, "context") if row.get("context") is not None else (),
-        reference=_text(row, "response") if row.get("response") is not None else None,
+        reference=text_field(row, "response") if row.get("response") is not None else None,
         key_spans=_spans(row, "key") if row.get("key") is not None else (),
-        skill=_text(row, "skill") if row.get("skill") is not None else None,
+        skill=text_field(row, "skill") if row.get("skill") is not None else None,
     )
     return prompt
 
 
-def _text(row: dict[str, Any], field: str) -> str:
+def text_field(row: dict[str, Any], field: str) -> str:
+    """The text of a field. Raises InputError where it is missing, no text, empty or half of a surrogate pair."""
     if field not in row:
         raise InputError(f"field {field!r} is missing")
     value = row[field]
     if not isinstance(value, str):
-        raise InputError(f"field {field!r} must be a string, got {json.dumps(value)[:40]}")
+        raise InputError(f"field {field!r} must be a string, got {_shown(value)}")
     if not value.strip():
         raise InputError(f"field {field!r} is empty")
     if any("\ud800" <= character <= "\udfff" for character in value):
@@ -88,8 +89,16 @@ def _spans(row: dict[str, Any], field: str) -> tuple[Span, ...]:
         raise InputError(f"field {field!r} is missing")
     value = row[field]
     if not isinstance(value, list) or not all(_is_span(item) for item in value):
-        raise InputError(f"field {field!r} must be a list of [start, end) pairs, got {json.dumps(value)[:40]}")
+        raise InputError(f"field {field!r} must be a list of [start, end) pairs, got {_shown(value)}")
     return tuple((start, stop) for start, stop in value)
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value as JSON."""
+    try:
+        return json.dumps(value)[:40]
+    except RecursionError:  # lists may be read deeper than they are written
+        return f"a {type(value).__name__} of many levels"
 
 
 def _is_span(item: Any) -> bool:

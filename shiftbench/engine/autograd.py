@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from shiftbench.engine.probability import slopes
+from shiftbench.engine.probability import check_finite, slopes
+from shiftbench.errors import InputError
+from shiftbench.readers import reading
 
 MOST = 16  # response tokens at a time: more were no faster
+LEAK = 1e-4  # of the largest gradient: what a later token's may be where masks are large numbers and not infinity
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ def forward(
     scale: of the prompt's embeddings.
 
     A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens.
+    Raises InputError where the module cannot do that: it has no output embeddings, is an encoder with a decoder, or
+    fails when it is given embeddings. Raises NotFinite where the logits are not finite.
     """
-    embedder = module.get_input_embeddings()
+    embedder, head = ends(module)
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
     prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
     embedding_TD = embedder(ids).detach()
@@ -56,21 +62,51 @@ def forward(
     embedding_TD.requires_grad_(True)
     first = len(prefix_ids) + len(prompt_ids) - 1  # this position predicts the first response token
     seen: list[Tensor] = []
-    hook = module.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        logits_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, first:-1]
+        logits_RV = _logits(module, embedding_TD)[0, first:-1]
     finally:
         hook.remove()
+    if len(seen) != 1 or seen[0].shape[:2] != embedding_TD.shape[:2]:
+        raise InputError(f"{type(module).__name__}: attribution needs logits that the output embeddings give directly")
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
     slope_RV, probability_R = slopes(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
     (grad_TD,) = torch.autograd.grad(logits_RV, seen[0], slope_RV)
     return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 
 
+def ends(module: PreTrainedModel) -> tuple[nn.Embedding, nn.Module]:
+    """(input embeddings, output embeddings) of a causal language model; InputError where it has not both."""
+    name = type(module).__name__
+    if getattr(module.config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{name} encodes the prompt and decodes the response: attribution needs a causal language model"
+        )
+    with reading(f"{name}: its embeddings cannot be found", "attribution needs a causal language model"):
+        embedder: Any = module.get_input_embeddings()
+        head = module.get_output_embeddings()
+    if not isinstance(head, nn.Module) or not isinstance(getattr(embedder, "weight", None), Tensor):
+        raise InputError(f"{name} has no output embeddings: load it with AutoModelForCausalLM, not with AutoModel")
+    return embedder, head
+
+
+def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
+    """logits_BTV of the module's own forward pass; InputError where it fails: the module's code is not ours."""
+    name = type(module).__name__
+    with reading(f"{name} fails on input embeddings", "attribution needs a causal language model that takes them"):
+        logits_BTV: Tensor = module(inputs_embeds=embedding_BTD, use_cache=False).logits
+    return logits_BTV
+
+
 def chunk(config: PreTrainedConfig, kept: Forward, memory: int) -> int:
-    """How many response tokens' gradients go back together in so many bytes: a layer holds about this for each."""
+    """How many response tokens' gradients go back together in so many bytes: a layer holds about this for each.
+
+    config: of the text model. One without attention heads (Mamba, RWKV) is counted by the size of its state.
+    """
     tokens, width = kept.embedding_TD.shape[1:]
-    each = tokens * (16 * width + 3 * tokens * config.num_attention_heads) * kept.embedding_TD.element_size()
+    heads = getattr(config, "num_attention_heads", None) or 0
+    state = 6 * width * (getattr(config, "state_size", None) or 0)
+    each = tokens * (16 * width + 3 * tokens * heads + state) * kept.embedding_TD.element_size()
     return max(1, min(MOST, memory // each))
 
 
@@ -85,7 +121,21 @@ def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
         (grad_CBTD,) = torch.autograd.grad(
             kept.hidden_TD, kept.embedding_TD, cotangent_CBTD, retain_graph=part.stop < count, is_grads_batched=True
         )
+        if start == 0:
+            _check_causal(grad_CBTD[0, 0], kept.start)
         yield part, grad_CBTD[:, 0, kept.prompt]
+
+
+def _check_causal(grad_TD: Tensor, position: int) -> None:
+    """Raise InputError where logits depend on tokens behind them, as a masked language model's do.
+
+    grad_TD: gradient, by every position's embedding, of a probability that was read at `position`.
+    """
+    largest = grad_TD.abs().amax()
+    if bool(grad_TD[position + 1 :].abs().amax() > LEAK * largest):
+        raise InputError(
+            "attribution needs a causal language model: this one's logits depend on the tokens behind them"
+        )
 
 
 def total_gradient(kept: Forward) -> Tensor:
@@ -102,7 +152,7 @@ def log_probabilities(
 ) -> Tensor:
     """log_BR of each response token where the embeddings of masked prompt tokens are zero, a pass of the module's own.
 
-    embedding_TD: of prefix, prompt and response.
+    embedding_TD: of prefix, prompt and response. Raises as forward does.
     """
     first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
     each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # logits of all positions, and their softmax
@@ -110,8 +160,10 @@ def log_probabilities(
     for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
         x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)
         x_CTD[:, prompt] = x_CTD[:, prompt].masked_fill(part_CP[..., None], 0.0)
-        logit_CRV = module(inputs_embeds=x_CTD, use_cache=False).logits[:, first:last]
+        logit_CRV = _logits(module, x_CTD)[:, first:last]
         logit_CRV = logit_CRV if logit_CRV.dtype == torch.float64 else logit_CRV.float()
         target_CR1 = response_R.to(logit_CRV.device).expand(len(part_CP), -1)[..., None]
         found.append(logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1))
-    return torch.cat(found)
+    log_BR = torch.cat(found)
+    check_finite(log_BR, "of the response under masks of the prompt")
+    return log_BR

@@ -19,6 +19,7 @@ from torch import Tensor
 from shiftbench.engine import core
 from shiftbench.engine.forward import apply, capped, heads_normed, mix, normed, rotated
 from shiftbench.engine.kept import Rotary
+from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import STEP, padded
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
@@ -67,7 +68,7 @@ def greedy(
     """(index of the prompt, its continuation) as each ends: at `most` tokens, or before the first of `ends`.
 
     embed: ids [N], on the CPU -> input embeddings [N, D]. The most probable token is taken at each step, of equal ones
-    the one with the lower id. The longest prompts are begun first.
+    the one with the lower id. The longest prompts are begun first. Raises NotFinite where logits are not finite.
     """
     # The longest first: whoever ends leaves a place that is long enough for the next.
     waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
@@ -149,7 +150,11 @@ def _extend(
     x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole, linear)
     if whole is not None:
         x_ND = padded(x_ND[torch.tensor([end - 1 for end in accumulate(sizes)], device=x_ND.device)], ROWS_STEP)
-    for row, token in zip(rows, logits(model, x_ND, _apply_thin).argmax(-1).tolist(), strict=False):
+    logit_NV = logits(model, x_ND, _apply_thin)[: len(rows)]
+    token_N = logit_NV.argmax(-1)
+    # Where a row has NaN, argmax gives its place, or that of an inf: the logits of the tokens taken show both.
+    check_finite(logit_NV.gather(1, token_N[:, None]), "of the next token")
+    for row, token in zip(rows, token_N.tolist(), strict=True):
         row.length += len(row.new)
         row.new = [token]
         row.made.append(token)

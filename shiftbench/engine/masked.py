@@ -16,6 +16,7 @@ from shiftbench.engine.decoding import feed_forward, logits
 from shiftbench.engine.forward import apply, forward, heads_normed, mix, normed, rotated, seen
 from shiftbench.engine.importance import LOGITS, Tokens
 from shiftbench.engine.kept import Rotary
+from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import STEP, padded
 from shiftbench.engine.schedule import most_rows
 from shiftbench.models.block import Block, Transformer
@@ -36,6 +37,7 @@ def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, mem
     """log_BR: log p of each response token, in the model's dtype, where the embeddings of masked tokens are zero.
 
     masked_BP: bool, a row a mask. A learned position's embedding stays. memory: bytes that may be taken at a time.
+    Raises NotFinite where logits are not finite.
     """
     first, last = tokens.predicting
     embedding_TD = padded(tokens.embedding_TD[:last])  # positions that nobody sees, behind all others
@@ -51,6 +53,7 @@ def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, mem
         top_CMD = _through(layers, x_CMD, start)
         predicting_CRD = top_CMD[:, first - start : last - start]
         log_BR[part_C] = _log_probabilities(model, predicting_CRD, tokens.response_R).to(log_BR.device)
+    check_finite(log_BR, "of the response under masks of the prompt")
     return log_BR
 
 

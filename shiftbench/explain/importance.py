@@ -6,7 +6,8 @@ gradients (Sundararajan et al. 2017) add the first up along the straight path fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import torch
@@ -16,8 +17,11 @@ from shiftbench import ops
 from shiftbench.engine import autograd, masked
 from shiftbench.engine import importance as engine
 from shiftbench.engine.importance import Tokens
-from shiftbench.engine.product import Precision
+from shiftbench.engine.product import STEP, Precision
+from shiftbench.explain.finite import check_importance, finite
 from shiftbench.models import Model
+from shiftbench.models.block import Transformer
+from shiftbench.models.rotary import as_for, restart
 from shiftbench.prompts import EncodedPrompt
 
 At = Callable[[float], Tensor]  # scale of the prompt's embeddings -> importance there
@@ -53,7 +57,7 @@ def importance(
 
     importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2). By the engine's own forward
     or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly, in one precision.
-    Raises RuntimeError where a gradient is not finite: half precision overflows in some models, float32 does not.
+    Raises InputError where a logit or a gradient is not finite: half precision overflows in some models.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -130,13 +134,14 @@ def log_probabilities(
     masked_BP: bool, a row a mask. By the engine, else by the module's own forward pass.
     """
     most = memory_bytes(memory, model.input_device)
-    transformer, _ = model.plain
+    transformer = _engine(model, prompt, response)
     tokens = _tokens(model, prompt, response, 1.0)
-    if transformer is not None:
-        return masked.log_probabilities(transformer, tokens, masked_BP, most).cpu()
-    found_BR = autograd.log_probabilities(
-        model.module, tokens.embedding_TD, tokens.prompt, tokens.response_R, masked_BP, most
-    )
+    with _alone(model, prompt):
+        if transformer is not None:
+            return masked.log_probabilities(transformer, tokens, masked_BP, most).cpu()
+        found_BR = autograd.log_probabilities(
+            model.module, tokens.embedding_TD, tokens.prompt, tokens.response_R, masked_BP, most
+        )
     return found_BR.cpu()
 
 
@@ -154,24 +159,47 @@ def _gradients(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     most = memory_bytes(memory, model.input_device)
-    transformer, _ = model.plain
-    if transformer is None:
-        return _by_autograd(model, prompt, response, most, scale)
-    return engine.importance(transformer, _tokens(model, prompt, response, scale), most, precision)
+    transformer = _engine(model, prompt, response)
+    with _alone(model, prompt):
+        if transformer is None:
+            return _by_autograd(model, prompt, response, most, scale)
+        return engine.importance(transformer, _tokens(model, prompt, response, scale), most, precision)
 
 
 def _total_at(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None) -> At:
     """importance_P, summed over the response, at any scale of the prompt's embeddings."""
     most = memory_bytes(memory, model.input_device)
-    transformer, _ = model.plain
+    transformer = _engine(model, prompt, response)
 
     def at(scale: float) -> Tensor:
-        if transformer is not None:
-            return engine.total(transformer, _tokens(model, prompt, response, scale), most)[0]
-        kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
-        return (autograd.total_gradient(kept) * kept.embedding_PD).sum(-1)
+        with _alone(model, prompt):
+            if transformer is not None:
+                return engine.total(transformer, _tokens(model, prompt, response, scale), most)[0]
+            kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
+            return (autograd.total_gradient(kept) * kept.embedding_PD).sum(-1)
 
     return at
+
+
+def _engine(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Transformer | None:
+    """The model as the engine computes it on this text; None: autograd does.
+
+    The engine leaves the last response token out and pads the rest. Where the angles follow the text's length, and are
+    others for so many rows, only the module's own forward pass has the right ones. Raises InputError where the module
+    is no causal language model.
+    """
+    autograd.ends(model.module)
+    tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
+    computed = tokens - 1 + -(tokens - 1) % STEP
+    return model.plain[0] if as_for(model.module.config, tokens, computed) else None
+
+
+@contextmanager
+def _alone(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
+    """Passes over one text, with angles that no earlier text changed; InputError where logits are not finite."""
+    restart(model.module)
+    with finite(model, f"prompt {prompt.prompt.id!r}"):
+        yield
 
 
 def _along(at: At, steps: int) -> Tensor:
@@ -194,11 +222,7 @@ def _tokens(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], scal
 
 
 def _finite(importance: Tensor, model: Model, prompt: EncodedPrompt) -> Tensor:
-    if not torch.isfinite(importance).all():
-        raise RuntimeError(
-            f"attribution of prompt {prompt.prompt.id!r} by {model.name} in {model.dtype} is not finite; "
-            "use dtype=float32"
-        )
+    check_importance(importance, model, prompt.prompt.id)
     return importance
 
 
@@ -208,6 +232,6 @@ def _by_autograd(
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
     embedding_PD = kept.embedding_PD.cpu()
     # The core reads host memory: a chunk's gradients come over, never the whole P x R x D.
-    gradients = autograd.gradients(kept, autograd.chunk(model.module.config, kept, memory))
+    gradients = autograd.gradients(kept, autograd.chunk(model.module.config.get_text_config(), kept, memory))
     columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
     return torch.cat(columns, dim=1), kept.probability_R

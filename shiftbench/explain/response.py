@@ -8,15 +8,18 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from shiftbench.engine.decoding import greedy
+from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import fast_linears
 from shiftbench.engine.schedule import threads_each
+from shiftbench.explain.finite import finite
 from shiftbench.explain.work import Work, explains, made_by
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
+from shiftbench.models.rotary import follows_length, restart
 from shiftbench.prompts import EncodedPrompt
 
 SMALL = 50_000_000  # parameters below which a token takes less time than threads need to meet at every product
@@ -56,7 +59,8 @@ class GreedyResponse:
 
         found = greedy(known, embed, prompts, self.max_new_tokens, end_tokens(model))
         while True:
-            with threads_each(threads_for(model)):  # not while a unit is out of our hands
+            # The number of threads is not ours while a unit is out of our hands.
+            with threads_each(threads_for(model)), finite(model, "one of the prompts"):
                 made = next(found, None)
             if made is None:
                 return
@@ -72,15 +76,30 @@ class GreedyResponse:
             pad_token_id=ends[0] if ends else 0,
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
+        restart(model.module)
         # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
         own, model.module.generation_config = model.module.generation_config, greedy
         try:
-            with threads_each(threads_for(model)), fast_linears(model.module):
-                made = model.module.generate(ids, attention_mask=torch.ones_like(ids))
+            with (
+                threads_each(threads_for(model)),
+                fast_linears(model.module),
+                finite(model, f"prompt {prompt.prompt.id!r}"),
+            ):
+                made = model.module.generate(
+                    ids, attention_mask=torch.ones_like(ids), logits_processor=LogitsProcessorList([_Finite()])
+                )
         finally:
             model.module.generation_config = own
         response = made[0, ids.shape[1] :].cpu()
         return response[:-1] if len(response) and int(response[-1]) in ends else response
+
+
+class _Finite(LogitsProcessor):
+    """Leaves the logits of transformers' decoding as they are, and raises NotFinite where they are not finite."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        check_finite(scores.amax(-1), "of the next token")
+        return scores
 
 
 def threads_for(model: Model) -> int:
@@ -91,8 +110,7 @@ def threads_for(model: Model) -> int:
 def decodable(model: Model) -> Transformer | None:
     """The model as the engine decodes it; None where transformers generates: it is unknown, or its angles follow the
     length of the text, which the prompts of a step do not share."""
-    rotary = getattr(model.module.config, "rope_parameters", None) or {}
-    return None if rotary.get("rope_type") in ("dynamic", "longrope") else model.plain[0]
+    return None if follows_length(model.module.config) else model.plain[0]
 
 
 def end_tokens(model: Model) -> list[int]:

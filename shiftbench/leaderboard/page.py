@@ -5,8 +5,6 @@ The page's policy admits that script and that style by their digests, so that no
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +21,7 @@ from shiftbench.report.colours import COLOURS
 from shiftbench.report.escaping import escaping
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.page import model_name
+from shiftbench.report.policy import sealed
 
 LONG_NAME = 48  # characters; a longer name is broken anywhere, so that its column stays narrow
 LEFT_OUT_SHOWN = 200  # rows of the list of runs that are left out; leaderboard.json has all
@@ -40,13 +39,12 @@ class Place:
 
 def page(board: Board, lines: Sequence[Line], place: Place, made: str) -> str:
     """The HTML of these lines of the board."""
-    style, script = _style(), _own("leaderboard.js")
-    return _environment().get_template("leaderboard.html.jinja").render(
-        board=board, lines=lines, place=place, made=made, style=Markup(style), script=Markup(script),
-        policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+    rendered = _environment().get_template("leaderboard.html.jinja").render(
+        board=board, lines=lines, place=place, made=made, style=Markup(palette() + part("leaderboard.css")),
+        script=Markup(part("leaderboard.js")),
         data=_data(lines), reasons=group_counts(board.left_out), shown=LEFT_OUT_SHOWN,
     )  # fmt: skip
+    return sealed(rendered)
 
 
 def _data(lines: Sequence[Line]) -> dict[str, Any]:
@@ -77,19 +75,15 @@ def _facts(line: Line) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _style() -> str:
+def palette() -> str:
+    """CSS that gives every colour of the report its variable, on light and on dark paper."""
     light, dark = ("".join(f"--{name}:{shades[i]};" for name, shades in COLOURS.items()) for i in (0, 1))
-    return (
-        f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_own('leaderboard.css')}"
-    )
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def _own(name: str) -> str:
+def part(name: str) -> str:
+    """The text of a file of this folder."""
     return (resources.files("shiftbench.leaderboard") / name).read_text(encoding="utf-8")
-
-
-def _digest(content: str) -> Markup:
-    return Markup("'sha256-{}'").format(base64.b64encode(hashlib.sha256(content.encode()).digest()).decode())
 
 
 def _environment() -> Environment:

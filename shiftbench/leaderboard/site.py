@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import datetime
-import json
 import os
 import shutil
 import sys
@@ -18,8 +17,10 @@ from pathlib import Path
 from shiftbench.errors import InputError
 from shiftbench.leaderboard import files
 from shiftbench.leaderboard.board import Board
+from shiftbench.leaderboard.framed import framed
 from shiftbench.leaderboard.page import Place, page
 from shiftbench.leaderboard.view import Names, lines, many, named
+from shiftbench.readers import file_bytes, json_value
 
 DATA = "leaderboard.json"
 EXCHANGE, HERE = 2, -100  # renameat2's RENAME_EXCHANGE and AT_FDCWD
@@ -60,9 +61,10 @@ def check(folder: Path, option: str) -> None:
 
 def _is_ours(data: Path) -> bool:
     try:
-        return bool(json.loads(data.read_bytes())["schema"] == files.SCHEMA)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json_value(file_bytes(data, DATA))
+    except (OSError, InputError):
         return False
+    return isinstance(found, dict) and found.get("schema") == files.SCHEMA
 
 
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
@@ -102,7 +104,10 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -
         **_base_pages(board, names, reports, home, made),
     }
     contents = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
-    contents |= {f"reports/{names.stems[run_id]}.html": report for run_id, report in reports.items()}
+    for entry in board.rows:
+        if entry.run_id in reports:
+            shown_in = framed(reports[entry.run_id], entry.pair["name"], home)
+            contents[f"reports/{names.stems[entry.run_id]}.html"] = shown_in.encode("utf-8", "backslashreplace")
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)

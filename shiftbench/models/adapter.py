@@ -1,17 +1,76 @@
-"""PEFT adapters: whether one belongs to a base, and putting it on. peft is imported where an adapter is at hand."""
+"""PEFT adapters: whether one belongs to a base, and putting it on. peft is imported where an adapter is at hand.
+
+An adapter is read from two files, adapter_config.json and adapter_model.safetensors, both checked before PEFT is
+called. PEFT is given the checked configuration and never reads one itself. Of its own accord it would open pickled
+weights where there are no others, load further adapters or models that a configuration names, and import a module that
+it names.
+"""
 
 from __future__ import annotations
 
+import copy
+import gc
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.utils import cached_file
 
 from shiftbench.errors import InputError
-from shiftbench.models.hub import quiet, refusing
-from shiftbench.models.source import DTYPES, ModelSource, place_of
+from shiftbench.models.finite import not_finite
+from shiftbench.models.hub import hub_file, quiet, refusing
+from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, place_of
+from shiftbench.models.weight_files import FLOATS, json_object
+from shiftbench.readers import one_line, reading
+from shiftbench.readers.patterns import check_patterns
+from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
+
+LARGEST_CONFIG = 2**20  # bytes; usual are 1 kB
+LONGEST_LIST = 10_000  # names or numbers
+MOST_ITERATIONS = 100  # of PiSSA's approximate decomposition; usual are 4 to 16
+PROBES = 8  # tokens on which a merge is checked
+# How far logits may move where an adapter is merged, over the largest logit. In float32 and float64 merging moves them
+# by the rounding of sums (1e-6, more in deep models); in half precision every merged weight is rounded.
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 1e-1, "float16": 2e-2}
+
+# Of a configuration: what no forward pass depends on and PEFT would follow to other places.
+NOT_READ = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
+OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}  # types whose configuration names more to load
+# Fields whose effect no copy of the base's weights can have.
+UNSUITABLE = {
+    "layer_replication": "it repeats layers of its base, so the tuned model has other layers, and a pair is compared "
+    "layer by layer",
+    "alora_invocation_tokens": "it changes weights from certain tokens of a text on only (aLoRA), so the tuned model "
+    "has no weights of its own to compare",
+    "megatron_config": "it has Megatron import code; export it for plain transformers layers",
+    "arrow_config": "it chooses among several adapters (Arrow), and one adapter is compared",
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What was found of an adapter, checked as far as can be without its base.
+
+    folder: where PEFT finds adapter_model.safetensors. settings: of its configuration, what PEFT is given. made_for:
+    the base it names. notes: remarks for the reader. tensors: by name.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    made_for: str
+    notes: tuple[str, ...]
+    tensors: Mapping[str, StoredTensor]
+
+    def config(self) -> Any:
+        """A fresh PEFT configuration: PEFT changes the one that it is given."""
+        import peft
+
+        return peft.PeftConfig.from_peft_type(**copy.deepcopy(dict(self.settings)))
 
 
 def skeleton(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
@@ -21,69 +80,272 @@ def skeleton(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedMod
 
 
 def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
-    """Refuse an adapter that is no weight adapter, is pickled, or was made for a base of other shapes.
+    """Refuse an adapter that is no weight adapter, is pickled or damaged, or was made for a base of other shapes.
 
     Reads the adapter's configuration and the header of its weights, never the base's weights.
     """
-    import peft
+    found = _found(source)
 
-    place = place_of("adapter", str(source.adapter))
-    with refusing(f"adapter {source.adapter}"):
-        wanted = peft.PeftConfig.from_pretrained(place)
-        file = cached_file(place, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
-    if file is None:
-        raise InputError(f"adapter {source.adapter} has no adapter_model.safetensors; only safetensors are read")
-    if wanted.is_prompt_learning:
-        raise InputError(
-            f"adapter {source.adapter} is of type {wanted.peft_type.value}: it adds virtual tokens and "
-            f"changes no weight, so there is nothing to compare; give an adapter of weights such as LoRA"
-        )
-    with refusing(f"adapter {source.adapter}"):
-        held = _shapes_in_file(file)
-    made_for = wanted.base_model_name_or_path  # trying it on overwrites this
-    misfit = _misfit(wanted, skeleton(config, source.trust_remote_code), held)
+    def base() -> PreTrainedModel:  # PEFT changes the module that it is given, and its configuration
+        return skeleton(copy.deepcopy(config), source.trust_remote_code)
+
+    with refusing(f"model {source.path}"):
+        layers = [name for name, _ in base().named_modules()]
+    check_patterns(list(_patterns(found.settings)), layers, f"adapter {source.adapter}: {ADAPTER_CONFIG}")
+    with refusing(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
+        misfit = _misfit(found, base)
     if misfit:
         raise InputError(
-            f"adapter {source.adapter} does not fit: it was made for {made_for}, and on {source.path} {misfit}"
+            f"adapter {source.adapter} does not fit: it was made for {found.made_for}, and on {source.path} {misfit}"
         )
 
 
-def attach(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
-    """The module with its adapter merged into the weights, or kept in its layers."""
+def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """(the base with its adapter merged into the weights or kept in its layers, remarks for the reader).
+
+    read: reads the base. It is asked twice where a merge turns out to be another function, for a merge cannot be undone
+    exactly. The merged weights are let go first: no more than one copy is in memory.
+
+    PEFT's own model computes the logits of a few tokens before the merge, the result after it. Where they differ by
+    more than TOLERANCE, and where merging would change a weight that another layer shares, the adapter is kept beside
+    the weights. Raises InputError where the adapter cannot be put on, where its logits are not finite, and where the
+    kept adapter is not PEFT's own function either.
+    """
+    found = _found(source)
+    notes = list(found.notes)
+    adapted = _put_on(source, found, read())
+    wanted_TV = _logits(adapted, source)
+    if source.merge_adapter:
+        why = _shared(adapted)
+        if why is None:
+            merged, why = _merged(adapted, source, wanted_TV)
+            if merged is not None:
+                return _cast(merged, source), tuple(notes)
+            del adapted, merged
+            gc.collect()
+            adapted = _put_on(source, found, read())
+        notes.append(
+            f"The adapter {source.adapter} is kept beside the weights and not merged into them: {why}. The model "
+            f"computes what PEFT computes."
+        )
+    kept: PreTrainedModel = adapted.get_base_model()
+    moved = _moved(wanted_TV, _logits(kept, source))
+    if not moved <= TOLERANCE["float32"]:  # the same layers, so the same numbers in any dtype
+        raise InputError(
+            f"adapter {source.adapter}: on its base's layers alone it is not what PEFT computes with it: the logits of "
+            f"{PROBES} tokens move by {moved:.1e} of the largest, so this kind of adapter cannot be compared"
+        )
+    return _cast(kept, source), tuple(notes)
+
+
+def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTrainedModel, None] | tuple[None, str]:
+    """(the merged model, None), or (None, why it is not the same function); `adapted` is used up."""
+    try:
+        with quiet(), reading("PEFT cannot merge it"):
+            merged: PreTrainedModel = adapted.merge_and_unload()
+    except InputError as error:
+        return None, str(error)
+    moved = _moved(wanted_TV, _logits(merged, source, must_be_finite=False))
+    if moved <= TOLERANCE[source.dtype]:
+        return merged, None
+    return None, (
+        f"merging moves the logits of {PROBES} tokens by {moved:.1e} of the largest, where rounding moves them by less "
+        f"than {TOLERANCE[source.dtype]:.0e} in {source.dtype}"
+    )
+
+
+def _put_on(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
+    """PEFT's model of a base and an adapter, in eval mode."""
     import peft
 
     with refusing(f"adapter {source.adapter}"):
-        adapted: Any = peft.PeftModel.from_pretrained(module, place_of("adapter", str(source.adapter)))
-        merged: PreTrainedModel = adapted.merge_and_unload() if source.merge_adapter else adapted.get_base_model()
-    for parameter in merged.parameters():  # PEFT keeps an adapter's own dtype, which would set that of the computation
+        return peft.PeftModel.from_pretrained(module, str(found.folder), config=found.config()).eval()
+
+
+def _cast(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
+    for parameter in module.parameters():  # PEFT keeps an adapter's own dtype, which would set that of the computation
         parameter.data = parameter.data.to(DTYPES[source.dtype])
-    return merged
+    return module
 
 
-def _misfit(wanted: Any, module: PreTrainedModel, held: dict[str, tuple[int, ...]]) -> str | None:
-    """The first thing in which an adapter's weights are not those that the module would want, in words."""
+@torch.no_grad()
+def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Tensor:
+    """logits_TV of PROBES tokens, spread over the vocabulary, in float32 or float64."""
+    embedding = model.get_input_embeddings()
+    device = next(embedding.parameters()).device
+    rows = int(embedding.weight.shape[0])
+    ids_T = torch.arange(PROBES) * (rows // PROBES) + min(1, rows - 1)
+    with refusing(f"model {source.name}: its forward pass fails"):
+        logits_TV: Tensor = model(input_ids=ids_T.clamp_max(rows - 1)[None].to(device), use_cache=False).logits[0]
+    logits_TV = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
+    if must_be_finite and not torch.isfinite(logits_TV).all():
+        raise not_finite(source.name, source.dtype, f"the logits of {PROBES} tokens are not finite (NaN or inf)")
+    return logits_TV
+
+
+def _moved(wanted_TV: Tensor, found_TV: Tensor) -> float:
+    """The largest difference over the largest logit; NaN where any is."""
+    largest = wanted_TV.abs().amax().clamp_min(torch.finfo(wanted_TV.dtype).tiny)
+    return float((found_TV.to(wanted_TV) - wanted_TV).abs().amax() / largest)
+
+
+def _shared(adapted: Any) -> str | None:
+    """Which weight a merge would change that another layer uses too, in words; None where there is none.
+
+    PEFT adds an adapter's part to a layer's weight in place. Tied embeddings are one tensor, so that a LoRA on the
+    input embeddings would be added to the output embeddings as well.
+    """
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    module = adapted.get_base_model()
+    users: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        users.setdefault(id(parameter), []).append(name)
+    for name, layer in module.named_modules():
+        # Trainable tokens replace rows by their new values: twice is the same as once, and PEFT ties both layers.
+        if not isinstance(layer, BaseTunerLayer) or isinstance(layer, TrainableTokensLayer):
+            continue
+        for parameter in layer.get_base_layer().parameters(recurse=False):
+            others = [user for user in users.get(id(parameter), []) if not user.startswith(f"{name}.")]
+            if others:
+                other = others[0].rpartition(".")[0].replace(".base_layer", "")
+                return f"its layer {name!r} shares a weight with {other!r}, which merging would change too"
+    return None
+
+
+def _found(source: ModelSource) -> Adapter:
+    """The adapter's files, found and checked. PEFT is asked for nothing but the names of its types and their fields."""
+    import peft
+
+    what, place = f"adapter {source.adapter}", place_of("adapter", str(source.adapter))
+    config, weights = (_file(place, name, what) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    if config is None:
+        raise InputError(f"{what} has no {ADAPTER_CONFIG}; give the folder that PEFT's save_pretrained wrote")
+    declared = json_object(config, f"{what}: {ADAPTER_CONFIG}", LARGEST_CONFIG)
+    settings = {name: value for name, value in declared.items() if name not in NOT_READ}
+    known = _check_settings(settings, what)
+    if weights is None:
+        raise InputError(f"{what} has no {ADAPTER_WEIGHTS}; only safetensors are read")
+    tensors = {tensor.name: tensor for tensor in safetensors_header(weights, f"{what}: {ADAPTER_WEIGHTS}")}
+    unknown = sorted(name for name, value in settings.items() if name not in known and value)
+    notes = [f"PEFT {peft.__version__} leaves out settings of {what} that it does not know: {', '.join(unknown)}."]
+    made_for = declared.get("base_model_name_or_path")
+    return Adapter(
+        weights.parent,
+        {name: value for name, value in settings.items() if name in known},
+        made_for if isinstance(made_for, str) else "a base that it does not name",
+        tuple(notes) if unknown else (),
+        tensors,
+    )
+
+
+def _file(place: str, name: str, what: str) -> Path | None:
+    """A file of an adapter's folder, or of one on the hub, downloaded; None where there is none."""
+    if Path(place).is_dir():
+        return Path(place, name) if Path(place, name).is_file() else None
+    with refusing(what):
+        return hub_file(place, name, None)
+
+
+def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
+    """The fields of the adapter's type; refuses a type and settings that do not make one set of weights."""
+    with refusing(what):
+        import peft
+        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+        types: dict[str, Any] = {getattr(kind, "value", kind): of for kind, of in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    kind = settings.get("peft_type")
+    if not isinstance(kind, str) or kind not in types:
+        raise InputError(
+            f"{what}: {ADAPTER_CONFIG}: peft_type {kind!r} is not known to PEFT {peft.__version__}; "
+            f"known are {', '.join(sorted(types))}"
+        )
+    if issubclass(types[kind], peft.PromptLearningConfig):
+        raise InputError(
+            f"{what} is of type {kind}: it adds virtual tokens and changes no weight, so there is nothing to compare; "
+            f"give an adapter of weights such as LoRA"
+        )
+    if kind in OTHERS:
+        raise InputError(f"{what} is of type {kind}: it loads {OTHERS[kind]} besides, which is not done; give a LoRA")
+    for field, why in UNSUITABLE.items():
+        if settings.get(field):
+            raise InputError(f"{what}: {ADAPTER_CONFIG} has {field}: {why}")
+    for field, value in settings.items():
+        if isinstance(value, list | dict) and len(value) > LONGEST_LIST:
+            raise InputError(f"{what}: {ADAPTER_CONFIG}: {field} has {len(value):,} entries; {LONGEST_LIST:,} are read")
+    begun = re.fullmatch(r"pissa_niter_(\d+)", str(settings.get("init_lora_weights")))
+    if begun and int(begun[1]) > MOST_ITERATIONS:
+        raise InputError(f"{what}: {ADAPTER_CONFIG}: init_lora_weights={begun[0]!r} asks for too many iterations")
+    return set(inspect.signature(types[kind].__init__).parameters) - {"self"}
+
+
+def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The regular expressions that PEFT will try on the names of layers, as it builds them."""
+    for field in ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"):
+        if isinstance(settings.get(field), str):
+            yield settings[field]
+    for field in ("rank_pattern", "alpha_pattern"):
+        keys = settings.get(field)
+        yield from (rf"(.*\.)?({key})$" for key in (keys if isinstance(keys, dict) else ()))
+    layers = settings.get("layers_pattern")
+    yield from (rf".*\.{name}\.(\d+)\." for name in ([layers] if isinstance(layers, str) else layers or ()))
+
+
+def _misfit(found: Adapter, base: Callable[[], PreTrainedModel]) -> str | None:
+    """The first thing in which an adapter's weights are not those that the module would want, in words.
+
+    base: makes a skeleton. The adapter is built on it without memory, so that a declared rank of any size takes none.
+    What PEFT raises other than ValueError passes.
+    """
     import peft
     from peft.utils import get_peft_model_state_dict
 
+    before = sum(tensor.numel() for tensor in base().state_dict().values())
+    wanted = found.config()
     if hasattr(wanted, "init_lora_weights"):
         wanted.init_lora_weights = True  # others compute from the base's values, and a skeleton has none
     try:
         with quiet():
-            adapted = peft.get_peft_model(module, wanted)
+            adapted = _built(wanted, found, base)
+    except InputError:
+        raise
     except ValueError as error:
-        return str(error).splitlines()[0]
-    expected = {
-        name: tuple(t.shape) for name, t in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
-    }
+        return one_line(error)
+    with quiet():
+        expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    places = {**adapted.state_dict(), **expected}
+    added = sum(tensor.numel() for part in (adapted.parameters(), adapted.buffers()) for tensor in part) - before
+    stored = sum(tensor.values for tensor in found.tensors.values())
+    if added > before + 2 * stored:
+        return f"it declares {added:,} numbers, and its file holds {stored:,}"
     for name in sorted(expected):
-        if name not in held:
+        if name not in found.tensors:
             return f"there is no weight {name!r} in it"
-        if held[name] != expected[name]:
-            return f"weight {name!r} would have shape {expected[name]}, not {held[name]}"
-    beyond = [name for name in sorted(held) if name not in expected and "lora_" in name]
-    return f"there is no place for its weight {beyond[0]!r}" if beyond else None
+    for name, tensor in sorted(found.tensors.items()):
+        if name not in places:
+            if "lora_" in name or isinstance(wanted, peft.LoraConfig):
+                return f"there is no place for its weight {name!r}"
+        elif tuple(places[name].shape) != tensor.shape:
+            return f"weight {name!r} would have shape {tuple(places[name].shape)}, not {tensor.shape}"
+        elif places[name].is_floating_point() and tensor.dtype not in FLOATS:
+            return f"weight {name!r} would be a plain float, not {tensor.dtype}: it is quantised"
+    return None
 
 
-def _shapes_in_file(file: str) -> dict[str, tuple[int, ...]]:
-    with safe_open(file, framework="pt") as weights:
-        return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}
+def _built(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
+    """PEFT's model of a skeleton and an adapter that is not loaded."""
+    import peft
+
+    try:
+        with torch.device("meta"):
+            return peft.get_peft_model(base(), wanted, low_cpu_mem_usage=True)
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error):
+            raise
+    # Some types (BOFT, Uni-LoRA) compute from what they draw, which has no memory here: they get it, for few numbers.
+    stored = sum(tensor.values for tensor in found.tensors.values())
+    for field, value in found.settings.items():
+        if type(value) is int and value > stored and "seed" not in field:
+            raise InputError(f"{field}={value} is more than the {stored:,} numbers that its file holds")
+    return peft.get_peft_model(base(), found.config(), low_cpu_mem_usage=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from huggingface_hub.errors import HfHubHTTPError
-from transformers.utils import logging
+from huggingface_hub import is_offline_mode
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from transformers.utils import cached_file, logging
 
 from shiftbench.readers import one_line, reading
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # variables that forbid to ask the hub
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """No log lines, warnings or loading bars of transformers; the hub's download bars stay."""
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)  # an error that is logged is raised too
     logging._tqdm_active = False  # its own switch turns off the hub's bars too
     try:
         with warnings.catch_warnings():
@@ -28,10 +35,91 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Turn any failure to read a part of a model into an InputError of one line that starts with `what`, quietly."""
-    with reading(what, reason=reason), quiet():
+def refusing(what: str, shown: Path | None = None, called: str = "") -> Iterator[None]:
+    """Turn any failure to read a part of a model into an InputError of one line that starts with `what`, quietly.
+
+    shown: the folder that a library was shown in the place of the model's own; messages call it `called`.
+    """
+
+    def in_words(error: BaseException) -> str:
+        words = reason(error)
+        return words if shown is None else words.replace(str(shown), called)
+
+    with reading(what, reason=in_words), quiet():
         yield
+
+
+@contextmanager
+def without_panics() -> Iterator[None]:
+    """What Rust prints on standard error when it panics is dropped, for the exception says it; all else is kept.
+
+    Everything that the process writes there meanwhile is held back until the block ends, so the block must be short.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as held_back:
+        try:
+            own = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        panicked = False
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException as error:
+            panicked = type(error).__name__ == "PanicException"
+            raise
+        finally:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            os.dup2(own, 2)
+            os.close(own)
+            held_back.seek(0)
+            if not panicked:
+                os.write(2, held_back.read())
+
+
+def hub_file(model: str, name: str, revision: str | None) -> Path | None:
+    """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file.
+
+    Raises OSError where that cannot be known: the cache lacks the file and the hub cannot be asked.
+    """
+    try:
+        found = cached_file(model, name, revision=revision)
+    except OSError as error:
+        if error.__cause__ is not None or error.errno is not None:  # cached_file gives neither for a missing file
+            raise
+        found = None
+    return None if found is None else Path(found)
+
+
+def optional_file(model: str, name: str, revision: str | None) -> Path | None:
+    """As hub_file, and None where the file is not in the cache and the hub cannot be asked."""
+    found = cached_file(
+        model,
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if found is None else Path(found)
+
+
+def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
+    """Whether the cache of the hub holds all of the named files of a model."""
+    return all(
+        cached_file(
+            model,
+            name,
+            revision=revision,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        for name in names
+    )
 
 
 def reason(error: BaseException) -> str:
@@ -40,6 +128,9 @@ def reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):
             return cause.server_message or one_line(cause)
+        if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) and is_offline_mode():
+            set_to = next((f"{name}={os.environ[name]}" for name in OFFLINE if os.environ.get(name)), OFFLINE[0])
+            return f"it is not in the hub's cache, and {set_to} forbids to download it; unset that, or give a folder"
         cause = cause.__cause__ or cause.__context__
     if "trust_remote_code" in str(error):
         return "it needs code that comes with it; read that code, then trust_remote_code=true runs it"

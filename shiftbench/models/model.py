@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +16,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from shiftbench.errors import InputError
 from shiftbench.models import tokenizer as tokenizers
 from shiftbench.models.block import Transformer
+from shiftbench.models.hub import refusing
 from shiftbench.models.source import ModelSource
 from shiftbench.models.views import NotPlain, WeightViews, views_of
+from shiftbench.readers.templates import chat_template
 
 # Of a configuration: bookkeeping that no forward pass depends on.
 NOT_COMPUTED = {
     "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "id2label", "label2id",
     "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
+}  # fmt: skip
+
+
+# Of an adapter's configuration: bookkeeping.
+NOT_THE_FUNCTION = {
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type",
 }  # fmt: skip
 
 
@@ -31,6 +40,7 @@ class Model:
 
     source: what it was loaded from; None where it was given as a module. dtype: of weights and computation.
     known_digest: what weights_digest is, where whoever made the weights can say it without reading them.
+    notes: remarks for the reader on how it was loaded.
     """
 
     name: str
@@ -39,6 +49,7 @@ class Model:
     source: ModelSource | None
     dtype: str
     known_digest: str | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def views(self) -> WeightViews:
@@ -74,13 +85,14 @@ class Model:
         named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]
         # The factor of a kept adapter is in no tensor and in no configuration of the model's.
         scaling = [[name, part.scaling] for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
-        content = json.dumps([named, config, scaling], sort_keys=True, default=str)
+        content = json.dumps([named, config, scaling, *_settings(self.module)], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def tokenizer_digest(self) -> str:
         """sha256 (hex) of all that decides token ids; not of the chat template."""
-        return tokenizers.digest(self.tokenizer)
+        with refusing(f"tokenizer of {self.name}"):
+            return tokenizers.digest(self.tokenizer)
 
     @property
     def context_length(self) -> int:
@@ -94,9 +106,18 @@ class Model:
 
     @property
     def chat_template(self) -> str | None:
-        """The tokenizer's chat template, the default one where it has several."""
-        found = self.tokenizer.chat_template
-        return found.get("default") if isinstance(found, dict) else found
+        """The tokenizer's chat template, the default one where it has several; InputError where it is no text."""
+        return chat_template(self.tokenizer, self.name)
+
+
+def _settings(module: PreTrainedModel) -> list[dict[str, Any]]:
+    """What decides the function of a kept adapter that is no LoRA; nothing of a LoRA, whose factors say it."""
+    found = []
+    for settings in getattr(module, "peft_config", {}).values():
+        if not any(hasattr(part, "lora_A") for part in module.modules()):
+            fields = {name: value for name, value in settings.to_dict().items() if name not in NOT_THE_FUNCTION}
+            found.append({name: sorted(v, key=str) if isinstance(v, set) else v for name, v in fields.items()})
+    return found
 
 
 def tensor_digest(tensor: Tensor) -> str:

@@ -18,6 +18,8 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -78,20 +80,7 @@ def place_of(what: str, path: str) -> str:
     return path
 
 
-def check_weight_files(folder: Path, gguf_file: str | None) -> None:
-    """Refuse a folder without its GGUF file or without safetensors: pickled weights run code when they are read."""
-    if gguf_file is not None:
-        if not (folder / gguf_file).is_file():
-            raise InputError(f"gguf_file={gguf_file}: there is no such file in {folder}")
-    elif not any(folder.glob("*.safetensors")):
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        held = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
-        raise InputError(
-            f"model {folder} has {held}; only safetensors are read, because unpickling runs code: load the model where "
-            f"you trust it and save it with save_pretrained"
-        )
-
-
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no model of its own."""
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    """Whether a folder holds a PEFT adapter and no weights of a whole model; a config.json may lie beside it."""
+    whole = [folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("pytorch_model*")]
+    return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in whole)

@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
+from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
-from shiftbench.models.hub import refusing
+from shiftbench.models.declared import check_bounds, check_files_named
+from shiftbench.models.hub import optional_file, refusing, without_panics
+from shiftbench.models.parts import gguf_path
 from shiftbench.models.source import ModelSource, place_of
+from shiftbench.models.weight_files import LARGEST_JSON, json_object
+from shiftbench.readers import reading
+from shiftbench.readers.tensor_headers import refuse_lfs_pointer
+
+# Files that make a tokenizer: JSON objects of settings, and tables that its library reads, none of which runs code.
+SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+LARGEST = 256 * 2**20  # bytes of one of them; a vocabulary of 256,000 tokens takes 35 MB
 
 # Where tokenizers of one vocabulary part ways: spaces, line ends, digits, case, accents, code, scripts, joiners.
 PROBES = (
@@ -23,14 +35,49 @@ PROBES = (
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model: the one asked for, else its adapter's, else its own."""
+    """The tokenizer of a model: the one asked for, else its adapter's, else its own.
+
+    Raises InputError where a file of it is a git-lfs pointer, far too large or malformed, and where it cannot encode.
+    """
     place, options = place_of("model", source.path), source.hub_options()
     elsewhere = source.tokenizer or _adapters_own(source)
     if elsewhere:
         place, options = place_of("tokenizer", elsewhere), {"trust_remote_code": source.trust_remote_code}
-    with refusing(f"tokenizer of {elsewhere or source.path}"):
-        found = AutoTokenizer.from_pretrained(place, **options)
-    return fast(found, f"tokenizer of {elsewhere or source.path}")
+    elif source.gguf_file is not None:
+        file = gguf_path(source)
+        place, options = str(file.parent), {"gguf_file": str(file)}
+    what = f"tokenizer of {elsewhere or source.path}"
+    _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
+    with refusing(f"{what}: cannot read its files"), without_panics():
+        found = fast(AutoTokenizer.from_pretrained(place, **options), what)
+        found(PROBES[0])
+        _parts(found)
+        _by_id(found)
+    return found
+
+
+def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
+    """Refuse files of a tokenizer that are no JSON objects, git-lfs pointers or far too large."""
+    local = Path(place).is_dir()
+    with refusing(what):
+        revision = None if local else resolve_revision(place, revision)
+        files = {
+            name: Path(place, name) if local else optional_file(place, name, revision) for name in (*SETTINGS, *TABLES)
+        }
+    for name, file in files.items():
+        if file is None or not file.exists():
+            continue
+        if name in TABLES:
+            with reading(f"{what}: {name}: cannot read the file"):
+                refuse_lfs_pointer(file, f"{what}: {name}")
+                size = file.stat().st_size
+            if size > LARGEST:
+                raise InputError(f"{what}: {name} has {size:,} bytes, and at most {LARGEST:,} are read")
+            continue
+        found = json_object(file, f"{what}: {name}", LARGEST_JSON if name == "config.json" else LARGEST)
+        if name == "config.json" and reads_config:
+            check_files_named(found, f"{what}: {name}")
+            check_bounds(found, None, f"{what}: {name}")
 
 
 def fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
@@ -51,24 +98,33 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
     """The first token on which two tokenizers differ, in words; None where they give the same ids.
 
-    Special tokens that the tuned one adds are no difference. Tokenizers whose vocabularies agree and whose other parts
-    do not are compared by the ids they give to probe texts and to the text of every token.
+    Tokens that tuning added to base's vocabulary are no difference, special or not, as long as texts without them keep
+    their ids: whether a prompt holds one is seen when that prompt is encoded. Tokenizers whose vocabularies agree
+    but for those and whose other parts do not are compared by the ids they give to probe texts and to the text of every
+    token of base.
     """
     tokens = _by_id(base), _by_id(tuned)
-    added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values() if t.special}
+    added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
     for token_id in sorted(tokens[0].keys() | tokens[1].keys()):
         first, second = (side.get(token_id) for side in tokens)
         if first != second and not (first is None and second in added):
             return f"token {token_id} is {first!r} in base and {second!r} in tuned"
     if _parts(base) == _parts(tuned):
         return None
+    new = tokens[1].keys() - tokens[0].keys()
     texts = [*PROBES, *(text for text in base.batch_decode([[i] for i in tokens[0]]) if text.strip())]
     for text, *ids in zip(texts, base(texts)["input_ids"], tuned(texts)["input_ids"], strict=True):
-        if ids[0] != ids[1]:
+        if ids[0] != ids[1] and new.isdisjoint(ids[1]):
             place = next(i for i, pair in enumerate(zip_longest(*ids)) if pair[0] != pair[1])
             named = [base.convert_ids_to_tokens(side[place : place + 1]) for side in ids]
             return f"in {text!r} token {place} is {named[0]} in base and {named[1]} in tuned"
     return None
+
+
+def may_share(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
+    """Whether no id means one token in base and another in tuned, so that base's ids may be right for both models."""
+    first, second = _by_id(base), _by_id(tuned)
+    return all(first[token_id] == second[token_id] for token_id in first.keys() & second.keys())
 
 
 def _adapters_own(source: ModelSource) -> str | None:

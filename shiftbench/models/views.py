@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from shiftbench.errors import InputError
@@ -75,18 +75,18 @@ class WeightViews(ABC):
 
 def views_of(module: PreTrainedModel) -> WeightViews:
     """Weight views of a module; InputError where its architecture has none."""
-    check_architecture(module.config)
+    check_architecture(module.config.model_type)
     return architectures()[module.config.model_type](module)
 
 
-def check_architecture(config: PreTrainedConfig) -> None:
+def check_architecture(model_type: str) -> None:
     """Refuse an architecture whose weights nobody has said the place of, and say how to add it."""
     known = architectures()
-    if config.model_type not in known:
+    if model_type not in known:
         raise InputError(
-            f"architecture {config.model_type!r} is not known; known are {', '.join(sorted(known))}. To add it, write "
-            f"shiftbench/models/{config.model_type}.py with its query_HDE, key_HDE and down_FD and "
-            f"ARCHITECTURES = {{{config.model_type!r}: ...}}, and a pair in conf/pair/"
+            f"architecture {model_type!r} is not known; known are {', '.join(sorted(known))}. To add it, write "
+            f"shiftbench/models/{model_type}.py with its query_HDE, key_HDE and down_FD and "
+            f"ARCHITECTURES = {{{model_type!r}: ...}}, and a pair in conf/pair/"
         )
 
 

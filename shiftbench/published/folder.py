@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from shiftbench.data import json_rows
-from shiftbench.datasets.jsonl import parse
+from shiftbench.datasets.jsonl import parse, text_field
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
 from shiftbench.published.maps import Map, read_maps
 from shiftbench.ratings.scale import rating
-from shiftbench.readers import json_value
+from shiftbench.readers import json_value, reading
 
 PREFIX, SUFFIX = "attribution_", ".npz"
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
@@ -73,7 +73,8 @@ def _map_files(folder: Path) -> dict[str, Path]:
     """The two files of maps by model name."""
     if not folder.is_dir():
         raise InputError(f"path={folder}: there is no such folder")
-    names = sorted(item.name for item in folder.iterdir())
+    with reading(f"path={folder}: cannot read the folder"):
+        names = sorted(item.name for item in folder.iterdir())
     found = [name for name in names if name.startswith(PREFIX) and name.endswith(SUFFIX)]
     if len(found) != 2:
         pickled = [name for name in names if name.endswith(PICKLES)]
@@ -82,6 +83,9 @@ def _map_files(folder: Path) -> dict[str, Path]:
         raise InputError(
             f"path={folder}: wanted two files {PREFIX}NAME{SUFFIX}, one a model, and the folder holds {held}{more}"
         )
+    for name in found:
+        if any("\ud800" <= character <= "\udfff" for character in name):  # how Python reads a name of other bytes
+            raise InputError(f"path={folder}: the file name {name!r} is not UTF-8; rename the file")
     return {name[len(PREFIX) : -len(SUFFIX)]: folder / name for name in found}
 
 
@@ -90,7 +94,7 @@ def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
     row = json_value(line)
     if not isinstance(row.get("dataset"), str) or not row["dataset"]:
         raise InputError("field 'dataset' must name the prompt set")
-    return row, prompt
+    return {**row, "dataset": text_field(row, "dataset")}, prompt
 
 
 def _rating(line: str, prompts: Mapping[str, Prompt]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Nothing pickled is loaded.
 
 from __future__ import annotations
 
-import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shiftbench.errors import InputError
+from shiftbench.readers.arrays import npz_arrays
 
 LEVELS = 10
+PIECES = 2**20  # in a vocabulary: the largest have a quarter of that
 TEXTS = ("ids", "vocab")
 OFFSETS = ("input_offsets", "output_offsets", "explain_offsets")
 ARRAYS = (*TEXTS, "input_ids", "output_ids", *OFFSETS, "explain_nibbles")
@@ -41,15 +43,20 @@ class Map:
 def read_maps(path: Path) -> dict[str, Map]:
     """Maps of a file by prompt id, in its order. Raises InputError that names the array and what is wrong with it."""
     arrays = _arrays(path)
-    ids, vocabulary = (_words(path, name, arrays[name]) for name in TEXTS)
+    place = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}
+    ids = _words(path, "ids", arrays["ids"], most=len(arrays["input_offsets"]))
+    vocabulary = _words(path, "vocab", arrays["vocab"], most=PIECES)
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise InputError(f"{path}: ids holds {twice!r} more than once")
+    for name, places in place.items():
+        if places.size != len(ids) + 1:
+            raise InputError(f"{path}: {name} has {places.size} places, wanted {len(ids) + 1} (one more than ids)")
     pieces = {side: arrays[f"{side}_ids"].astype(np.int64) for side in ("input", "output")}
     for side, ids_N in pieces.items():
         if ids_N.size and not 0 <= ids_N.min() <= ids_N.max() < len(vocabulary):
-            raise InputError(f"{path}: {side}_ids has {ids_N.max()}, but vocab holds {len(vocabulary)} pieces")
-    place = {name: _offsets(path, name, arrays[name], len(ids)) for name in OFFSETS}
+            worst = ids_N.min() if ids_N.min() < 0 else ids_N.max()
+            raise InputError(f"{path}: {side}_ids has {worst}, but vocab holds {len(vocabulary)} pieces")
     for side, ids_N in pieces.items():
         _ends(path, f"{side}_offsets", place[f"{side}_offsets"], f"{side}_ids", ids_N.size)
     cell_N = _cells(path, arrays["explain_nibbles"], int(place["explain_offsets"][-1]))
@@ -71,30 +78,20 @@ def read_maps(path: Path) -> dict[str, Map]:
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """The file's arrays, each of one dimension and of whole numbers."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("not an .npz archive")
-            missing = [name for name in ARRAYS if name not in archive.files]
-            if missing:
-                raise InputError(f"{path}: array {missing[0]!r} is missing; wanted {', '.join(ARRAYS)}")
-            arrays = {name: archive[name] for name in ARRAYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: cannot be read as arrays of numbers ({error}); wanted an .npz file with nothing pickled in it"
-        ) from None
+    arrays = npz_arrays(path, ARRAYS)
     for name, array in arrays.items():
         wanted = np.uint8 if name in (*TEXTS, "explain_nibbles") else np.integer
-        if array.ndim != 1 or not np.issubdtype(array.dtype, wanted):
+        if array.ndim != 1 or array.dtype.kind not in "iu" or not np.issubdtype(array.dtype, wanted):
             raise InputError(
                 f"{path}: {name} must be one row of {wanted.__name__} numbers, got {array.dtype}, shape {array.shape}"
             )
     return arrays
 
 
-def _words(path: Path, name: str, array: NDArray[np.generic]) -> list[str]:
+def _words(path: Path, name: str, array: NDArray[np.generic], most: int) -> list[str]:
+    """The lines of a text. most: refused are more, before they are made: a line of no character takes eight bytes."""
+    if (count := int((array == ord("\n")).sum()) + 1) > most:
+        raise InputError(f"{path}: {name} holds {count:,} lines, and {most:,} are the most that may be")
     try:
         text = array.tobytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -102,11 +99,10 @@ def _words(path: Path, name: str, array: NDArray[np.generic]) -> list[str]:
     return text.split("\n") if text else []
 
 
-def _offsets(path: Path, name: str, array: NDArray[np.generic], count: int) -> Array:
-    place = array.astype(np.int64)
-    if place.size != count + 1:
-        raise InputError(f"{path}: {name} has {place.size} places, wanted {count + 1} (one more than ids)")
-    if place[0] != 0 or (np.diff(place) < 0).any():
+def _offsets(path: Path, name: str, array: NDArray[np.generic]) -> Array:
+    place = array.astype(np.int64)  # what is larger than an int64 holds becomes negative, so it falls
+    # Not by their difference, which may exceed an int64 and change its sign.
+    if not place.size or place[0] != 0 or (place[1:] < place[:-1]).any():
         raise InputError(f"{path}: {name} must begin at 0 and never fall")
     return place
 

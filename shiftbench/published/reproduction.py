@@ -27,6 +27,7 @@ from shiftbench.published.tables import Names, document
 from shiftbench.readers import file_bytes
 from shiftbench.report import RunSummary, write_report, write_tables
 from shiftbench.results import check_folder, full_disk
+from shiftbench.spans import span_notes
 
 WRITTEN = ("tables.json", "report.html", "tables", "figures")  # all that a reproduction leaves in its folder
 log = logging.getLogger(__name__)
@@ -148,4 +149,5 @@ def _notes(
         f"{unrated} prompts without a rating and {excluded} rated as excluded.",
         f"Scores are rounded to float32 at every step, as the published code does; in float64 they differ by at most "
         f"{difference:.1e}.",
+        *span_notes(list(published.prompts.values())),
     ]

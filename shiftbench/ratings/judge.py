@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import torch
 
 from shiftbench.annotate.asking import Asker, answers, check_client, finished
-from shiftbench.annotate.questions import Messages, json_objects
+from shiftbench.annotate.questions import Messages
 from shiftbench.explain.work import Inputs, Work
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.scale import BEST, EXCLUDED, UNFOLLOWED
+from shiftbench.readers import json_objects
 
 WORDING = 1  # version of the texts below; part of every key
 LONGEST = 8000  # characters of a prompt or a response that are shown to the judge
@@ -85,7 +86,7 @@ def read_rating(answer: str) -> int | None:
     for found in json_objects(answer):
         if "rating" in found:
             given: Any = found["rating"]
-            given = int(given) if isinstance(given, str) and given.strip().isdigit() else given
+            given = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
             return given if type(given) is int and UNFOLLOWED <= given <= BEST else None
     return None
 

@@ -16,6 +16,8 @@ def rating(line: str) -> dict[str, Any]:
     row = json_value(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
         raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')
-    if type(row.get("rating")) is not int or row["rating"] not in RATINGS:
-        raise InputError(f"rating must be one of {', '.join(map(str, RATINGS))}, got {row.get('rating')!r}")
+    given = row.get("rating")
+    if type(given) is not int or given not in RATINGS:
+        shown = f"a {type(given).__name__}" if isinstance(given, list | dict) else repr(given)[:40]
+        raise InputError(f"rating must be one of {', '.join(map(str, RATINGS))}, got {shown}")
     return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shiftbench.errors import InputError
@@ -23,6 +23,18 @@ def json_value(text: str | bytes, what: str = "") -> Any:
         raise InputError(f"{where}{error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}{'is ' if what else ''}not JSON: {' '.join(str(error).split())}") from error
+
+
+def json_objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text, which may stand between fences or sentences; none that gives a key twice."""
+    decoder, place = json.JSONDecoder(object_pairs_hook=_without_repeats), text.find("{")
+    while place >= 0:
+        try:
+            found, end = decoder.raw_decode(text, place)
+            yield found
+        except (ValueError, RecursionError):
+            end = place + 1
+        place = text.find("{", end)
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from shiftbench.report.colours import COLOURS, themed, token_background
 from shiftbench.report.escaping import escaping
 from shiftbench.report.figures import described, draw, is_wide, with_title
 from shiftbench.report.intervals import interval_svg, interval_text
+from shiftbench.report.policy import sealed
 from shiftbench.report.tables import table_name, with_index
 from shiftbench.report.tokens import attribution_html
 
@@ -49,6 +50,7 @@ def write_report(summary: RunSummary, folder: Path) -> Path:
     _write_figures(summary.results, pictures, folder / "figures")
     inline = [[Markup(themed(svg)) for svg in row] for row in pictures]
     page = _environment().get_template("report.html.jinja").render(run=summary, pictures=inline, colours=COLOURS)
+    page = sealed(page)
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -56,8 +56,12 @@ def without_secrets(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what went wrong, without secrets."""
-    return without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+    """The first line of what went wrong, without secrets, of at most 500 characters, each of which can be printed.
+
+    Servers write some of these messages, and a terminal obeys control characters.
+    """
+    first = f"{type(error).__name__}: {str(error)[:20_000]}".splitlines()[0]
+    return "".join(each if each.isprintable() else "\ufffd" for each in without_secrets(first)[:500])
 
 
 def _sqlite_uri(path: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftbench.errors import InputError
-from shiftbench.tracking import suites
+from shiftbench.tracking import suites, transport
 from shiftbench.tracking.address import (
     DATABASES,
     OFF,
@@ -30,6 +30,7 @@ from shiftbench.tracking.address import (
     scheme,
     without_secrets,
 )
+from shiftbench.tracking.artifacts import Artifacts, Refused
 from shiftbench.tracking.refusal import OTHER, Unreachable, refusal, try_local
 from shiftbench.tracking.sending import new_run
 from shiftbench.tracking.tracked import KIND, TrackedRun
@@ -44,7 +45,9 @@ ENVIRONMENT = {  # defaults of ours; what the user set stays
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the URL may hold a password
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 wait for minutes on a server that is down
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # A server would hand out addresses elsewhere, signed for these transfers; files go through the server itself.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 
 log = logging.getLogger(__name__)
@@ -55,10 +58,16 @@ class Tracking:
     """A place that runs are recorded in.
 
     uri: None: sqlite in ./shiftbench-runs; sqlite:///PATH; a server's or another database's; 'none': nowhere.
+    timeout: seconds in which a server must have given a whole answer, repetitions included (transport.py).
     """
 
     uri: str | None
     experiment: str
+    timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e6:
+            raise InputError(f"tracking.timeout={self.timeout!r} must be a number of seconds above 0")
 
     @cached_property
     def address(self) -> str:
@@ -105,10 +114,13 @@ class Tracking:
             try_local(self.database, self.artifacts)
             client = self.client()
             experiment = self.found(client)
+            self.files(client).check(experiment)
             if scheme(self.address) in SERVERS:  # who may read an experiment may not always write to it
                 client.set_experiment_tag(experiment.experiment_id, KIND, "experiment")
         except InputError:
             raise
+        except Refused as error:
+            raise InputError(f"tracking.uri={self.shown}: {error}") from None
         except Exception as error:
             refused = refusal(error, self.shown, self.experiment)
             if refused:
@@ -130,7 +142,7 @@ class Tracking:
             return None
         try:
             client = self.client()
-            return new_run(client, self.found(client).experiment_id, run, self.own)
+            return new_run(client, self.files(client), self.found(client).experiment_id, run, self.own)
         except Exception as error:  # whatever it is, the results are on disk and the job has done its work
             log.warning("run %s was not recorded in %s: %s; its results are in %s",
                         run.name, self.shown, reason(error), run.artifacts)  # fmt: skip
@@ -173,7 +185,16 @@ class Tracking:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # takes seconds, so not before it is needed
 
+        if scheme(self.address) in ("http", "https"):
+            transport.limited(self.address, self.timeout)
+        elif scheme(self.address) == "databricks":  # its own client, whose limits are these two
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(self.timeout))))
+            os.environ.setdefault("MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT", str(max(1, round(self.timeout))))
         return MlflowClient(tracking_uri=self.address)
+
+    def files(self, client: MlflowClient) -> Artifacts:
+        """The files of the runs that are kept here."""
+        return Artifacts(client, self.address, self.artifacts)
 
     def found(self, client: MlflowClient) -> Experiment:
         """The experiment, made where missing with an explicit place for artifacts: the default is ./mlruns."""
@@ -186,7 +207,9 @@ class Tracking:
                 found = client.get_experiment_by_name(self.experiment)
                 if found is None:  # so it was not another process that made it just now
                     raise
-        if found.lifecycle_stage != "active":
+        if found.lifecycle_stage not in ("active", "deleted") or not found.experiment_id:
+            raise ValueError(f"the answer about experiment {self.experiment!r} is none that MLflow would give")
+        if found.lifecycle_stage == "deleted":
             raise InputError(
                 f"MLflow's experiment {self.experiment!r} was deleted; restore it (mlflow experiments restore) or "
                 f"choose another with tracking.experiment=NAME"

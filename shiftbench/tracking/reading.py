@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.errors import InputError
 from shiftbench.tracking.address import OFF, reason, without_secrets
 from shiftbench.tracking.place import Tracking
-from shiftbench.tracking.refusal import refusal
+from shiftbench.tracking.refusal import cause_of, refusal
 from shiftbench.tracking.tracked import KIND, PAIR
+from shiftbench.tracking.transport import TooSlow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 1000  # runs that one request brings
+PAGES = 1000  # requests after which a list of runs is taken for endless
+SCORES = 4 * 2**20  # bytes of a scores.json: ours have some 30 kB
+LATEST = 253_402_300_799_999  # milliseconds since 1970 of the end of the year 9999
 
 
 @dataclass(frozen=True)
 class FoundRun:
     """A pair's run as MLflow lists it.
 
-    pair: the pair's name. started_ms: when it was recorded, since 1970. status: FINISHED where all of it was sent.
+    pair: the pair's name. started_ms: when it was recorded, since 1970; -1 where MLflow gives no usable time. status:
+    FINISHED where all of it was sent.
     """
 
     run_id: str
@@ -57,17 +60,23 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
         raise refused or InputError(f"{where} cannot be read: {reason(error)}") from None
     if experiment is None:
         raise InputError(f"{where} has no experiment {tracking.experiment!r}; choose with tracking.experiment=NAME")
-    found = [_found(run) for run in runs if run.data.tags.get(KIND, PAIR) == PAIR]
-    return sorted(found, key=lambda run: (-run.started_ms, run.run_id))
+    return sorted(runs, key=lambda run: (-run.started_ms, run.run_id))
 
 
-def read_artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
-    """The content of a file at the top of a run's folder. Raises LookupError, with the reason, where there is none."""
-    with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder:
-        try:
-            return Path(tracking.client().download_artifacts(run_id, name, folder)).read_bytes()
-        except Exception as error:
-            raise LookupError(f"{name} cannot be read: {reason(error)}") from None
+class Silent(LookupError):
+    """A file that could not be read because the server did not answer in time."""
+
+
+def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES) -> bytes:
+    """The content of a file at the top of a run's folder, of at most so many bytes.
+
+    Raises LookupError, with the reason, where there is none: Silent where the server did not answer in time.
+    """
+    try:
+        return tracking.files(tracking.client()).read(run_id, name, most)
+    except Exception as error:
+        kind = Silent if cause_of(error, TooSlow) else LookupError
+        raise kind(f"{name} cannot be read: {reason(error)}") from None
 
 
 def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
@@ -104,17 +113,21 @@ def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: i
     return [dict(run.data.metrics) for run in reversed(found)]
 
 
-def _all(client: MlflowClient, experiment_id: str) -> list[Run]:
-    runs: list[Run] = []
+def _all(client: MlflowClient, experiment_id: str) -> list[FoundRun]:
+    runs: list[FoundRun] = []
     token: Any = None
-    while True:
+    for _ in range(PAGES):
         page = client.search_runs([experiment_id], "tags.pair LIKE '%'", max_results=PAGE, page_token=token)
-        runs += page
+        # What has no tag of that name was not asked for, whatever a server answers.
+        runs += [_found(run) for run in page if PAIR in run.data.tags and run.data.tags.get(KIND, PAIR) == PAIR]
         token = page.token
         if not token:
             return runs
+    raise ValueError(f"its list of runs has no end: {PAGES:,} pages of it had another one after them")
 
 
 def _found(run: Run) -> FoundRun:
-    tags = dict(run.data.tags)
-    return FoundRun(run.info.run_id, tags["pair"], run.info.start_time, run.info.status, tags)
+    tags = {str(name): str(value) for name, value in run.data.tags.items()}
+    started = run.info.start_time
+    usable = isinstance(started, int) and 0 <= started <= LATEST
+    return FoundRun(str(run.info.run_id), tags[PAIR], started if usable else -1, str(run.info.status), tags)

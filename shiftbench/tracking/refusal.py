@@ -10,8 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from shiftbench.errors import InputError
-from shiftbench.tracking.address import reason
+from shiftbench.tracking.address import reason, without_secrets
+from shiftbench.tracking.transport import SentElsewhere
 
+LONGEST = 20_000  # characters of an error that are searched: a server's whole answer may stand in it
 OTHER = "choose another with tracking.uri=URI, or tracking=none"
 
 
@@ -37,8 +39,10 @@ def refusal(error: Exception, place: str, experiment: str) -> InputError | None:
 
     place: the tracking URI as shown to users.
     """
-    text, status = str(error), _status(error)
+    text, status = str(error)[:LONGEST], _status(error)
     where = f"tracking.uri={place}"
+    if elsewhere := cause_of(error, SentElsewhere):
+        return InputError(f"{where}: {without_secrets(str(elsewhere))}")
     if status == 401:
         return InputError(f"{where}: {_who()} (401); {OTHER}")
     if status == 403 and "host header" in text.lower():
@@ -54,6 +58,15 @@ def refusal(error: Exception, place: str, experiment: str) -> InputError | None:
     if isinstance(error, ImportError):
         return InputError(f"{where}: {reason(error)}; install the database's driver, for example psycopg2-binary")
     return None
+
+
+def cause_of(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
+    """The error itself, or the one it was raised for, that is of this kind: MLflow wraps what its requests raise."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen and not isinstance(error, kind):
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return error if isinstance(error, kind) else None
 
 
 def _who() -> str:
@@ -73,6 +86,8 @@ def _schema(revision: str) -> str:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status that MLflow's exceptions carry."""
-    status = getattr(error, "get_http_status_code", None)
-    return int(status()) if status else None
+    """The HTTP status that MLflow's exceptions carry; None for one that a server made up."""
+    try:
+        return int(error.get_http_status_code())  # type: ignore[attr-defined]
+    except Exception:
+        return None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftbench.tracking.artifacts import Artifacts
 from shiftbench.tracking.tracked import RESULT, TrackedRun, files_of
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 BATCH, KEY_LENGTH, VALUE_LENGTH = 100, 250, 5000  # MLflow's limits; it cuts longer values with no error
 
 
-def new_run(client: MlflowClient, experiment: str, run: TrackedRun, own: set[Path]) -> str:
+def new_run(client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, own: set[Path]) -> str:
     """The id of a new run with all that `run` has. A run that breaks half way stays, marked FAILED."""
     made = client.create_run(experiment, run_name=short(run.name), tags=_under(run.parent))
-    _complete(client, str(made.info.run_id), run, own, int(time.time() * 1000))
+    _complete(client, files, str(made.info.run_id), run, own, int(time.time() * 1000))
     return str(made.info.run_id)
 
 
-def only_run(client: MlflowClient, experiment: str, run: TrackedRun, own: set[Path], result: str, when: int) -> str:
+def only_run(
+    client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, own: set[Path], result: str, when: int
+) -> str:
     """The id of the one finished run of a result, whatever earlier senders came to.
 
     result: the id that these results carry; when: milliseconds since 1970 at which they were written.
@@ -42,7 +45,7 @@ def only_run(client: MlflowClient, experiment: str, run: TrackedRun, own: set[Pa
     for name, value in tags.items():
         if started.data.tags.get(name) != value:
             client.set_tag(run_id, name, value)
-    _complete(client, run_id, run, own, when)
+    _complete(client, files, run_id, run, own, when)
     for other in found[1:]:  # a request that was repeated while the server went down
         client.set_terminated(other.info.run_id, "KILLED")
     return run_id
@@ -63,12 +66,12 @@ def _under(parent: str | None) -> dict[str, str]:
     return {"mlflow.parentRunId": parent} if parent else {}
 
 
-def _complete(client: MlflowClient, run_id: str, run: TrackedRun, own: set[Path], when: int) -> None:
+def _complete(client: MlflowClient, files: Artifacts, run_id: str, run: TrackedRun, own: set[Path], when: int) -> None:
     try:
         _log_values(client, run_id, run, when)
         for path in files_of(run, own):
             folder = path.parent.relative_to(run.artifacts).as_posix()
-            client.log_artifact(run_id, str(path), None if folder == "." else folder)
+            files.write(run_id, path, None if folder == "." else folder)
         client.set_terminated(run_id, "FINISHED", when)
     except BaseException:
         with suppress(Exception):  # the first reason is the one to tell

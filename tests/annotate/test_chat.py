@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import signal
@@ -17,6 +18,7 @@ import pytest
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
 from shiftbench import configuration
 from shiftbench.annotate.chat import ChatAnnotator
+from shiftbench.annotate.client import MOST
 from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.annotate.questions import read_labels
 from shiftbench.errors import InputError
@@ -109,9 +111,23 @@ def test_labels_are_those_of_the_answers(annotator, served):
         Reply(body=b"[1, 2]"),
         Reply(body=b"null"),
         Reply(body=b"\xff\xfe"),
+        Reply(body=b"7"),
+        Reply(body=b"9" * 4301),
+        Reply(body=b"[" * 100_000),
+        Reply(body=b'{"choices": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}"),
+        Reply(body=b'{"choices": 7, "choices": [null]}'),
+        Reply(body=b'{"choices": {"0": {"message": 1}}}'),
+        Reply(body=b'{"choices": [{"message": {"content": {"a": 1}}}], "usage": "x", "created": []}'),
+        Reply(body=b"{}", headers={"Content-Type": "\xff"}),
+        Reply(body=b"{}", headers={"Content-Encoding": "gzip"}),
+        Reply(body=b"{}", headers={"Content-Encoding": "br"}),
+        Reply(body=gzip.compress(bytes(100 * MOST)), headers={"Content-Encoding": "gzip"}),
+        Reply(body=b" " * (MOST + 1)),
+        Reply(body=b" " * 2**16, endless=True),
+        Reply(body=b" " * 100, every=0.2),
         Reply(after=1.0),
     ],
-    ids=lambda reply: f"{reply.status} {reply.body!r} {reply.after}",
+    ids=lambda reply: f"{reply.status} {(reply.body or b'')[:20]!r} {reply.headers} {reply.after} {reply.every}",
 )
 def test_a_failure_is_asked_again(annotator, served, failure):
     served.script = lambda asked, place: failure if place == 0 else plain(asked, place)
@@ -136,6 +152,8 @@ def test_retry_after_is_heeded(annotator, served):
         (Reply(status=404, body=b'{"error": {"message": "no model m"}}'), "no model m"),
         (Reply(body=b"<html>hello</html>"), "no chat completion"),
         (Reply(after=1.0), "in time"),
+        (Reply(body=b" " * 100, every=0.2), "in time"),
+        (Reply(body=b"[" * 100_000), "no chat completion"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -206,6 +224,15 @@ def test_words_stay_data(annotator, served):
         assert "Ignore all that" not in user["content"][end:] and "SYSTEM" not in user["content"][end:]
 
 
+def test_a_packed_reply_is_read(annotator, served):
+    def packed(asked, place):
+        body = gzip.compress(plain(asked, place).content())
+        return Reply(body=body, headers={"Content-Encoding": "gzip"})
+
+    served.script = packed
+    assert annotate(replace(annotator, seeds=[0])).arrays["answered_SC"].all()
+
+
 @pytest.mark.parametrize("text", ["日本語 naïve 🎉", "lone \ud800 surrogate", "", None, "x" * 100_000])
 def test_any_text_can_be_an_answer(annotator, served, text):
     served.script = lambda asked, place: Reply(text)
@@ -230,6 +257,7 @@ def test_any_text_can_be_an_answer(annotator, served, text):
         ('{"levels": null, "tasks": [1]}', None),
         ('{"levels": ["semantics"], "tasks": ["ma', None),
         ("semantics, math", None),
+        ('{"levels": [], "levels": ["syntax"], "tasks": ["math"]}', None),  # which of the two is meant?
         ("{" * 2000, None),
         ("[" * 2000, None),
         ('{"a":' * 2000, None),
@@ -289,6 +317,7 @@ def test_a_dry_run_says_how_many_questions(served: Served, monkeypatch: pytest.M
 CHILD = """
 import sys
 from shiftbench.annotate.chat import ChatAnnotator
+from shiftbench.annotate.client import MOST
 annotator = ChatAnnotator("m", [0, 1], 1.0, 50, 2, 2, 60.0, 100, sys.argv[1])
 annotator.annotate([["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]], None, None)
 """

@@ -111,7 +111,7 @@ def test_an_empty_response_has_no_importance(llama):
 def test_a_gradient_that_is_not_finite_is_an_error(llama):
     with torch.no_grad():
         llama.module.model.norm.weight.fill_(float("inf"))
-    with pytest.raises(RuntimeError, match=r"prompt 'p'.*not finite.*dtype=float32"):
+    with pytest.raises(InputError, match=r"Llama.* in float32: the logits .*not finite.*prompt 'p'.*dtype=float64"):
         explained(llama, encoded(llama))
 
 

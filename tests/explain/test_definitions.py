@@ -169,5 +169,5 @@ def test_what_is_not_finite_is_an_error(llama, by):
         llama.module.model.norm.weight.fill_(float("inf"))
     prompt, response = asked(llama)
     (work,) = Attribution(10, 4, "float32", by, 1).work(llama, Inputs([(prompt, response)], None, None))
-    with pytest.raises(RuntimeError, match=r"prompt 'p'.*not finite"):
+    with pytest.raises(InputError, match=r"not finite.*prompt 'p'"):
         work.compute()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shiftbench.leaderboard import build, write_folder
+from shiftbench.report import write_report
 from tests.report.browser import CHROMIUM, Browser, browser
+from tests.report.sample import summary
 from tests.report.test_report import HOSTILE
 
 from .runs import Planted, entries, row
@@ -23,6 +27,22 @@ pytestmark = [
 ]
 RAN = "window.alert = () => { window.ran = true }"
 REPORT = b"<!doctype html><title>The report</title>"
+# Everything that a page could do on its own or when it is clicked; WATCH is a server that should hear nothing.
+PLANTED_REPORT = """<!doctype html><title>planted</title>
+<script>top.ran = 1; parent.document.title = "taken"; fetch("WATCH/fetch"); new Image().src = "WATCH/script"</script>
+<meta http-equiv="refresh" content="0; url=WATCH/refresh"><base href="WATCH/" target="_top">
+<link rel="stylesheet" href="WATCH/style"><link rel="prefetch" href="WATCH/prefetch"><style>@import "WATCH/import";
+p { background: url(WATCH/background) } @font-face { font-family: x; src: url(WATCH/font) } b { font-family: x }</style>
+<img src="WATCH/image" onerror="top.ran = 2" onload="top.ran = 3">
+<svg onload="top.ran = 4"><script>top.ran = 5</script></svg>
+<iframe src="WATCH/frame"></iframe><iframe srcdoc="<script>top.ran = 6</script>"></iframe>
+<object data="WATCH/object"></object><embed src="WATCH/embed"><video src="WATCH/video" autoplay></video>
+<form action="WATCH/form" id="form"><input name="x" autofocus onfocus="top.ran = 7">
+<button id="send">send</button></form>
+<a id="out" href="WATCH/out">out</a> <a id="js" href="javascript:top.ran = 8">js</a> <p style="color: red">text <b>b</b>
+<a id="top" href="WATCH/top" target="_top">top</a> <a id="new" href="WATCH/new" target="_blank">new</a>
+"></iframe><script>top.ran = 9</script><!-- ' --> </textarea></style></title><script>top.ran = 10</script>
+"""
 NULL = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
 PLANTED = (
     Planted("alpha", "org/small", size="135M", scores={"recognition": (0.3, 0.25, 0.35), "verbs": (0.1, 0.0, 0.2)}),
@@ -41,9 +61,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield page
 
 
-def address(folder: Path, planted: Sequence[Planted]) -> str:
+def address(folder: Path, planted: Sequence[Planted], report: bytes = REPORT) -> str:
     board = build(entries(*planted), [])
-    return write_folder(board, {entry.run_id: REPORT for entry in board.rows}, folder).as_uri()
+    return write_folder(board, {entry.run_id: report for entry in board.rows}, folder).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +237,10 @@ def test_a_click_opens_the_report_and_a_base_its_page(chromium: Browser, board: 
     chromium.open(board)
     link = chromium.value("document.querySelector('a.pair').href")
     chromium.open(link)
-    assert chromium.value("document.title") == "The report"
+    assert chromium.value("document.title") == "alpha · shiftbench"
+    assert framed(chromium, "document.title") == "The report"
+    chromium.open(chromium.value("document.querySelector('header a').href"))
+    assert chromium.value("location.href") == board
     chromium.open(board)
     chromium.open(chromium.value("document.querySelector('.bases a').href"))
     assert shown(chromium) == ["alpha", "bravo"]
@@ -226,6 +249,107 @@ def test_a_click_opens_the_report_and_a_base_its_page(chromium: Browser, board: 
     assert shown(chromium) == ["bravo", "alpha"]
     chromium.open(chromium.value("document.querySelector('.kicker a').href"))
     assert len(shown(chromium)) == 4
+
+
+def framed(page: Browser, expression: str) -> Any:
+    """The value of an expression in the report that a page shows, once it is there."""
+    session = page.frame()
+    end = time.monotonic() + 10
+    while page.frame_value(session, "document.readyState") != "complete" and time.monotonic() < end:
+        time.sleep(0.02)
+    return page.frame_value(session, expression)
+
+
+@pytest.fixture
+def watch() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("way", ["by the board", "directly"])
+def test_a_planted_report_runs_nothing_and_calls_nobody(
+    chromium: Browser, tmp_path: Path, watch: tuple[str, list[str]], way: str
+) -> None:
+    """A page that somebody put into MLflow in a report's place, with a script and every other way to act."""
+    there, asked = watch
+    report = PLANTED_REPORT.replace("WATCH", there).encode() + b"\xff\x00"
+    (tmp_path / "planted.html").write_bytes(report)
+    chromium.open((tmp_path / "planted.html").as_uri())  # as it is, it would do all that
+    end = time.monotonic() + 10
+    while "/fetch" not in asked and time.monotonic() < end:
+        time.sleep(0.02)
+    assert "/fetch" in asked
+    chromium.open("about:blank")
+    time.sleep(0.2)  # what is on its way arrives
+    asked.clear()
+    board = address(tmp_path / "x", PLANTED[:1], report)
+    own = board.replace("leaderboard.html", "reports/alpha.html")
+    if way == "directly":
+        chromium.open(own)
+    else:
+        chromium.open(board)
+        before = len(chromium.events)
+        click(chromium, "a.pair")
+        while not any(event["method"] == "Page.loadEventFired" for event in chromium.events[before:]):
+            chromium.value("1")
+    assert framed(chromium, "document.title") == "planted"
+    assert framed(chromium, "self.origin") == "null"
+    for each in ("out", "js", "top", "new", "send"):
+        framed(chromium, f"document.getElementById({each!r}).click()")
+    time.sleep(0.3)  # what was let out would have arrived
+    assert asked == []
+    assert chromium.value("window.ran") is None and chromium.value("location.href") == own
+    assert chromium.value("document.title") == "alpha · shiftbench" and chromium.value("document.scripts.length") == 0
+    assert chromium.value("document.querySelectorAll('iframe').length") == 1
+    assert chromium.value("document.querySelector('iframe').sandbox.length") == 0
+    served = (tmp_path / "x" / "reports" / "alpha.html").read_text()
+    assert "<script" not in served and there not in re.sub(r'srcdoc="[^"]*"', "", served)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_report_of_ours_is_whole_in_its_frame(chromium: Browser, tmp_path: Path, dark: bool) -> None:
+    made = write_report(summary(), tmp_path / "report")
+    board = address(tmp_path / "x", PLANTED[:1], made.read_bytes())
+    before = len(chromium.events)
+    chromium.open(board.replace("leaderboard.html", "reports/alpha.html"), dark=dark)
+    assert framed(chromium, "document.querySelectorAll('.picture svg').length") > 3
+    paper = framed(chromium, "getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")
+    token = "getComputedStyle(document.querySelector('article.prompt figure span')).backgroundColor"
+    assert framed(chromium, token).startswith("rgba(")
+    framed(chromium, "document.querySelector('.summary a').click()")
+    end = time.monotonic() + 10
+    while not framed(chromium, "document.scrollingElement.scrollTop") and time.monotonic() < end:
+        time.sleep(0.02)
+    assert framed(chromium, "location.hash") == "#finding-1"
+    assert loud(chromium.events[before:]) == []
+
+
+def test_a_report_of_an_earlier_version_keeps_its_colours(chromium: Browser, tmp_path: Path) -> None:
+    """Reports once had style attributes, which no digest admits."""
+    old = b'<!doctype html><title>old</title><style>p{margin:0}</style><p style="color:rgb(1,2,3)">a</p>'
+    board = address(tmp_path / "x", PLANTED[:1], old)
+    before = len(chromium.events)
+    chromium.open(board.replace("leaderboard.html", "reports/alpha.html"))
+    assert framed(chromium, "getComputedStyle(document.querySelector('p')).color") == "rgb(1, 2, 3)"
+    assert loud(chromium.events[before:]) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

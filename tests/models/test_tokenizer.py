@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from shiftbench.errors import InputError
-from shiftbench.models.tokenizer import digest, fast, first_difference
+from shiftbench.models.tokenizer import digest, fast, first_difference, may_share
 from tests.tiny import tiny_tokenizer
 
 
@@ -63,17 +63,35 @@ def test_a_tokenizer_and_itself():
     assert digest(tiny_tokenizer()) == digest(tiny_tokenizer())
 
 
-def test_special_tokens_that_the_tuned_one_adds_are_no_difference():
+@pytest.mark.parametrize("special", [True, False])
+def test_tokens_that_the_tuned_one_adds_are_no_difference(special):
     tuned = tiny_tokenizer()
-    tuned.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
+    tuned.add_tokens(["<|user|>", "<|assistant|>"], special_tokens=special)
     assert first_difference(tiny_tokenizer(), tuned) is None
     assert "'<|user|>' in base and None in tuned" in first_difference(tuned, tiny_tokenizer())
 
 
-def test_ordinary_tokens_that_the_tuned_one_adds_are_a_difference():
+def test_an_added_word_is_no_difference_by_itself_and_other_texts_must_keep_their_ids():
     tuned = tiny_tokenizer()
     tuned.add_tokens(["robot"])
-    assert "None in base and 'robot' in tuned" in first_difference(tiny_tokenizer(), tuned)
+    assert first_difference(tiny_tokenizer(), tuned) is None  # though a probe text holds "robots"
+    other = changed(lower_case)
+    other.add_tokens(["robot"])
+    assert first_difference(tiny_tokenizer(), other).startswith('in "def f(x):')
+
+
+def test_a_token_in_the_vocabulary_itself_is_a_difference():
+    def learned(parts):
+        parts["model"]["vocab"]["robot"] = max(parts["model"]["vocab"].values()) + 1
+
+    assert "None in base and 'robot' in tuned" in first_difference(tiny_tokenizer(), changed(learned))
+
+
+def test_base_ids_may_be_right_for_both_where_no_id_means_two_tokens():
+    tuned = tiny_tokenizer()
+    tuned.add_tokens(["robot"])
+    assert may_share(tiny_tokenizer(), tuned) and may_share(tiny_tokenizer(), changed(begin))
+    assert not may_share(tiny_tokenizer(), changed(swap))
 
 
 def test_the_same_ids_by_another_description_are_no_difference():

@@ -7,6 +7,7 @@ import pytest
 
 from shiftbench.errors import InputError
 from shiftbench.published.folder import read, short_name
+from shiftbench.published.reproduction import reproduce
 from tests.published.synthetic import (
     BASE,
     TUNED,
@@ -119,6 +120,16 @@ def renamed(old, new):
             lambda x: np.array([0, *(x[1:-1] + 1), x[-1]]),
             r"'made_0' has \d+ levels, wanted \d+ x 30",
         ),
+        (
+            "output_offsets",
+            lambda x: np.array([0, 2**62 + 5, *[-(2**62) - 10] * (len(x) - 3), x[-1]]),
+            "output_offsets must begin at 0 and never fall",
+        ),
+        ("output_offsets", lambda x: x[:0], "output_offsets must begin at 0"),
+        ("input_ids", lambda x: x.astype(np.uint64) - 2, r"input_ids has -2, but vocab holds"),
+        ("input_ids", lambda x: x.astype("m8[s]"), "input_ids must be one row of integer numbers"),
+        ("vocab", lambda x: np.full(2**20, 10, np.uint8), "vocab holds 1,048,577 lines, and 1,048,576 are the most"),
+        ("ids", lambda x: np.full(2**24, 10, np.uint8), "ids holds 16,777,217 lines, and 25 are the most"),
         ("vocab", lambda x: np.full_like(x, 255), "vocab is not UTF-8 text"),
         ("ids", renamed(b"made_1\n", b"made_0\n"), "ids holds 'made_0' more than once"),
         ("ids", renamed(b"made_23", b"other_3"), "map 'other_3' has no prompt"),
@@ -147,6 +158,10 @@ GOOD = {"id": "made_0", "model": TUNED, "rating": 1}
         ("prompts", {"id": "a"}, "line 1: field 'prompt' is missing"),
         ("prompts", {**PROMPT, "instruction": [[0, 9]]}, r"line 1: .*\[0, 9\) ends beyond"),
         ("prompts", {**PROMPT, "dataset": 3}, "line 1: field 'dataset' must name"),
+        ("prompts", {**PROMPT, "dataset": "\ud800"}, "line 1: field 'dataset' holds half of a surrogate pair"),
+        ("prompts", '{"id": "a", "prompt": "b", "instruction": [], "dataset": "c", "dataset": "d"}', "line 1: .*twice"),
+        ("prompts", '{"id": "a", "prompt": "b", "instruction": [[0, ' + "1" * 4301 + "]]}", "line 1: not JSON"),
+        ("ratings", '{"id": "made_0", "model": "m", "rating": ' + "1" * 4301 + "}", "line 1: not JSON"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, file, line, message):
@@ -170,3 +185,26 @@ def test_maps_of_no_prompt_at_all_are_an_empty_file(tmp_path):
     assert maps([])["explain_offsets"].tolist() == [0]
     np.savez(write_folder(tmp_path) / f"attribution_{TUNED}.npz", **maps([]))
     assert read(tmp_path).maps[TUNED] == {}
+
+
+def test_a_damaged_file_of_maps_is_named(tmp_path):
+    path = write_folder(tmp_path) / f"attribution_{TUNED}.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    with pytest.raises(InputError, match=rf"{path.name}: cannot be read as arrays of numbers: .*CRC"):
+        read(tmp_path)
+
+
+def test_a_model_name_that_is_no_text_is_refused(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / f"attribution_{TUNED}.npz").rename(tmp_path / "attribution_\udcff.npz")
+    with pytest.raises(InputError, match=r"the file name 'attribution_\\udcff\.npz' is not UTF-8"):
+        read(tmp_path)
+
+
+def test_spans_in_bytes_are_noted(tmp_path):
+    rows = prompt_rows()
+    for row in rows:
+        row["instruction"] = [[0, len("Write about topic")], [6, 9]]
+    found = reproduce(write_folder(tmp_path / "data", rows), tmp_path / "out")
+    assert any(note.startswith("24 prompts have a span") for note in found.summary.notes)

@@ -32,6 +32,9 @@ def test_each_line_is_a_prompts_rating(tmp_path):
         ('{"id": "b", "model": "m"}', "line 2: rating must be one of -1, 1, 2, 3, 4, got None"),
         (LINE.format("b", 0), "line 2: rating must be one of"),
         (LINE.format("b", "true"), "line 2: rating must be one of"),
+        (LINE.format("b", "9" * 4301), "line 2: not JSON"),
+        (LINE.format("b", "[" * 900 + "]" * 900), "got a list"),
+        ('{"id": "b", "id": "c", "model": "m", "rating": 1}', "line 2: gives the key 'id' twice"),
         (LINE.format("a", 1), "line 2: id 'a' is already that of line 1"),
     ],
 )

@@ -109,6 +109,7 @@ def test_a_budget_that_is_spent_keeps_what_was_answered(judge, served, llama):
     [
         ('{"rating": 3}', 3), ('Well.\n```json\n{"rating": "2"}\n```', 2), ('{"a": 1} {"rating": 1}', 1),
         ('{"rating": 5}', None), ('{"rating": 2.5}', None), ('{"rating": true}', None), ("3", None), ("", None),
+        ('{"rating": 1, "rating": 4}', None), ('{"rating": "²"}', None), ('{"rating": [[4]]}', None),
     ],
 )  # fmt: skip
 def test_ratings_are_read_from_what_models_write(answer, rating):

@@ -57,13 +57,14 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of one DevTools command."""
+    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """The result of one DevTools command. session: of a frame that has a process of its own; None: the page's."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+        if session or self._session:
+            message["sessionId"] = session or self._session
         os.write(self._writes, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._read()
@@ -91,6 +92,23 @@ class Browser:
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression, evaluated by DevTools (a page's policy does not bind it)."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def frame(self) -> str:
+        """The session of the page's sandboxed frame, which has a process of its own, with its log among the events."""
+        while True:
+            found = [each["params"] for each in self.events if each["method"] == "Target.attachedToTarget"]
+            gone = {e["params"]["sessionId"] for e in self.events if e["method"] == "Target.detachedFromTarget"}
+            here = [each["sessionId"] for each in found if each["sessionId"] not in gone]
+            if here:
+                for domain in ("Runtime", "Log", "Network"):
+                    self.call(f"{domain}.enable", here[-1])
+                return str(here[-1])
+            self._read()
+
+    def frame_value(self, session: str, expression: str) -> Any:
+        """As value, in a frame."""
+        found = self.call("Runtime.evaluate", session, expression=expression, returnByValue=True)["result"]
+        return found.get("value")
 
     def _read(self, timeout_s: float = 60) -> dict[str, Any]:
         end = time.monotonic() + timeout_s

@@ -1,0 +1,28 @@
+"""A run's own report.html on a page of the board, where nothing in it can run.
+
+Whoever may write to the place where runs are tracked may put any page there, and on the site it would run its scripts
+with the rights of all pages of that site. So the report is no file of the site: it stands, escaped, in an attribute of
+a page of ours, which gives it to a frame. Two things keep it quiet, each for itself: the frame's sandbox, which allows
+neither scripts nor forms nor leaving the frame nor the site's origin, and the page's policy, which holds in the frame
+too and admits no script, no address and only the report's own styles.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from shiftbench.leaderboard.page import palette, part
+from shiftbench.report.escaping import escaping
+from shiftbench.report.policy import blocks, sealed, without_attributes
+
+MOST = 32 * 2**20  # bytes of a report; ours have some 300 kB
+
+
+def framed(report: bytes, name: str, home: str) -> str:
+    """The HTML of reports/NAME.html. report: a run's report.html, as it was tracked. home: the board's own page."""
+    # Earlier versions wrote style attributes, which no digest admits.
+    document = without_attributes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
+    page = escaping("leaderboard").get_template("framed.html.jinja").render(
+        name=name, home=home, style=Markup(palette() + part("framed.css")), report=Markup.escape(document)
+    )  # fmt: skip
+    return sealed(page, framed=blocks(document, "style"))

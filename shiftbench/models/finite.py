@@ -1,0 +1,18 @@
+"""Numbers of a model that are not finite: the error that says in which dtype the model would give finite ones."""
+
+from __future__ import annotations
+
+from shiftbench.errors import InputError
+
+# Of a dtype: what to type instead. bfloat16 has the range of float32.
+REMEDIES = {
+    "float16": "float16 overflows at 65,504; use dtype=bfloat16 or dtype=float32",
+    "bfloat16": "use dtype=float32",
+    "float32": "use dtype=float64; if that gives NaN or inf too, its weights or its config.json are damaged",
+}
+DAMAGED = "its weights or its config.json are damaged"
+
+
+def not_finite(name: str, dtype: str, what: str) -> InputError:
+    """The error: which model, in which dtype, what was not finite and what to type."""
+    return InputError(f"{name} in {dtype}: {what}; {REMEDIES.get(dtype, DAMAGED)}")

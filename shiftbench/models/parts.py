@@ -1,0 +1,193 @@
+"""The parts of a model, found and checked: its configuration as JSON and its files of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils.hub import resolve_revision
+
+from shiftbench.errors import InputError
+from shiftbench.models import declared
+from shiftbench.models.hub import cached, hub_file, optional_file, refusing
+from shiftbench.models.source import ModelSource, is_adapter, place_of
+from shiftbench.models.views import architectures, check_architecture
+from shiftbench.models.weight_files import (
+    INDEX,
+    LARGEST_INDEX,
+    WEIGHTS,
+    WeightFiles,
+    gguf_files,
+    json_object,
+    plain_name,
+    shown,
+    weight_files,
+)
+
+ADAPTER = "adapter_config.json"
+GENERATION = "generation_config.json"
+ATTENTION = "eager"  # the only implementation of attention that is ever asked for
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was found of a model.
+
+    place: its folder; of a model on the hub the folder in the hub's cache. config: of config.json, without what chooses
+    code to compute with; None of a GGUF file, whose metadata say it. beside: name -> content of other JSON files that
+    loading reads. weights: None where they are on the hub and not in its cache. gguf_file: the file that holds them,
+    of a GGUF file.
+    """
+
+    source: ModelSource
+    place: Path
+    config: dict[str, Any] | None
+    beside: Mapping[str, Any]
+    weights: WeightFiles | None
+    gguf_file: Path | None
+
+    @contextmanager
+    def loadable(self, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(what transformers is to load from, its options): only what was checked; whole: with the weights.
+
+        Where the model's own code may run, that is the model's folder itself: the code can open anything.
+        """
+        if self.gguf_file is not None:  # by its whole path: a name is looked for in the working directory first
+            yield str(self.place), {"gguf_file": str(self.gguf_file)}
+        elif self.source.trust_remote_code:
+            yield (
+                place_of("model", self.source.path),
+                {"revision": self.source.revision, "trust_remote_code": True},
+            )
+        else:
+            assert self.config is not None
+            with shown(self.config, self.beside, self.weights if whole else None) as folder:
+                yield str(folder), {"trust_remote_code": False}
+
+    @contextmanager
+    def refusing(self, loaded: str, file: str = "") -> Iterator[None]:
+        """As hub.refusing; messages call the folder that transformers was shown by the model's name.
+
+        file: the file of the model that is read, where it is one.
+        """
+        path = self.source.path
+        what = f"model {path}: {file}" if file else f"model {path}"
+        with refusing(what, Path(loaded) if loaded != str(self.place) else None, path):
+            yield
+
+
+def parts_of(source: ModelSource, whole: bool) -> Parts:
+    """The parts of a model, all refused that can be without building it or reading a weight.
+
+    whole: download the weights of a model on the hub too; else they are checked only where they are in its cache.
+    """
+    what, place = f"model {source.path}", place_of("model", source.path)
+    if source.gguf_file is not None:
+        return _of_gguf(source, what, place)
+    local = Path(place).is_dir()
+    with refusing(what):
+        revision = None if local else resolve_revision(place, source.revision)
+        file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
+        brings_adapter = is_adapter(Path(place)) if local else file is None and optional_file(place, ADAPTER, revision)
+    if brings_adapter:
+        raise InputError(
+            f"{what} is a PEFT adapter; give its base as BASE: pair.tuned=BASE pair.tuned_model.adapter={source.path}"
+        )
+    if file is None or (local and not file.exists() and not file.is_symlink()):
+        raise InputError(f"{what} has no config.json; give the folder that save_pretrained wrote, or a GGUF file")
+    config, folder = json_object(file, f"{what}: config.json"), file.parent
+    _check_kind(config, what)
+    if not local:
+        with refusing(what):
+            complete = _fetch(place, revision, what, whole)
+    weights = weight_files(folder, what) if local or complete else None
+    if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
+        raise InputError(
+            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and it is not said whether that is in them "
+            f"already: move the adapter's files away to take the weights as they are, or give "
+            f"pair.tuned=BASE pair.tuned_model.adapter={source.path} to add the adapter to its base"
+        )
+    _check_values(config, weights, what)
+    beside = {}
+    if (folder / GENERATION).exists():
+        beside[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
+        declared.check_end_tokens(beside[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
+    return Parts(source, folder, declared.without_choices(config), beside, weights, None)
+
+
+def configuration(parts: Parts) -> PreTrainedConfig:
+    """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
+    file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
+    with parts.loadable(whole=False) as (place, options), parts.refusing(place, file):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
+        config._attn_implementation = ATTENTION  # in every part of it too
+        config._name_or_path = parts.source.path
+        check_architecture(config.model_type)
+    return config
+
+
+def gguf_path(source: ModelSource) -> Path:
+    """The GGUF file of a source, downloaded where the hub's cache lacks it."""
+    what, place = f"model {source.path}", place_of("model", source.path)
+    name = str(source.gguf_file)
+    if Path(place).is_dir():
+        file: Path | None = Path(place, name)
+    else:
+        with refusing(what):
+            file = hub_file(place, name, source.revision)
+    if file is None or not file.is_file():
+        raise InputError(f"gguf_file={name}: there is no such file in {place}")
+    return file.absolute()
+
+
+def _of_gguf(source: ModelSource, what: str, place: str) -> Parts:
+    file = gguf_path(source)
+    weights = gguf_files(file, what)
+    declared.check_metadata(weights, sorted(architectures()), f"{what}: {file.name}")
+    return Parts(source, file.parent, None, {}, weights, file)
+
+
+def _check_kind(config: dict[str, Any], what: str) -> None:
+    """Refuse a quantised model, one of an unknown architecture, and a configuration that leads to other files."""
+    declared.check_files_named(config, f"{what}: config.json")
+    texts = [config, config.get("text_config")]
+    if any(isinstance(part, dict) and part.get("quantization_config") is not None for part in texts):
+        raise InputError(f"{what} is quantised; give the checkpoint it was made from, or a GGUF file")
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise InputError(f"{what}: config.json has no model_type, the name of an architecture")
+    if "auto_map" not in config:  # else it may bring code of its own, for which trust_remote_code is asked
+        check_architecture(kind)
+
+
+def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
+    declared.check_bounds(config, weights, f"{what}: config.json")
+    if config["model_type"] in architectures():
+        declared.check_declared(config, f"{what}: config.json")
+
+
+def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
+    """Whether the hub's cache holds a model's weights, after they were downloaded where `whole` asks for that."""
+    if whole:
+        optional_file(model, GENERATION, revision)
+        if hub_file(model, WEIGHTS, revision):
+            return True
+        index = hub_file(model, INDEX, revision)
+        if index is None:
+            return True  # the check of the folder in the cache says what is missing
+    elif cached(model, [WEIGHTS], revision):
+        return True
+    elif not cached(model, [INDEX], revision):
+        return False
+    else:
+        index = hub_file(model, INDEX, revision)
+        assert index is not None
+    shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
+    names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
+    if whole:
+        return all([hub_file(model, name, revision) for name in names] or [True])
+    return cached(model, names, revision)

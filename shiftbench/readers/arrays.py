@@ -1,0 +1,71 @@
+"""Arrays of an .npz file that anybody may have made: sizes are checked before memory is taken, nothing is unpickled."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftbench.errors import InputError
+from shiftbench.readers.boundary import reading
+from shiftbench.readers.files import EXPANSION, LARGEST, UNPACKED, file_bytes
+
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; other methods unpack without a bound at a time
+ENCRYPTED = 1  # the bit of a member's flags
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of those names in an .npz file, as np.savez writes them.
+
+    Raises InputError where the file cannot be read, is no .npz file, is damaged, lacks one of them or has one twice,
+    declares to unpack to far more than its own size, or where an array's header and its bytes do not agree.
+    """
+    what = str(path)
+    with (
+        reading(f"{what}: cannot be read as arrays of numbers", "wanted an .npz file with nothing pickled in it"),
+        zipfile.ZipFile(io.BytesIO(file_bytes(path, what))) as archive,
+    ):
+        members = _members(archive, what, path.stat().st_size)
+        missing = [name for name in names if f"{name}.npy" not in members]
+        if missing:
+            raise InputError(f"{what}: array {missing[0]!r} is missing; wanted {', '.join(names)}")
+        return {name: _array(archive.read(members[f"{name}.npy"]), what, name) for name in names}
+
+
+def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The archive's members by name. size: of the file, in bytes."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        if member.filename in members:
+            raise InputError(f"{what}: the archive holds {member.filename!r} twice")
+        if member.compress_type not in PACKED or member.flag_bits & ENCRYPTED:
+            raise InputError(f"{what}: {member.filename!r} is encrypted, or packed in a way that numpy does not write")
+        members[member.filename] = member
+    # A member is never unpacked beyond what it declares.
+    declared, most = sum(member.file_size for member in members.values()), min(LARGEST, max(UNPACKED, EXPANSION * size))
+    if declared > most:
+        raise InputError(f"{what}: the file has {size:,} bytes and says that it unpacks to {declared:,}")
+    return members
+
+
+def _array(content: bytes, what: str, name: str) -> NDArray[Any]:
+    """The array of an .npy file of plain numbers; its header is held against the bytes behind it."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise InputError(f"{what}: array {name!r} has the npy version {version}, wanted 1.0 or 2.0")
+    shape, fortran, kind = HEADERS[version](file)
+    if kind.hasobject:
+        raise InputError(f"{what}: array {name!r} is pickled; wanted an .npz file with nothing pickled in it")
+    count, rest = math.prod(shape), len(content) - file.tell()
+    if min(shape, default=0) < 0 or kind.itemsize == 0 or count * kind.itemsize != rest:
+        raise InputError(f"{what}: array {name!r} has {rest:,} bytes, and its header says shape {shape} of {kind}")
+    found: NDArray[Any] = np.frombuffer(content, kind, count, file.tell())
+    return found.reshape(shape, order="F" if fortran else "C")

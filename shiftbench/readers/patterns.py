@@ -1,0 +1,47 @@
+"""Regular expressions from outside: some take longer than anyone waits, and nothing in this process can stop one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from shiftbench.errors import InputError
+
+SECONDS = 5.0  # that all matches together may take; usual ones take milliseconds
+MOST = 1000  # patterns
+REPEATS = re.compile(r"[*+{]")  # without repetition a pattern cannot take long
+
+# `re` never looks at a signal while it matches, so the matches are tried in a process that can be killed.
+_TRIES = """
+import json, re, sys
+patterns, texts = json.load(sys.stdin)
+for pattern in patterns:
+    try:
+        found = re.compile(pattern)
+    except Exception:
+        continue
+    for text in texts:
+        found.match(text), found.fullmatch(text)
+"""
+
+
+def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
+    """Raise InputError unless every pattern can be tried on every text within SECONDS.
+
+    what: where the patterns stand, which messages begin with. Whether a pattern can be compiled is not checked.
+    """
+    if len(patterns) > MOST:
+        raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")
+    slow = [pattern for pattern in patterns if REPEATS.search(pattern)]
+    if not slow:
+        return
+    asked = json.dumps([slow, list(texts)])
+    try:
+        subprocess.run([sys.executable, "-I", "-S", "-c", _TRIES], input=asked, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"{what}: its patterns take longer than {SECONDS:.0f} s to try; the longest is {max(slow, key=len)[:100]!r}"
+        ) from None

@@ -1,0 +1,263 @@
+"""Headers of safetensors and GGUF files: what a file says it holds, before a library opens it and a number is read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from shiftbench.errors import InputError
+from shiftbench.readers.boundary import reading
+from shiftbench.readers.strict_json import json_value
+
+LARGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more too
+MOST_DIMENSIONS = 8
+PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # zip, as torch.save writes, or bare
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+# Bits of one value of each safetensors dtype.
+BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+# struct's letter of each type of a GGUF metadata value that has a fixed size; 8 is a string, 9 an array.
+_GGUF_VALUES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_GGUF_STRING, _GGUF_ARRAY = 8, 9
+_GGUF_VERSIONS = (2, 3)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file. dtype: of safetensors its name ("F32", "I8"), of GGUF the number of its type."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def values(self) -> int:
+        """How many numbers the tensor has."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What a GGUF file says of itself. metadata: its scalar values; of an array its length alone."""
+
+    metadata: dict[str, Any]
+    tensors: tuple[StoredTensor, ...]
+
+
+def refuse_lfs_pointer(path: Path, what: str) -> None:
+    """Refuse a file that git-lfs left in the place of the real one.
+
+    what: the file as the user named it, which messages begin with. Raises InputError; OSError where the file cannot be
+    opened.
+    """
+    with _regular(path, what) as file:
+        pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    if pointer:
+        raise InputError(
+            f"{what} is a git-lfs pointer of {path.stat().st_size} bytes, which stands for the file; "
+            f"run `git lfs pull` in {path.parent}"
+        )
+
+
+def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
+    """The tensors of a safetensors file, in the file's order.
+
+    what: the file as the user named it, which messages begin with. Raises InputError where the file is a git-lfs
+    pointer, is pickled, or has a header that the rest of the file does not bear out: the length of the header and all
+    offsets lie within the file, the tensors lie one behind the other and fill it, and every dtype is one of BITS.
+    """
+    with reading(f"{what}: cannot read the file"):
+        refuse_lfs_pointer(path, what)
+        with _regular(path, what) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(size - 8, LARGEST_HEADER):
+                if start[:2] in PICKLED:
+                    raise InputError(f"{what} is no safetensors file: it is pickled, and unpickling runs code")
+                raise InputError(
+                    f"{what} is no whole safetensors file: it has {size:,} bytes, and its first 8 say that the header "
+                    f"has {length:,}; copy the file again"
+                )
+            content = file.read(length)
+        header = json_value(content, f"{what}: the header")
+        if not isinstance(header, dict):
+            raise InputError(f"{what}: the header is no JSON object")
+        header.pop("__metadata__", None)
+        return tuple(_placed(header, size - 8 - length, what))
+
+
+def gguf_header(path: Path, what: str) -> GgufHeader:
+    """What a GGUF file of version 2 or 3 says of itself.
+
+    what: the file as the user named it, which messages begin with. Raises InputError where the file is a git-lfs
+    pointer or no GGUF file, names a key or a tensor twice, or where a length, a count or an offset leads beyond its
+    end.
+    """
+    with reading(f"{what}: cannot read the file"):
+        refuse_lfs_pointer(path, what)
+        with (
+            _regular(path, what) as file,
+            mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size or 1, access=mmap.ACCESS_READ) as content,
+        ):
+            return _GgufReader(content, what).header()
+
+
+class _GgufReader:
+    """Reads a mapped GGUF file from its front; every length is held against what is left of the file."""
+
+    def __init__(self, content: mmap.mmap, what: str) -> None:
+        self.content, self.what, self.place = content, what, 0
+
+    def header(self) -> GgufHeader:
+        if self.content[:4] != b"GGUF":
+            raise InputError(f"{self.what} is no GGUF file")
+        self.place = 4
+        version, tensor_count, metadata_count = self._unpack("IQQ")
+        if version not in _GGUF_VERSIONS:
+            raise InputError(f"{self.what}: GGUF version {version} is not known; known are versions 2 and 3")
+        self._room(tensor_count, 24)
+        self._room(metadata_count, 13)
+        metadata: dict[str, Any] = {}
+        for _ in range(metadata_count):
+            key = self._string()
+            if key in metadata:
+                raise InputError(f"{self.what} gives the key {key!r} twice")
+            (kind,) = self._unpack("I")
+            metadata[key] = self._value(kind)
+        tensors = [self._tensor() for _ in range(tensor_count)]
+        names = [tensor.name for tensor, _ in tensors]
+        if len(set(names)) < len(names):
+            raise InputError(f"{self.what} names a tensor twice")
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 2**20:
+            raise InputError(f"{self.what}: general.alignment is {alignment!r}")
+        start = -(-self.place // alignment) * alignment
+        sizes = _gguf_sizes()
+        for tensor, offset in tensors:
+            values, stored = sizes.get(int(tensor.dtype), (0, 0))
+            if not values:
+                raise InputError(f"{self.what}: tensor {tensor.name!r} is of GGML type {tensor.dtype}, not known")
+            if start + offset + -(-tensor.values // values) * stored > len(self.content):
+                raise InputError(
+                    f"{self.what} is no whole GGUF file: tensor {tensor.name!r} of shape {tensor.shape} leads beyond "
+                    f"its end; copy the file again"
+                )
+        return GgufHeader(metadata, tuple(tensor for tensor, _ in tensors))
+
+    def _tensor(self) -> tuple[StoredTensor, int]:
+        name = self._string()
+        (dimensions,) = self._unpack("I")
+        if dimensions > MOST_DIMENSIONS:
+            raise InputError(f"{self.what}: tensor {name!r} has {dimensions} dimensions")
+        shape = self._unpack(f"{dimensions}Q")
+        kind, offset = self._unpack("IQ")
+        return StoredTensor(name, str(kind), tuple(reversed(shape))), offset
+
+    def _value(self, kind: int, depth: int = 0) -> Any:
+        if kind == _GGUF_STRING:
+            return self._string()
+        if kind == _GGUF_ARRAY:
+            inner, count = self._unpack("IQ")
+            if inner in _GGUF_VALUES:
+                size = struct.calcsize(f"<{_GGUF_VALUES[inner]}")
+                self._room(count, size)
+                self.place += count * size
+            elif depth < 4:
+                self._room(count, 8)
+                for _ in range(count):
+                    self._value(inner, depth + 1)
+            else:
+                raise InputError(f"{self.what}: its metadata nests too deeply")
+            return count
+        if kind not in _GGUF_VALUES:
+            raise InputError(f"{self.what}: its metadata has a value of type {kind}, not known")
+        return self._unpack(_GGUF_VALUES[kind])[0]
+
+    def _string(self) -> str:
+        (length,) = self._unpack("Q")
+        self._room(length, 1)
+        text = self.content[self.place : self.place + length]
+        self.place += length
+        return text.decode("utf-8", "surrogateescape")
+
+    def _unpack(self, letters: str) -> tuple[Any, ...]:
+        size = struct.calcsize(f"<{letters}")
+        self._room(1, size)
+        found = struct.unpack_from(f"<{letters}", self.content, self.place)
+        self.place += size
+        return found
+
+    def _room(self, count: int, size: int) -> None:
+        if count * size > len(self.content) - self.place:
+            raise InputError(
+                f"{self.what} is no whole GGUF file: at byte {self.place:,} it announces more than it holds; "
+                f"copy the file again"
+            )
+
+
+def _gguf_sizes() -> dict[int, tuple[int, int]]:
+    """GGML type -> (values in one block, bytes of one block)."""
+    from gguf.constants import GGML_QUANT_SIZES  # where a GGUF file is at hand: the package may be absent
+
+    return {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+
+
+def _placed(header: dict[str, Any], room: int, what: str) -> list[StoredTensor]:
+    """The tensors of a safetensors header, each held against the `room` bytes behind the header."""
+    placed = []
+    for name, entry in header.items():
+        tensor, begin, end = _entry(name, entry, what)
+        if (end - begin) * 8 != tensor.values * BITS[tensor.dtype]:
+            raise InputError(f"{what}: tensor {name!r} of shape {tensor.shape} is given {end - begin:,} bytes")
+        placed.append((begin, end, tensor))
+    place = 0
+    for begin, end, tensor in sorted(placed, key=lambda item: item[:2]):
+        if begin != place:
+            raise InputError(f"{what}: tensor {tensor.name!r} does not begin where the one before it ends")
+        place = end
+    if place != room:
+        raise InputError(
+            f"{what} is no whole safetensors file: its header describes {place:,} bytes of weights, and {room:,} "
+            f"follow it; copy the file again"
+        )
+    return [tensor for _, _, tensor in placed]
+
+
+def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise InputError(f"{what}: tensor {name!r} has the dtype {dtype!r}, not known")
+    if not (_counts(shape, MOST_DIMENSIONS) and _counts(offsets, 2)) or len(offsets) < 2:
+        raise InputError(f"{what}: tensor {name!r} has no shape and offsets that can be read")
+    return StoredTensor(name, dtype, tuple(shape)), offsets[0], offsets[1]
+
+
+def _counts(found: Any, most: int) -> TypeGuard[list[int]]:
+    """Whether a value is a list of at most `most` whole numbers that fit 64 bits with their sign."""
+    short = isinstance(found, list) and len(found) <= most
+    return short and all(type(number) is int and 0 <= number < 2**63 for number in found)
+
+
+@contextmanager
+def _regular(path: Path, what: str) -> Iterator[Any]:
+    """The open file; never waits for a pipe. Raises InputError where it is no regular file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise InputError(f"{what}: cannot read the file: it is no regular file")
+        yield file

@@ -1,0 +1,86 @@
+"""Whether spans begin and end between words: one counted in bytes may fit its prompt and mark something else."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from shiftbench.prompts import Prompt
+
+SHOWN = 5  # prompts named in one note
+AROUND = 12  # characters shown on either side of a border
+JOINER, NON_JOINER = "\u200d", "\u200c"
+# Code points of scripts that are written without spaces, where any two characters may be of two words:
+# (first, last) of South-East Asia, Tibet, Myanmar, Khmer, Tai; East Asian radicals to Yi; compatibility; extensions.
+SPACELESS = (
+    (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0x2E80, 0x312F), (0x31A0, 0xA4CF), (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
+)  # fmt: skip
+
+
+def span_notes(prompts: Sequence[Prompt]) -> list[str]:
+    """A note on the prompts in which a span begins or ends inside a word or inside a character, or none."""
+    found = {prompt.id: border for prompt in prompts if (border := _first_inside(prompt)) is not None}
+    if not found:
+        return []
+    names = list(found)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [
+        f"{len(names)} prompts have a span that begins or ends inside a word or inside a character "
+        f"({names[0]}: {found[names[0]]}): {', '.join(names[:SHOWN])}{more}. Spans count characters (Unicode code "
+        f"points), not bytes and not UTF-16 units; if these do, they mark other text than is meant."
+    ]
+
+
+def inside(text: str, place: int) -> bool:
+    """Whether a border at a character's place parts a word, or code points that together are one character.
+
+    Parted characters are a letter and its combining marks, an emoji sequence, the two halves of a flag, and CR LF.
+    Between characters of scripts without spaces no border counts as inside a word.
+    """
+    if not 0 < place < len(text):
+        return False
+    before, after = text[place - 1], text[place]
+    if (before, after) == ("\r", "\n") or before == JOINER or _extends(after):
+        return True
+    if _flag(before) and _flag(after):
+        first = place - 1
+        while first > 0 and _flag(text[first - 1]):
+            first -= 1
+        return (place - first) % 2 == 1
+    return _of_word(before) and _of_word(after)
+
+
+def _first_inside(prompt: Prompt) -> str | None:
+    """The prompt's first span with such a border, in words."""
+    kinds = {"instruction": prompt.instruction_spans, "context": prompt.context_spans, "key": prompt.key_spans}
+    for kind, spans in kinds.items():
+        for start, stop in spans:
+            for place, does in ((start, "begins"), (stop, "ends")):
+                if inside(prompt.text, place):
+                    shown = prompt.text[max(0, place - AROUND) : place], prompt.text[place : place + AROUND]
+                    return f"{kind} span [{start}, {stop}) {does} between {shown[0]!r} and {shown[1]!r}"
+    return None
+
+
+def _extends(character: str) -> bool:
+    """Whether a code point is part of the character that the one before it begins."""
+    return (
+        unicodedata.category(character) in ("Mn", "Mc", "Me")
+        or character in (JOINER, NON_JOINER)
+        or "\U0001f3fb" <= character <= "\U0001f3ff"  # skin tones
+        or "\U000e0020" <= character <= "\U000e007f"  # tags, as in the flag of Wales
+    )
+
+
+def _flag(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _of_word(character: str) -> bool:
+    """Whether a character is a letter or a digit of a script that puts spaces between words."""
+    if not character.isalnum():
+        return False
+    block = bisect_right(SPACELESS, (ord(character), 0x110000)) - 1
+    return block < 0 or ord(character) > SPACELESS[block][1]

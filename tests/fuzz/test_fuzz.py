@@ -1,0 +1,67 @@
+"""Stored inputs stay mended, and the fuzzer itself sees a crash, a hang and a growth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from shiftbench.errors import InputError
+from tests.fuzz import __main__ as fuzz
+from tests.fuzz.targets import SEEDS, Target, targets
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    return {target.name: target for target in targets(tmp_path_factory.mktemp("fuzz"))}
+
+
+def test_every_stored_input_has_a_target(every):
+    assert {folder.name for folder in SEEDS.iterdir()} <= every.keys()
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in SEEDS.iterdir()))
+def test_inputs_that_once_failed_are_read_or_refused(every, name, capfd):
+    target = every[name]
+    for content in target.seeds if not target.refuses_seeds else ():
+        target.read(content)
+    for file, content in target.stored():
+        try:
+            target.read(content)
+        except (InputError, *target.refusals):
+            continue
+        except BaseException as error:
+            raise AssertionError(f"tests/fuzz/seeds/{name}/{file} ends in {type(error).__name__}") from error
+
+
+def planted(content: bytes) -> None:
+    """Refuses, fails, hangs or grows, as its input says."""
+    if content == b"refused":
+        raise InputError("no")
+    if content == b"fails":
+        raise TypeError("ours")
+    if content == b"hangs":
+        time.sleep(60)
+    if content == b"grows":
+        held = bytearray(fuzz.GROWTH + 2**20)
+        held[::4096] = b"x" * len(held[::4096])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"accepted", None), (b"fails", "TypeError at "), (b"hangs", "no end after"), (b"grows", "MiB of memory"),
+     (b"refused", "a well-formed input is refused")],
+)  # fmt: skip
+def test_a_defect_is_seen_and_its_input_kept(content, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "FOUND", tmp_path)
+    monkeypatch.setattr(fuzz, "WARM_UP", 5.0)
+    monkeypatch.setattr(fuzz, "GROWTH", 2**26)
+    tally = fuzz._fuzz(Target("planted", [content], lambda _, seed: b"accepted", planted), 0, 3, 60.0)
+    assert tally.inputs == 3
+    if kind is None:
+        assert not tally.defects
+    else:
+        (found,) = tally.defects
+        assert kind in found
+        assert Path(tally.defects[found][1][0]).read_bytes() == content
