@@ -97,6 +97,7 @@ def test_a_handler_that_is_there_stays():
 
 def test_three_kills_at_random_moments_change_no_score(spawner, asked, tmp_path):
     """A small version of tests/command/kills.py, which is run by hand with 40."""
-    figures = killed(asked, tmp_path / "kills", 3, start=spawner.start)
+    small = {**asked, "dataset.limit": "3", "bootstrap.resamples": "100"}
+    figures = killed(small, tmp_path / "kills", 3, start=spawner.start)
     assert figures.kills == 3 and figures.equal == 3, figures
     assert os.listdir(tmp_path / "kills")
