@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,9 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that a word is most like; None where it is like none."""
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)), None)
+    """The known name that a word is most like, one of the same letters first; None where it is like none."""
+    close = difflib.get_close_matches(word, sorted(known), n=5, cutoff=0.6)
+    return next((name for name in close if sorted(name) == sorted(word)), close[0] if close else None)
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
@@ -292,7 +294,7 @@ def _names_key(text: str, override: str) -> bool:
 
 def known_keys(name: str, overrides: Sequence[str] = ()) -> list[str]:
     """Dotted keys of the configuration under those overrides that choose a group's member, or do without one."""
-    return list(_dotted(_composed_for_names(name, overrides), ""))
+    return list(_dotted(_composed_for_names(name, tuple(overrides)), ""))
 
 
 def default_of(name: str, key: str) -> Any:
@@ -304,7 +306,8 @@ def default_of(name: str, key: str) -> Any:
     return None if not known or OmegaConf.is_interpolation(node, last) else node[last]
 
 
-def _composed_for_names(name: str, overrides: Sequence[str]) -> DictConfig:
+@cache
+def _composed_for_names(name: str, overrides: tuple[str, ...]) -> DictConfig:
     register_resolvers()
     chosen = [o for o in overrides if o.removeprefix("~").split("=")[0] in groups()]
     if "pair" in _mandatory(name) and not any(o.removeprefix("~").startswith("pair") for o in chosen):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,13 +21,18 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from shiftbench.errors import InputError
 from shiftbench.explanation import Unit
+from shiftbench.readers import file_bytes, json_value, reading
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
 
 
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; a unit's files have a thousandth of that
+
+
 class Damaged(Exception):
-    """A stored unit whose bytes are not those that were written; the message says which part."""
+    """A stored unit that cannot be read as what was written, for whatever reason; the message says which part."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +88,27 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(folder: Path, key: str) -> tuple[Unit, Body]:
-    """The unit in a folder, every byte checked. Raises Damaged, and FileNotFoundError where there is no folder."""
+    """The unit in a folder, every byte checked. Raises Damaged, and FileNotFoundError where there is no folder.
+
+    Damaged is whatever cannot be read, a folder or a pipe in a file's place and what its checksum seals but is no unit
+    among them; nothing here waits or runs code.
+    """
     body = read_body(folder, key)
-    packed = _bytes(folder, ARRAYS)
+    packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
     if _digest(packed) != body.arrays:
         raise Damaged(f"{ARRAYS} does not match its checksum")
-    return Unit(safetensors.torch.load(packed), body.words), body
+    with _damage(ARRAYS):
+        return Unit(safetensors.torch.load(packed), body.words), body
 
 
 def read_body(folder: Path, key: str) -> Body:
     """The checked content of record.json; the arrays are not looked at. Raises as read does."""
-    content = _bytes(folder, RECORD)
+    content = _bytes(folder, RECORD, LARGEST_RECORD)
     text = content[len(_sealed(b"")) - 2 : -2]
     if content != _sealed(text):
         raise Damaged(f"{RECORD} does not match its checksum")
-    fields = json.loads(text.decode("utf-8", "surrogatepass"))
-    fields["created"] = datetime.fromisoformat(fields["created"])
-    body = Body(**fields)
+    with _damage(RECORD):
+        body = _body(json_value(text.decode("utf-8", "surrogatepass")))
     if body.key != key:
         raise Damaged(f"{RECORD} belongs to {body.key}")
     return body
@@ -109,13 +119,44 @@ def _sealed(text: bytes) -> bytes:
     return b'{"sha256":"' + _digest(text).encode() + b'","body":' + text + b"}\n"
 
 
-def _bytes(folder: Path, name: str) -> bytes:
+def _body(fields: Any) -> Body:
+    """What a record.json says. Raises ValueError, TypeError or KeyError for what no `encode` has written."""
+    if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
+        raise ValueError("its fields are not those of a unit")
+    created = datetime.fromisoformat(fields["created"])
+    words, record = fields["words"], fields["record"]
+    if created.tzinfo is None or not 1970 <= created.year < 9999:
+        raise ValueError(f"created {created} is no time of a unit")
+    if not isinstance(fields["key"], str) or not isinstance(fields["arrays"], str) or not isinstance(record, dict):
+        raise ValueError("a field is of another type than a unit's")
+    if not isinstance(words, dict) or not all(isinstance(row, list) for row in words.values()):
+        raise ValueError("its words are no lists")
+    if not all(isinstance(word, str) for row in words.values() for word in row):
+        raise ValueError("its words are no texts")
+    return Body(fields["key"], created, fields["arrays"], words, record)
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Turns any failure to understand a file into Damaged; its bytes are in memory by then."""
+    try:
+        with reading(name):
+            yield
+    except InputError as error:
+        raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
+
+
+def _bytes(folder: Path, name: str, most: int) -> bytes:
     for _ in range(2):  # the whole folder may come between the two looks: then the second one finds its file
         try:
-            return (folder / name).read_bytes()
+            return file_bytes(folder / name, name, most)
         except (FileNotFoundError, NotADirectoryError):
             if not os.path.lexists(folder):
                 raise FileNotFoundError(str(folder)) from None
+        except OSError as error:
+            raise Damaged(f"{name} cannot be read: {error.strerror or error}") from error
+        except InputError as error:
+            raise Damaged(str(error)) from error
     raise Damaged(f"{name} is missing")
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shiftbench import disks
+from shiftbench import disks, locks
 from shiftbench.errors import InputError
 
 TEMPORARY = ".tmp-"  # between the name of a file and random letters: what becomes the file when it is whole
+UNLOCKED_LEFTOVER = 86400.0  # seconds
 YOUNG = 60.0  # seconds; a temporary file that young may not be locked yet by the process that makes it
 
 
@@ -35,6 +38,39 @@ def replace_whole(path: Path, content: bytes) -> None:
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
+
+
+@contextmanager
+def part_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
+    """A new folder in parent for the time of the block; another process that wants one of this prefix waits so long.
+
+    What killed processes left is removed first: all of this prefix, and what `besides` names as (folder, prefix). A
+    living process holds the lock parent/PREFIXlock, which is there only meanwhile. Raises OSError where it cannot be
+    made.
+    """
+    lock = parent / f"{prefix}lock"
+    with locks.held(lock, wait=True, remove=True):
+        unlocked = locks.free(lock) is None  # a file system without locks, where only age tells a leftover from work
+        before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
+        for place, beginning in ((parent, prefix), *besides):
+            with suppress(OSError):
+                for name in [name for name in os.listdir(place) if name.startswith(beginning)]:
+                    with suppress(OSError):
+                        if place / name != lock and (place / name).lstat().st_mtime <= before:
+                            remove(place / name)
+        part = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sweep_files(folder: Path) -> None:

@@ -105,6 +105,9 @@ def _read(word: str, words: Sequence[str], name: str, sweeping: bool) -> str:
     if is_text(plain) and (name, plain) not in LISTS:
         word = f"{key}={_as_text(parsed, value, plain)}"
         parsed = _parsed(word) or parsed
+    if (name, plain) in LISTS and value.startswith("[") and value.endswith("]"):
+        made = f"{key}=[{','.join(map(_element, _elements(value[1:-1])))}]"
+        word = made if made != word and _parsed(made) is not None else word
     if parsed.is_sweep_override() and not sweeping:
         raise InputError(_several(word, key, value, name))
     return word
@@ -118,7 +121,8 @@ def _as_text(parsed: Override, value: str, key: str) -> str:
     if _exists(value) and found is not None and found != value:
         return literal(value)
     if isinstance(found, str):
-        return literal(value) if "${" in value and _exists(value) else value
+        cut = found != value and found == value.strip()  # a space at an end, which Hydra drops
+        return literal(value) if cut or ("${" in value and _exists(value)) else value
     if not is_text(key) or found is None or (parsed.is_sweep_override() and key not in WRITTEN):
         return value
     return literal(value)  # a number, a truth value or a list: Hydra's reading of what is a name here
@@ -143,15 +147,18 @@ def _elements(text: str) -> list[str]:
     found: list[str] = []
     while parts:
         joined = next((n for n in range(len(parts), 1, -1) if _exists(",".join(parts[:n]).strip())), 1)
-        found.append(",".join(parts[:joined]).strip())
+        whole = ",".join(parts[:joined])
+        found.append(whole if _exists(whole) and not _exists(whole.strip()) else whole.strip())
         parts = parts[joined:]
     return found
 
 
 def _element(text: str) -> str:
     parsed = _parsed(f"key={text}")
-    if parsed is None or parsed.is_sweep_override() or (_exists(text) and parsed._value != text):
-        return text if text.startswith(("'", '"')) else literal(text)
+    if text.startswith(("'", '"', "{", "[")):
+        return text
+    if parsed is None or parsed.is_sweep_override() or (_exists(text) and (parsed._value != text or "${" in text)):
+        return literal(text)
     return text
 
 

@@ -13,7 +13,6 @@ import itertools
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,17 +22,16 @@ from typing import Any
 
 import yaml
 
-from shiftbench import configuration, locks
+from shiftbench import configuration
 from shiftbench.errors import InputError
-from shiftbench.files import mode_of_new, sweep_files
+from shiftbench.files import mode_of_new, part_folder, remove, sweep_files
 from shiftbench.readers import file_bytes, json_value
 from shiftbench.scores import SCHEMA
 from shiftbench.tracking.spool import SPOOLED
 
-PART, PROBE, LOCK, REPLACING = ".part-", ".probe-", ".part-lock", ".replacing"
+PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # what says whose results these are is replaced when all else is there
-UNLOCKED_LEFTOVER = 86400.0  # seconds; on a file system without locks only age tells a leftover from work
 LARGEST = 256 * 2**20  # bytes of a scores.json or a config.yaml
 # Of "pair" in scores.json: what results are, and not what they were asked for.
 FOUND = ("prompts_explained", "flags")
@@ -122,25 +120,9 @@ def writing(folder: Path) -> Iterator[Path]:
     What killed processes left is removed first. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder / LOCK, wait=True, remove=True):
-        clean(folder, locks.free(folder / LOCK) is None)
-        part = Path(tempfile.mkdtemp(dir=folder, prefix=PART))
-        try:
-            yield part
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def clean(folder: Path, unlocked: bool) -> None:
-    """Remove what killed processes left in a folder. To be called with its lock held; unlocked: there are no locks."""
-    before = time.time() - UNLOCKED_LEFTOVER if unlocked else time.time()
-    for place in (folder, folder / EARLIER):
-        for pattern in (f"{PART}*", f"{PROBE}*"):
-            for path in place.glob(pattern):
-                with suppress(OSError):
-                    if path.name != LOCK and path.lstat().st_mtime <= before:
-                        remove(path)
-    sweep_files(folder)
+    with part_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
+        sweep_files(folder)
+        yield part
 
 
 def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | None:
@@ -169,14 +151,6 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
                 remove(item)
     (folder / REPLACING).unlink(missing_ok=True)
     return moved
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _saved(folder: Path, names: Sequence[str]) -> Path:

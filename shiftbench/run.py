@@ -275,7 +275,7 @@ def answer(asked: Question, base: Model, tuned: Model, gather: Gathering, called
 
 
 class Unanswered(InputError):
-    """No response of a mode has a token, so a score of that mode would be of nothing."""
+    """No response of a mode has a token, or none is left, so a score of that mode would be of nothing."""
 
 
 def check_answered(mode: str, sides: Sequence[Side], base: Model, tuned: Model) -> None:
@@ -301,7 +301,10 @@ def embeddable(sides: Sequence[Side], base: Model, tuned: Model, notes: list[str
     if left_out:
         notes.append(_skipped("have a response with tokens that the base model has no embedding for", left_out))
     if left_out and not any(good):
-        raise InputError(f"no response is left to explain: {notes[-1]}")
+        raise Unanswered(
+            f"no response is left to explain: {notes.pop().removesuffix('.')}; explain other responses with "
+            f"response.mode="
+        )
     return [[item for item, fine in zip(side, good, strict=True) if fine] for side in sides]
 
 
@@ -344,7 +347,7 @@ def references(job: Job, base: Model, tuned: Model, encoded: Encoded, notes: lis
         notes.append(_skipped("have a response that base and tuned spell by different token ids", left_out))
     if left_out and not sides[0]:
         hint = way_out(base.source) if base.source else ""
-        raise InputError(f"no response is left to explain: {notes[-1].removesuffix('.')}{hint}")
+        raise Unanswered(f"no response is left to explain: {notes.pop().removesuffix('.')}{hint}")
     if cut:
         notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
     return sides

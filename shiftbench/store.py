@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,15 +28,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench import entry, locks
+from shiftbench import disks, entry, locks
+from shiftbench.disks import amount
 from shiftbench.entry import Damaged
-from shiftbench.errors import InputError
+from shiftbench.errors import InputError, Unwritable
 from shiftbench.explanation import Unit
 from shiftbench.readers import path_of
 
 KEY = re.compile(r"[0-9a-f]{64}")
 PROBE_BYTES = 2**20  # a unit is about this large; with less room than that a disk counts as full
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = disks.FULL
 OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 SWEEP_WAIT = 5.0  # seconds that prune waits for a moment in which nobody writes
 UNLOCKED_LEFTOVER = 86400.0  # seconds; on a file system without locks only age tells a leftover from work
@@ -91,8 +92,11 @@ class Store:
                 entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
             self._is_full = error.errno in FULL
-            reason = "is full" if self._is_full else f"cannot be written: {error.strerror}"
-            return InputError(f"store of explanations {self.path} {reason}; choose another with store.path=DIR")
+            named = "" if error.filename is None else f": {error.filename}"
+            reason = disks.no_room(error, self.path, PROBE_BYTES) if self._is_full else f"{error.strerror}{named}"
+            return InputError(
+                f"store of explanations {self.path} cannot be written: {reason}; choose another with store.path=DIR"
+            )
         return None
 
     def check_writable(self) -> None:
@@ -112,13 +116,15 @@ class Store:
         except Damaged as damage:
             log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
             if self._refused is None:  # a store that is only read is left as it is
-                self._remove(key)
+                with suppress(OSError):  # another user's: `put` says so when it cannot replace it
+                    self._remove(key)
             return None
 
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
         """Store a unit. Where two processes store the same key, the first one's stays.
 
-        record: what the unit was computed from, JSON-able. Raises OSError on a full disk; then nothing of it is left.
+        record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, on a full disk; then nothing
+        of it is left.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
@@ -127,9 +133,9 @@ class Store:
                 entry.write(room / "entry", files)
                 folder.parent.mkdir(exist_ok=True)
                 self._move_in(room / "entry", key)
+        except Unwritable:
+            raise
         except OSError as error:
-            if error.errno not in FULL:
-                raise
             raise self._full(error, sum(map(len, files.values()))) from None
 
     @contextmanager
@@ -146,8 +152,6 @@ class Store:
             try:
                 mine = stack.enter_context(locks.held(self._claims / key, remove=True))
             except OSError as error:
-                if error.errno not in FULL:
-                    raise
                 raise self._full(error, 0) from None
             yield mine
 
@@ -186,7 +190,7 @@ class Store:
         self._check_removable()
         leftovers = self._sweep(dry_run)
         for claim in () if dry_run else list(self._claims.iterdir()):  # those of killed processes, which nobody holds
-            with locks.held(claim, remove=True):
+            with suppress(OSError), locks.held(claim, remove=True):  # what is no file is nobody's claim
                 pass
         conditions = (older_than_days, method, weights)
         named = any(condition is not None for condition in conditions)
@@ -232,7 +236,11 @@ class Store:
                     raise
             if self.get(key) is not None:  # another process was first; get removes what is damaged
                 return None
-        raise RuntimeError(f"store: {folder} cannot be replaced")
+        raise Unwritable(
+            errno.EEXIST,
+            f"store of explanations {self.path}: {folder} is damaged and cannot be removed; remove it, or set "
+            "store.path=DIR",
+        )
 
     def _remove(self, key: str) -> None:
         """Take an entry away in one step, so that nobody ever sees half of it."""
@@ -258,7 +266,7 @@ class Store:
 
         Writers share it; who sweeps has it alone. Raises BlockingIOError where kind says not to wait.
         """
-        with open(self._tmp / "lock", "ab") as file:
+        with locks.opened(self._tmp / "lock", os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             try:
                 fcntl.flock(file, kind)
                 locked = True
@@ -285,12 +293,16 @@ class Store:
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
-    def _full(self, error: OSError, needed: int) -> OSError:
-        free = shutil.disk_usage(self.path).free
-        return OSError(
+    def _full(self, error: OSError, needed: int) -> Unwritable:
+        if error.errno not in FULL:
+            named = "" if error.filename is None else f": {error.filename}"
+            what = f"{error.strerror or error}{named}"
+            said = f"store of explanations {self.path} cannot be written any more: {what}; set store.path=DIR"
+            return Unwritable(error.errno, said)
+        return Unwritable(
             error.errno,
-            f"store of explanations {self.path}: {error.strerror}; this unit needs {_mib(needed)}, {_mib(free)} are "
-            f"free ({_mib(max(needed - free, 0))} missing); make room (shiftbench store prune) or set store.path=DIR",
+            f"store of explanations {self.path} cannot take another unit: {disks.no_room(error, self.path, needed)}; "
+            "make room (shiftbench store prune) or set store.path=DIR, and the same command goes on from here",
         )
 
 
@@ -304,11 +316,11 @@ def list_lines(config: Any) -> int:
     table = Table("method", "weights", "units", "size", "newest")
     for (method, weights), items in sorted(groups.items()):
         newest = max(item.created for item in items).astimezone()
-        table.add_row(Text(method), Text(weights), str(len(items)), _mib(_bytes(items)), f"{newest:%Y-%m-%d %H:%M}")
+        table.add_row(Text(method), Text(weights), str(len(items)), amount(_bytes(items)), f"{newest:%Y-%m-%d %H:%M}")
     if groups:
         Console(soft_wrap=True).print(table)
     every = [item for items in groups.values() for item in items]
-    print(f"{len(every)} units, {_mib(_bytes(every))}, in {store.path}")
+    print(f"{len(every)} units, {amount(_bytes(every))}, in {store.path}")
     return 0
 
 
@@ -327,7 +339,7 @@ def prune_lines(config: Any) -> int:
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
     did = "would remove" if config.dry_run else "removed"
-    print(f"{did} {pruned.entries} units and {pruned.leftovers} leftovers, {_mib(pruned.bytes)}, in {store.path}")
+    print(f"{did} {pruned.entries} units and {pruned.leftovers} leftovers, {amount(pruned.bytes)}, in {store.path}")
     return 0
 
 
@@ -348,13 +360,13 @@ def _meets(item: Entry, older_than_days: float | None, method: str | None, weigh
 def _weights(item: Entry) -> list[str]:
     """Digests of the weights that a unit was made from: one model's, or both of a pair."""
     weights = item.record.get("weights", [])
-    return [weights] if isinstance(weights, str) else [str(digest) for digest in weights]
+    return [weights] if isinstance(weights, str) else [str(d) for d in (weights if isinstance(weights, list) else ())]
 
 
 def _discard(path: Path, dry_run: bool) -> int:
     size = _size(path)
     if not dry_run:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return size
 
 
@@ -365,7 +377,3 @@ def _size(path: Path) -> int:
 
 def _bytes(items: list[Entry]) -> int:
     return sum(item.size for item in items)
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"

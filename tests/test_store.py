@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 
 from shiftbench import entry as entry_module
 from shiftbench import store as store_module
-from shiftbench.errors import InputError
+from shiftbench.errors import InputError, Unwritable
 from shiftbench.explanation import Unit, content_key
 from shiftbench.store import Store, list_lines, prune_lines, verify_lines
 
@@ -210,6 +211,151 @@ def test_an_entry_under_a_foreign_key_is_damage(tmp_path: Path) -> None:
     assert_same(store.get(key), unit_of(1))
 
 
+def _into_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _into_a_loop(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def _into_a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)  # reading it would wait for ever
+
+
+def _into_a_huge_hole(file: Path) -> None:
+    os.truncate(file, 2**42)  # takes no room on the disk, and would take 4 TiB of memory
+
+
+def _entry_into_a_loop(file: Path) -> None:
+    shutil.rmtree(file.parent)
+    file.parent.symlink_to(file.parent.name)
+
+
+def _entry_into_a_pipe(file: Path) -> None:
+    shutil.rmtree(file.parent)
+    os.mkfifo(file.parent)
+
+
+@pytest.mark.parametrize("name", [entry_module.ARRAYS, entry_module.RECORD])
+@pytest.mark.parametrize(
+    "damage",
+    [_into_a_folder, _into_a_loop, _into_a_pipe, _into_a_huge_hole, _entry_into_a_loop, _entry_into_a_pipe],
+)
+def test_what_is_no_file_is_damage_and_nothing_waits_for_it(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    file = tmp_path / key[:2] / key / name
+    damage(file)
+    assert [item.key for item in store.verify()] == [key] and len(list(store.entries())) == 1
+    assert store.prune().entries == 0
+    put_number(store, 1)
+    assert_same(store.get(key), unit_of(1))
+    assert store.verify() == [] and not leftovers(store)
+
+
+GOOD = {"key": "a" * 64, "created": "2026-01-01T00:00:00+00:00", "arrays": "0" * 64, "words": {}, "record": {}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "null", "[]", "3", "{}", "[" * 100_000, '{"key": ' + "9" * 5000 + "}", "not json", "\x00",
+        *(
+            json.dumps({**GOOD, **change})
+            for change in (
+                {"created": "yesterday"}, {"created": 3}, {"created": None}, {"created": "2026-01-01T00:00:00"},
+                {"created": "0001-01-01T00:00:00+00:00"}, {"words": []}, {"words": {"a": "b"}}, {"words": {"a": [1]}},
+                {"words": None}, {"record": []}, {"record": None}, {"arrays": 3}, {"key": 3}, {"more": 1},
+            )
+        ),
+        json.dumps({name: value for name, value in GOOD.items() if name != "words"}),
+    ],
+)  # fmt: skip
+def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) -> None:
+    store = Store(tmp_path)
+    store.put("a" * 64, unit_of(1), {})
+    (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._sealed(body.encode()))
+    assert [item.damage is not None for item in store.entries()] == [True]
+    assert len(store.verify()) == 1 and store.prune(older_than_days=0).entries <= 1
+    assert store.get("a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"junk", b"\xff" * 8, (2**40).to_bytes(8, "little"), b"\x02" + bytes(7) + b"[]"]
+)
+def test_wrong_arrays_under_a_right_seal_are_damage(tmp_path: Path, packed: bytes) -> None:
+    store = Store(tmp_path)
+    store.put("a" * 64, unit_of(1), {})
+    folder = tmp_path / "aa" / ("a" * 64)
+    body = json.dumps({**GOOD, "arrays": entry_module._digest(packed)}).encode()
+    (folder / entry_module.RECORD).write_bytes(entry_module._sealed(body))
+    (folder / entry_module.ARRAYS).write_bytes(packed)
+    assert len(store.verify()) == 1 and store.get("a" * 64) is None
+
+
+@pytest.mark.parametrize("record", [{"weights": 3}, {"weights": None}, {"weights": {"a": 1}}, {"method": ["x"]}])
+def test_a_record_of_another_kind_is_listed(
+    tmp_path: Path, record: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    store.put("a" * 64, unit_of(1), record)
+    assert list_lines(OmegaConf.create({"store": {"path": str(tmp_path)}})) == 0
+    assert "1 units" in capsys.readouterr().out
+    assert store.prune(weights="ff").entries == 0 and store.prune(method="x").entries == 0
+
+
+def _file(path: Path) -> None:
+    path.write_text("in the way")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("/no/such/place")
+
+
+@pytest.mark.parametrize("place", ["", "tmp", "claims", "tmp/lock"])
+@pytest.mark.parametrize("made", [_file, _loop, _nowhere, Path.mkdir, os.mkfifo])
+def test_a_store_in_whose_place_something_else_is(tmp_path: Path, place: str, made: Callable[[Path], None]) -> None:
+    """It is refused in one line, or it works; it never waits."""
+    root = tmp_path / "store"
+    where = root / place if place else root
+    where.parent.mkdir(parents=True, exist_ok=True)
+    made(where)
+    try:
+        store = Store(root)
+    except InputError as error:
+        assert str(root) in str(error) and "store.path=DIR" in str(error) and "\n" not in str(error)
+        return
+    put_number(store, 1)
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("made", [_loop, _nowhere, Path.mkdir, os.mkfifo])
+def test_a_claim_in_whose_place_something_else_is(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    store = Store(tmp_path)
+    made(tmp_path / "claims" / ("a" * 64))
+    with pytest.raises(Unwritable, match="claims"), store.claim("a" * 64):
+        pass
+    made(tmp_path / "tmp" / "left")
+    store.prune()
+    assert not leftovers(store)
+
+
+@pytest.mark.parametrize("path", ["~nosuch/x", "a\0b", "x" * 300])
+def test_a_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match=r"store\.path="):
+        Store(path)
+
+
 # Writers that are killed, that race, that have no room
 
 
@@ -349,15 +495,15 @@ def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another process puts it in place after the first look for its file and before the look for its folder."""
-    store, key, read = Store(tmp_path), content_key(record_of(1)), Path.read_bytes
+    store, key, read = Store(tmp_path), content_key(record_of(1)), entry_module.file_bytes
 
-    def late(path: Path) -> bytes:
+    def late(path: Path, what: str, most: int) -> bytes:
         if store._folder(key).exists():
-            return read(path)
+            return read(path, what, most)
         put_number(store, 1)
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(Path, "read_bytes", late)
+    monkeypatch.setattr(entry_module, "file_bytes", late)
     assert_same(store.get(key), unit_of(1))
     assert not caplog.text
 
@@ -392,9 +538,10 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
     store = Store(small_disk / "store")
     kept = put_number(store, 1)
     large = Unit({"value_PR": torch.zeros(5 * 2**18)})
-    with pytest.raises(OSError, match=r"needs 5\.0 MiB, .* are free .*missing.*prune") as raised:
+    with pytest.raises(OSError, match=r"5\.0 MiB are needed, .* are free; .*missing; make room.*prune") as raised:
         store.put("a" * 64, large, {})
     assert raised.value.errno == errno.ENOSPC and str(store.path) in str(raised.value)
+    assert f"the disk at {small_disk} is full" in str(raised.value)
     assert not leftovers(store)
     assert_same(store.get(kept), unit_of(1))
     with pytest.raises(OSError, match="No space left"):
@@ -413,7 +560,7 @@ def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_made(
     assert "is full" in caplog.text
     assert_same(store.get(kept), unit_of(1))
     missing = content_key(record_of(2))
-    with pytest.raises(InputError, match=r"is full; choose another with store\.path=DIR"), store.claim(missing):
+    with pytest.raises(InputError, match=r"is full: .*; choose another with store\.path=DIR"), store.claim(missing):
         pass
     with pytest.raises(InputError, match="is full"):
         store.check_writable()
@@ -532,7 +679,8 @@ def test_the_verbs_say_what_there_is_what_is_wrong_and_what_went(
     config = OmegaConf.create({**options, "weights": None, "dry_run": True})
     assert list_lines(config) == 0
     out = capsys.readouterr().out
-    assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and f"4 units, 0.0 MiB, in {filled.path}" in out
+    assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and "4 units, " in out
+    assert f" KiB, in {filled.path}" in out
 
     key = next(item.key for item in filled.entries() if item.record["number"] == 1)
     (filled.path / key[:2] / key / entry_module.RECORD).write_text("{")

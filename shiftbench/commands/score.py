@@ -30,6 +30,11 @@ def main(arguments: list[str]) -> int:
 def _single(one: asked.Composed) -> int:
     from shiftbench import job
 
+    if one.config.gpus != 1:
+        raise InputError(
+            f"gpus={one.config.gpus} is about the jobs of a sweep: add -m, or spread the models of this job with "
+            "pair.base_model.device_map=auto pair.tuned_model.device_map=auto"
+        )
     root = configuration.out_folder(one.config)
     job.run(one.config, root if one.config.out else root / one.name, one.suite)
     return 0

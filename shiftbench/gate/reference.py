@@ -9,10 +9,10 @@ from typing import Any
 
 from shiftbench.errors import InputError
 from shiftbench.gate.rules import Found
-from shiftbench.readers import path_of
+from shiftbench.readers import file_bytes, path_of, reading
 from shiftbench.scores import parsed
 from shiftbench.tracking import Tracking
-from shiftbench.tracking.reading import artifact
+from shiftbench.tracking.reading import SCORES, artifact
 
 # Of "pair" in scores.json: what two runs must share for their scores to be of one kind.
 SAME = (
@@ -41,9 +41,9 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
     origin = f"{option}={named}"
     try:
         if path.is_dir():
-            return _scores((path / "scores.json").read_bytes(), origin)
-        if path.is_file():
-            return _scores(path.read_bytes(), origin)
+            return _scores(file_bytes(path / "scores.json", origin, SCORES), origin)
+        if path.exists():
+            return _scores(file_bytes(path, origin, SCORES), origin)
     except OSError as error:
         raise InputError(f"{origin}: cannot read its scores.json: {error.strerror or error}") from None
     if tracking is not None and re.fullmatch(r"[0-9a-f]{32}", named):
@@ -53,10 +53,11 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
 
 
 def _scores(content: bytes, origin: str) -> Scores:
-    try:
-        found = parsed(content)
-    except ValueError as error:
-        raise InputError(f"{origin} is no scores.json of shiftbench: {error}") from None
+    with reading(f"{origin} is no scores.json of shiftbench"):
+        try:
+            found = parsed(content)
+        except ValueError as error:
+            raise InputError(f"{origin} is no scores.json of shiftbench: {error}") from None
     return Scores(origin, found.pair, found.versions, {(row.finding, row.name): row for row in found.scores})
 
 
@@ -89,4 +90,4 @@ def comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: 
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else repr(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else repr(value)[:200]

@@ -17,6 +17,7 @@ from shiftbench.report.page import model_name
 from shiftbench.report.text import title, visible
 
 SCHEMA = "shiftbench/leaderboard/1"
+FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")  # full-width signs count too
 
 
 def as_json(board: Board, lines: Sequence[Line], made: str) -> str:
@@ -115,10 +116,12 @@ def _numbers(score: Score | None) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A number or a harmless text as it is."""
-    if not isinstance(value, str):
-        return value
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """A number or a harmless text as it is.
+
+    An apostrophe goes before each sign that begins a formula, at the start of the text and after what a spreadsheet set
+    up for another country takes for the end of a cell: it would else run a formula that is part of a model's name.
+    """
+    return value if not isinstance(value, str) else FORMULA.sub(r"\1'\2", value)
 
 
 def _md_cells(cell: Cell) -> Iterator[str]:
@@ -131,7 +134,8 @@ def _md_cells(cell: Cell) -> Iterator[str]:
 
 def _md(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|~&#!:@$])", r"\\\1", visible(text))
+    escaped = re.sub(r"([\\`*_\[\]<>|~&#!:@$])", r"\\\1", visible(text))
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of such names
 
 
 def _md_row(cells: Sequence[str]) -> str:

@@ -9,19 +9,21 @@ too and admits no script, no address and only the report's own styles.
 
 from __future__ import annotations
 
+import re
+
 from markupsafe import Markup
 
 from shiftbench.leaderboard.page import palette, part
 from shiftbench.report.escaping import escaping
 from shiftbench.report.policy import blocks, sealed, without_attributes
 
-MOST = 32 * 2**20  # bytes of a report; ours have some 300 kB
-
 
 def framed(report: bytes, name: str, home: str) -> str:
     """The HTML of reports/NAME.html. report: a run's report.html, as it was tracked. home: the board's own page."""
     # Earlier versions wrote style attributes, which no digest admits.
     document = without_attributes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
+    # In a document made from an attribute, a browser takes "#part" for a part of the page around the frame.
+    document = re.sub(r'(<a\b[^<>]*? href=")#', r"\1about:srcdoc#", document)
     page = escaping("leaderboard").get_template("framed.html.jinja").render(
         name=name, home=home, style=Markup(palette() + part("framed.css")), report=Markup.escape(document)
     )  # fmt: skip

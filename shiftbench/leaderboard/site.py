@@ -8,13 +8,12 @@ from __future__ import annotations
 import ctypes
 import datetime
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from shiftbench.errors import InputError
+from shiftbench.files import mode_of_new, part_folder, why_not
 from shiftbench.leaderboard import files
 from shiftbench.leaderboard.board import Board
 from shiftbench.leaderboard.framed import framed
@@ -50,7 +49,7 @@ def check(folder: Path, option: str) -> None:
                 f"empty folder with {option}=DIR"
             )
         parent = next(above for above in folder.parents if above.exists())
-        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-"):
+        with part_folder(parent, _prefix(folder)):
             pass
     except OSError as error:
         raise InputError(
@@ -70,25 +69,28 @@ def _is_ours(data: Path) -> bool:
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
+        with part_folder(folder.parent, _prefix(folder)) as part:
             _fill(board, reports, part, home)
             part.chmod(_mode(folder))  # mkdtemp's is for us alone
             _swap(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"the leaderboard could not be written to {folder}: {error.strerror or error}") from None
+        needed = sum(map(len, reports.values()))
+        raise InputError(
+            f"the leaderboard could not be written to {folder}: {why_not(error, folder.parent, needed)}"
+        ) from None
     return folder / home
+
+
+def _prefix(folder: Path) -> str:
+    """How the temporary folders of a leaderboard begin, beside its place."""
+    return f".{folder.name[:100]}.part-"
 
 
 def _mode(folder: Path) -> int:
     """Permissions of the folder that is there; those of a new one where there is none."""
     if folder.is_dir():
         return folder.stat().st_mode & 0o7777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o777 & ~umask
+    return mode_of_new(0o777)
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:

@@ -32,7 +32,6 @@ MOST_LAYERS = 10_000  # where the files are not at hand yet
 MOST = 2**31
 MOST_LABELS = 100_000  # names of classes, of which a language model needs none
 DEEPEST = 50  # objects and lists inside each other
-MOST_BUFFERS = 2**32  # bytes of what a model computes from its configuration, such as GPT-2's masks
 
 # What chooses code to compute with. We ask for eager attention; another choice makes transformers fetch kernels.
 CHOOSES_CODE = {
@@ -126,9 +125,6 @@ def check_built(module: PreTrainedModel, weights: WeightFiles, what: str) -> Non
             f"{what} holds {held:,} weights, and the model that it describes has {wanted:,}: some would be left out; "
             f"give the safetensors checkpoint"
         )
-    computed = sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
-    if computed > MOST_BUFFERS:
-        raise InputError(f"{what} describes a model that computes {computed:,} bytes from its configuration alone")
 
 
 def _shapes(module: PreTrainedModel) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from shiftbench.models.hub import optional_file, refusing, without_panics
 from shiftbench.models.parts import gguf_path
 from shiftbench.models.source import ModelSource, place_of
 from shiftbench.models.weight_files import LARGEST_JSON, json_object
-from shiftbench.readers import reading
+from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 
 # Files that make a tokenizer: JSON objects of settings, and tables that its library reads, none of which runs code.
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+LARGEST_ID = 10_000_000  # of a token; the largest vocabularies have 260,000
 LARGEST = 256 * 2**20  # bytes of one of them; a vocabulary of 256,000 tokens takes 35 MB
 
 # Where tokenizers of one vocabulary part ways: spaces, line ends, digits, case, accents, code, scripts, joiners.
@@ -50,10 +52,26 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
     with refusing(f"{what}: cannot read its files"), without_panics():
         found = fast(AutoTokenizer.from_pretrained(place, **options), what)
+        _refuse_far_ids(_by_id(found), what)
         found(PROBES[0])
         _parts(found)
-        _by_id(found)
     return found
+
+
+def _check_added(file: Path, what: str) -> None:
+    """Refuse a tokenizer.json that is no JSON object, or adds tokens of ids that no vocabulary reaches."""
+    with reading(f"{what}: cannot read the file"):
+        found = json.loads(file_bytes(file, what, LARGEST))  # a vocabulary of old may give a token twice
+        if not isinstance(found, dict):
+            raise InputError(f"{what} must hold a JSON object, got {type(found).__name__}")
+        _refuse_far_ids((token.get("id") for token in found.get("added_tokens") or []), what)
+
+
+def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
+    """Refuse token ids that no vocabulary reaches: the tokenizers library walks over every number below them."""
+    far = next((token for token in ids if isinstance(token, int) and token > LARGEST_ID), None)
+    if far is not None:
+        raise InputError(f"{what}: it has a token of id {far:,}, and at most {LARGEST_ID:,} is taken")
 
 
 def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
@@ -73,8 +91,16 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
                 size = file.stat().st_size
             if size > LARGEST:
                 raise InputError(f"{what}: {name} has {size:,} bytes, and at most {LARGEST:,} are read")
+            if name == "tokenizer.json":
+                _check_added(file, f"{what}: {name}")
             continue
         found = json_object(file, f"{what}: {name}", LARGEST_JSON if name == "config.json" else LARGEST)
+        if name == "tokenizer_config.json" and isinstance(found.get("added_tokens_decoder"), dict):
+            _refuse_far_ids(
+                (int(key[:20]) for key in found["added_tokens_decoder"] if key[:20].isdecimal()), f"{what}: {name}"
+            )
+        if name == "added_tokens.json":
+            _refuse_far_ids(found.values(), f"{what}: {name}")
         if name == "config.json" and reads_config:
             check_files_named(found, f"{what}: {name}")
             check_bounds(found, None, f"{what}: {name}")

@@ -13,20 +13,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from shiftbench import locks
 from shiftbench.errors import InputError
 from shiftbench.files import replace_whole
+from shiftbench.readers import file_bytes, json_value, reading
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+KEY = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job: a digest
+MOST = 64 * 2**20  # bytes of a file of the ledger
+LATEST = 253_402_300_800.0  # seconds since 1970 until the year 10000
 INTERRUPTED = "interrupted"  # written by a job that a signal stopped; seen where a running one's process is gone
 MISSING = "missing"  # seen, never written: no status at all, or one whose results are gone
 
@@ -104,13 +109,16 @@ class Ledger:
     def read(self, key: str, name: str = "") -> Status:
         """A job's status as it is now: an interrupted one and one whose results are gone are told."""
         try:
-            status = Status(**json.loads(self._file(key).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            status = _status(self._file(key))
+        except (OSError, InputError):
             return Status(key, name, "", MISSING)
         if status.state == RUNNING and not self._alive(status):
             # It may have ended between the two looks.
-            again = self._file(key).read_text(encoding="utf-8")
-            return replace(status, state=INTERRUPTED) if again == _text(asdict(status)) else Status(**json.loads(again))
+            try:
+                again = _status(self._file(key))
+            except (OSError, InputError):
+                again = status
+            return replace(status, state=INTERRUPTED) if again == status else again
         if status.state == DONE and digest(Path(status.folder)) != status.scores:
             return replace(status, state=MISSING, reason="its results are no longer in its folder")
         if status.state == WAITING and locks.free(self.folder / "lock"):
@@ -128,15 +136,20 @@ class Ledger:
         return not free
 
     def _submitter(self) -> str:
-        with suppress(OSError):
-            return (self.folder / "lock").read_text() or "its process is not known"
+        with suppress(OSError, ValueError):
+            return (self.folder / "lock").read_text()[:200] or "its process is not known"
         return "its process is not known"
 
     def _plan(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / "plan.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            plan = json_value(file_bytes(self.folder / "plan.json", "plan.json", MOST))
+        except (OSError, InputError):
             return {}
+        jobs = plan.get("jobs") if isinstance(plan, dict) else None
+        # A key becomes the name of a file.
+        if not isinstance(jobs, dict) or not all(isinstance(k, str) and KEY.fullmatch(k) for k in jobs.values()):
+            return {}
+        return plan if isinstance(plan.get("sweep"), str) and plan["sweep"] else {**plan, "sweep": ""}
 
     def _file(self, key: str) -> Path:
         return self.folder / "jobs" / f"{key}.json"
@@ -150,9 +163,24 @@ def started(status: Status) -> Status:
 def digest(folder: Path) -> str:
     """sha256 (hex) of a folder's scores.json, '' where it has none."""
     try:
-        return hashlib.sha256((folder / "scores.json").read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(file_bytes(folder / "scores.json", "scores.json")).hexdigest()
+    except (OSError, ValueError):  # ValueError: a path that is none, or a pipe
         return ""
+
+
+def _status(path: Path) -> Status:
+    """The status that a file holds. Raises OSError where there is none, InputError where it is not one of ours."""
+    what = f"{path.name} in {path.parent}"
+    found = json_value(file_bytes(path, what, MOST), what)
+    with reading(f"{what}: cannot read the status of a job"):
+        status = Status(**found)
+        wanted = {"str": str, "int": int, "float": int | float}
+        for field in fields(Status):
+            if not isinstance(getattr(status, field.name), wanted[str(field.type)]):
+                raise InputError(f"{what}: {field.name} is of the wrong type")
+        if not all(0 <= moment < LATEST for moment in (status.start, status.end)):
+            raise InputError(f"{what}: a time is none")
+    return status
 
 
 def _text(content: Mapping[str, Any]) -> str:

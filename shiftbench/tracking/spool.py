@@ -131,10 +131,13 @@ def _read(folder: Path) -> dict[str, Any]:
     """Raises InputError for a file that no job of this version left, OSError where it cannot be read."""
     content = file_bytes(folder / SPOOLED, SPOOLED, MOST)
     with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):
-        spooled = json_value(content)
-        wrong = _wrong(spooled)
+        try:
+            spooled = json_value(content)
+            wrong = _wrong(spooled)
+        except InputError as error:
+            wrong = str(error)
         if wrong:
-            raise InputError(f"{SPOOLED} there is damaged or of another version: {wrong}; score the pair again")
+            raise ValueError(wrong)
         return dict(spooled)
 
 

@@ -1,8 +1,9 @@
 """Kills a small job at random moments, lets it finish, and compares its scores with those of an undisturbed run.
 
-    python tests/command/kills.py [TIMES [SEED]]     40 kills by default; prints the figures, exit code 1 where one differs
+    python tests/command/kills.py [TIMES [SEED]]     40 kills by default
 
-Each kill is SIGKILL, SIGTERM or SIGINT by turns, at a moment between the start and the usual end of the job.
+Prints the figures; the exit code is 1 where a score differs, an exit code is none of the signal's, or a file is left
+over. Each kill is SIGKILL, SIGTERM or SIGINT by turns, at a moment between the start and the usual end of the job.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -43,12 +45,29 @@ class Figures:
     seconds: float = 0.0
 
 
-def killed(asked: Mapping[str, str], place: Path, times: int, seed: int = 0) -> Figures:
-    """Figures of so many kills. asked: a job's options; place: a folder for results and stores."""
+def in_a_process(words: list[str], log: Path) -> Any:
+    """The command line in a new interpreter, its output into a file."""
+    with log.open("ab") as file:
+        return subprocess.Popen([sys.executable, "-m", "shiftbench", *words], stdout=file, stderr=file)
+
+
+def killed(
+    asked: Mapping[str, str],
+    place: Path,
+    times: int,
+    seed: int = 0,
+    start: Callable[[list[str], Path], Any] = in_a_process,
+) -> Figures:
+    """Figures of so many kills. asked: a job's options; place: a folder for results and stores. start: a process."""
     drawn = random.Random(seed)
     place.mkdir(parents=True)
     began = time.monotonic()
-    assert _run(asked, place / "undisturbed").wait() == 0
+
+    def run(home: Path) -> Any:
+        home.mkdir(exist_ok=True)
+        return start(arguments({**asked, "store.path": str(home / "store"), "out": str(home / "out")}), home / "log")
+
+    assert run(place / "undisturbed").wait() == 0
     length = time.monotonic() - began
     wanted = scores(place / "undisturbed" / "out")["scores"]
     figures = Figures()
@@ -57,7 +76,7 @@ def killed(asked: Mapping[str, str], place: Path, times: int, seed: int = 0) -> 
         home = place / f"job-{number}"
         kind = SIGNALS[number % len(SIGNALS)]
         number += 1
-        process = _run(asked, home)
+        process = run(home)
         time.sleep(drawn.uniform(0.05, length))
         if process.poll() is None:
             process.send_signal(kind)
@@ -67,18 +86,12 @@ def killed(asked: Mapping[str, str], place: Path, times: int, seed: int = 0) -> 
         else:
             figures.late += 1
             continue
-        assert _run(asked, home).wait() == 0
+        assert run(home).wait() == 0
         figures.equal += scores(home / "out")["scores"] == wanted
         hidden = [path for path in (home / "out").rglob(".*") if path.name != ".tracked.json"]
         figures.left += len(hidden) + len(list((home / "store" / "claims").iterdir()))
     figures.seconds = time.monotonic() - began
     return figures
-
-
-def _run(asked: Mapping[str, str], home: Path) -> subprocess.Popen[bytes]:
-    words = arguments({**asked, "store.path": str(home / "store"), "out": str(home / "out")})
-    command = [sys.executable, "-m", "shiftbench", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from shiftbench import configuration, locks, results_folder
+from shiftbench.leaderboard import site
 from shiftbench.readers import sampled
 from shiftbench.tracking import Tracking, pending
 from tests.command.conftest import arguments, scores
@@ -221,6 +222,13 @@ def test_a_killed_writer_leaves_what_the_next_removes(tmp_path):
     with results_folder.writing(tmp_path):
         assert not part.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_leaderboard_left_is_removed_and_nothing_else(tmp_path):
+    tmp_path.joinpath(".board.part-dead", "reports").mkdir(parents=True)
+    tmp_path.joinpath(".board-mine").mkdir()
+    site.check(tmp_path / "board", "out")
+    assert [path.name for path in tmp_path.iterdir()] == [".board-mine"]
 
 
 def test_a_file_limit_under_out_is_told_in_units_that_say_something(asked):

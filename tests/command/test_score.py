@@ -194,6 +194,9 @@ def test_a_response_token_that_base_cannot_read_leaves_its_prompt_out(shiftbench
         module.get_output_embeddings().weight[rows:] = 50 * module.get_output_embeddings().weight[:8]
     module.save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")
-    ran = shiftbench(*arguments(asked, pair__tuned=str(tmp_path / "wide"), response__beside="null"))
+    changed = {"pair__tuned": str(tmp_path / "wide")}
+    ran = shiftbench(*arguments(asked, **changed, response__beside="null"))
+    assert ran.code == 2 and "no embedding for and were left out: q0, q1" in ran.err  # of all, so there is no score
+    ran = shiftbench(*arguments(asked, **changed, response__mode="own", response__beside="shared"))
     assert ran.code == 0, ran.err
-    assert "no embedding for" in " ".join(scores(asked["out"])["notes"])
+    assert "Nothing is reported on shared responses: no response is left" in " ".join(scores(asked["out"])["notes"])

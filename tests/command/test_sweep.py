@@ -168,7 +168,7 @@ def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, f
         assert ran.code == 1, ran.err
         assert {s["state"] for s in states.values()} == {"done", "failed"}
         [failed] = [s for s in states.values() if s["state"] == "failed"]
-        assert "store of explanations" in failed["reason"] and "MiB" in failed["reason"]
+        assert f"the disk at {small} is full" in failed["reason"] and "are missing" in failed["reason"]
         made = failed["explained"]
         assert made > 0
         (small / "ballast").unlink()

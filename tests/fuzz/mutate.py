@@ -6,11 +6,13 @@ again; one time in four the bytes are changed as well.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -121,15 +123,19 @@ def gzipped(inner: Mutation) -> Mutation:
     """A packed file whose content or whose packing is changed; at times one that unpacks to gigabytes."""
 
     def mutation(random: Random, content: bytes) -> bytes:
-        import gzip
-
         if random.random() < 0.01:
-            return gzip.compress(bytes(2**30), 1)
+            return bomb()
         if random.random() < 0.5:
             return gzip.compress(inner(random, gzip.decompress(content)), 1)
         return raw(random, content)
 
     return mutation
+
+
+@cache
+def bomb() -> bytes:
+    """256 MiB of zeros, packed into a MiB; made once, because making it takes longer than refusing it."""
+    return gzip.compress(bytes(2**28), 1)
 
 
 def safetensors(random: Random, content: bytes) -> bytes:

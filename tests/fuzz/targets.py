@@ -73,6 +73,7 @@ def targets(root: Path) -> list[Target]:
         *_text_targets(root / "text"), *_published_targets(root / "published"), _scores(), _store(root / "store"),
         _tracked(root / "tracked"), _override(), _argument(),
     ]  # fmt: skip
+    mutate.bomb()  # before any child is made, so that each has it
     names = [target.name for target in made]
     assert len(set(names)) == len(names)
     return made

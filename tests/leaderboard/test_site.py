@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import os
@@ -14,6 +16,7 @@ import pytest
 
 from shiftbench.errors import InputError
 from shiftbench.leaderboard import build, write_folder, write_site
+from shiftbench.leaderboard import files as leaderboard_files
 from shiftbench.leaderboard.site import check
 from shiftbench.report.text import visible
 from tests.report.test_report import HOSTILE, Page
@@ -47,6 +50,24 @@ def all_hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile") / "board"
     written(folder, *(Planted(name, f"base {name}", f"{name} tuned", seed=i) for i, name in enumerate(NAMES)))
     return folder
+
+
+def test_every_page_has_a_policy_of_its_own_blocks(all_hostile: Path) -> None:
+    pages = list(all_hostile.rglob("*.html"))
+    assert len(pages) > len(NAMES)
+    for path in pages:
+        text = path.read_text()
+        [policy] = re.findall('<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+        assert policy.startswith("default-src 'none'; ") and policy.endswith("base-uri 'none'; form-action 'none'")
+        assert not re.search(r"unsafe|https?:|\*|'self'", policy)
+        admitted = set(re.findall("'sha256-([^']*)'", policy))
+        blocks = [
+            *re.findall("<style>(.*?)</style>", text, re.DOTALL),
+            *re.findall("<script>(.*?)</script>", text, re.DOTALL),
+        ]
+        assert admitted == {base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in blocks}
+        names = {name for _, attributes in Page(text).elements for name in attributes}
+        assert not any(name == "style" or name.startswith("on") for name in names)
 
 
 def test_every_name_has_a_report_of_its_own_inside(all_hostile: Path) -> None:
@@ -156,14 +177,49 @@ def test_a_new_folder_can_be_read_by_a_server(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o777 & ~umask
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), (" =1", "' =1"),
+        ("a;=1+1", "a;'=1+1"), ("a\r@x", "a\r'@x"), ("\uff1d1", "'\uff1d1"), ("a=b", "a=b"), ("a-b;c", "a-b;c"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_no_name_is_a_formula(name: str, cell: str) -> None:
+    assert leaderboard_files._plain(name) == cell
+    assert leaderboard_files._plain(-1.5) == -1.5
+
+
+def test_no_name_is_a_link_in_markdown() -> None:
+    for name in (
+        "[a](javascript:alert(1))",
+        "<javascript:alert(1)>",
+        "www.example.org",
+        "https://example.org",
+        "a\n# b",
+    ):
+        text = leaderboard_files._md(name)
+        assert not re.search(r"(?<!\\)[\[\]<>]|www\.|(?<!\\):|\n", text)
+
+
 def test_what_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "x", Planted("a"))
     before = (tmp_path / "x" / "leaderboard.json").read_bytes()
     board = build(entries(Planted("b")), [])
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         write_folder(board, {"run0": None}, tmp_path / "x")  # type: ignore[dict-item]
     assert (tmp_path / "x" / "leaderboard.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"null", b"{}", b'{"schema": 5}', b"\xff", None], ids=repr)
+def test_a_damaged_leaderboard_is_something_else(content: bytes | None, tmp_path: Path) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "leaderboard.json")
+    else:
+        (tmp_path / "leaderboard.json").write_bytes(content)
+    with pytest.raises(InputError, match="holds files that are no leaderboard's"):
+        check(tmp_path, "out")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -192,7 +248,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
         written(tmp_path / "x", Planted("a"))
         before = files(tmp_path / "x")
         board = build(entries(Planted("b")), [])
-        with pytest.raises(InputError, match=r"could not be written to .*No space left"):
+        with pytest.raises(InputError, match=r"could not be written to .*the disk at .* is full: 1\.0 MiB"):
             write_folder(board, {"run0": b"x" * 2**20}, tmp_path / "x")
         assert files(tmp_path / "x") == before and os.listdir(tmp_path) == ["x"]
         with pytest.raises(InputError, match="is not a plain folder"):

@@ -131,3 +131,51 @@ def test_a_failure_can_be_written_on_a_full_disk(tmp_path: Path) -> None:
         assert json.loads((ledger.folder / "jobs" / f"{KEY}.json").read_text())["state"] == FAILED
     finally:
         os.system(f"umount {small}")
+
+
+DAMAGED = [b"", b"null", b"[]", b"5", b"[" * 100_000, b"\xff", b"{}", b'{"key": 5}', b"9" * 5000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content)[:20])
+def test_a_damaged_status_is_a_missing_one(content: bytes, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.begin({"a": KEY})
+    (ledger.folder / "jobs" / f"{KEY}.json").write_bytes(content)
+    assert ledger.read(KEY, "a").state == MISSING
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"state": 5}, {"start": "x"}, {"start": 1e300}, {"end": -1}, {"pid": None}, {"folder": []}, {"explained": "1"},
+     {"name": {}}, {"more": 1}],
+    ids=str,
+)  # fmt: skip
+def test_a_status_of_wrong_types_is_a_missing_one(wrong: dict, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.begin({"a": KEY})
+    status = {**vars(Status(KEY, "a", str(tmp_path), FAILED)), **wrong}
+    (ledger.folder / "jobs" / f"{KEY}.json").write_text(json.dumps(status))
+    assert ledger.read(KEY, "a").state == MISSING
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "."])
+def test_results_that_cannot_be_read_are_missing_ones(folder: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.begin({"a": KEY})
+    os.mkfifo(tmp_path / "scores.json")
+    ledger.write(Status(KEY, "a", folder.replace(".", str(tmp_path)), DONE, scores="0" * 64))
+    assert ledger.read(KEY, "a").state == MISSING
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*DAMAGED, b'{"jobs": []}', b'{"jobs": {"a": 5}}', b'{"jobs": {"a": "../../x"}}', b'{"sweep": 1, "jobs": 2}'],
+    ids=lambda content: repr(content)[:30],
+)  # fmt: skip
+def test_a_damaged_plan_is_no_sweep(content: bytes, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.begin({"a": KEY})
+    (ledger.folder / "plan.json").write_bytes(content)
+    with pytest.raises(InputError, match="there is no sweep"):
+        ledger.planned()
+    assert ledger.begin({"b": KEY}) and ledger.planned() == {"b": KEY}

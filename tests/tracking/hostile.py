@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +18,18 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 @contextmanager
-def talking(talk: Talk) -> Iterator[str]:
+def talking(talk: Talk, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The address of a server that reads a request's first bytes and then lets `talk` have the connection."""
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(0.1)
 
     def one(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
+        with suppress(OSError):
             connection.settimeout(10)
-            connection.recv(65536)
-            talk(connection, over)
+            with tls.wrap_socket(connection, server_side=True) if tls else connection as told:
+                told.recv(65536)
+                talk(told, over)
 
     def serve() -> None:
         while not over.is_set():
@@ -97,7 +99,7 @@ TALKS = {
 class Liar:
     """A server that answers each path of MLflow's API with what it is told to, and keeps what it was asked.
 
-    answers: path behind /api/2.0/mlflow/ to an answer: JSON, bytes, or a function without arguments that gives one.
+    answers: path behind /api/2.0/mlflow/ to an answer: JSON, bytes, or a function of the request's path that gives one.
     files: path behind /api/2.0/mlflow-artifacts/artifacts to the content of a file, or to a Talk.
     """
 
@@ -152,7 +154,7 @@ class Liar:
             request.close_connection = True
             return
         answer = found if found is not None else self.answers.get(path.removeprefix("/api/2.0/mlflow/"), {})
-        answer = answer() if callable(answer) else answer
+        answer = answer(request.path) if callable(answer) else answer
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         request.send_response(200)
         request.send_header("Content-Type", "application/json")

@@ -240,3 +240,56 @@ def test_a_pair_sent_later_finds_or_makes_its_sweeps_run(
     assert parent.info.run_name == "core" and parent.data.tags[SWEEP] == "89ab"
     children = runs_of(client, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert {item.info.run_id for item in children} == {first, second}
+
+
+WHOLE = {
+    "schema": "shiftbench/tracked/1", "result": "0a", "left": 1, "files": "", "sent": [],
+    "run": {"name": "a", "params": {}, "tags": {}, "metrics": {}, "parent": None, "only": []},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"null", b"[]", b"{}", b'{"a": 1}', b"[" * 100_000, b"\xff", b"9" * 5000,
+        b'{"schema": "shiftbench/tracked/1"}',
+        {**WHOLE, "result": 5}, {**WHOLE, "result": "' or 1"}, {**WHOLE, "left": "x"}, {**WHOLE, "files": None},
+        {**WHOLE, "sent": {}}, {**WHOLE, "sent": [5]}, {**WHOLE, "sent": [{"uri": "x"}]}, {**WHOLE, "run": None},
+        {**WHOLE, "run": {}}, {**WHOLE, "run": {**WHOLE["run"], "more": 1}},
+        {**WHOLE, "run": {**WHOLE["run"], "tags": 5}},
+        {**WHOLE, "run": {**WHOLE["run"], "tags": {"a": 5}}}, {**WHOLE, "run": {**WHOLE["run"], "metrics": {"a": "b"}}},
+        {**WHOLE, "run": {**WHOLE["run"], "only": "scores.json"}}, {**WHOLE, "run": {**WHOLE["run"], "name": None}},
+        b'{"schema": "shiftbench/tracked/1", "x": "' + b"x" * 17 * 2**20 + b'"}', "a pipe", "a folder",
+    ],
+    ids=lambda content: repr(content)[:60],
+)  # fmt: skip
+def test_what_no_job_left_is_a_warning(
+    content: object, here_is: Tracking, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "results" / ".tracked.json"
+    path.parent.mkdir()
+    if content == "a pipe":
+        os.mkfifo(path)
+    elif content == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    assert pending(tmp_path, here_is) == [path.parent]
+    assert send(here_is, path.parent, None) is None
+    [warned] = [record.getMessage() for record in caplog.records if record.name.startswith("shiftbench")]
+    assert ".tracked.json" in warned and len(warned.splitlines()) == 1
+
+
+def test_a_link_out_of_the_results_is_not_sent(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
+    """Results that somebody passed on may hold a link to a private file of whoever sends them."""
+    private = run.artifacts.parent / "private"
+    private.mkdir()
+    (private / "key").write_text("secret")
+    (run.artifacts / "key").symlink_to(private / "key")
+    (run.artifacts / "tables" / "keys").symlink_to(private)
+    leave(run.artifacts, run)
+    run_id = send(here_is, run.artifacts, None)
+    assert run_id is not None
+    kept = here_is.artifacts / run_id / "artifacts"
+    names = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file())
+    assert names == ["report.html", "scores.json", "tables/table 2, ü.csv"]

@@ -1,0 +1,107 @@
+"""Command lines in processes of their own that are quick to start: forked from one that has imported everything.
+
+They are real processes, with signals, exit codes and files; a fresh interpreter would import for seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Spawner:
+    """Holds the process that forks. Leave the block to end it, and with it nothing that it started."""
+
+    def __enter__(self) -> Spawner:
+        command = [sys.executable, __file__]
+        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+    def start(self, words: list[str], log: Path, ignored: int = 0) -> Spawned:
+        """`shiftbench WORDS`, its output into a file. ignored: a signal that it starts with as ignored."""
+        pid = self.ask({"words": words, "log": str(log), "ignored": ignored, "here": os.getcwd()})
+        return Spawned(self, int(pid), log)
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+
+class Spawned:
+    """As subprocess.Popen, as far as tests need it."""
+
+    def __init__(self, spawner: Spawner, pid: int, log: Path) -> None:
+        self._spawner, self.pid, self._log = spawner, pid, log
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._spawner.ask({"poll": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative where a signal ended it. timeout: not used, a test's own limit is the limit."""
+        if self.returncode is None:
+            self.returncode = self._spawner.ask({"wait": self.pid})
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+
+def _serve() -> None:
+    """Answer a request a line."""
+    import shiftbench.commands.score
+    import shiftbench.job
+    import shiftbench.sweep.submitter  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "words" in request:
+            answer: Any = os.fork() or _run(request)
+        else:
+            pid, status = os.waitpid(request.get("poll") or request["wait"], os.WNOHANG if "poll" in request else 0)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        print(json.dumps(answer), flush=True)
+
+
+def _run(request: dict[str, Any]) -> None:
+    import signal
+
+    from shiftbench.__main__ import main
+
+    code = 1
+    try:
+        os.chdir(request["here"])
+        handle = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for old, new in ((nothing, 0), (handle, 1), (handle, 2)):
+            os.dup2(old, new)
+        if request["ignored"]:
+            signal.signal(request["ignored"], signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["shiftbench", *request["words"]]
+        code = main()
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,101 @@
+"""Runs as a server may give them: one that is wrong is left out with its reason, and the others are the board."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shiftbench.leaderboard import build, gather, read_reports
+from shiftbench.leaderboard.sources import PATIENCE
+from shiftbench.tracking import FoundRun, Tracking, find_runs
+from tests.tracking import hostile
+from tests.tracking.hostile import Liar
+
+from .runs import Planted, row
+
+GOOD = Planted("good").document()
+PAIR = GOOD["pair"]
+ROW = row("f", "s", 0.1, 0.0, 0.2)
+WRONG: dict[str, bytes | dict[str, Any]] = {
+    "empty": b"", "null": b"null", "list": b"[]", "number": b"5", "brackets": b"[" * 3000, "deep": b"[" * 1_000_000,
+    "not text": b"\xff\xfe", "digits": b'{"schema": ' + b"9" * 4301 + b"}", "twice": b'{"schema": 1, "schema": 1}',
+    "no pair": {**GOOD, "pair": None}, "pair list": {**GOOD, "pair": []}, "no scores": {**GOOD, "scores": []},
+    "levels null": {**GOOD, "levels": None}, "levels": {**GOOD, "levels": "abc"}, "versions": {**GOOD, "versions": 5},
+    "score": {**GOOD, "scores": [5]}, "score null": {**GOOD, "scores": [None]},
+    "n": {**GOOD, "scores": [{**ROW, "n": "x"}]},
+    "infinite": {**GOOD, "scores": [{**ROW, "high": 1e999}]}, "nan": {**GOOD, "scores": [{**ROW, "p": float("nan")}]},
+    "upside down": {**GOOD, "scores": [{**ROW, "low": 1, "high": 0}]},
+    "unnamed": {**GOOD, "pair": {**PAIR, "name": ""}},
+    "long name": {**GOOD, "pair": {**PAIR, "name": "x" * 10_000}}, "many": {**GOOD, "scores": [ROW] * 6000},
+    "long finding": {**GOOD, "scores": [{**ROW, "finding": "x" * 10_000}]},
+    "huge": b'{"x": "' + b"x" * 5 * 2**20 + b'"}',
+}  # fmt: skip
+STRANGE: dict[str, dict[str, Any]] = {  # wrong, and yet a row: every value is text on the page
+    "strange": {**GOOD, "pair": {**PAIR, "name": "strange", "size": "9" * 400 + "B", "family": ["<b>"], "dataset": {}}},
+    "extreme": {
+        **GOOD, "pair": {**PAIR, "name": "extreme"}, "scores": [{**ROW, "low": -1e308, "high": 1e308, "n": 10**30}],
+    },
+}  # fmt: skip
+
+
+def content(of: bytes | dict[str, Any]) -> bytes:
+    return of if isinstance(of, bytes) else json.dumps(of).encode()
+
+
+@pytest.fixture
+def liar() -> Iterator[tuple[Liar, Tracking]]:
+    """A server of one sound run, and one for every other document."""
+    documents = {"good": GOOD, **WRONG, **STRANGE}
+    names = {f"{number:032x}": name for number, name in enumerate(documents)}
+    runs = {run_id: hostile.run(run_id, f"mlflow-artifacts:/{run_id}") for run_id in names}
+    files = {f"/{run_id}/scores.json": content(documents[name]) for run_id, name in names.items()}
+    files |= {f"/{run_id}/report.html": b"<!doctype html><title>r</title>" for run_id in names}
+
+    class Of(Liar):
+        def found(self, query: str) -> Any:
+            return {"run": next(run for run_id, run in runs.items() if run_id in query)}
+
+    server = Of({"experiments/get-by-name": hostile.experiment(), "runs/search": {"runs": list(runs.values())}}, files)
+    server.answers["runs/get"] = server.found
+    with server.listening() as address:
+        yield server, Tracking(address, "shiftbench", 5)
+
+
+def test_one_bad_run_is_left_out_and_ends_nothing(liar: tuple[Liar, Tracking], tmp_path: Any) -> None:
+    from shiftbench.leaderboard import write_site
+
+    _, tracking = liar
+    found = find_runs(tracking)
+    entries, left_out = gather(tracking, found)
+    assert len(found) == len(WRONG) + len(STRANGE) + 1
+    assert {entry.pair["name"] for entry in entries} == {"good", "strange", "extreme"}
+    assert len(left_out) == len(WRONG)
+    assert all(item.reason and len(item.reason) < 1000 and "\n" not in item.reason for item in left_out)
+    board = build(entries, left_out)
+    page = write_site(board, read_reports(tracking, board.rows), tmp_path / "site")
+    assert "good" in page.read_text() and len(board.left_out) >= len(WRONG)
+
+
+def test_a_time_that_is_none_leaves_a_run_out() -> None:
+    run = FoundRun("0" * 32, "a", -1, "FINISHED", {})
+    from shiftbench.leaderboard.sources import entry
+
+    with pytest.raises(ValueError, match="no usable time"):
+        entry(run, content(GOOD))
+
+
+def test_a_server_that_falls_silent_is_not_asked_for_the_rest(liar: tuple[Liar, Tracking]) -> None:
+    server, tracking = liar
+    impatient = Tracking(tracking.uri, "shiftbench", 0.3)
+    server.files = {path: hostile.silent for path in server.files}
+    runs = find_runs(impatient) * 20  # 500 and more: one after another they would take minutes
+    began = time.monotonic()
+    entries, left_out = gather(impatient, runs)
+    assert entries == [] and len(left_out) == len(runs) and time.monotonic() - began < 30
+    reasons = [item.reason for item in left_out]
+    assert sum("moved 0.0 KiB/s" in reason for reason in reasons) < 4 * PATIENCE
+    assert "the tracking server answers no longer" in reasons[-1]
