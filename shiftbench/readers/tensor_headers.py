@@ -211,7 +211,10 @@ class _GgufReader:
 
 def _gguf_sizes() -> dict[int, tuple[int, int]]:
     """GGML type -> (values in one block, bytes of one block)."""
-    from gguf.constants import GGML_QUANT_SIZES  # where a GGUF file is at hand: the package may be absent
+    try:
+        from gguf.constants import GGML_QUANT_SIZES
+    except ImportError:
+        raise InputError("a GGUF file needs the package gguf; pip install 'shiftbench[gguf]'") from None
 
     return {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
 

@@ -344,6 +344,13 @@ def test_no_file_chooses_the_code_that_computes(source, copied, adapter, no_kern
     torch.testing.assert_close(loaded.lm_head.weight, tiny_module("llama").lm_head.weight)
 
 
+def test_trusted_code_is_no_reason_to_fetch_a_kernel(source, copied, saved, no_kernels):
+    change_json(copied / "config.json", _attn_implementation="someone/kernel")
+    loaded = models.load(source(copied, trust_remote_code=True))
+    assert loaded.module.config._attn_implementation == "eager"
+    assert loaded.weights_digest == models.load(source(saved())).weights_digest
+
+
 def test_the_planted_choice_would_fetch_a_kernel(copied, no_kernels):
     """What the test above plants does reach the loader of kernels where transformers alone reads the folder."""
     from transformers import AutoConfig, AutoModelForCausalLM
