@@ -6,6 +6,15 @@ import sys
 
 import pytest
 import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BertForMaskedLM,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
 
 import shiftbench
 from shiftbench.errors import InputError
@@ -45,6 +54,123 @@ def test_attribute_refuses_an_empty_prompt_or_response(loaded):
         shiftbench.attribute(*loaded, PROMPT, "")
     with pytest.raises(InputError, match="prompt has no token"):
         shiftbench.attribute(*loaded, "", RESPONSE)
+
+
+# --- models that the engine does not know, as transformers loads them
+
+TEXT_SHAPE = dict(
+    vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    intermediate_size=64, max_position_embeddings=256,
+)  # fmt: skip
+VISION = dict(
+    hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=28, patch_size=14
+)
+QWEN_VISION = dict(hidden_size=32, depth=1, num_heads=2, intermediate_size=32, out_hidden_size=32)
+MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}
+OTHERS = {
+    "gemma3": dict(
+        text_config=dict(TEXT_SHAPE, head_dim=16, query_pre_attn_scalar=16, sliding_window=8),
+        vision_config=VISION, mm_tokens_per_image=1,
+    ),
+    "mistral3": dict(
+        text_config=dict(TEXT_SHAPE, model_type="mistral", head_dim=8),
+        vision_config=dict(VISION, model_type="pixtral", head_dim=16),
+    ),
+    "qwen3_vl": dict(
+        text_config=dict(TEXT_SHAPE, head_dim=8, rope_parameters=MROPE),
+        vision_config=dict(QWEN_VISION, deepstack_visual_indexes=[0]),
+    ),
+    "llava": dict(
+        text_config=dict(TEXT_SHAPE, model_type="llama"), vision_config=dict(VISION, model_type="clip_vision_model")
+    ),
+    "mamba": dict(vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=8),
+    "rwkv": dict(vocab_size=400, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, intermediate_size=64,
+                 rescale_every=1),
+    "recurrent_gemma": dict(vocab_size=400, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, lru_width=32,
+                            num_key_value_heads=1, head_dim=8, intermediate_size=64, attention_window_size=16),
+    "bloom": dict(vocab_size=400, hidden_size=32, n_layer=2, n_head=4),
+}  # fmt: skip
+
+
+def other(kind):
+    """A tiny random model of another kind, as its Auto class makes it."""
+    config = AutoConfig.for_model(kind, **OTHERS[kind])
+    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = auto.from_config(config)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return module.eval()
+
+
+def held(module):
+    """Everything that a call may not change: modes, attention, weights, buffers and other tensors."""
+    parts = list(module.modules())
+    tensors = [value for part in parts for value in (*part.__dict__.values(), *part._buffers.values())]
+    tensors = [value for value in (*module.parameters(), *tensors) if isinstance(value, torch.Tensor)]
+    configs = [part.config._attn_implementation for part in parts if isinstance(part, PreTrainedModel)]
+    learning = [parameter.requires_grad for parameter in module.parameters()]
+    return [part.training for part in parts], configs, learning, [tensor.detach().clone() for tensor in tensors]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("training", [False, True])
+def test_attribute_takes_wrapped_and_recurrent_models_and_leaves_them_as_they_were(kind, training):
+    module, tokenizer = other(kind).train(training), tiny_tokenizer()
+    before = held(module)
+    found = shiftbench.attribute(module, tokenizer, PROMPT, RESPONSE)
+    after = held(module)
+    assert before[:3] == after[:3] and len(before[3]) == len(after[3])
+    assert all(torch.equal(a, b) for a, b in zip(before[3], after[3], strict=True))
+    torch.testing.assert_close(found.importance_PR, by_plain_autograd(module, tokenizer), rtol=1e-3, atol=1e-7)
+
+
+def by_plain_autograd(module, tokenizer):
+    """importance_PR by the definition: a forward and a backward pass for each response token, of what precedes it."""
+    prompt, ids = (tokenizer(text)["input_ids"] for text in (PROMPT, PROMPT + RESPONSE))
+    module = module.eval()
+    module.set_attn_implementation("eager")
+    columns = []
+    for place in range(len(prompt), len(ids)):
+        embedding_TD = module.get_input_embeddings()(torch.tensor([ids[:place]])).detach().requires_grad_(True)
+        p = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, -1].softmax(-1)[ids[place]]
+        (grad_TD,) = torch.autograd.grad(p, embedding_TD)
+        columns.append((grad_TD * embedding_TD).sum(-1)[0, : len(prompt)].detach())
+    return torch.stack(columns, dim=1)
+
+
+def test_attribute_refuses_what_is_no_causal_language_model():
+    sizes = dict(vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    refused = {
+        r"T5ForConditionalGeneration encodes the prompt": T5ForConditionalGeneration(
+            AutoConfig.for_model("t5", vocab_size=400, d_model=32, num_layers=1, num_heads=2, d_ff=32)
+        ),
+        r"logits depend on the tokens behind them": BertForMaskedLM(AutoConfig.for_model("bert", **sizes)),
+        r"LlamaModel has no output embeddings: load it with AutoModelForCausalLM": AutoModel.from_config(
+            AutoConfig.for_model("llama", **sizes)
+        ),
+    }
+    for why, module in refused.items():
+        with pytest.raises(InputError, match=why):
+            shiftbench.attribute(module.eval(), tiny_tokenizer(), PROMPT, RESPONSE)
+
+
+def test_attribute_refuses_a_model_that_takes_no_embeddings(loaded):
+    module, tokenizer = loaded
+    module.config.model_type = "unknown"
+    module.forward = lambda input_ids, use_cache=False: None
+    with pytest.raises(InputError, match=r"LlamaForCausalLM fails on input embeddings: .*unexpected keyword"):
+        shiftbench.attribute(module, tokenizer, PROMPT, RESPONSE)
+
+
+def test_attribute_gives_the_same_after_a_longer_prompt():
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    module, tokenizer = tiny_module("llama", max_position_embeddings=8, rope_parameters=rope), tiny_tokenizer()
+    first = shiftbench.attribute(module, tokenizer, PROMPT, RESPONSE).importance_PR
+    shiftbench.attribute(module, tokenizer, PROMPT * 4, RESPONSE)
+    assert torch.equal(shiftbench.attribute(module, tokenizer, PROMPT, RESPONSE).importance_PR, first)
 
 
 def test_word_pairs_and_concepts_are_tables(loaded):

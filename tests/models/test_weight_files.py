@@ -155,7 +155,9 @@ def test_what_lies_beside_is_not_read(source, copied, saved):
 def test_an_adapter_beside_the_weights_is_asked_about(source, copied, adapter):
     for file in adapter.glob("adapter_*"):
         shutil.copy(file, copied)
-    with pytest.raises(InputError, match=r"has a PEFT adapter beside its weights .*pair.tuned=BASE pair.tuned_model.adapter="):
+    with pytest.raises(
+        InputError, match=r"has a PEFT adapter beside its weights .*pair.tuned=BASE pair.tuned_model.adapter="
+    ):
         models.check(source(copied))
     assert models.load(source(copied, adapter=str(copied))).source.adapter == str(copied)
 
