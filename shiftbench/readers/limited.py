@@ -30,7 +30,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import one_line
 
 HEADROOM = 2**30  # bytes of address space that a child may take beyond its parent's: jinja2 needs some 20 MB
-LATE = 6  # times its processor seconds that a child has by the clock: the machine may be busy
+LATE = 4  # times its processor seconds that a child has by the clock: the machine may be busy
 FRAME = struct.Struct("<cQ")  # of what a child sends: its kind, and how many bytes of UTF-8 follow
 TEXT, FAILED, DONE = b"t", b"f", b"d"
 PARALLELISM = "TOKENIZERS_PARALLELISM"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # this room's readers of plain files need no transformers
 
 INSTEAD = "use template=none"
 # Of processor time for all prompts together: compiling a template takes some 20 ms, rendering one prompt below 1 ms.
-SECONDS, SECONDS_EACH = 5.0, 0.02
+SECONDS, SECONDS_EACH = 2.0, 0.02
 # What a template may make of one prompt: the prompt's own bytes a few times over, and words of its own. The longest
 # system prompts that templates bring along have some 20 KB; a quarter of a megabyte exceeds most models' contexts.
 TIMES, OWN_BYTES = 4, 256 * 2**10
