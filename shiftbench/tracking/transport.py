@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -71,7 +72,8 @@ def limited(address: str, timeout: float) -> None:
     """
     from mlflow.utils import request_utils
 
-    _timeouts[origin(address)] = timeout
+    written = requests.Request("GET", address).prepare().url  # as requests writes it: a host beyond ASCII is encoded
+    _timeouts[origin(str(written))] = timeout
     with _mounting:
         made = getattr(request_utils, "_get_request_session", None)
         if made is None:
@@ -260,7 +262,8 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, of: HTTPAdapter) -> None:
         given, known = of.max_retries, of.poolmanager.connection_pool_kw
-        retry = _Retry(**{name: getattr(given, name) for name in RETRY if hasattr(given, name)})
+        known_here = signature(Retry).parameters  # urllib3 1 has no jitter
+        retry = _Retry(**{name: getattr(given, name) for name in RETRY if name in known_here})
         self._kept = {name: known[name] for name in ("socket_options",) if name in known}
         super().__init__(max_retries=retry, pool_maxsize=known.get("maxsize", DEFAULT_POOLSIZE))
 

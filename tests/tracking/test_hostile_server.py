@@ -66,6 +66,16 @@ def test_no_answer_holds_a_job(talk: hostile.Talk, caplog: pytest.LogCaptureFixt
         assert told.get(talk.__name__, f"no whole answer within {PATIENCE} s (tracking.timeout)") in warned.getMessage()
 
 
+@pytest.mark.parametrize("host", ["LOCALHOST", "user@localhost"])
+def test_the_deadline_holds_however_the_host_is_written(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    with talking(hostile.drips_spaces) as address:
+        tracking = Tracking(address.replace("127.0.0.1", host), "shiftbench", PATIENCE)
+        assert seconds(tracking.check) < 4 * PATIENCE + 5
+    assert f"no whole answer within {PATIENCE} s" in caplog.text
+    transport.limited("http://b\u00fccher.example:5000", 7)
+    assert transport._timeouts["http", "xn--bcher-kva.example", 5000] == 7
+
+
 def test_an_answer_that_is_whole_in_time_is_taken(server: str) -> None:
     tracking = Tracking(server, "shiftbench", 30)
     tracking.reach()
