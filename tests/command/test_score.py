@@ -170,7 +170,9 @@ def test_jobs_that_differ_in_a_group_or_a_value_have_folders_of_their_own(shiftb
     ran = shiftbench(*arguments(asked, vectors="model,auto", seed="0,1"), "-m")
     assert ran.code == 0, ran.err
     names = {path.parent.name for path in Path(asked["out"]).glob("*/scores.json")}
-    assert names == {f"tuned,vectors={vectors},seed={seed}" for vectors in ("model", "auto") for seed in (0, 1)}
+    [pair] = {name.split(",")[0] for name in names}
+    assert pair.startswith("base-tuned-")
+    assert names == {f"{pair},vectors={vectors},seed={seed}" for vectors in ("model", "auto") for seed in (0, 1)}
 
 
 def test_what_an_earlier_run_left_is_not_taken_for_this_runs(shiftbench, asked):
