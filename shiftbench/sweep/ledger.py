@@ -25,7 +25,7 @@ from typing import Any
 
 from shiftbench import locks
 from shiftbench.errors import InputError
-from shiftbench.files import replace_whole
+from shiftbench.files import replace_whole, sweep_files
 from shiftbench.readers import file_bytes, json_value, reading
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -71,6 +71,8 @@ class Ledger:
     def begin(self, jobs: Mapping[str, str]) -> str:
         """Make the ledger, and put a sweep's jobs (name to key) into its plan. Returns the sweep's id."""
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / "jobs"):
+            sweep_files(folder)
         plan = self._plan()
         # A job that is called otherwise than it was, as folders of results once were, is still one job.
         before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}

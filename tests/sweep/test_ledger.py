@@ -106,6 +106,20 @@ def test_the_plan_keeps_earlier_jobs_and_the_newest_of_a_name(ledger: Ledger) ->
     assert ledger.planned() == {"one": "c" * 64, "two": "b" * 64}
 
 
+def test_temporary_files_of_killed_jobs_are_removed_by_the_next_sweep(ledger: Ledger) -> None:
+    dead, young = (ledger.folder / "jobs" / f".{KEY[:50]}.tmp-{name}" for name in ("dead", "young"))
+    for path in (dead, young):
+        path.write_text("half a status")
+    os.utime(dead, (1, 1))
+    ledger.begin({"one": KEY})
+    assert young.exists() and not dead.exists(), "a young one may be a living process's"
+
+
+def test_a_job_that_is_called_otherwise_now_is_in_the_plan_once(ledger: Ledger) -> None:
+    ledger.begin({"base-tuned-00112233": KEY})
+    assert ledger.planned() == {"base-tuned-00112233": KEY}
+
+
 def test_a_damaged_status_is_a_missing_job(ledger: Ledger) -> None:
     (ledger.folder / "jobs" / f"{KEY}.json").write_text('{"key": "a')
     assert ledger.read(KEY, "one").state == MISSING
