@@ -84,9 +84,9 @@ def test_a_base_of_two_pairs_is_read_once(shiftbench, sweep, monkeypatch):
     read = []
     really = loading._read
 
-    def counted(source):
-        read.append(source.path)
-        return really(source)
+    def counted(parts, config):
+        read.append(parts.source.path)
+        return really(parts, config)
 
     monkeypatch.setattr(loading, "_read", counted)
     assert shiftbench(*arguments(sweep), "-m").code == 0
