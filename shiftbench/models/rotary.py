@@ -18,6 +18,8 @@ def restart(module: nn.Module) -> None:
     before it. Rotary embeddings of other types keep nothing and are left alone.
     """
     for part in module.modules():
+        if "rope_type" not in part.__dict__:  # looked up for every text, so cheaply
+            continue
         for name in [name for name in _names(part) if name.endswith(ORIGINAL)]:
             layer_type = name.removesuffix(ORIGINAL)
             if _follows(_rope_type(part, layer_type)):

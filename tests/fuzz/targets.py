@@ -32,6 +32,7 @@ from shiftbench.words.vectors import text_file
 from shiftbench.words.vocabulary import tsv
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutation
+from tests.fuzz.replies import readers
 from tests.fuzz.tiny_gguf import write_gguf
 from tests.published.synthetic import prompt_rows, write_folder
 from tests.tiny import tiny_module, tiny_tokenizer
@@ -72,6 +73,7 @@ def targets(root: Path) -> list[Target]:
         *_model_targets(root / "model"), *_adapter_targets(root / "adapter"), _gguf(root / "gguf"), _template(),
         *_text_targets(root / "text"), *_published_targets(root / "published"), _scores(), _store(root / "store"),
         _tracked(root / "tracked"), _override(), _argument(),
+        *(Target(name, seeds, mutate.json_text, read, 8) for name, seeds, read in readers()),
     ]  # fmt: skip
     mutate.bomb()  # before any child is made, so that each has it
     names = [target.name for target in made]
@@ -310,7 +312,7 @@ def _argument() -> Target:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with open(os.devnull, "w") as sink:
+    with open(os.devnull, "w", errors="backslashreplace") as sink:  # as standard error is
         from contextlib import redirect_stderr, redirect_stdout
 
         with redirect_stdout(sink), redirect_stderr(sink):
