@@ -65,6 +65,7 @@ class Job:
     template: str
     store: Store
     control: Any = None  # gives null models (shiftbench/controls.py); None: scores stand for themselves
+    group: bool = False  # of the prompts of a larger job, one group, which may have empty responses alone
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Outcome:
     prompts: int  # that fit and were explained
     explained: int
     found: int
+    unanswered: str = ""  # of a group: why none of its responses could be explained, empty where one could
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def run(job: Job, progress: Progress, load: Callable[[Pair], tuple[Model, Model]
     said = [note for result in results for note in result.notes]
     notes = [*said, *encoded.notes, *dict.fromkeys(gather.notes), *remarks(job)]
     notes += [*dict.fromkeys([*base.notes, *tuned.notes]), *by_autograd(base, tuned), *by_method(job)]
-    return Outcome(results, notes, (base, tuned), dict(gather.keys), len(encoded.base), gather.explained, gather.found)
+    counts = (len(encoded.base), gather.explained, gather.found)
+    return Outcome(results, notes, (base, tuned), dict(gather.keys), *counts, gather.unanswered)
 
 
 def check(job: Job) -> None:
@@ -208,7 +211,13 @@ def question(
         encoded = encode_prompts(job, asks(job.prompts), base, tuned)
         gather.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = embeddable(prompts_with_responses(mode, job, base, tuned, encoded, gather), base, tuned, gather.notes)
-    check_answered(mode, sides, base, tuned)
+    try:
+        check_answered(mode, sides, base, tuned)
+    except Unanswered as empty:
+        if not job.group:
+            raise
+        gather.unanswered = str(empty)
+        gather.notes.append(f"{str(empty)[0].upper()}{str(empty)[1:]}.")
     first, second = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
     return Question(finding, f" of {mode} responses", first, second)
 
@@ -403,6 +412,7 @@ class Gathering:
         self._seen: set[str] = set()
         self.keys: dict[str, str] = {}
         self.notes: list[str] = []
+        self.unanswered = ""  # why no response of the main mode could be explained
 
     def __call__(self, title: str, work: Sequence[Work], told: bool = True) -> Explanation:
         """told: False where the explanation's key is nobody's business, as of each of many null models."""

@@ -14,7 +14,7 @@ from shiftbench.findings.result import Result
 from shiftbench.pairs import Loader
 from shiftbench.progress import Progress
 from shiftbench.prompts import Prompt
-from shiftbench.run import Job, Outcome, check, checks, run
+from shiftbench.run import Job, Outcome, Unanswered, check, checks, run
 
 WEIGHTS = "weights alone"  # the group of findings that no prompt is asked for
 
@@ -96,13 +96,18 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
         on_weights = {name: finding for name, finding in job.findings.items() if name not in on_prompts}
         parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
         parts += [(WEIGHTS, next(iter(groups.values())), on_weights)] if on_weights else []
+        empty: list[str] = []
         for group, prompts, findings in parts:
             progress.say(f"{job.pair.name}, {group}")
-            asked = dataclasses.replace(job, prompts=prompts, findings=findings)
+            asked = dataclasses.replace(job, prompts=prompts, findings=findings, group=True)
             outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
+            if findings is on_prompts:
+                empty.append(outcome.unanswered)
             results[job.pair.name, group] = {result.finding: result for result in outcome.results}
             explained, found = explained + outcome.explained, found + outcome.found
             notes += [f"{job.pair.name}, {group}: {note}" for note in outcome.notes]
+        if empty and all(empty):
+            raise Unanswered(f"{job.pair.name}: no group of prompts has a response to explain; {empty[0]}")
     assert outcome is not None
     last = dataclasses.replace(outcome, explained=explained, found=found)
     return Matrix([job.pair.name for job in jobs], list(groups), results, last, notes)
