@@ -1,6 +1,6 @@
 # make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
-# The heavier lanes: test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs, test-wheel,
-# test-real; `.ci/run` runs them all.
+# The heavier lanes: test-whole, test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs,
+# test-wheel, test-real; `.ci/run` runs them all.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
@@ -23,15 +23,20 @@ export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: demo test lint bench perf-check test-cuda test-sanitize test-fuzz test-browser test-server test-cluster
-.PHONY: test-docs test-wheel test-real clean FORCE
+.PHONY: test-docs test-whole test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not docs and not browser and not server and not cluster and not perf"
+	$(BIN)/pytest -q -m "not slow and not docs and not browser and not server and not cluster and not perf \
+		and not demo and not whole"
 	@echo "make test: lint, types and tests pass"
+
+# Jobs that score whole pairs many times over: killed, interrupted, in sweeps, on the bundled models.
+test-whole: $(VENV)/test.stamp
+	$(BIN)/pytest -q -m "demo or whole"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -23,6 +23,8 @@ from shiftbench.tracking import Tracking, pending
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
+pytestmark = pytest.mark.whole
+
 
 def nudged(folder, target, seed=1):
     """A copy of a model's folder, each matrix changed a little."""

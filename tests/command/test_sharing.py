@@ -17,6 +17,8 @@ from tests.command.conftest import arguments, scores
 HOLDER = """
 import sys, time
 from shiftbench.store import Store
+
+pytestmark = pytest.mark.whole
 with Store(sys.argv[1]).claim(sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)

@@ -15,6 +15,8 @@ from tests.command.conftest import arguments
 from tests.command.kills import killed
 from tests.command.spawned import Spawner
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def spawner():

@@ -17,6 +17,8 @@ from shiftbench.models import loading
 from tests.command.conftest import arguments, save, scores
 from tests.tiny import tiny_module
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def sweep(asked, folders, tmp_path):
