@@ -103,10 +103,11 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
         return skeleton(copy.deepcopy(config), source.trust_remote_code)
 
     with refusing(f"model {source.path}"):
-        layers = [name for name, _ in base().named_modules()]
+        plain = base()
+    layers = [name for name, _ in plain.named_modules()]
     check_patterns(list(_patterns(found.settings)), layers, f"adapter {source.adapter}: {ADAPTER_CONFIG}")
     with refusing(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
-        misfit = _misfit(found, base)
+        misfit = _misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
     if misfit:
         raise InputError(
             f"adapter {source.adapter} does not fit: it was made for {found.made_for}, and on {source.path} {misfit}"
@@ -318,16 +319,15 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from (rf".*\.{name}\.(\d+)\." for name in names if isinstance(name, str))
 
 
-def _misfit(found: Adapter, base: Callable[[], PreTrainedModel]) -> str | None:
+def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
     """The first thing in which an adapter's weights are not those that the module would want, in words.
 
-    base: makes a skeleton. The adapter is built on it without memory, so that a declared rank of any size takes none.
+    before: how many numbers the base has without the adapter. base: makes a skeleton of it. The adapter is built on it without memory, so that a declared rank of any size takes none.
     What PEFT raises other than ValueError passes.
     """
     import peft
     from peft.utils import get_peft_model_state_dict
 
-    before = sum(tensor.numel() for tensor in base().state_dict().values())
     wanted = found.config()
     if hasattr(wanted, "init_lora_weights"):
         wanted.init_lora_weights = True  # others compute from the base's values, and a skeleton has none

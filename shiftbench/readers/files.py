@@ -7,7 +7,10 @@ import io
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
@@ -40,21 +43,32 @@ def path_of(text: str, option: str) -> Path:
         raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} whose home is meant") from None
 
 
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[BinaryIO]:
+    """A regular file, open for reading; never waits for a pipe.
+
+    what: the file as the user named it, which messages begin with. Raises OSError where the file cannot be opened, and
+    InputError where it is a folder, a pipe or a device.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{what}: cannot read the file: it is {_kind(mode)}")
+        with open(handle, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
 def file_bytes(path: Path, what: str, most: int = LARGEST) -> bytes:
     """The bytes of a regular file, at most `most` of them; never waits for a pipe.
 
     what: the file as the user named it, which messages begin with. Raises OSError where the file cannot be opened or
     read, and InputError where it is a folder, a pipe or a device, or larger.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{what}: cannot read the file: it is {_kind(found.st_mode)}")
-        with open(handle, "rb", closefd=False) as file:
-            content = file.read(most + 1)
-    finally:
-        os.close(handle)
+    with opened(path, what) as file:
+        content = file.read(most + 1)
     if len(content) > most:
         raise InputError(f"{what}: the file is too large; it may have {most:,} bytes")
     return content

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any, TypeGuard
 
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
+from shiftbench.readers.files import opened
 from shiftbench.readers.strict_json import json_value
 
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more too
@@ -63,7 +61,7 @@ def refuse_lfs_pointer(path: Path, what: str) -> None:
     what: the file as the user named it, which messages begin with. Raises InputError; OSError where the file cannot be
     opened.
     """
-    with _regular(path, what) as file:
+    with opened(path, what) as file:
         pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
     if pointer:
         raise InputError(
@@ -73,7 +71,12 @@ def refuse_lfs_pointer(path: Path, what: str) -> None:
 
 
 def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
-    """The tensors of a safetensors file, in the file's order.
+    """The tensors of a safetensors file, in the header's order. what, errors: as for safetensors_places."""
+    return tuple(tensor for tensor, _, _ in safetensors_places(path, what))
+
+
+def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, int]]:
+    """(tensor, its first byte in the file, the byte behind its last), in the order of the file's header.
 
     what: the file as the user named it, which messages begin with. Raises InputError where the file is a git-lfs
     pointer, is pickled, or has a header that the rest of the file does not bear out: the length of the header and all
@@ -81,7 +84,7 @@ def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
-        with _regular(path, what) as file:
+        with opened(path, what) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
@@ -97,7 +100,9 @@ def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
         if not isinstance(header, dict):
             raise InputError(f"{what}: the header is no JSON object")
         header.pop("__metadata__", None)
-        return tuple(_placed(header, size - 8 - length, what))
+        begins = 8 + length
+        placed = _placed(header, size - begins, what)
+        return [(tensor, begins + begin, begins + end) for tensor, begin, end in placed]
 
 
 def gguf_header(path: Path, what: str) -> GgufHeader:
@@ -110,7 +115,7 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
         with (
-            _regular(path, what) as file,
+            opened(path, what) as file,
             mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size or 1, access=mmap.ACCESS_READ) as content,
         ):
             return _GgufReader(content, what).header()
@@ -219,16 +224,16 @@ def _gguf_sizes() -> dict[int, tuple[int, int]]:
     return {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
 
 
-def _placed(header: dict[str, Any], room: int, what: str) -> list[StoredTensor]:
-    """The tensors of a safetensors header, each held against the `room` bytes behind the header."""
+def _placed(header: dict[str, Any], room: int, what: str) -> list[tuple[StoredTensor, int, int]]:
+    """The tensors of a safetensors header with their offsets, held against the `room` bytes behind the header."""
     placed = []
     for name, entry in header.items():
         tensor, begin, end = _entry(name, entry, what)
         if (end - begin) * 8 != tensor.values * BITS[tensor.dtype]:
             raise InputError(f"{what}: tensor {name!r} of shape {tensor.shape} is given {end - begin:,} bytes")
-        placed.append((begin, end, tensor))
+        placed.append((tensor, begin, end))
     place = 0
-    for begin, end, tensor in sorted(placed, key=lambda item: item[:2]):
+    for tensor, begin, end in sorted(placed, key=lambda item: item[1:]):
         if begin != place:
             raise InputError(f"{what}: tensor {tensor.name!r} does not begin where the one before it ends")
         place = end
@@ -237,7 +242,7 @@ def _placed(header: dict[str, Any], room: int, what: str) -> list[StoredTensor]:
             f"{what} is no whole safetensors file: its header describes {place:,} bytes of weights, and {room:,} "
             f"follow it; copy the file again"
         )
-    return [tensor for _, _, tensor in placed]
+    return placed
 
 
 def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
@@ -254,13 +259,3 @@ def _counts(found: Any, most: int) -> TypeGuard[list[int]]:
     """Whether a value is a list of at most `most` whole numbers that fit 64 bits with their sign."""
     short = isinstance(found, list) and len(found) <= most
     return short and all(type(number) is int and 0 <= number < 2**63 for number in found)
-
-
-@contextmanager
-def _regular(path: Path, what: str) -> Iterator[Any]:
-    """The open file; never waits for a pipe. Raises InputError where it is no regular file."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InputError(f"{what}: cannot read the file: it is no regular file")
-        yield file

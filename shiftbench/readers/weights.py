@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from shiftbench.errors import InputError
+from shiftbench.readers.files import opened
+from shiftbench.readers.tensor_headers import safetensors_places
 
 PIECE = 4096  # bytes looked at in each place
 PLACES = 64  # of a file whose tensors cannot be told apart
 TENSORS = 4096  # of one file, evenly spread where there are more
-LARGEST_HEADER = 100 * 2**20  # bytes; safetensors itself takes no more
 
 
 def sampled(place: Path) -> str:
@@ -23,7 +25,7 @@ def sampled(place: Path) -> str:
     would take half a minute for a model of 14 GB, before there is anything to do. Training changes numbers all over a
     tensor, so two models whose samples are equal are equal in all likelihood; whoever must be sure has the digest of
     the loaded weights. Of another file, as GGUF: its size and PLACES pieces. Never waits for a pipe. Raises OSError
-    where there is nothing to read.
+    or InputError where there is nothing to read.
     """
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:
@@ -33,42 +35,20 @@ def sampled(place: Path) -> str:
 
 
 def _rows(file: Path) -> Iterator[list[str]]:
-    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        look = os.fstat(handle)
-        if not stat.S_ISREG(look.st_mode):
-            raise OSError(f"{file} is no regular file")
-        tensors = _tensors(handle, look.st_size) if file.suffix == ".safetensors" else None
-        if tensors is None:
-            gap = max(1, look.st_size // PLACES)
-            yield ["", str(look.st_size), _digest(handle, range(0, look.st_size, gap), look.st_size)]
+        places = safetensors_places(file, str(file)) if file.suffix == ".safetensors" else None
+    except InputError:
+        places = None  # a damaged file has a name of its own too, and is refused when it is to be loaded
+    with opened(file, str(file)) as content:
+        handle = content.fileno()
+        if places is None:
+            size = os.fstat(handle).st_size
+            gap = max(1, size // PLACES)
+            yield ["", str(size), _digest(handle, range(0, size, gap), size)]
             return
-        for name, kind, start, stop in tensors[:: 1 + len(tensors) // TENSORS]:
-            yield [name, kind, _digest(handle, (start, (start + stop) // 2, max(start, stop - PIECE)), stop)]
-    finally:
-        os.close(handle)
-
-
-def _tensors(handle: int, size: int) -> list[tuple[str, str, int, int]] | None:
-    """(name, dtype and shape, first byte, byte behind the last) of each tensor; None where the header is none."""
-    try:
-        length = int.from_bytes(os.pread(handle, 8, 0), "little")
-        if not 0 < length <= min(size, LARGEST_HEADER):
-            return None
-        header = json.loads(os.pread(handle, length, 8))
-        found = [
-            (
-                str(name),
-                json.dumps([tensor["dtype"], tensor["shape"]]),
-                8 + length + int(tensor["data_offsets"][0]),
-                8 + length + int(tensor["data_offsets"][1]),
-            )
-            for name, tensor in header.items()
-            if name != "__metadata__"
-        ]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
-        return None
-    return found if all(0 <= start <= stop <= size for *_, start, stop in found) else None
+        for tensor, start, stop in places[:: 1 + len(places) // TENSORS]:
+            kind = json.dumps([tensor.dtype, tensor.shape])
+            yield [tensor.name, kind, _digest(handle, (start, (start + stop) // 2, max(start, stop - PIECE)), stop)]
 
 
 def _digest(handle: int, places: tuple[int, ...] | range, stop: int) -> str:

@@ -201,37 +201,23 @@ class _Reader(io.RawIOBase):
 
 
 class _Connection(HTTPConnection):
+    """A connection under the limit of the request that this thread makes, from connecting on."""
+
     def connect(self) -> None:
-        self.timeout = _left(self.timeout)
+        limit = getattr(_active, "limit", None)
+        if limit is not None:
+            self.timeout = limit.left()
         super().connect()
-        self.sock = _Socket(self.sock, getattr(_active, "limit", None))  # type: ignore[assignment]
+        self.sock = _Socket(self.sock, limit)  # type: ignore[assignment]
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        _renew(self)
+        if isinstance(self.sock, _Socket):  # kept open by an earlier request, which had a limit of its own
+            self.sock.limit = getattr(_active, "limit", None)
         super().request(*arguments, **options)
 
 
-class _SecureConnection(HTTPSConnection):
-    def connect(self) -> None:
-        self.timeout = _left(self.timeout)
-        super().connect()
-        self.sock = _Socket(self.sock, getattr(_active, "limit", None))  # type: ignore[assignment]
-
-    def request(self, *arguments: Any, **options: Any) -> None:
-        _renew(self)
-        super().request(*arguments, **options)
-
-
-def _left(timeout: Any) -> Any:
-    """The seconds that connecting may take: no more than this thread's request has left."""
-    limit = getattr(_active, "limit", None)
-    return timeout if limit is None else limit.left()
-
-
-def _renew(connection: HTTPConnection) -> None:
-    """A connection that was kept open is for another request now."""
-    if isinstance(connection.sock, _Socket):
-        connection.sock.limit = getattr(_active, "limit", None)
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS, whose own `connect` comes next in the order of bases."""
 
 
 class _Pool(HTTPConnectionPool):
