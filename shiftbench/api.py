@@ -58,7 +58,7 @@ class Attribution:
 
 
 def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Attribution:
-    """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; DESIGN 2).
+    """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; docs/mathematics.md).
 
     model: a transformers causal language model; the call uses eager attention and puts back what was set.
     response: the text that follows the prompt, its leading space included.
@@ -83,7 +83,7 @@ def word_pairs(
     vectors: StaticVectors | None,
     layers: Iterable[int] | None = None,
 ) -> pd.DataFrame:
-    """Word pairs that the neuron pairs of self-attention heads encode (section 3.2; DESIGN 3).
+    """Word pairs that the neuron pairs of self-attention heads encode (section 3.2; docs/mathematics.md).
 
     words: most frequent first. vectors: static word vectors; None: the model's own input embeddings.
     Columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
@@ -104,7 +104,7 @@ def concepts(
     rank: int = 300,
     top: int = 50,
 ) -> pd.DataFrame:
-    """Words of the principal components of feed-forward down-projections (section 3.3; DESIGN 4).
+    """Words of the principal components of feed-forward down-projections (section 3.3; docs/mathematics.md).
 
     rank: components a layer, at most half of the model's width. top: words a component, largest |projection| first.
     Columns layer, component, variance_ratio, words (list of str), values (list of float, signed).

@@ -1,4 +1,4 @@
-"""Null models: what the same findings say of changes that nobody tuned for anything (DESIGN 5).
+"""Null models: what the same findings say of changes that nobody tuned for anything (docs/controls.md).
 
 A control gives models that stand in the tuned one's place; the pair's prompts and responses stay as they are.
 """

@@ -36,7 +36,7 @@ class Explanation:
 
 
 def content_key(content: Mapping[str, Any]) -> str:
-    """sha256 (hex) of canonical JSON: the name under which a unit is stored (DESIGN, contracts).
+    """sha256 (hex) of canonical JSON: the name under which a unit is stored (shiftbench/store.py).
 
     content holds what the unit is computed from and nothing else: never a path, a time or a device.
     """

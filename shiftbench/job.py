@@ -83,7 +83,7 @@ def score(
 
     load: as for shiftbench.run.run. sweep: the tag that the tracked runs of one sweep share.
     """
-    outcome = explain_and_score(job, progress, _into(folder, config, load))
+    outcome = explain_and_score(job, progress, _refusing_another_pair(folder, config, load))
     summary = summarise(config, job, outcome, suite)
     report = results.write(summary, folder)
     leave(folder, tracked(job, summary, outcome, folder, sweep))
@@ -91,7 +91,7 @@ def score(
     return Scored(outcome, summary, report)
 
 
-def _into(
+def _refusing_another_pair(
     folder: Path, config: DictConfig, load: Callable[[Pair], tuple[Model, Model]]
 ) -> Callable[[Pair], tuple[Model, Model]]:
     """The same loading, which refuses a folder with another pair's results as soon as the weights are known."""

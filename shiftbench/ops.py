@@ -50,7 +50,7 @@ def placed(tensor: Tensor) -> Tensor:
 
 
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
-    """Importance of each prompt token for each response token: gradient x input, summed over D (DESIGN, section 2).
+    """Importance of each prompt token for each response token: gradient x input, summed over D (docs/mathematics.md).
 
     grad_RPD: gradient of each response token's probability with respect to the prompt's embeddings.
     embedding_PD: those embeddings. Both of one dtype: float32, float64, bfloat16 or float16.
@@ -62,7 +62,7 @@ def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
     """Level of each importance: clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
 
-    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)), a = max(0, importance): DESIGN, section 2.
+    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)), a = max(0, importance): docs/mathematics.md.
     importance_PR: any float dtype; the level is computed in float64. levels: 1 to 255.
     Returns level_PR, uint8, uncut. Raises InputError where an importance is not finite.
     """
@@ -72,8 +72,8 @@ def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
 def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     """Importance density of each prompt token: l1 / lp norm of its levels, relative to the prompt's largest.
 
-    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio + 1e-9): DESIGN,
-    section 2. level_PR: uint8 or any float dtype, not negative. p: the norm's order, at least 1.
+    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio + 1e-9); see
+    docs/mathematics.md. level_PR: uint8 or any float dtype, not negative. p: the norm's order, at least 1.
     Returns density_P, 0 to 1, 0 where no level is above the cutoff; float64 for float64, else float32; computed in
     float64. Raises InputError where a level is negative or not finite.
     """
@@ -96,14 +96,14 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
     embedding_VD, direction_CD: any float dtypes. values_CK: signed, ordered by magnitude, largest first, ties to the
     lower index; float64 if either is float64, else float32; summed in float64 and rounded. indices_CK: int64.
     Scores are made a tile at a time and never written: 5 MiB of directions and candidates are held, and one panel of
-    words a thread (DESIGN, section 4).
+    words a thread (docs/mathematics.md).
     Raises InputError where k is not in 1..V or a number is not finite.
     """
     return _call("vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD)
 
 
 def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(first_V, other_N, cosine_N): for each word the words it co-occurs with (DESIGN, section 3).
+    """(first_V, other_N, cosine_N): for each word the words it co-occurs with (docs/mathematics.md).
 
     Two words co-occur whose spellings differ and whose cosine, unit . unit summed in float64, is above both cutoffs.
     unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf or nan where a word co-occurs with none.
@@ -122,7 +122,7 @@ def word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C (DESIGN, section 3).
+    """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C (docs/mathematics.md).
 
     Of the K x K words of its two sides, those that co-occur and whose activations have the same sign.
     cooccurring: from `cooccurrence`. values and indices: from `vocab_topk`, on the query and on the key side; an

@@ -109,12 +109,12 @@ def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
             f"a pair is compared on the same token ids"
-            f"{way_out(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
+            f"{base_tokenizer_hint(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
         )
     return base_tokenizer, tuned_tokenizer
 
 
-def way_out(base: ModelSource) -> str:
+def base_tokenizer_hint(base: ModelSource) -> str:
     """What to type where the tuned model can be given base's token ids, as the end of a message."""
     if base.gguf_file is not None and base.tokenizer is None:
         return ""  # a tokenizer is taken from a hub id or a folder

@@ -33,9 +33,9 @@ PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # what says whose results these are is replaced when all else is there
 LARGEST = 256 * 2**20  # bytes of a scores.json or a config.yaml
-# Of "pair" in scores.json: what results are, and not what they were asked for.
+# Fields of "pair" in scores.json that a run finds out; the others say what the run was asked for.
 FOUND = ("prompts_explained", "flags")
-# Of a pair's configuration: where its parts lie. Which they are, digests of what was loaded say.
+# Options of a pair that say where its parts lie. They decide no result: scores.json has digests of what was loaded.
 PLACES = ("name", "base", "tuned", "family", "size")
 MODEL_PLACES = ("adapter", "tokenizer", "revision", "gguf_file", "device", "device_map", "path")
 
@@ -222,7 +222,7 @@ def _decisive(config: Mapping[str, Any]) -> Any:
 
 
 def _computed(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """What the digests of the same weights may differ by."""
+    """How the weights were loaded (dtype, merging, versions): the same files then have another digest of weights."""
     of_pair = config.get("pair")
     models = [of_pair.get(f"{side}_model") if isinstance(of_pair, Mapping) else None for side in ("base", "tuned")]
     merged = [model.get("merge_adapter") if isinstance(model, Mapping) else None for model in models]

@@ -1,6 +1,6 @@
 """One job: explain what the store lacks, let the findings compare, give back results.
 
-Reads top to bottom as the sentence at the head of STYLE: for a pair, explain each model, let a finding compare the two
+The file reads from top to bottom as one sentence: for a pair, explain each model, let a finding compare the two
 explanations, and report its scores.
 """
 
@@ -20,7 +20,7 @@ from shiftbench.explanation import Explanation, Unit, content_key
 from shiftbench.findings.null import beside_null
 from shiftbench.findings.result import Result
 from shiftbench.models import Model
-from shiftbench.pairs import Pair, load_pair, way_out
+from shiftbench.pairs import Pair, base_tokenizer_hint, load_pair
 from shiftbench.pairs import check as check_pair
 from shiftbench.progress import Progress
 from shiftbench.prompts import EncodedPrompt, Prompt, encode_all, placed
@@ -65,7 +65,7 @@ class Job:
     template: str
     store: Store
     control: Any = None  # gives null models (shiftbench/controls.py); None: scores stand for themselves
-    group: bool = False  # of the prompts of a larger job, one group, which may have empty responses alone
+    group: bool = False  # whether the prompts are one group of a larger job: its responses may then all be empty
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ def references(job: Job, base: Model, tuned: Model, encoded: Encoded, notes: lis
     if left_out:
         notes.append(_skipped("have a response that base and tuned spell by different token ids", left_out))
     if left_out and not sides[0]:
-        hint = way_out(base.source) if base.source else ""
+        hint = base_tokenizer_hint(base.source) if base.source else ""
         raise Unanswered(f"no response is left to explain: {notes.pop().removesuffix('.')}{hint}")
     if cut:
         notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
@@ -460,7 +460,7 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
         raise InputError(
             f"prompt {first.prompt.id!r}: base and tuned give different token ids from token {place} on "
             f"({ids[0][place : place + 1]} against {ids[1][place : place + 1]}); the pair is not comparable"
-            f"{way_out(base.source) if base.source else ''}"
+            f"{base_tokenizer_hint(base.source) if base.source else ''}"
         )
     rows = base.module.get_input_embeddings().weight.shape[0]
     beyond = [token for token in ids[1] if token >= rows]
@@ -478,7 +478,7 @@ def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
         if first != second:
             raise InputError(
                 f"vocabulary word {word!r}: base and tuned give different token ids ({first} against {second}); leave "
-                f"the word out{way_out(base.source) if base.source else ''}"
+                f"the word out{base_tokenizer_hint(base.source) if base.source else ''}"
             )
 
 

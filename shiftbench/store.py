@@ -1,4 +1,4 @@
-"""Explanations on disk, each unit under the digest of what it was computed from (DESIGN, contracts).
+"""Explanations on disk, each unit under the digest of what it was computed from.
 
 ROOT/KEY[:2]/KEY/ holds one whole unit. It is written under ROOT/tmp/ and renamed, so a reader sees all of it or
 nothing; whoever is killed leaves only a folder under tmp/, which `prune` sweeps. ROOT/claims/KEY is locked by the

@@ -1,4 +1,4 @@
-// Importance of prompt tokens for response tokens: gradient x input, its levels, their density (DESIGN, section 2).
+// Importance of prompt tokens for response tokens: gradient x input, its levels, their density (docs/mathematics.md).
 // P prompt tokens, R response tokens, D model width.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Derivatives of a transformer layer's parts between its matrix products (DESIGN, section 2). Rows of many derivatives
+// Derivatives of a transformer layer's parts between its matrix products (docs/mathematics.md). Rows of many derivatives
 // at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one thread: the
 // engine gives each thread rows of its own, and where it has threads to spare, bindings.cpp gives them parts of these.
 #pragma once

@@ -1,4 +1,4 @@
-// Word pairs of neuron pairs (DESIGN, section 3), by way of a list of every word's co-occurring words. Co-occurrence
+// Word pairs of neuron pairs (docs/mathematics.md), by way of a list of every word's co-occurring words. Co-occurrence
 // and spelling do not depend on the neuron, and about one pair of words in a hundred passes: a neuron's K x K
 // candidates become K short lists, each read once.
 #pragma once

@@ -1,4 +1,4 @@
-"""Labels of concepts by a chat model behind an OpenAI-compatible endpoint, several times over (DESIGN 4)."""
+"""Labels of concepts by a chat model behind an OpenAI-compatible endpoint, several times over (docs/mathematics.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and labels of concepts from their words alone: deterministic, offline (DESIGN 4)."""
+"""Names and labels of concepts from their words alone: deterministic, offline (docs/mathematics.md)."""
 
 from __future__ import annotations
 

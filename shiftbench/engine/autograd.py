@@ -15,7 +15,9 @@ from shiftbench.errors import InputError
 from shiftbench.readers import reading
 
 MOST = 16  # response tokens at a time: more were no faster
-LEAK = 1e-4  # of the largest gradient: what a later token's may be where masks are large numbers and not infinity
+# A causal model's logits do not depend on later tokens. Some masks are large negative numbers in place of -inf, so
+# that a later token's gradient is not exactly 0; up to this share of the largest gradient it counts as 0.
+LEAK = 1e-4
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where tangents of the positions in front meet cotangents of the positions behind (DESIGN 2).
+"""Where tangents of the positions in front meet cotangents of the positions behind (docs/mathematics.md).
 
 Positions behind a border know of those in front by keys and values alone, in every layer. So what a prompt token in
 front does to a response token behind is a sum over layers, of what its tangent changes there and what the cotangent

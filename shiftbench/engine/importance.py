@@ -1,4 +1,4 @@
-"""Importance of every prompt token for every response token (DESIGN 2).
+"""Importance of every prompt token for every response token (docs/mathematics.md).
 
 By tangents of the prompt tokens or cotangents of the response tokens, whichever are fewer, and as many of the others as
 spare them the longest part of their way (border.py).

@@ -1,4 +1,4 @@
-"""What the derivatives need of a forward pass: DESIGN 2, 'Computing it fast'."""
+"""What the derivatives need of a forward pass: docs/mathematics.md, 'How it is computed'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forward and reverse mode through one layer, over rows of many derivatives at once (DESIGN 2)."""
+"""Forward and reverse mode through one layer, over rows of many derivatives at once (docs/mathematics.md)."""
 
 from __future__ import annotations
 

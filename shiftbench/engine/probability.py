@@ -25,7 +25,8 @@ def slopes(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Tensor]:
     """(slope_RV, probability_R): d p_y / d logit_v for each row's target y, and p_y.
 
     p_y (s [v = y] - p_v [v != y]) with s the probability of all other tokens. Taken through softmax it cancels where
-    p_y is near 1; written out, as here, it does not (DESIGN 2). Raises NotFinite where the logits are not finite.
+    p_y is near 1; written out, as here, it does not (docs/mathematics.md). Raises NotFinite where the logits are not
+    finite.
     """
     p_RV = logit_RV.softmax(-1)
     target_R1 = target_R[:, None]

@@ -1,4 +1,4 @@
-"""Derivatives of a layer's parts, in rows: what stands between its matrix products (DESIGN 2).
+"""Derivatives of a layer's parts, in rows: what stands between its matrix products (docs/mathematics.md).
 
 A tangent is what a change of the input does to the output, a cotangent what a change of the result owes to the input.
 The norm's and the rotation's derivatives are (but for the gain's place and the angle's sign) the same for both.

@@ -1,4 +1,7 @@
-"""Global explanation of self-attention: word pairs that neuron pairs of a head encode (section 3.2; DESIGN 3)."""
+"""Global explanation of self-attention: word pairs that neuron pairs of a head encode.
+
+Wu et al. 2023, section 3.2; docs/mathematics.md, 'Word pairs of attention heads'.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Local explanation: which prompt tokens each response token rests on (Wu et al. 2023, section 3.1; DESIGN 2)."""
+"""Local explanation: which prompt tokens each response token rests on.
+
+Wu et al. 2023, section 3.1; docs/mathematics.md, 'Attribution of a response to its prompt'.
+"""
 
 from __future__ import annotations
 

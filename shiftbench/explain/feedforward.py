@@ -1,4 +1,7 @@
-"""Global explanation of feed-forward networks: concepts that principal components encode (section 3.3; DESIGN 4)."""
+"""Global explanation of feed-forward networks: concepts that principal components encode.
+
+Wu et al. 2023, section 3.3; docs/mathematics.md, 'Concepts of feed-forward networks'.
+"""
 
 from __future__ import annotations
 
@@ -120,8 +123,9 @@ def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Te
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """(component_CD, variance_ratio_C), float64, of the centred rows; C = min(rank, D // 2), largest variance first.
 
-    Eigenvectors of the D x D covariance in float64: faster than a float32 SVD of the rows and exacter (DESIGN 4).
-    A component's sign is free; its largest entry is made positive.
+    Eigenvectors of the D x D covariance in float64: faster and more exact than a float32 SVD of the rows
+    (docs/mathematics.md, 'Concepts of feed-forward networks'). A component's sign is free; its largest entry is made
+    positive.
     """
     centred_FD = down_FD.to(torch.float64, copy=True)
     centred_FD -= centred_FD.mean(0)

@@ -1,4 +1,4 @@
-"""Importance of prompt tokens for response tokens, by one of three definitions (DESIGN 2; docs/controls.md).
+"""Importance of prompt tokens for response tokens, by one of three definitions (docs/mathematics.md; docs/controls.md).
 
 Gradient times input is what occlusion is at first order: d p_r / d e_n . e_n against p_r - p_r(e_n = 0). Integrated
 gradients (Sundararajan et al. 2017) add the first up along the straight path from a prompt whose embeddings are zero.
@@ -21,7 +21,7 @@ from shiftbench.engine.product import STEP, Precision
 from shiftbench.explain.finite import check_importance, finite
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
-from shiftbench.models.rotary import as_for, restart
+from shiftbench.models.rotary import restart, same_angles
 from shiftbench.prompts import EncodedPrompt
 
 At = Callable[[float], Tensor]  # scale of the prompt's embeddings -> importance there
@@ -55,8 +55,9 @@ def importance(
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) on the CPU, float32 or the model's float64.
 
-    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (DESIGN 2). By the engine's own forward
-    or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly, in one precision.
+    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width (docs/mathematics.md). By the engine's
+    own forward or reverse mode where the model is known to it, else by autograd: the same numbers, more slowly, in one
+    precision.
     Raises InputError where a logit or a gradient is not finite: half precision overflows in some models.
     """
     if not response:
@@ -191,7 +192,7 @@ def _engine(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> T
     autograd.ends(model.module)
     tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
     computed = tokens - 1 + -(tokens - 1) % STEP
-    return model.plain[0] if as_for(model.module.config, tokens, computed) else None
+    return model.plain[0] if same_angles(model.module.config, tokens, computed) else None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Explanation of a pair: what kind of change the feed-forward down-projections went through (DESIGN 4)."""
+"""Explanation of a pair: what kind of change the feed-forward down-projections went through (docs/mathematics.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Finding 3: feed-forward networks rotate pre-trained knowledge toward user tasks (section 4.3; DESIGN 4)."""
+"""Finding 3: feed-forward networks rotate pre-trained knowledge toward user tasks.
+
+Wu et al. 2023, section 4.3; docs/mathematics.md, 'Concept rotation'.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Finding 1: the tuned model recognises the instruction in the prompt (Wu et al. 2023, section 4.1; DESIGN 2)."""
+"""Finding 1: the tuned model recognises the instruction in the prompt.
+
+Wu et al. 2023, section 4.1; docs/mathematics.md, 'Instruction recognition'.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,7 @@ def recognition(unit: Unit, cutoff: int, p: float, tokens: int | None = None) ->
 
 
 def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
-    """Sum of the density of instruction tokens / log2(2 + their number) (section 4.1; DESIGN 2)."""
+    """Sum of the density of instruction tokens / log2(2 + their number) (section 4.1; docs/mathematics.md)."""
     count = int(instruction_P.sum())
     return float(density_P[instruction_P].sum(dtype=torch.float64)) / math.log2(2 + count)
 

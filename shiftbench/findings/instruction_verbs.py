@@ -1,4 +1,4 @@
-"""Finding 2: heads of the tuned model encode more relations of instruction verbs (section 4.2; DESIGN 3)."""
+"""Finding 2: heads of the tuned model encode more relations of instruction verbs (section 4.2; docs/mathematics.md)."""
 
 from __future__ import annotations
 

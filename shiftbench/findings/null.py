@@ -1,4 +1,4 @@
-"""A finding's scores beside those of null models: would any change of the same size have done this? (DESIGN 5)"""
+"""A finding's scores beside those of null models, which any change of the same size would give (docs/controls.md)."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Whoever may write to the place where runs are tracked may put any page there, and on the site it would run its scripts
 with the rights of all pages of that site. So the report is no file of the site: it stands, escaped, in an attribute of
-a page of ours, which gives it to a frame. Two things keep it quiet, each for itself: the frame's sandbox, which allows
-neither scripts nor forms nor leaving the frame nor the site's origin, and the page's policy, which holds in the frame
-too and admits no script, no address and only the report's own styles.
+a page of ours, which shows it in a frame. Two measures stop its scripts, and each would be enough: the frame's sandbox
+forbids scripts, forms, navigation of the page around it and the site's origin; and the page's policy, which holds in
+the frame too, admits no script, no address and only the report's own styles.
 """
 
 from __future__ import annotations

@@ -322,8 +322,9 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
 def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
     """The first thing in which an adapter's weights are not those that the module would want, in words.
 
-    before: how many numbers the base has without the adapter. base: makes a skeleton of it. The adapter is built on it without memory, so that a declared rank of any size takes none.
-    What PEFT raises other than ValueError passes.
+    before: how many numbers the base has without the adapter. base: makes a skeleton of the base. The adapter is built
+    on a skeleton, whose tensors have no memory, so that a rank of any size can be declared without taking any. A
+    ValueError of PEFT is returned as words; its other exceptions are raised.
     """
     import peft
     from peft.utils import get_peft_model_state_dict

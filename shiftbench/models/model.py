@@ -111,7 +111,11 @@ class Model:
 
 
 def _settings(module: PreTrainedModel) -> list[dict[str, Any]]:
-    """What decides the function of a kept adapter that is no LoRA; nothing of a LoRA, whose factors say it."""
+    """The settings of each kept adapter that is no LoRA, as far as what it computes depends on them.
+
+    Two values of a setting (such as alpha) give two functions of equal weights, so the digest must hold it. A LoRA
+    needs none: its factors (`scaling`) are in the digest already.
+    """
     found = []
     for settings in getattr(module, "peft_config", {}).values():
         if not any(hasattr(part, "lora_A") for part in module.modules()):

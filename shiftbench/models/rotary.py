@@ -38,10 +38,12 @@ def follows_length(config: PreTrainedConfig) -> str | None:
     return next((kind for kind in types if _follows(kind)), None)
 
 
-def as_for(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
-    """Whether angles of a text of `tokens` tokens are those of one of `computed`, where the engine computes so many.
+def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
+    """Whether the model's rotary embedding gives a text of `tokens` tokens the angles of a text of `computed` tokens.
 
-    The engine leaves the last token out and pads to a round number of rows.
+    The engine computes on another number of positions than the text has: it leaves the last token out and pads the
+    rest to a round number of rows. Where angles follow the length (dynamic RoPE, LongRoPE), the two numbers may have
+    different angles, and the engine must not be used.
     """
     kind = follows_length(config)
     if kind is None:

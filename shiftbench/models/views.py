@@ -19,7 +19,7 @@ from shiftbench.models.block import Linear, Transformer
 
 
 class WeightViews(ABC):
-    """Weights of one model as the explanations of DESIGN 3 and 4 want them.
+    """Weights of one model as the explanations of attention heads and feed-forward networks want them.
 
     All are detached, on the module's device, float32 (float64 where the module is float64), with the part of a kept
     adapter added in. layers, heads (query heads), width (D) are counts.

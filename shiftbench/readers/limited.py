@@ -30,7 +30,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import one_line
 
 HEADROOM = 2**30  # bytes of address space that a child may take beyond its parent's: jinja2 needs some 20 MB
-LATE = 4  # times its processor seconds that a child has by the clock: the machine may be busy
+CLOCK_FACTOR = 4  # a child may take this many times its processor seconds by the clock: the machine may be busy
 FRAME = struct.Struct("<cQ")  # of what a child sends: its kind, and how many bytes of UTF-8 follow
 TEXT, FAILED, DONE = b"t", b"f", b"d"
 PARALLELISM = "TOKENIZERS_PARALLELISM"
@@ -39,8 +39,8 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, most: int) -> list[str]:
     """The texts that `make` gives, made in a child process.
 
-    what, remedy: begin and end the message of a refusal. seconds: processor time of the child; by the clock it has LATE
-    times that. most: bytes that all texts together may have as UTF-8.
+    what, remedy: begin and end the message of a refusal. seconds: processor time of the child; by the clock it has
+    CLOCK_FACTOR times that. most: bytes that all texts together may have as UTF-8.
     Raises InputError where making them fails in any way or exceeds a limit. Whatever happens, the child has ended when
     this returns.
     """
@@ -62,9 +62,9 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
         ended = None
         try:
             try:
-                return list(_texts(ours, time.monotonic() + LATE * seconds, most))
+                return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, most))
             except TimeoutError:
-                raise refusal(f"it does not end within {LATE * seconds:.0f} seconds") from None
+                raise refusal(f"it does not end within {CLOCK_FACTOR * seconds:.0f} seconds") from None
             except OverflowError:
                 raise refusal(f"it makes more than {most:,} bytes") from None
             except RuntimeError as error:

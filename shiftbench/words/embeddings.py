@@ -15,7 +15,7 @@ BOUNDARY_MARKS = "▁Ġ "  # SentencePiece's, byte-level BPE's, and the plain sp
 
 
 def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tensor:
-    """A row a word: the mean of its tokens' embeddings (DESIGN 3).
+    """A row a word: the mean of its tokens' embeddings (docs/mathematics.md).
 
     embedding_VD: of tokens; float64 stays float64, everything else is averaged in float32.
     Returns [V words, D] on the same device. Raises InputError as word_ids does.

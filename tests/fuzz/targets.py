@@ -33,7 +33,7 @@ from shiftbench.words.vocabulary import tsv
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutation
 from tests.fuzz.replies import readers
-from tests.fuzz.tiny_gguf import write_gguf
+from tests.models.gguf_file import write_gguf
 from tests.published.synthetic import prompt_rows, write_folder
 from tests.tiny import tiny_module, tiny_tokenizer
 

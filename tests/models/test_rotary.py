@@ -6,7 +6,7 @@ import torch
 from shiftbench.explain.importance import importance, log_probabilities
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import wrap
-from shiftbench.models.rotary import as_for, follows_length, restart
+from shiftbench.models.rotary import follows_length, restart, same_angles
 from shiftbench.prompts import Prompt, encode
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -84,7 +84,7 @@ def test_angles_of_other_types_are_left_alone():
     before = module.model.rotary_emb.inv_freq
     restart(module)
     assert module.model.rotary_emb.inv_freq is before
-    assert follows_length(module.config) is None and as_for(module.config, 10**6, 10**6)
+    assert follows_length(module.config) is None and same_angles(module.config, 10**6, 10**6)
 
 
 def test_angles_of_one_kind_of_layers_among_others_are_seen():

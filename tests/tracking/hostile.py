@@ -68,16 +68,14 @@ def drips_chunks(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"1\r\n \r\n")
 
 
-def endless(connection: socket.socket, over: threading.Event) -> None:
-    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+def endless(connection: socket.socket, over: threading.Event, head: bytes = HEAD) -> None:
+    connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
     while not over.is_set():
         connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
 
 
 def unavailable_and_endless(connection: socket.socket, over: threading.Event) -> None:
-    connection.sendall(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while not over.is_set():
-        connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+    endless(connection, over, b"HTTP/1.1 503 Busy\r\n")
 
 
 def closes_midway(connection: socket.socket, over: threading.Event) -> None:
