@@ -8,17 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shiftbench.explain.work import Work
 from shiftbench.explanation import Unit, content_key
 from shiftbench.sharing import shared
 from shiftbench.store import Store
 from tests.command.conftest import arguments, scores
 
+pytestmark = pytest.mark.whole
 HOLDER = """
 import sys, time
 from shiftbench.store import Store
-
-pytestmark = pytest.mark.whole
 with Store(sys.argv[1]).claim(sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)
