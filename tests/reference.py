@@ -1,4 +1,4 @@
-"""Each formula once, in plain torch: the specification (DESIGN.md), never optimised.
+"""Each formula once, in plain torch: the specification of docs/mathematics.md, never optimised.
 
 A formula computes in the dtype it is given. Given float64 it is what the code must agree with; given a narrower dtype
 it says how much error that dtype excuses.
@@ -39,7 +39,7 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
 
 
 def importance(module, prefix_ids, prompt_ids, response_ids):
-    """importance_PR by one backward pass per response token through softmax (DESIGN 2), in the module's dtype."""
+    """importance_PR by one backward pass per response token through softmax, in the module's dtype."""
     with in_one_dtype(module):
         return _importance(module, prefix_ids, prompt_ids, response_ids)
 
@@ -117,7 +117,7 @@ def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps):
 
 
 def cooccurrence_cutoffs(vectors, known, reference, deviations):
-    """mean + deviations * population std of each word's cosine with the first words that have a vector (DESIGN 3)."""
+    """mean + deviations * population std of each word's cosine with the first words that have a vector."""
     cutoffs = []
     for i in range(len(vectors)):
         if not known[i]:
@@ -135,7 +135,7 @@ def cosine(a, b):
 
 
 def neuron_word_pairs(query_activation, key_activation, words, vectors, known, k, reference, deviations):
-    """[(query word, key word, cosine)] of one neuron pair, ordered by descending cosine (DESIGN 3)."""
+    """[(query word, key word, cosine)] of one neuron pair, ordered by descending cosine."""
     cutoffs = cooccurrence_cutoffs(vectors, known, reference, deviations)
 
     def top(activation):
@@ -155,7 +155,7 @@ def neuron_word_pairs(query_activation, key_activation, words, vectors, known, k
 
 
 def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor]:
-    """(cosine_VV, whether the two words co-occur): DESIGN 3."""
+    """(cosine_VV, whether the two words co-occur)."""
     cosine_VV = unit_VG @ unit_VG.T
     above_VV = (cosine_VV > cutoff_V) & (cosine_VV > cutoff_V[:, None])
     return cosine_VV, above_VV & (spelling_V != spelling_V[:, None])
@@ -175,7 +175,7 @@ def word_pairs(cosine_VV, kept_VV, query_value_CK, query_index_CK, key_value_CK,
 
 
 def head_knowledge(pairs):
-    """[(head, word, word, count)] of a head's unordered, lower-cased pairs that occur more than once (DESIGN 3)."""
+    """[(head, word, word, count)] of a head's unordered, lower-cased pairs that occur more than once."""
     counts = Counter((pair.head, *sorted((pair.query_word.lower(), pair.key_word.lower()))) for pair in pairs)
     return [(*key, count) for key, count in sorted(counts.items()) if count > 1]
 
@@ -195,7 +195,7 @@ def random_bits(seed: int, draw: int, position: int) -> int:
 
 
 def resampled_means(strata: list[list[float]], seed: int, draw: int) -> list[float]:
-    """Of each stratum, the mean of as many of its values drawn with replacement: DESIGN 5."""
+    """Of each stratum, the mean of as many of its values drawn with replacement."""
     means, position = [], 0
     for values in strata:
         drawn = [values[len(values) * random_bits(seed, draw, position + i) >> 32] for i in range(len(values))]
@@ -205,7 +205,7 @@ def resampled_means(strata: list[list[float]], seed: int, draw: int) -> list[flo
 
 
 def principal_components(rows, count):
-    """Right singular vectors of the centred rows, and their shares of the variance (DESIGN 4)."""
+    """Right singular vectors of the centred rows, and their shares of the variance."""
     centred = rows.double() - rows.double().mean(0)
     _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
     return vectors[:count], (values**2 / (values**2).sum())[:count]

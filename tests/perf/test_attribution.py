@@ -1,4 +1,4 @@
-"""Attribution (DESIGN 2) against the paper's loop and the libraries that offer it."""
+"""Attribution (docs/mathematics.md) against the paper's loop and the libraries that offer it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Principal components of down-projections (DESIGN 4) against torch's singular value decomposition."""
+"""Principal components of down-projections (docs/mathematics.md) against torch's singular value decomposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Word pairs of attention heads (DESIGN 3) against the paper's procedure in numpy and Python."""
+"""Word pairs of attention heads (docs/mathematics.md) against the paper's procedure in numpy and Python."""
 
 from __future__ import annotations
 
