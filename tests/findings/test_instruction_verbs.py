@@ -1,4 +1,4 @@
-"""Finding 2 reads back verb pairs given to heads, counts as docs/mathematics.md says, and is 0 for a model and itself."""
+"""Finding 2 reads back verb pairs given to heads, counts as docs/mathematics.md, and is 0 for a model and itself."""
 
 import pytest
 import torch

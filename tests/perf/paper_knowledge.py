@@ -1,4 +1,4 @@
-"""The paper's word pairs and components (arXiv 2310.00492), in numpy and Python as docs/mathematics.md describes them."""
+"""The paper's word pairs and components (arXiv 2310.00492), in numpy and Python, as docs/mathematics.md has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vocab_topk (docs/mathematics.md) against a full product, libraries' searches, and the bare product, which is the limit."""
+"""vocab_topk (docs/mathematics.md) against a full product, libraries' searches and its limit, the bare product."""
 
 from __future__ import annotations
 
