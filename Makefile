@@ -34,7 +34,7 @@ test: lint
 		and not demo and not whole"
 	@echo "make test: lint, types and tests pass"
 
-# Jobs that score whole pairs many times over: killed, interrupted, in sweeps, on the bundled models.
+# Whole jobs, and servers that they talk to: on the command line, killed, in sweeps, on the bundled models.
 test-whole: $(VENV)/test.stamp
 	$(BIN)/pytest -q -m "demo or whole"
 

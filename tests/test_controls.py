@@ -16,6 +16,8 @@ from shiftbench.stats import place_in_null
 from tests.command.conftest import arguments, asked, folders, shiftbench  # noqa: F401 (fixtures)
 from tests.tiny import tiny_module, tiny_tokenizer
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def pair():

@@ -13,6 +13,8 @@ from shiftbench import configuration, job
 from shiftbench.estimate import _cache_bytes, _model_bytes
 from shiftbench.models import ModelShape
 
+pytestmark = pytest.mark.whole
+
 MEMORY = """
 import re, runpy
 try:

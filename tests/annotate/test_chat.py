@@ -31,6 +31,8 @@ from shiftbench.store import Store
 from shiftbench.sweep.task import job_key
 from tests.annotate.server import KEY, READABLE, Reply, Served, is_second, plain, serving
 
+pytestmark = pytest.mark.whole
+
 CONCEPTS = [["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]]
 
 

@@ -15,6 +15,8 @@ from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
 from tests.command.test_bad_input import refused
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def first(folders, tmp_path_factory):

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from tests.command.conftest import arguments, scores
 
+pytestmark = pytest.mark.whole
+
 FEW = {
     "~findings.concept_rotation": None,
     "~findings.instruction_verbs": None,

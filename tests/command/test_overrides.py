@@ -15,6 +15,8 @@ from shiftbench.errors import InputError
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
+pytestmark = pytest.mark.whole
+
 NAMES = [
     "v1.0 (final)", "x=y", "x=y,z", "a,b", "a[1]", "[x]", "a{b}", "it's", 'q"x', "50%", "a#b", "a$b", "a${b}c",
     "a\\${x}", "a\\b", "a b", "trailing ", "a;b", "a&b", "a|b", "a<b>", "a!b", "a`b", "a^b", "Modèle", "日本語", "😀",

@@ -8,6 +8,8 @@ from shiftbench import configuration
 from tests.command.test_bad_input import refused
 from tests.published.synthetic import BASE, write_folder
 
+pytestmark = pytest.mark.whole
+
 
 def test_a_folder_becomes_tables_and_a_report(shiftbench, tmp_path):
     ran = shiftbench("published", f"path={write_folder(tmp_path / 'in')}", f"out={tmp_path / 'out'}")

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import shiftbench as package
 from tests.command.conftest import arguments, scores
 
+pytestmark = pytest.mark.whole
+
 SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
 
 

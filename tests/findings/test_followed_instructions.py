@@ -16,6 +16,8 @@ from shiftbench.published.folder import read
 from shiftbench.stats import Bootstrap, independent_effect
 from tests.findings.test_instruction_recognition import unit
 
+pytestmark = pytest.mark.whole
+
 PUBLISHED = Path(__file__).parents[3] / "shared" / "wu2024"
 
 

@@ -30,6 +30,8 @@ from shiftbench.tracking.reading import Silent, artifact
 from tests.tracking import hostile
 from tests.tracking.hostile import HEAD, TALKS, Liar, seconds, talking
 
+pytestmark = pytest.mark.whole
+
 PATIENCE = 0.5  # seconds that a server gets here
 PACKED = gzip.compress(b" " * 20 * 2**20)
 RUN = "0123456789abcdef0123456789abcdef"

@@ -22,6 +22,8 @@ from shiftbench.tracking import OFF, TrackedRun, Tracking, metrics_of, without_s
 from tests.tracking.recorded import assert_recorded, experiment_id, files_of
 from tests.tracking.servers import free_port
 
+pytestmark = pytest.mark.whole
+
 CONF = Path(__file__).parents[2] / "conf" / "tracking"
 
 

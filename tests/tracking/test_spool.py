@@ -20,6 +20,8 @@ from shiftbench.tracking import KIND, OFF, RESULT, SUITE, SWEEP, TrackedRun, Tra
 from tests.tracking.recorded import assert_recorded, runs_of
 from tests.tracking.servers import free_port
 
+pytestmark = pytest.mark.whole
+
 SENDER = """
 import sys
 from pathlib import Path
