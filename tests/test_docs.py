@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import configuration
 from shiftbench.commands import COMMANDS
 from shiftbench.commands import main as shiftbench
+from shiftbench.config import composition
 from shiftbench.sweep import asked, launcher
 from tests.pages import PAGES, ROOT, SHELL, Block, blocks, commands, followed_by
 
@@ -58,7 +58,7 @@ def composes(words: list[str]) -> None:
         return
     assert command in COMMANDS
     if command == "score":
-        configuration.register_resolvers()
+        composition.register_resolvers()
         settings, _ = asked.split(rest)
         asked.jobs(rest)
         launcher.check(settings, Path("x"))
@@ -67,7 +67,7 @@ def composes(words: list[str]) -> None:
         assert len(verbs) <= 1
         # `annotate` is also a config group, so the command's own configuration has its verb's name too.
         name = "annotate_check" if command == "annotate" else command
-        configuration.compose(name, [word for word in rest if word not in verbs])
+        composition.compose(name, [word for word in rest if word not in verbs])
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from shiftbench import pairs
-from shiftbench.configuration import register_resolvers
+from shiftbench.config.composition import register_resolvers
 from shiftbench.errors import InputError
+from shiftbench.models import pairs
 from tests.models.conftest import save_adapter
 from tests.tiny import tiny_module, tiny_tokenizer
 

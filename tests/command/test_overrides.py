@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, job, overrides
+from shiftbench.config import composition, overrides, settings
 from shiftbench.errors import InputError
+from shiftbench.pipeline import job
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
@@ -25,7 +26,7 @@ NAMES = [
 
 
 def composed(*words, name="config", flags=()):
-    return configuration.compose(name, overrides.read(words, name, flags))
+    return composition.compose(name, overrides.read(words, name, flags))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -226,4 +227,4 @@ def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbenc
 def test_the_digest_of_a_ratings_file_never_raises(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in ("~nosuch/x", "a\0b", str(tmp_path), str(tmp_path / "pipe"), "/no/such"):
-        assert configuration.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}
+        assert settings.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution, agreement
 from shiftbench.explain.importance import importance, memory_bytes
-from shiftbench.explain.work import Inputs
 from shiftbench.models import ModelSource
+from shiftbench.pipeline.run import by_method
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
-from shiftbench.run import by_method
 from tests import reference
 
 TEXT = "Translate the sentence to French. Input: good morning to all people. Output:"
