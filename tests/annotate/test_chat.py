@@ -23,9 +23,10 @@ from shiftbench.annotate.questions import read_labels
 from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.models import shape_of
+from shiftbench.pipeline.checks import check
 from shiftbench.pipeline.estimate import estimate
-from shiftbench.pipeline.job import build, settings
-from shiftbench.pipeline.run import check
+from shiftbench.pipeline.job import build
+from shiftbench.pipeline.recording import settings
 from shiftbench.store.explanation import Unit
 from shiftbench.store.store import Store
 from shiftbench.sweep.task import job_key

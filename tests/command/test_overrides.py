@@ -11,8 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from shiftbench.config import composition, overrides, settings
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
-from shiftbench.pipeline import job
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
@@ -36,7 +36,7 @@ def test_a_path_of_any_characters_is_taken_as_it_is(tmp_path, monkeypatch, name)
     place.mkdir()
     config = composed("pair=local", f"pair.base={place}", f"pair.tuned={place}", f"store.path={place}")
     assert config.pair.base == config.pair.tuned == config.store.path == str(place)
-    assert job.made(config.pair).tuned.path == str(place)
+    assert instantiate(config.pair).tuned.path == str(place)
     assert OmegaConf.create(OmegaConf.to_yaml(config.pair.base_model, resolve=True))
     if "${" not in name:  # which of a path that is not there fills in a value of the configuration
         assert composed("pair=demo", f"out={tmp_path}/new/{name}").out == f"{tmp_path}/new/{name}"

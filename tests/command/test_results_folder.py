@@ -254,15 +254,15 @@ def test_a_disk_that_fills_while_results_are_written(shiftbench, asked, tmp_path
     if os.system(f"mount -t tmpfs -o size=20m tmpfs {small} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
-        from shiftbench.pipeline import job
+        from shiftbench.pipeline import recording
 
-        real = job.summarise
+        real = recording.summarise
 
         def filling(*rest):
             (small / "ballast").write_bytes(bytes(shutil.disk_usage(small).free - 8192))
             return real(*rest)
 
-        monkeypatch.setattr(job, "summarise", filling)
+        monkeypatch.setattr(recording, "summarise", filling)
         ran = shiftbench(*arguments(asked, out=str(small / "out")))
         assert ran.code == 1 and "Traceback" not in ran.err, ran.err
         [line] = [line for line in ran.err.splitlines() if line.startswith("shiftbench:")]

@@ -5,6 +5,7 @@ import torch
 
 from shiftbench import ops
 from shiftbench.config.composition import packaged
+from shiftbench.config.instantiation import instantiate as from_configuration
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
@@ -17,7 +18,6 @@ from shiftbench.explain.importance import (
     total_importance,
 )
 from shiftbench.models import wrap
-from shiftbench.pipeline.job import made as from_configuration
 from tests import reference
 from tests.explain.test_attribution import ANSWER, encoded
 from tests.tiny import ARCHITECTURES, tiny_module, tiny_tokenizer

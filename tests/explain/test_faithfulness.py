@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from shiftbench.config.composition import packaged
+from shiftbench.config.instantiation import instantiate as from_configuration
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.faithfulness import Faithfulness
 from shiftbench.explain.importance import importance, occlusion
 from shiftbench.findings.attribution_faithfulness import of_prompt
 from shiftbench.models import wrap
-from shiftbench.pipeline.job import made as from_configuration
 from tests import reference
 from tests.explain.test_attribution import ANSWER, TEXT, encoded
 from tests.tiny import tiny_module, tiny_tokenizer

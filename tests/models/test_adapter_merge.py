@@ -302,7 +302,6 @@ def test_an_adapter_beside_whole_weights_is_refused_and_both_ways_out_are_told(l
 def local_pair():
     from hydra.utils import instantiate
 
-    
     def make(base, tuned):
         return instantiate(
             composition.compose("config", ["pair=local", f"pair.base={base}", f"pair.tuned={tuned}"]).pair

@@ -70,11 +70,12 @@ def _emulate() -> None:
     from shiftbench import _C
     from shiftbench.engine import core
     from shiftbench.ops import cuda, operators
+    from shiftbench.ops.cuda import topk
 
     if _C.has_cuda:
         raise SystemExit("gpu.py: --rehearse needs a core with emulated kernels, and this one is for a GPU")
     operators.core_of = lambda _: cuda
-    cuda._tile_bytes = lambda _: 1 << 16
+    topk._tile_bytes = lambda _: 1 << 16
     core._core = lambda _: cuda
     core.attends = lambda _: False
 

@@ -38,7 +38,6 @@ def packaged(method: str) -> Any:
     """An explainer with the options of conf/explain."""
     from hydra.utils import instantiate  # here alone: gpu.py runs where there is no Hydra
 
-    
     return instantiate(composition.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
 
 

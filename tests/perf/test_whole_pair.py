@@ -21,9 +21,11 @@ from shiftbench.models import Model
 from shiftbench.perf import paper
 from shiftbench.perf.cases import Case
 from shiftbench.perf.compare import Agreement, Sampled
-from shiftbench.pipeline import job
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.job import Job, build
 from shiftbench.pipeline.progress import Progress
-from shiftbench.pipeline.run import Job, Outcome, check, run
+from shiftbench.pipeline.recording import Outcome
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import encode
 from shiftbench.store.explanation import Unit
 from shiftbench.store.store import Store
@@ -55,7 +57,7 @@ class Side:
 
 def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Both explain each model's own responses and read the same vocabulary; the store is empty."""
-    asked = job.build(
+    asked = build(
         composition.compose(
             "config",
             [
@@ -69,7 +71,10 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
     check(asked)
     attention._cooccurrence.cache_clear()  # what base and tuned share is theirs, but nothing earlier
     compared = alternate(
-        benchmark, lambda asked: run(asked, Progress()), {PIPELINE: lambda asked: pipeline(asked, folders)}, [asked]
+        benchmark,
+        lambda asked: explain_and_score(asked, Progress()),
+        {PIPELINE: lambda asked: pipeline(asked, folders)},
+        [asked],
     )
     sides: Mapping[str, Side] = compared.peers[PIPELINE].result
     stages = {name: sum(side.seconds[name] for side in sides.values()) for name in next(iter(sides.values())).seconds}

@@ -4,7 +4,7 @@ import pytest
 
 from shiftbench.config import composition
 from shiftbench.errors import InputError
-from shiftbench.pipeline.job import settings
+from shiftbench.pipeline.recording import settings
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.file import FileRatings
 

@@ -12,7 +12,7 @@ from shiftbench.commands import main
 from shiftbench.config import composition
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
-from shiftbench.pipeline.job import settings
+from shiftbench.pipeline.recording import settings
 from shiftbench.prompts import Prompt, encode
 from shiftbench.ratings.judge import Judge, read_rating
 from shiftbench.store.work import compute_all
