@@ -204,18 +204,17 @@ def test_relative_links_lead_somewhere(page: str) -> None:
 
 
 def test_files_that_contributing_names_are_there() -> None:
+    """In code within a line and in the commands of blocks: files of the repository, and modules after `python -m`."""
     text = CONTRIBUTING.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:tests|docs|shiftbench|conf|csrc|\.github|\.ci)/[a-z_./-]*)`", text)
-    named += re.findall(r"`([\w-]+\.(?:toml|txt|cff)|CHANGELOG\.md)`", text)
-    assert len(named) > 15
-    assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-def test_commands_of_contributing_name_files_that_are_there() -> None:
-    words = [word for block in blocks(CONTRIBUTING) for command in commands(block) for word in command]
-    files = [word for word in words if re.fullmatch(r"(?:tests|docs|shiftbench)/[\w/.-]+", word)]
-    assert len(files) >= 4
-    assert [name for name in files if not (ROOT / name).exists()] == []
+    words = " ".join(re.findall(r"`([^`\n]+)`", text)).split()
+    words += [word for block in blocks(CONTRIBUTING) for command in commands(block) for word in command]
+    folders = r"(?:tests|docs|shiftbench|conf|csrc|\.github|\.ci)"
+    files = [word for word in words if re.fullmatch(rf"{folders}/[a-z0-9_./-]*[a-z/]", word)]
+    files += [word for word in words if re.fullmatch(r"[\w-]+\.(?:toml|txt|cff)|CHANGELOG\.md", word)]
+    files += [f"{word.replace('.', '/')}.py" for word in words if re.fullmatch(r"tests(?:\.\w+)+", word)]
+    files = [file for file in files if file != "shiftbench/scores/1"]
+    assert len(files) > 25
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_the_version_is_the_same_everywhere() -> None:
