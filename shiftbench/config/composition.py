@@ -14,8 +14,9 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from shiftbench.config.literals import _texts, literal
+from shiftbench.config.literals import literal, texts_in
 from shiftbench.config.names import nearest, nearest_key
+from shiftbench.config.targets import check_target
 from shiftbench.demo import model_folder
 from shiftbench.errors import InputError
 from shiftbench.readers import check_text
@@ -58,9 +59,11 @@ def _resolved(config: DictConfig) -> DictConfig:
     Raises InputError for a text that no file of results could hold, wherever it comes from: the environment, too.
     """
     plain = OmegaConf.to_container(config, resolve=True)
-    texts = list(_texts(plain, ""))
+    texts = list(texts_in(plain, ""))
     for key, text in texts:
         check_text(text, f"{key}={text!a}")
+        if key.rpartition(".")[2] == "_target_":
+            check_target(key, text)
     if not any("${" in text for _, text in texts):
         OmegaConf.resolve(config)
         return config

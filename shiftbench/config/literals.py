@@ -17,21 +17,21 @@ def literal(plain: Any) -> Any:
 def instantiable(node: Any) -> Any:
     """A part of a resolved configuration for Hydra's instantiate, which resolves once more than a look does."""
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if not any("${" in text for _, text in _texts(plain, "")):
+    if not any("${" in text for _, text in texts_in(plain, "")):
         return node
     return OmegaConf.create(_escaped_all(_escaped_all(plain)))
 
 
-def _texts(plain: Any, key: str) -> Iterator[tuple[str, str]]:
+def texts_in(plain: Any, key: str) -> Iterator[tuple[str, str]]:
     """Every text in plain containers, under its dotted key."""
     if isinstance(plain, str):
         yield key, plain
     elif isinstance(plain, dict):
         for name, value in plain.items():
-            yield from _texts(value, f"{key}.{name}" if key else str(name))
+            yield from texts_in(value, f"{key}.{name}" if key else str(name))
     elif isinstance(plain, list):
         for value in plain:
-            yield from _texts(value, key)
+            yield from texts_in(value, key)
 
 
 def _escaped_all(plain: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from shiftbench.config.targets import with_recorded_targets
 from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, path_of
 
@@ -19,7 +20,7 @@ ASKING = ("concurrency", "retries", "timeout", "budget", "store")  # how an anno
 def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The findings' options, less those that change no result but only how it is come by."""
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
-    plain = copy.deepcopy(plain)
+    plain = with_recorded_targets(copy.deepcopy(plain))
     for finding in plain.values():
         explain = finding.get("explain", {})
         explain.pop("memory", None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import Enum
+from fnmatch import fnmatch
 from typing import Any, ClassVar
 
 from shiftbench.contracts.explainer import Explainer, Method, PairExplainer, WeightExplainer
@@ -36,9 +38,15 @@ class Finding(ABC):
     version: ClassVar[int]
     group: ClassVar[Group]
     needs: ClassVar[frozenset[Need]]
-    facts: ClassVar[Mapping[str, ScoreFact]]
+    facts: ClassVar[Mapping[str, ScoreFact]] = {}
     explain: Explainer | WeightExplainer
     bootstrap: Bootstrap
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError for a finding that does not say what it is."""
+        missing = [name for name in ("name", "version", "group", "needs") if not hasattr(cls, name)]
+        if missing:
+            raise TypeError(f"{cls.__name__} says no {', '.join(missing)}; every Finding does (docs/finding.md)")
 
     @abstractmethod
     def __call__(self, *explanations: Any, **further: Any) -> Result:
@@ -60,6 +68,15 @@ class Finding(ABC):
         """Every method whose version decides the finding's scores."""
         further = [self.pair_explainer(), self.ratings_of_responses()]
         return [self.explain, *(method for method in further if method is not None)]
+
+    def fact(self, score: str) -> ScoreFact | None:
+        """What a score means; None where the finding does not say.
+
+        score: its name. `_over_null` and `_MODE_response` at its end say what a score of that meaning is compared with
+        and which responses it is of, so they are left out. A name among `facts` may be a pattern.
+        """
+        plain = re.sub(r"(_over_null|_(shared|own|reference)_response)+$", "", score)
+        return next((fact for name, fact in self.facts.items() if fnmatch(plain, name)), None)
 
     @property
     def is_check(self) -> bool:

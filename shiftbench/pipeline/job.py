@@ -73,12 +73,19 @@ class Job:
 
 def build(config: DictConfig) -> Job:
     """The job that a resolved configuration describes. Raises InputError; loads no model."""
+    findings: dict[str, Finding] = instantiate(config.findings)
+    for name, finding in findings.items():
+        if not isinstance(finding, Finding):
+            raise InputError(
+                f"findings.{name}: {type(finding).__name__} must derive from shiftbench.contracts.finding.Finding "
+                "(docs/finding.md)"
+            )
     return Job(
         pair=instantiate(config.pair),
         prompts=instantiate(config.dataset)(),
         vocabulary=instantiate(config.vocabulary),
         vectors=instantiate(config.vectors),
-        findings=instantiate(config.findings),
+        findings=findings,
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),

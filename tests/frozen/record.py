@@ -46,27 +46,29 @@ class Package:
 
     def compose(self, overrides: list[str]) -> Any:
         """The resolved configuration of `shiftbench score` under overrides."""
-        from shiftbench import configuration
+        from shiftbench.config.composition import compose
 
-        return configuration.compose("config", overrides)
+        return compose("config", overrides)
 
     def settings(self, config: Any) -> tuple[str, dict[str, Any]]:
         """`pair.settings` of scores.json under a configuration, and the options that it is the digest of."""
-        from shiftbench import configuration, job
+        from shiftbench.config.settings import decisive
+        from shiftbench.pipeline.recording import settings
 
-        return job.settings(config), configuration.decisive(config.findings)
+        return settings(config), decisive(config.findings)
 
     def before_loading(self, config: Any) -> dict[str, Any]:
         """The part of `pair` in scores.json that is known before a model is loaded."""
-        from shiftbench import job
+        from shiftbench.pipeline.job import build
+        from shiftbench.pipeline.recording import conditions
 
-        return job.asked(config, job.build(config))
+        return conditions(config, build(config))
 
     def groups(self) -> dict[str, list[str]]:
         """The config groups and their members."""
-        from shiftbench import configuration
+        from shiftbench.config.composition import groups
 
-        return configuration.groups()
+        return groups()
 
 
 # Two prompts with an instruction, a context and a reference response.
