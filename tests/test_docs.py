@@ -37,7 +37,8 @@ CITING = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".yaml")
 ]
-CITATION = re.compile(r"docs/([a-z_]+\.md)((?:(?:,| and) '[^']+')*)")
+QUOTED = r"'[^']+'|\"[^\"]+\""
+CITATION = re.compile(rf"docs/([a-z_]+\.md)((?:(?:,| and)(?: sections?)? (?:{QUOTED}))*)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -52,12 +53,12 @@ def test_a_page_has_plain_fences_and_names_a_test_that_exists(page: Path) -> Non
 
 
 def test_citations_of_pages_in_the_code_lead_to_sections_that_exist() -> None:
-    """A docstring or comment cites a page as docs/PAGE.md, or docs/PAGE.md, 'Section' with the section's title."""
+    """A docstring or comment cites a page as docs/PAGE.md, or docs/PAGE.md, 'Section' with the title of a section."""
     missing = [
-        f"{path.relative_to(ROOT)}: {name} {title}".rstrip()
+        f"{path.relative_to(ROOT)}: docs/{name} {title}".rstrip()
         for path in CITING
         for name, titles in CITATION.findall(one_line(path.read_text(encoding="utf-8")))
-        for title in (re.findall("'([^']+)'", titles) or [""])
+        for title in ([quoted[1:-1] for quoted in re.findall(QUOTED, titles)] or [""])
         if not (ROOT / "docs" / name).exists() or (title and title not in sections(ROOT / "docs" / name))
     ]
     assert not missing
