@@ -54,7 +54,7 @@ def test_every_score_that_was_ever_recorded_has_a_meaning(ratings):
 
 
 def test_every_meaning_is_that_of_a_score(ratings):
-    """recognition_min_len is given only where base's and tuned's own responses differ in length, which none there do."""
+    """recognition_min_len is given only where base's and tuned's own responses differ in length; none there do."""
     recorded = {tuple(score.split(".", 1)) for score in RECORDED["scores"]}
     recorded.add(("instruction_recognition", "recognition_min_len"))
     for name in FINDINGS:
