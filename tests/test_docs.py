@@ -14,7 +14,7 @@ import pytest
 from shiftbench import configuration
 from shiftbench.commands import COMMANDS
 from shiftbench.commands import main as shiftbench
-from shiftbench.sweep import asked, launcher
+from shiftbench.sweep import command_line, launcher
 from tests.pages import PAGES, ROOT, SHELL, Block, blocks, commands, followed_by
 
 NOT_RUN = [
@@ -59,8 +59,8 @@ def composes(words: list[str]) -> None:
     assert command in COMMANDS
     if command == "score":
         configuration.register_resolvers()
-        settings, _ = asked.split(rest)
-        asked.jobs(rest)
+        settings, _ = command_line.split_arguments(rest)
+        command_line.compose_jobs(rest)
         launcher.check(settings, Path("x"))
     else:
         verbs = [word for word in rest if "=" not in word]

@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 
 from shiftbench.sweep import watch
-from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status, digest, started
+from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status, as_started, scores_digest
 
 KEYS = {"one": "a" * 64, "two [b]": "b" * 64}
 
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setattr(watch, "EVERY", 0.05)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.05)
     made = Ledger(tmp_path)
-    made.begin(KEYS)
+    made.plan_jobs(KEYS)
     (tmp_path / "scores.json").write_text("{}")
     return made
 
@@ -29,17 +29,17 @@ def swept(ledger: Ledger, console: Console) -> list[str]:
     """Lets one job be done and the other fail while they are watched; the names of those told as done."""
     told: list[str] = []
     one, two = (Status(key, name, str(ledger.root), WAITING) for name, key in KEYS.items())
-    with ledger.submitting():
+    with ledger.hold_submission():
         ledger.write(one)
         ledger.write(two)
         watched = [(key, name) for name, key in KEYS.items()]
         with watch.watching(ledger, watched, lambda status: told.append(status.name), console):
-            with ledger.working(one.key):
-                one = replace(started(one), stage="attribution 3/12")
+            with ledger.hold_job(one.key):
+                one = replace(as_started(one), stage="attribution 3/12")
                 ledger.write(one)
                 time.sleep(0.4)
-                ledger.write(replace(one, state=DONE, explained=7, scores=digest(ledger.root), end=time.time()))
-            ledger.write(replace(started(two), state=FAILED, reason="no [such] model", end=time.time()))
+                ledger.write(replace(one, state=DONE, explained=7, scores=scores_digest(ledger.root), end=time.time()))
+            ledger.write(replace(as_started(two), state=FAILED, reason="no [such] model", end=time.time()))
     return told
 
 
@@ -62,7 +62,7 @@ def test_on_a_terminal_a_bar_and_what_runs(ledger: Ledger) -> None:
 
 def test_the_table_has_each_job_with_its_reason(ledger: Ledger) -> None:
     out = io.StringIO()
-    failed = replace(started(Status("c" * 64, "<b>", "", WAITING)), state=FAILED, reason="[red]no", end=time.time())
-    running = replace(started(Status("d" * 64, "r", "", WAITING)), state=RUNNING, stage="word_pairs 1/2")
+    failed = replace(as_started(Status("c" * 64, "<b>", "", WAITING)), state=FAILED, reason="[red]no", end=time.time())
+    running = replace(as_started(Status("d" * 64, "r", "", WAITING)), state=RUNNING, stage="word_pairs 1/2")
     Console(file=out, width=200).print(watch.table([failed, running]))
     assert "<b>" in out.getvalue() and "[red]no" in out.getvalue() and "word_pairs 1/2" in out.getvalue()

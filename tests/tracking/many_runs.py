@@ -176,7 +176,7 @@ def main() -> None:
             tracking = Tracking(server.address, "shiftbench")
             sent = fill(tracking, Path(folder) / "results")
             client = tracking.client()
-            experiment = tracking.found(client).experiment_id
+            experiment = tracking.get_experiment(client).experiment_id
             parent = tracking.open_suite("core", {SWEEP: "sweep-0", "suite": "core"})
             bodies = requests_of_the_page(server, experiment, str(parent))
             found: dict[str, Any] = {"runs": SWEEPS * (PAIRS + 1), "cores": os.cpu_count()}

@@ -74,14 +74,14 @@ def test_the_deadline_holds_however_the_host_is_written(host: str, caplog: pytes
         tracking = Tracking(address.replace("127.0.0.1", host), "shiftbench", PATIENCE)
         assert seconds(tracking.check) < 4 * PATIENCE + 5
     assert f"no whole answer within {PATIENCE} s" in caplog.text
-    transport.limited("http://b\u00fccher.example:5000", 7)
+    transport.limit_requests("http://b\u00fccher.example:5000", 7)
     assert transport._timeouts["http", "xn--bcher-kva.example", 5000] == 7
 
 
 def test_an_answer_that_is_whole_in_time_is_taken(server: str) -> None:
     tracking = Tracking(server, "shiftbench", 30)
     tracking.reach()
-    assert tracking.found(tracking.client()).name == "shiftbench"
+    assert tracking.get_experiment(tracking.client()).name == "shiftbench"
 
 
 def test_what_is_left_waits_for_a_server_that_drips(run: TrackedRun, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,7 +154,7 @@ def test_a_server_that_takes_a_file_slowly_is_given_up(run: TrackedRun, caplog: 
 
     with talking(takes_nothing) as address:
         uri = "http://" + address.removeprefix("http://")
-        transport.limited(address, PATIENCE)
+        transport.limit_requests(address, PATIENCE)
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1")
@@ -178,16 +178,14 @@ def test_files_come_through_the_server_alone(
         where = uri.replace("DIR", str(private)).replace("ADDRESS", address.removeprefix("http://"))
         made["run"]["info"]["artifact_uri"] = where
         tracking = Tracking(address, "shiftbench", PATIENCE * 10)
-        with pytest.raises(LookupError, match=r"--serve-artifacts|is no address") as raised:
+        with pytest.raises(LookupError, match=r"--serve-artifacts|is no URI") as raised:
             read_artifact(tracking, RUN, "scores.json")
-        assert len(str(raised.value).splitlines()) == 1 and (
-            RUN in str(raised.value) or "no address" in str(raised.value)
-        )
+        assert len(str(raised.value).splitlines()) == 1 and (RUN in str(raised.value) or "no URI" in str(raised.value))
         leave(run.artifacts, run)
         assert send(tracking, run.artifacts, None) is None and tracking.record(run) is None
         assert "Refused" in caplog.text
         liar.answers["experiments/get-by-name"] = hostile.experiment(where)
-        with pytest.raises(InputError, match=r"--serve-artifacts|is no address"):
+        with pytest.raises(InputError, match=r"--serve-artifacts|is no URI"):
             tracking.check()
     assert [path.name for path in private.iterdir()] == ["scores.json"]
     assert not any("artifacts" in path for _, path, _ in liar.asked)
@@ -298,7 +296,7 @@ def test_a_list_of_runs_is_taken_with_what_is_wrong_in_it() -> None:
 
 
 def test_a_list_of_runs_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shiftbench.tracking.reading.PAGES", 5)
+    monkeypatch.setattr("shiftbench.tracking.reading.MAX_PAGES", 5)
     answers = {"experiments/get-by-name": hostile.experiment(), "runs/search": {"runs": [], "next_page_token": "on"}}
     with Liar(answers).listening() as address, pytest.raises(InputError, match="list of runs has no end"):
         find_runs(Tracking(address, "shiftbench", 5))
@@ -330,7 +328,7 @@ def test_a_database_names_only_folders_that_mlflow_lays_out(
     private = tmp_path / "private"
     private.mkdir()
     (private / "scores.json").write_text("a private file")
-    place = strangers.artifacts / run_id / "artifacts"
+    place = strangers.artifact_folder / run_id / "artifacts"
     for uri in (
         private.as_uri(),
         str(private),
@@ -344,7 +342,7 @@ def test_a_database_names_only_folders_that_mlflow_lays_out(
     execute(strangers, "UPDATE runs SET artifact_uri = ?", place.as_uri())
     (place / "report.html").unlink()
     (place / "report.html").symlink_to(private / "scores.json")
-    with pytest.raises(LookupError, match="a link that leads out of its run's folder"):
+    with pytest.raises(LookupError, match="a link that leads out of the folder of its run"):
         read_artifact(strangers, run_id, "report.html")
 
 
@@ -412,7 +410,7 @@ def test_the_limits_hold_under_tls(
                  None if talk == "no_handshake" else context) as address:  # fmt: skip
         tracking = Tracking(address.replace("http://", "https://"), "shiftbench", 2 * PATIENCE)
         if talk == "whole":
-            assert tracking.found(tracking.client()).name == "shiftbench"
+            assert tracking.get_experiment(tracking.client()).name == "shiftbench"
         else:
             assert seconds(tracking.check) < 8 * PATIENCE + 5
             assert "results are still written to disk" in caplog.text

@@ -100,7 +100,7 @@ def test_who_does_not_say_who_they_are_is_refused_before_work(
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
     tracking = Tracking(guarded.address, "shiftbench")
-    with pytest.raises(InputError, match="asks who you are: set MLFLOW_TRACKING_USERNAME"):
+    with pytest.raises(InputError, match="asks for a user name: set MLFLOW_TRACKING_USERNAME"):
         tracking.check()
     command = [
         sys.executable,
@@ -112,7 +112,7 @@ def test_who_does_not_say_who_they_are_is_refused_before_work(
         f"tracking.uri={guarded.address}",
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "asks who you are" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and "asks for a user name" in done.stderr and len(done.stderr.splitlines()) == 1
     be(monkeypatch, ("admin", "tell-nobody-else"))
     with pytest.raises(InputError, match="refuses the user and password in MLFLOW_TRACKING_USERNAME") as raised:
         tracking.check()
@@ -123,7 +123,7 @@ def test_who_may_not_write_is_refused_before_work(member: Tracking, monkeypatch:
     member.check()
     be(monkeypatch, ADMIN)
     closed = Tracking(member.address, "closed")
-    experiment = closed.found(closed.client()).experiment_id
+    experiment = closed.get_experiment(closed.client()).experiment_id
     get_app_client("basic-auth", member.address).grant_user_permission(MEMBER[0], "experiment", experiment, "DENY")
     be(monkeypatch, MEMBER)
     with pytest.raises(InputError, match=r"user 'member' may not write to experiment 'closed' \(403\)"):
@@ -134,7 +134,7 @@ def test_a_server_that_does_not_serve_its_name_says_so(guarded: MlflowServer, mo
     be(monkeypatch, ADMIN)
     guarded.kill()
     elsewhere = replace(guarded, options=(*guarded.options, "--allowed-hosts", "runs.example.org")).start()
-    with pytest.raises(InputError, match="does not serve this name"):
+    with pytest.raises(InputError, match="does not serve this host name"):
         Tracking(elsewhere.address, "shiftbench").check()
     elsewhere.kill()
 

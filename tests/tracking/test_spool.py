@@ -89,7 +89,7 @@ def test_a_run_that_stayed_half_done_is_completed(
     """Twice the same request, as when a server went down over it: one of the two is completed, the other ends."""
     leave(run.artifacts, run)
     here_is.check()
-    experiment = here_is.found(client).experiment_id
+    experiment = here_is.get_experiment(client).experiment_id
     half = [client.create_run(experiment, 1000 + i, {RESULT: left(run.artifacts)["result"]}) for i in range(2)]
     client.log_param(half[0].info.run_id, "dataset", "self_instruct")
     client.log_metric(half[0].info.run_id, "recognition.recognition.value", 0.25)
@@ -129,7 +129,7 @@ def test_a_sender_killed_in_the_middle_leaves_one_run_in_the_end(
     leave(run.artifacts, run)
     process = sender(here_is, run.artifacts)
     until = time.monotonic() + 60
-    place = here_is.artifacts
+    place = here_is.artifact_folder
     while time.monotonic() < until and len(list(place.rglob("tables/*.csv"))) < 20:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
@@ -292,6 +292,6 @@ def test_a_link_out_of_the_results_is_not_sent(here_is: Tracking, run: TrackedRu
     leave(run.artifacts, run)
     run_id = send(here_is, run.artifacts, None)
     assert run_id is not None
-    kept = here_is.artifacts / run_id / "artifacts"
+    kept = here_is.artifact_folder / run_id / "artifacts"
     names = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file())
     assert names == ["report.html", "scores.json", "tables/table 2, ü.csv"]

@@ -127,7 +127,7 @@ def test_results_in_the_same_folder_as_the_database_do_not_swallow_it(here: Path
 def test_a_relative_sqlite_path_is_made_absolute(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = Tracking("sqlite:///kept/runs.db", "shiftbench")
     assert tracking.address == f"sqlite:///{here}/kept/runs.db"
-    assert tracking.artifacts == here / "kept" / "mlflow-artifacts"
+    assert tracking.artifact_folder == here / "kept" / "mlflow-artifacts"
     monkeypatch.chdir("/")
     assert tracking.address == f"sqlite:///{here}/kept/runs.db"
 
