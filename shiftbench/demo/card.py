@@ -96,8 +96,8 @@ def card(
 ) -> str:
     """The text of one model card, in Markdown.
 
-    curve: the training losses. losses: by model and held-out set. shown: triples whose answers are shown. answers: what
-    the model answered to them. recipe: of this model's training stage.
+    curve: the training losses. losses: by model and held-out set. shown_triples: those whose answers are shown.
+    answers: what the model answered to them. recipe: of this model's training stage.
     """
     titles = list(losses[name])
     table = "\n".join(

@@ -86,8 +86,8 @@ def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
     pair = OmegaConf.to_container(config.pair, resolve=True)
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
-    made: DictConfig = configuration.literal({**pair, "name": name, "base": base, "tuned": tuned})
-    return made
+    pair_config: DictConfig = configuration.literal({**pair, "name": name, "base": base, "tuned": tuned})
+    return pair_config
 
 
 def _normalise_path(path: str) -> str:

@@ -126,13 +126,13 @@ def test_a_vocabulary_word_with_no_token(shiftbench, asked, folders, tmp_path):
     refused(ran, "zürich")
 
 
-def test_a_vocabulary_line_that_is_not_one(shiftbench, asked, tmp_path):
+def test_a_vocabulary_line_that_is_malformed(shiftbench, asked, tmp_path):
     (tmp_path / "v.tsv").write_text("good\t1\n\t\n")
     refused(shiftbench(*arguments(asked, vocabulary__path=str(tmp_path / "v.tsv"))), "v.tsv", "2")
 
 
 @pytest.mark.parametrize("field", ["instruction_verbs.explain.k", "concept_rotation.explain.top"])
-def test_more_words_asked_for_than_there_are(shiftbench, asked, field):
+def test_an_option_that_asks_for_more_words_than_the_vocabulary_has(shiftbench, asked, field):
     refused(shiftbench(*arguments(asked, **{f"findings.{field}": "1000"})), field, "1000")
 
 
@@ -176,7 +176,7 @@ def test_a_full_output_folder(shiftbench, asked, tmp_path):
         (["pair=demo", "findings.concept_rotation.ranks=[]"], ["ranks=[]"]),
     ],
 )
-def test_options_that_do_not_exist_are_answered_with_the_nearest(shiftbench, words, parts):
+def test_unknown_options_are_refused_and_the_nearest_suggested(shiftbench, words, parts):
     refused(shiftbench("score", *words), *parts)
 
 

@@ -64,7 +64,7 @@ def test_empty_responses_beside_full_ones_are_left_out_with_a_note(shiftbench, a
     assert f"the responses of {base} to all 6 prompts are empty" in note
 
 
-def test_a_kept_adapter_is_told_among_the_notes(shiftbench, asked, folders, tmp_path):
+def test_an_adapter_that_is_not_merged_is_a_note(shiftbench, asked, folders, tmp_path):
     import peft
 
     from tests.tiny import tiny_module, tiny_tokenizer

@@ -66,7 +66,7 @@ def test_hydras_own_syntax_stays(tmp_path, monkeypatch):
     assert overrides.read(sweep, "config", overrides.MULTIRUN) == sweep
 
 
-def test_reading_twice_is_reading_once(tmp_path):
+def test_reading_arguments_twice_changes_nothing(tmp_path):
     """gate reads its words and passes them on to score."""
     for name in NAMES:
         (tmp_path / name).mkdir()
@@ -84,7 +84,7 @@ def test_a_sweep_over_paths_of_any_characters(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_whole_job_below_such_a_path(shiftbench, asked, folders, tmp_path):
+def test_a_whole_job_runs_below_a_path_of_any_characters(shiftbench, asked, folders, tmp_path):
     place = tmp_path / "v1.0 (final), it's #1 ${x} = 日本語"
     for name in ("base", "tuned"):
         shutil.copytree(folders / name, place / name)
@@ -101,7 +101,7 @@ def test_a_whole_job_below_such_a_path(shiftbench, asked, folders, tmp_path):
     assert again.code == 0 and "0 units explained" in again.err, again.err
 
 
-def test_what_cannot_be_read_is_shown_as_it_is_to_be_typed():
+def test_the_message_about_an_unreadable_argument_shows_what_to_type():
     with pytest.raises(InputError) as raised:
         overrides.read(["response.mode=own (b)"], "config")
     typed = str(raised.value).rpartition("type ")[2]
@@ -160,7 +160,7 @@ PAIRS = ("pair=demo", "demo_continued", "vicuna_7b")
         (["annotate", "check", "--annotate=openai"], ["did you mean annotate=openai?", "lexical"]),
     ],
 )  # fmt: skip
-def test_what_was_meant_and_the_list_of_choices(shiftbench, words, parts):
+def test_messages_suggest_the_likely_argument_and_list_the_choices(shiftbench, words, parts):
     refused(shiftbench(*words), *parts)
 
 
@@ -196,7 +196,7 @@ def test_what_was_meant_and_the_list_of_choices(shiftbench, words, parts):
         ["perf", "check", "baseline={}"],
     ],
 )
-def test_what_no_path_can_be_is_refused_wherever_a_path_is_given(shiftbench, words):
+def test_an_impossible_path_is_refused_in_every_option_that_takes_a_path(shiftbench, words):
     assert_refused_in_a_line(shiftbench, words, "~nosuch/x")
 
 
@@ -204,7 +204,7 @@ def test_what_no_path_can_be_is_refused_wherever_a_path_is_given(shiftbench, wor
 @pytest.mark.parametrize(
     "words", [["score", "pair=demo", "out={}"], ["gate", "results={}", "against=x"], ["sync", "root={}"]]
 )
-def test_what_no_name_can_be_is_refused(shiftbench, words, bad):
+def test_an_impossible_file_name_is_refused(shiftbench, words, bad):
     assert_refused_in_a_line(shiftbench, words, bad)
 
 

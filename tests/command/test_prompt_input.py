@@ -68,7 +68,9 @@ def add(*tokens, special=True):
 
 
 @pytest.mark.parametrize("template", ["none", "own"])
-def test_a_reference_that_base_spells_otherwise_is_left_out_of_both(shiftbench, quick, folders, tmp_path, template):
+def test_a_reference_with_other_token_ids_in_base_is_left_out_of_both_models(
+    shiftbench, quick, folders, tmp_path, template
+):
     models = with_tokenizers(folders, tmp_path, add("<|end|>"), template="{{ messages[0].content }}\nAnswer:")
     rows = [prompt_row(f"q{i}", response=" the sea") for i in range(3)]
     path = with_prompts(tmp_path, *rows, prompt_row("other", response=" the<|end|>"))
@@ -81,7 +83,9 @@ def test_a_reference_that_base_spells_otherwise_is_left_out_of_both(shiftbench, 
     assert len(explained(quick)) > 0 and all("end" not in "".join(tokens) for tokens in explained(quick))
 
 
-def test_references_that_are_all_spelled_otherwise_are_refused_with_the_way_out(shiftbench, quick, folders, tmp_path):
+def test_references_that_all_have_other_token_ids_in_base_are_refused_with_a_remedy(
+    shiftbench, quick, folders, tmp_path
+):
     models = with_tokenizers(folders, tmp_path, add("<|end|>"))
     path = with_prompts(tmp_path, *(prompt_row(f"q{i}", response=" the<|end|>") for i in range(3)))
     asked = {**quick, "dataset.path": path, "response.mode": "reference"}
@@ -91,7 +95,7 @@ def test_references_that_are_all_spelled_otherwise_are_refused_with_the_way_out(
     assert ran.code == 0, ran.err
 
 
-def test_a_difference_beyond_what_is_explained_leaves_nothing_out(shiftbench, quick, folders, tmp_path):
+def test_a_difference_after_the_explained_tokens_leaves_nothing_out(shiftbench, quick, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, add("<|end|>"))
     path = with_prompts(tmp_path, *(prompt_row(f"q{i}", response=" the sea" * 9 + "<|end|>") for i in range(3)))
     ran = shiftbench(*words(quick, dataset__path=path, response__mode="reference", **models))
@@ -99,7 +103,7 @@ def test_a_difference_beyond_what_is_explained_leaves_nothing_out(shiftbench, qu
     assert "different token ids" not in notes_of(quick) and "3 references are longer than 6 tokens" in notes_of(quick)
 
 
-def test_with_one_template_for_both_one_tokenizer_reads_the_references(shiftbench, quick, folders, tmp_path):
+def test_with_one_template_for_both_models_one_tokenizer_encodes_the_references(shiftbench, quick, folders, tmp_path):
     template = "<|user|>{{ messages[0].content }}<|end|>"
     models = with_tokenizers(folders, tmp_path, add("<|user|>", "<|end|>"), template=template)
     path = with_prompts(tmp_path, *(prompt_row(f"q{i}", response=" the sea<|end|>") for i in range(3)))
@@ -115,7 +119,7 @@ def begin(tokenizer):
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", number)])
 
 
-def test_a_prompt_with_its_own_bos_is_noted_and_scored_as_without(shiftbench, quick, folders, tmp_path):
+def test_a_prompt_that_contains_the_bos_token_is_noted_and_scored_as_without_it(shiftbench, quick, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, begin, begin)
     found = []
     for own in ("", "<s>"):
@@ -167,7 +171,7 @@ def test_a_template_that_fails_is_refused_before_weights_are_read(shiftbench, qu
     assert "NaN" not in ran.err
 
 
-def test_plain_tokens_that_tuning_added_are_no_difference(shiftbench, quick, folders, tmp_path):
+def test_added_tokens_matter_only_where_a_prompt_uses_them(shiftbench, quick, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, add("<|im_start|>", special=False))
     assert shiftbench(*words(quick, **models)).code == 0
     path = with_prompts(tmp_path, *(prompt_row(f"q{i}", "Write <|im_start|> now.", [(0, 5)]) for i in range(3)))
@@ -189,7 +193,7 @@ def test_a_word_of_the_vocabulary_that_tuning_added_is_refused(shiftbench, asked
     refused(shiftbench(*arguments(asked, **models)), "'explain'", "pair.tuned_model.tokenizer=")
 
 
-def test_tokenizers_that_differ_in_a_way_that_base_mends_name_the_way_out(shiftbench, asked, folders, tmp_path):
+def test_the_message_about_different_tokenizers_suggests_the_tokenizer_of_base(shiftbench, asked, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, begin)
     refused(shiftbench(*arguments(asked, **models)), "tokenizers", f"pair.tuned_model.tokenizer={models['pair__base']}")
 
@@ -203,7 +207,7 @@ def test_tokenizers_that_differ_in_a_way_that_base_mends_name_the_way_out(shiftb
         ('{"id": "b", "prompt": "x", "instruction": ' + "[" * 900 + "]" * 900 + "}", "instruction"),
     ],
 )
-def test_lines_that_are_no_prompt(shiftbench, asked, tmp_path, row, part):
+def test_malformed_lines_of_a_prompt_file_are_refused(shiftbench, asked, tmp_path, row, part):
     refused(shiftbench(*arguments(asked, dataset__path=with_prompts(tmp_path, prompt_row("a"), row))), "line 2", part)
 
 

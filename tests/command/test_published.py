@@ -35,7 +35,7 @@ def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
         (["pth=x"], ["pth", "'path'"]),
     ],
 )
-def test_bad_words_are_refused(shiftbench, words, parts):
+def test_bad_arguments_are_refused(shiftbench, words, parts):
     refused(shiftbench("published", *words), *parts)
 
 

@@ -41,7 +41,7 @@ def earlier(folder):
     return sorted(path for path in (Path(folder) / "earlier").glob("*")) if (Path(folder) / "earlier").exists() else []
 
 
-def test_two_pairs_of_one_name_have_folders_of_their_own(shiftbench, asked, folders, tmp_path):
+def test_two_pairs_with_the_same_folder_names_have_different_results_folders(shiftbench, asked, folders, tmp_path):
     twin = nudged(folders / "tuned", tmp_path / "other" / "tuned")
     for tuned in (asked["pair.tuned"], str(twin)):
         assert shiftbench(*arguments(asked, out=None, pair__tuned=tuned)).code == 0
@@ -51,7 +51,7 @@ def test_two_pairs_of_one_name_have_folders_of_their_own(shiftbench, asked, fold
     assert (tmp_path / "shiftbench-runs" / "mine" / "scores.json").exists()
 
 
-def test_a_moved_or_resharded_model_keeps_its_digits(folders, tmp_path):
+def test_a_moved_or_resharded_model_keeps_the_digest_in_its_name(folders, tmp_path):
     shutil.copytree(folders / "tuned", tmp_path / "moved")
     weights = load_file(tmp_path / "moved" / "model.safetensors")
     (tmp_path / "moved" / "model.safetensors").unlink()
@@ -62,7 +62,7 @@ def test_a_moved_or_resharded_model_keeps_its_digits(folders, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]rest"])
-def test_digits_of_malformed_weights_are_no_crash(tmp_path, content):
+def test_malformed_weights_have_a_digest_too(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     assert re.fullmatch("[0-9a-f]{64}", sampled(tmp_path))
     (tmp_path / "model.safetensors").unlink()
@@ -71,7 +71,7 @@ def test_digits_of_malformed_weights_are_no_crash(tmp_path, content):
     assert configuration.pair_name(configuration.literal(pair)).startswith("hub-id-")  # and the pipe holds nobody
 
 
-def test_another_pair_is_refused_before_anything_is_explained(shiftbench, asked, folders, tmp_path):
+def test_results_of_another_pair_are_refused_before_anything_is_explained(shiftbench, asked, folders, tmp_path):
     assert shiftbench(*arguments(asked)).code == 0
     before = (Path(asked["out"]) / "scores.json").read_bytes()
     twin = nudged(folders / "tuned", tmp_path / "other" / "tuned")
@@ -81,7 +81,7 @@ def test_another_pair_is_refused_before_anything_is_explained(shiftbench, asked,
     assert (Path(asked["out"]) / "scores.json").read_bytes() == before and not earlier(asked["out"])
 
 
-def test_other_settings_move_the_earlier_results_and_the_same_replace_them(shiftbench, asked, tmp_path, caplog):
+def test_earlier_results_are_moved_if_settings_differ_and_replaced_if_equal(shiftbench, asked, tmp_path, caplog):
     out = Path(asked["out"])
     assert shiftbench(*arguments(asked)).code == 0
     first = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -118,7 +118,7 @@ def test_earlier_results_that_were_not_sent_can_still_be_sent(shiftbench, asked,
     assert ran.code == 0 and "sent 2 of 2" in ran.out, ran.err
 
 
-def test_files_of_others_in_the_folder_are_never_deleted(shiftbench, asked):
+def test_files_of_other_programs_in_the_folder_are_never_deleted(shiftbench, asked):
     out = Path(asked["out"])
     (out / "tables").mkdir(parents=True)
     (out / "tables" / "precious.csv").write_text("mine")
@@ -133,7 +133,7 @@ def test_files_of_others_in_the_folder_are_never_deleted(shiftbench, asked):
 
 
 @pytest.mark.parametrize("content", ["[" * 3000, "null", '{"schema": "shiftbench/scores/1", "pair": 3}', "\x00", None])
-def test_a_damaged_scores_json_is_kept_and_stops_nothing(tmp_path, content):
+def test_a_damaged_scores_json_is_kept_and_does_not_stop_a_run(tmp_path, content):
     out = filled(tmp_path / "out", "old")
     if content is None:  # nobody ever writes to this pipe
         (out / "scores.json").unlink()
@@ -194,7 +194,7 @@ def test_killed_at_any_step_of_a_replacement_nothing_is_lost(tmp_path, monkeypat
     assert not died, "every step was tried"
 
 
-def test_what_killed_runs_left_is_removed_and_what_lives_is_not(shiftbench, asked):
+def test_temporary_files_of_dead_processes_are_removed_and_of_living_ones_kept(shiftbench, asked):
     out = Path(asked["out"])
     (out / ".part-dead" / "tables").mkdir(parents=True)
     (out / ".probe-dead").write_bytes(bytes(100))
@@ -213,7 +213,7 @@ def test_what_killed_runs_left_is_removed_and_what_lives_is_not(shiftbench, aske
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tracked.json"]
 
 
-def test_a_killed_writer_leaves_what_the_next_removes(tmp_path):
+def test_the_next_writer_removes_what_a_killed_writer_left(tmp_path):
     code = "import sys, time; from pathlib import Path; from shiftbench import results_folder as r\n"
     code += "with r.writing(Path(sys.argv[1])) as part:\n print(part, flush=True); time.sleep(60)"
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -226,14 +226,14 @@ def test_a_killed_writer_leaves_what_the_next_removes(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_leaderboard_left_is_removed_and_nothing_else(tmp_path):
+def test_only_temporary_files_of_a_killed_leaderboard_are_removed(tmp_path):
     tmp_path.joinpath(".board.part-dead", "reports").mkdir(parents=True)
     tmp_path.joinpath(".board-mine").mkdir()
     site.check(tmp_path / "board", "out")
     assert [path.name for path in tmp_path.iterdir()] == [".board-mine"]
 
 
-def test_a_file_limit_under_out_is_told_in_units_that_say_something(asked):
+def test_the_message_about_a_file_size_limit_uses_readable_units(asked):
     """RLIMIT_FSIZE: a disk that takes no file of the size that results have."""
 
     def limited():
@@ -246,7 +246,7 @@ def test_a_file_limit_under_out_is_told_in_units_that_say_something(asked):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_that_fills_while_results_are_written(shiftbench, asked, tmp_path, monkeypatch):
+def test_a_disk_that_fills_while_results_are_written_is_one_message(shiftbench, asked, tmp_path, monkeypatch):
     small = tmp_path / "small"
     small.mkdir()
     if os.system(f"mount -t tmpfs -o size=20m tmpfs {small} 2>/dev/null"):
@@ -270,7 +270,7 @@ def test_a_disk_that_fills_while_results_are_written(shiftbench, asked, tmp_path
         os.system(f"umount {small}")
 
 
-def test_a_chain_in_anothers_folder_is_refused(tmp_path, asked, shiftbench):
+def test_a_chain_in_the_folder_of_other_results_is_refused(tmp_path, asked, shiftbench):
     out = tmp_path / "runs"
     out.mkdir()
     document = {

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.whole
 SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
 
 
-def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, asked):
+def test_a_job_writes_the_promised_files_and_prints_its_folder_last(shiftbench, asked):
     ran = shiftbench(*arguments(asked))
     out = Path(asked["out"])
     assert ran.code == 0, ran.err
@@ -49,7 +49,7 @@ def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, as
     assert (Path(asked["out"] + "2") / "scores.json").read_bytes() == before
 
 
-def test_less_memory_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_path):
+def test_less_memory_gives_the_same_numbers(shiftbench, asked, tmp_path):
     shiftbench(*arguments(asked))
     changed = {"findings.instruction_recognition.explain.memory": "1", "store.path": str(tmp_path / "elsewhere")}
     shiftbench(*arguments(asked, out=asked["out"] + "2", **changed))
@@ -97,7 +97,7 @@ def test_every_response_mode_runs(shiftbench, asked, folders, tmp_path, mode):
     assert [s["n"] for s in scores(asked["out"])["scores"] if s["name"] == "recognition"] == [6]
 
 
-def test_prompts_that_do_not_fit_are_listed_not_cut(shiftbench, asked, folders, tmp_path):
+def test_prompts_that_are_too_long_are_listed_and_not_cut(shiftbench, asked, folders, tmp_path):
     rows = (folders / "prompts.jsonl").read_text()
     long = {"id": "too_long", "prompt": "word " * 400, "instruction": [[0, 4]]}
     silent = {"id": "silent", "prompt": "no task here", "instruction": []}
@@ -121,7 +121,7 @@ def test_a_sweep_finishes_the_jobs_beside_a_failed_one_and_names_it(shiftbench, 
     assert len(written) == 1
 
 
-def test_a_dry_run_explains_nothing_and_says_what_it_would_take(shiftbench, asked):
+def test_a_dry_run_explains_nothing_and_prints_an_estimate(shiftbench, asked):
     ran = shiftbench(*arguments(asked, dry_run="true"))
     assert ran.code == 0, ran.err
     assert "estimated time" in ran.out and "estimated memory" in ran.out and "estimated disk" in ran.out
@@ -177,7 +177,7 @@ def test_jobs_that_differ_in_a_group_or_a_value_have_folders_of_their_own(shiftb
     assert names == {f"{pair},vectors={vectors},seed={seed}" for vectors in ("model", "auto") for seed in (0, 1)}
 
 
-def test_what_an_earlier_run_left_is_not_taken_for_this_runs(shiftbench, asked):
+def test_files_of_an_earlier_run_are_not_among_this_runs_results(shiftbench, asked):
     shiftbench(*arguments(asked))
     assert list((Path(asked["out"]) / "tables").glob("*own_response*"))
     shiftbench(*arguments(asked, response__beside="null"))

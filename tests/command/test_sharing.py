@@ -50,7 +50,7 @@ def test_two_processes_racing_for_one_pair_make_each_unit_once(asked, tmp_path):
     assert not list((Path(asked["store.path"]) / "claims").iterdir())
 
 
-def test_what_another_process_makes_is_left_for_later_and_made_here_when_it_dies(tmp_path):
+def test_a_unit_claimed_by_another_process_is_computed_here_once_that_process_dies(tmp_path):
     store = Store(tmp_path)
     process = holder(tmp_path, content_key({"unit": "a"}))
     items = shared(store, [work("a"), work("b")])
@@ -61,7 +61,7 @@ def test_what_another_process_makes_is_left_for_later_and_made_here_when_it_dies
     assert (item.unit, unit.words["made"], made) == ("a", ["a"], True)
 
 
-def test_what_another_process_made_meanwhile_is_taken(tmp_path):
+def test_a_unit_that_another_process_stored_meanwhile_is_read_from_the_store(tmp_path):
     store, key = Store(tmp_path), content_key({"unit": "a"})
     process = holder(tmp_path, key)
     items = shared(store, [work("a"), work("b")])
@@ -72,5 +72,5 @@ def test_what_another_process_made_meanwhile_is_taken(tmp_path):
     process.wait()
 
 
-def test_prompts_of_the_same_text_share_a_unit_and_wait_for_nobody(tmp_path):
+def test_prompts_with_the_same_text_share_a_unit_without_waiting(tmp_path):
     assert [made for _, _, made in shared(Store(tmp_path), [work("a"), work("a")])] == [True, False]

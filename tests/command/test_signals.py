@@ -54,7 +54,7 @@ def test_a_signal_ends_a_job_with_a_message_and_its_exit_code(started, asked, nu
     assert not list(Path(asked["out"]).glob(".p*")) and not list((Path(asked["store.path"]) / "claims").iterdir())
 
 
-def test_nohup_stays(started, asked):
+def test_a_job_under_nohup_ignores_sighup(started, asked):
     """Where SIGHUP is ignored, as under nohup, it ends nothing."""
     process = started(arguments(asked), units(asked), ignored=signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
@@ -62,7 +62,7 @@ def test_nohup_stays(started, asked):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_never_says_that_its_own_process_is_gone(started, asked, number):
+def test_an_interrupted_sweep_does_not_report_its_own_process_as_gone(started, asked, number):
     ledger = Ledger(Path(asked["out"]))
     process = started([*arguments(asked, seed="0,1"), "-m"], units(asked))
     process.send_signal(number)
@@ -87,7 +87,7 @@ def test_a_sweep_that_is_ended_leaves_no_child(started, asked):
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_a_handler_that_is_there_stays():
+def test_a_signal_handler_that_was_set_before_is_kept():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         signals.handle()

@@ -53,7 +53,7 @@ def test_a_sweep_again_runs_only_what_is_missing(shiftbench, sweep):
     assert now[gone]["scores"] == done[gone]["scores"] and now[gone]["explained"] == 0
 
 
-def test_changed_input_is_another_job(shiftbench, sweep, folders, tmp_path):
+def test_a_changed_input_file_makes_another_job(shiftbench, sweep, folders, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     shutil.copy(folders / "prompts.jsonl", prompts)
     command = [*arguments(sweep, dataset__path=str(prompts)), "-m"]
@@ -64,14 +64,14 @@ def test_changed_input_is_another_job(shiftbench, sweep, folders, tmp_path):
     assert shiftbench("sweep", "status", f"out={sweep['out']}").out.count("done") == 3, "two rows and their sum"
 
 
-def test_memory_and_place_change_no_job(shiftbench, sweep, tmp_path):
+def test_memory_limits_and_the_stores_path_do_not_change_a_job(shiftbench, sweep, tmp_path):
     assert shiftbench(*arguments(sweep), "-m").code == 0
     moved = {"store.path": str(tmp_path / "elsewhere"), "findings.instruction_recognition.explain.memory": "64"}
     assert "2 of 2 jobs are done already" in shiftbench(*arguments(sweep, **moved), "-m").err
     assert "done already" not in shiftbench(*arguments(sweep, seed="1"), "-m").err
 
 
-def test_a_failed_job_is_told_with_its_reason_and_run_again(shiftbench, sweep, tmp_path):
+def test_a_failed_job_is_listed_with_its_reason_and_run_again(shiftbench, sweep, tmp_path):
     shutil.rmtree(tmp_path / "other")
     first = shiftbench(*arguments(sweep), "-m")
     assert first.code == 2
@@ -82,7 +82,7 @@ def test_a_failed_job_is_told_with_its_reason_and_run_again(shiftbench, sweep, t
     assert again.code == 0 and "1 of 2 jobs are done already" in again.err
 
 
-def test_a_base_of_two_pairs_is_read_once(shiftbench, sweep, monkeypatch):
+def test_the_base_of_two_pairs_is_loaded_once(shiftbench, sweep, monkeypatch):
     read = []
     really = loading._read
 
@@ -101,7 +101,7 @@ def test_two_jobs_for_one_folder_are_refused_before_anything_runs(shiftbench, sw
     assert not Path(sweep["out"]).exists()
 
 
-def test_joblib_gives_what_one_process_gives(shiftbench, sweep, tmp_path):
+def test_joblib_gives_the_same_results_as_one_process(shiftbench, sweep, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     alone = shiftbench(*arguments(sweep, out=str(tmp_path / "alone")), "-m")
     both = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -114,13 +114,13 @@ def test_joblib_gives_what_one_process_gives(shiftbench, sweep, tmp_path):
         assert scores(status["folder"]) == scores(two[name]["folder"])
 
 
-def test_a_launcher_that_is_not_there_or_has_no_such_option(shiftbench, sweep):
+def test_an_unknown_launcher_or_launcher_option_is_refused(shiftbench, sweep):
     assert "choose from basic, joblib" in shiftbench(*arguments(sweep), "-m", "hydra/launcher=jobslib").err
     ran = shiftbench(*arguments(sweep), "-m", "hydra.launcher.n_jobs=2")
     assert ran.code == 2 and "n_jobs" in ran.err and not Path(sweep["out"]).exists()
 
 
-def test_one_sweep_a_folder(sweep, shiftbench):
+def test_a_folder_takes_one_sweep_at_a_time(sweep, shiftbench):
     command = [sys.executable, "-m", "shiftbench", *arguments(sweep), "-m"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     lock = Path(sweep["out"]) / ".sweep" / "lock"
@@ -149,7 +149,7 @@ def test_hostile_names_stay_below_out(shiftbench, asked, tmp_path, name):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, folders, tmp_path):
+def test_a_full_disk_fails_one_job_and_keeps_what_is_done(shiftbench, sweep, folders, tmp_path):
     """The first pair is in the store and is scored; the second fits there only when there is room again."""
     rows = [{"id": f"q{i}", "prompt": f"Write {i} now.", "instruction": [[0, 5]]} for i in range(60)]
     prompts = tmp_path / "many.jsonl"

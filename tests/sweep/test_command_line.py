@@ -1,4 +1,4 @@
-"""What a command line asks for: suites that sweep, combinations, and names that are safe as folders."""
+"""The jobs that a command line requests: suites that sweep, combinations, and names that are safe as folders."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shiftbench.sweep import command_line
 
 
 def names(*arguments: str) -> list[str]:
+    """The names of the jobs that the arguments request."""
     return [one.name for one in command_line.compose_jobs(list(arguments))]
 
 
@@ -27,7 +28,7 @@ def test_a_suite_names_its_pairs_and_prompt_sets() -> None:
     assert all(float(one.config.pair.size.rstrip("BM")) <= 8 or "M" in one.config.pair.size for one in core)
 
 
-def test_what_is_given_goes_before_what_the_suite_names() -> None:
+def test_values_in_the_arguments_replace_those_of_the_suite() -> None:
     assert names("-m", "suite=core", "pair=demo,demo_lora") == ["demo", "demo_lora"]
     assert names("-m", "suite=core", "pair=demo") == ["demo"]
     assert names("suite=smoke", "pair=demo_lora") == ["demo_lora"]
@@ -36,7 +37,7 @@ def test_what_is_given_goes_before_what_the_suite_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["suite=core"], r"suite=core is a sweep over pair \(smollm2_360m, .*add -m"),
         (["suite=paper", "pair=vicuna_7b"], r"sweep over dataset \(self_instruct, mt_bench\): add -m"),
@@ -47,13 +48,13 @@ def test_what_is_given_goes_before_what_the_suite_names() -> None:
         (["-m", "suite=smokee"], "suite=smokee"),
     ],
 )
-def test_what_is_refused(arguments: list[str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_arguments_that_request_no_possible_jobs_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         command_line.split_arguments(arguments)
         command_line.compose_jobs(arguments)
 
 
-def test_a_folder_of_ones_own_configs_is_searched(tmp_path: Path) -> None:
+def test_a_folder_of_the_users_configs_is_searched(tmp_path: Path) -> None:
     (tmp_path / "suite").mkdir()
     finding = "/finding@findings.one: concept_rotation"
     (tmp_path / "suite" / "mine.yaml").write_text(f"# @package _global_\ndefaults: [{{{finding}}}]\n")
