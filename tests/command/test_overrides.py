@@ -1,4 +1,4 @@
-"""What is typed is taken as it was meant, or the refusal says what to type; for every command, as each has options."""
+"""Arguments are read as the user meant them, or the message says what to type. Every command with options is tested."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def composed(*words, name="config", flags=()):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_of_any_characters_is_taken_as_it_is(tmp_path, monkeypatch, name):
-    """Absolute and relative, of a model that is there and of results that are not; down to what is built of it."""
+    """An absolute or relative path of an existing model, and a path of results that do not exist yet."""
     place = tmp_path / name
     place.mkdir()
     config = composed("pair=local", f"pair.base={place}", f"pair.tuned={place}", f"store.path={place}")
     assert config.pair.base == config.pair.tuned == config.store.path == str(place)
     assert job.made(config.pair).tuned.path == str(place)
     assert OmegaConf.create(OmegaConf.to_yaml(config.pair.base_model, resolve=True))
-    if "${" not in name:  # which of a path that is not there fills in a value of the configuration
+    if "${" not in name:  # in a path that does not exist, ${...} inserts a value of the configuration
         assert composed("pair=demo", f"out={tmp_path}/new/{name}").out == f"{tmp_path}/new/{name}"
     monkeypatch.chdir(tmp_path)
-    if name != "~x":  # a user's home
+    if name != "~x":  # ~x is the home folder of the user x
         assert composed("pair=local", f"pair.base={name}", "pair.tuned=x").pair.base == name
     chain = composed(f"chain=[{place},b/c,{place}]", name="chain").chain
     assert list(chain) == [str(place), "b/c", str(place)]
@@ -67,7 +67,7 @@ def test_hydras_own_syntax_stays(tmp_path, monkeypatch):
 
 
 def test_reading_arguments_twice_changes_nothing(tmp_path):
-    """gate reads its words and passes them on to score."""
+    """`shiftbench gate` reads its arguments and passes them on to `shiftbench score`, which reads them again."""
     for name in NAMES:
         (tmp_path / name).mkdir()
         once = overrides.read([f"pair.base={tmp_path / name}", f"out={tmp_path}/{name}"], "gate")
@@ -84,7 +84,7 @@ def test_a_sweep_over_paths_of_any_characters(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_whole_job_runs_below_a_path_of_any_characters(shiftbench, asked, folders, tmp_path):
+def test_a_whole_job_runs_below_a_path_of_any_characters(shiftbench, job_options, folders, tmp_path):
     place = tmp_path / "v1.0 (final), it's #1 ${x} = 日本語"
     for name in ("base", "tuned"):
         shutil.copytree(folders / name, place / name)
@@ -94,10 +94,10 @@ def test_a_whole_job_runs_below_a_path_of_any_characters(shiftbench, asked, fold
         "pair.base": str(place / "base"), "pair.tuned": str(place / "tuned"), "store.path": str(place),
         "dataset.path": str(place / "prompts.jsonl"), "vocabulary.path": str(place / "vocabulary.tsv"),
     }  # fmt: skip
-    ran = shiftbench(*arguments(asked, **changed))
+    ran = shiftbench(*arguments(job_options, **changed))
     assert ran.code == 0, ran.err
-    assert scores(asked["out"])["pair"]["tuned"] == str(place / "tuned")
-    again = shiftbench(*arguments(asked, **changed, seed="0"), "-m")
+    assert scores(job_options["out"])["pair"]["tuned"] == str(place / "tuned")
+    again = shiftbench(*arguments(job_options, **changed, seed="0"), "-m")
     assert again.code == 0 and "0 units explained" in again.err, again.err
 
 
@@ -215,12 +215,12 @@ def assert_refused_in_a_line(shiftbench, words, bad):
     assert len(lines) == 1 and lines[0].isprintable()
 
 
-def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbench, asked, monkeypatch):
-    refused(shiftbench(*arguments(asked, pair__name="x\udcff")), "pair.name=x\\udcff", "UTF-8")
-    assert not Path(asked["store.path"]).exists()
+def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbench, job_options, monkeypatch):
+    refused(shiftbench(*arguments(job_options, pair__name="x\udcff")), "pair.name=x\\udcff", "UTF-8")
+    assert not Path(job_options["store.path"]).exists()
     monkeypatch.setenv("NAMED", "x\udcff")
-    refused(shiftbench(*arguments(asked, pair__name="${oc.env:NAMED}")), "pair.name", "UTF-8")
-    assert not Path(asked["store.path"]).exists()
+    refused(shiftbench(*arguments(job_options, pair__name="${oc.env:NAMED}")), "pair.name", "UTF-8")
+    assert not Path(job_options["store.path"]).exists()
 
 
 def test_the_digest_of_a_ratings_file_never_raises(tmp_path):

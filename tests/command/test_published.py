@@ -1,4 +1,4 @@
-"""`shiftbench published`: one command from a folder to tables and report; bad input is one line and code 2."""
+"""`shiftbench published`: it computes tables and a report from a folder; bad input is one line and exit code 2."""
 
 import json
 

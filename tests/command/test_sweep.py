@@ -1,4 +1,4 @@
-"""`shiftbench score -m` and `shiftbench sweep status`: what is done is not done again, and nothing that fails hides."""
+"""`shiftbench score -m` and `shiftbench sweep status`: done jobs are not run again, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ pytestmark = pytest.mark.whole
 
 
 @pytest.fixture
-def sweep(asked, folders, tmp_path):
-    """Arguments of a sweep over two pairs of one base."""
+def sweep(job_options, folders, tmp_path):
+    """The options of a sweep over two pairs with the same base."""
     shutil.copytree(folders / "tuned", tmp_path / "other")
-    both = f"{asked['pair.tuned']},{tmp_path / 'other'}"
-    return {**asked, "pair.tuned": both, "pair.name": "${.tuned}"}
+    both = f"{job_options['pair.tuned']},{tmp_path / 'other'}"
+    return {**job_options, "pair.tuned": both, "pair.name": "${.tuned}"}
 
 
 def ledger(out):
+    """The statuses in the ledger of a sweep, by the name of the job."""
     return {s["name"]: s for s in (json.loads(p.read_text()) for p in Path(out, ".sweep", "jobs").glob("*.json"))}
 
 
@@ -61,7 +62,9 @@ def test_a_changed_input_file_makes_another_job(shiftbench, sweep, folders, tmp_
     os.utime(prompts, ns=(1, 1))
     again = shiftbench(*command)
     assert again.code == 0 and "done already" not in again.err and "0 units explained" in again.err
-    assert shiftbench("sweep", "status", f"out={sweep['out']}").out.count("done") == 3, "two rows and their sum"
+    assert shiftbench("sweep", "status", f"out={sweep['out']}").out.count("done") == 3, (
+        "two rows of the table and the line of totals"
+    )
 
 
 def test_memory_limits_and_the_stores_path_do_not_change_a_job(shiftbench, sweep, tmp_path):
@@ -84,11 +87,11 @@ def test_a_failed_job_is_listed_with_its_reason_and_run_again(shiftbench, sweep,
 
 def test_the_base_of_two_pairs_is_loaded_once(shiftbench, sweep, monkeypatch):
     read = []
-    really = loading._read
+    original = loading._read
 
     def counted(parts, config):
         read.append(parts.source.path)
-        return really(parts, config)
+        return original(parts, config)
 
     monkeypatch.setattr(loading, "_read", counted)
     assert shiftbench(*arguments(sweep), "-m").code == 0
@@ -135,22 +138,22 @@ def test_a_folder_takes_one_sweep_at_a_time(sweep, shiftbench):
 
 
 @pytest.mark.parametrize("name", ["../up", "..", "it's", '"q" <script>alert(1)</script>'])
-def test_hostile_names_stay_below_out(shiftbench, asked, tmp_path, name):
+def test_hostile_names_stay_below_out(shiftbench, job_options, tmp_path, name):
     quoted = name.replace("'", "\\'")
     before = set(tmp_path.iterdir())
-    ran = shiftbench(*arguments(asked, **{"pair.name": f"'{quoted}'"}), "-m")
+    ran = shiftbench(*arguments(job_options, **{"pair.name": f"'{quoted}'"}), "-m")
     assert ran.code == 0, ran.err
-    assert set(tmp_path.iterdir()) - before <= {Path(asked["out"]), Path(asked["store.path"])}
-    [status] = ledger(asked["out"]).values()
+    assert set(tmp_path.iterdir()) - before <= {Path(job_options["out"]), Path(job_options["store.path"])}
+    [status] = ledger(job_options["out"]).values()
     folder = Path(status["folder"])
-    assert folder.parent == Path(asked["out"]) and (folder / "scores.json").exists()
+    assert folder.parent == Path(job_options["out"]) and (folder / "scores.json").exists()
     assert "<script>alert" not in (folder / "report.html").read_text()
-    assert shiftbench("sweep", "status", f"out={asked['out']}").code == 0
+    assert shiftbench("sweep", "status", f"out={job_options['out']}").code == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_fails_one_job_and_keeps_what_is_done(shiftbench, sweep, folders, tmp_path):
-    """The first pair is in the store and is scored; the second fits there only when there is room again."""
+    """The first pair's units are in the store. The second pair's fit there only once space has been freed."""
     rows = [{"id": f"q{i}", "prompt": f"Write {i} now.", "instruction": [[0, 5]]} for i in range(60)]
     prompts = tmp_path / "many.jsonl"
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -159,24 +162,24 @@ def test_a_full_disk_fails_one_job_and_keeps_what_is_done(shiftbench, sweep, fol
     if os.system(f"mount -t tmpfs -o size=64m tmpfs {small} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
-        asked = {**sweep, "store.path": str(small / "store"), "dataset.path": str(prompts)}
+        job_options = {**sweep, "store.path": str(small / "store"), "dataset.path": str(prompts)}
         first, second = sweep["pair.tuned"].split(",")
         save(tiny_module("llama", seed=5), tmp_path / "other")
-        assert shiftbench(*arguments({**asked, "pair.tuned": first}, out=str(tmp_path / "before"))).code == 0
+        assert shiftbench(*arguments({**job_options, "pair.tuned": first}, out=str(tmp_path / "before"))).code == 0
         free = shutil.disk_usage(small).free
         (small / "ballast").write_bytes(bytes(free - 1_200_000))
-        ran = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
-        states = {s["name"].rpartition("pair.tuned=")[2]: s for s in ledger(asked["out"]).values()}
+        ran = shiftbench(*arguments(job_options, **{"pair.tuned": f"{first},{second}"}), "-m")
+        states = {s["name"].rpartition("pair.tuned=")[2]: s for s in ledger(job_options["out"]).values()}
         assert ran.code == 1, ran.err
         assert {s["state"] for s in states.values()} == {"done", "failed"}
         [failed] = [s for s in states.values() if s["state"] == "failed"]
         assert f"the disk at {small} is full" in failed["reason"] and "are missing" in failed["reason"]
-        made = failed["explained"]
-        assert made > 0
+        explained_before = failed["explained"]
+        assert explained_before > 0
         (small / "ballast").unlink()
-        again = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
+        again = shiftbench(*arguments(job_options, **{"pair.tuned": f"{first},{second}"}), "-m")
         assert again.code == 0 and "1 of 2 jobs are done already" in again.err
-        [now] = [s for s in ledger(asked["out"]).values() if s["name"] == failed["name"]]
-        assert now["state"] == "done" and now["explained"] > made
+        [now] = [s for s in ledger(job_options["out"]).values() if s["name"] == failed["name"]]
+        assert now["state"] == "done" and now["explained"] > explained_before
     finally:
         os.system(f"umount {small}")

@@ -64,7 +64,7 @@ class Target:
     refuses_seeds: bool = False
 
     def stored(self) -> list[tuple[str, bytes]]:
-        """(file name, content) of the inputs that once had a defect; they are read before new ones and by `make test`."""
+        """(file name, content) of the inputs that once had a defect; read before new ones and by `make test`."""
         folder = SEEDS / self.name
         return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())] if folder.is_dir() else []
 
