@@ -115,11 +115,11 @@ def _forgetting_score(
     if not lost:
         return []
     values, groups = np.concatenate(lost), np.repeat(np.arange(len(lost)), [len(series) for series in lost])
-    headline = f"{headline}_forgetting_score"
+    score_name = f"{headline}_forgotten"
     if not values.any():
-        return [no_change(name, headline)]
+        return [no_change(name, score_name)]
     mean = bootstrap.stratified_mean(values, groups)
-    return [Score(name, headline, mean.value, mean.low, mean.high, paired_p(values), len(values))]
+    return [Score(name, score_name, mean.value, mean.low, mean.high, paired_p(values), len(values))]
 
 
 def _figure(headline: str, table: pd.DataFrame) -> Figure:

@@ -93,7 +93,8 @@ class Ledger:
         plan = self._plan()
         if not plan:
             raise InputError(
-                f"there is no sweep in {self.root}; name another folder with out=DIR, or start a sweep with score -m"
+                f"there is no sweep in {self.root}; name another folder with out=DIR, or start a sweep with "
+                "shiftbench score -m"
             )
         return dict(plan["jobs"])
 

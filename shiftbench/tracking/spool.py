@@ -156,7 +156,7 @@ def _find_damage(spooled: Any) -> str:
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}
     for name, kind in wanted.items():
         if not isinstance(spooled.get(name), kind):
-            return f"{name} is missing or of the damage type"
+            return f"{name} is missing or of the wrong type"
     if not re.fullmatch("[0-9a-f]{1,64}", spooled["result"]):
         return "result is not an id"
     run = spooled["run"]
@@ -166,10 +166,10 @@ def _find_damage(spooled: Any) -> str:
     numbers = all(isinstance(each, int | float) for each in _values(run["metrics"]))
     rest = isinstance(run["name"], str) and isinstance(run["parent"], str | None) and isinstance(run["only"], list)
     if not (texts and numbers and rest and all(isinstance(each, str) for each in run["only"])):
-        return "run has values of the damage type"
+        return "run has values of the wrong type"
     for entry in spooled["sent"]:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(each), str) for each in SENT_FIELDS):
-            return "sent has entries of the damage type"
+            return "sent has entries of the wrong type"
     return ""
 
 

@@ -131,7 +131,7 @@ def test_a_file_must_arrive_fast_enough_and_be_small_enough(monkeypatch: pytest.
         "/1/good": b"good",
         "/1/steady": slow(b"x" * 16384, 0.05, 2**19),  # takes 1.6 s, longer than the timeout, and is fast enough
         "/1/drips": slow(b"x", 0.02, 2**19),
-        "/1/never_answers": hostile.never_answers,
+        "/1/silent": hostile.never_answers,
         "/1/endless": hostile.endless,
         "/1/packed": packed,
         "/1/short": hostile.closes_midway,
@@ -143,7 +143,7 @@ def test_a_file_must_arrive_fast_enough_and_be_small_enough(monkeypatch: pytest.
         assert len(read_artifact(tracking, RUN, "steady")) == 2**19
         for name, kind, expected in (
             ("drips", Silent, r"moved 0\.\d KiB/s of a file for 1 s .tracking.timeout., and 16 KiB/s is the least"),
-            ("never_answers", Silent, "moved 0.0 KiB/s"),
+            ("silent", Silent, "moved 0.0 KiB/s"),
             ("endless", LookupError, "more than 1,048,576 bytes"),
             ("packed", LookupError, "more than 1,048,576 bytes"),
             ("short", LookupError, "IncompleteRead"),
@@ -151,7 +151,7 @@ def test_a_file_must_arrive_fast_enough_and_be_small_enough(monkeypatch: pytest.
             with pytest.raises(kind, match=expected):
                 read_artifact(tracking, RUN, name, 2**20)
         with pytest.raises(InputError, match=f"run {RUN} of http://.*: silent cannot be read: .*KiB/s"):
-            artifact(tracking, RUN, "never_answers")
+            artifact(tracking, RUN, "silent")
 
 
 def test_an_upload_to_a_server_that_reads_nothing_ends(run: TrackedRun, caplog: pytest.LogCaptureFixture) -> None:
