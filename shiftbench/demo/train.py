@@ -153,9 +153,7 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.bfloat16()
-        model.peft_config[
-            "default"
-        ].base_model_name_or_path = "base"  # relative, so that the models can be moved together
+        model.peft_config["default"].base_model_name_or_path = "base"  # relative: the models can be moved together
         model.save_pretrained(str(part))
     else:
         model.to(torch.bfloat16).save_pretrained(part)  # type: ignore[operator]

@@ -151,7 +151,7 @@ class Ledger:
 
     def _alive(self, status: Status) -> bool:
         free = locks.free(self.folder / "jobs" / f"{status.key}.lock")
-        if free is None and status.host == socket.gethostname():  # no locks on this file system
+        if free is None and status.host == socket.gethostname():  # None: the file system has no locks
             return Path(f"/proc/{status.pid}").exists()
         return not free
 

@@ -34,7 +34,9 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
     Hydra's launcher. Raises InputError where nothing can be started.
     """
     root = configuration.out_folder(composed[0].config)
-    tasks = group_by_base([make_task(one, root, results.versions(job.made(one.config.findings))) for one in composed])
+    tasks = group_by_base(
+        [make_task(task, root, results.versions(job.made(task.config.findings))) for task in composed]
+    )
     ledger, console = Ledger(root), Console(file=sys.stderr)
     files = ledger.folder / "launcher"
     threads = OmegaConf.select(launcher.check(settings, files), "cpus_per_task")
@@ -42,18 +44,18 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
     results.check_folder(root)
     with ledger.hold_submission():
         tracking.check()
-        sweep = ledger.plan_jobs({one.name: one.key for one in tasks})
+        sweep = ledger.plan_jobs({task.name: task.key for task in tasks})
         unfinished = unfinished_tasks(tasks, ledger, console)
-        parent_runs = ParentRuns(tracking, sweep, {one.key: one.suite for one in tasks})
+        parent_runs = ParentRuns(tracking, sweep, {task.key: task.suite for task in tasks})
 
         def start(left: Sequence[Task]) -> None:
             worker = Worker(root, left, parent_runs.tags, threads)
-            begin = partial(launcher.launch, settings, files, worker, [one.overrides for one in left])
+            begin = partial(launcher.launch, settings, files, worker, [task.overrides for task in left])
             begin() if launcher.runs_in_this_process(settings) else run_until_settled(begin, left, ledger)
 
-        with watching(ledger, [(one.key, one.name) for one in unfinished], parent_runs.send, console):
+        with watching(ledger, [(task.key, task.name) for task in unfinished], parent_runs.send, console):
             launch_all(unfinished, ledger, start, console)
-        statuses = [ledger.read(one.key, one.name) for one in tasks]
+        statuses = [ledger.read(task.key, task.name) for task in tasks]
         parent_runs.close(statuses)
     return print_outcome(statuses, root, tracking)
 
@@ -65,20 +67,20 @@ def group_by_base(tasks: Sequence[Task]) -> list[Task]:
     folder.
     """
     names: set[str] = set()
-    for one in tasks:
-        if one.name in names:
+    for task in tasks:
+        if task.name in names:
             raise InputError(
-                f"two jobs of this sweep would write to {one.folder}; give their pairs different names (pair.name=...)"
+                f"two jobs of this sweep would write to {task.folder}; give their pairs different names (pair.name=...)"
             )
-        names.add(one.name)
-    bases = [str(one.config.pair.base) for one in tasks]
+        names.add(task.name)
+    bases = [str(task.config.pair.base) for task in tasks]
     ordered = sorted(zip(bases, tasks, strict=True), key=lambda base_and_task: bases.index(base_and_task[0]))
-    return [one for _, one in ordered]
+    return [task for _, task in ordered]
 
 
 def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
     """The tasks that are not done, marked as waiting; failed ones are among them. Prints how many are done."""
-    unfinished = [one for one in tasks if ledger.read(one.key).state != DONE]
+    unfinished = [task for task in tasks if ledger.read(task.key).state != DONE]
     if len(unfinished) < len(tasks):
         console.print(f"{len(tasks) - len(unfinished)} of {len(tasks)} jobs are done already and are not run again")
     mark_waiting(unfinished, ledger)
@@ -87,10 +89,10 @@ def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) ->
 
 def mark_waiting(tasks: Sequence[Task], ledger: Ledger) -> None:
     """Set the status of the tasks to WAITING, except of those that an earlier sweep still runs in Slurm."""
-    for one in tasks:
-        before = ledger.read(one.key)
+    for task in tasks:
+        before = ledger.read(task.key)
         if before.state != RUNNING:
-            ledger.write(one.after(before))
+            ledger.write(task.after(before))
 
 
 def launch_all(
@@ -101,7 +103,7 @@ def launch_all(
     start: runs the tasks that it is given. Raises InputError where the launcher can start none of them.
     """
     for _ in range(MAX_LAUNCHES):
-        left = [one for one in unfinished if ledger.read(one.key).state not in (DONE, FAILED)]
+        left = [task for task in unfinished if ledger.read(task.key).state not in (DONE, FAILED)]
         if not left:
             return
         mark_waiting(left, ledger)
@@ -109,17 +111,16 @@ def launch_all(
             start(left)
         except Exception as error:  # a launcher stops at the first dead worker; the ledger has the other jobs
             reason = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
-            if all(ledger.read(one.key).state == WAITING for one in unfinished):
+            if all(ledger.read(task.key).state == WAITING for task in unfinished):
                 raise InputError(f"the launcher started no job: {reason}") from None
             console.print(f"the launcher gave up: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
-    """Call `start`, which waits for other processes, in a thread; return when it does, or when no job is left to wait
-    for.
+    """Call `start` in a thread, and return when it returns or when the ledger shows no waiting and no running job.
 
-    The ledger is watched as well, because Slurm without accounting never tells submitit that a worker was killed.
-    Raises what `start` raises.
+    start: waits for processes of a launcher. It may wait for ever, because Slurm without accounting never tells
+    submitit that a worker was killed. Raises what `start` raises.
     """
     raised: list[Exception] = []
 
@@ -134,7 +135,7 @@ def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: L
     idle_reads = 0  # successive reads of the ledger with no active job; one read may fall between two states of a job
     while thread.is_alive() and idle_reads < 2:
         thread.join(POLL_SECONDS)
-        waited_for = any(ledger.read(one.key).state in (WAITING, RUNNING) for one in left)
+        waited_for = any(ledger.read(task.key).state in (WAITING, RUNNING) for task in left)
         idle_reads = 0 if waited_for else idle_reads + 1
     for error in raised:
         raise error

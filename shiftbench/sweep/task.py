@@ -36,7 +36,7 @@ from shiftbench.sweep.ledger import (
 )
 from shiftbench.tracking import without_secrets
 
-PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # of a configuration; their value may name a file
+PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # configuration keys of paths
 STAGE_EVERY = 5.0  # seconds between writes of the status while units come from the store
 
 

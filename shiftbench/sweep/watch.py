@@ -26,14 +26,14 @@ STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", 
 
 @contextmanager
 def watching(
-    ledger: Ledger, names: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
+    ledger: Ledger, jobs: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
 ) -> Iterator[None]:
     """Show the jobs, pairs of (key, name), while the block runs.
 
     Another thread calls on_done with each that is done.
     """
     stop = threading.Event()
-    watcher = _Watcher(ledger, names, on_done, console)
+    watcher = _Watcher(ledger, jobs, on_done, console)
     thread = threading.Thread(target=watcher.run, args=(stop,), daemon=True)
     thread.start()
     try:
@@ -44,52 +44,57 @@ def watching(
 
 
 class _Watcher:
+    """Reads the ledger repeatedly and shows what has changed."""
+
     def __init__(
-        self, ledger: Ledger, names: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
+        self, ledger: Ledger, jobs: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
     ) -> None:
-        self._ledger, self._names, self._on_done, self._console = ledger, names, on_done, console
+        self._ledger, self._jobs, self._on_done, self._console = ledger, jobs, on_done, console
         self._last: dict[str, Status] = {}
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
-        self._total = self._bar.add_task("jobs", total=len(names))
+        self._total = self._bar.add_task("jobs", total=len(jobs))
 
     def run(self, stop: threading.Event) -> None:
+        """Show the progress until `stop` is set, as a bar on a terminal or as lines."""
         if not self._console.is_terminal:
             return self._poll_until(stop, lambda: None)
         with Live(console=self._console, transient=True, redirect_stdout=False) as live:
             self._poll_until(stop, lambda: live.update(self._render()))
 
-    def _poll_until(self, stop: threading.Event, shown: Callable[[], None]) -> None:
+    def _poll_until(self, stop: threading.Event, redraw: Callable[[], None]) -> None:
+        """Read every status once a period; after `stop` is set, once more."""
         while True:
-            last = stop.wait(POLL_SECONDS)
-            for number, (key, name) in enumerate(self._names, 1):
+            final = stop.wait(POLL_SECONDS)
+            for number, (key, name) in enumerate(self._jobs, 1):
                 self._show_change(number, self._ledger.read(key, name))
-            shown()
-            if last:
+            redraw()
+            if final:
                 return
 
     def _show_change(self, number: int, status: Status) -> None:
+        """Print a line where the status of job `number` has changed, and report a job that is done."""
         before = self._last.get(status.key)
         self._last[status.key] = status
         if before is not None and (before.state, before.start) == (status.state, status.start):
             return
-        head = f"job {number}/{len(self._names)} {status.name}"
+        head = f"job {number}/{len(self._jobs)} {status.name}"
         start_not_shown = status.state in (DONE, FAILED) and (before is None or before.start != status.start)
         if status.state == RUNNING or start_not_shown:
-            self._say(f"{head}: started on {status.host}")
+            self._print(f"{head}: started on {status.host}")
         if status.state == DONE:
             counts = f"{status.explained} units explained, {status.found} from the store"
-            self._say(f"{head}: done in {duration(status)}, {counts}")
+            self._print(f"{head}: done in {duration(status)}, {counts}")
             self._on_done(status)
         elif status.state == FAILED:
-            self._say(f"{head}: failed: {status.reason}")
+            self._print(f"{head}: failed: {status.reason}")
         elif status.state == INTERRUPTED and (status.reason or _is_this_process(status)):
-            self._say(f"{head}: interrupted")
+            self._print(f"{head}: interrupted")
         elif status.state == INTERRUPTED:
-            self._say(f"{head}: its process {status.pid} on {status.host} is gone")
+            self._print(f"{head}: its process {status.pid} on {status.host} is gone")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Table:

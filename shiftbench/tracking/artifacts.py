@@ -54,77 +54,77 @@ class Artifacts:
 
     def check(self, experiment: Experiment) -> None:
         """Raise RefusedLocation where new runs of the experiment would keep their files in an unsafe location."""
-        where = str(experiment.artifact_location)
+        location = str(experiment.artifact_location)
         if scheme(self._address) in SERVER_SCHEMES:
-            self._check_of_server(where, f"experiment {experiment.name!r}")
-        elif scheme(self._address) == "sqlite" and scheme(where) not in LOCAL_SCHEMES:
+            self._check_of_server(location, f"experiment {experiment.name!r}")
+        elif scheme(self._address) == "sqlite" and scheme(location) not in LOCAL_SCHEMES:
             raise RefusedLocation(
-                f"experiment {experiment.name!r} keeps its files in {_shown(where)}, and {LOCAL_FOLDERS_ONLY}"
+                f"experiment {experiment.name!r} keeps its files in {_shown(location)}, and {LOCAL_FOLDERS_ONLY}"
             )
 
     def write(self, run_id: str, path: Path, folder: str | None) -> None:
         """Copy a file into a folder below the run's files; folder=None puts it at the top."""
         if run_id not in self._repositories:
-            self._repositories[run_id] = self._repository(self._location(run_id))
+            self._repositories[run_id] = self._repository(self._checked_location(run_id))
         self._repositories[run_id].log_artifact(str(path), folder)
 
     def read(self, run_id: str, name: str, most: int) -> bytes:
         """The content of the file of this name at the top of a run's files. Raises an error beyond `most` bytes."""
-        place = self._location(run_id)
-        if scheme(place) in LOCAL_SCHEMES:
-            return _read_local(place, name, most)
-        repository = self._repository(place)
+        location = self._checked_location(run_id)
+        if scheme(location) in LOCAL_SCHEMES:
+            return _read_local(location, name, most)
+        repository = self._repository(location)
         with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder, limit_file_size(most):
             path = Path(folder) / "file"  # a fixed name: no text from a server becomes a path
             repository._download_file(name, str(path))
             return file_bytes(path, name, most)
 
-    def _location(self, run_id: str) -> str:
+    def _checked_location(self, run_id: str) -> str:
         """The URI of a run's files. Raises RefusedLocation for one that is not safe."""
         run = self._client.get_run(run_id)
-        where = str(run.info.artifact_uri)
+        location = str(run.info.artifact_uri)
         if scheme(self._address) in SERVER_SCHEMES:
-            self._check_of_server(where, f"run {run_id}")
+            self._check_of_server(location, f"run {run_id}")
         elif scheme(self._address) in DATABASE_SCHEMES:
-            self._check_of_database(where, run_id, str(run.info.experiment_id))
-        return where
+            self._check_of_database(location, run_id, str(run.info.experiment_id))
+        return location
 
-    def _check_of_server(self, where: str, owner: str) -> None:
-        parts, kind = _split(where), scheme(self._address)
+    def _check_of_server(self, location: str, owner: str) -> None:
+        parts, kind = _split(location), scheme(self._address)
         segments = unquote(unquote(parts.path)).replace("\\", "/").split("/")
-        plain = ".." not in segments and not parts.query and not parts.fragment and where.isprintable()
+        plain = ".." not in segments and not parts.query and not parts.fragment and location.isprintable()
         if kind == "databricks":
             on_server = parts.scheme == "dbfs" and not parts.netloc
         elif parts.scheme == "mlflow-artifacts":
             on_server = not parts.netloc or _same_origin(f"{kind}://{parts.netloc}", self._address)
         else:
-            on_server = parts.scheme == kind and _same_origin(where, self._address)
+            on_server = parts.scheme == kind and _same_origin(location, self._address)
         if not (plain and on_server):
             raise RefusedLocation(
-                f"the server says that {owner} keeps its files in {_shown(where)}, which is not on the server; nothing "
-                f"is read or written there. An administrator has to start it with --serve-artifacts and without "
-                f"--default-artifact-root; files of a new experiment (tracking.experiment=NAME) then go through it"
+                f"the server says that {owner} keeps its files in {_shown(location)}, which is not on the server; "
+                f"nothing is read or written there. An administrator has to start it with --serve-artifacts and "
+                f"without --default-artifact-root; files of a new experiment (tracking.experiment=NAME) then go through it"
             )
 
-    def _check_of_database(self, where: str, run_id: str, experiment: str) -> None:
-        if scheme(self._address) == "sqlite" and scheme(where) not in LOCAL_SCHEMES:
-            raise RefusedLocation(f"run {run_id} keeps its files in {_shown(where)}, and {LOCAL_FOLDERS_ONLY}")
+    def _check_of_database(self, location: str, run_id: str, experiment: str) -> None:
+        if scheme(self._address) == "sqlite" and scheme(location) not in LOCAL_SCHEMES:
+            raise RefusedLocation(f"run {run_id} keeps its files in {_shown(location)}, and {LOCAL_FOLDERS_ONLY}")
         if experiment not in self._locations:
             self._locations[experiment] = str(self._client.get_experiment(experiment).artifact_location)
         local = [self._local_folder.as_uri()] if self._local_folder else []
-        allowed = {f"{location.rstrip('/')}/{run_id}/artifacts" for location in (self._locations[experiment], *local)}
-        if not re.fullmatch("[0-9a-f]{32}", run_id) or where not in allowed:
+        allowed = {f"{folder.rstrip('/')}/{run_id}/artifacts" for folder in (self._locations[experiment], *local)}
+        if not re.fullmatch("[0-9a-f]{32}", run_id) or location not in allowed:
             raise RefusedLocation(
-                f"run {run_id} keeps its files in {_shown(where)}, which is not where MLflow puts them in its "
+                f"run {run_id} keeps its files in {_shown(location)}, which is not where MLflow puts them in its "
                 f"experiment ({_shown(self._locations[experiment])}); nothing is read or written there"
             )
 
-    def _repository(self, where: str) -> ArtifactRepository:
+    def _repository(self, location: str) -> ArtifactRepository:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
         return get_artifact_repository(
-            add_databricks_profile_info_to_artifact_uri(where, self._address), tracking_uri=self._address
+            add_databricks_profile_info_to_artifact_uri(location, self._address), tracking_uri=self._address
         )
 
 
@@ -133,10 +133,10 @@ LOCAL_FOLDERS_ONLY = (
 )
 
 
-def _same_origin(where: str, address: str) -> bool:
+def _same_origin(location: str, address: str) -> bool:
     """Whether a URI that a server gave has the server's own scheme, host and port, and names no user."""
     try:
-        return "@" not in where and origin(where) == origin(address)
+        return "@" not in location and origin(location) == origin(address)
     except ValueError:
         return False
 
@@ -153,10 +153,10 @@ def _shown(uri: str) -> str:
     return repr(shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]} [cut]")
 
 
-def _read_local(where: str, name: str, most: int) -> bytes:
+def _read_local(location: str, name: str, most: int) -> bytes:
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    folder = Path(local_file_uri_to_path(where)).resolve()
+    folder = Path(local_file_uri_to_path(location)).resolve()
     path = (folder / name).resolve()
     if folder not in path.parents:
         raise RefusedLocation(f"{name} is a link that leads out of the folder of its run {str(folder)!r}")

@@ -120,9 +120,8 @@ class Tracking:
             client = self.client()
             experiment = self.get_experiment(client)
             self.open_artifacts(client).check(experiment)
-            if (
-                scheme(self.address) in SERVER_SCHEMES
-            ):  # a user who may read an experiment may not be allowed to write to it
+            if scheme(self.address) in SERVER_SCHEMES:
+                # A user who may read an experiment may not be allowed to write to it; setting a tag tests that.
                 client.set_experiment_tag(experiment.experiment_id, KIND, "experiment")
         except InputError:
             raise

@@ -198,9 +198,8 @@ def test_a_response_token_that_base_cannot_read_leaves_its_prompt_out(shiftbench
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
     rows = module.get_input_embeddings().weight.shape[0]
     module.resize_token_embeddings(rows + 8)
-    with (
-        torch.no_grad()
-    ):  # a row along the mean of the others' negatives would do; a large one is sure to win somewhere
+    # The output rows of the new tokens are so large that some prompt's most likely token is one of them.
+    with torch.no_grad():
         module.get_output_embeddings().weight[rows:] = 50 * module.get_output_embeddings().weight[:8]
     module.save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")

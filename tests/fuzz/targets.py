@@ -277,9 +277,7 @@ def _tracked(folder: Path) -> Target:
     def read(content: bytes) -> None:
         (folder / ".tracked.json").write_bytes(content)
         pending(folder, absent_server)
-        if (
-            files not in content
-        ):  # a run with the right digest would be sent, and waiting for the absent server takes seconds
+        if files not in content:  # the right digest would be sent, which takes seconds
             send(absent_server, folder, None)
 
     return Target("tracked", [before], mutate.json_text, read)
