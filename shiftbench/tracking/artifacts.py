@@ -103,7 +103,8 @@ class Artifacts:
             raise RefusedLocation(
                 f"the server says that {owner} keeps its files in {_shown(location)}, which is not on the server; "
                 f"nothing is read or written there. An administrator has to start it with --serve-artifacts and "
-                f"without --default-artifact-root; files of a new experiment (tracking.experiment=NAME) then go through it"
+                f"without --default-artifact-root; files of a new experiment (tracking.experiment=NAME) then go "
+                f"through it"
             )
 
     def _check_of_database(self, location: str, run_id: str, experiment: str) -> None:
