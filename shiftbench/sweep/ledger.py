@@ -36,7 +36,9 @@ KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job; a digest
 MAX_FILE_BYTES = 64 * 2**20  # bytes
 LATEST_SECONDS = 253_402_300_800.0  # seconds from 1970 to the year 10000
 INTERRUPTED = "interrupted"  # written by a job that a signal stopped, and read where a running job's process is gone
-MISSING = "missing"  # never written: read where a job has no status file, or where its results are gone
+# MISSING is never written. It is read where a job has no status file, where the results of a done job are gone, and
+# where no process submits a waiting job any more.
+MISSING = "missing"
 
 
 @dataclass(frozen=True)
