@@ -206,7 +206,7 @@ def test_the_message_about_different_tokenizers_suggests_the_tokenizer_of_base(
     models = with_tokenizers(folders, tmp_path, begin)
     refused(
         shiftbench(*arguments(job_options, **models)),
-        "tokenizers",
+        "different token ids",
         f"pair.tuned_model.tokenizer={models['pair__base']}",
     )
 
