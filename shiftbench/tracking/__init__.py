@@ -1,9 +1,21 @@
-"""Runs in MLflow: where they are kept, sending them exactly once, finding them again. Nothing else imports mlflow."""
+"""Everything that shiftbench does with MLflow; no other room imports mlflow.
+
+address      the tracking URI: made absolute, shown without passwords
+destination  `Tracking`: where runs are recorded, and whether they can be written there
+diagnosis    what a user can do about an error of MLflow's
+tracked      `TrackedRun`: the metrics, parameters, tags and files of one run
+spool        a run that waits beside its results until it has been sent, and sending it exactly once
+sending      writing a run into MLflow
+suites       the parent run that the pairs of a sweep are shown under
+reading      finding runs again, and reading their files
+artifacts    the files of a run, read and written only where that is safe
+transport    limits of time and size on every request to a server
+"""
 
 from shiftbench.tracking.address import OFF, RUNS, without_secrets
-from shiftbench.tracking.place import Tracking
+from shiftbench.tracking.destination import Tracking
+from shiftbench.tracking.diagnosis import Unreachable
 from shiftbench.tracking.reading import FoundRun, Silent, find_runs, read_artifact
-from shiftbench.tracking.refusal import Unreachable
 from shiftbench.tracking.spool import leave, pending, send, waits
 from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, metrics_of
 
