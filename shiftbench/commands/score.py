@@ -33,7 +33,7 @@ def _single(one: command_line.ComposedJob) -> int:
     from shiftbench.pipeline.progress import Progress
     from shiftbench.pipeline.recording import show
     from shiftbench.pipeline.run import dry_run, run
-    from shiftbench.tracking import Tracking, send
+    from shiftbench.tracking import Tracking, send_run
 
     if one.config.gpus != 1:
         raise InputError(
@@ -47,7 +47,7 @@ def _single(one: command_line.ComposedJob) -> int:
         return 0
     tracking: Tracking = instantiate(one.config.tracking)
     recorded = run(one.config, folder, one.suite, Progress(), before=tracking.check)
-    run_id = send(tracking, folder, parent=None)
+    run_id = send_run(tracking, folder, parent=None)
     show(recorded)
     if run_id is not None:
         print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")

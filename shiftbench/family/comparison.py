@@ -19,7 +19,7 @@ from shiftbench.prompts import Prompt
 from shiftbench.results import results_folder
 from shiftbench.results.writing import check_folder, write
 from shiftbench.stats import Bootstrap
-from shiftbench.tracking import KIND, leave, send
+from shiftbench.tracking import KIND, send_run, spool_run
 
 ToResults = Callable[[Matrix, Bootstrap], list[Result]]
 
@@ -51,8 +51,8 @@ def run_comparison(
     })  # fmt: skip
     report = write(summary, folder)
     run = tracked_run(job, summary, outcome, folder)
-    leave(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
-    send(tracking, folder, parent=None)
+    spool_run(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
+    send_run(tracking, folder, parent=None)
     show(Recorded(outcome, summary, report))
     print(f"report: {report}")
     print(f"results: {folder}", flush=True)

@@ -24,7 +24,7 @@ from shiftbench.sweep.command_line import ComposedJob
 from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status
 from shiftbench.sweep.task import Task, Worker, make_task
 from shiftbench.sweep.watch import POLL_SECONDS, table, watching
-from shiftbench.tracking import SWEEP, Tracking, send, without_secrets
+from shiftbench.tracking import SWEEP, Tracking, send_run, without_secrets
 
 MAX_LAUNCHES = 2  # a job whose process died is started once more: the machine may have been the cause
 PIPE_WIDTH = 160  # columns of the table where the output is not a terminal
@@ -153,7 +153,7 @@ class ParentRuns:
 
     def send(self, status: Status) -> None:
         """Send a job that is done. A failure is a warning, and the job's run stays pending for `shiftbench sync`."""
-        send(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
+        send_run(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
 
     def close(self, statuses: Sequence[Status]) -> None:
         """Send the jobs that are done and were not sent yet, and set the status of each suite's parent run."""

@@ -15,12 +15,13 @@ transport    limits of time and size on every request to a server
 from shiftbench.tracking.address import OFF, RUNS, without_secrets
 from shiftbench.tracking.destination import Tracking
 from shiftbench.tracking.diagnosis import Unreachable
-from shiftbench.tracking.reading import FoundRun, Silent, find_runs, read_artifact
-from shiftbench.tracking.spool import leave, pending, send, waits
-from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, metrics_of
+from shiftbench.tracking.reading import FoundRun, NoAnswerInTime, find_runs, read_artifact
+from shiftbench.tracking.spool import is_pending, pending_folders, send_run, spool_run
+from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, select_metrics
 
 __all__ = [
     "KIND", "OFF", "PAIR", "RESULT", "RUNS", "SUITE", "SWEEP",
-    "FoundRun", "Silent", "TrackedRun", "Tracking", "Unreachable",
-    "find_runs", "leave", "metrics_of", "pending", "read_artifact", "send", "waits", "without_secrets",
+    "FoundRun", "NoAnswerInTime", "TrackedRun", "Tracking", "Unreachable",
+    "find_runs", "is_pending", "pending_folders", "read_artifact", "select_metrics", "send_run", "spool_run",
+    "without_secrets",
 ]  # fmt: skip

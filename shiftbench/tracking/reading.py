@@ -65,7 +65,7 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
     return sorted(runs, key=lambda run: (-run.started_ms, run.run_id))
 
 
-class Silent(LookupError):
+class NoAnswerInTime(LookupError):
     """A file could not be read because the server did not answer in time."""
 
 
@@ -73,12 +73,12 @@ def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES
     """The content of the file of this name at the top of a run's files.
 
     most: the largest size that is read, in bytes. Raises LookupError, with the reason, where the file cannot be read;
-    Silent, which is a LookupError, where the server did not answer in time.
+    NoAnswerInTime, which is a LookupError, where the server did not answer in time.
     """
     try:
         return tracking.open_artifacts(tracking.client()).read(run_id, name, most)
     except Exception as error:
-        kind = Silent if cause_of(error, TooSlow) else LookupError
+        kind = NoAnswerInTime if cause_of(error, TooSlow) else LookupError
         raise kind(f"{name} cannot be read: {describe(error)}") from None
 
 

@@ -1,7 +1,7 @@
 """The spool: what MLflow is to receive of a run waits in a file beside the results until it has been sent.
 
-A job writes the file with `leave`. `send` sends it, from the job or later from `shiftbench sync`, exactly once to each
-destination. The file is `.tracked.json`:
+A job writes the file with `spool_run`. `send_run` sends it, from the job or later from `shiftbench sync`, exactly once
+to each destination. The file is `.tracked.json`:
 
     {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
 
@@ -43,7 +43,7 @@ MAX_BYTES = 16 * 2**20  # of a spool file, which usually has about 10 kB
 log = logging.getLogger(__name__)
 
 
-def leave(folder: Path, run: TrackedRun) -> None:
+def spool_run(folder: Path, run: TrackedRun) -> None:
     """Write the spool file of the results in a folder, all of which must have been written before.
 
     A spool file that cannot be written, on a full disk, is a warning: the results themselves are complete.
@@ -65,7 +65,7 @@ def leave(folder: Path, run: TrackedRun) -> None:
                     "run again, explains nothing anew and leaves it", folder, describe(error))  # fmt: skip
 
 
-def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
+def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
     """The id of the one MLflow run of the results in a folder, which is sent now if MLflow does not have it.
 
     parent: the id of the MLflow run that it is shown under; None for the run of the sweep that its tags name, if they
@@ -83,15 +83,15 @@ def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
         return None
 
 
-def pending(root: Path, tracking: Tracking) -> list[Path]:
+def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
     """The folders at or below root whose results were not sent to this destination, sorted.
 
     A folder with a spool file that cannot be read is among them.
     """
-    return sorted(path.parent for path in root.rglob(SPOOLED) if waits(path.parent, tracking))
+    return sorted(path.parent for path in root.rglob(SPOOLED) if is_pending(path.parent, tracking))
 
 
-def waits(folder: Path, tracking: Tracking) -> bool:
+def is_pending(folder: Path, tracking: Tracking) -> bool:
     """Whether the results in a folder have still to be sent to this destination."""
     try:
         return _sent_run_id(_read(folder), tracking) is None
@@ -150,7 +150,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _find_damage(spooled: Any) -> str:
-    """How the content of a spool file differs from the format that `leave` writes; empty where it does not."""
+    """How the content of a spool file differs from the format that `spool_run` writes; empty where it does not."""
     if not isinstance(spooled, dict) or spooled.get("schema") != SCHEMA:
         return f"it is not of the format {SCHEMA}"
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}

@@ -21,7 +21,7 @@ from shiftbench.leaderboard import site
 from shiftbench.readers import sampled
 from shiftbench.results import results_folder
 from shiftbench.system import locks
-from shiftbench.tracking import Tracking, pending
+from shiftbench.tracking import Tracking, pending_folders
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
@@ -120,7 +120,7 @@ def test_earlier_results_that_were_not_sent_can_still_be_sent(shiftbench, job_op
     for tokens in ("6", "5"):
         assert shiftbench(*arguments(job_options, response__max_new_tokens=tokens)).code == 0
     uri = f"sqlite:///{tmp_path}/db/mlflow.db"
-    waiting = pending(tmp_path, Tracking(uri, "shiftbench"))
+    waiting = pending_folders(tmp_path, Tracking(uri, "shiftbench"))
     assert waiting == [out, *earlier(out)]
     ran = shiftbench("sync", f"root={out}", f"tracking.uri={uri}")
     assert ran.code == 0 and "sent 2 of 2" in ran.out, ran.err

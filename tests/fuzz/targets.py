@@ -27,7 +27,7 @@ from shiftbench.ratings.file import FileRatings
 from shiftbench.results.document import SCHEMA
 from shiftbench.store.explanation import Unit
 from shiftbench.store.store import Store
-from shiftbench.tracking import FoundRun, Tracking, pending, send
+from shiftbench.tracking import FoundRun, Tracking, pending_folders, send_run
 from shiftbench.words.vectors import text_file
 from shiftbench.words.vocabulary import tsv
 from tests.fuzz import mutate
@@ -263,11 +263,11 @@ def _store(folder: Path) -> Target:
 
 
 def _tracked(folder: Path) -> Target:
-    from shiftbench.tracking import TrackedRun, leave
+    from shiftbench.tracking import TrackedRun, spool_run
 
     folder.mkdir(parents=True)
     (folder / "scores.json").write_text("{}")
-    leave(folder, TrackedRun("run", {"p": "1"}, {"pair": "a"}, {"m.value": 1.0}, folder, None, ("scores.json",)))
+    spool_run(folder, TrackedRun("run", {"p": "1"}, {"pair": "a"}, {"m.value": 1.0}, folder, None, ("scores.json",)))
     absent_server = Tracking("http://127.0.0.1:9", "shiftbench")  # port 9 (discard), where no server answers
 
     before = (folder / ".tracked.json").read_bytes()
@@ -276,9 +276,9 @@ def _tracked(folder: Path) -> Target:
 
     def read(content: bytes) -> None:
         (folder / ".tracked.json").write_bytes(content)
-        pending(folder, absent_server)
+        pending_folders(folder, absent_server)
         if files not in content:  # the right digest would be sent, which takes seconds
-            send(absent_server, folder, None)
+            send_run(absent_server, folder, None)
 
     return Target("tracked", [before], mutate.json_text, read)
 

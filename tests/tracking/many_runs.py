@@ -1,7 +1,7 @@
 """Measures how fast a server with two hundred runs answers: `python tests/tracking/many_runs.py [FILE.json]`.
 
-The program fills an MLflow server on PostgreSQL, with users, as a sweep does (`leave` and `send`). It then times the
-requests that MLflow's page makes, and the page itself in headless Chromium. It is not a test; docs/server.md shows its
+The program fills an MLflow server on PostgreSQL, with users, as a sweep does (`spool_run` and `send_run`). It then
+times the requests that MLflow's page makes, and the page itself in headless Chromium. It is not a test; docs/server.md shows its
 numbers.
 """
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import requests
 
-from shiftbench.tracking import KIND, PAIR, SUITE, SWEEP, TrackedRun, Tracking, leave, metrics_of, send
+from shiftbench.tracking import KIND, PAIR, SUITE, SWEEP, TrackedRun, Tracking, select_metrics, send_run, spool_run
 from tests.report.browser import CHROMIUM, Browser, browser
 from tests.tracking.postgres import postgres, programs
 from tests.tracking.servers import ADMIN, MlflowServer, with_users
@@ -58,7 +58,7 @@ def run(folder: Path, sweep: int, number: int) -> TrackedRun:
         **{f"explanation.{part} {which}": f"{draw.getrandbits(256):064x}" for part in FINDINGS for which in ("b", "t")},
     }  # fmt: skip
     params = {name: "self_instruct" for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
-    return TrackedRun(f"pair-{number}", params, tags, metrics_of(scores), folder, None)
+    return TrackedRun(f"pair-{number}", params, tags, select_metrics(scores), folder, None)
 
 
 def fill(tracking: Tracking, root: Path) -> list[float]:
@@ -69,9 +69,9 @@ def fill(tracking: Tracking, root: Path) -> list[float]:
         assert parent
         for number in range(PAIRS):
             folder = root / str(sweep) / str(number)
-            leave(folder, run(folder, sweep, number))
+            spool_run(folder, run(folder, sweep, number))
             began = time.perf_counter()
-            assert send(tracking, folder, parent)
+            assert send_run(tracking, folder, parent)
             durations.append(time.perf_counter() - began)
         tracking.close_suite(parent, "FINISHED")
     return durations

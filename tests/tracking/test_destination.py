@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.tracking import OFF, TrackedRun, Tracking, metrics_of, without_secrets
+from shiftbench.tracking import OFF, TrackedRun, Tracking, select_metrics, without_secrets
 from tests.tracking.recorded import artifact_names, assert_recorded, experiment_id
 from tests.tracking.servers import free_port
 
@@ -240,7 +240,7 @@ def test_a_dead_server_is_a_warning_and_nothing_is_lost(
 
 def test_metrics_are_named_by_finding_and_score() -> None:
     scores = [Score("recognition", "recognition", 0.25, 0.125, 0.5, 1e-6, 60)]
-    assert metrics_of(scores) == {
+    assert select_metrics(scores) == {
         "recognition.recognition.value": 0.25,
         "recognition.recognition.low": 0.125,
         "recognition.recognition.high": 0.5,
@@ -250,21 +250,21 @@ def test_metrics_are_named_by_finding_and_score() -> None:
 
 def test_metrics_that_are_not_finite_are_left_out() -> None:
     scores = [Score("f", "s", 1.0, float("nan"), float("inf"), None, 0)]
-    assert metrics_of(scores) == {"f.s.value": 1.0, "f.s.n": 0.0}
-    assert metrics_of([]) == {}
+    assert select_metrics(scores) == {"f.s.value": 1.0, "f.s.n": 0.0}
+    assert select_metrics([]) == {}
 
 
 def test_there_are_fewer_than_sixty_metrics_and_first_scores_come_first() -> None:
     sizes = {"recognition": 4, "verbs": 5, "rotation": 15}
     scores = [Score(f, f"s{i}", float(i), 0.0, 1.0, None, 9) for f, size in sizes.items() for i in range(size)]
-    found = metrics_of(scores)
+    found = select_metrics(scores)
     assert len(found) < 60
     assert all(f"{score.finding}.{score.name}.value" in found for score in scores)
     assert all(f"{finding}.s0.{part}" in found for finding in sizes for part in ("low", "high", "n"))
     for score in scores:  # an interval is complete or absent
         assert sum(f"{score.finding}.{score.name}.{part}" in found for part in ("low", "high", "n")) in (0, 3)
     many = [Score("f", f"s{i}", float(i), 0.0, 1.0, None, 9) for i in range(500)]
-    assert list(metrics_of(many)) == [f"f.s{i}.value" for i in range(59)]
+    assert list(select_metrics(many)) == [f"f.s{i}.value" for i in range(59)]
 
 
 @pytest.mark.parametrize(

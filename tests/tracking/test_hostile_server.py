@@ -20,13 +20,13 @@ from shiftbench.tracking import (
     Tracking,
     Unreachable,
     find_runs,
-    leave,
-    pending,
+    pending_folders,
     read_artifact,
-    send,
+    send_run,
+    spool_run,
     transport,
 )
-from shiftbench.tracking.reading import Silent, artifact
+from shiftbench.tracking.reading import NoAnswerInTime, artifact
 from tests.tracking import hostile
 from tests.tracking.hostile import HEADER, REPLIES, ScriptedServer, seconds, serving
 
@@ -93,11 +93,11 @@ def test_an_answer_within_the_limit_is_accepted(server: str) -> None:
 def test_a_run_stays_pending_while_a_server_sends_byte_by_byte(
     run: TrackedRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave(run.artifacts, run)
+    spool_run(run.artifacts, run)
     with serving(hostile.sends_body_slowly) as address:
         tracking = Tracking(address, "shiftbench", TIMEOUT)
-        assert send(tracking, run.artifacts, None) is None
-        assert pending(run.artifacts, tracking) == [run.artifacts]
+        assert send_run(tracking, run.artifacts, None) is None
+        assert pending_folders(run.artifacts, tracking) == [run.artifacts]
         assert tracking.record(run) is None and tracking.open_suite("suite", {}) is None
         with pytest.raises(InputError, match=r"cannot be read: .*no whole answer within 0.5 s"):
             find_runs(tracking)
@@ -142,8 +142,12 @@ def test_a_file_must_arrive_fast_enough_and_be_small_enough(monkeypatch: pytest.
         assert read_artifact(tracking, RUN, "good") == b"good"
         assert len(read_artifact(tracking, RUN, "steady")) == 2**19
         for name, kind, expected in (
-            ("drips", Silent, r"moved 0\.\d KiB/s of a file for 1 s .tracking.timeout., and 16 KiB/s is the least"),
-            ("silent", Silent, "moved 0.0 KiB/s"),
+            (
+                "drips",
+                NoAnswerInTime,
+                r"moved 0\.\d KiB/s of a file for 1 s .tracking.timeout., and 16 KiB/s is the least",
+            ),
+            ("silent", NoAnswerInTime, "moved 0.0 KiB/s"),
             ("endless", LookupError, "more than 1,048,576 bytes"),
             ("packed", LookupError, "more than 1,048,576 bytes"),
             ("short", LookupError, "IncompleteRead"),
@@ -189,8 +193,8 @@ def test_files_of_a_servers_runs_in_other_locations_are_refused(
         with pytest.raises(LookupError, match=r"--serve-artifacts|is no URI") as raised:
             read_artifact(tracking, RUN, "scores.json")
         assert len(str(raised.value).splitlines()) == 1 and (RUN in str(raised.value) or "no URI" in str(raised.value))
-        leave(run.artifacts, run)
-        assert send(tracking, run.artifacts, None) is None and tracking.record(run) is None
+        spool_run(run.artifacts, run)
+        assert send_run(tracking, run.artifacts, None) is None and tracking.record(run) is None
         assert "Refused" in caplog.text
         server.answers["experiments/get-by-name"] = hostile.experiment(where)
         with pytest.raises(InputError, match=r"--serve-artifacts|is no URI"):
@@ -242,8 +246,8 @@ def test_a_real_server_that_keeps_files_in_a_local_folder_is_refused(
     (folder / "scores.json").write_text("a private file")
     with pytest.raises(InputError, match=rf"run {created.run_id} .*--serve-artifacts"):
         artifact(tracking, created.run_id, "scores.json")
-    leave(run.artifacts, run)
-    assert send(tracking, run.artifacts, None) is None and "--serve-artifacts" in caplog.text
+    spool_run(run.artifacts, run)
+    assert send_run(tracking, run.artifacts, None) is None and "--serve-artifacts" in caplog.text
     assert [path.name for path in folder.iterdir()] == ["scores.json"]
 
 

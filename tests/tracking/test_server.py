@@ -27,9 +27,9 @@ from shiftbench.tracking import (
     TrackedRun,
     Tracking,
     Unreachable,
-    leave,
-    pending,
-    send,
+    pending_folders,
+    send_run,
+    spool_run,
 )
 from tests.tracking.postgres import Postgres
 from tests.tracking.recorded import assert_recorded, search_runs
@@ -41,12 +41,12 @@ PAIRS, TABLES = 6, 20
 SWEEPER = """
 import sys
 from pathlib import Path
-from shiftbench.tracking import SWEEP, Tracking, send
+from shiftbench.tracking import SWEEP, Tracking, send_run
 tracking = Tracking(sys.argv[1], "shiftbench")
 tracking.check()
 parent = tracking.open_suite("core", {SWEEP: "0123", "suite": "core"})
 for folder in sorted(Path(sys.argv[2]).iterdir()):
-    print(send(tracking, folder, parent), flush=True)
+    print(send_run(tracking, folder, parent), flush=True)
 if parent:
     tracking.close_suite(parent, "FINISHED")
 """
@@ -91,7 +91,7 @@ def swept(run: TrackedRun, tmp_path: Path) -> list[TrackedRun]:
         (folder / "figures" / "heads.png").write_bytes(os.urandom(2**20))
         tags = {**run.tags, KIND: PAIR, SWEEP: "0123", "suite": "core"}
         runs.append(replace(run, name=f"pair {i}", tags=tags, artifacts=folder))
-        leave(folder, runs[-1])
+        spool_run(folder, runs[-1])
     return runs
 
 
@@ -156,9 +156,9 @@ def test_a_database_of_a_newer_mlflow_is_refused_directly_and_pending_through_it
         guarded.start()
     with pytest.raises(Unreachable):
         Tracking(guarded.address, "shiftbench").reach()
-    leave(run.artifacts, run)
-    assert send(Tracking(guarded.address, "shiftbench"), run.artifacts, None) is None
-    assert pending(run.artifacts, Tracking(guarded.address, "shiftbench")) == [run.artifacts]
+    spool_run(run.artifacts, run)
+    assert send_run(Tracking(guarded.address, "shiftbench"), run.artifacts, None) is None
+    assert pending_folders(run.artifacts, Tracking(guarded.address, "shiftbench")) == [run.artifacts]
     databases.sql(f"UPDATE alembic_version SET version_num = '{right}'", guarded.backend)
 
 
@@ -187,7 +187,7 @@ def test_a_server_killed_twice_during_a_sweep_gets_each_result_once(
     out, err = sweep.communicate(timeout=300)
     assert sweep.returncode == 0 and out.split()[2:] == ["None"] * 4 and "were not sent" in err
     assert all((folder.artifacts / "scores.json").exists() for folder in swept)
-    assert len(pending(root, member)) == 4
+    assert len(pending_folders(root, member)) == 4
 
     guarded.start()
     arguments = ("-m", "shiftbench", "sync", f"root={root}", f"tracking.uri={member.address}")
@@ -210,4 +210,4 @@ def test_a_server_killed_twice_during_a_sweep_gets_each_result_once(
     for run in swept:
         assert found[run.name].data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert_recorded(found[run.name], run, client)
-    assert pending(root, member) == []
+    assert pending_folders(root, member) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.tracking import TrackedRun, leave
+from shiftbench.tracking import TrackedRun, spool_run
 from tests.tracking.postgres import PASSWORD, Postgres
 from tests.tracking.servers import free_port
 
@@ -48,7 +48,7 @@ def test_the_page_can_be_followed(databases: Postgres, run: TrackedRun, tmp_path
     results = home / "shiftbench-runs" / "demo"
     results.parent.mkdir(parents=True)
     run.artifacts.rename(results)
-    leave(results, TrackedRun("demo", {}, {}, {"m": 1.0}, results, None))
+    spool_run(results, TrackedRun("demo", {}, {}, {"m": 1.0}, results, None))
     for name in ("mlflow", "mlflow_users"):
         databases.sql(f"CREATE DATABASE {name}")
     assert len(BLOCKS) == 7 and "createdb -O mlflow mlflow_users" in BLOCKS[0]

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from shiftbench import commands
-from shiftbench.tracking import TrackedRun, Tracking, leave, pending
+from shiftbench.tracking import TrackedRun, Tracking, pending_folders, spool_run
 from tests.tracking.recorded import assert_recorded, search_runs
 from tests.tracking.servers import free_port
 
@@ -23,7 +23,7 @@ def three_runs(here: Path, run: TrackedRun) -> list[TrackedRun]:
         folder = here / "shiftbench-runs" / name.replace("</", "<")
         shutil.copytree(run.artifacts, folder)
         runs.append(replace(run, name=name, artifacts=folder))
-        leave(folder, runs[-1])
+        spool_run(folder, runs[-1])
     return runs
 
 
@@ -55,7 +55,8 @@ def test_a_folder_that_cannot_be_sent_stops_no_other(
     code, out, _ = sync(capfd)
     assert code == 1 and "sent 2 of 3" in out and "/a were not sent" in caplog.text
     assert ".tracked.json there is damaged" in caplog.text
-    assert pending(Path("shiftbench-runs").absolute(), Tracking(None, "shiftbench")) == [three_runs[0].artifacts]
+    root = Path("shiftbench-runs").absolute()
+    assert pending_folders(root, Tracking(None, "shiftbench")) == [three_runs[0].artifacts]
 
 
 def test_a_server_that_is_down_is_one_message(three_runs: list[TrackedRun], capfd: pytest.CaptureFixture[str]) -> None:
