@@ -36,7 +36,7 @@ class TrackedRun:
     only: Sequence[str] = ()
 
 
-def metrics_of(scores: Sequence[Score]) -> dict[str, float]:
+def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
     """The metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n', fewer than 60 of them.
 
     Where there are more, all values precede all intervals, and the first score of every finding precedes the second

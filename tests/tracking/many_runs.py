@@ -1,8 +1,8 @@
 """Measures how fast a server with two hundred runs answers: `python tests/tracking/many_runs.py [FILE.json]`.
 
 The program fills an MLflow server on PostgreSQL, with users, as a sweep does (`spool_run` and `send_run`). It then
-times the requests that MLflow's page makes, and the page itself in headless Chromium. It is not a test; docs/server.md shows its
-numbers.
+times the requests that MLflow's page makes, and the page itself in headless Chromium. It is not a test; docs/server.md
+shows its numbers.
 """
 
 from __future__ import annotations
