@@ -20,7 +20,7 @@ from shiftbench import commands, models
 from shiftbench.configuration import compose
 from shiftbench.datasets.jsonl import Jsonl
 from shiftbench.explanation import Unit
-from shiftbench.leaderboard.sources import entry
+from shiftbench.leaderboard.tracked_runs import entry
 from shiftbench.models import ModelSource
 from shiftbench.prompts import Prompt, encode
 from shiftbench.published.folder import read as read_published
