@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from shiftbench.perf.compare import Agreement, Comparison
+from shiftbench.perf.agreement import Agreement
 from shiftbench.perf.machine import cpu_model, model
+from shiftbench.perf.timing import Comparison
 from tests.perf.targets import TARGETS, Target
 
 RESULTS = Path(__file__).parent / "results"

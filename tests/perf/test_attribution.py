@@ -19,10 +19,11 @@ from shiftbench.engine.product import product
 from shiftbench.engine.schedule import ROWS
 from shiftbench.models import Model
 from shiftbench.perf import paper
+from shiftbench.perf.agreement import Agreement, column_agreement, column_error
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Agreement, Sampled, column_error, columns
+from shiftbench.perf.timing import Sampled
 from tests.perf import memory, models, peers
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import answered, ours, smollm, wide_llama
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import DRAWN, FLOAT64, LENGTHS, LOOP, MEMORY, SHARE, SMOL, WIDE, lengths
@@ -78,12 +79,12 @@ def _against_the_loop(
         SHARE: gemm,
     }
     compared = alternate(benchmark, partial(ours, model), contestants, [case] * rounds)
-    places = paper.spread(response, tokens)
+    places = paper.evenly_spread(response, tokens)
     agreements = {
-        peer: columns(
+        peer: column_agreement(
             compared.ours.result,
             compared.peers[peer].result,
-            paper.spread(response, CHUNK) if peer == "is_grads_batched" else places,
+            paper.evenly_spread(response, CHUNK) if peer == "is_grads_batched" else places,
         )
         for peer in contestants
         if peer != SHARE
@@ -111,7 +112,7 @@ def test_against_libraries(benchmark: Any, record: Record, response: int, rounds
     compared = alternate(benchmark, partial(ours, model), contestants, [case] * rounds)
     found = {name: timed.result for name, timed in compared.peers.items()}
     found["captum"] = found["captum"] * probability(model, case)
-    agreements = {name: columns(compared.ours.result, theirs) for name, theirs in found.items()}
+    agreements = {name: column_agreement(compared.ours.result, theirs) for name, theirs in found.items()}
     notes = {"inseq": "input_x_gradient of the probability", "captum": "of the log-probability; compared times p"}
     record(*ratio_rows(SPOT, lengths(SMOL, 32, response), compared, agreements, notes))
 
@@ -132,7 +133,7 @@ def test_drawn_lengths(benchmark: Any, record: Record, capsys: pytest.CaptureFix
     compared = alternate(benchmark, said, loop, cases)
     error_R = torch.cat(
         [
-            column_error(mine[:, paper.spread(len(case.response), 2)], theirs)
+            column_error(mine[:, paper.evenly_spread(len(case.response), 2)], theirs)
             for mine, theirs, case in zip(compared.ours.results, compared.peers[LOOP].results, cases, strict=True)
         ]
     )
@@ -153,7 +154,7 @@ def test_drawn_lengths(benchmark: Any, record: Record, capsys: pytest.CaptureFix
 def test_error_against_float64(record: Record, prompt: int, response: int) -> None:
     """Our worst column against autograd in float64, and beside it what the loop in float32 errs."""
     model, case = smollm(), answered(smollm(), prompt, response)
-    places = paper.spread(response, 12)
+    places = paper.evenly_spread(response, 12)
     exact_PR = paper.exact(_double(), case, places)
     error_R = column_error(ours(model, case)[:, places], exact_PR)
     loop_R = column_error(paper.exact(model.module, case, places), exact_PR)

@@ -10,9 +10,9 @@ from hydra.utils import instantiate
 from shiftbench import commands, configuration
 from shiftbench.commands import perf
 from shiftbench.errors import InputError
-from shiftbench.perf import baseline, measure, spots
+from shiftbench.perf import baseline, hot_spots, measure
 from shiftbench.perf.baseline import Baseline
-from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, counted, judged
+from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, judge_counters, judge_ratios
 from shiftbench.perf.check import check as perf_check
 from shiftbench.perf.history import picture
 from shiftbench.perf.measure import Measured
@@ -35,7 +35,7 @@ def verdict(first, second):
         asked.append(what)
         return found(second)
 
-    (one,) = judged(BASE, found(first), again)
+    (one,) = judge_ratios(BASE, found(first), again)
     return one, asked
 
 
@@ -57,13 +57,13 @@ def test_what_is_not_slow_is_not_measured_again():
 
 @pytest.mark.parametrize(("count", "fails"), [(100, False), (99, False), (101, True)])
 def test_a_counter_is_a_hard_limit(count, fails):
-    (first, second) = counted(Baseline(COUNTS, {}), found(1, {"spot": {"flops": count, "bytes": 8}}))
+    (first, second) = judge_counters(Baseline(COUNTS, {}), found(1, {"spot": {"flops": count, "bytes": 8}}))
     assert first.failed is fails and not second.failed
     assert Check("here", "2", False, [], [first, second], []).passed is not fails
 
 
 def test_a_hot_spot_that_is_new_or_gone_is_told():
-    (new,) = counted(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
+    (new,) = judge_counters(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
     assert new == Counter("new", "flops", None, 1) and not new.failed and "record" in new.verdict
     assert not Check("here", "2", True, [], [], ["spot over yard"]).passed
 
@@ -117,7 +117,7 @@ def test_bad_input(capsys, words, part):
 
 def test_the_packages_own_baseline_names_what_is_measured():
     packaged = baseline.read(None)
-    keys = {key for spot in spots.spots() for key in spot.keys().values()}
+    keys = {key for spot in hot_spots.hot_spots() for key in spot.keys().values()}
     assert packaged.machines and all(set(packaged.ratios(machine)) == keys for machine in packaged.machines)
 
 
@@ -153,7 +153,7 @@ def test_a_measuring_process_that_fails_is_told():
 
 
 def two_spots():
-    return [spots.word_pairs(), spots.density()]
+    return [hot_spots.word_pairs(), hot_spots.density()]
 
 
 def two_slower_spots():

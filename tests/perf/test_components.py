@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.explain.feedforward import principal_components
-from shiftbench.perf.compare import Agreement
-from tests.perf.compare import alternate
+from shiftbench.perf.agreement import Agreement
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import smollm, wide_llama
 from tests.perf.rows import ratio_rows
 from tests.perf.targets import LAYER, WIDE_LAYER

@@ -12,11 +12,12 @@ import torch
 from shiftbench.engine.product import STEP
 from shiftbench.models import Model
 from shiftbench.perf import paper
+from shiftbench.perf.agreement import column_agreement, ranking_agreement, value_agreement
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Sampled, columns, ranked, values
+from shiftbench.perf.timing import Sampled
 from tests import reference
 from tests.perf import memory, models, peers, spent
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.rows import Results, Row, ratio_rows, table
 from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
 from tests.tiny import tiny_module, tiny_tokenizer
@@ -57,10 +58,10 @@ def test_a_planted_wrong_column_shows_beside_a_fast_ratio(benchmark):
     right_PR = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) + 0.5
     wrong_PR = right_PR.clone()
     wrong_PR[:, 3] *= -1
-    assert "worst column 2e+00" in columns(wrong_PR, right_PR).text
-    assert columns(right_PR, right_PR).ok and not columns(-right_PR, right_PR).ok
+    assert "worst column 2e+00" in column_agreement(wrong_PR, right_PR).text
+    assert column_agreement(right_PR, right_PR).ok and not column_agreement(-right_PR, right_PR).ok
     compared = alternate(benchmark, lambda _: -right_PR, {LOOP: lambda _: time.sleep(0.02) or right_PR}, [None] * 2)
-    agreement = columns(compared.ours.result, compared.peers[LOOP].result)
+    agreement = column_agreement(compared.ours.result, compared.peers[LOOP].result)
     (row,) = ratio_rows("attribution", CASE, compared, {LOOP: agreement}, {})
     assert row.value > TARGETS[row.key].at_least and row.met is False
     assert "WRONG RESULT" in table([row], "")
@@ -68,23 +69,26 @@ def test_a_planted_wrong_column_shows_beside_a_fast_ratio(benchmark):
 
 def test_agreement_of_what_cannot_be_compared():
     nan_PR = torch.full((2, 2), float("nan"))
-    assert not columns(nan_PR, torch.ones(2, 2)).ok
-    assert not columns(torch.ones(2, 3), torch.ones(2, 2)).ok
-    assert not values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), 1e-3).ok
-    assert columns(torch.ones(2, 3), torch.ones(2, 1), [1]).ok
+    assert not column_agreement(nan_PR, torch.ones(2, 2)).ok
+    assert not column_agreement(torch.ones(2, 3), torch.ones(2, 2)).ok
+    assert not value_agreement(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), 1e-3).ok
+    assert column_agreement(torch.ones(2, 3), torch.ones(2, 1), [1]).ok
 
 
 def test_a_planted_wrong_index_shows():
     value = torch.linspace(9, 1, 5000).view(2, -1)
     index = torch.arange(5000).view(2, -1)
-    assert ranked((value, index), (value, index)).text == "all indices equal"
+    assert ranking_agreement((value, index), (value, index)).text == "all indices equal"
     wrong_value, wrong_index = value.clone(), index.clone()
     wrong_value[0, 1], wrong_index[0, 1] = 5.0, 4999
-    found = ranked((wrong_value, wrong_index), (value, index))
+    found = ranking_agreement((wrong_value, wrong_index), (value, index))
     assert not found.ok and found.text.startswith("1 of 5000 indices differ, by 4e-01")
     swapped = index.clone()
     swapped[0, 1], swapped[0, 2] = index[0, 2], index[0, 1]
-    assert not ranked((value, index.flip(1)), (value, index)).ok and ranked((value, swapped), (value, index)).ok
+    assert (
+        not ranking_agreement((value, index.flip(1)), (value, index)).ok
+        and ranking_agreement((value, swapped), (value, index)).ok
+    )
 
 
 @pytest.mark.parametrize(("target", "met", "short"), [(Target(7, 10), 7.5, 6.5), (Target(700, 350), 650, 800)])
@@ -121,7 +125,7 @@ def case():
 def test_the_papers_loop_is_the_formula(tiny, case):
     wanted_PR = reference.importance(tiny, *case.ids)
     for found_PR in (paper.loop(tiny, case), paper.loop(tiny, case, frozen=True), paper.batched(tiny, case, 4)):
-        assert columns(found_PR, wanted_PR, tolerance=1e-4).ok
+        assert column_agreement(found_PR, wanted_PR, tolerance=1e-4).ok
     assert not any(p.requires_grad or p.grad is not None for p in tiny.parameters())
     assert tiny.config._attn_implementation == "eager"
 
@@ -129,11 +133,13 @@ def test_the_papers_loop_is_the_formula(tiny, case):
 def test_a_part_of_the_loop_stands_for_the_whole(tiny, case):
     found = paper.loop(tiny, case, tokens=3)
     assert isinstance(found, Sampled) and found.part == "extrapolated from 3 of 9 tokens"
-    assert columns(reference.importance(tiny, *case.ids), found.result, paper.spread(9, 3), tolerance=1e-4).ok
+    assert column_agreement(
+        reference.importance(tiny, *case.ids), found.result, paper.evenly_spread(9, 3), tolerance=1e-4
+    ).ok
 
 
 def test_spread_is_even():
-    assert paper.spread(9, 3) == [1, 4, 7] and paper.spread(2, 5) == [0, 1]
+    assert paper.evenly_spread(9, 3) == [1, 4, 7] and paper.evenly_spread(2, 5) == [0, 1]
 
 
 def test_the_searches_are_the_formula():
@@ -141,9 +147,9 @@ def test_the_searches_are_the_formula():
     embedding_VD, direction_CD = torch.randn(300, 8, generator=draws), torch.randn(5, 8, generator=draws)
     wanted = reference.vocab_topk(embedding_VD, direction_CD, 7)
     for search in (peers.argsort_topk, peers.torch_topk):
-        assert ranked(search(embedding_VD, direction_CD, 7), wanted).ok
+        assert ranking_agreement(search(embedding_VD, direction_CD, 7), wanted).ok
     pytest.importorskip("faiss")
-    assert ranked(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
+    assert ranking_agreement(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
 
 
 def test_the_papers_word_pairs_are_the_formula():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shiftbench.perf.check import LIMIT, PROCESSES
-from shiftbench.perf.statistic import BLOCK, CONFIDENCE, MOST, rank, ratio
+from shiftbench.perf.statistic import BLOCK, CONFIDENCE, MOST_ROUNDS, interval_index, median_ratio
 
 
 def sequential(draw, limit):
@@ -12,8 +12,8 @@ def sequential(draw, limit):
     rounds = []
     while True:
         rounds += [draw() for _ in range(BLOCK)]
-        found = ratio(rounds)
-        if found.decided(limit) or len(rounds) >= MOST:
+        found = median_ratio(rounds)
+        if found.decided(limit) or len(rounds) >= MOST_ROUNDS:
             return found
 
 
@@ -46,14 +46,14 @@ def test_a_processes_own_shift_of_four_percent_changes_no_verdict():
 def test_the_interval_covers_the_median_as_often_as_it_says():
     draws = np.random.default_rng(2)
     for rounds in (BLOCK, 2 * BLOCK, 20):
-        samples = [ratio(draws.exponential(1.0, rounds).tolist()) for _ in range(4000)]
+        samples = [median_ratio(draws.exponential(1.0, rounds).tolist()) for _ in range(4000)]
         covered = np.mean([found.low <= np.log(2) <= found.high for found in samples])
         assert covered >= CONFIDENCE - 0.006
 
 
 def test_a_block_is_the_fewest_rounds_with_an_interval():
-    assert rank(BLOCK) == 0 and rank(BLOCK - 1) == -1
-    few = ratio([1.0] * (BLOCK - 1))
+    assert interval_index(BLOCK) == 0 and interval_index(BLOCK - 1) == -1
+    few = median_ratio([1.0] * (BLOCK - 1))
     assert (few.low, few.high) == (0.0, float("inf")) and not few.decided(LIMIT)
 
 

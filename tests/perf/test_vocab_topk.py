@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
-from shiftbench.perf.compare import ranked
+from shiftbench.perf.agreement import ranking_agreement
 from tests.perf import memory, peers
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import TOPK_LARGE, TOPK_SMALL
 
@@ -46,7 +46,7 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
         call(None)
     compared = alternate(benchmark, searching(ops.vocab_topk), contestants, [None] * rounds)
     agreements = {
-        peer: ranked(compared.ours.result, timed.result)
+        peer: ranking_agreement(compared.ours.result, timed.result)
         for peer, timed in compared.peers.items()
         if peer != "bare product"
     }

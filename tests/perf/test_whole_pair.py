@@ -19,15 +19,16 @@ from shiftbench.explain import attention
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.perf import paper
+from shiftbench.perf.agreement import Agreement
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Agreement, Sampled
+from shiftbench.perf.timing import Sampled
 from shiftbench.progress import Progress
 from shiftbench.prompts import encode
 from shiftbench.run import Job, Outcome, check, run
 from shiftbench.store import Store
 from shiftbench.words import word_embeddings
 from tests.perf import paper_knowledge
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import SEED, packaged, smollm
 from tests.perf.paper_knowledge import Heads, of_head, sampled_heads
 from tests.perf.rows import ratio_rows
@@ -137,7 +138,7 @@ def local(model: Model, asked: Job, side: Side) -> None:
         if not isinstance(found, Sampled):  # so short a response that all its tokens were chosen
             found = Sampled(found, time.perf_counter() - begin, "")
         side.seconds["loop"] += found.seconds
-        side.importance[name] = paper.spread(len(response), SAMPLE["tokens"]), found.result
+        side.importance[name] = paper.evenly_spread(len(response), SAMPLE["tokens"]), found.result
 
 
 def greedy(module: PreTrainedModel, ids: tuple[int, ...]) -> list[int]:
@@ -165,7 +166,7 @@ def concepts(model: Model, asked: Job, side: Side) -> None:
     embedding_VD = word_embeddings(views.embedding_out_VD(), model.tokenizer, asked.vocabulary.words)
     unit_VD = torch.nn.functional.normalize(embedding_VD, dim=1)
     shared = time.perf_counter() - begin
-    chosen = paper.spread(views.layers, SAMPLE["layers"])
+    chosen = paper.evenly_spread(views.layers, SAMPLE["layers"])
     begin = time.perf_counter()
     for layer in chosen:
         down_FD = views.down_FD(layer)

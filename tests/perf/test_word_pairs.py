@@ -11,10 +11,10 @@ from shiftbench.explain import attention
 from shiftbench.explain.work import Inputs
 from shiftbench.explanation import Unit
 from shiftbench.models import Model
-from shiftbench.perf.compare import Agreement
+from shiftbench.perf.agreement import Agreement
 from shiftbench.words.vectors import glove
 from shiftbench.words.vocabulary import packaged as packaged_vocabulary
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import packaged, smollm
 from tests.perf.paper_knowledge import Heads, of_head, sampled_heads
 from tests.perf.rows import ratio_rows

@@ -9,7 +9,7 @@ from typing import Any
 from shiftbench import cuda
 from shiftbench.engine.product import Precision
 from shiftbench.perf import paper
-from shiftbench.perf.compare import columns
+from shiftbench.perf.agreement import column_agreement
 from tests.perf import models
 from tests.perf.gpu_bench.bench import Bench, case, importance
 from tests.perf.rows import Row, ratio_rows
@@ -42,10 +42,10 @@ def attribution(bench: Bench, prompt: int, response: int, precision: Precision) 
     compared = bench.compare(lambda: importance(model, given, precision), contestants, rounds=2)
     found_PR = compared.ours.result
     agreements = {
-        peer: columns(
+        peer: column_agreement(
             found_PR,
             compared.peers[peer].result.cpu(),
-            paper.spread(response, sizes.batch if peer == BATCHED else tokens),
+            paper.evenly_spread(response, sizes.batch if peer == BATCHED else tokens),
             AT_MOST[max(precision, Precision.TF32, key=lambda p: AT_MOST[p]) if "TF32" in peer else precision],
         )
         for peer in contestants

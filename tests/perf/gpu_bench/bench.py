@@ -15,9 +15,9 @@ from shiftbench.engine.product import Precision
 from shiftbench.explain import attribution
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Comparison, Sampled, alternate
 from shiftbench.perf.machine import cpu_model
-from shiftbench.perf.paper import now
+from shiftbench.perf.paper import device_time
+from shiftbench.perf.timing import Comparison, Sampled, alternate
 from shiftbench.prompts import EncodedPrompt, Prompt
 from tests.perf.models import SEED
 from tests.perf.rows import Machine
@@ -144,10 +144,10 @@ class Bench:
 
     def _timed(self, call: Callable[[], Any], repeats: int) -> Callable[[object], Sampled]:
         def run(_: object) -> Sampled:
-            begin = now(self.device)
+            begin = device_time(self.device)
             for _ in range(repeats):
                 result = call()
-            seconds = (now(self.device) - begin) / repeats
+            seconds = (device_time(self.device) - begin) / repeats
             # A contestant that did a part of the work says itself how long the whole would have taken.
             return result if isinstance(result, Sampled) else Sampled(result, seconds, "")
 
@@ -155,9 +155,9 @@ class Bench:
 
     def once(self, call: Callable[[], Any]) -> tuple[float, Any]:
         """(seconds, result) of one call that is not warmed up by itself."""
-        begin = now(self.device)
+        begin = device_time(self.device)
         result = call()
-        return now(self.device) - begin, result
+        return device_time(self.device) - begin, result
 
     def llama(self, layers: int, vocabulary: int) -> Model:
         """A random Llama in float32, made on the device."""

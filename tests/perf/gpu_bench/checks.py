@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
-from shiftbench.perf.compare import ranked
+from shiftbench.perf.agreement import ranking_agreement
 from tests import reference
 from tests.perf.gpu_bench.bench import Bench
 from tests.perf.rows import Row
@@ -81,7 +81,7 @@ def vocab_topk(bench: Bench) -> Iterator[Row]:
             direction_CD = bench.drawn(directions, width, seed=4, dtype=of_direction)
             found = ops.vocab_topk(embedding_VD, direction_CD, k)
             wanted = reference.vocab_topk(embedding_VD.double(), direction_CD.double(), k)
-            order = ranked(found, wanted, tolerance=1e-6)
+            order = ranking_agreement(found, wanted, tolerance=1e-6)
             at_most = bound(found[0].dtype)
             name = f"vocab_topk, directions {str(of_direction).removeprefix('torch.')}"
             worst = error(found[0].abs(), wanted[0].abs()) if order.ok else math.inf

@@ -13,7 +13,7 @@ from shiftbench.engine.product import Precision
 from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
 from shiftbench.perf import paper
-from shiftbench.perf.compare import column_error
+from shiftbench.perf.agreement import column_error
 from tests import reference
 from tests.perf.gpu_bench.bench import Bench, case, importance
 from tests.perf.gpu_bench.checks import bound, error, row

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from shiftbench import cuda, ops
-from shiftbench.perf.compare import Agreement, Comparison, ranked, values
+from shiftbench.perf.agreement import Agreement, ranking_agreement, value_agreement
+from shiftbench.perf.timing import Comparison
 from tests import reference
 from tests.perf import peers
 from tests.perf.gpu_bench.bench import Bench, Sizes
@@ -84,7 +85,7 @@ def vocab_topk(bench: Bench) -> Iterator[Row]:
     compared = bench.compare(lambda: ops.vocab_topk(embedding_VD, direction_CD, k), contestants, rounds=5)
     found = compared.ours.result
     # Of ours with float64: a product in float32 makes some neighbours change places.
-    right = ranked(found, peers.torch_topk(embedding_VD.double(), direction_CD.double(), k))
+    right = ranking_agreement(found, peers.torch_topk(embedding_VD.double(), direction_CD.double(), k))
     agreements = dict.fromkeys(contestants, right)
     name = topk_case(sizes)
     notes = dict.fromkeys((BARE, BARE_TF32), "the limit: V x C written to memory, nothing searched")
@@ -95,7 +96,7 @@ def vocab_topk(bench: Bench) -> Iterator[Row]:
     narrow_VD = embedding_VD.bfloat16()
     compared = bench.compare(lambda: ops.vocab_topk(narrow_VD, direction_CD, k), {BARE_TF32: in_tf32(bare)}, rounds=5)
     wanted = peers.torch_topk(narrow_VD.double(), direction_CD.double(), k)
-    agreements = {BARE_TF32: ranked(compared.ours.result, wanted)}
+    agreements = {BARE_TF32: ranking_agreement(compared.ours.result, wanted)}
     notes = {BARE_TF32: "of float32 embeddings; agreement with torch topk in float64"}
     yield from ratio_rows("vocab_topk", f"{name}, bfloat16 embeddings", compared, agreements, notes)
 
@@ -117,7 +118,7 @@ def density(bench: Bench) -> Iterator[Row]:
 
             compared = bench.compare(ours, {"plain torch": plain}, rounds=5, repeats=bench.sizes.repeats)
             narrow = dtype != torch.float32  # the peer rounds every product to it, and its sums
-            agreement = values(
+            agreement = value_agreement(
                 compared.ours.result[0], compared.peers["plain torch"].result[0], 5e-2 if narrow else 1e-5
             )
             kind = str(dtype).removeprefix("torch.")

@@ -18,8 +18,8 @@ from shiftbench.explain.attention import Prepared, WordPairs
 from shiftbench.explain.feedforward import component_words, principal_components
 from shiftbench.explain.work import Inputs
 from shiftbench.models.model import tensor_digest
-from shiftbench.perf.compare import Agreement, columns
-from shiftbench.perf.paper import spread
+from shiftbench.perf.agreement import Agreement, column_agreement
+from shiftbench.perf.paper import evenly_spread
 from shiftbench.words import StaticVectors, Vocabulary
 from tests.perf.gpu_bench.bench import Bench, case
 from tests.perf.rows import Row, ratio_rows
@@ -39,7 +39,7 @@ def word_pairs(bench: Bench) -> Iterator[Row]:
     inputs = Inputs((), Vocabulary(words, "made up"), vectors)
     k = min(K, len(words) // 5)
     method = WordPairs(k, min(REFERENCE, len(words)), DEVIATIONS)
-    chosen = spread(sizes.layers, sizes.timed_layers)
+    chosen = evenly_spread(sizes.layers, sizes.timed_layers)
     method._unit(Prepared(method, model, inputs), chosen[0])  # warms up
     attention._cooccurrence.cache_clear()
     prepared = Prepared(method, model, inputs)
@@ -101,7 +101,7 @@ def components(bench: Bench) -> Iterator[Row]:
     theirs_s, theirs_CD = bench.once(svd)
     theirs_CD = theirs_CD.cpu().double()
     sign_C1 = (component_CD * theirs_CD).sum(1, keepdim=True).sign()
-    found = columns((component_CD * sign_C1).T, theirs_CD.T)
+    found = column_agreement((component_CD * sign_C1).T, theirs_CD.T)
     name, note = f"{sizes.model} layer's down-projection", f"float32, one call; {rank} components"
     ratio = theirs_s / bench.seconds["components"]
     yield Row(
