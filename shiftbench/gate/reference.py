@@ -53,9 +53,7 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
     if tracking is not None and re.fullmatch(r"[0-9a-f]{32}", named):
         return _scores(artifact(tracking, named, "scores.json"), origin)
     run_id = "" if tracking is None else ", and it is not the id of a run in MLflow (32 digits, 0-f)"
-    raise InputError(
-        f"{origin}: there is no folder and no file of that name{run_id}; give results of shiftbench score"
-    )
+    raise InputError(f"{origin}: there is no folder and no file of that name{run_id}; give results of shiftbench score")
 
 
 def _scores(content: bytes, origin: str) -> Scores:

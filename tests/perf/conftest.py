@@ -46,8 +46,8 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             print("\n" + table(complete, sources_digest()), flush=True)
         if request.config.getoption("--must", False):
-            short = [_short(row, row.target) for row in complete if row.target is not None and not row.met]
-            assert not short, "; ".join(short)
+            missed = [_missed(row, row.target) for row in complete if row.target is not None and not row.reaches_target]
+            assert not missed, "; ".join(missed)
 
     return take
 
@@ -69,5 +69,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"table and JSON: {results.path.with_suffix('.md')}, {results.path.name}")
 
 
-def _short(row: Row, target: Target) -> str:
+def _missed(row: Row, target: Target) -> str:
     return f"{row.spot}, {row.case}, {row.against}: wanted {target.at_least:g}, measured {row.value:.3g} {row.unit}"

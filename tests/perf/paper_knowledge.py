@@ -48,7 +48,7 @@ class Words:
 
 
 def head_knowledge(embedding_VD: Array, query_DE: Array, key_DE: Array, words: Words, k: int) -> tuple[int, Knowledge]:
-    """(number of a head's word pairs over all neuron pairs, its unordered lower-case pairs that occur more than once)."""
+    """(number of a head's word pairs over all neuron pairs, its unordered lower-case pairs of count 2 or more)."""
     query_VE, key_VE = embedding_VD @ query_DE, embedding_VD @ key_DE
     counts: Knowledge = Counter()
     for neuron in range(query_DE.shape[1]):

@@ -1,4 +1,4 @@
-"""vocab_topk (docs/mathematics.md) against a full product, libraries' searches and its limit, the bare product."""
+"""Times vocab_topk beside searches over the full product, faiss, and the bare product, which is its lower limit."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
 
 
 def test_working_memory(record: Callable[..., None]) -> None:
-    """A fresh process, over the inputs."""
+    """Memory beyond the inputs, measured in a new process."""
     numbers = "-".join(map(str, (*SIZES[TOPK_LARGE], K)))
     (found, _), (sorting, _) = memory.measured(f"vocab_topk-{numbers}"), memory.measured(f"argsort-{numbers}")
     record(Row(SPOT, TOPK_LARGE, "working memory", found, "MiB", note=f"product and argsort take {sorting:.0f} MiB"))

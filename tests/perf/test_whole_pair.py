@@ -1,4 +1,4 @@
-"""A whole pair: responses, attribution, word pairs and concepts of two models, against the paper's pipeline."""
+"""Times a whole pair (responses, attribution, word pairs and concepts of two models) beside the paper's pipeline."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ from tests.perf.targets import PAIR
 
 pytestmark = pytest.mark.perf
 PIPELINE = "paper's pipeline"
-PROMPTS, NEW_TOKENS, NOISE = 20, 64, 0.02  # noise: of each tensor, relative to its standard deviation
-# All prompts, as the loop's time is that of the longest few.
+PROMPTS, NEW_TOKENS = 20, 64
+NOISE = 0.02  # standard deviation of the noise on a tensor, relative to that of the tensor
+# The part of each stage that the pipeline computes. It uses all prompts, because a few long ones take most of the time.
 SAMPLE = {"tokens": 2, "heads": 6, "layers": 2}
 
 
 @dataclass
 class Side:
-    """What the pipeline found for one model."""
+    """What the pipeline computed for one model. responses, importance: by prompt. seconds: by stage."""
 
     responses: dict[str, list[int]] = field(default_factory=dict)
     importance: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class Side:
 
 
 def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Both explain each model's own responses and read the same vocabulary; the store is empty."""
+    """Ours and the pipeline explain each model's own responses with the same vocabulary. The store is empty."""
     asked = job.build(
         configuration.compose(
             "config",
@@ -61,12 +62,12 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
                 "pair=local", f"pair.base={folders[0]}", f"pair.tuned={folders[1]}", "tracking=none", "device=cpu",
                 f"dataset.limit={PROMPTS}", f"response.max_new_tokens={NEW_TOKENS}",
                 "response.mode=own", "response.beside=null", f"store.path={tmp_path / 'store'}",
-                "~findings.attribution_faithfulness",  # a check that the paper does not make
+                "~findings.attribution_faithfulness",  # the paper has no such check
             ],
         )
     )  # fmt: skip
     check(asked)
-    attention._cooccurrence.cache_clear()  # what base and tuned share is theirs, but nothing earlier
+    attention._cooccurrence.cache_clear()  # base and tuned may share its result, but no earlier result may be used
     compared = alternate(
         benchmark, lambda asked: run(asked, Progress()), {PIPELINE: lambda asked: pipeline(asked, folders)}, [asked]
     )
@@ -80,7 +81,7 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """SmolLM2, and SmolLM2 with seeded noise on every weight, so that the two share nothing."""
+    """Folders of SmolLM2, and of SmolLM2 with random noise on every weight, so that the two share no tensor."""
     root, model = tmp_path_factory.mktemp("pair"), smollm()
     draws, plain = torch.Generator().manual_seed(SEED), unquantised(model.module)
     noisy = copy.deepcopy(plain)
@@ -95,7 +96,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def unquantised(module: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a module that does not remember to have been read from a GGUF file: those are not saved."""
+    """A module with the same weights and without the quantisation entry of a GGUF file.
+
+    transformers refuses to save a module that has this entry.
+    """
     config = copy.deepcopy(module.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -105,7 +109,7 @@ def unquantised(module: PreTrainedModel) -> PreTrainedModel:
 
 
 def pipeline(asked: Job, folders: Sequence[Path]) -> Sampled:
-    """The paper's for both models, each stage on a sample and as seconds for the whole."""
+    """The paper's pipeline for both models. Each stage runs on a sample, and its seconds are extrapolated."""
     sides = {}
     for name, folder in zip(("base", "tuned"), folders, strict=True):
         begin = time.perf_counter()
@@ -122,27 +126,27 @@ def pipeline(asked: Job, folders: Sequence[Path]) -> Sampled:
 
 
 def local(model: Model, asked: Job, side: Side) -> None:
-    """Greedy responses and the loop over their tokens."""
+    """Add greedy responses and the importance of their tokens, by the loop, to `side`."""
     side.seconds |= {"responses": 0.0, "loop": 0.0}
     for prompt in asked.prompts:
         encoded = encode(prompt, model.tokenizer)
         begin = time.perf_counter()
         response = greedy(model.module, encoded.prefix_ids + encoded.prompt_ids)
         side.seconds["responses"] += time.perf_counter() - begin
-        name = str(list(encoded.prompt_ids))  # what a stored unit says of its prompt
+        name = str(list(encoded.prompt_ids))  # the name of the prompt in the record of a stored unit
         side.responses[name] = response
         if not response:
             continue
         begin = time.perf_counter()
         found = paper.loop(model.module, Case(encoded, tuple(response), ("", "")), tokens=SAMPLE["tokens"])
-        if not isinstance(found, Sampled):  # so short a response that all its tokens were chosen
+        if not isinstance(found, Sampled):  # the response is so short that all its tokens were computed
             found = Sampled(found, time.perf_counter() - begin, "")
         side.seconds["loop"] += found.seconds
         side.importance[name] = paper.evenly_spread(len(response), SAMPLE["tokens"]), found.result
 
 
 def greedy(module: PreTrainedModel, ids: tuple[int, ...]) -> list[int]:
-    """The continuation up to the end of text."""
+    """Token ids of the greedy continuation, without the end-of-text token."""
     given = torch.tensor([ids])
     with torch.no_grad():
         made = module.generate(
@@ -153,14 +157,17 @@ def greedy(module: PreTrainedModel, ids: tuple[int, ...]) -> list[int]:
 
 
 def heads(model: Model, asked: Job, side: Side) -> None:
-    """Word pairs."""
+    """Add the word pairs of sampled heads to `side`."""
     assert asked.vectors is not None
     found = sampled_heads(model, asked.vocabulary, asked.vectors, SAMPLE["heads"], keep=True)
     side.heads, side.seconds["word pairs"] = found.result, found.seconds
 
 
 def concepts(model: Model, asked: Job, side: Side) -> None:
-    """Components and their words; naming them is the annotator's, which ours is charged for and the paper is not."""
+    """Add the components of sampled layers to `side`.
+
+    The annotator names the components' concepts. This is part of our time and not of the pipeline's.
+    """
     method, views = packaged("feedforward"), model.views
     begin = time.perf_counter()
     embedding_VD = word_embeddings(views.embedding_out_VD(), model.tokenizer, asked.vocabulary.words)
@@ -175,7 +182,7 @@ def concepts(model: Model, asked: Job, side: Side) -> None:
 
 
 def agreement(outcome: Outcome, asked: Job, sides: Mapping[str, Side]) -> Agreement:
-    """What ours stored against what the pipeline found, part by part."""
+    """How far the units in our store agree with the pipeline's results, by stage."""
     same = {"responses": [0, 0], "levels": [0, 0], "head pairs": [0, 0], "components": [0, 0]}
     for model, side in zip(outcome.models, sides.values(), strict=True):
         units = stored(asked.store, model.weights_digest)
@@ -186,8 +193,8 @@ def agreement(outcome: Outcome, asked: Job, sides: Mapping[str, Side]) -> Agreem
             theirs_PR = ops.importance_levels(importance_PR, packaged("attribution").levels)
             _count(same["levels"], int((level_PR == theirs_PR).sum()), theirs_PR.numel())
         for (layer, head), (pairs, _) in side.heads.items():
-            mine, _ = of_head(units["word_pairs", f"layer {layer}"], head)
-            _count(same["head pairs"], pairs - abs(mine - pairs), pairs)
+            our_pairs, _ = of_head(units["word_pairs", f"layer {layer}"], head)
+            _count(same["head pairs"], pairs - abs(our_pairs - pairs), pairs)
         for layer, theirs_CD in side.concepts.items():
             mine_CD = units["concepts", f"layer {layer}"].arrays["component_CD"]
             close = (mine_CD * theirs_CD).sum(1).abs() > 1 - 1e-3
@@ -202,7 +209,7 @@ def _count(total: list[int], good: int, count: int) -> None:
 
 
 def stored(store: Store, weights: str) -> dict[tuple[str, str], Unit]:
-    """Units of one model by (method, prompt or layer)."""
+    """The stored units of one model by (method, prompt or layer). weights: digest of the model's weights."""
     found = {}
     for entry in store.entries():
         if entry.record.get("weights") == weights:

@@ -1,4 +1,4 @@
-"""Attribution in each precision against the paper's loop, on a whole model made on the device."""
+"""Times attribution in each precision beside the paper's loop, on a whole random model on the device."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import GEMM_RATE, LOOP, in_precision, lengths
 
 FROZEN, BATCHED = "the loop, frozen parameters", "is_grads_batched"
-# Of the median response token, relative to its largest importance.
+# Tolerance of the median response token's error, relative to its largest importance.
 AT_MOST = {Precision.FLOAT32: 1e-2, Precision.TF32: 3e-2, Precision.BFLOAT16: 6e-2}
 
 
 def attribution(bench: Bench, prompt: int, response: int, precision: Precision) -> Iterator[Row]:
-    """Ours, and the peers in float32: the loop, it frozen, it batched; and the loop with torch's TF32 allowed."""
+    """Ours beside the peers in float32 (the loop, with frozen parameters, batched) and the loop in TF32."""
     model, sizes = bench.model, bench.sizes
     module, given = model.module, case(sizes.vocabulary, prompt, response)
     tokens = sizes.loop_tokens
