@@ -54,11 +54,11 @@ class Measured:
     counters: Mapping[str, Counts]
 
 
-def measured(asked: Asked, program: Sequence[str] = PROGRAM) -> Measured:
+def measured(request: Asked, program: Sequence[str] = PROGRAM) -> Measured:
     """Measure in a new process. program: its command. Raises RuntimeError where the process fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
     done = subprocess.run(
-        [*program, json.dumps(asdict(asked))], capture_output=True, text=True, env=environment, check=False
+        [*program, json.dumps(asdict(request))], capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode:
         raise RuntimeError(f"perf: the measuring process failed: {done.stderr[-2000:]}")
@@ -72,19 +72,19 @@ def this_machine() -> str:
     return machine_class(THREADS)
 
 
-def measure(asked: Asked, measured_spots: Sequence[HotSpot]) -> Measured:
+def measure(request: Asked, measured_spots: Sequence[HotSpot]) -> Measured:
     """Measure in this process: count every hot spot, then time the requested ratios."""
     torch.set_num_threads(THREADS)
     ops.set_threads(THREADS)
     counted = {spot.name: spot.count(spot.ours) for spot in measured_spots}
     ratios: dict[str, Ratio] = {}
     for spot in measured_spots:
-        keys = {against: key for against, key in spot.keys().items() if asked.keys is None or key in asked.keys}
-        ratios.update(timed(spot, keys, asked) if keys else {})
+        keys = {against: key for against, key in spot.keys().items() if request.keys is None or key in request.keys}
+        ratios.update(timed(spot, keys, request) if keys else {})
     return Measured(this_machine(), torch.__version__, ratios, counted)
 
 
-def timed(spot: HotSpot, keys: Mapping[str, str], asked: Asked) -> dict[str, Ratio]:
+def timed(spot: HotSpot, keys: Mapping[str, str], request: Asked) -> dict[str, Ratio]:
     """The hot spot's time divided by that of each yardstick, by key.
 
     keys: yardstick -> key. Blocks of rounds are added until all ratios are decided, or there are MOST_ROUNDS.
@@ -100,8 +100,8 @@ def timed(spot: HotSpot, keys: Mapping[str, str], asked: Asked) -> dict[str, Rat
             rounds[key] += [their_repeats / our_repeats / faster for faster in compared.ratios(against)]
         found = {key: median_ratio(values) for key, values in rounds.items()}
         count = min(len(values) for values in rounds.values())
-        decided = all(key not in asked.limits or found[key].decided(asked.limits[key]) for key in found)
-        if count >= MOST_ROUNDS or (count >= asked.least and decided):
+        decided = all(key not in request.limits or found[key].decided(request.limits[key]) for key in found)
+        if count >= MOST_ROUNDS or (count >= request.least and decided):
             return found
 
 

@@ -44,8 +44,8 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
         with attention_implementation(module, "sdpa"):
             return _loop(module, case, tokens)
     finally:
-        for parameter, asked in zip(module.parameters(), before, strict=True):
-            parameter.requires_grad_(asked)
+        for parameter, requires_grad in zip(module.parameters(), before, strict=True):
+            parameter.requires_grad_(requires_grad)
             parameter.grad = None
 
 

@@ -16,9 +16,8 @@ from shiftbench.report.series_styles import distinct_in_order
 from shiftbench.report.text import label
 
 MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full width
-_STEPS = (
-    20  # colour steps on each side of zero; with this few, matplotlib writes the colour bar as shapes, not an image
-)
+# Colour steps on each side of zero. With so few steps, matplotlib writes the colour bar as shapes and not as an image.
+_STEPS = 20
 _TALLEST = 7.0  # inches
 
 

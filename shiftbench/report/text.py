@@ -20,7 +20,8 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 def visible(text: str) -> str:
     """The text on one line, with its hidden characters spelled out: ↵, ⇥ or U+XXXX. Plain spaces stay.
 
-    A combining character at the start gets a dotted circle to stand on, as it would else change what is before it.
+    A combining character at the start gets a dotted circle to combine with. Otherwise it would combine with the
+    character before the text.
     """
     shown = "".join(_visible_character(character) for character in text)
     return f"\u25cc{shown}" if text and unicodedata.combining(text[0]) else shown

@@ -325,8 +325,8 @@ def test_a_planted_report_runs_nothing_and_sends_no_request(
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_our_own_report_is_complete_in_its_frame(chromium: Browser, tmp_path: Path, dark: bool) -> None:
-    made = write_report(summary(), tmp_path / "report")
-    board = address(tmp_path / "x", PLANTED[:1], made.read_bytes())
+    report = write_report(summary(), tmp_path / "report")
+    board = address(tmp_path / "x", PLANTED[:1], report.read_bytes())
     before = len(chromium.events)
     chromium.open(board.replace("leaderboard.html", "reports/alpha.html"), dark=dark)
     assert framed(chromium, "document.querySelectorAll('.picture svg').length") > 3
@@ -378,8 +378,8 @@ def test_hostile_names_do_nothing_and_fit(chromium: Browser, hostile: str, width
     assert chromium.value("window.ran") is None
     assert chromium.value("document.scripts.length") == 2 and chromium.value("document.images.length") == 0
     seen = chromium.events[before:]
-    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
-    assert asked == [hostile]
+    requests = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert requests == [hostile]
     assert logged(seen) == []
 
 

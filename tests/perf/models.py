@@ -137,10 +137,10 @@ def answered(model: Model, prompt: int, response: int) -> Case:
 @cache
 def _greedy(model: Model, ids: tuple[int, ...], tokens: int = 150) -> tuple[int, ...]:
     given = torch.tensor([ids])
-    made = model.module.generate(
+    generated = model.module.generate(
         given, attention_mask=torch.ones_like(given), do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens
     )
-    return tuple(made[0, len(ids) :].tolist())
+    return tuple(generated[0, len(ids) :].tolist())
 
 
 def _within(model: Model, case: Case) -> Case:

@@ -70,8 +70,8 @@ def test_a_new_and_a_missing_hot_spot_are_reported():
 
 def test_a_recorded_baseline_is_read_back_and_keeps_other_machines(tmp_path):
     before = Baseline({}, {"other": {"ratios": {"a": {"value": 2.0}}}})
-    made = baseline.recorded([found(1.0), found(1.3), found(1.1)], before)
-    baseline.write(made, tmp_path / "b.json")
+    found_baseline = baseline.recorded([found(1.0), found(1.3), found(1.1)], before)
+    baseline.write(found_baseline, tmp_path / "b.json")
     back = baseline.read(str(tmp_path / "b.json"))
     assert back.ratios("here") == {"spot over yard": 1.1} and back.ratios("other") == {"a": 2.0}
     assert back.counters == COUNTS and back.ratios("unknown") == {}
@@ -179,7 +179,9 @@ def test_a_planted_fifth_is_seen_in_fresh_processes_and_unchanged_code_passes():
 def test_an_unknown_class_of_machine_has_its_counters_checked_and_nothing_recorded(tmp_path, capsys, monkeypatch):
     path = tmp_path / "b.json"
     path.write_text(json.dumps({"schema": baseline.SCHEMA, "counters": COUNTS, "machines": {}}))
-    monkeypatch.setattr("shiftbench.perf.check.measured", lambda asked, program: found(1) if not asked.keys else None)
+    monkeypatch.setattr(
+        "shiftbench.perf.check.measured", lambda request, program: found(1) if not request.keys else None
+    )
     words = ["perf", "check", f"baseline={path}", f"out={tmp_path / 'out'}", "tracking=none"]
     assert commands.main(words) == 0
     said = capsys.readouterr().out

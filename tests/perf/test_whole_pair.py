@@ -55,7 +55,7 @@ class Side:
 
 def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Ours and the pipeline explain each model's own responses with the same vocabulary. The store is empty."""
-    asked = job.build(
+    planned = job.build(
         configuration.compose(
             "config",
             [
@@ -66,16 +66,19 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
             ],
         )
     )  # fmt: skip
-    check(asked)
+    check(planned)
     attention._cooccurrence.cache_clear()  # base and tuned may share its result, but no earlier result may be used
     compared = alternate(
-        benchmark, lambda asked: run(asked, Progress()), {PIPELINE: lambda asked: pipeline(asked, folders)}, [asked]
+        benchmark,
+        lambda planned: run(planned, Progress()),
+        {PIPELINE: lambda planned: pipeline(planned, folders)},
+        [planned],
     )
     sides: Mapping[str, Side] = compared.peers[PIPELINE].result
     stages = {name: sum(side.seconds[name] for side in sides.values()) for name in next(iter(sides.values())).seconds}
     note = f"{NEW_TOKENS} new tokens, own responses; the pipeline: "
     note += ", ".join(f"{name} {seconds:.0f} s" for name, seconds in stages.items())
-    agreements = {PIPELINE: agreement(compared.ours.result, asked, sides)}
+    agreements = {PIPELINE: agreement(compared.ours.result, planned, sides)}
     record(*ratio_rows("whole pair", PAIR, compared, agreements, {PIPELINE: note}))
 
 
@@ -103,12 +106,12 @@ def unquantised(module: PreTrainedModel) -> PreTrainedModel:
     config = copy.deepcopy(module.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    made = type(module)(config).eval()
-    made.load_state_dict(module.state_dict())
-    return made
+    plain = type(module)(config).eval()
+    plain.load_state_dict(module.state_dict())
+    return plain
 
 
-def pipeline(asked: Job, folders: Sequence[Path]) -> Sampled:
+def pipeline(planned: Job, folders: Sequence[Path]) -> Sampled:
     """The paper's pipeline for both models. Each stage runs on a sample, and its seconds are extrapolated."""
     sides = {}
     for name, folder in zip(("base", "tuned"), folders, strict=True):
@@ -117,18 +120,18 @@ def pipeline(asked: Job, folders: Sequence[Path]) -> Sampled:
         module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         side = Side(seconds={"loading": time.perf_counter() - begin})
         model = Model(name, module, tokenizer, None, "float32")
-        local(model, asked, side)
-        heads(model, asked, side)
-        concepts(model, asked, side)
+        local(model, planned, side)
+        heads(model, planned, side)
+        concepts(model, planned, side)
         sides[name] = side
     part = "extrapolated from {tokens} tokens of each response, {heads} heads, {layers} layers a model"
     return Sampled(sides, sum(sum(side.seconds.values()) for side in sides.values()), part.format(**SAMPLE))
 
 
-def local(model: Model, asked: Job, side: Side) -> None:
+def local(model: Model, planned: Job, side: Side) -> None:
     """Add greedy responses and the importance of their tokens, by the loop, to `side`."""
     side.seconds |= {"responses": 0.0, "loop": 0.0}
-    for prompt in asked.prompts:
+    for prompt in planned.prompts:
         encoded = encode(prompt, model.tokenizer)
         begin = time.perf_counter()
         response = greedy(model.module, encoded.prefix_ids + encoded.prompt_ids)
@@ -149,28 +152,28 @@ def greedy(module: PreTrainedModel, ids: tuple[int, ...]) -> list[int]:
     """Token ids of the greedy continuation, without the end-of-text token."""
     given = torch.tensor([ids])
     with torch.no_grad():
-        made = module.generate(
+        generated = module.generate(
             given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=NEW_TOKENS
         )[0, len(ids) :].tolist()
     ends = module.generation_config.eos_token_id
-    return made[:-1] if made and made[-1] in (ends if isinstance(ends, list) else [ends]) else made
+    return generated[:-1] if generated and generated[-1] in (ends if isinstance(ends, list) else [ends]) else generated
 
 
-def heads(model: Model, asked: Job, side: Side) -> None:
+def heads(model: Model, planned: Job, side: Side) -> None:
     """Add the word pairs of sampled heads to `side`."""
-    assert asked.vectors is not None
-    found = sampled_heads(model, asked.vocabulary, asked.vectors, SAMPLE["heads"], keep=True)
+    assert planned.vectors is not None
+    found = sampled_heads(model, planned.vocabulary, planned.vectors, SAMPLE["heads"], keep=True)
     side.heads, side.seconds["word pairs"] = found.result, found.seconds
 
 
-def concepts(model: Model, asked: Job, side: Side) -> None:
+def concepts(model: Model, planned: Job, side: Side) -> None:
     """Add the components of sampled layers to `side`.
 
     The annotator names the components' concepts. This is part of our time and not of the pipeline's.
     """
     method, views = packaged("feedforward"), model.views
     begin = time.perf_counter()
-    embedding_VD = word_embeddings(views.embedding_out_VD(), model.tokenizer, asked.vocabulary.words)
+    embedding_VD = word_embeddings(views.embedding_out_VD(), model.tokenizer, planned.vocabulary.words)
     unit_VD = torch.nn.functional.normalize(embedding_VD, dim=1)
     shared = time.perf_counter() - begin
     chosen = paper.evenly_spread(views.layers, SAMPLE["layers"])
@@ -181,11 +184,11 @@ def concepts(model: Model, asked: Job, side: Side) -> None:
     side.seconds["components"] = shared + (time.perf_counter() - begin) * views.layers / len(chosen)
 
 
-def agreement(outcome: Outcome, asked: Job, sides: Mapping[str, Side]) -> Agreement:
+def agreement(outcome: Outcome, planned: Job, sides: Mapping[str, Side]) -> Agreement:
     """How far the units in our store agree with the pipeline's results, by stage."""
     same = {"responses": [0, 0], "levels": [0, 0], "head pairs": [0, 0], "components": [0, 0]}
     for model, side in zip(outcome.models, sides.values(), strict=True):
-        units = stored(asked.store, model.weights_digest)
+        units = stored(planned.store, model.weights_digest)
         for prompt, response in side.responses.items():
             _count(same["responses"], units["greedy_response", prompt].arrays["response_R"].tolist() == response, 1)
         for prompt, (places, importance_PR) in side.importance.items():

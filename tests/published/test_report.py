@@ -15,17 +15,17 @@ def page(folder, out):
 
 
 def test_claim_and_versions_stand_side_by_side_with_pictures(tmp_path):
-    made = reproduce(write_folder(tmp_path / "in"), tmp_path / "out")
-    found = Page(made.report.read_text(encoding="utf-8"))
+    reproduction = reproduce(write_folder(tmp_path / "in"), tmp_path / "out")
+    found = Page(reproduction.report.read_text(encoding="utf-8"))
     text = " ".join(found.texts)
     for part in ("the paper's claim", "unfollowed < followed", "base < tuned", "the first 50 pieces", "both cut to"):
         assert part in text
     assert "The paper's printed numbers are not among the published files" in text
-    for result in made.summary.results:
+    for result in reproduction.summary.results:
         assert result.sentence in text
     assert len(list((tmp_path / "out" / "figures").glob("*.svg"))) == 6
     assert sum(attrs.get("class") == "picture" for _, attrs in found.elements) == 6
-    side = made.summary.results[1].tables["side_by_side"]
+    side = reproduction.summary.results[1].tables["side_by_side"]
     assert side["whole responses"].tolist()[0].endswith(": holds")
 
 

@@ -56,8 +56,8 @@ def rounding():
 
 @needs_published
 def test_the_published_folder_gives_the_expected_tables(tmp_path):
-    made = reproduce(PUBLISHED, tmp_path)
-    found = json.loads(made.tables.read_text())
+    reproduction = reproduce(PUBLISHED, tmp_path)
+    found = json.loads(reproduction.tables.read_text())
     expected = json.loads((PUBLISHED / "expected_tables.json").read_text())
     keys = ("table1", "table2", "first50", "min_len", "scores")
     wanted = dict(leaves({key: expected[key] for key in keys}))
@@ -168,12 +168,13 @@ def test_prompts_that_do_not_align_are_counted_listed_and_left_out_for_both_mode
         ("made_6", "tuned"): ("it has no instruction span", True),
         ("made_7", "base"): ("the model has no map of it", True),
     }
-    made = reproduce(tmp_path, tmp_path / "out")
-    listed = json.loads(made.tables.read_text())["unaligned"]
+    reproduction = reproduce(tmp_path, tmp_path / "out")
+    listed = json.loads(reproduction.tables.read_text())["unaligned"]
     assert [(row["prompt"], row["start"], row["stop"]) for row in listed][:2] == [("made_2", 0, 26), ("made_5", 26, 27)]
     assert len(listed) == 6 and listed[-1]["start"] is None
     assert any(
-        "3 of these alignments have no piece; 3 of 8 prompts are left out" in note for note in made.summary.notes
+        "3 of these alignments have no piece; 3 of 8 prompts are left out" in note
+        for note in reproduction.summary.notes
     )
     table = pd.read_csv(tmp_path / "out" / "tables" / "table2.unaligned.csv")
     assert table["prompt"].tolist() == [row["prompt"] for row in listed]
@@ -182,14 +183,14 @@ def test_prompts_that_do_not_align_are_counted_listed_and_left_out_for_both_mode
 def test_several_prompt_sets_and_too_few_ratings_for_a_test(tmp_path):
     prompts = [*prompt_rows(6, "one"), *prompt_rows(7, "two"), *prompt_rows(5, "three")]
     ratings = [{"id": "two_1", "model": TUNED, "rating": 1}, {"id": "two_2", "model": TUNED, "rating": 4}]
-    made = reproduce(write_folder(tmp_path / "in", prompts, ratings=ratings), tmp_path / "out")
-    found = json.loads(made.tables.read_text())
+    reproduction = reproduce(write_folder(tmp_path / "in", prompts, ratings=ratings), tmp_path / "out")
+    found = json.loads(reproduction.tables.read_text())
     assert set(found["table2"]) == {"one", "two", "three"} and found["table2"]["three"]["n"] == 5
     assert found["table1"]["one"]["mean_followed"] is None and found["table1"]["two"]["n_followed"] == 1
     assert found["table1"]["two"]["p"] is None
-    scores = {score.name: score for score in made.summary.results[0].scores}
+    scores = {score.name: score for score in reproduction.summary.results[0].scores}
     assert (scores["one_whole"].n, scores["one_whole"].p) == (0, None)
-    assert not any(math.isnan(score.value) for result in made.summary.results for score in result.scores)
+    assert not any(math.isnan(score.value) for result in reproduction.summary.results for score in result.scores)
 
 
 def test_models_that_differ_only_in_size_keep_it_in_their_names(tmp_path):

@@ -56,8 +56,8 @@ def test_the_page_logs_nothing_and_fits(chromium: Browser, address: str, width: 
         chromium.value("document.querySelectorAll('section.finding').length") == len(sample_and_hostile().results) + 2
     )
     seen = chromium.events[before:]
-    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
-    assert asked == [address]
+    requests = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert requests == [address]
     loud = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
     assert [each for each in seen if each["method"] in loud] == []
 

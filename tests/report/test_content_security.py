@@ -36,10 +36,10 @@ def test_the_policy_admits_the_blocks_and_nothing_else() -> None:
 
 def test_style_attributes_become_classes() -> None:
     body = '<p style="a: b">x</p><i class="c" style="d: &quot;e&quot;">y</i><u style="a: b">z</u>'
-    made = with_policy(f"{HEAD}<style>p{{}}</style>{body}")
-    assert '<p class="s1">x</p><i class="c s2">y</i><u class="s1">z</u>' in made
-    assert '<style>p{}.s1{a: b}\n.s2{d: "e"}\n</style>' in made
-    assert digest('p{}.s1{a: b}\n.s2{d: "e"}\n') in policy(made)
+    page = with_policy(f"{HEAD}<style>p{{}}</style>{body}")
+    assert '<p class="s1">x</p><i class="c s2">y</i><u class="s1">z</u>' in page
+    assert '<style>p{}.s1{a: b}\n.s2{d: "e"}\n</style>' in page
+    assert digest('p{}.s1{a: b}\n.s2{d: "e"}\n') in policy(page)
 
 
 @pytest.mark.parametrize(
