@@ -1,4 +1,5 @@
-"""The leaderboard: tracked runs of many pairs as one ranked table, written as HTML pages and data files.
+"""The leaderboard: tracked runs of many pairs as one ranked table, written as HTML pages and data files
+(docs/leaderboard.md).
 
 How pairs are ranked:
 

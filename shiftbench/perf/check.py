@@ -68,9 +68,9 @@ class Counter:
     def verdict(self) -> str:
         """The verdict in words, for a table."""
         if self.limit is None:
-            return "not in the baseline: record a new one"
+            return "not in the baseline: record a new baseline"
         if self.found < self.limit:
-            return "less than the baseline: record a new one"
+            return "less than in the baseline: record a new baseline"
         return "FAILED" if self.failed else "ok"
 
 

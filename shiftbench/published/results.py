@@ -18,7 +18,7 @@ from shiftbench.report.numbers import number, p_value
 from shiftbench.stats import Bootstrap
 
 CLAIM_TEXTS = {
-    "table1": "the tuned model has a higher recognition score for responses that follow the instruction",
+    "table1": "the tuned model has a higher recognition score where its response follows the instruction",
     "table2": "the tuned model has a higher recognition score than the base model",
 }
 
@@ -110,13 +110,13 @@ def _sentence(comparisons: Sequence[Comparison]) -> str:
     sets = len({comparison.dataset for comparison in comparisons})
     holds = _counts(comparisons, lambda comparison: comparison.verdict == "holds")
     counts = [f"{count} with {words}" for count, words in zip(holds, VERSIONS.values(), strict=True)]
-    sentence = f"The paper says that {CLAIM_TEXTS[comparisons[0].claim.table]}. Of {sets} prompt sets, "
-    sentence += f"this holds by the paper's unpaired test in {', '.join(counts)}"
+    sentence = f"The paper says that {CLAIM_TEXTS[comparisons[0].claim.table]}. Of {sets} "
+    sentence += f"prompt sets, this holds in the following numbers: by the paper's unpaired test, {', '.join(counts)}"
     if not comparisons[0].claim.paired:
         return f"{sentence}."
     paired = _counts(comparisons, lambda comparison: comparison.paired is not None and comparison.paired.p < ALPHA)
     counts = [f"{count} with {words}" for count, words in zip(paired, VERSIONS.values(), strict=True)]
-    return f"{sentence}; by a test that pairs the prompts, in {', '.join(counts)}."
+    return f"{sentence}; by a test that pairs the prompts, {', '.join(counts)}."
 
 
 def _counts(comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool]) -> list[int]:

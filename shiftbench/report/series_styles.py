@@ -96,8 +96,9 @@ def draw_legend(canvas: Canvas, styles: Sequence[SeriesStyle], bars: bool = Fals
             strokes.setdefault(style.model, line)
     if len(strokes) < 2:
         return
-    square = {"linestyle": "", "marker": "s", "markersize": 8} if bars else {}
-    entries = [Line2D([], [], **{"markersize": 4, **stroke, **square}) for stroke in strokes.values()]
+    entries = [
+        Line2D([], [], **{"markersize": 4, **(_square(stroke) if bars else stroke)}) for stroke in strokes.values()
+    ]
     # matplotlib leaves an entry out where its label begins with '_', so such a label gets a space in front.
     names = [label(f" {name}" if name.startswith("_") else name) for name in strokes]
     # An entry is 0.56 inches for its handle and gaps, and 0.075 inches for each character of 9.5 points.
@@ -106,6 +107,12 @@ def draw_legend(canvas: Canvas, styles: Sequence[SeriesStyle], bars: bool = Fals
         entries, names, loc="outside upper left", ncols=max(1, min(len(names), columns)), handlelength=2.6,
         columnspacing=1.2,
     )  # fmt: skip
+
+
+def _square(stroke: dict[str, Any]) -> dict[str, Any]:
+    """The legend entry of a bar: a square in the stroke's colour, hollow like the bars of a dashed series."""
+    square = {"color": stroke["color"], "linestyle": "", "marker": "s", "markersize": 8}
+    return {**square, "markerfacecolor": "none"} if stroke["linestyle"] == DASHES else square
 
 
 def _subject_and_model(name: str) -> tuple[str, str | None]:
