@@ -122,7 +122,7 @@ def test_a_run_in_mlflow_is_a_reference(shiftbench, job_options, reference, tmp_
         (lambda d: d["pair"].update(prompt_set="0" * 64), ["prompt_set", "000000000000"]),
         (lambda d: d["pair"].update(settings="0" * 64), ["settings"]),
         (lambda d: d["pair"].update(max_new_tokens=7), ["max_new_tokens 7, here 6"]),
-        (lambda d: d["pair"].pop("settings"), ["does not say its settings"]),
+        (lambda d: d["pair"].pop("settings"), ["has no settings"]),
         (lambda d: d["versions"].update({"explain.attribution": "9"}), ["version of explain.attribution 9, here 1"]),
         (lambda d: d.update(scores=d["scores"][:1]), ["lacks the", "gate.rules."]),
         (lambda d: d.update(scores=[]), ["no scores"]),
@@ -183,7 +183,7 @@ def test_a_dry_run_judges_nothing(shiftbench, job_options, reference, tmp_path):
 
 def test_a_score_with_n_zero_fails_the_gate(shiftbench, first, reference):
     ran = shiftbench("gate", f"results={first['out']}", f"against={reference}")
-    assert ran.code == 1 and "nothing carries the score" in ran.out
+    assert ran.code == 1 and "the score has no observations" in ran.out
     refused(shiftbench("gate", f"results={reference}", f"against={first['out']}"), "n = 0", "'verbs'")
 
 

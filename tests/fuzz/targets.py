@@ -18,7 +18,7 @@ import torch
 
 from shiftbench import commands, models
 from shiftbench.config.composition import compose
-from shiftbench.leaderboard.sources import entry
+from shiftbench.leaderboard.tracked_runs import entry
 from shiftbench.models import ModelSource
 from shiftbench.prompts import Prompt, encode
 from shiftbench.prompts.datasets.jsonl import Jsonl
