@@ -72,8 +72,11 @@ def composes(words: list[str]) -> None:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all pages: what one has explained, the next one finds."""
-    return tmp_path_factory.mktemp("cache")
+    """One store for all pages, also of tests that run side by side: what one has explained, the next one finds."""
+    workers_own = tmp_path_factory.getbasetemp()
+    folder = (workers_own.parent if "PYTEST_XDIST_WORKER" in os.environ else workers_own) / "store-of-all-pages"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.mark.docs

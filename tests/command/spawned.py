@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+NO_PICTURE = '<svg height="1pt" viewBox="0 0 1 1"></svg>'
+
 
 class Spawner:
     """Holds the process that forks. Leave the block to end it, and with it nothing that it started."""
@@ -66,11 +68,13 @@ class Spawned:
 
 
 def _serve() -> None:
-    """Answer a request a line."""
+    """Answer a request a line. The reports of these processes have no drawn figures, which take half of a small job."""
     import shiftbench.commands.score
     import shiftbench.job
     import shiftbench.sweep.submitter  # noqa: F401
+    from shiftbench.report import figures
 
+    figures._svg = lambda canvas: NO_PICTURE
     for line in sys.stdin:
         request = json.loads(line)
         if "words" in request:

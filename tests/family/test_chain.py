@@ -55,6 +55,7 @@ def test_steps_that_are_one_model_forget_nothing():
     assert score.value == 0 and score.n == 0
 
 
+@pytest.mark.long
 def test_intervals_of_forgetting_cover_zero_as_often_as_they_say():
     """With one earlier step there is no choice of the best, and so no bias of it."""
     missed = 0

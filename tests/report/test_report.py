@@ -87,6 +87,7 @@ def written(run: RunSummary, folder: Path) -> str:
     return write_report(run, folder).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_path: Path) -> None:
     run = summary()
     page = Page(written(run, tmp_path))
@@ -106,6 +107,7 @@ def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_pa
     assert "Nothing to show: no row of this picture has a number." in text
 
 
+@pytest.mark.long
 def test_ids_are_unique_and_every_inner_link_has_its_target(tmp_path: Path) -> None:
     page = Page(written(summary(), tmp_path))
     ids = page.attributes("id")
@@ -115,6 +117,7 @@ def test_ids_are_unique_and_every_inner_link_has_its_target(tmp_path: Path) -> N
     assert wanted <= set(ids)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", [summary(), hostile("https://example.org/x.png")], ids=["sample", "hostile"])
 def test_nothing_is_loaded_and_no_script_is_there(run: RunSummary, tmp_path: Path) -> None:
     text = written(run, tmp_path)
@@ -167,6 +170,7 @@ HTML = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         write_report(summary(), tmp_path / folder)

@@ -69,6 +69,7 @@ def test_a_launcher_that_starts_nothing_is_bad_input_without_secrets(ledger: Led
     assert "secret" not in str(e.value)
 
 
+@pytest.mark.long
 def test_a_launcher_that_never_hears_of_a_death_is_not_waited_for(ledger: Ledger) -> None:
     task = made("a", ledger.root)
     ledger.write(started(task.after(ledger.read(task.key))))  # running, and nobody holds its lock
