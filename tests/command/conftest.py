@@ -75,7 +75,7 @@ def shiftbench(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Reports without drawn figures, which take half the time of a small job. tests/report and test_score.py draw them."""
+    """Reports without drawn figures, which take half the time of a small job. Those of test_score.py have them."""
     monkeypatch.setattr("shiftbench.report.figures._svg", lambda canvas: NO_PICTURE)
 
 
