@@ -26,7 +26,7 @@ CASE = lengths(SMOL, *LENGTHS[0])
 
 @pytest.fixture
 def benchmark(benchmark):
-    """pytest-benchmark's fixture, which times nothing beside pytest-xdist. No result here depends on a quiet machine."""
+    """pytest-benchmark's fixture, which times nothing beside pytest-xdist. No test here needs a quiet machine."""
     benchmark.disabled = False
     return benchmark
 
