@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NO_PICTURE = '<svg height="1pt" viewBox="0 0 1 1"></svg>'
+NO_PICTURE = '<svg height="400pt" viewBox="0 0 600 400"></svg>'
 
 
 class Spawner:
