@@ -87,7 +87,7 @@ def killed(
             figures.odd += code not in CODES[kind] and code != 0  # 0: it had done all when the signal came
         else:
             figures.late += 1
-            length = moment  # the job takes less: the undisturbed run was slower, as the first of all or on a busy machine
+            length = moment  # the undisturbed run was slower, as on a busy machine
             continue
         assert run(home).wait() == 0
         figures.equal += scores(home / "out")["scores"] == wanted
