@@ -173,6 +173,7 @@ def test_what_does_not_fit_goes_one_by_one():
     assert len(segments(blocks(576, 9, 3, 1536, 30, "cpu"), 250, found.kept)) == 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("served", [True, False], ids=["core", "torch"])
 @pytest.mark.parametrize("sizes", [(40, 70), (70, 40)], ids=str)
 def test_the_whole_stays_within_its_memory(sizes, served, monkeypatch):
