@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from shiftbench import ops
-from shiftbench.engine import core, passes
-from shiftbench.engine.kept import KeptBlock
+from shiftbench.engine import core_calls, segmented_forward
+from shiftbench.engine.forward_cache import LayerCache
 from shiftbench.engine.schedule import threads_each
 
 Counts = Mapping[str, int]
@@ -48,13 +48,13 @@ def flops(call: Callable[[], Any]) -> Counts:
     """{"flops"}: of all matrix products in the call: torch's, and the engine's own, which torch does not see."""
     merged = 0
 
-    def gated(kept: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
+    def gate_up_derivative(cache: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
         nonlocal merged
         merged += 2 * len(x) * inner.up.weight_IO.numel()
-        return made(kept, inner, x, *given, **options)
+        return original(cache, inner, x, *given, **options)
 
-    made = core.gated
-    with threads_each(1), patch.object(core, "gated", gated), Products() as products:
+    original = core_calls.gate_up_derivative
+    with threads_each(1), patch.object(core_calls, "gate_up_derivative", gate_up_derivative), Products() as products:
         call()
     return {"flops": products.flops + merged}
 
@@ -76,20 +76,20 @@ def attribution(call: Callable[[], Any]) -> Counts:
 
 @contextmanager
 def _segments() -> Iterator[list[tuple[int, int]]]:
-    """(layers, bytes kept) of every run of layers that the engine passes forward in the block."""
+    """(layers, bytes of their forward cache) of every segment that the engine runs forward in the block."""
     made: list[tuple[int, int]] = []
-    forward = passes.forward
+    forward = segmented_forward.forward
 
-    def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[KeptBlock], Tensor]:
+    def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[LayerCache], Tensor]:
         found = forward(model, x_TD, blocks, keep)
         made.append((len(blocks), _bytes(found[0])))
         return found
 
-    with patch.object(passes, "forward", counted):
+    with patch.object(segmented_forward, "forward", counted):
         yield made
 
 
-def _bytes(kept: list[KeptBlock]) -> int:
+def _bytes(kept: list[LayerCache]) -> int:
     """Of the different memories that hold what is kept; the model's own weights are not among them."""
     found: dict[int, int] = {}
     for block in kept:

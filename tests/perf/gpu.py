@@ -68,14 +68,14 @@ def _measure(wanted: argparse.Namespace) -> int:
 def _emulate() -> None:
     """Leads ops and the engine to the emulated kernels, and attention to what it does on a GPU."""
     from shiftbench import _C, cuda, ops
-    from shiftbench.engine import core
+    from shiftbench.engine import core_calls
 
     if _C.has_cuda:
         raise SystemExit("gpu.py: --rehearse needs a core with emulated kernels, and this one is for a GPU")
     ops._core = lambda _: cuda
     cuda._tile_bytes = lambda _: 1 << 16
-    core._core = lambda _: cuda
-    core.attends = lambda _: False
+    core_calls._core = lambda _: cuda
+    core_calls.supports_attention = lambda _: False
 
 
 def _own_tests() -> None:
