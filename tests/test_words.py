@@ -216,8 +216,8 @@ def test_text_file(tmp_path: Path, header: str, suffix: str) -> None:
         ("a 1 2\nb 1e39 -1e39\n", "line 2: wanted"),
         ("2 2\na 1 2\nb 1 2 3\nc 1\n", "line 4: wanted"),
         ("lonely\n", "line 1: wanted"),
-        ("3 2\na 1 2\n", "promises 3 words, it has 1"),
-        ("999999999999 2\na 1 2\n", "promises 999999999999 words, it has 1"),
+        ("3 2\na 1 2\n", "says 3 words, the file has 1"),
+        ("999999999999 2\na 1 2\n", "says 999999999999 words, the file has 1"),
         ("1 999999999999999999999\na 1 2\n", "line 1: the header gives"),
         (f"{'9' * 5000} 300\na 1 2\n", "line 1: the header gives"),
         ("1 0\na\n", "line 1: the header gives"),
@@ -250,6 +250,6 @@ def test_without_glove_the_model_stands_in(monkeypatch: pytest.MonkeyPatch, capl
     monkeypatch.setattr(vectors, "GLOVE", "a-package-that-is-not-installed")
     with caplog.at_level(logging.INFO, logger="shiftbench"):
         assert vectors.auto() is None
-    assert len(caplog.records) == 1 and "input embeddings stand in" in caplog.text
+    assert len(caplog.records) == 1 and "input embeddings are used" in caplog.text
     with pytest.raises(InputError, match="pip install"):
         vectors.glove()
