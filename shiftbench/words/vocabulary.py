@@ -12,8 +12,7 @@ from typing import Literal
 from shiftbench.data import packaged_lines, user_lines
 from shiftbench.errors import InputError
 
-LETTERS = re.compile(r"[^\W\d_]+")  # one word for GloVe and for tokenizers: letters only, no digit, hyphen or
-apostrophe
+LETTERS = re.compile(r"[^\W\d_]+")  # one word for GloVe and for tokenizers: letters, no digit or hyphen
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_what_is_no_rating_is_named_with_its_line(tmp_path, line, told):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ([("y", 1), ("z", 3)], "no id there is that of a prompt (there: 'y', prompts: 'a')"),
+        ([("y", 1), ("z", 3)], "no id in the file is that of a prompt (file: 'y', prompts: 'a')"),
         ([("a", 1), ("b", 1)], "none of 2 rated prompts is followed (2 or more)"),
         ([("a", 2), ("b", 4), ("c", -1)], "none of 3 rated prompts is unfollowed (1)"),
     ],

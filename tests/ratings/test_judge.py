@@ -98,7 +98,7 @@ def test_failures_are_asked_again_and_the_last_one_is_told_without_secrets(judge
 
 
 def test_a_budget_that_is_spent_keeps_what_was_answered(judge, served, llama):
-    with pytest.raises(InputError, match=r"ratings\.budget=4 questions are asked"):
+    with pytest.raises(InputError, match=r"ratings\.budget=4 questions have been sent"):
         rated(replace(judge, budget=4, concurrency=1), llama)
     assert len(served.asked) == 4
     assert rated(judge, llama)[0]["a"] == 4 and len(served.asked) == 9
