@@ -254,8 +254,8 @@ async def gather_answers(session: Session, coroutines: Sequence[Coroutine[Any, A
     return [item for item in found if not isinstance(item, BaseException)]
 
 
-def finished(coroutine: Coroutine[Any, Any, Out]) -> Out:
-    """What a coroutine returns; in a thread of its own where a loop already runs, as in a notebook."""
+def run_coroutine(coroutine: Coroutine[Any, Any, Out]) -> Out:
+    """Run a coroutine and return its result; in a new thread where an event loop already runs, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -265,7 +265,7 @@ def finished(coroutine: Coroutine[Any, Any, Out]) -> Out:
 
 
 def _text(completion: Any) -> str:
-    """The answer's text, empty where the model gave none. Raises ValueError where this is no chat completion."""
+    """The answer's text, empty where the model gave none. Raises ValueError where the reply is no chat completion."""
     try:
         text = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError, KeyError):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from shiftbench.annotate import questions
-from shiftbench.annotate.asking import Asker, Session, check_client, finished, gather_answers
+from shiftbench.annotate.asking import Asker, Session, check_client, gather_answers, run_coroutine
 from shiftbench.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
@@ -50,7 +50,7 @@ class ChatAnnotator(Asker):
         where it could not, there is no label. vectors and vocabulary are not used.
         Raises InputError where the endpoint keeps failing or the budget is spent.
         """
-        reads = finished(self._reads(concepts))
+        reads = run_coroutine(self._reads(concepts))
         shape = (len(self.seeds), len(concepts))
         label = torch.tensor([[name in (labels or ()) for name in self.labels] for _, labels in reads])
         answered = torch.tensor([labels is not None for _, labels in reads])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from shiftbench.annotate.asking import Asker, answers, check_client, finished
+from shiftbench.annotate.asking import Asker, answers, check_client, run_coroutine
 from shiftbench.annotate.questions import Messages
 from shiftbench.explain.work import Inputs, Work
 from shiftbench.explanation import Unit
@@ -74,7 +74,7 @@ class Judge(Asker):
 
     def _rated(self, texts: Sequence[Messages]) -> list[Unit]:
         """One unit for each question. Every answer is stored at once, so a failure loses none."""
-        found = finished(answers(self.session(), [(messages, seed) for messages in texts for seed in self.seeds]))
+        found = run_coroutine(answers(self.session(), [(messages, seed) for messages in texts for seed in self.seeds]))
         by_text = [found[i : i + len(self.seeds)] for i in range(0, len(found), len(self.seeds))]
         return [_unit([read_rating(answer) for answer in given]) for given in by_text]
 
