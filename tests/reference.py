@@ -76,7 +76,7 @@ def _importance(module, prefix_ids, prompt_ids, response_ids):
 
 
 def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked, scale=1.0):
-    """log p of each response token by one forward pass; masked prompt tokens have embedding 0, the others are scaled."""
+    """log p of each response token by one forward pass; masked tokens' embeddings are 0, the prompt's others scaled."""
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
     with torch.no_grad(), in_one_dtype(module):
