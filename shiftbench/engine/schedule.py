@@ -59,16 +59,19 @@ def count_opposite(blocks: Sequence[Block], prompt: int, response: int, tokens: 
     prompt, response: numbers of tokens. tokens: positions of the whole text. memory: bytes.
     Without a cut the main derivatives have P R + min(P, R)^2 / 2 rows; n opposite derivatives save
     n min(P, R) - n^2 / 2 of them. The number is as large as the memory for the cut allows, which is a share of what
-    rows and chunks leave free, so that a cut makes no chunk smaller. There is no cut where it would save less than it
-    costs: the opposite derivatives' own products, about as much work as one row for each token, and for tangents, where
-    the memory does not hold the forward caches of all layers, two more forward passes.
+    rows and chunks leave free, so that a cut makes no chunk smaller. There is no cut where it would save fewer rows
+    than it costs. Its costs are the opposite derivatives' own products, about as much work as one row for each
+    position, and two more forward passes where the main derivatives are tangents and the memory does not hold all
+    forward caches.
     """
     longest, least = max(prompt, response), min(prompt, response)
     weight, forward = blocks[0].attention.query.weight_IO, prompt < response
     rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _cache_bytes(blocks, tokens)
     chunks = 2 * _max_chunk_rows(blocks[0], each, memory) * each
     spare = memory - rows * len(weight) * weight.element_size() - chunks - layer
-    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes); this is that equation solved for n.
+    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes); the third argument of min solves that for n. One
+    # token of the longer side at least gets no opposite derivative, so that the main ones keep a position on their
+    # side.
     storable = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
     count = min(least, longest - 1, math.isqrt(2 * storable + STEP**2 // 4) - STEP // 2)
     again = 2 * tokens if forward and layer * len(blocks) > spare - cut_bytes(blocks, count, forward) else 0

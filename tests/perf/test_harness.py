@@ -170,7 +170,7 @@ def test_memory_reads_what_is_allocated():
 def test_what_an_attribution_spends_is_seen_part_by_part(tiny, case):
     model = Model("tiny", tiny, tiny_tokenizer(), None, "float32")
     found = spent.spent(model, case)
-    # Few rows of a tiny model leave nothing at a border; all other parts must be found under the engine's own names.
+    # The rows of a tiny model are too few for a cut; all other parts must be found under the engine's own names.
     assert set(found.seconds) == {part.name for part in spent.PARTS} - {"cut"} | {spent.REST}
     assert all(seconds > 0 for seconds in found.seconds.values())
     rows, layers = len(case.prompt.prompt_ids) + len(case.response), models.layer_parameters(tiny)
