@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 has_cuda: bool  # whether it was built for GPUs
-cuda: Any  # where it was, or their kernels are emulated: csrc/cuda/bindings.cpp, called by shiftbench/cuda.py alone
+cuda: Any  # where it was, or their kernels are emulated: csrc/cuda/bindings.cpp, called by shiftbench/ops/cuda.py alone
 
 def set_threads(count: int) -> None: ...
 def get_threads() -> int: ...

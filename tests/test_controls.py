@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from shiftbench.contracts.result import Result, Score
 from shiftbench.controls import WeightNull
 from shiftbench.errors import InputError
 from shiftbench.findings.null import beside_null, over_null
-from shiftbench.findings.result import Result, Score
 from shiftbench.models import wrap
 from shiftbench.stats import place_in_null
 from tests.command.conftest import arguments, asked, folders, shiftbench  # noqa: F401 (fixtures)

@@ -10,7 +10,8 @@ import torch
 
 from shiftbench.annotate import questions
 from shiftbench.annotate.asking import Asker, Session, check_client, gather_answers, run_coroutine
-from shiftbench.explanation import Unit, content_key
+from shiftbench.contracts.annotator import Annotator
+from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
 QUESTIONS = 2  # for each concept and seed: what the words share, and which labels that has
@@ -18,13 +19,12 @@ Read = tuple[str, "frozenset[str] | None"]  # (description, labels; None where t
 
 
 @dataclass
-class ChatAnnotator(Asker):
+class ChatAnnotator(Asker, Annotator):
     """Asks a chat model what a concept's words share, and then which linguistic levels and user tasks that has."""
 
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION
     labels: ClassVar[tuple[str, ...]] = questions.LABELS
-    seed_words: ClassVar[tuple[str, ...]] = ()
     method: ClassVar[str] = "openai"
     version: ClassVar[int] = 1
 
@@ -39,9 +39,10 @@ class ChatAnnotator(Asker):
         """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
         check_client(self.option, self.model)
 
-    def asks(self, concepts: int) -> int:
-        """How many questions `concepts` concepts need where the store has no answer."""
-        return QUESTIONS * len(self.seeds) * concepts
+    def questions(self, concepts: int) -> str:
+        """For a dry run: how many questions so many concepts need where the store has no answer."""
+        count = QUESTIONS * len(self.seeds) * concepts
+        return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
         """Arrays label_SCL and answered_SC, both bool; words label [L] and description [S * C], seeds outermost.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, help_texts, overrides
 from shiftbench.errors import InputError
 
 USAGE = """\
@@ -14,11 +14,11 @@ shiftbench chain 'chain=[BASE,STEP1,STEP2]' ['prompts=[SET1,SET2]'] [option=valu
 def main(arguments: list[str]) -> int:
     """Score every checkpoint against the base on every prompt set; write the trajectories."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help(USAGE, "chain"))
+        print(help_texts.options_help(USAGE, "chain"))
         return 0 if arguments else 2
     words = overrides.read(arguments, "chain")
     overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for a chain, which scores bare checkpoints of its own")
-    config = configuration.compose("chain", words)
+    config = composition.compose("chain", words)
     if not OmegaConf.is_list(config.chain) or len(config.chain) < 2:
         raise InputError("chain must be a list of a base and at least one checkpoint: 'chain=[BASE,STEP1,STEP2]'")
     if config.prompts is not None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hydra.utils import instantiate
 
-from shiftbench import configuration
+from shiftbench.config import composition, help_texts, literals
+from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
-from shiftbench.overrides import read
 from shiftbench.readers import path_of
 from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
 
@@ -17,11 +17,11 @@ from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
 def main(arguments: list[str]) -> int:
     """Send all that is pending below root: a line a run, exit code 1 where something could not be sent."""
     if {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
+        print(help_texts.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
         return 0
-    config = configuration.compose("sync", read(arguments, "sync"))
+    config = composition.compose("sync", read(arguments, "sync"))
     root = path_of(str(config.root), "root").absolute()
-    tracking = instantiate(configuration.instantiable(config.tracking))
+    tracking = instantiate(literals.instantiable(config.tracking))
     if not root.is_dir():
         raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
     if tracking.address == OFF:

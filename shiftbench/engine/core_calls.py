@@ -11,11 +11,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda
+from shiftbench import _C
 from shiftbench.engine.forward_cache import AttentionCache, FeedForwardCache, NormCache, Rotary
 from shiftbench.engine.product import product
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Attention, FeedForward, Norm
+from shiftbench.ops import cuda
 
 
 def supports(rows: Tensor) -> bool:

@@ -59,7 +59,8 @@ class BufferLayout:
     @property
     def rows(self) -> int:
         """The number of rows of the buffer."""
-        return self.tiles[-1].rows.stop
+        last: int = self.tiles[-1].rows.stop
+        return last
 
 
 @lru_cache(maxsize=64)  # the same in all layers

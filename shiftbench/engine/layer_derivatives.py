@@ -113,7 +113,8 @@ def vjp_to_mixed(cache: LayerCache, g_ND: Tensor, source: RowLayout, precision: 
     g_ND.add_(part_derivatives.norm_vjp(cache.before_feed_forward, h_ND, position_N))
     del h_ND
     mixed_NO = precision.linear_vjp(part_derivatives.norm_vjp(cache.after_attention, g_ND, position_N), spec.out)
-    return mixed_NO.unflatten(1, (spec.heads, spec.head_width))
+    mixed_NHE: Tensor = mixed_NO.unflatten(1, (spec.heads, spec.head_width))
+    return mixed_NHE
 
 
 def vjp_from_heads(

@@ -203,7 +203,8 @@ def _group_cache(cache: AttentionCache, group: ItemGroup) -> tuple[Tensor, Tenso
 def _by_key_head(block: Tensor, cache: AttentionCache) -> Tensor:
     """[K, G * M * C, E] from a block [M * C, H, E]."""
     heads = cache.query_KGTE.shape[:2]
-    return block.unflatten(1, heads).permute(1, 2, 0, 3).reshape(heads[0], -1, block.shape[2])
+    by_head: Tensor = block.unflatten(1, heads)
+    return by_head.permute(1, 2, 0, 3).reshape(heads[0], -1, block.shape[2])
 
 
 def _by_row(found: Tensor, cache: AttentionCache) -> Tensor:

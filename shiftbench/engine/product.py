@@ -14,8 +14,9 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda
+from shiftbench import _C
 from shiftbench.models.block import Linear
+from shiftbench.ops import cuda
 
 # The number of rows of a product is padded to a multiple of STEP. oneDNN compiles a kernel for each number of rows,
 # which takes milliseconds, and keeps it; with padding there are only a few different numbers.
@@ -116,7 +117,7 @@ def _bfloat16_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     """x_NI rounded to bfloat16, times a bfloat16 weight; returns float32."""
     x_NI = x_NI.to(torch.bfloat16)
     if x_NI.is_cuda and _has_float32_output():
-        return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)  # type: ignore[call-overload, no-any-return]
+        return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)
     return torch.mm(x_NI, weight_IO).float()  # the CPU's product returns bfloat16, so its result is rounded once more
 
 

@@ -216,12 +216,14 @@ def _equal_ranges(items: int, start: int, stop: int) -> RowLayout:
 
 def _by_item(rows: Tensor, layout: RowLayout) -> Tensor:
     """[items, positions, ...] of rows whose items all have the same positions."""
-    return rows[: layout.offsets[-1]].unflatten(0, (len(layout.starts), -1))
+    by_item: Tensor = rows[: layout.offsets[-1]].unflatten(0, (len(layout.starts), -1))
+    return by_item
 
 
 def _move_heads(x_NKE: Tensor, source: RowLayout, target: RowLayout) -> Tensor:
     """move_rows of rows that are split into heads."""
-    return move_rows(x_NKE.flatten(1), source, target).unflatten(1, x_NKE.shape[1:])
+    moved_NKE: Tensor = move_rows(x_NKE.flatten(1), source, target).unflatten(1, x_NKE.shape[1:])
+    return moved_NKE
 
 
 def _accumulate(cross_CX: Tensor | None, more_CX: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench import configuration
-from shiftbench.datasets.jsonl import Jsonl
+from shiftbench.config import composition, folders, literals
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
-from shiftbench.job import build, made
+from shiftbench.pipeline.job import Job, build
 from shiftbench.prompts import Prompt
+from shiftbench.prompts.datasets.jsonl import Jsonl
 from shiftbench.readers import path_of
-from shiftbench.run import Job
 
 NO_SKILL = "no skill named"  # a group of prompts, where others name one
 
@@ -29,7 +29,7 @@ def jobs(config: DictConfig, base: str, tuned: Sequence[str], option: str) -> li
     config = copy.deepcopy(config)
     config.pair = first
     job = build(config)
-    return [job, *(dataclasses.replace(job, pair=made(other)) for other in others)]
+    return [job, *(dataclasses.replace(job, pair=instantiate(other)) for other in others)]
 
 
 def prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, steps: int) -> dict[str, list[Prompt]]:
@@ -75,7 +75,7 @@ def _pair(config: DictConfig, base: str, tuned: str) -> DictConfig:
     pair = OmegaConf.to_container(config.pair, resolve=True)
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
-    made: DictConfig = configuration.literal({**pair, "name": name, "base": base, "tuned": tuned})
+    made: DictConfig = literals.literal({**pair, "name": name, "base": base, "tuned": tuned})
     return made
 
 
@@ -86,15 +86,15 @@ def _same(path: str) -> str:
 
 
 def _prompts(name: str, limit: int | None) -> list[Prompt]:
-    packaged = [known for known in configuration.groups()["dataset"] if known != "jsonl"]
+    packaged = [known for known in composition.groups()["dataset"] if known != "jsonl"]
     if name in packaged:
-        node = configuration.packaged(f"dataset/{name}")
+        node = composition.packaged(f"dataset/{name}")
         node.limit = limit
-        return list(made(node)())
+        return list(instantiate(node)())
     if not path_of(name, "prompts").is_file():
         raise InputError(f"prompts: {name!r} is neither a file nor one of {', '.join(packaged)}")
     return Jsonl(name, limit)()
 
 
 def _set_name(name: str) -> str:
-    return configuration.file_name(Path(name).stem)
+    return folders.file_name(Path(name).stem)

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from omegaconf import DictConfig
 
-from shiftbench import configuration, results, results_folder
-from shiftbench.estimate import estimate
+from shiftbench.config import folders
+from shiftbench.config.instantiation import instantiate
+from shiftbench.contracts.result import Result
 from shiftbench.family.matrix import Matrix, check_all, planned, score_all
-from shiftbench.findings.result import Result
-from shiftbench.job import Scored, made, show, summarise, tracked
-from shiftbench.progress import Progress
+from shiftbench.pipeline.estimate import estimate
+from shiftbench.pipeline.job import Job
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import Recorded, show, summarise, tracked_run
 from shiftbench.prompts import Prompt
-from shiftbench.run import Job
+from shiftbench.results import results_folder
+from shiftbench.results.writing import check_folder, write
 from shiftbench.stats import Bootstrap
 from shiftbench.tracking import KIND, leave, send
 
@@ -33,21 +36,21 @@ def carry_out(
     if config.dry_run:
         print("\n".join(map(estimate, jobs)))
         return
-    folder, tracking = configuration.pair_folder(config), made(config.tracking)
-    results.check_folder(folder)
+    folder, tracking = folders.pair_folder(config), instantiate(config.tracking)
+    check_folder(folder)
     results_folder.check_kind(folder, kind, jobs[0].pair.base.name, ", ".join(job.pair.name for job in jobs))
     tracking.check()
     matrix = score_all(jobs, groups, Progress())
-    found, job = told(matrix, made(config.bootstrap)), jobs[-1]
+    found, job = told(matrix, instantiate(config.bootstrap)), jobs[-1]
     outcome = dataclasses.replace(matrix.last, results=found, notes=list(dict.fromkeys(matrix.notes)))
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
     summary = dataclasses.replace(summary, pair={
         **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),
     })  # fmt: skip
-    report = results.write(summary, folder)
-    run = tracked(job, summary, outcome, folder)
+    report = write(summary, folder)
+    run = tracked_run(job, summary, outcome, folder)
     leave(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
     send(tracking, folder, parent=None)
-    show(Scored(outcome, summary, report))
+    show(Recorded(outcome, summary, report))
     print(f"report: {report}")
     print(f"results: {folder}", flush=True)

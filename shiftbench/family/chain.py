@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from shiftbench.contracts.result import Figure, Result, Score, no_change
 from shiftbench.family.matrix import WEIGHTS, Matrix, per_prompt
-from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.stats import Bootstrap, Interval, paired_p
 
 TRAJECTORY = ["step", "checkpoint", "prompts", "value", "low", "high", "p", "n"]

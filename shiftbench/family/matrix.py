@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from shiftbench.contracts.result import Result
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Result
-from shiftbench.pairs import Loader
-from shiftbench.progress import Progress
+from shiftbench.models.pairs import Loader
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.job import Job
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import Outcome
+from shiftbench.pipeline.responses import Unanswered
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import Prompt
-from shiftbench.run import Job, Outcome, Unanswered, check, checks, run
 
 WEIGHTS = "weights alone"  # the group of findings that no prompt is asked for
 
@@ -60,7 +63,7 @@ def planned(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
     return dataclasses.replace(
         job,
         prompts=[prompt for prompts in groups.values() for prompt in prompts],
-        findings={name: finding for name, finding in job.findings.items() if not checks(finding)},
+        findings={name: finding for name, finding in job.findings.items() if not finding.is_check},
         responses=dataclasses.replace(job.responses, beside=None),
         control=None,
     )
@@ -92,7 +95,7 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
     for job in jobs:
         models = outcome = None  # the last tuned model's memory is free before the next is read
         models = load(job.pair)
-        on_prompts = {name: finding for name, finding in job.findings.items() if needs_prompts(finding)}
+        on_prompts = {name: finding for name, finding in job.findings.items() if finding.needs_responses}
         on_weights = {name: finding for name, finding in job.findings.items() if name not in on_prompts}
         parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
         parts += [(WEIGHTS, next(iter(groups.values())), on_weights)] if on_weights else []
@@ -100,19 +103,14 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
         for group, prompts, findings in parts:
             progress.say(f"{job.pair.name}, {group}")
             asked = dataclasses.replace(job, prompts=prompts, findings=findings, group=True)
-            outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
+            outcome = explain_and_score(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
             if findings is on_prompts:
                 empty.append(outcome.unanswered)
             results[job.pair.name, group] = {result.finding: result for result in outcome.results}
-            explained, found = explained + outcome.explained, found + outcome.found
+            explained, found = explained + outcome.computed, found + outcome.found
             notes += [f"{job.pair.name}, {group}: {note}" for note in outcome.notes]
         if empty and all(empty):
             raise Unanswered(f"{job.pair.name}: no group of prompts has a response to explain; {empty[0]}")
     assert outcome is not None
-    last = dataclasses.replace(outcome, explained=explained, found=found)
+    last = dataclasses.replace(outcome, computed=explained, found=found)
     return Matrix([job.pair.name for job in jobs], list(groups), results, last, notes)
-
-
-def needs_prompts(finding: Any) -> bool:
-    """Whether a finding is of responses to prompts, and not of the weights alone."""
-    return bool(getattr(finding.explain, "needs_responses", False))

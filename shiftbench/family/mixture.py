@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from shiftbench.contracts.result import Figure, Result, Score
 from shiftbench.errors import InputError
-from shiftbench.family.matrix import WEIGHTS, Matrix, needs_prompts, per_prompt
+from shiftbench.family.matrix import WEIGHTS, Matrix, per_prompt
 from shiftbench.findings.change import mean_change
-from shiftbench.findings.result import Figure, Result, Score
-from shiftbench.run import checks
 from shiftbench.stats import Bootstrap, between_groups, holm, sign_flip
 
 SKILLS = ["skill", "model", "value", "low", "high", "p", "n"]
@@ -22,7 +21,7 @@ UNEVEN = ["model", "share between skills", "permutation p", "n"]
 
 def check_findings(findings: Mapping[str, Any]) -> None:
     """Raise InputError where none of them, checks aside, could tell skills apart."""
-    if not any(needs_prompts(finding) and not checks(finding) for finding in findings.values()):
+    if not any(finding.needs_responses and not finding.is_check for finding in findings.values()):
         raise InputError("no finding of this suite depends on prompts, so skills cannot be told apart; choose another")
 
 

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from shiftbench.leaderboard.board import Entry, LeftOut
 from shiftbench.readers import reading
-from shiftbench.scores import parsed
+from shiftbench.results.document import parsed
 from shiftbench.tracking import FoundRun, Silent, Tracking, read_artifact
 
 MOST_SCORES, MOST_TEXT = 5000, 5000  # of a run, and characters of one text; a run of ours has some hundred scores

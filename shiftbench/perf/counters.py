@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from shiftbench import ops
 from shiftbench.engine import core_calls, segmented_forward
+from shiftbench.engine.forward import forward
 from shiftbench.engine.forward_cache import LayerCache
 from shiftbench.engine.schedule import threads_each
 
@@ -78,7 +79,6 @@ def attribution(call: Callable[[], Any]) -> Counts:
 def _segments() -> Iterator[list[tuple[int, int]]]:
     """(layers, bytes of their forward cache) of every segment that the engine runs forward in the block."""
     made: list[tuple[int, int]] = []
-    forward = segmented_forward.forward
 
     def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[LayerCache], Tensor]:
         found = forward(model, x_TD, blocks, keep)

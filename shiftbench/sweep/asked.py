@@ -17,7 +17,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench.configuration import CONFIG_MODULE, compose_with_choices, file_name, groups, pair_name
+from shiftbench.config.composition import CONFIG_MODULE, compose_with_choices, groups
+from shiftbench.config.folders import file_name, pair_name
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}

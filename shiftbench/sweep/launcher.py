@@ -15,7 +15,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from shiftbench.configuration import CONFIG_MODULE
+from shiftbench.config.composition import CONFIG_MODULE
 from shiftbench.errors import InputError
 
 EXTRAS = {"joblib": "joblib", "submitit": "cluster"}  # how the name of a launcher begins, and the extra it is in

@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shiftbench import locks
 from shiftbench.errors import InputError
-from shiftbench.files import replace_whole, sweep_files
 from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.system import locks
+from shiftbench.system.files import replace_whole, sweep_files
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 KEY = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job: a digest

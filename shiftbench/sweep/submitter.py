@@ -11,8 +11,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from shiftbench import configuration, job, results
+from shiftbench.config import folders
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
+from shiftbench.pipeline.recording import versions
+from shiftbench.results.writing import check_folder
 from shiftbench.sweep import launcher
 from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status
@@ -29,13 +32,13 @@ def run(composed: Sequence[Composed], settings: Sequence[str]) -> int:
 
     settings: for Hydra's launcher. Raises InputError where nothing can be started.
     """
-    root = configuration.out_folder(composed[0].config)
-    tasks = in_order([task(one, root, results.versions(job.made(one.config.findings))) for one in composed])
+    root = folders.out_folder(composed[0].config)
+    tasks = in_order([task(one, root, versions(instantiate(one.config.findings))) for one in composed])
     ledger, console = Ledger(root), Console(file=sys.stderr)
     files = ledger.folder / "launcher"
     threads = OmegaConf.select(launcher.check(settings, files), "cpus_per_task")
-    tracking: Tracking = job.made(composed[0].config.tracking)
-    results.check_folder(root)
+    tracking: Tracking = instantiate(composed[0].config.tracking)
+    check_folder(root)
     with ledger.submitting():
         tracking.check()
         sweep = ledger.begin({one.name: one.key for one in tasks})

@@ -13,12 +13,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench import configuration, devices
+from shiftbench.config import settings
 from shiftbench.errors import InputError, Unwritable
-from shiftbench.explanation import content_key
-from shiftbench.pairs import Loader
-from shiftbench.progress import Progress
+from shiftbench.models.pairs import Loader
+from shiftbench.pipeline.progress import Progress
 from shiftbench.readers import path_of
+from shiftbench.store.explanation import content_key
+from shiftbench.sweep import gpus
 from shiftbench.sweep.asked import Composed
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, WAITING, Ledger, Status, digest, started
 from shiftbench.tracking import without_secrets
@@ -56,12 +57,12 @@ def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> T
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
     """sha256 (hex) of a job's name and all that its results depend on; of files it reads, size and time of change."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in configuration.ELSEWHERE:
+    for name in settings.ELSEWHERE:
         plain.pop(name, None)
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):
             plain["pair"].get(model, {}).pop(name, None)
-    plain["findings"] = configuration.decisive(config.findings)
+    plain["findings"] = settings.decisive(config.findings)
     methods = {name: str(v) for name, v in versions.items() if name.startswith(("finding.", "explain."))}
     return content_key({"name": name, "config": plain, "versions": methods, "files": _stamps(plain)})
 
@@ -91,18 +92,16 @@ class Worker:
                 self._run(task, _Note(ledger, started(task.after(before))))
 
     def _run(self, task: Task, note: _Note) -> None:
-        from shiftbench import job, results
+
+        from shiftbench.pipeline.run import run
 
         _take_threads(self.threads)
         note.write()
         try:
-            with devices.assigned(task.config, lambda text: note.stage(text, None)) as config:
-                asked = job.build(config)
-                job.check(asked)
-                results.check_folder(task.folder)
+            with gpus.assigned(task.config, lambda text: note.stage(text, None)) as config:
                 sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
-                scored = job.score(asked, config, task.folder, task.suite, progress, self.loader, sweep)
-            note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
+                recorded = run(config, task.folder, task.suite, progress, self.loader, sweep)
+            note.write(state=DONE, scores=digest(task.folder), stage="", found=recorded.outcome.found)
         except KeyboardInterrupt:
             note.write(state=INTERRUPTED, reason="interrupted")
             raise

@@ -21,10 +21,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from shiftbench import locks
 from shiftbench.errors import InputError
-from shiftbench.files import replace_whole
 from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.system import locks
+from shiftbench.system.files import replace_whole
 from shiftbench.tracking import suites
 from shiftbench.tracking.address import OFF, reason
 from shiftbench.tracking.place import Tracking

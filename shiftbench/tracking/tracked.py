@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 
 METRICS = 59  # MLflow's pages grow slow with the number of columns
 PARTS = ("value", "low", "high", "n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.store import Store
+from shiftbench.store.store import Store
 from tests.cluster import slurm
 
 pytestmark = pytest.mark.cluster

@@ -23,7 +23,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from shiftbench.store import Store
+from shiftbench.store.store import Store
 from tests.command.conftest import arguments, scores, small_job, tiny_pair
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

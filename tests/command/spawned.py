@@ -68,7 +68,7 @@ class Spawned:
 def _serve() -> None:
     """Answer a request a line."""
     import shiftbench.commands.score
-    import shiftbench.job
+    import shiftbench.pipeline.run
     import shiftbench.sweep.submitter  # noqa: F401
 
     for line in sys.stdin:

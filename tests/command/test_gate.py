@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from hydra.utils import instantiate
 
-from shiftbench import commands, configuration
+from shiftbench import commands
 from shiftbench.commands.gate import composed
+from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
@@ -99,7 +100,7 @@ def test_rules_can_be_changed_where_they_are_used(shiftbench, reference, tmp_pat
 
 def test_a_run_in_mlflow_is_a_reference(shiftbench, asked, reference, tmp_path):
     uri = f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"
-    tracking = instantiate(configuration.compose("gate", ["pair=demo", "against=x", uri]).tracking)
+    tracking = instantiate(composition.compose("gate", ["pair=demo", "against=x", uri]).tracking)
     run_id = tracking.record(TrackedRun("tiny", {}, {}, {}, reference, None))
     assert shiftbench("gate", f"results={reference}", f"against={run_id}", uri).code == 0
     refused(shiftbench("gate", f"results={reference}", f"against={'0' * 32}", uri), "0" * 32, "scores.json")

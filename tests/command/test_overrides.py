@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, job, overrides
+from shiftbench.config import composition, overrides, settings
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
@@ -25,7 +26,7 @@ NAMES = [
 
 
 def composed(*words, name="config", flags=()):
-    return configuration.compose(name, overrides.read(words, name, flags))
+    return composition.compose(name, overrides.read(words, name, flags))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,7 +36,7 @@ def test_a_path_of_any_characters_is_taken_as_it_is(tmp_path, monkeypatch, name)
     place.mkdir()
     config = composed("pair=local", f"pair.base={place}", f"pair.tuned={place}", f"store.path={place}")
     assert config.pair.base == config.pair.tuned == config.store.path == str(place)
-    assert job.made(config.pair).tuned.path == str(place)
+    assert instantiate(config.pair).tuned.path == str(place)
     assert OmegaConf.create(OmegaConf.to_yaml(config.pair.base_model, resolve=True))
     if "${" not in name:  # which of a path that is not there fills in a value of the configuration
         assert composed("pair=demo", f"out={tmp_path}/new/{name}").out == f"{tmp_path}/new/{name}"
@@ -226,4 +227,4 @@ def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbenc
 def test_the_digest_of_a_ratings_file_never_raises(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in ("~nosuch/x", "a\0b", str(tmp_path), str(tmp_path / "pipe"), "/no/such"):
-        assert configuration.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}
+        assert settings.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shiftbench import configuration
+from shiftbench.config import composition
 from tests.command.test_bad_input import refused
 from tests.published.synthetic import BASE, write_folder
 
@@ -22,7 +22,7 @@ def test_a_folder_becomes_tables_and_a_report(shiftbench, tmp_path):
 
 
 def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
-    config = configuration.compose("published", ["path=/somewhere"])
+    config = composition.compose("published", ["path=/somewhere"])
     ran = shiftbench("published", "--help")
     assert ran.code == 0 and all(f"{key}: " in ran.out for key in config)
 

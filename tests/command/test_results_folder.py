@@ -16,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shiftbench import configuration, locks, results_folder
+from shiftbench.config import folders, literals
 from shiftbench.leaderboard import site
 from shiftbench.readers import sampled
+from shiftbench.results import results_folder
+from shiftbench.system import locks
 from shiftbench.tracking import Tracking, pending
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
@@ -68,7 +70,7 @@ def test_digits_of_malformed_weights_are_no_crash(tmp_path, content):
     (tmp_path / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "model.safetensors")
     pair = {"name": str(tmp_path), "base": "some/hub-id", "tuned": str(tmp_path)}
-    assert configuration.pair_name(configuration.literal(pair)).startswith("hub-id-")  # and the pipe holds nobody
+    assert folders.pair_name(literals.literal(pair)).startswith("hub-id-")  # and the pipe holds nobody
 
 
 def test_another_pair_is_refused_before_anything_is_explained(shiftbench, asked, folders, tmp_path):
@@ -201,7 +203,7 @@ def test_what_killed_runs_left_is_removed_and_what_lives_is_not(shiftbench, aske
     old = out / "..tracked.json.tmp-dead"
     old.write_text("{}")
     os.utime(old, (1, 1))
-    code = "import sys, time; from pathlib import Path; from shiftbench import results_folder as r\n"
+    code = "import sys, time; from pathlib import Path; from shiftbench.results import results_folder as r\n"
     code += "with r.writing(Path(sys.argv[1])) as part:\n print(part, flush=True); time.sleep(float(sys.argv[2]))"
     living = subprocess.Popen([sys.executable, "-c", code, str(out), "2"], stdout=subprocess.PIPE, text=True)
     part = Path(living.stdout.readline().strip())
@@ -214,7 +216,7 @@ def test_what_killed_runs_left_is_removed_and_what_lives_is_not(shiftbench, aske
 
 
 def test_a_killed_writer_leaves_what_the_next_removes(tmp_path):
-    code = "import sys, time; from pathlib import Path; from shiftbench import results_folder as r\n"
+    code = "import sys, time; from pathlib import Path; from shiftbench.results import results_folder as r\n"
     code += "with r.writing(Path(sys.argv[1])) as part:\n print(part, flush=True); time.sleep(60)"
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     part = Path(writer.stdout.readline().strip())
@@ -252,15 +254,15 @@ def test_a_disk_that_fills_while_results_are_written(shiftbench, asked, tmp_path
     if os.system(f"mount -t tmpfs -o size=20m tmpfs {small} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
-        from shiftbench import job
+        from shiftbench.pipeline import recording
 
-        real = job.summarise
+        real = recording.summarise
 
         def filling(*rest):
             (small / "ballast").write_bytes(bytes(shutil.disk_usage(small).free - 8192))
             return real(*rest)
 
-        monkeypatch.setattr(job, "summarise", filling)
+        monkeypatch.setattr(recording, "summarise", filling)
         ran = shiftbench(*arguments(asked, out=str(small / "out")))
         assert ran.code == 1 and "Traceback" not in ran.err, ran.err
         [line] = [line for line in ran.err.splitlines() if line.startswith("shiftbench:")]

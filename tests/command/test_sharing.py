@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.explain.work import Work
-from shiftbench.explanation import Unit, content_key
-from shiftbench.sharing import shared
-from shiftbench.store import Store
+from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.sharing import shared
+from shiftbench.store.store import Store
+from shiftbench.store.work import Work
 from tests.command.conftest import arguments, scores
 
 pytestmark = pytest.mark.whole
 HOLDER = """
 import sys, time
-from shiftbench.store import Store
+from shiftbench.store.store import Store
 with Store(sys.argv[1]).claim(sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)

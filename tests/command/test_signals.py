@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import locks, signals
 from shiftbench.sweep.ledger import INTERRUPTED, Ledger
+from shiftbench.system import locks, signals
 from tests.command.conftest import arguments
 from tests.command.kills import killed
 from tests.command.spawned import Spawner

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from shiftbench.contracts.result import Result, Score
 from shiftbench.family.matrix import WEIGHTS, Matrix
-from shiftbench.findings.result import Result, Score
 from shiftbench.stats import Bootstrap
 
 BOOTSTRAP = Bootstrap(500, 0.95, 0)

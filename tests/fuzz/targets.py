@@ -17,16 +17,16 @@ import peft
 import torch
 
 from shiftbench import commands, models
-from shiftbench.configuration import compose
-from shiftbench.datasets.jsonl import Jsonl
-from shiftbench.explanation import Unit
+from shiftbench.config.composition import compose
 from shiftbench.leaderboard.sources import entry
 from shiftbench.models import ModelSource
 from shiftbench.prompts import Prompt, encode
+from shiftbench.prompts.datasets.jsonl import Jsonl
 from shiftbench.published.folder import read as read_published
 from shiftbench.ratings.file import FileRatings
-from shiftbench.scores import SCHEMA
-from shiftbench.store import Store
+from shiftbench.results.document import SCHEMA
+from shiftbench.store.explanation import Unit
+from shiftbench.store.store import Store
 from shiftbench.tracking import FoundRun, Tracking, pending, send
 from shiftbench.words.vectors import text_file
 from shiftbench.words.vocabulary import tsv

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import configuration
-from shiftbench.devices import _on, assigned, leased, visible
+from shiftbench.config import composition
 from shiftbench.errors import InputError
+from shiftbench.sweep.gpus import _on, assigned, leased, visible
 
 JOB = """
 import sys
 from pathlib import Path
-from shiftbench.devices import leased
+from shiftbench.sweep.gpus import leased
 count, names, root = int(sys.argv[1]), sys.argv[2].split(","), Path(sys.argv[3])
 with leased(count, names, lambda text: print(text, flush=True), root) as mine:
     print(mine, flush=True)
@@ -80,16 +80,16 @@ def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_lease_does_to_a_job() -> None:
-    config = configuration.compose("config", ["pair=demo"])
+    config = composition.compose("config", ["pair=demo"])
     one, two = _on(config, [1]), _on(config, [1, 3])
     assert (one.pair.base_model.device, one.pair.base_model.device_map) == ("cuda:1", None)
     assert (two.pair.tuned_model.device, two.pair.tuned_model.device_map) == ("cuda:1", [1, 3])
-    spread = configuration.compose("config", ["pair=demo", "pair.tuned_model.device_map=auto"])
+    spread = composition.compose("config", ["pair=demo", "pair.tuned_model.device_map=auto"])
     assert _on(spread, [2]).pair.tuned_model.device_map == [2]
     assert config.pair.base_model.device == "auto", "the job's own configuration stays"
 
 
 def test_without_a_gpu_nothing_happens() -> None:
-    config = configuration.compose("config", ["pair=demo", "device=cpu", "gpus=8"])
+    config = composition.compose("config", ["pair=demo", "device=cpu", "gpus=8"])
     with assigned(config, print) as same:
         assert same is config

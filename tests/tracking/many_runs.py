@@ -36,7 +36,7 @@ FINDINGS = {"instruction_recognition": 4, "instruction_verbs": 5, "concept_rotat
 
 def run(folder: Path, sweep: int, number: int) -> TrackedRun:
     """A pair's results as a job leaves them: 56 metrics, 6 parameters, 25 tags once sent, 20 files."""
-    from shiftbench.findings.result import Score
+    from shiftbench.contracts.result import Score
 
     draw = random.Random(f"{sweep} {number}")
     (folder / "tables").mkdir(parents=True)

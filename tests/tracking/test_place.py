@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Score
 from shiftbench.tracking import OFF, TrackedRun, Tracking, metrics_of, without_secrets
 from tests.tracking.recorded import assert_recorded, experiment_id, files_of
 from tests.tracking.servers import free_port
