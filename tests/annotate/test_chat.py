@@ -185,7 +185,7 @@ def test_a_key_that_the_server_repeats_is_not_shown(annotator, served):
 
 
 def test_a_spent_budget_is_one_error_and_keeps_all_answers(annotator, served):
-    with pytest.raises(InputError, match=r"annotate\.budget=5 .*kept"):
+    with pytest.raises(InputError, match=r"annotate\.budget=5 .*stored"):
         annotate(replace(annotator, budget=5))
     assert len(served.requests) == 5
     annotate(annotator)
