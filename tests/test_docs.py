@@ -17,7 +17,7 @@ import pytest
 from shiftbench.commands import COMMANDS
 from shiftbench.commands import main as shiftbench
 from shiftbench.config import composition
-from shiftbench.sweep import asked, launcher
+from shiftbench.sweep import command_line, launcher
 from tests.pages import PAGES, ROOT, SHELL, Block, anchor, blocks, commands, followed_by, links, sections
 
 NOT_RUN = [
@@ -98,8 +98,8 @@ def composes(words: list[str]) -> None:
     assert command in COMMANDS
     if command == "score":
         composition.register_resolvers()
-        settings, _ = asked.split(rest)
-        asked.jobs(rest)
+        settings, _ = command_line.split_arguments(rest)
+        command_line.compose_jobs(rest)
         launcher.check(settings, Path("x"))
     else:
         verbs = [word for word in rest if "=" not in word]

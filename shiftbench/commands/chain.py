@@ -24,13 +24,15 @@ def main(arguments: list[str]) -> int:
     if config.prompts is not None:
         overrides.without_meaning(words, ("dataset.path",), "beside prompts=, which names the prompts")
     names = config.prompts if config.prompts is None or OmegaConf.is_list(config.prompts) else [config.prompts]
-    from shiftbench.family import asked
-    from shiftbench.family.carry_out import carry_out
+    from shiftbench.family import inputs
     from shiftbench.family.chain import trajectories
+    from shiftbench.family.comparison import run_comparison
 
     base, *steps = config.chain
-    jobs = asked.jobs(config, base, steps, "chain")
-    groups = asked.prompt_sets(names, jobs[0], config.dataset.limit, len(steps))
-    owners = asked.owners(names)
-    carry_out("chain", config, jobs, groups, lambda matrix, bootstrap: trajectories(matrix, owners, bootstrap))
+    jobs = inputs.build_jobs(config, base, steps, "chain")
+    groups = inputs.load_prompt_sets(names, jobs[0], config.dataset.limit, len(steps))
+    first_steps = inputs.first_steps(names)
+    run_comparison(
+        "chain", config, jobs, groups, lambda matrix, bootstrap: trajectories(matrix, first_steps, bootstrap)
+    )
     return 0

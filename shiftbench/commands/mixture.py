@@ -21,12 +21,12 @@ def main(arguments: list[str]) -> int:
     config = composition.compose("mixture", words)
     if not OmegaConf.is_list(config.tuned) or len(config.tuned) < 2:
         raise InputError("tuned must be a list of at least two models: base=BASE 'tuned=[A,B]'")
-    from shiftbench.family import asked
-    from shiftbench.family.carry_out import carry_out
+    from shiftbench.family import inputs
+    from shiftbench.family.comparison import run_comparison
     from shiftbench.family.mixture import by_skill, check_findings
 
-    jobs = asked.jobs(config, config.base, config.tuned, "tuned")
-    groups = asked.skills(jobs[0].prompts)
+    jobs = inputs.build_jobs(config, config.base, config.tuned, "tuned")
+    groups = inputs.group_by_skill(jobs[0].prompts)
     check_findings(jobs[0].findings)
-    carry_out("mixture", config, jobs, groups, by_skill)
+    run_comparison("mixture", config, jobs, groups, by_skill)
     return 0

@@ -6,7 +6,7 @@ import sys
 
 from shiftbench.config import composition, folders, help_texts, overrides
 from shiftbench.errors import InputError
-from shiftbench.sweep import asked
+from shiftbench.sweep import command_line
 
 
 def main(arguments: list[str]) -> int:
@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> int:
         print(help_texts.help_text())
         return 0
     arguments = overrides.read(arguments, "config", overrides.MULTIRUN)
-    settings, _ = asked.split(arguments)
-    composed = asked.jobs(arguments)
-    if not asked.is_sweep(arguments):
+    settings, _ = command_line.split_arguments(arguments)
+    composed = command_line.compose_jobs(arguments)
+    if not command_line.is_sweep(arguments):
         return _single(composed[0])
     if composed[0].config.dry_run:
         return _estimated(composed)
@@ -27,13 +27,13 @@ def main(arguments: list[str]) -> int:
     return submitter.run(composed, settings)
 
 
-def _single(one: asked.Composed) -> int:
+def _single(one: command_line.ComposedJob) -> int:
     """Score one pair, send the run to MLflow, and print what was found."""
     from shiftbench.config.instantiation import instantiate
     from shiftbench.pipeline.progress import Progress
     from shiftbench.pipeline.recording import show
     from shiftbench.pipeline.run import dry_run, run
-    from shiftbench.tracking import Tracking, send
+    from shiftbench.tracking import Tracking, send_run
 
     if one.config.gpus != 1:
         raise InputError(
@@ -47,7 +47,7 @@ def _single(one: asked.Composed) -> int:
         return 0
     tracking: Tracking = instantiate(one.config.tracking)
     recorded = run(one.config, folder, one.suite, Progress(), before=tracking.check)
-    run_id = send(tracking, folder, parent=None)
+    run_id = send_run(tracking, folder, parent=None)
     show(recorded)
     if run_id is not None:
         print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
@@ -56,7 +56,7 @@ def _single(one: asked.Composed) -> int:
     return 0
 
 
-def _estimated(composed: list[asked.Composed]) -> int:
+def _estimated(composed: list[command_line.ComposedJob]) -> int:
     """What each job of a sweep would take. Returns 2 where one of them would be refused."""
     from shiftbench.pipeline.run import dry_run
 

@@ -11,7 +11,7 @@ from shiftbench.config import composition, help_texts, literals
 from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
 from shiftbench.readers import path_of
-from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
+from shiftbench.tracking import OFF, Tracking, Unreachable, is_pending, pending_folders, send_run
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
     if tracking.address == OFF:
         raise InputError("tracking=none is no place to send to; give tracking.uri=URI")
-    waiting = pending(root, tracking)
+    waiting = pending_folders(root, tracking)
     if not waiting:
         print(f"nothing to send: {tracking.shown} has all results below {root}")
         return 0
@@ -39,14 +39,14 @@ def send_all(waiting: list[Path], tracking: Tracking) -> int:
     try:
         tracking.reach()
         for folder in waiting:
-            run_id = send(tracking, folder, None)  # says on standard error what went wrong
+            run_id = send_run(tracking, folder, None)  # says on standard error what went wrong
             if run_id:
                 print(f"{folder}: run {run_id}", flush=True)
             else:
                 failed += 1
                 tracking.reach()
     except Unreachable as error:
-        left = sum(waits(folder, tracking) for folder in waiting)
+        left = sum(is_pending(folder, tracking) for folder in waiting)
         print(f"shiftbench: {error}; {left} of {len(waiting)} results wait", file=sys.stderr)
         return 1
     print(f"sent {len(waiting) - failed} of {len(waiting)} to {tracking.shown}")

@@ -1,4 +1,8 @@
-"""The behaviour gate: whether a pair still scores what an earlier run says. Rules, the reference, the verdict."""
+"""The behaviour gate: does a pair still score what an earlier run, the reference, scored? (docs/gates.md, Behaviour)
+
+`rules.py` has the rules and the verdicts, `reference.py` reads a run's scores.json and checks that two runs can be
+compared, and `summary.py` writes the result for people and for CI.
+"""
 
 from shiftbench.gate.reference import Scores, comparable, read
 from shiftbench.gate.rules import Gate, Verdict, gate

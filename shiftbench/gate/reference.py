@@ -1,4 +1,4 @@
-"""A run's scores.json, from a folder, a file or MLflow, and whether two of them may be compared."""
+"""Reads a run's scores.json from a folder, a file or MLflow, and checks whether two runs may be compared."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.gate.rules import Found
+from shiftbench.gate.rules import ScoresByName
 from shiftbench.readers import file_bytes, path_of, reading
 from shiftbench.results.document import parsed
 from shiftbench.tracking import Tracking
 from shiftbench.tracking.reading import SCORES, artifact
 
-# Of "pair" in scores.json: what two runs must share for their scores to be of one kind.
-SAME = (
+# Fields of "pair" in scores.json. Scores of two runs are comparable only where these are equal.
+MUST_MATCH = (
     "prompt_set", "settings", "control", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest",
     "vectors",
 )  # fmt: skip
-TOLD = ("base_weights", "tokenizer")  # what a reader must know of, if it differs
+# Fields of "pair", and versions, that may differ; the summary then has a note.
+NOTED_FIELDS = ("base_weights", "tokenizer")
+NOTED_VERSIONS = ("torch", "transformers", "shiftbench")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a scores.json says. origin: how the user named it."""
+    """The content of a scores.json. origin: how the user named it, as 'against=release'. scores: by (finding, name)."""
 
     origin: str
     pair: Mapping[str, Any]
     versions: Mapping[str, str]
-    scores: Found
+    scores: ScoresByName
 
 
 def read(named: str, option: str, tracking: Tracking | None) -> Scores:
-    """Of a folder of results, a file, or, where a place of tracking is given, the id of a run there.
+    """The scores of a run.
 
-    Raises InputError where there is none, or it is not one of ours.
+    named: a folder of results, a scores.json, or, where `tracking` is given, the id of a run in MLflow. option: the
+    option that names it, for messages.
+    Raises InputError where nothing of that name exists, or where it is not a scores.json of shiftbench.
     """
     path = path_of(named, option)
     origin = f"{option}={named}"
@@ -48,46 +52,53 @@ def read(named: str, option: str, tracking: Tracking | None) -> Scores:
         raise InputError(f"{origin}: cannot read its scores.json: {error.strerror or error}") from None
     if tracking is not None and re.fullmatch(r"[0-9a-f]{32}", named):
         return _scores(artifact(tracking, named, "scores.json"), origin)
-    kinds = "no folder and no file" + ("" if tracking is None else ", nor the id of a run in MLflow (32 digits, 0-f)")
-    raise InputError(f"{origin} is {kinds}; give the folder of an earlier shiftbench score")
+    run_id = "" if tracking is None else ", and it is not the id of a run in MLflow (32 digits, 0-f)"
+    raise InputError(f"{origin}: there is no folder and no file of that name{run_id}; give results of shiftbench score")
 
 
 def _scores(content: bytes, origin: str) -> Scores:
-    with reading(f"{origin} is no scores.json of shiftbench"):
+    with reading(f"{origin} is not a scores.json of shiftbench"):
         try:
-            found = parsed(content)
+            document = parsed(content)
         except ValueError as error:
-            raise InputError(f"{origin} is no scores.json of shiftbench: {error}") from None
-    return Scores(origin, found.pair, found.versions, {(row.finding, row.name): row for row in found.scores})
+            raise InputError(f"{origin} is not a scores.json of shiftbench: {error}") from None
+    by_name = {(row.finding, row.name): row for row in document.scores}
+    return Scores(origin, document.pair, document.versions, by_name)
 
 
 def comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:
-    """Remarks on what differs without harm. pair, versions: of the run to judge, as far as they are known.
+    """Check that a run may be compared with the reference, and return notes on differences that are allowed.
 
-    Raises InputError where the reference was made in another way: other versions of a finding or a method, other
-    prompts, other settings.
+    pair, versions: of the run, as in scores.json; fields that are not known yet may be missing.
+    Raises InputError where the two runs differ in the version of a finding or an explainer, in the prompts or in
+    another field of MUST_MATCH.
     """
-    same = [key for key in SAME if key in pair]
-    theirs = {"control": "none", **reference.pair}  # older runs know no controls
-    missing = [key for key in same if key not in theirs]
+    fields = [key for key in MUST_MATCH if key in pair]
+    reference_pair = {"control": "none", **reference.pair}  # the files of older versions have no field "control"
+    missing = [key for key in fields if key not in reference_pair]
     if missing:
-        raise InputError(f"{reference.origin} does not say its {missing[0]}; score it again with this shiftbench")
-    differ = [f"{key} {_short(theirs[key])}, here {_short(pair[key])}" for key in same if theirs[key] != pair[key]]
-    differ += [
+        raise InputError(f"{reference.origin} has no {missing[0]}; score it again with this version of shiftbench")
+    differences = [
+        f"{key} {_short(reference_pair[key])}, here {_short(pair[key])}"
+        for key in fields
+        if reference_pair[key] != pair[key]
+    ]
+    differences += [
         f"version of {key} {reference.versions[key]}, here {versions[key]}"
         for key in sorted({*versions} & {*reference.versions})
         if key.startswith(("finding.", "explain.")) and reference.versions[key] != versions[key]
     ]
-    if differ:
+    if differences:
         raise InputError(
-            f"{reference.origin} was made in another way, so scores cannot be compared: {'; '.join(differ)}. Score the "
-            "reference again in the same way (each run's config.yaml has all options)"
+            f"{reference.origin} was made in another way, so scores cannot be compared: {'; '.join(differences)}. "
+            "Score the reference again in the same way (each run's config.yaml has all options)"
         )
-    told = [key for key in TOLD if key in pair and pair[key] != reference.pair.get(key)]
-    told += [key for key in ("torch", "transformers", "shiftbench") if versions.get(key) != reference.versions.get(key)]
-    return [f"The reference was made with another {key.replace('_', ' ')}." for key in told]
+    noted = [key for key in NOTED_FIELDS if key in pair and pair[key] != reference.pair.get(key)]
+    noted += [key for key in NOTED_VERSIONS if versions.get(key) != reference.versions.get(key)]
+    return [f"The reference was made with another {key.replace('_', ' ')}." for key in noted]
 
 
 def _short(value: Any) -> str:
+    """The value for a message; digests are cut short."""
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else repr(value)[:200]

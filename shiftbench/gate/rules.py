@@ -1,4 +1,4 @@
-"""Rules of a gate, as conf/gate has them, and what they say about a pair's scores beside a reference's."""
+"""The rules of a gate, as conf/gate describes them, and their verdicts on scores and the reference's scores."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
 
-Found = Mapping[tuple[str, str], Score]  # by finding and name
-Requirement = Callable[[Score, Score, float], tuple[bool, str]]  # (score, the reference's, number): whether, and why
+ScoresByName = Mapping[tuple[str, str], Score]  # by (finding, name)
+# (score, the reference's score, number of the requirement) -> (whether the requirement holds, why in words)
+Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one score must fulfil. requirements: by name (REQUIREMENTS), each with its number."""
+    """What one score must fulfil. requirements: names from REQUIREMENTS, each with its number."""
 
     name: str
     finding: str
@@ -26,12 +27,13 @@ class Rule:
 
     @property
     def key(self) -> tuple[str, str]:
+        """The score's key in a ScoresByName."""
         return self.finding, self.score
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One requirement of one rule, applied. why: in words, with the numbers."""
+    """The result of one requirement of one rule. why: in words, with the numbers."""
 
     rule: Rule
     requirement: str
@@ -48,46 +50,49 @@ class Gate:
     name: str
     rules: Sequence[Rule]
 
-    def check(self, found: Found, whose: str) -> None:
-        """Refuse, by InputError, scores that lack one that a rule names. whose: for the message."""
+    def check(self, scores: ScoresByName, origin: str) -> None:
+        """Raise InputError where a score that a rule names is missing. origin: where the scores are from."""
         for rule in self.rules:
-            if rule.key not in found:
-                findings = sorted({finding for finding, _ in found})
-                names = [name for finding, name in found if finding == rule.finding]
+            if rule.key not in scores:
+                findings = sorted({finding for finding, _ in scores})
+                names = [name for finding, name in scores if finding == rule.finding]
                 has = f"its scores are {', '.join(names)}" if names else f"it has {', '.join(findings) or 'none'}"
                 what = f"score {rule.score!r} of {rule.finding!r}" if names else f"finding {rule.finding!r}"
-                raise InputError(f"{whose} lacks the {what} that gate.rules.{rule.name} names; {has}")
+                raise InputError(f"{origin} lacks the {what} that gate.rules.{rule.name} names; {has}")
 
-    def check_reference(self, found: Found, whose: str) -> None:
-        """The same, and refuse intervals that nothing carries: not to be below them would mean nothing."""
-        self.check(found, whose)
+    def check_reference(self, scores: ScoresByName, origin: str) -> None:
+        """Raise InputError as `check` does, and where a rule compares with an interval without observations (n = 0).
+
+        Such an interval says nothing, so every score would pass.
+        """
+        self.check(scores, origin)
         for rule in self.rules:
-            if "not_below_interval" in rule.requirements and found[rule.key].n == 0:
+            if "not_below_interval" in rule.requirements and scores[rule.key].n == 0:
                 raise InputError(
-                    f"{whose}: nothing carries its score {rule.score!r} of {rule.finding!r} (n = 0), which "
-                    f"gate.rules.{rule.name} compares with; choose another reference"
+                    f"{origin}: its score {rule.score!r} of {rule.finding!r} has no observations (n = 0), and "
+                    f"gate.rules.{rule.name} compares with its interval; choose another reference"
                 )
 
-    def judge(self, found: Found, reference: Found) -> list[Verdict]:
-        """Every requirement of every rule; both must have been checked."""
+    def judge(self, scores: ScoresByName, reference: ScoresByName) -> list[Verdict]:
+        """A verdict for every requirement of every rule. Both must have passed `check`."""
         return [
-            applied(rule, requirement, number, found[rule.key], reference[rule.key])
+            verdict(rule, requirement, number, scores[rule.key], reference[rule.key])
             for rule in self.rules
             for requirement, number in rule.requirements.items()
         ]
 
 
 def gate(name: str, rules: Mapping[str, Mapping[str, Any]]) -> Gate:
-    """What a file of conf/gate describes. Raises InputError for a rule that is none."""
+    """The gate that a file of conf/gate describes. Raises InputError for a rule that is not valid."""
     if not rules:
         raise InputError(f"gate {name!r} has no rules: nothing would be judged")
     return Gate(str(name), [_rule(str(rule), fields) for rule, fields in rules.items()])
 
 
-def applied(rule: Rule, requirement: str, number: float, score: Score, reference: Score) -> Verdict:
-    """One requirement on one score. A score that nothing carries (n = 0) fulfils none: no number is no good news."""
+def verdict(rule: Rule, requirement: str, number: float, score: Score, reference: Score) -> Verdict:
+    """The verdict of one requirement. A score without observations (n = 0) fails every requirement."""
     if score.n == 0:
-        return Verdict(rule, requirement, score, reference, False, "nothing carries the score (n = 0)")
+        return Verdict(rule, requirement, score, reference, False, "the score has no observations (n = 0)")
     passed, why = REQUIREMENTS[requirement](score, reference, number)
     return Verdict(rule, requirement, score, reference, passed, why)
 
@@ -99,11 +104,11 @@ def _not_below_interval(score: Score, reference: Score, _: float) -> tuple[bool,
 
 
 def _at_least(score: Score, _: Score, number: float) -> tuple[bool, str]:
-    return score.value >= number, f"{score.value:+.4g}, at least {number:+.4g} is asked for"
+    return score.value >= number, f"{score.value:+.4g}, at least {number:+.4g} is required"
 
 
 def _at_most(score: Score, _: Score, number: float) -> tuple[bool, str]:
-    return score.value <= number, f"{score.value:+.4g}, at most {number:+.4g} is asked for"
+    return score.value <= number, f"{score.value:+.4g}, at most {number:+.4g} is required"
 
 
 def _interval_above(score: Score, _: Score, number: float) -> tuple[bool, str]:
@@ -117,38 +122,39 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     "at_most": _at_most,
     "interval_above": _interval_above,
 }
-SWITCHES = {"not_below_interval"}  # these take true and no number
+SWITCHES = {"not_below_interval"}  # requirements whose value in a configuration is true or false, and not a number
 
 
 def _rule(name: str, fields: Mapping[str, Any]) -> Rule:
-    where = f"gate.rules.{name}"
+    option = f"gate.rules.{name}"
     if not isinstance(fields, Mapping):
-        raise InputError(f"{where}={fields!r} is no rule; give finding, score and {_known()}")
+        raise InputError(f"{option}={fields!r} is not a rule; give finding, score and {_known_requirements()}")
     for needed in ("finding", "score"):
         if not isinstance(fields.get(needed), str) or not fields[needed]:
-            raise InputError(f"{where}.{needed} is needed: the name of a {needed}")
-    asked = {key: value for key, value in fields.items() if key not in ("finding", "score")}
-    unknown = [key for key in asked if key not in REQUIREMENTS]
+            raise InputError(f"{option}.{needed} is missing: give the name of a {needed}")
+    requirements = {key: value for key, value in fields.items() if key not in ("finding", "score")}
+    unknown = [key for key in requirements if key not in REQUIREMENTS]
     if unknown:
         close = difflib.get_close_matches(str(unknown[0]), REQUIREMENTS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {_known()}"
-        raise InputError(f"{where}.{unknown[0]} is no requirement; {hint}")
-    numbers = {key: _number(f"{where}.{key}", key, value) for key, value in asked.items() if value is not None}
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {_known_requirements()}"
+        raise InputError(f"{option}.{unknown[0]} is not a requirement; {hint}")
+    numbers = {key: _number(f"{option}.{key}", key, value) for key, value in requirements.items() if value is not None}
     numbers = {key: number for key, number in numbers.items() if not (key in SWITCHES and not number)}
     if not numbers:
-        raise InputError(f"{where} requires nothing; give {_known()}, or take the rule out with ~{where}")
+        raise InputError(f"{option} requires nothing; give {_known_requirements()}, or remove the rule with ~{option}")
     return Rule(name, fields["finding"], fields["score"], numbers)
 
 
-def _number(where: str, requirement: str, value: Any) -> float:
+def _number(option: str, requirement: str, value: Any) -> float:
+    """The requirement's number; 1 or 0 for a switch."""
     if requirement in SWITCHES:
         if isinstance(value, bool):
             return float(value)
-        raise InputError(f"{where}={value!r} must be true or false")
+        raise InputError(f"{option}={value!r} must be true or false")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}={value!r} must be a number")
+        raise InputError(f"{option}={value!r} must be a number")
     return float(value)
 
 
-def _known() -> str:
+def _known_requirements() -> str:
     return ", ".join(REQUIREMENTS)

@@ -1,7 +1,7 @@
-"""A gate's verdict for people (Markdown, as a pull request shows it) and for CI (JUnit XML).
+"""The result of a gate for people (Markdown, for a pull request) and for CI (JUnit XML).
 
-Names come from models, files and users: in Markdown they stand in code spans that they cannot close, in XML they are
-escaped, and what is invisible in them is spelled out.
+Names come from models, files and users. In Markdown each name is in a code span that it cannot close. In XML names are
+escaped. Invisible characters are spelled out in both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shiftbench.report.text import label, title, visible
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that there is to tell. notes: remarks on what differs without harm."""
+    """The result of a gate. current, reference: the scores that were compared. notes: differences that are allowed."""
 
     gate: str
     current: Scores
@@ -33,24 +33,25 @@ class Judgement:
         return all(verdict.passed for verdict in self.verdicts)
 
 
-def markdown(judged: Judgement) -> str:
-    """The verdict, a line a requirement, and what was compared."""
-    failed = sum(not verdict.passed for verdict in judged.verdicts)
-    head = "passed" if judged.passed else f"failed: {failed} of {len(judged.verdicts)} requirements"
+def markdown(judgement: Judgement) -> str:
+    """The result, a table with one row for each requirement, and what was compared."""
+    current = judgement.current.pair
+    failed = sum(not verdict.passed for verdict in judgement.verdicts)
+    head = "passed" if judgement.passed else f"failed: {failed} of {len(judgement.verdicts)} requirements"
     lines = [
         f"## shiftbench gate {head}",
         "",
-        f"Gate {code(judged.gate)} on the pair {code(judged.current.pair.get('name', ''))}",
+        f"Gate {code(judgement.gate)} on the pair {code(judgement.current.pair.get('name', ''))}",
         "",
         "| | rule | score | now | reference | why |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_row(verdict) for verdict in judged.verdicts]
+    lines += [_row(verdict) for verdict in judgement.verdicts]
     lines += [
         "",
-        f"- now: base {code(judged.current.pair.get('base', ''))}, tuned {code(judged.current.pair.get('tuned', ''))}",
-        f"- reference: {code(judged.reference.origin)}, tuned {code(judged.reference.pair.get('tuned', ''))}",
-        *(f"- {note}" for note in judged.notes),
+        f"- now: base {code(current.get('base', ''))}, tuned {code(current.get('tuned', ''))}",
+        f"- reference: {code(judgement.reference.origin)}, tuned {code(judgement.reference.pair.get('tuned', ''))}",
+        *(f"- {note}" for note in judgement.notes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -67,7 +68,7 @@ def _interval(score: Score) -> str:
 
 
 def code(text: Any) -> str:
-    """A code span that shows the text as it is, but for pipes, which would end a table's cell, shown as broken bars."""
+    """A Markdown code span with the text. A pipe would end the table's cell, so it is shown as a broken bar (¦)."""
     shown = visible(str(text)).replace("|", "\u00a6")
     if not shown.strip():
         return "(empty)"
@@ -76,21 +77,24 @@ def code(text: Any) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
-def junit(judged: Judgement, seconds: float) -> str:
-    """A test suite of the gate's name, a test case a requirement."""
-    failures = sum(not verdict.passed for verdict in judged.verdicts)
-    counts = {"tests": str(len(judged.verdicts)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
-    name = f"shiftbench gate {visible(judged.gate)}"
+def junit(judgement: Judgement, seconds: float) -> str:
+    """JUnit XML: a test suite with the name of the gate, and in it a test case for each requirement."""
+    failures = sum(not verdict.passed for verdict in judgement.verdicts)
+    counts = {"tests": str(len(judgement.verdicts)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
+    name = f"shiftbench gate {visible(judgement.gate)}"
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
     properties = ElementTree.SubElement(suite, "properties")
-    for key, value in (("pair", judged.current.pair.get("name", "")), ("against", judged.reference.origin)):
+    for key, value in (("pair", judgement.current.pair.get("name", "")), ("against", judgement.reference.origin)):
         ElementTree.SubElement(properties, "property", {"name": key, "value": visible(str(value))})
-    pair = label(judged.current.pair.get("name", ""))
-    for verdict in judged.verdicts:
+    pair = label(judgement.current.pair.get("name", ""))
+    for verdict in judgement.verdicts:
         rule = verdict.rule
-        about = {"classname": f"{pair}.{visible(rule.finding)}", "name": f"{visible(rule.name)}: {verdict.requirement}"}
-        case = ElementTree.SubElement(suite, "testcase", about)
+        attributes = {
+            "classname": f"{pair}.{visible(rule.finding)}",
+            "name": f"{visible(rule.name)}: {verdict.requirement}",
+        }
+        case = ElementTree.SubElement(suite, "testcase", attributes)
         if not verdict.passed:
             message = f"{title(rule.finding)}, {visible(rule.score)}: {verdict.why}"
             failure = ElementTree.SubElement(case, "failure", {"message": message, "type": verdict.requirement})

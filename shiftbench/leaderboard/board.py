@@ -1,4 +1,4 @@
-"""Which runs may stand in one table: the comparable group that is shown, and why each other run is not in it."""
+"""The runs that one leaderboard shows (a group of comparable runs), and the reason why each other run is left out."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from functools import cached_property
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
 
-# What two runs must share beside the versions of their findings and methods, in the words of scores.json.
+# The fields of scores.json that comparable runs share, beside the versions of findings and explainers.
 SHARED = (
     "prompt_set", "settings", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest", "vectors",
 )  # fmt: skip
-SHORT = 9  # characters of a group's name that people read
-DIGEST = 8  # and of a digest
+GROUP_CHARACTERS = 9  # characters of a group's name that messages and pages show
+DIGEST_CHARACTERS = 8  # characters of a digest that messages and pages show
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tracked run as its scores.json tells it.
+    """One tracked run, as its scores.json describes it.
 
-    flags: what its tag `flags` says, for badges. levels: the findings that check the others.
+    recorded_ms: when the run started, in milliseconds since 1970. flags: the parts of the run's tag `flags`, shown as
+    badges. levels: names of findings that check the method: their scores describe one model, and not
+    what tuning changed.
     """
 
     run_id: str
@@ -37,28 +39,31 @@ class Entry:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes two runs the same row: the pair's name and the weights that were loaded."""
+        """(name of the pair, digests of the base's and of the tuned weights). Runs that share it share a row."""
         return self.pair["name"], self.pair["base_weights"], self.pair["tuned_weights"]
 
     @cached_property
     def setting(self) -> dict[str, str]:
-        """Everything that must be equal for numbers to be compared."""
+        """The values that must be equal for two runs to be compared, by name."""
         versions = {k: v for k, v in sorted(self.versions.items()) if k.startswith(("finding.", "explain."))}
         return {**{name: self.pair.get(name, "") for name in SHARED}, **versions}
 
     @cached_property
     def group(self) -> str:
-        """The name of its setting: g and a sha256 (hex). The g, because an option that reads 12e4 would be a number."""
+        """The name of the run's setting: 'g' and its SHA-256 in hexadecimal.
+
+        Without the 'g', the command line would read some values of the option `group`, as 12e4, as numbers.
+        """
         return "g" + hashlib.sha256(json.dumps(self.setting, sort_keys=True).encode()).hexdigest()
 
     def score(self, finding: str, name: str) -> Score | None:
-        """The score of that name; None where the run has none."""
+        """The score of that finding and name; None where the run has none."""
         return next((score for score in self.scores if (score.finding, score.name) == (finding, name)), None)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that is in no row, and why."""
+    """A run that the leaderboard does not show. reason: in words."""
 
     run_id: str
     pair: str
@@ -67,9 +72,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Column:
-    """A finding's place in the table. over_null: some row has its score over the null control.
+    """A column of the table: one finding with its headline score.
 
-    level: its score is a level of one model, a check of the others, and ranks nothing.
+    over_null: whether some row has the score over a null control. level: whether the finding is a check of the method;
+    a check has no ranks.
     """
 
     finding: str
@@ -79,12 +85,13 @@ class Column:
 
     @property
     def null_name(self) -> str:
+        """The name of the headline score over the null control."""
         return f"{self.headline}_over_null"
 
 
 @dataclass(frozen=True)
 class Board:
-    """One comparable group. rows: the newest entry of each pair. left_out: every other run, with the reason."""
+    """One group of comparable runs. rows: the newest run of each pair. left_out: every other run, with the reason."""
 
     setting: Mapping[str, str]
     group: str
@@ -94,9 +101,11 @@ class Board:
 
 
 def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None = None) -> Board:
-    """The board of the group whose name begins so; None: the group with most pairs, of equals the newest.
+    """The board of one group.
 
-    Raises InputError where nothing is left to show, and where no group or more than one begins so.
+    unread: the runs that could not be read; they go to the board's left_out. group: the first characters of the group's
+    name. None: the group with the most pairs, and of several such groups the one with the newest run.
+    Raises InputError where there is no run to show, and where `group` fits no group or several.
     """
     if not entries:
         reasons = "; ".join(dict.fromkeys(f"{item.pair!r}: {item.reason}" for item in unread[:3]))
@@ -107,13 +116,15 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: (-entry.recorded_ms, entry.run_id)):
         groups[entry.group].append(entry)
-    chosen = _chosen(groups, group)
-    rows, older = _newest(groups.pop(chosen))
+    chosen = _chosen_group(groups, group)
+    rows, older = _newest_of_each_pair(groups.pop(chosen))
     others = [
         LeftOut(
-            entry.run_id, entry.pair["name"], f"another setting, group={digest[:SHORT]}: {_differs(entry, rows[0])}"
+            entry.run_id,
+            entry.pair["name"],
+            f"another setting, group={name[:GROUP_CHARACTERS]}: {_differences(entry, rows[0])}",
         )
-        for digest, members in groups.items()
+        for name, members in groups.items()
         for entry in members
     ]
     superseded = [LeftOut(e.run_id, e.pair["name"], "a newer run of the same pair is shown") for e in older]
@@ -121,59 +132,60 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
-    """A column a finding, checks last; its headline is the first score that it lists."""
+    """One column for each finding, checks last. A finding's headline score is the first score that it lists."""
     headlines: dict[str, str] = {}
     names = {(score.finding, score.name) for entry in rows for score in entry.scores}
     for entry in rows:
         for score in entry.scores:
             headlines.setdefault(score.finding, score.name)
     levels = {name for entry in rows for name in entry.levels}
-    made = [
+    found = [
         Column(finding, name, (finding, f"{name}_over_null") in names, finding in levels)
         for finding, name in headlines.items()
     ]
-    return sorted(made, key=lambda column: column.level)
+    return sorted(found, key=lambda column: column.level)
 
 
 def group_counts(left_out: Iterable[LeftOut]) -> dict[str, int]:
-    """How many runs each reason leaves out, the most frequent first."""
+    """The number of runs that each reason leaves out, by reason, the most frequent reason first."""
     counts: dict[str, int] = defaultdict(int)
     for item in left_out:
         counts[item.reason] += 1
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _chosen(groups: Mapping[str, Sequence[Entry]], wanted: str | None) -> str:
+def setting_text(entry: Entry, name: str) -> str:
+    """A value of the entry's setting for people: digests are cut short, and prompts get the name of their dataset."""
+    value = entry.setting.get(name) or "none"
+    value = value[:DIGEST_CHARACTERS] if len(value) == 64 else value
+    return f"{value} ({entry.pair['dataset']})" if name == "prompt_set" and entry.pair.get("dataset") else value
+
+
+def _chosen_group(groups: Mapping[str, Sequence[Entry]], wanted: str | None) -> str:
+    pairs = {name: len(_newest_of_each_pair(entries)[0]) for name, entries in groups.items()}
     if wanted is None:
-        return max(groups, key=lambda digest: (len(_newest(groups[digest])[0]), groups[digest][0].recorded_ms))
-    found = [digest for digest in groups if digest.startswith(str(wanted))]
+        return max(groups, key=lambda name: (pairs[name], groups[name][0].recorded_ms))
+    found = [name for name in groups if name.startswith(str(wanted))]
     if len(found) != 1:
-        known = ", ".join(f"{digest[:SHORT]} ({len(_newest(groups[digest])[0])} pairs)" for digest in groups)
+        known = ", ".join(f"{name[:GROUP_CHARACTERS]} ({pairs[name]} pairs)" for name in groups)
         raise InputError(
             f"group={wanted} is {'more than one group' if found else 'no group'} here; choose from {known}"
         )
     return found[0]
 
 
-def _newest(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """The first entry of each pair, and the rest."""
-    seen: dict[tuple[str, str, str], Entry] = {}
-    older = [entry for entry in entries if seen.setdefault(entry.identity, entry) is not entry]
-    return list(seen.values()), older
+def _newest_of_each_pair(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """(the first entry of each pair, the other entries). entries: the newest first."""
+    first: dict[tuple[str, str, str], Entry] = {}
+    older = [entry for entry in entries if first.setdefault(entry.identity, entry) is not entry]
+    return list(first.values()), older
 
 
-def _differs(entry: Entry, shown: Entry) -> str:
-    """What of the entry's setting is not as in the group that is shown."""
+def _differences(entry: Entry, shown: Entry) -> str:
+    """The values of the entry's setting that differ from those of a run that is shown."""
     names = dict.fromkeys((*shown.setting, *entry.setting))
     return "; ".join(
-        f"{name} {told(entry, name)}, not {told(shown, name)}"
+        f"{name} {setting_text(entry, name)}, not {setting_text(shown, name)}"
         for name in names
         if entry.setting.get(name) != shown.setting.get(name)
     )
-
-
-def told(entry: Entry, name: str) -> str:
-    """A value as people read it: digests by their first characters, prompts with the name of their dataset."""
-    value = entry.setting.get(name) or "none"
-    value = value[:DIGEST] if len(value) == 64 else value
-    return f"{value} ({entry.pair['dataset']})" if name == "prompt_set" and entry.pair.get("dataset") else value

@@ -1,6 +1,6 @@
 "use strict";
-// Sorts, filters and lays two pairs side by side. Text from runs only ever becomes textContent; pictures are clones of
-// those in the table, so their geometry is written once.
+// Sorts and filters the table, and shows two pairs side by side. Text from runs is only ever assigned to textContent, so
+// it is never read as HTML. Pictures are clones of those in the table, so their geometry is computed in one place.
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
@@ -9,40 +9,40 @@
   const heads = [...$("table").tHead.rows[0].cells];
   const sorters = heads.map((head) => head.querySelector("button.sort"));
   const filters = [...document.querySelectorAll("select[data-of]")];
-  const made = (tag, className, text) => {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
+  const element = (tag, className, text) => {
+    const created = document.createElement(tag);
+    if (className) created.className = className;
+    if (text !== undefined) created.textContent = text;
+    return created;
   };
 
-  // Sorting. What has no value comes last in both directions.
+  // Sorting. Rows without a value come last in both directions.
   const order = new Intl.Collator("en", { numeric: true });
-  function sortBy(place, direction) {
-    const number = sorters[place].dataset.kind === "number";
+  function sortBy(column, direction) {
+    const number = sorters[column].dataset.kind === "number";
     const sign = direction === "ascending" ? 1 : -1;
-    const value = (row) => row.cells[place].dataset.sort;
+    const value = (row) => row.cells[column].dataset.sort;
     rows.sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       if (x === "" || y === "") return (x === "") - (y === "");
       return sign * (number ? x - y : order.compare(x, y));
     });
-    heads.forEach((head, i) => sorters[i] && head.setAttribute("aria-sort", i === place ? direction : "none"));
+    heads.forEach((head, i) => sorters[i] && head.setAttribute("aria-sort", i === column ? direction : "none"));
     body.append(...rows);
-    $("sort").value = sorters[place].dataset.key;
+    $("sort").value = sorters[column].dataset.key;
   }
-  function press(place) {
-    const first = sorters[place].dataset.key === "name" ? "ascending" : "descending";
+  function sortOrReverse(column) {
+    const first = sorters[column].dataset.key === "name" ? "ascending" : "descending";
     const other = first === "ascending" ? "descending" : "ascending";
-    sortBy(place, heads[place].getAttribute("aria-sort") === first ? other : first);
+    sortBy(column, heads[column].getAttribute("aria-sort") === first ? other : first);
   }
-  sorters.forEach((button, place) => button && button.addEventListener("click", () => press(place)));
+  sorters.forEach((button, column) => button && button.addEventListener("click", () => sortOrReverse(column)));
   $("sort").addEventListener("change", (event) => {
-    const place = sorters.findIndex((button) => button && button.dataset.key === event.target.value);
-    sortBy(place, event.target.value === "name" ? "ascending" : "descending");
+    const column = sorters.findIndex((button) => button && button.dataset.key === event.target.value);
+    sortBy(column, event.target.value === "name" ? "ascending" : "descending");
   });
 
-  // Filtering: every word that is typed must stand somewhere in the pair's names.
+  // Filtering. Each word of the search must occur in the names of the pair or of its models.
   function filter() {
     const words = $("find").value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -65,7 +65,7 @@
     $("find").focus();
   });
 
-  // Choosing two: a third one takes the place of the first.
+  // Choosing two pairs to compare. A third one replaces the first.
   let chosen = [];
   const name = (row) => row.querySelector(".pair").textContent;
   function choose(row, on) {
@@ -88,15 +88,15 @@
     if (last) last.querySelector(".compare").focus();
   });
 
-  // Side by side.
+  // The dialog that shows two pairs side by side.
   function title(row, which) {
-    const box = made("div", `who ${which}`);
-    box.append(made("h3", "", name(row)), row.querySelector(".models").cloneNode(true));
+    const box = element("div", `who ${which}`);
+    box.append(element("h3", "", name(row)), row.querySelector(".models").cloneNode(true));
     const flags = row.querySelector(".flags");
     if (flags) box.append(flags.cloneNode(true));
     const link = row.querySelector("a.pair");
     if (link) {
-      const report = made("a", "report", "Open the report");
+      const report = element("a", "report", "Open the report");
       report.href = link.getAttribute("href");
       box.append(report);
     }
@@ -115,17 +115,17 @@
     return x[3] > y[4] ? "left is above" : y[3] > x[4] ? "right is above" : "intervals overlap";
   }
   function table(caption, names, cells) {
-    const box = made("table", "plain");
-    box.append(made("caption", "", caption));
+    const box = element("table", "plain");
+    box.append(element("caption", "", caption));
     const head = box.createTHead().insertRow();
-    for (const text of ["", ...names]) head.append(Object.assign(made("th", "", text), { scope: "col" }));
+    for (const text of ["", ...names]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
     const rest = box.createTBody();
     for (const [label, ...values] of cells) {
       const line = rest.insertRow();
-      line.append(Object.assign(made("th", "", label), { scope: "row" }));
+      line.append(Object.assign(element("th", "", label), { scope: "row" }));
       for (const value of values) line.insertCell().append(value);
     }
-    const scroll = made("div", "scroll");
+    const scroll = element("div", "scroll");
     scroll.tabIndex = 0;
     scroll.setAttribute("role", "region");
     scroll.setAttribute("aria-label", caption);
@@ -142,10 +142,10 @@
     });
   }
   function headlines(a, b) {
-    const list = made("div", "headlines");
+    const list = element("div", "headlines");
     [...a.querySelectorAll("td.score")].forEach((cell, i) => {
-      const line = made("div", "headline");
-      line.append(made("h4", "", cell.dataset.label));
+      const line = element("div", "headline");
+      line.append(element("h4", "", cell.dataset.label));
       for (const [row, which] of [[a, "a"], [b, "b"]]) {
         const side = row.querySelectorAll("td.score")[i].firstElementChild.cloneNode(true);
         side.classList.add(which);
@@ -158,22 +158,22 @@
   function show() {
     const [a, b] = chosen;
     const [first, second] = [data[a.dataset.stem], data[b.dataset.stem]];
-    const top = made("div", "top");
-    const close = made("button", "close", "Close");
+    const top = element("div", "top");
+    const close = element("button", "close", "Close");
     close.type = "button";
     close.addEventListener("click", () => $("side").close());
-    top.append(Object.assign(made("h2", "", "Side by side"), { id: "side-title" }), close);
-    const pairs = made("div", "two");
+    top.append(Object.assign(element("h2", "", "Side by side"), { id: "side-title" }), close);
+    const pairs = element("div", "two");
     pairs.append(title(a, "a"), overlay(a, b), title(b, "b"));
     const names = [name(a), name(b)];
     const [mine, other] = [new Map(first.facts), new Map(second.facts)];
     const facts = [...new Set([...mine.keys(), ...other.keys()])].map((label) =>
       [label, mine.get(label) || "", other.get(label) || ""]);
     $("side").replaceChildren(top, pairs, headlines(a, b),
-      table("Every score", [...names, ""], scores(first, second)), table("How each was made", names, facts));
+      table("Every score", [...names, ""], scores(first, second)), table("How each run was made", names, facts));
     $("side").showModal();
     $("side").scrollTop = 0;
-    const profile = $("side").querySelector(".profile"), box = profile.getBBox(); // measured once it is on the screen
+    const profile = $("side").querySelector(".profile"), box = profile.getBBox(); // an element has a size only while it is shown
     profile.setAttribute("viewBox", [box.x - 6, box.y - 6, box.width + 12, box.height + 12].join(" "));
     history.replaceState(null, "", `#compare=${a.dataset.stem}&with=${b.dataset.stem}`);
   }
@@ -184,14 +184,14 @@
   });
   $("side").addEventListener("click", (event) => { if (event.target === $("side")) $("side").close(); });
 
-  // An address that ends in #compare=A&with=B opens on the two.
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const both = ["compare", "with"].map((word) => rows.find((row) => row.dataset.stem === asked.get(word)));
+  // An address that ends in #compare=A&with=B opens with these two pairs side by side.
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const both = ["compare", "with"].map((word) => rows.find((row) => row.dataset.stem === parameters.get(word)));
   if (both.every(Boolean) && both[0] !== both[1]) {
     both.forEach((row) => choose(row, true));
     show();
   }
   document.querySelector(".controls").hidden = false;
   document.body.classList.add("live");
-  filter(); // a browser that goes back has kept what was typed
+  filter(); // a browser that goes back keeps what was typed
 })();

@@ -1,6 +1,6 @@
-"""The board as one self-contained page: nothing from outside, every string in it escaped, one script and one style.
+"""The leaderboard as one HTML page. It loads nothing, escapes all text, and has one script and one style block.
 
-The page's policy admits that script and that style by their digests, so that no other could run.
+The page's Content-Security-Policy admits that script and that style by their digests, so no other one can run.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from shiftbench.contracts.result import Score
-from shiftbench.leaderboard.board import DIGEST, Board, group_counts, told
+from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, group_counts, setting_text
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS
-from shiftbench.report.escaping import escaping
+from shiftbench.report.content_security import with_policy
 from shiftbench.report.intervals import interval_text
+from shiftbench.report.numbers import number
 from shiftbench.report.page import model_name
-from shiftbench.report.policy import sealed
+from shiftbench.report.templates import template_environment
 
-LONG_NAME = 48  # characters; a longer name is broken anywhere, so that its column stays narrow
-LEFT_OUT_SHOWN = 200  # rows of the list of runs that are left out; leaderboard.json has all
+LONG_NAME = 48  # characters; a longer name may be broken inside a word, so that its column stays narrow
+MOST_LEFT_OUT = 200  # rows in the page's list of runs that are left out; leaderboard.json has all
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a page stands. root: the way from it to the top folder. base: whose page it is. bases: that have pages."""
+class Location:
+    """Which page of the leaderboard's folder is written.
+
+    root: the relative path from the page to the folder, as '../'. home: file name of the leaderboard's first page.
+    base: the base model that the page is about; None for the first page. bases: all base models with a page.
+    """
 
     root: str
     home: str
@@ -37,18 +42,19 @@ class Place:
     bases: Sequence[Base]
 
 
-def page(board: Board, lines: Sequence[Line], place: Place, made: str) -> str:
-    """The HTML of these lines of the board."""
+def page(board: Board, lines: Sequence[Line], location: Location, written_at: str) -> str:
+    """The HTML of a page with these lines of the board. written_at: the time, as the page shows it."""
     rendered = _environment().get_template("leaderboard.html.jinja").render(
-        board=board, lines=lines, place=place, made=made, style=Markup(palette() + part("leaderboard.css")),
-        script=Markup(part("leaderboard.js")),
-        data=_data(lines), reasons=group_counts(board.left_out), shown=LEFT_OUT_SHOWN,
+        board=board, lines=lines, location=location, written_at=written_at,
+        style=Markup(colour_variables() + package_text("leaderboard.css")),
+        script=Markup(package_text("leaderboard.js")),
+        data=_comparison_data(lines), reasons=group_counts(board.left_out), most_left_out=MOST_LEFT_OUT,
     )  # fmt: skip
-    return sealed(rendered)
+    return with_policy(rendered)
 
 
-def _data(lines: Sequence[Line]) -> dict[str, Any]:
-    """What laying two pairs side by side needs; texts are as they are shown."""
+def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
+    """What the page's script needs to show two pairs side by side, by the stem of a line. Texts are ready to show."""
     return {
         line.stem: {
             "facts": [[text.visible(name), text.visible(value)] for name, value in _facts(line)],
@@ -59,43 +65,46 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _score(score: Score) -> list[Any]:
-    """Finding, name, value and interval as text, the interval, n."""
-    shown = interval_text(score) if score.n else "nothing to compare"
+    """[finding, name, value and interval as text, low, high, n]"""
+    shown = interval_text(score) if score.n else "no observations"
     return [text.title(score.finding), text.visible(score.name), shown, score.low, score.high, score.n]
 
 
 def _facts(line: Line) -> list[tuple[str, str]]:
+    """(name, value) of the models and the run behind a line."""
     pair, versions = line.entry.pair, line.entry.versions
-    used = {name: version for name, version in versions.items() if not name.startswith(("finding.", "explain."))}
+    software = {name: version for name, version in versions.items() if not name.startswith(("finding.", "explain."))}
     return [
         ("base", pair["base"]), ("tuned", pair["tuned"]), ("family", pair.get("family", "")),
-        ("size", pair.get("size", "")), ("base weights", pair["base_weights"][:DIGEST]),
-        ("tuned weights", pair["tuned_weights"][:DIGEST]), ("prompts explained", pair.get("prompts_explained", "")),
-        ("flags", ", ".join(line.entry.flags)), ("recorded", line.recorded), ("run", line.entry.run_id), *used.items(),
+        ("size", pair.get("size", "")), ("base weights", pair["base_weights"][:DIGEST_CHARACTERS]),
+        ("tuned weights", pair["tuned_weights"][:DIGEST_CHARACTERS]),
+        ("prompts explained", pair.get("prompts_explained", "")),
+        ("flags", ", ".join(line.entry.flags)), ("recorded", line.recorded), ("run", line.entry.run_id),
+        *software.items(),
     ]  # fmt: skip
 
 
-def palette() -> str:
-    """CSS that gives every colour of the report its variable, on light and on dark paper."""
+def colour_variables() -> str:
+    """CSS that defines a variable for each colour of the report, for light and for dark pages."""
     light, dark = ("".join(f"--{name}:{shades[i]};" for name, shades in COLOURS.items()) for i in (0, 1))
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def part(name: str) -> str:
-    """The text of a file of this folder."""
+def package_text(name: str) -> str:
+    """The text of a file beside this module, as 'leaderboard.css'."""
     return (resources.files("shiftbench.leaderboard") / name).read_text(encoding="utf-8")
 
 
 def _environment() -> Environment:
-    environment = escaping("leaderboard")
-    environment.filters.update(number=text.number, heading=text.title, model_name=model_name, told=told)
-    environment.globals.update(options=options, digits=DIGEST, long=LONG_NAME)
+    environment = template_environment("leaderboard")
+    environment.filters.update(number=number, heading=text.title, model_name=model_name, setting_text=setting_text)
+    environment.globals.update(filter_values=filter_values, digits=DIGEST_CHARACTERS, long_name=LONG_NAME)
     return environment
 
 
-def options(lines: Sequence[Line], of: str) -> list[str]:
-    """The values that a filter offers."""
-    if of == "base":
+def filter_values(lines: Sequence[Line], key: str) -> list[str]:
+    """The values that a filter of the page offers, sorted. key: 'base', 'family' or 'size'; sizes sort by number."""
+    if key == "base":
         return sorted({line.base for line in lines})
-    by_size: Mapping[str, float] = {line.entry.pair.get(of, ""): line.size if of == "size" else 0.0 for line in lines}
-    return sorted((value for value in by_size if value), key=lambda value: (by_size[value], value))
+    order: Mapping[str, float] = {line.entry.pair.get(key, ""): line.size if key == "size" else 0.0 for line in lines}
+    return sorted((value for value in order if value), key=lambda value: (order[value], value))

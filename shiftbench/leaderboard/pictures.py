@@ -1,6 +1,6 @@
-"""A leaderboard's pictures as SVG: a score on its column's scale, and a pair's profile over all findings.
+"""The leaderboard's pictures as SVG: a score on its column's scale, and a pair's profile over all findings.
 
-No inline style: the page's policy forbids it, so classes carry the colours.
+The page's policy forbids style attributes, so classes set the colours.
 """
 
 from __future__ import annotations
@@ -13,38 +13,42 @@ from markupsafe import Markup
 
 from shiftbench.contracts.result import Score
 
-WIDTH, HEIGHT, MARGIN = 176, 18, 7
-RADIUS = 90.0
-ZERO = 1 / 3  # of the radius: the ring of no change
-LABEL = 1.17  # of the radius: where an axis is named
+WIDTH, HEIGHT, MARGIN = 176, 18, 7  # of the picture of a score
+RADIUS = 90.0  # of a profile
+ZERO_SHARE = 1 / 3  # share of the radius at which a profile's dashed ring marks zero
+LABEL_SHARE = 1.17  # share of the radius at which a profile names its spokes
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From the least to the largest bound of a column, zero included."""
+    """The range of a column's scores: from the lowest to the highest bound of any interval, zero included."""
 
     low: float
     high: float
 
     def x(self, value: float) -> float:
-        """Place across the picture, in its units."""
+        """The horizontal position of a value in the picture of a score, in the units of its view box."""
         span = self.high - self.low or 1.0
         return MARGIN + (WIDTH - 2 * MARGIN) * (value - self.low) / span
 
     @property
     def reach(self) -> float:
-        """The farthest bound from zero; 1 where all are zero."""
+        """The largest distance of a bound from zero; 1 where all bounds are zero."""
         return max(-self.low, self.high) or 1.0
 
 
 def scale(scores: Sequence[Score | None]) -> Scale:
-    """The scale that all scores of a column share."""
+    """The scale of a column with these scores."""
     present = [score for score in scores if score is not None]
     return Scale(min([0.0, *(s.low for s in present)]), max([0.0, *(s.high for s in present)]))
 
 
-def interval(score: Score, along: Scale) -> Markup:
-    """The score as a dot with a whisker beside zero; hollow where its interval holds zero. The text beside it tells."""
+def interval(score: Score, scale: Scale) -> Markup:
+    """The score as a dot with a whisker, and a line at zero.
+
+    The dot is filled where the interval excludes zero. Screen readers skip the picture: the text beside it has the same
+    numbers.
+    """
     y = HEIGHT / 2
     state = "none" if score.n == 0 else ("clear" if score.low > 0 or score.high < 0 else "open")
     return Markup(
@@ -54,20 +58,22 @@ def interval(score: Score, along: Scale) -> Markup:
         '<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}"/>'
         '<circle cx="{value:.1f}" cy="{y:g}" r="4.5"/></svg>'
     ).format(
-        state=state, w=WIDTH, h=HEIGHT, y=y, bottom=HEIGHT - 2, zero=along.x(0), low=along.x(score.low),
-        high=along.x(score.high), value=along.x(score.value),
+        state=state, w=WIDTH, h=HEIGHT, y=y, bottom=HEIGHT - 2, zero=scale.x(0), low=scale.x(score.low),
+        high=scale.x(score.high), value=scale.x(score.value),
     )  # fmt: skip
 
 
 def profile(scores: Sequence[Score | None], scales: Sequence[Scale], names: Sequence[str]) -> Markup:
-    """A spoke a finding: outside the dashed ring tuning moved the model the way the finding says, inside the other way.
+    """A radar chart with one spoke for each finding, of a pair's scores on these scales.
 
-    The rim is the farthest bound of the column. The band runs from low to high; a finding without a score has no dot.
+    The dashed ring is zero. A dot outside it means that tuning moved the model in the direction that the finding
+    describes; a dot inside it means the opposite direction. The rim is the farthest bound of any pair. The band goes
+    from the low to the high ends of the intervals. A finding without a score has no dot.
     """
     count = len(scores)
     rings = Markup("").join(
-        Markup('<path class="{}" d="{}"/>').format(name, _closed([share] * count))
-        for name, share in (("rim", 1.0), ("ring", ZERO))
+        Markup('<path class="{}" d="{}"/>').format(name, _closed_path([share] * count))
+        for name, share in (("rim", 1.0), ("ring", ZERO_SHARE))
     )
     spokes = Markup("").join(_spoke(i, count, names[i]) for i in range(count))
     return Markup(
@@ -77,14 +83,15 @@ def profile(scores: Sequence[Score | None], scales: Sequence[Scale], names: Sequ
 
 
 def _shape(scores: Sequence[Score | None], scales: Sequence[Scale]) -> Markup:
+    """The band, the line, the whiskers and the dots of a profile."""
     low, value, high = (
-        [ZERO if s is None else _share(getattr(s, end), along) for s, along in zip(scores, scales, strict=True)]
+        [ZERO_SHARE if s is None else _share(getattr(s, end), scale) for s, scale in zip(scores, scales, strict=True)]
         for end in ("low", "value", "high")
     )
     parts = []
     if len(scores) >= 3:
-        parts.append(Markup('<path class="band" d="{}"/>').format(f"{_closed(high)}{_closed(low)}"))
-        parts.append(Markup('<path class="line" d="{}"/>').format(_closed(value)))
+        parts.append(Markup('<path class="band" d="{}"/>').format(f"{_closed_path(high)}{_closed_path(low)}"))
+        parts.append(Markup('<path class="line" d="{}"/>').format(_closed_path(value)))
     for i, score in enumerate(scores):
         if score is not None:
             ends = (*_point(i, len(scores), low[i]), *_point(i, len(scores), high[i]))
@@ -96,18 +103,19 @@ def _shape(scores: Sequence[Score | None], scales: Sequence[Scale]) -> Markup:
     return Markup("").join(parts)
 
 
-def _share(value: float, along: Scale) -> float:
-    """Place on a spoke as a share of the radius; what is far below zero stays at the centre."""
-    return max(0.0, ZERO + (1 - ZERO) * value / along.reach)
+def _share(value: float, scale: Scale) -> float:
+    """The distance of a value from a profile's centre, as a share of the radius; at least 0."""
+    return max(0.0, ZERO_SHARE + (1 - ZERO_SHARE) * value / scale.reach)
 
 
 def _point(i: int, count: int, share: float) -> tuple[float, float]:
+    """(x, y) on spoke i of `count` spokes. The first spoke points up, and the others follow clockwise."""
     angle = 2 * math.pi * i / count - math.pi / 2
     return RADIUS * share * math.cos(angle), RADIUS * share * math.sin(angle)
 
 
-def _closed(shares: Sequence[float]) -> str:
-    """A path through the spokes; circles stand in where there are too few spokes for an area."""
+def _closed_path(shares: Sequence[float]) -> str:
+    """An SVG path through a point on each spoke; a circle where there are fewer than three spokes."""
     if len(shares) < 3:
         r = RADIUS * shares[0]
         return f"M{-r:.1f},0A{r:.1f},{r:.1f},0,1,1,{r:.1f},0A{r:.1f},{r:.1f},0,1,1,{-r:.1f},0Z"
@@ -116,11 +124,12 @@ def _closed(shares: Sequence[float]) -> str:
 
 
 def _spoke(i: int, count: int, name: str) -> Markup:
+    """A spoke of a profile with its name."""
     x, y = _point(i, count, 1.0)
-    at_x, at_y = _point(i, count, LABEL)
-    level = abs(at_y) < 0.4 * RADIUS  # beside the picture; else above or below it
-    anchor = ("start" if at_x > 0 else "end") if level else "middle"
-    down = 4 if level else (14 if at_y > 0 else 0)
+    label_x, label_y = _point(i, count, LABEL_SHARE)
+    beside = abs(label_y) < 0.4 * RADIUS  # the label is left or right of the profile, and not above or below
+    anchor = ("start" if label_x > 0 else "end") if beside else "middle"
+    down = 4 if beside else (14 if label_y > 0 else 0)
     return Markup(
         '<line x1="0" y1="0" x2="{:.1f}" y2="{:.1f}"/><text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
-    ).format(x, y, at_x, at_y + down, anchor, name)
+    ).format(x, y, label_x, label_y + down, anchor, name)

@@ -1,4 +1,4 @@
-"""Ranks of scores with intervals: a rank says how many others are clearly better, so that what overlaps ties."""
+"""Ranks of scores with intervals: a rank counts the scores that are clearly better, so overlapping scores can tie."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from shiftbench.contracts.result import Score
 
 @dataclass(frozen=True)
 class Rank:
-    """first: 1 + the number of scores whose interval lies entirely above. last: the ranked, less those entirely below.
+    """The range of ranks that a score may have.
 
-    A score that no interval overlaps has first == last.
+    first: 1 + the number of scores whose interval lies entirely above this one. last: the number of ranked scores minus
+    the number of scores whose interval lies entirely below. A score that overlaps no other one has first == last.
     """
 
     first: int
@@ -22,9 +23,9 @@ class Rank:
 
 
 def ranks(scores: Sequence[Score | None]) -> list[Rank | None]:
-    """The rank of each score among them; None where there is no score or no observation carries it (n = 0).
+    """The rank of each score among the others; None for a missing score and for one without observations (n = 0).
 
-    Intervals that share an end overlap.
+    Intervals that share only an end overlap.
     """
     ranked = [score for score in scores if is_ranked(score)]
     lows, highs = sorted(score.low for score in ranked), sorted(score.high for score in ranked)
@@ -38,5 +39,5 @@ def ranks(scores: Sequence[Score | None]) -> list[Rank | None]:
 
 
 def is_ranked(score: Score | None) -> TypeGuard[Score]:
-    """Whether there is something to rank."""
+    """Whether there is a score and it has observations."""
     return score is not None and score.n > 0

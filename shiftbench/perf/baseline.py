@@ -1,4 +1,4 @@
-"""The baseline file: what every hot spot computes, and on each class of CPU the ratios of their times.
+"""The baseline file: the counts of every hot spot, and for each class of CPU the ratios of times.
 
 {"schema": "shiftbench/perf/1",
  "counters": {HOT SPOT: {NAME: whole number}},
@@ -27,18 +27,20 @@ SCHEMA = "shiftbench/perf/1"
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline file's content. machines: by class, as the file has them."""
+    """The content of a baseline file. counters: by hot spot. machines: by class of CPU, as the file has them."""
 
     counters: Mapping[str, Counts]
     machines: Mapping[str, Mapping[str, Any]]
 
     def ratios(self, machine: str) -> Mapping[str, float]:
-        """Of a class of CPU, by key; empty where nothing was recorded on it."""
-        return {key: float(found["value"]) for key, found in self.machines.get(machine, {}).get("ratios", {}).items()}
+        """The ratios of a class of CPU by key; empty where nothing was recorded on it."""
+        return {
+            key: float(recorded["value"]) for key, recorded in self.machines.get(machine, {}).get("ratios", {}).items()
+        }
 
 
 def read(path: str | None) -> Baseline:
-    """The baseline of a file, None: of the package. Raises InputError where it is not one."""
+    """The baseline in a file; None: the package's own. Raises InputError where the file is not a baseline."""
     packaged = resources.files("shiftbench.perf") / "baseline.json"
     try:
         text = (packaged if path is None else path_of(path, "baseline")).read_text(encoding="utf-8")
@@ -49,29 +51,33 @@ def read(path: str | None) -> Baseline:
 
 
 def parsed(text: str, path: str) -> Baseline:
-    """The same of a file's text."""
-    wrong = f"baseline={path} is no baseline of shiftbench perf"
+    """The baseline in a text. path: for messages. Raises InputError where the text is not a baseline."""
+    wrong = f"baseline={path} is not a baseline of shiftbench perf"
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{wrong}: {error}; make one with shiftbench perf record") from None
+        raise InputError(f"{wrong}: {error}; create one with shiftbench perf record") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise InputError(f'{wrong}: it lacks "schema": "{SCHEMA}"; make one with shiftbench perf record')
+        raise InputError(f'{wrong}: it lacks "schema": "{SCHEMA}"; create one with shiftbench perf record')
     try:
-        made = Baseline(document["counters"], document["machines"])
-        for machine in made.machines:
-            if not all(value > 0 for value in made.ratios(machine).values()):
+        found = Baseline(document["counters"], document["machines"])
+        for machine in found.machines:
+            if not all(value > 0 for value in found.ratios(machine).values()):
                 raise ValueError(f"a ratio of {machine!r} is not positive")
-        for counts in made.counters.values():
+        for counts in found.counters.values():
             if not all(isinstance(value, int) for value in counts.values()):
                 raise ValueError("a counter is not a whole number")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{wrong}: {type(error).__name__} {error}; make one with shiftbench perf record") from None
-    return made
+        raise InputError(f"{wrong}: {type(error).__name__} {error}; create one with shiftbench perf record") from None
+    return found
 
 
 def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
-    """What so many processes measured, as their median, beside what a baseline knows of other machines."""
+    """A baseline with the median of several measurements.
+
+    runs: measurements in processes of their own on one machine. before: an earlier baseline; its ratios of other
+    classes of CPU are kept.
+    """
     first = runs[0]
     values = {key: [run.ratios[key].value for run in runs] for key in first.ratios}
     machine = {
@@ -79,7 +85,11 @@ def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
         "torch": first.torch,
         "processes": len(runs),
         "ratios": {
-            key: {"value": rounded(statistics.median(of)), "lowest": rounded(min(of)), "highest": rounded(max(of))}
+            key: {
+                "value": four_digits(statistics.median(of)),
+                "lowest": four_digits(min(of)),
+                "highest": four_digits(max(of)),
+            }
             for key, of in values.items()
         },
     }
@@ -87,11 +97,11 @@ def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
 
 
 def write(baseline: Baseline, path: Path) -> None:
-    """Raises InputError where the file cannot be written."""
+    """Write the baseline file. Raises InputError where the file cannot be written."""
     document = {"schema": SCHEMA, "counters": baseline.counters, "machines": baseline.machines}
     write_whole(path, json.dumps(document, indent=1) + "\n", "baseline")
 
 
-def rounded(value: float) -> float:
-    """Four significant digits: more would be noise."""
+def four_digits(value: float) -> float:
+    """The value rounded to four significant digits; further digits are noise."""
     return float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""What is attributed when time is taken: a prompt with its response."""
+"""The inputs on which attribution is timed: a prompt with its response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from shiftbench.prompts import EncodedPrompt
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt and the response tokens to explain, and the texts that give just these ids."""
+    """A prompt and the response tokens to explain.
+
+    texts: (prompt, prompt and response), which the tokenizer turns into exactly these ids; libraries want texts.
+    """
 
     prompt: EncodedPrompt
     response: tuple[int, ...]
@@ -21,12 +24,14 @@ class Case:
 
     @property
     def ids(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """(prefix, prompt, response) as token ids."""
         return self.prompt.prefix_ids, self.prompt.prompt_ids, self.response
 
 
 @contextmanager
-def attention(module: PreTrainedModel, kind: str) -> Iterator[None]:
-    """The module with another attention for a while: transformers' default is sdpa, ours runs on eager."""
+def attention_implementation(module: PreTrainedModel, kind: str) -> Iterator[None]:
+    """Run the block with another attention implementation of transformers: 'sdpa', its default, or 'eager', which ours
+    needs. The module's own one is restored."""
     before = module.config._attn_implementation
     module.set_attn_implementation(kind)
     try:

@@ -1,8 +1,8 @@
-"""Measurements against a baseline: which ratio grew, which counter rose.
+"""Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
-A ratio is suspect when it exceeds LIMIT times its baseline, and has failed when two more processes, started anew and
-measuring longer, find the same. LIMIT lies half-way to a slowdown of a fifth: one of 15% is seen even where noise
-takes 4% off it, and noise alone has to make 10% three times in a row.
+A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
+which measure longer, find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise hides 4% of it.
+Noise alone fails only where it exceeds 10% three times in a row.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from shiftbench.perf.measure import PROGRAM, Asked, Measured, measured
 from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
-CONFIRMING = 3 * BLOCK  # rounds, at least
-PROCESSES = 2  # that confirm
+CONFIRMING = 3 * BLOCK  # rounds at least, in a process that confirms a suspect ratio
+PROCESSES = 2  # that must confirm a suspect ratio
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A ratio beside its baseline. again: as further processes found it; none are asked where it is not suspect."""
+class JudgedRatio:
+    """A ratio with its baseline. again: the ratios that further processes found, empty where it was not suspect."""
 
     key: str
     baseline: float
@@ -31,12 +31,12 @@ class Judged:
 
     @property
     def last(self) -> Ratio:
-        """The measurement that the verdict is about."""
+        """The last measurement, which decides."""
         return self.again[-1] if self.again else self.found
 
     @property
     def slowdown(self) -> float:
-        """How many times the baseline it is."""
+        """The last measurement divided by the baseline."""
         return self.last.value / self.baseline
 
     @property
@@ -45,15 +45,15 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """In words, for a table."""
+        """The verdict in words, for a table."""
         if self.failed:
             return "FAILED"
-        return "ok: another process did not find it slow" if self.again else "ok"
+        return "ok: another process did not confirm the slowdown" if self.again else "ok"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter beside its limit, which is what the baseline has. limit: None where it has none."""
+    """A counter of a hot spot with its limit, the baseline's count. limit: None where the baseline has none."""
 
     spot: str
     name: str
@@ -66,24 +66,28 @@ class Counter:
 
     @property
     def verdict(self) -> str:
-        """In words, for a table."""
+        """The verdict in words, for a table."""
         if self.limit is None:
-            return "not in the baseline: record it"
+            return "not in the baseline: record a new baseline"
         if self.found < self.limit:
-            return "less than the baseline: record it"
+            return "less than in the baseline: record a new baseline"
         return "FAILED" if self.failed else "ok"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one `shiftbench perf check` found. known: whether the baseline has ratios of this class of CPU."""
+    """The result of one `shiftbench perf check`.
+
+    machine: the class of CPU. known: whether the baseline has ratios of it. missing: what the baseline has and was not
+    measured.
+    """
 
     machine: str
     torch: str
     known: bool
-    ratios: Sequence[Judged]
+    ratios: Sequence[JudgedRatio]
     counters: Sequence[Counter]
-    missing: Sequence[str]  # of the baseline: what is no longer measured
+    missing: Sequence[str]
 
     @property
     def passed(self) -> bool:
@@ -91,18 +95,23 @@ class Check:
 
 
 def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) -> Check:
-    """Measure and judge on this machine, of this class. program: what the measuring processes run."""
+    """Measure on this machine and compare with the baseline.
+
+    machine: its class of CPU. program: the command of the measuring processes.
+    """
     measure = partial(measured, program=program)
     base = baseline.ratios(machine)
     first = measure(Asked(keys=list(base), limits={key: LIMIT * value for key, value in base.items()}))
-    ratios = list(judged(base, first, measure))
-    counters = list(counted(baseline, first))
+    ratios = list(judge_ratios(base, first, measure))
+    counters = list(judge_counters(baseline, first))
     missing = sorted({*base} - {*first.ratios}) + sorted({*baseline.counters} - {*first.counters})
     return Check(machine, first.torch, bool(base), ratios, counters, missing)
 
 
-def judged(base: Mapping[str, float], first: Measured, again: Callable[[Asked], Measured]) -> Iterator[Judged]:
-    """Every ratio that has a baseline; those that are suspect as another process finds them."""
+def judge_ratios(
+    base: Mapping[str, float], first: Measured, again: Callable[[Asked], Measured]
+) -> Iterator[JudgedRatio]:
+    """Judge every ratio that has a baseline. again: measures in a further process; called for suspect ratios."""
     known = {key: found for key, found in first.ratios.items() if key in base}
     confirming: dict[str, list[Ratio]] = {key: [] for key in known}
     suspects = [key for key, found in known.items() if found.value > LIMIT * base[key]]
@@ -113,11 +122,11 @@ def judged(base: Mapping[str, float], first: Measured, again: Callable[[Asked], 
                 confirming[key].append(more[key])
             suspects = [key for key in suspects if more[key].value > LIMIT * base[key]]
     for key, found in known.items():
-        yield Judged(key, base[key], found, confirming[key])
+        yield JudgedRatio(key, base[key], found, confirming[key])
 
 
-def counted(baseline: Baseline, first: Measured) -> Iterator[Counter]:
-    """Every counter of every hot spot."""
+def judge_counters(baseline: Baseline, first: Measured) -> Iterator[Counter]:
+    """Judge every counter of every hot spot."""
     for spot, counts in first.counters.items():
         for name, found in counts.items():
             yield Counter(spot, name, baseline.counters.get(spot, {}).get(name), found)

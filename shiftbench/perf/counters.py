@@ -1,6 +1,6 @@
-"""What a call computes, counted while it runs on one thread: passes, floating-point operations, bytes.
+"""Counts what a call computes while it runs on one thread: forward passes, floating-point operations, bytes.
 
-Nothing here is a time, so the numbers are the same on every machine, whatever its libraries and instructions.
+The counts do not depend on time, libraries or instructions, so they are equal on every machine.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Counts = Mapping[str, int]
 
 
 class Products(TorchDispatchMode):
-    """Counts the FLOPs of torch's matrix products, inside our own operators too, on this thread."""
+    """Counts the FLOPs of torch's matrix products on this thread, including those inside our own operators."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "shiftbench":  # torch shows an operator, not what is in it: call that instead
+        if func.namespace == "shiftbench":  # torch shows the operator and not what it calls, so its function is called
             with self:
                 return getattr(ops, f"_{func._schema.name.split('::')[1]}")(*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if packet in flop_registry:
             self.flops += int(flop_registry[packet](*args, **(kwargs or {}), out_val=out))
-        elif func._schema.name == "mkldnn::_linear_pointwise":  # the engine's product by oneDNN
+        elif func._schema.name == "mkldnn::_linear_pointwise":  # the engine's product, computed by oneDNN
             self.flops += 2 * args[0].numel() * args[1].shape[0]
         return out
 
 
 def flops(call: Callable[[], Any]) -> Counts:
-    """{"flops"}: of all matrix products in the call: torch's, and the engine's own, which torch does not see."""
+    """{"flops"} of all matrix products in the call: those of torch, and the engine's own merged product."""
     merged = 0
 
     def gate_up_derivative(cache: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
@@ -63,34 +63,34 @@ def flops(call: Callable[[], Any]) -> Counts:
 def attribution(call: Callable[[], Any]) -> Counts:
     """{"layers_forward", "flops", "bytes_kept"} of a call of the engine.
 
-    layers_forward: layers that the kept forward pass goes through, those passed again for want of memory included: a
-    pass is as many as the model has. bytes_kept: of activations, the most that are kept at a time.
+    layers_forward: layers that forward passes went through. Layers that are computed again, because not all activations
+    fit into memory, count again. bytes_kept: the largest number of bytes of activations kept at one time.
     """
-    with _segments() as made:
+    with _segments() as runs:
         counted = flops(call)
     return {
-        "layers_forward": sum(count for count, _ in made),
+        "layers_forward": sum(count for count, _ in runs),
         **counted,
-        "bytes_kept": max((kept for _, kept in made), default=0),
+        "bytes_kept": max((kept for _, kept in runs), default=0),
     }
 
 
 @contextmanager
 def _segments() -> Iterator[list[tuple[int, int]]]:
-    """(layers, bytes of their forward cache) of every segment that the engine runs forward in the block."""
-    made: list[tuple[int, int]] = []
+    """A list that gets (layers, bytes of their forward cache) of every segment that the engine runs forward."""
+    runs: list[tuple[int, int]] = []
 
     def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[LayerCache], Tensor]:
         found = forward(model, x_TD, blocks, keep)
-        made.append((len(blocks), _bytes(found[0])))
+        runs.append((len(blocks), _bytes(found[0])))
         return found
 
     with patch.object(segmented_forward, "forward", counted):
-        yield made
+        yield runs
 
 
 def _bytes(kept: list[LayerCache]) -> int:
-    """Of the different memories that hold what is kept; the model's own weights are not among them."""
+    """The bytes of the distinct storages of the kept tensors, without the model's weights."""
     found: dict[int, int] = {}
     for block in kept:
         for field in dataclasses.fields(block):
@@ -100,6 +100,7 @@ def _bytes(kept: list[LayerCache]) -> int:
 
 
 def _collect(part: Any, found: dict[int, int]) -> None:
+    """Add the storages of all tensors in `part` to `found`: address -> bytes."""
     if isinstance(part, Tensor):
         found[part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
     elif isinstance(part, tuple):
@@ -112,7 +113,7 @@ def _collect(part: Any, found: dict[int, int]) -> None:
 
 
 class Allocations(Products):
-    """Counts the bytes of the memory that torch allocates for results as well."""
+    """Counts FLOPs as Products does, and the bytes that torch allocates for results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,19 +122,19 @@ class Allocations(Products):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = super().__torch_dispatch__(func, types, args, kwargs)
         if func.namespace != "shiftbench":
-            given = {_memory(each) for each in torch.utils._pytree.tree_leaves((args, kwargs))} - {None}
+            given = {_storage_address(each) for each in torch.utils._pytree.tree_leaves((args, kwargs))} - {None}
             for each in torch.utils._pytree.tree_leaves(out):
-                if isinstance(each, Tensor) and _memory(each) not in given:
+                if isinstance(each, Tensor) and _storage_address(each) not in given:
                     self.bytes += each.untyped_storage().nbytes()
         return out
 
 
-def _memory(each: Any) -> int | None:
+def _storage_address(each: Any) -> int | None:
     return each.untyped_storage().data_ptr() if isinstance(each, Tensor) else None
 
 
 def allocations(call: Callable[[], Any]) -> Counts:
-    """{"flops", "bytes_allocated"} of a call: a result that is written in between shows in the bytes."""
+    """{"flops", "bytes_allocated"} of a call. A result that is only needed in between counts in the bytes too."""
     with threads_each(1), Allocations() as counted:
         call()
     return {"flops": counted.flops, "bytes_allocated": counted.bytes}

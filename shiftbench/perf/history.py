@@ -1,4 +1,4 @@
-"""All measurements so far, as a picture: every ratio over its baseline, run by run."""
+"""A chart of all measurements so far: each ratio of times divided by its baseline, by run."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from shiftbench.contracts.result import Figure
-from shiftbench.report.figures import draw
+from shiftbench.report.figures import figure_svg
 
-MOST = 200  # runs, the newest
+MOST = 200  # runs that the chart shows, the newest ones
 Ratios = Mapping[str, float]
 
 
 def metric(key: str) -> str:
-    """A ratio's name in MLflow, which takes no apostrophes."""
+    """The name of a ratio as an MLflow metric; MLflow allows no apostrophes."""
     return "ratio." + re.sub(r"[^\w. -]", "_", key)
 
 
 def short(key: str) -> str:
-    """A ratio's name where there is little room: 'forward over product'."""
+    """A short name of a ratio for the chart, as 'forward over product'."""
     return re.sub(r"\b(attribution|bare|paper's|plain|torch) ", "", key)
 
 
 def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
-    """SVG of the runs' ratios, oldest first, over the baseline's: 1 is as fast as it was; '' where there is nothing."""
+    """SVG of the runs' ratios divided by the baseline's; '' where there is nothing to draw.
+
+    runs: the oldest first. machine: the class of CPU. 1 on the vertical axis means as fast as the baseline.
+    """
     rows = [
         {"run": number, "ratio": short(found), "slowdown": values[found] / before}
         for number, values in enumerate(runs[-MOST:], start=1)
@@ -38,4 +41,4 @@ def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
         "history", "History", "line", pd.DataFrame(rows), "run", "slowdown", "ratio",
         x_label="measurement", y_label=f"times the baseline of {machine}",
     )  # fmt: skip
-    return draw(figure)
+    return figure_svg(figure)

@@ -1,4 +1,4 @@
-"""What a ratio of times depends on besides the code: the class of CPU, and the number of threads."""
+"""The class of a machine: its CPU and number of threads, on which a ratio of times depends besides the code."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel", "HygonGenuine": "hygo
 
 
 def machine_class(threads: int) -> str:
-    """Maker and model of the CPU, instructions that the core runs, threads: 'amd 25-17 avx512 1 thread'.
+    """The class of a machine, as 'amd 25-17 avx512 1 thread'.
 
-    Makers have classes of their own because torch's product is MKL's, which leaves AVX-512 unused on a CPU that is not
-    Intel's, and models because some make one multiplication of AVX-512 in the time in which others make two: ratios
-    to it differ twofold.
+    It has the CPU's maker and model, the instructions that the core uses, and the number of threads. The maker matters
+    because torch multiplies matrices with MKL, which uses AVX-512 on Intel's CPUs only. The model matters because some
+    CPUs do one AVX-512 multiplication in the time in which others do two, so ratios to such a product differ by a
+    factor of two.
     """
     return f"{vendor()}{model()} {_C.get_instructions()} {threads} thread{'s' * (threads > 1)}"
 
 
 def vendor() -> str:
-    """The CPU's maker as Linux names it, shortened; else the architecture."""
+    """The CPU's maker in short, as Linux reports it; the architecture where there is no report."""
     found = _cpuinfo("vendor_id")
     return VENDORS.get(found, found.lower()) or platform.machine().lower() or "unknown"
 
 
 def model() -> str:
-    """' FAMILY-MODEL' of the CPU as Linux numbers them; empty where it does not."""
+    """' FAMILY-MODEL' of the CPU, the numbers that Linux reports; '' where it reports none."""
     numbers = _cpuinfo("cpu family"), _cpuinfo("model")
     return f" {numbers[0]}-{numbers[1]}" if all(numbers) else ""
 
 
 def cpu_model() -> str:
-    """The CPU as Linux names it, for people."""
+    """The name of the CPU's model, for people."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

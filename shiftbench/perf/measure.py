@@ -1,9 +1,10 @@
-"""One measurement, in a process of its own: `python -m shiftbench.perf.measure JSON` answers with one line of JSON.
+"""One measurement in its own process: `python -m shiftbench.perf.measure JSON` prints one line of JSON.
 
-It computes on one thread and is timed by the processor's time that it used, so that a neighbour who takes a core away
-does not count: nothing measured here waits for anything. What its work shared among threads would gain is not seen.
-A process that is started anew has its memory elsewhere, which alone moves a ratio by some percent: that is why a
-slowdown must show in three of them, and why a baseline is the median of several.
+The process computes on one thread and measures the processor time that it used. So time in which another process has
+the core does not count, and nothing measured here waits. A change in how work is shared among threads is not measured.
+
+Each new process places its memory at other addresses. This alone changes a ratio by a few percent. Therefore a slowdown
+must show in three processes, and a baseline is the median of several processes.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 import torch
 
 from shiftbench import ops
-from shiftbench.perf.compare import alternate
 from shiftbench.perf.counters import Counts
+from shiftbench.perf.hot_spots import Call, HotSpot, hot_spots
 from shiftbench.perf.machine import machine_class
-from shiftbench.perf.spots import Call, Spot, spots
-from shiftbench.perf.statistic import BLOCK, MOST, Ratio, ratio
+from shiftbench.perf.statistic import BLOCK, MOST_ROUNDS, Ratio, median_ratio
+from shiftbench.perf.timing import alternate
 
 THREADS = 1
 PROGRAM = (sys.executable, "-m", "shiftbench.perf.measure")
@@ -32,9 +33,10 @@ PROGRAM = (sys.executable, "-m", "shiftbench.perf.measure")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a measurement is to do. keys: ratios to measure, None: all of them, nothing: counters alone.
+    """What a process is to measure.
 
-    limits: of ratios; where one is given, rounds end when the ratio's interval is on one side of it. least: rounds.
+    keys: the ratios; None: all, an empty list: counters alone. limits: by key; rounds of such a ratio end when its
+    interval is on one side of the limit. least: the smallest number of rounds.
     """
 
     keys: Sequence[str] | None
@@ -44,7 +46,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a process found: ratios by their keys, counts by hot spot, and the machine's class."""
+    """What a process measured. machine: the class of CPU. ratios: by key. counters: by hot spot."""
 
     machine: str
     torch: str
@@ -52,11 +54,11 @@ class Measured:
     counters: Mapping[str, Counts]
 
 
-def measured(asked: Asked, program: Sequence[str] = PROGRAM) -> Measured:
-    """What a fresh process finds. program: what it runs. Raises RuntimeError where it fails."""
+def measured(request: Asked, program: Sequence[str] = PROGRAM) -> Measured:
+    """Measure in a new process. program: its command. Raises RuntimeError where the process fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
     done = subprocess.run(
-        [*program, json.dumps(asdict(asked))], capture_output=True, text=True, env=environment, check=False
+        [*program, json.dumps(asdict(request))], capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode:
         raise RuntimeError(f"perf: the measuring process failed: {done.stderr[-2000:]}")
@@ -66,37 +68,40 @@ def measured(asked: Asked, program: Sequence[str] = PROGRAM) -> Measured:
 
 
 def this_machine() -> str:
-    """The class of this machine, on as many threads as measurements have."""
+    """The class of this machine, with the number of threads that measurements use."""
     return machine_class(THREADS)
 
 
-def measure(asked: Asked, of: Sequence[Spot]) -> Measured:
-    """The same in this process: every hot spot counted, then those asked for timed."""
+def measure(request: Asked, measured_spots: Sequence[HotSpot]) -> Measured:
+    """Measure in this process: count every hot spot, then time the requested ratios."""
     torch.set_num_threads(THREADS)
     ops.set_threads(THREADS)
-    counted = {spot.name: spot.count(spot.ours) for spot in of}
+    counted = {spot.name: spot.count(spot.ours) for spot in measured_spots}
     ratios: dict[str, Ratio] = {}
-    for spot in of:
-        keys = {against: key for against, key in spot.keys().items() if asked.keys is None or key in asked.keys}
-        ratios.update(timed(spot, keys, asked) if keys else {})
+    for spot in measured_spots:
+        keys = {against: key for against, key in spot.keys().items() if request.keys is None or key in request.keys}
+        ratios.update(timed(spot, keys, request) if keys else {})
     return Measured(this_machine(), torch.__version__, ratios, counted)
 
 
-def timed(spot: Spot, keys: Mapping[str, str], asked: Asked) -> dict[str, Ratio]:
-    """The hot spot's time over that of each yardstick in keys; blocks of rounds until all are decided, MOST at most."""
-    of_ours, of_theirs = spot.repeats
-    ours = _repeated(spot.ours, of_ours)
-    yardsticks = {against: _repeated(spot.yardsticks[against], of_theirs) for against in keys}
-    alternate(ours, yardsticks, [None] * 2)  # warms up
+def timed(spot: HotSpot, keys: Mapping[str, str], request: Asked) -> dict[str, Ratio]:
+    """The hot spot's time divided by that of each yardstick, by key.
+
+    keys: yardstick -> key. Blocks of rounds are added until all ratios are decided, or there are MOST_ROUNDS.
+    """
+    our_repeats, their_repeats = spot.repeats
+    ours = _repeated(spot.ours, our_repeats)
+    yardsticks = {against: _repeated(spot.yardsticks[against], their_repeats) for against in keys}
+    alternate(ours, yardsticks, [None] * 2)  # warm up
     rounds: dict[str, list[float]] = {key: [] for key in keys.values()}
     while True:
         compared = alternate(ours, yardsticks, [None] * BLOCK, clock=time.process_time)
         for against, key in keys.items():
-            rounds[key] += [of_theirs / of_ours / faster for faster in compared.ratios(against)]
-        found = {key: ratio(values) for key, values in rounds.items()}
+            rounds[key] += [their_repeats / our_repeats / faster for faster in compared.ratios(against)]
+        found = {key: median_ratio(values) for key, values in rounds.items()}
         count = min(len(values) for values in rounds.values())
-        decided = all(key not in asked.limits or found[key].decided(asked.limits[key]) for key in found)
-        if count >= MOST or (count >= asked.least and decided):
+        decided = all(key not in request.limits or found[key].decided(request.limits[key]) for key in found)
+        if count >= MOST_ROUNDS or (count >= request.least and decided):
             return found
 
 
@@ -108,9 +113,9 @@ def _repeated(call: Call, times: int) -> Callable[[object], None]:
     return run
 
 
-def main(argument: str, of: Callable[[], Sequence[Spot]] = spots) -> None:
-    """Measure what the JSON asks for and print the answer."""
-    print(json.dumps(asdict(measure(Asked(**json.loads(argument)), of()))), flush=True)
+def main(argument: str, make_spots: Callable[[], Sequence[HotSpot]] = hot_spots) -> None:
+    """Measure what the argument, an Asked as JSON, describes, and print the Measured as JSON."""
+    print(json.dumps(asdict(measure(Asked(**json.loads(argument)), make_spots()))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""When is a slowdown one? The median of paired ratios, with an interval that asks for no law of the noise.
+"""The statistic that tells a slowdown from noise: the median of paired ratios, with a confidence interval.
 
-A round times yardstick and hot spot next to each other, so that a machine that drifts slows both, and the rounds that
-something else broke into leave the median alone. Its interval holds by order statistics alone: the number of rounds
-below the median is binomial. Rounds are added while the interval holds the limit.
+A round times the yardstick and then the hot spot. If the speed of the machine drifts, both are slower, and the ratio
+stays. A few rounds that another process disturbs do not move the median. The interval needs no assumption about the
+distribution of the noise, because the number of rounds below the true median is binomial. Rounds are added while the
+limit is inside the interval.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from functools import cache
 from scipy.stats import binom
 
 CONFIDENCE = 0.98
-BLOCK = 7  # rounds between two looks: the fewest that give an interval of CONFIDENCE
-MOST = 42  # rounds
+BLOCK = 7  # rounds added at a time: the smallest number that has an interval of CONFIDENCE
+MOST_ROUNDS = 42
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median over rounds with its interval. low, high: infinitely far where the rounds are too few for one."""
+    """A median over rounds with its interval. low, high: 0 and infinity where there are too few rounds."""
 
     value: float
     low: float
@@ -33,22 +34,23 @@ class Ratio:
         return not self.low <= limit <= self.high
 
 
-def ratio(rounds: Sequence[float]) -> Ratio:
-    """Of the rounds' ratios, at least one."""
+def median_ratio(rounds: Sequence[float]) -> Ratio:
+    """The median of the rounds' ratios with its interval. rounds: at least one ratio."""
     ordered = sorted(rounds)
-    inside = rank(len(ordered))
-    if inside < 0:
+    k = interval_index(len(ordered))
+    if k < 0:
         return Ratio(statistics.median(ordered), 0.0, float("inf"), len(ordered))
-    return Ratio(statistics.median(ordered), ordered[inside], ordered[-1 - inside], len(ordered))
+    return Ratio(statistics.median(ordered), ordered[k], ordered[-1 - k], len(ordered))
 
 
 @cache
-def rank(rounds: int) -> int:
-    """How many of the lowest, and of the highest, rounds an interval of CONFIDENCE leaves out; -1: there is none.
+def interval_index(rounds: int) -> int:
+    """The largest k such that [x_k, x_(n-1-k)] is an interval of CONFIDENCE; -1 where there is none.
 
-    The true median lies outside of [x_(k), x_(n-1-k)], counted from 0, with probability 2 P(binomial(n, 1/2) <= k).
+    x: the ratios of n rounds in ascending order, counted from 0. The true median is outside of this interval with
+    probability 2 P(binomial(n, 1/2) <= k).
     """
-    left_out = -1
-    while 2 * float(binom.cdf(left_out + 1, rounds, 0.5)) <= 1 - CONFIDENCE:
-        left_out += 1
-    return left_out
+    k = -1
+    while 2 * float(binom.cdf(k + 1, rounds, 0.5)) <= 1 - CONFIDENCE:
+        k += 1
+    return k

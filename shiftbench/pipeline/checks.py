@@ -44,8 +44,8 @@ def check(job: Job) -> None:
 def check_loaded(session: Session) -> None:
     """Raise InputError for what only loaded models show; loads those that some finding needs, and no other."""
     job, models = session.job, session.models
-    needed = [(Need.BASE, lambda: models.base), (Need.TUNED, lambda: models.tuned)]
-    loaded = [load() for need, load in needed if job.needs(need)]
+    loaded = [models.base] if job.needs(Need.BASE) else []
+    loaded += [models.tuned] if job.needs(Need.TUNED) else []
     if job.needs(Need.BASE) and job.needs(Need.TUNED):
         _check_words(job.vocabulary, models.base, models.tuned)
     for finding in job.findings.values():

@@ -25,7 +25,7 @@ from shiftbench.report import RunSummary, score_table
 from shiftbench.results import results_folder
 from shiftbench.results.writing import WRITTEN, write
 from shiftbench.store.explanation import content_key
-from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, leave, metrics_of, without_secrets
+from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, select_metrics, spool_run, without_secrets
 
 NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
 PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
@@ -66,7 +66,7 @@ def record(
     """Write the results, and what MLflow is to get of them, into the folder; nothing is sent."""
     summary = summarise(config, job, outcome, suite)
     report = write(summary, folder)
-    leave(folder, tracked_run(job, summary, outcome, folder, sweep))
+    spool_run(folder, tracked_run(job, summary, outcome, folder, sweep))
     return Recorded(outcome, summary, report)
 
 
@@ -186,7 +186,7 @@ def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, s
         name=job.pair.name,
         params=params,
         tags={name: str(value) for name, value in tags.items()},
-        metrics=metrics_of(all_scores(summary.results)),
+        metrics=select_metrics(all_scores(summary.results)),
         artifacts=folder,
         parent=None,
         only=WRITTEN,

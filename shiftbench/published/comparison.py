@@ -1,4 +1,7 @@
-"""The paper's two claims about recognition, and the numbers that bear on them, with and without length control."""
+"""The paper's two claims about instruction recognition, and tests of them with and without length control.
+
+Length control means that the responses of both models are cut to equal length (docs/mathematics.md, Length).
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from shiftbench.published.scores import FIRST, SHORTEST
+from shiftbench.published.scores import FEWEST_PIECES, FIRST_PIECES
 from shiftbench.stats import Bootstrap, Interval, TTest, paired_test, welch_test
 
-VERSIONS = {  # of both tables: name in tables.json -> how much of each response counts
+# Versions of both tables: name in tables.json -> how much of each response counts.
+VERSIONS = {
     "whole": "whole responses",
-    "first50": f"the first {FIRST} pieces",
+    "first50": f"the first {FIRST_PIECES} pieces",
     "min_len": "both cut to the shorter",
 }
-ALPHA = 0.05  # of the paper's one-sided Welch test
+ALPHA = 0.05  # significance level of the paper's one-sided Welch test
 Sides = tuple[pd.Series, pd.Series]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That the scores of one side are lower than those of the other. split: (scores, version) -> both sides' scores.
-    paired: the sides are the same prompts, row by row."""
+    """A claim that the scores of one side are lower than those of the other side.
+
+    table: 'table1' or 'table2'. lower, higher: names of the sides. split: (table of scores, version) -> the scores of
+    both sides. paired: whether row i of both sides is the same prompt.
+    """
 
     table: str
     lower: str
@@ -34,7 +41,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One claim in one prompt set, with responses counted as one version says. Tests are one-sided; None: no test."""
+    """One claim tested on one prompt set, in one version of how much of each response counts.
+
+    lower, higher: the scores of both sides. welch, paired: one-sided tests; None where there is none.
+    """
 
     claim: Claim
     dataset: str
@@ -46,18 +56,18 @@ class Comparison:
 
     @property
     def observations(self) -> int:
-        """Prompts where the sides are paired, else responses of both."""
+        """The number of prompts where the sides are paired, else the number of responses of both sides."""
         return len(self.lower) if self.claim.paired else len(self.lower) + len(self.higher)
 
     def difference(self, bootstrap: Bootstrap) -> Interval:
-        """mean(higher) - mean(lower) with its interval."""
+        """mean(higher) - mean(lower) with its confidence interval."""
         if self.claim.paired:
             return bootstrap.mean(self.higher - self.lower)
         return bootstrap.difference_of_means(self.higher, self.lower)
 
     @property
     def verdict(self) -> str:
-        """What the paper's test says of the claim: holds, not clear, reversed, or no test."""
+        """The result of the paper's test: 'holds', 'not clear', 'reversed' or 'no test'."""
         if self.welch is None:
             return "no test"
         if self.welch.p < ALPHA:
@@ -66,14 +76,17 @@ class Comparison:
 
 
 def by_rating(rows: pd.DataFrame, version: str) -> Sides:
-    """Tuned's scores of (unfollowed, followed) responses of at least SHORTEST pieces."""
-    score = rows.loc[rows["tuned_pieces"] >= SHORTEST, f"tuned_{version}"].dropna()
+    """(scores of unfollowed responses, scores of followed responses) of the tuned model.
+
+    Responses of fewer than FEWEST_PIECES pieces are left out.
+    """
+    score = rows.loc[rows["tuned_pieces"] >= FEWEST_PIECES, f"tuned_{version}"].dropna()
     rating = rows.loc[score.index, "rating"]
     return score[rating == 1], score[rating >= 2]
 
 
 def by_model(rows: pd.DataFrame, version: str) -> Sides:
-    """Scores of (base, tuned), prompt by prompt."""
+    """(scores of base, scores of tuned), with the same prompt in the same row."""
     both = rows[[f"base_{version}", f"tuned_{version}"]].dropna()
     return both[f"base_{version}"], both[f"tuned_{version}"]
 
@@ -85,7 +98,7 @@ CLAIMS = (
 
 
 def compare(rows: pd.DataFrame, claim: Claim) -> list[Comparison]:
-    """The claim in every prompt set, in alphabetical order, and in every version."""
+    """The claim's comparisons: for each prompt set, in alphabetical order, one for each version."""
     found = []
     for name, part in rows.groupby("dataset"):
         for version in VERSIONS:

@@ -1,10 +1,10 @@
-"""A folder of published explanations: two models' maps, the prompts behind them, and how their responses were rated.
+"""Reads a folder of published explanations: the maps of two models, the prompts, and ratings of the responses.
 
-    attribution_NAME.npz   one a model, two in all (published/maps.py)
-    prompts.jsonl          {"id", "dataset", "prompt", "instruction": [[start, end], ...]} a line
-    ratings.jsonl          {"id", "model", "rating"} a line: -1 excluded, 1 unfollowed, 2..4 followed
+    attribution_NAME.npz   one file for each of the two models (format: published/maps.py)
+    prompts.jsonl          each line {"id", "dataset", "prompt", "instruction": [[start, stop], ...]}
+    ratings.jsonl          each line {"id", "model", "rating"}: -1 excluded, 1 unfollowed, 2..4 followed
 
-The model that ratings.jsonl rates is the tuned one.
+The model whose responses ratings.jsonl rates is the tuned one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
 @dataclass(frozen=True)
 class Published:
-    """base, tuned: the models' names. By prompt id: dataset (the prompt set), prompts, each model's maps, and the
-    rating of tuned's response."""
+    """The content of a folder of published explanations.
+
+    base, tuned: names of the models. dataset, prompts, rating: by prompt id; dataset is the prompt set, and rating that
+    of the tuned model's response. maps: by model name, then by prompt id.
+    """
 
     base: str
     tuned: str
@@ -41,7 +44,7 @@ class Published:
 
 
 def read(folder: Path) -> Published:
-    """Everything in a folder, checked. Raises InputError naming the file, the line or the array, and what is wrong."""
+    """The content of a folder, checked. Raises InputError that names the file, the line or array, and what is wrong."""
     paths = _map_files(folder)
     dataset: dict[str, str] = {}
     prompts: dict[str, Prompt] = {}
@@ -60,17 +63,17 @@ def read(folder: Path) -> Published:
 
 
 def map_file(folder: Path, model: str) -> Path:
-    """Where a model's maps are."""
+    """The path of a model's maps."""
     return folder / f"{PREFIX}{model}{SUFFIX}"
 
 
 def short_name(model: str) -> str:
-    """A model's name without its size: 'vicuna_7b' is 'vicuna'."""
+    """A model's name without its size: 'vicuna' for 'vicuna_7b'."""
     return re.sub(r"[_-]\d+(\.\d+)?[bm]$", "", model, flags=re.IGNORECASE)
 
 
 def _map_files(folder: Path) -> dict[str, Path]:
-    """The two files of maps by model name."""
+    """The paths of the two files of maps by model name."""
     if not folder.is_dir():
         raise InputError(f"path={folder}: there is no such folder")
     with reading(f"path={folder}: cannot read the folder"):
@@ -81,10 +84,12 @@ def _map_files(folder: Path) -> dict[str, Path]:
         held = f"{len(found)} of them" if names else "nothing at all"
         more = f"; {pickled[0]} is a pickle, which is never loaded: publish its numbers as .npz" if pickled else ""
         raise InputError(
-            f"path={folder}: wanted two files {PREFIX}NAME{SUFFIX}, one a model, and the folder holds {held}{more}"
+            f"path={folder}: wanted two files {PREFIX}NAME{SUFFIX}, one for each model, but it holds {held}{more}"
         )
     for name in found:
-        if any("\ud800" <= character <= "\udfff" for character in name):  # how Python reads a name of other bytes
+        if any(
+            "\ud800" <= character <= "\udfff" for character in name
+        ):  # Python decodes bytes that are not UTF-8 to these
             raise InputError(f"path={folder}: the file name {name!r} is not UTF-8; rename the file")
     return {name[len(PREFIX) : -len(SUFFIX)]: folder / name for name in found}
 
@@ -100,14 +105,14 @@ def _prompt(line: str) -> tuple[dict[str, Any], Prompt]:
 def _rating(line: str, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
     row = rating(line)
     if row["id"] not in prompts:
-        raise InputError(f"id {row['id']!r} is that of no prompt")
+        raise InputError(f"no prompt has the id {row['id']!r}")
     return row
 
 
 def _tuned(folder: Path, rated: set[str], paths: Mapping[str, Path]) -> str:
     if len(rated) != 1 or not rated <= set(paths):
         raise InputError(
-            f"{folder / 'ratings.jsonl'}: must rate one of the models {', '.join(paths)} (the tuned one), "
+            f"{folder / 'ratings.jsonl'}: must rate the responses of one model, the tuned one, of {', '.join(paths)}; "
             f"got {', '.join(sorted(rated))}"
         )
     return rated.pop()

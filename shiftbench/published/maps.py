@@ -1,12 +1,15 @@
-"""One model's published attribution maps: the arrays of an .npz file, checked before anything is computed.
+"""Reads one model's published attribution maps, the arrays of an .npz file, and checks them.
 
-    ids, vocab                      uint8, UTF-8, newline-joined: prompt ids; SentencePiece pieces
-    input_ids, output_ids           whole numbers into vocab: pieces of all prompts, of all responses
+A map has a level for each prompt piece and each response piece. The arrays are
+
+    ids, vocab                      uint8, UTF-8, joined by line breaks: prompt ids; SentencePiece pieces
+    input_ids, output_ids           indices into vocab: the pieces of all prompts, and of all responses
     input_offsets, output_offsets   [maps + 1]: where each map's pieces begin
-    explain_offsets                 [maps + 1]: where each map's levels begin, in cells
-    explain_nibbles                 uint8, two levels a byte, the even cell low; C order [prompt, response pieces]
+    explain_offsets                 [maps + 1]: where each map's levels begin
+    explain_nibbles                 uint8, two levels in a byte, the level of even index in the low four bits;
+                                    each map in C order [prompt pieces, response pieces]
 
-Nothing pickled is loaded.
+Pickled arrays are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.arrays import npz_arrays
 
 LEVELS = 10
-PIECES = 2**20  # in a vocabulary: the largest have a quarter of that
+MOST_PIECES = 2**20  # in a vocabulary; the largest known ones have a quarter of that
 TEXTS = ("ids", "vocab")
 OFFSETS = ("input_offsets", "output_offsets", "explain_offsets")
 ARRAYS = (*TEXTS, "input_ids", "output_ids", *OFFSETS, "explain_nibbles")
@@ -33,7 +36,7 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Map:
-    """How much each prompt piece mattered for each response piece. level_PR: uint8, 0..10, uncut."""
+    """How important each prompt piece was for each response piece. level_PR: uint8, 0 to 10, before any cutoff."""
 
     prompt_pieces: tuple[str, ...]
     response_pieces: tuple[str, ...]
@@ -41,43 +44,47 @@ class Map:
 
 
 def read_maps(path: Path) -> dict[str, Map]:
-    """Maps of a file by prompt id, in its order. Raises InputError that names the array and what is wrong with it."""
+    """The maps of a file by prompt id, in the file's order.
+
+    Raises InputError that names the array and what is wrong with it.
+    """
     arrays = _arrays(path)
-    place = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}
-    ids = _words(path, "ids", arrays["ids"], most=len(arrays["input_offsets"]))
-    vocabulary = _words(path, "vocab", arrays["vocab"], most=PIECES)
+    offsets = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}
+    ids = _text_lines(path, "ids", arrays["ids"], most=len(arrays["input_offsets"]))
+    vocabulary = _text_lines(path, "vocab", arrays["vocab"], most=MOST_PIECES)
     if len(set(ids)) < len(ids):
         twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise InputError(f"{path}: ids holds {twice!r} more than once")
-    for name, places in place.items():
-        if places.size != len(ids) + 1:
-            raise InputError(f"{path}: {name} has {places.size} places, wanted {len(ids) + 1} (one more than ids)")
+    for name, offset in offsets.items():
+        if offset.size != len(ids) + 1:
+            raise InputError(f"{path}: {name} has {offset.size} entries, wanted {len(ids) + 1} (one more than ids)")
     pieces = {side: arrays[f"{side}_ids"].astype(np.int64) for side in ("input", "output")}
     for side, ids_N in pieces.items():
         if ids_N.size and not 0 <= ids_N.min() <= ids_N.max() < len(vocabulary):
             worst = ids_N.min() if ids_N.min() < 0 else ids_N.max()
             raise InputError(f"{path}: {side}_ids has {worst}, but vocab holds {len(vocabulary)} pieces")
     for side, ids_N in pieces.items():
-        _ends(path, f"{side}_offsets", place[f"{side}_offsets"], f"{side}_ids", ids_N.size)
-    cell_N = _cells(path, arrays["explain_nibbles"], int(place["explain_offsets"][-1]))
+        _check_last_offset(path, f"{side}_offsets", offsets[f"{side}_offsets"], f"{side}_ids", ids_N.size)
+    level_N = _levels(path, arrays["explain_nibbles"], int(offsets["explain_offsets"][-1]))
     found = {}
     for i, name in enumerate(ids):
-        asked, answer = (
-            tuple(vocabulary[j] for j in pieces[side][slice(*place[f"{side}_offsets"][i : i + 2])])
+        prompt_pieces, response_pieces = (
+            tuple(vocabulary[j] for j in pieces[side][slice(*offsets[f"{side}_offsets"][i : i + 2])])
             for side in ("input", "output")
         )
-        level = cell_N[slice(*place["explain_offsets"][i : i + 2])]
-        if level.size != len(asked) * len(answer):
+        level = level_N[slice(*offsets["explain_offsets"][i : i + 2])]
+        if level.size != len(prompt_pieces) * len(response_pieces):
             raise InputError(
-                f"{path}: map {name!r} has {level.size} levels, wanted {len(asked)} x {len(answer)} "
+                f"{path}: map {name!r} has {level.size} levels, wanted {len(prompt_pieces)} x {len(response_pieces)} "
                 "(prompt pieces x response pieces)"
             )
-        found[name] = Map(asked, answer, torch.from_numpy(level.reshape(len(asked), len(answer))))
+        level_PR = torch.from_numpy(level.reshape(len(prompt_pieces), len(response_pieces)))
+        found[name] = Map(prompt_pieces, response_pieces, level_PR)
     return found
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The file's arrays, each of one dimension and of whole numbers."""
+    """The file's arrays by name. Each has one dimension and an integer dtype."""
     arrays = npz_arrays(path, ARRAYS)
     for name, array in arrays.items():
         wanted = np.uint8 if name in (*TEXTS, "explain_nibbles") else np.integer
@@ -88,10 +95,14 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def _words(path: Path, name: str, array: NDArray[np.generic], most: int) -> list[str]:
-    """The lines of a text. most: refused are more, before they are made: a line of no character takes eight bytes."""
+def _text_lines(path: Path, name: str, array: NDArray[np.generic], most: int) -> list[str]:
+    """The lines of a text.
+
+    most: more lines are refused before they are split, because an empty line is one byte of the file and eight bytes
+    of memory or more.
+    """
     if (count := int((array == ord("\n")).sum()) + 1) > most:
-        raise InputError(f"{path}: {name} holds {count:,} lines, and {most:,} are the most that may be")
+        raise InputError(f"{path}: {name} holds {count:,} lines; at most {most:,} are allowed")
     try:
         text = array.tobytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -100,27 +111,27 @@ def _words(path: Path, name: str, array: NDArray[np.generic], most: int) -> list
 
 
 def _offsets(path: Path, name: str, array: NDArray[np.generic]) -> Array:
-    place = array.astype(np.int64)  # what is larger than an int64 holds becomes negative, so it falls
-    # Not by their difference, which may exceed an int64 and change its sign.
-    if not place.size or place[0] != 0 or (place[1:] < place[:-1]).any():
+    offset = array.astype(np.int64)  # a number beyond the range of int64 becomes negative, so it is refused below
+    # The difference of two neighbours could overflow and change its sign, so they are compared.
+    if not offset.size or offset[0] != 0 or (offset[1:] < offset[:-1]).any():
         raise InputError(f"{path}: {name} must begin at 0 and never fall")
-    return place
+    return offset
 
 
-def _ends(path: Path, name: str, place: Array, what: str, size: int) -> None:
-    if place[-1] != size:
-        raise InputError(f"{path}: {name} ends at {place[-1]}, but {what} has {size} entries")
+def _check_last_offset(path: Path, name: str, offset: Array, what: str, size: int) -> None:
+    if offset[-1] != size:
+        raise InputError(f"{path}: {name} ends at {offset[-1]}, but {what} has {size} entries")
 
 
-def _cells(path: Path, nibbles: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
-    """Every level of every map, in order."""
+def _levels(path: Path, nibbles: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
+    """The levels of all maps, in order. count: how many there must be."""
     if nibbles.size != -(-count // 2):
         raise InputError(
             f"{path}: explain_nibbles has {nibbles.size} bytes, wanted {-(-count // 2)} (two of {count} levels each)"
         )
     packed = nibbles.astype(np.uint8)
-    cell_N = np.stack([packed & 15, packed >> 4], axis=1).ravel()[:count]
-    if (cell_N > LEVELS).any():
-        at = int(np.argmax(cell_N > LEVELS))
-        raise InputError(f"{path}: explain_nibbles has level {cell_N[at]} in cell {at}; levels are 0 to {LEVELS}")
-    return cell_N
+    level_N = np.stack([packed & 15, packed >> 4], axis=1).ravel()[:count]
+    if (level_N > LEVELS).any():
+        at = int(np.argmax(level_N > LEVELS))
+        raise InputError(f"{path}: explain_nibbles has level {level_N[at]} at index {at}; levels are 0 to {LEVELS}")
+    return level_N

@@ -1,4 +1,4 @@
-"""Each claim as a Result: what the paper says, what we find, and what is left once responses are equally long."""
+"""Each claim of the paper as a Result: the claim, what we compute, and what remains with responses of equal length."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pandas as pd
 from shiftbench import ops
 from shiftbench.contracts.result import Figure, Result, Saliency, Score, no_change
 from shiftbench.findings.instruction_recognition import InstructionRecognition, recognition_score
-from shiftbench.published import pictures
+from shiftbench.published import figures as charts
 from shiftbench.published.alignment import piece_bytes, piece_texts
-from shiftbench.published.asked import MODELS, Asked
+from shiftbench.published.comparable_prompts import MODELS, ComparablePrompt
 from shiftbench.published.comparison import ALPHA, VERSIONS, Comparison
-from shiftbench.published.tables import Names, long
-from shiftbench.report.text import number, p_value
+from shiftbench.published.tables import Names, as_rows
+from shiftbench.report.numbers import number, p_value
 from shiftbench.stats import Bootstrap
 
-SAID = {
-    "table1": "the tuned model uses instruction words more densely where it follows the instruction",
-    "table2": "the tuned model uses instruction words more densely than the base model",
+CLAIM_TEXTS = {
+    "table1": "the tuned model has a higher recognition score where its response follows the instruction",
+    "table2": "the tuned model has a higher recognition score than the base model",
 }
 
 
@@ -31,80 +31,96 @@ def result(
     figures: Sequence[Figure] = (),
     saliency: Sequence[Saliency] = (),
 ) -> Result:
-    """The result of one claim's comparisons. tables, figures, saliency: what is shown after its own."""
+    """The result of one claim. tables, figures, saliency: shown after the claim's own tables and figures."""
     claim = comparisons[0].claim
-    scores = [_score(one, bootstrap) for one in comparisons]
+    scores = [_score(comparison, bootstrap) for comparison in comparisons]
     return Result(
         finding=claim.table,
         headline=scores[0].name,
         sentence=_sentence(comparisons),
         scores=scores,
-        tables={"side_by_side": side_by_side(comparisons), "numbers": long(comparisons, names), **tables},
-        figures=[pictures.means(comparisons, bootstrap), pictures.distribution(comparisons), *figures],
+        tables={"side_by_side": side_by_side(comparisons), "numbers": as_rows(comparisons, names), **tables},
+        figures=[charts.means(comparisons, bootstrap), charts.distribution(comparisons), *figures],
         saliency=saliency,
     )
 
 
 def side_by_side(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """A row a prompt set: the paper's claim, then our means, p and verdict in each version."""
+    """A table with one row for each prompt set: the paper's claim, then our means, p and verdict in each version."""
     rows: dict[str, dict[str, str]] = {}
-    for one in comparisons:
-        claim = f"{one.claim.lower} < {one.claim.higher}"
-        row = rows.setdefault(one.dataset, {"prompt set": one.dataset, "the paper's claim": claim})
-        row[VERSIONS[one.version]] = _told(one)
+    for comparison in comparisons:
+        claim = f"{comparison.claim.lower} < {comparison.claim.higher}"
+        row = rows.setdefault(comparison.dataset, {"prompt set": comparison.dataset, "the paper's claim": claim})
+        row[VERSIONS[comparison.version]] = _outcome(comparison)
     return pd.DataFrame(list(rows.values()))
 
 
-def saliency(asked: Sequence[Asked], finding: InstructionRecognition) -> list[Saliency]:
-    """The prompts with the longest responses of tuned, among those that both models read as the same pieces."""
-    alike = [one for one in asked if one.maps["base"].prompt_pieces == one.maps["tuned"].prompt_pieces]
-    alike.sort(key=lambda one: -len(one.maps["tuned"].response_pieces))
+def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognition) -> list[Saliency]:
+    """The prompts that the page shows: those with the longest responses of the tuned model.
+
+    Only prompts that both models split into the same pieces are shown. finding.saliency is how many.
+    """
+    same_pieces = [
+        prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces
+    ]
+    same_pieces.sort(key=lambda prompt: -len(prompt.maps["tuned"].response_pieces))
     shown = []
-    for one in alike[: finding.saliency]:
+    for prompt in same_pieces[: finding.saliency]:
         density = {
-            model: ops.importance_density(one.maps[model].level_PR, cutoff=finding.cutoff, p=finding.p)
+            model: ops.importance_density(prompt.maps[model].level_PR, cutoff=finding.cutoff, p=finding.p)
             for model in MODELS
         }
-        score = {model: recognition_score(density[model], one.instruction[model]) for model in MODELS}
-        tokens = piece_texts(one.maps["tuned"].prompt_pieces)
-        response = b"".join(map(piece_bytes, one.maps["tuned"].response_pieces)).decode("utf-8", "replace")
+        score = {model: recognition_score(density[model], prompt.instruction[model]) for model in MODELS}
+        tokens = piece_texts(prompt.maps["tuned"].prompt_pieces)
+        response = b"".join(map(piece_bytes, prompt.maps["tuned"].response_pieces)).decode("utf-8", "replace")
         shown.append(
             Saliency(
-                one.prompt.id, tokens, one.instruction["tuned"].tolist(), density["base"].tolist(),
+                prompt.prompt.id, tokens, prompt.instruction["tuned"].tolist(), density["base"].tolist(),
                 density["tuned"].tolist(), response, score["base"], score["tuned"],
             )
         )  # fmt: skip
     return shown
 
 
-def _told(one: Comparison) -> str:
-    if one.welch is None:
-        return f"no test (n = {one.observations})"
-    paired = f" (paired {p_value(one.paired.p)})" if one.paired else ""
-    means = f"{number(float(one.lower.mean()))} against {number(float(one.higher.mean()))}"
-    return f"{means}, p {p_value(one.welch.p)}{paired}: {one.verdict}"
+def _outcome(comparison: Comparison) -> str:
+    """The means of both sides, the p-values and the verdict, for a cell of a table."""
+    if comparison.welch is None:
+        return f"no test (n = {comparison.observations})"
+    paired = f" (paired {p_value(comparison.paired.p)})" if comparison.paired else ""
+    means = f"{number(float(comparison.lower.mean()))} versus {number(float(comparison.higher.mean()))}"
+    return f"{means}, p {p_value(comparison.welch.p)}{paired}: {comparison.verdict}"
 
 
-def _score(one: Comparison, bootstrap: Bootstrap) -> Score:
-    name, interval = f"{one.dataset}_{one.version}", one.difference(bootstrap)
-    if one.welch is None:
-        return no_change(one.claim.table, name)
-    return Score(one.claim.table, name, interval.value, interval.low, interval.high, one.welch.p, one.observations)
+def _score(comparison: Comparison, bootstrap: Bootstrap) -> Score:
+    name, interval = f"{comparison.dataset}_{comparison.version}", comparison.difference(bootstrap)
+    if comparison.welch is None:
+        return no_change(comparison.claim.table, name)
+    return Score(
+        comparison.claim.table,
+        name,
+        interval.value,
+        interval.low,
+        interval.high,
+        comparison.welch.p,
+        comparison.observations,
+    )
 
 
 def _sentence(comparisons: Sequence[Comparison]) -> str:
-    sets = len({one.dataset for one in comparisons})
-    holds = _counts(comparisons, lambda one: one.verdict == "holds")
-    told = [f"{count} with {words}" for count, words in zip(holds, VERSIONS.values(), strict=True)]
-    sentence = f"The paper says that {SAID[comparisons[0].claim.table]}. Of {sets} prompt sets, that holds by the "
-    sentence += f"paper's unpaired test in {', '.join(told)}"
+    sets = len({comparison.dataset for comparison in comparisons})
+    holds = _counts(comparisons, lambda comparison: comparison.verdict == "holds")
+    counts = [f"{count} with {words}" for count, words in zip(holds, VERSIONS.values(), strict=True)]
+    sentence = f"The paper says that {CLAIM_TEXTS[comparisons[0].claim.table]}. Of {sets} "
+    sentence += f"prompt sets, this holds in the following numbers: by the paper's unpaired test, {', '.join(counts)}"
     if not comparisons[0].claim.paired:
         return f"{sentence}."
-    paired = _counts(comparisons, lambda one: one.paired is not None and one.paired.p < ALPHA)
-    told = [f"{count} with {words}" for count, words in zip(paired, VERSIONS.values(), strict=True)]
-    return f"{sentence}; by a test that pairs the prompts in {', '.join(told)}."
+    paired = _counts(comparisons, lambda comparison: comparison.paired is not None and comparison.paired.p < ALPHA)
+    counts = [f"{count} with {words}" for count, words in zip(paired, VERSIONS.values(), strict=True)]
+    return f"{sentence}; by a test that pairs the prompts, {', '.join(counts)}."
 
 
 def _counts(comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool]) -> list[int]:
-    """In how many prompt sets, version by version."""
-    return [sum(holds(one) for one in comparisons if one.version == version) for version in VERSIONS]
+    """The number of prompt sets in which `holds` is true, for each version."""
+    return [
+        sum(holds(comparison) for comparison in comparisons if comparison.version == version) for version in VERSIONS
+    ]

@@ -1,4 +1,4 @@
-"""Recognition scores of published maps, prompt by prompt: whole responses, and responses cut to equal length."""
+"""Recognition scores of published maps, one for each prompt: of whole responses, and of responses cut short."""
 
 from __future__ import annotations
 
@@ -12,31 +12,38 @@ from torch import Tensor
 
 from shiftbench import ops
 from shiftbench.findings.instruction_recognition import recognition_score
-from shiftbench.published.asked import MODELS, Asked
+from shiftbench.published.comparable_prompts import MODELS, ComparablePrompt
 
-SHORTEST = 5  # response pieces of a prompt that Table 1 and the cut tables count
-FIRST = 50  # response pieces that 'first50' leaves
+FEWEST_PIECES = 5  # Table 1 and the versions with cut responses leave shorter responses out
+FIRST_PIECES = 50  # response pieces that count in the version 'first50'
 
 
 @dataclass(frozen=True)
 class Metric:
-    """cutoff: levels at or below it count as 0. p: the norm in the density. Both as in InstructionRecognition."""
+    """The options of the recognition score, as in the finding InstructionRecognition.
+
+    cutoff: levels at or below it count as 0. p: the exponent of the norm in the importance density.
+    """
 
     cutoff: int
     p: float
 
     def score(self, level_PR: Tensor, instruction_P: Tensor) -> float:
-        """One prompt's recognition, rounded as the paper's code rounds it."""
+        """The recognition score of one prompt, rounded as the paper's code rounds it.
+
+        level_PR: as in Map. instruction_P: bool.
+        """
         return recognition_score(self._density(level_PR), instruction_P)
 
     def score_in_double(self, level_PR: Tensor, instruction_P: Tensor) -> float:
-        """The same by the core, which computes in float64."""
+        """The same score computed in float64 by the compiled core."""
         return recognition_score(ops.importance_density(level_PR, self.cutoff, self.p), instruction_P)
 
     def _density(self, level_PR: Tensor) -> Tensor:
-        """ops.importance_density in the published code's arithmetic: numpy's float32, rounded at every step.
+        """density_P as the published code computes it: in numpy's float32, rounded at every step.
 
-        The published numbers hang on that rounding in their seventh digit, so nothing wider gives them back.
+        The formula is that of ops.importance_density. The seventh digit of the published numbers depends on this
+        rounding, so a wider dtype would not reproduce them.
         """
         level = level_PR.numpy().astype(np.float32)
         level[level <= self.cutoff] = 0
@@ -45,25 +52,32 @@ class Metric:
 
 
 def cuts(base: int, tuned: int) -> Mapping[str, int | None]:
-    """How many of the first response pieces count in each version, for responses of these lengths; None: all."""
-    return {"whole": None, "first50": FIRST, "min_len": min(base, tuned)}
+    """The number of first response pieces that count, by version; None where all count.
+
+    base, tuned: lengths of the two responses in pieces.
+    """
+    return {"whole": None, "first50": FIRST_PIECES, "min_len": min(base, tuned)}
 
 
-def prompt_scores(asked: Sequence[Asked], metric: Metric) -> pd.DataFrame:
-    """A row a prompt: prompt set, rating (NaN: not rated), instruction pieces, both models' response pieces, and both
-    models' scores by version (whole, first50, min_len); a cut version is NaN where a response is too short."""
+def prompt_scores(prompts: Sequence[ComparablePrompt], metric: Metric) -> pd.DataFrame:
+    """A table with one row for each prompt.
+
+    Columns: dataset, prompt, rating (NaN where not rated), the numbers of pieces of the instruction and of both
+    responses, and for each version (whole, first50, min_len) the scores of both models. The scores of a version with
+    cut responses are NaN where a response has fewer than FEWEST_PIECES pieces.
+    """
     scores = [f"{model}_{version}" for version in cuts(0, 0) for model in MODELS]
     columns = ["dataset", "prompt", "rating", "instruction_pieces", "base_pieces", "tuned_pieces", *scores]
-    return pd.DataFrame([_row(one, metric) for one in asked], columns=columns)
+    return pd.DataFrame([_row(prompt, metric) for prompt in prompts], columns=columns)
 
 
-def _row(one: Asked, metric: Metric) -> list[object]:
-    base, tuned = (len(one.maps[model].response_pieces) for model in MODELS)
-    row: list[object] = [one.dataset, one.prompt.id, np.nan if one.rating is None else one.rating]
-    row += [int(one.instruction["tuned"].sum()), base, tuned]
+def _row(prompt: ComparablePrompt, metric: Metric) -> list[object]:
+    base, tuned = (len(prompt.maps[model].response_pieces) for model in MODELS)
+    row: list[object] = [prompt.dataset, prompt.prompt.id, np.nan if prompt.rating is None else prompt.rating]
+    row += [int(prompt.instruction["tuned"].sum()), base, tuned]
     for most in cuts(base, tuned).values():
-        counted = most is None or min(base, tuned) >= SHORTEST
+        counted = most is None or min(base, tuned) >= FEWEST_PIECES
         for model in MODELS:
-            level_PR = one.maps[model].level_PR[:, :most]
-            row.append(metric.score(level_PR, one.instruction[model]) if counted else np.nan)
+            level_PR = prompt.maps[model].level_PR[:, :most]
+            row.append(metric.score(level_PR, prompt.instruction[model]) if counted else np.nan)
     return row

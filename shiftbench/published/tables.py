@@ -1,4 +1,4 @@
-"""The paper's Table 1 and Table 2, and both again with responses of equal length, as numbers in files."""
+"""The numbers of the paper's Table 1 and Table 2, and of both with responses of equal length, as JSON and as rows."""
 
 from __future__ import annotations
 
@@ -7,48 +7,55 @@ from typing import Any
 
 import pandas as pd
 
-from shiftbench.published.asked import MODELS
+from shiftbench.published.comparable_prompts import MODELS
 from shiftbench.published.comparison import VERSIONS, Comparison
 
-Names = Mapping[str, str]  # 'base' and 'tuned' -> the models' names
+Names = Mapping[str, str]  # 'base' and 'tuned' -> the name of the model
 
 
 def document(rows: pd.DataFrame, comparisons: Sequence[Comparison], names: Names) -> dict[str, Any]:
-    """What tables.json holds: table1 and table2 by prompt set, the cut versions of both, and every prompt's scores.
+    """The content of tables.json.
 
-    std has ddof 0, as the paper's; p is one-sided Welch (unfollowed < followed, base < tuned), paired_p one-sided
-    paired t. A number that does not exist (too few responses) is None.
+    It has table1 and table2 by prompt set, the versions of both with cut responses, and the score of every prompt.
+    rows: as `scores.prompt_scores` gives them. Standard deviations have ddof 0, as in the paper. p is that of the
+    one-sided Welch test (unfollowed < followed, base < tuned), and paired_p that of the one-sided paired t-test. A
+    number that cannot be computed, because there are too few responses, is None.
     """
     tables: dict[str, Any] = {"table1": {}, "table2": {}, **{v: {} for v in VERSIONS if v != "whole"}}
-    for one in comparisons:
-        if one.version == "whole":
-            tables[one.claim.table][one.dataset] = numbers(one, names)
+    for comparison in comparisons:
+        if comparison.version == "whole":
+            tables[comparison.claim.table][comparison.dataset] = numbers(comparison, names)
         else:
-            tables[one.version].setdefault(one.dataset, {})[one.claim.table] = numbers(one, names)
+            tables[comparison.version].setdefault(comparison.dataset, {})[comparison.claim.table] = numbers(
+                comparison, names
+            )
     scores = {
         names[model]: dict(zip(rows["prompt"], map(float, rows[f"{model}_whole"]), strict=True)) for model in MODELS
     }
     return {**tables, "scores": scores}
 
 
-def numbers(one: Comparison, names: Names) -> dict[str, float | None]:
-    """One entry of a table. names: what the sides are called, where not by the claim's own words."""
+def numbers(comparison: Comparison, names: Names) -> dict[str, float | None]:
+    """The numbers of one comparison by name. names: replaces the claim's names of the sides where it has them."""
     entry: dict[str, float | None] = {}
-    for side, scores in ((one.claim.lower, one.lower), (one.claim.higher, one.higher)):
+    for side, scores in ((comparison.claim.lower, comparison.lower), (comparison.claim.higher, comparison.higher)):
         name = names.get(side, side)
         entry[f"mean_{name}"] = float(scores.mean()) if len(scores) else None
         entry[f"std_{name}"] = float(scores.std(ddof=0)) if len(scores) else None
-        entry["n" if one.claim.paired else f"n_{name}"] = len(scores)
+        entry["n" if comparison.claim.paired else f"n_{name}"] = len(scores)
     for key in ("t", "p", "df"):
-        entry[key] = getattr(one.welch, key) if one.welch else None
-    if one.claim.paired:
-        entry["paired_t"], entry["paired_p"] = (one.paired.t, one.paired.p) if one.paired else (None, None)
+        entry[key] = getattr(comparison.welch, key) if comparison.welch else None
+    if comparison.claim.paired:
+        entry["paired_t"], entry["paired_p"] = (
+            (comparison.paired.t, comparison.paired.p) if comparison.paired else (None, None)
+        )
     return entry
 
 
-def long(comparisons: Sequence[Comparison], names: Names) -> pd.DataFrame:
-    """The same as rows, one a prompt set and version."""
+def as_rows(comparisons: Sequence[Comparison], names: Names) -> pd.DataFrame:
+    """The numbers of the comparisons as a table, with one row for each prompt set and version."""
     rows = [
-        {"prompt set": one.dataset, "responses": VERSIONS[one.version], **numbers(one, names)} for one in comparisons
+        {"prompt set": comparison.dataset, "responses": VERSIONS[comparison.version], **numbers(comparison, names)}
+        for comparison in comparisons
     ]
     return pd.DataFrame(rows).astype({"prompt set": str, "responses": str}) if rows else pd.DataFrame()

@@ -1,4 +1,4 @@
-"""Text files: those that ship with the package, and those that a user names."""
+"""Reading text files: those in this package, and those that a user names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from importlib.resources import files
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.readers import file_bytes, path_of, reading, unpacked
+from shiftbench.readers.boundary import reading
+from shiftbench.readers.files import file_bytes, path_of, unpacked
 
 
 def packaged_lines(name: str) -> list[str]:
-    """Lines of a packaged text file, named by its path below shiftbench/data."""
+    """The lines of a text file in this package. name: its path below shiftbench/data."""
     return _lines((files("shiftbench.data") / name).read_bytes())
 
 
 def user_bytes(path: str, option: str) -> bytes:
-    """Bytes of a file that a user named, unpacked where its name ends in .gz.
+    """The content of a file that a user named, decompressed where its name ends in .gz.
 
-    option: how the user named it, for the message. Raises InputError where the file cannot be read.
+    option: the option that names the file, for messages. Raises InputError where the file cannot be read.
     """
     source, what = path_of(path, option), f"{option}={path}"
     with reading(f"{what}: cannot read the file"):
@@ -27,7 +28,7 @@ def user_bytes(path: str, option: str) -> bytes:
 
 
 def user_lines(path: str, option: str) -> list[str]:
-    """Lines of a UTF-8 text file that a user named. Raises InputError where it cannot be read as such."""
+    """The lines of a UTF-8 text file that a user named. Raises InputError where it is unreadable or not UTF-8."""
     try:
         return _lines(user_bytes(path, option))
     except UnicodeDecodeError as error:
@@ -38,28 +39,30 @@ def user_lines(path: str, option: str) -> list[str]:
 def json_rows(
     path: str, option: str, read_line: Callable[[str], tuple[dict[str, Any], Any]]
 ) -> list[tuple[dict[str, Any], Any]]:
-    """What read_line gives for each line of a user's JSON-lines file: a row, whose "id" no other has, and what it says.
+    """What read_line returns for each line of a user's JSON-lines file.
 
-    Raises InputError, which names the file and the line, where one cannot be read or the file holds none.
+    read_line: from the text of a line to (the row as a dict with an "id", the value that was read from it). Empty lines
+    are skipped. Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
+    where the file holds no line.
     """
     rows, first_line = [], dict[str, int]()
     for number, line in enumerate(user_lines(path, option), start=1):
         if not line.strip():
             continue
         try:
-            row, made = read_line(line)
+            row, value = read_line(line)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from None
         if row["id"] in first_line:
             raise InputError(f"{path}, line {number}: id {row['id']!r} is already that of line {first_line[row['id']]}")
         first_line[row["id"]] = number
-        rows.append((row, made))
+        rows.append((row, value))
     if not rows:
         raise InputError(f"{path}: the file holds no line")
     return rows
 
 
 def _lines(content: bytes) -> list[str]:
-    # Not splitlines(): texts hold U+2028 and its like, which JSON leaves unescaped.
+    # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside texts.
     lines = content.decode("utf-8-sig").split("\n")
     return lines[:-1] if lines[-1] == "" else lines

@@ -1,8 +1,9 @@
-"""One run as a page, as files and as what the terminal prints."""
+"""The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal."""
 
 from shiftbench.report.page import RunSummary, write_report
-from shiftbench.report.tables import score_table, write_tables
-from shiftbench.report.tokens import attribution_html
+from shiftbench.report.tables import write_tables
+from shiftbench.report.terminal import score_table
+from shiftbench.report.token_html import attribution_html
 
 __all__ = [
     "RunSummary",

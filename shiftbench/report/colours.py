@@ -1,9 +1,12 @@
-"""The report's colours: one meaning each, in light and dark, told apart by readers who do not see all of them."""
+"""The colours of reports and leaderboards. Each colour has one meaning and a shade for light and for dark pages.
+
+The colours can be told apart with the common kinds of colour blindness, and text on them meets WCAG 2's contrast.
+"""
 
 from __future__ import annotations
 
-# Name -> (on light paper, on dark paper). Figures are drawn in the light ones; the page maps them to variables of
-# the same name, so that one picture serves both. No two names share a light colour: the mapping needs that.
+# Name -> (shade on a light page, shade on a dark page). Charts are drawn in the light shades. The page replaces each
+# shade by the CSS variable of its name, so one chart fits both modes. This needs light shades that all differ.
 COLOURS: dict[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#14171c"),
     "raised": ("#f6f7f9", "#1c2027"),
@@ -22,23 +25,26 @@ COLOURS: dict[str, tuple[str, str]] = {
 SERIES = tuple(name for name in COLOURS if name.startswith("series-"))
 MODELS = ("base", "tuned")
 
-# Full density is this much of the model's colour over the paper: text stays readable (4.5:1) in both modes.
-STRONGEST = 0.65
+# Opacity of a token's background at density 1. Text on it stays readable (contrast 4.5:1) in both modes.
+MOST_OPAQUE = 0.65
 
 
-def light(name: str) -> str:
-    """The hex colour of a name on light paper."""
+def light_colour(name: str) -> str:
+    """The hexadecimal shade of a colour on a light page."""
     return COLOURS[name][0]
 
 
 def token_background(model: str, density: float) -> str:
-    """CSS colour of a token of this density (0..1): the model's light colour, more opaque the denser."""
-    red, green, blue = (int(light(model)[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{STRONGEST * density:.3f})"
+    """The CSS colour behind a token: the model's light shade, with an opacity of MOST_OPAQUE times the density.
+
+    model: 'base' or 'tuned'. density: 0 to 1.
+    """
+    red, green, blue = (int(light_colour(model)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{MOST_OPAQUE * density:.3f})"
 
 
-def themed(svg: str) -> str:
-    """The same SVG with every palette colour replaced by the page's variable of that name."""
-    for name, (on_light, _) in COLOURS.items():
-        svg = svg.replace(on_light, f"var(--{name})")
+def with_css_variables(svg: str) -> str:
+    """The SVG with every light shade replaced by the CSS variable of its colour."""
+    for name, (shade, _) in COLOURS.items():
+        svg = svg.replace(shade, f"var(--{name})")
     return svg

@@ -1,4 +1,4 @@
-"""One run as one self-contained page: no network, no script, everything in it escaped."""
+"""One run as one HTML page, report.html. The page loads nothing, runs no script, and escapes all text."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from markupsafe import Markup
 
 from shiftbench.contracts.result import Result, Saliency, Score
 from shiftbench.report import text
-from shiftbench.report.colours import COLOURS, themed, token_background
-from shiftbench.report.escaping import escaping
-from shiftbench.report.figures import described, draw, is_wide, with_title
+from shiftbench.report.colours import COLOURS, token_background, with_css_variables
+from shiftbench.report.content_security import with_policy
+from shiftbench.report.figures import description, figure_svg, is_wide
 from shiftbench.report.intervals import interval_svg, interval_text
-from shiftbench.report.policy import sealed
-from shiftbench.report.tables import table_name, with_index
-from shiftbench.report.tokens import attribution_html
+from shiftbench.report.numbers import number, p_value
+from shiftbench.report.svg import with_title
+from shiftbench.report.tables import file_stem, with_index
+from shiftbench.report.templates import template_environment
+from shiftbench.report.token_html import attribution_html
 
-OPEN_ROWS = 12  # a longer table is folded
-MOST_ROWS = 200  # and a still longer one is cut: the whole of it is in its CSV file
+OPEN_ROWS = 12  # a table with more rows is folded
+MOST_ROWS = 200  # of a table with more rows the page shows the first ones; its CSV file has all
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One pair's run, as the report tells it.
+    """What the report says about the run of one pair.
 
-    pair: name, base, tuned, family, size, weight digests, ...; versions: of what computed it.
-    notes: one-line remarks (prompts skipped and why, fallback vectors, ...). config: the resolved YAML.
+    pair: name, base, tuned, family, size, digests of the weights, and more. versions: of shiftbench, of the findings
+    and explainers, and of the libraries. notes: one line each, as prompts that were skipped with the reason. config:
+    the resolved configuration as YAML.
     """
 
     pair: Mapping[str, Any]
@@ -41,16 +44,16 @@ class RunSummary:
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:
-    """Path of folder/report.html, written with its pictures as folder/figures/<finding>.<figure>.svg.
+    """Write folder/report.html and folder/figures/<finding>.<figure>.svg, and return the path of report.html.
 
-    The same summary gives the same bytes. Raises InputError where a figure names a column it has not.
+    The same summary gives the same bytes. Raises InputError where a figure names a column that its table lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [[draw(figure) for figure in result.figures] for result in summary.results]
+    pictures = [[figure_svg(figure) for figure in result.figures] for result in summary.results]
     _write_figures(summary.results, pictures, folder / "figures")
-    inline = [[Markup(themed(svg)) for svg in row] for row in pictures]
+    inline = [[Markup(with_css_variables(svg)) for svg in row] for row in pictures]
     page = _environment().get_template("report.html.jinja").render(run=summary, pictures=inline, colours=COLOURS)
-    page = sealed(page)
+    page = with_policy(page)
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8", newline="\n")
     return path
@@ -61,29 +64,29 @@ def _write_figures(results: Sequence[Result], pictures: Sequence[Sequence[str]],
     for result, row in zip(results, pictures, strict=True):
         for figure, svg in zip(result.figures, row, strict=True):
             if svg:
-                path = folder / f"{table_name(result.finding, figure.name)}.svg"
+                path = folder / f"{file_stem(result.finding, figure.name)}.svg"
                 path.write_text(with_title(svg, figure.title), encoding="utf-8", newline="\n")
 
 
 def _environment() -> Environment:
-    environment = escaping("report")
+    environment = template_environment("report")
     environment.filters.update(
         lines=lambda value: Markup.escape(text.visible_lines(value)),
-        number=text.number,
-        p_value=text.p_value,
+        number=number,
+        p_value=p_value,
         heading=text.title,
         model_name=model_name,
         interval=interval_svg,
         interval_text=interval_text,
         tokens=lambda item, model: Markup(_tokens(item, model)),
-        described=described,
+        description=description,
         headline=headline,
-        cells=cells,
-        flat=flat,
+        cells=table_cells,
+        flat=flatten,
     )
     environment.tests["wide"] = is_wide
     environment.globals.update(
-        table_name=table_name,
+        file_stem=file_stem,
         token_background=token_background,
         open_rows=OPEN_ROWS,
         most_rows=MOST_ROWS,
@@ -97,28 +100,31 @@ def _tokens(item: Saliency, model: str) -> str:
 
 
 def model_name(source: object) -> str:
-    """What a heading calls a model: its hub id, or the end of its path, which the page states in full further down."""
+    """A short name of a model for headings: its hub id, or the last two parts of its path.
+
+    The page shows the whole path in its section 'How it was made'.
+    """
     parts = str(source).replace("\\", "/").rstrip("/").split("/")
     return "/".join(parts[-2:])
 
 
 def headline(result: Result) -> Score | None:
-    """The score that the result's sentence is about; None where it has none of that name."""
+    """The score that the result's sentence is about; None where the result has no score of that name."""
     return next((score for score in result.scores if score.name == result.headline), None)
 
 
-def cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Columns as (name, is a number) and the first rows as text."""
+def table_cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """(columns, rows): each column as (name, whether it holds numbers), and the first MOST_ROWS rows as text."""
     table = with_index(table)
     columns = [(str(name), pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
     rows = table.head(MOST_ROWS).itertuples(index=False, name=None)
-    return columns, [[text.number(value) for value in row] for row in rows]
+    return columns, [[number(value) for value in row] for row in rows]
 
 
-def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(dotted name, value) of a nested mapping, in its order."""
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(name, value) of each leaf of a nested mapping, in its order. Names are joined by dots, as 'digests.base'."""
     for name, value in mapping.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -1,72 +1,60 @@
-"""Text that came from models, files and users, made visible: nothing in it can break a page, a picture or a file."""
+"""Text from models, files and users, changed so that it cannot damage a page, a chart or a file name.
+
+Invisible characters and characters that move their neighbours (bidirectional overrides, zero-width characters) are
+spelled out.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import unicodedata
-from numbers import Integral, Real
 
 NEWLINE, TAB, SPACE = "↵", "⇥", "·"
 LONGEST_LABEL = 60  # characters
-# Controls, formats (bidi overrides, zero-width characters), surrogates, private, unassigned, line and paragraph
-# separators, spaces other than the plain one: all invisible or able to move their neighbours.
+# Unicode categories: control, format, surrogate, private use, unassigned, line separator, paragraph separator, space.
+# The plain space belongs to the last one and is handled by itself.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 
 
 def visible(text: str) -> str:
-    """The text on one line, its hidden characters spelled out: ↵, ⇥, U+XXXX. Plain spaces stay."""
+    """The text on one line, with its hidden characters spelled out: ↵, ⇥ or U+XXXX. Plain spaces stay.
+
+    A combining character at the start gets a dotted circle to combine with. Otherwise it would combine with the
+    character before the text.
+    """
     shown = "".join(_visible_character(character) for character in text)
     return f"\u25cc{shown}" if text and unicodedata.combining(text[0]) else shown
 
 
 def visible_lines(text: str) -> str:
-    """As visible, but line breaks stay line breaks (for configuration and responses)."""
+    """The text with each line as `visible` shows it. Line breaks stay: it is for configurations and responses."""
     return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def label(text: object) -> str:
-    """As visible, and no longer than a picture has room for."""
+    """The text as `visible` shows it, cut to LONGEST_LABEL characters for a chart."""
     shown = visible(str(text))
     return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
 
 
 def visible_token(token: str) -> str:
-    """As visible, with plain spaces shown too: a token is exactly what it spells. An empty token is ∅."""
+    """The token as `visible` shows it, with plain spaces as '·' too. An empty token is '∅'."""
     return visible(token).replace(" ", SPACE) or "∅"
 
 
-def number(value: object, signed: bool = False) -> str:
-    """A number for people: integers with thousands apart, others to three decimals or two significant digits."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return visible(str(value))
-    if isinstance(value, Integral):
-        return f"{int(value):+,}" if signed else f"{int(value):,}"
-    x = float(value)
-    if math.isnan(x):
-        return "n/a"
-    if math.isinf(x):
-        return "∞" if x > 0 else "-∞"
-    plain = x == 0 or 0.001 <= abs(x) < 10_000
-    return format(x, ("+" if signed else "") + (".3f" if plain else ".1e"))
-
-
-def p_value(p: float | None) -> str:
-    """A p-value to two significant digits; empty where no test was made."""
-    if p is None:
-        return ""
-    return "n/a" if math.isnan(p) else f"{p:.2g}"
-
-
 def title(name: str) -> str:
-    """A name in code, as a heading: 'concept_rotation' is 'Concept rotation', 'table2' is 'Table 2'."""
+    """A heading for a name of the code: 'concept_rotation' gives 'Concept rotation', 'table2' gives 'Table 2'."""
     words = re.sub(r"(?<=[a-z])(?=[0-9])", " ", name.replace("_", " ")).strip()
     return visible(words[:1].upper() + words[1:])
 
 
 def file_name(name: str) -> str:
-    """A file name that is this name where it is harmless; else what is harmless of it and a digest, so none collide."""
+    """A safe file name, without an ending. Different names give different file names.
+
+    A name of ASCII letters, digits, '_' and '-' stays. In another name each run of other characters becomes '_', and a
+    digest of the name is added.
+    """
     kept = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
     if kept == name and name:
         return name

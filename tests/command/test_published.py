@@ -1,4 +1,4 @@
-"""`shiftbench published`: one command from a folder to tables and report; bad input is one line and code 2."""
+"""`shiftbench published`: it computes tables and a report from a folder; bad input is one line and exit code 2."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
         (["pth=x"], ["pth", "'path'"]),
     ],
 )
-def test_bad_words_are_refused(shiftbench, words, parts):
+def test_bad_arguments_are_refused(shiftbench, words, parts):
     refused(shiftbench("published", *words), *parts)
 
 

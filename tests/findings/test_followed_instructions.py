@@ -10,7 +10,7 @@ import torch
 from shiftbench.commands import main
 from shiftbench.config import composition
 from shiftbench.findings.followed_instructions import FollowedInstructions
-from shiftbench.published.asked import asked
+from shiftbench.published.comparable_prompts import comparable_prompts
 from shiftbench.published.folder import read
 from shiftbench.stats import Bootstrap, independent_effect
 from shiftbench.store.explanation import Explanation, Unit
@@ -96,7 +96,7 @@ def test_length_alone_goes_where_it_is_controlled():
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the paper's published explanations are not here")
 def test_on_the_papers_own_explanations_it_is_the_papers_table():
     wanted = json.loads((PUBLISHED / "expected_tables.json").read_text())["table1"]
-    prompts, _ = asked(read(PUBLISHED))
+    prompts, _ = comparable_prompts(read(PUBLISHED))
     node = composition.packaged("finding/instruction_recognition")
     for dataset, rows in wanted.items():
         units = {"base": {}, "tuned": {}}

@@ -1,4 +1,4 @@
-"""A reference as anybody may give it: what is none is one refusal that names it, and nothing waits."""
+"""A reference that is not a scores.json is refused with one line that names it, and reading never blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENT = Planted("a").document()
     ids=lambda content: repr(content)[:30],
 )  # fmt: skip
 @pytest.mark.parametrize("folder", [True, False])
-def test_what_is_no_reference_is_refused(content: object, folder: bool, tmp_path: Path) -> None:
+def test_content_that_is_not_a_scores_json_is_refused(content: object, folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     named = str(tmp_path if folder else path)
@@ -33,12 +33,12 @@ def test_what_is_no_reference_is_refused(content: object, folder: bool, tmp_path
     assert f"against={named}" in str(raised.value) and len(str(raised.value).splitlines()) == 1
 
 
-def test_pipes_links_and_paths_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_pipes_link_loops_and_invalid_paths_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scores.json")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for named, told in (
+    for named, text in (
         (str(tmp_path), "it is a pipe"), (str(tmp_path / "scores.json"), "it is a pipe"), ("~nosuch/x", "no user"),
         ("a\0b", "NUL"), (str(tmp_path / "loop"), "no folder and no file|symbolic links"),
     ):  # fmt: skip
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=text):
             read(named, "against", None)

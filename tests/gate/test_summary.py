@@ -1,4 +1,4 @@
-"""The verdict can be read by people and by CI, whatever the names in it are made of."""
+"""The Markdown and the JUnit XML of a gate stay valid with hostile names in them."""
 
 from xml.etree import ElementTree
 
@@ -37,7 +37,7 @@ def judgement(name):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_junit_is_xml_with_the_verdict(name):
+def test_junit_is_valid_xml_with_the_result(name):
     root = ElementTree.fromstring(junit(judgement(name), 1.5).encode())
     assert root.tag == "testsuites" and root.get("tests") == "2" and root.get("failures") == "1"
     (suite,) = root
@@ -48,7 +48,7 @@ def test_junit_is_xml_with_the_verdict(name):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_markdown_keeps_its_lines_and_cells(name):
+def test_hostile_names_change_no_line_or_cell_of_the_markdown(name):
     lines = markdown(judgement(name)).splitlines()
     assert lines[0] == "## shiftbench gate failed: 1 of 2 requirements"
     table = [line for line in lines if line.startswith("|")]
@@ -57,7 +57,7 @@ def test_markdown_keeps_its_lines_and_cells(name):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_code_span_cannot_be_closed_from_inside(name):
+def test_no_name_can_close_its_code_span(name):
     shown = code(name)
     if shown == "(empty)":
         assert not name.strip()
@@ -68,8 +68,8 @@ def test_a_code_span_cannot_be_closed_from_inside(name):
     assert not inside.startswith("`") and not inside.endswith("`") and "|" not in inside
 
 
-def test_a_rendered_page_holds_the_names_as_text():
-    """Rendered by a real Markdown parser, without the sanitiser that a forge adds."""
+def test_a_rendered_page_shows_names_as_text():
+    """A real Markdown parser renders the page, without the sanitiser that a code host adds."""
     markdown_it = pytest.importorskip("markdown_it")
     parser = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
     for name in HOSTILE:

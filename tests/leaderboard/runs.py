@@ -1,4 +1,4 @@
-"""Runs as `shiftbench score` would track them, with scores made up from a seed: no model is loaded."""
+"""Made-up runs, tracked as `shiftbench score` tracks them. Scores are drawn from a seed; no model is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shiftbench.leaderboard import Entry
-from shiftbench.leaderboard.sources import entry
+from shiftbench.leaderboard.tracked_runs import entry
 from shiftbench.tracking import FoundRun, TrackedRun, Tracking
 
 FINDINGS = {
@@ -32,7 +32,10 @@ def digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Planted:
-    """One run to record. scores: headline -> (value, low, high), others are drawn."""
+    """A run to record.
+
+    scores: (value, low, high) of a score by its name; the other scores are drawn.
+    """
 
     name: str
     base: str = "org/base-1b"
@@ -41,8 +44,8 @@ class Planted:
     size: str = "1.2B"
     seed: int = 0
     scores: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    extra: Sequence[Mapping[str, Any]] = ()  # rows of scores.json behind the others
-    pair: Mapping[str, Any] = field(default_factory=dict)  # values that differ from the common ones
+    extra: Sequence[Mapping[str, Any]] = ()  # rows of scores.json after the drawn ones
+    pair: Mapping[str, Any] = field(default_factory=dict)  # values that differ from those of other runs
     versions: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     report: str | None = "<!doctype html><title>report</title><p>The report."
@@ -79,7 +82,7 @@ def row(finding: str, name: str, value: float, low: float, high: float, n: int =
 
 
 def record(tracking: Tracking, planted: Planted, folder: Path) -> str:
-    """The id of the run, recorded as a job does it; its folder is made here."""
+    """Record the run as a job does it, and return its id. folder: created for the run's files."""
     folder.mkdir(parents=True)
     document = planted.document()
     (folder / "scores.json").write_text(json.dumps(document), encoding="utf-8")
@@ -94,7 +97,7 @@ def record(tracking: Tracking, planted: Planted, folder: Path) -> str:
 
 
 def entries(*planted: Planted) -> list[Entry]:
-    """What is read of runs recorded one after another, the first of them first; no MLflow."""
+    """The entries of runs that were recorded one after another, the first run first. MLflow is not used."""
     return [
         entry(FoundRun(f"run{i}", each.name, 1000 * i, "FINISHED", each.tags), json.dumps(each.document()).encode())
         for i, each in enumerate(planted)

@@ -1,4 +1,4 @@
-"""Which runs stand together, which are left out, and what is told about them."""
+"""Which runs share a table, which runs are left out, and the reasons that are given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from shiftbench.errors import InputError
 from shiftbench.leaderboard import Board, LeftOut, build
-from shiftbench.leaderboard.sources import entry
-from shiftbench.leaderboard.view import lines, many, named
+from shiftbench.leaderboard.tracked_runs import entry
+from shiftbench.leaderboard.view import bases_with_pages, lines, named
 from shiftbench.tracking import FoundRun
 
 from .runs import Planted, digest, entries, row
@@ -27,7 +27,7 @@ def reasons(board: Board) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "text"),
     [
         ("prompt_set", digest("x"), f"prompt_set {digest('x')[:8]} (self_instruct), not {digest('self_instruct')[:8]}"),
         ("settings", digest("x"), f"settings {digest('x')[:8]}, not {digest('settings')[:8]}"),
@@ -40,11 +40,13 @@ def reasons(board: Board) -> list[tuple[str, str]]:
         ("settings", None, "settings none, not"),
     ],
 )
-def test_another_setting_is_left_out_and_says_what_differs(field: str, value: object, told: str) -> None:
+def test_a_run_with_another_setting_is_left_out_and_the_reason_names_the_difference(
+    field: str, value: object, text: str
+) -> None:
     board = build(entries(Planted("a"), Planted("b"), Planted("c", pair={field: value})), [])
     assert names(board) == ["a", "b"]
     [(pair, reason)] = reasons(board)
-    assert pair == "c" and told in reason and reason.startswith("another setting, group=g")
+    assert pair == "c" and text in reason and reason.startswith("another setting, group=g")
 
 
 @pytest.mark.parametrize("name", ["finding.instruction_verbs", "explain.attribution", "explain.new"])
@@ -54,7 +56,7 @@ def test_versions_of_findings_and_methods_are_not_mixed(name: str) -> None:
     assert f"{name} 2, not" in board.left_out[0].reason
 
 
-def test_other_versions_do_not_part_runs() -> None:
+def test_runs_with_other_versions_of_torch_are_comparable() -> None:
     assert names(build(entries(Planted("a"), Planted("b", versions={"torch": "2.14.0"})), [])) == ["a", "b"]
 
 
@@ -64,7 +66,7 @@ def test_the_newest_run_of_a_pair_is_shown() -> None:
     assert reasons(board) == [("a", "a newer run of the same pair is shown")]
 
 
-def test_one_name_with_other_weights_is_another_row() -> None:
+def test_a_pair_of_the_same_name_with_other_weights_is_another_row() -> None:
     board = build(entries(Planted("a", tuned="t1"), Planted("a", tuned="t2"), Planted("a", "base2", tuned="t1")), [])
     assert names(board) == ["a", "a", "a"] and not board.left_out
     assert len(set(named(board.rows).stems.values())) == 3
@@ -85,13 +87,13 @@ def test_of_equal_groups_the_newest_is_shown_and_another_can_be_chosen() -> None
     assert chosen.setting["prompt_set"] == digest("mt_bench")
 
 
-@pytest.mark.parametrize(("group", "told"), [("gx", "no group"), ("g", "more than one group")])
-def test_a_group_that_is_not_there(group: str, told: str) -> None:
-    with pytest.raises(InputError, match=f"group={group} is {told} here; choose from g.* \\(1 pairs\\)"):
+@pytest.mark.parametrize(("group", "text"), [("gx", "no group"), ("g", "more than one group")])
+def test_a_group_that_does_not_exist_is_refused(group: str, text: str) -> None:
+    with pytest.raises(InputError, match=f"group={group} is {text} here; choose from g.* \\(1 pairs\\)"):
         build(entries(Planted("a", **OTHER), Planted("b")), [], group=group)
 
 
-def test_nothing_to_show() -> None:
+def test_a_board_without_runs_is_refused() -> None:
     with pytest.raises(InputError, match=r"empty.*shiftbench score pair=demo"):
         build([], [])
     with pytest.raises(InputError, match=r"empty: none of 2 runs .*'a': gone"):
@@ -104,8 +106,8 @@ def test_columns_appear_where_a_run_has_them() -> None:
     board = build(
         entries(Planted("a"), Planted("b", extra=[null, other], tags={"flags": "short, short,,one more "})), []
     )
-    told = [(column.finding, column.headline, column.over_null) for column in board.columns]
-    assert told == [
+    found = [(column.finding, column.headline, column.over_null) for column in board.columns]
+    assert found == [
         ("instruction_recognition", "recognition", True), ("instruction_verbs", "verbs", False),
         ("concept_rotation", "none_share_fall", False), ("new_finding", "first", False),
     ]  # fmt: skip
@@ -115,7 +117,7 @@ def test_columns_appear_where_a_run_has_them() -> None:
     assert by_name["b"].cells[0].over_null is not None and by_name["a"].cells[0].over_null is None
 
 
-def test_a_first_rank_that_tells_nobody_apart_does_not_lead() -> None:
+def test_a_first_rank_leads_only_where_some_pair_is_clearly_below() -> None:
     low, high, wide = (0.1, 0.05, 0.15), (0.3, 0.2, 0.4), (0.2, 0.0, 0.5)
     same = {"verbs": wide, "none_share_fall": wide}
     found = entries(
@@ -126,12 +128,12 @@ def test_a_first_rank_that_tells_nobody_apart_does_not_lead() -> None:
     board = build(found, [])
     shown = {line.entry.pair["name"]: line for line in lines(board.rows, board.columns, named(board.rows), {})}
     leads = {name: [cell.leads for cell in line.cells] for name, line in shown.items()}
-    # c's rank is 1 too, for nothing is clearly above it, but neither is anything clearly below.
+    # c has rank 1 as well, because no interval lies above its own, but no interval lies below it either.
     assert leads == {"a": [True, False, False], "b": [False] * 3, "c": [False] * 3}
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
         ({"schema": "shiftbench/scores/9"}, "not of the format"),
         ({"scores": []}, "lacks pair, versions or scores"),
@@ -142,19 +144,19 @@ def test_a_first_rank_that_tells_nobody_apart_does_not_lead() -> None:
         ({"scores": ["<script>"]}, "a score cannot be read"),
     ],
 )
-def test_a_document_that_is_not_one(change: dict[str, object], told: str) -> None:
+def test_an_invalid_document_is_refused(change: dict[str, object], text: str) -> None:
     content = json.dumps({**Planted("a").document(), **change}).encode()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         entry(FoundRun("1", "a", 0, "FINISHED", {}), content)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
-def test_bytes_that_are_no_document(content: bytes) -> None:
+def test_bytes_that_are_not_a_document_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"scores\.json is not"):
         entry(FoundRun("1", "a", 0, "FINISHED", {}), content)
 
 
-def test_a_check_ranks_nothing_stands_last_and_is_no_spoke() -> None:
+def test_a_check_has_no_ranks_is_the_last_column_and_not_in_the_profile() -> None:
     found = [
         dataclasses.replace(one, levels=("concept_rotation",))
         for one in entries(Planted("a"), Planted("b"), Planted("c"))
@@ -164,19 +166,19 @@ def test_a_check_ranks_nothing_stands_last_and_is_no_spoke() -> None:
     shown = lines(board.rows, board.columns, named(board.rows), {})
     checks = [line.cells[-1] for line in shown]
     assert all(cell.rank is None and not cell.leads and cell.score is not None for cell in checks)
-    assert sorted(cell.place for cell in checks) == [0, 1, 2]  # a column of it still sorts
+    assert sorted(cell.position for cell in checks) == [0, 1, 2]  # the column can still be sorted
     assert all("concept" not in str(line.profile).lower() for line in shown)
     plain = build(entries(Planted("a"), Planted("b"), Planted("c")), [])
     assert any("concept" in str(line.profile).lower() for line in
                lines(plain.rows, plain.columns, named(plain.rows), {}))  # fmt: skip
 
 
-def test_a_base_is_its_weights_whatever_it_is_called() -> None:
+def test_base_models_are_identified_by_their_weights_and_not_by_their_names() -> None:
     same = {"base_weights": digest("one")}
     board = build(entries(
         Planted("a", "/models/x/base", pair=same), Planted("b", "hub/base", pair=same), Planted("c", "hub/base"),
     ), [])  # fmt: skip
     found = named(board.rows)
-    [base] = many(board, found)
+    [base] = bases_with_pages(board, found)
     assert (base.identity, base.count) == (digest("one"), 2)
     assert len({each.label for each in found.bases.values()}) == len({each.stem for each in found.bases.values()}) == 2

@@ -1,4 +1,4 @@
-"""The leaderboard in a real browser: sorted, filtered, compared, worked by keyboard; quiet, and at home on a phone."""
+"""The leaderboard in a real browser: sorting, filters, comparison, keyboard, small screens, and hostile content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 RAN = "window.alert = () => { window.ran = true }"
 REPORT = b"<!doctype html><title>The report</title>"
-# Everything that a page could do on its own or when it is clicked; WATCH is a server that should hear nothing.
+# All ways in which a page can act by itself or on a click. WATCH is a server that must get no request.
 PLANTED_REPORT = """<!doctype html><title>planted</title>
 <script>top.ran = 1; parent.document.title = "taken"; fetch("WATCH/fetch"); new Image().src = "WATCH/script"</script>
 <meta http-equiv="refresh" content="0; url=WATCH/refresh"><base href="WATCH/" target="_top">
@@ -95,7 +95,7 @@ def press(page: Browser, key: str, times: int = 1) -> None:
 
 
 def click(page: Browser, selector: str) -> None:
-    """A click of the mouse on the middle of an element."""
+    """Click on the middle of an element with the mouse."""
     box = page.value(
         f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}}); "
         f"const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})()"
@@ -104,15 +104,15 @@ def click(page: Browser, selector: str) -> None:
         page.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
 
-def choose(page: Browser, of: str, value: str) -> None:
+def choose(page: Browser, key: str, value: str) -> None:
     page.value(
-        f"(() => {{ const s = document.querySelector('select[data-of={of}]'); s.value = {value!r}; "
+        f"(() => {{ const s = document.querySelector('select[data-of={key}]'); s.value = {value!r}; "
         f"s.dispatchEvent(new Event('change')) }})()"
     )
 
 
 def eventually(page: Browser, expression: str) -> bool:
-    """Whether it comes true: a dialog's close event is sent a moment later."""
+    """Whether the expression becomes true within five seconds: a dialog's close event comes a moment later."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
         if page.value(expression):
@@ -124,12 +124,12 @@ def focused(page: Browser) -> str:
     return page.value("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim()")
 
 
-def loud(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def logged(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     names = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
     return [each for each in events if each["method"] in names]
 
 
-def test_the_first_finding_sorts_the_page_and_a_click_another(chromium: Browser, board: str) -> None:
+def test_the_first_finding_sorts_the_table_and_a_click_sorts_by_another(chromium: Browser, board: str) -> None:
     chromium.open(board)
     sorts = "[...document.querySelectorAll('#table th[aria-sort]')].map(e => e.getAttribute('aria-sort'))"
     assert shown(chromium) == ["alpha", "charlie", "bravo", "delta"]
@@ -143,7 +143,7 @@ def test_the_first_finding_sorts_the_page_and_a_click_another(chromium: Browser,
     assert chromium.value(sorts).count("ascending") == 1 and chromium.value(sorts).count("descending") == 0
     click(chromium, "button[data-key=size]")
     assert shown(chromium)[:2] == ["charlie", "delta"]
-    for _ in range(2):  # what has no value stays last in both directions
+    for _ in range(2):  # rows without a value stay last in both directions
         click(chromium, "button[data-key=null-1]")
         assert shown(chromium)[0] == "charlie"
 
@@ -176,18 +176,18 @@ def test_filters_narrow_together_and_clear(chromium: Browser, board: str) -> Non
     assert shown(chromium) == [] and chromium.value("document.getElementById('empty').hidden") is False
 
 
-def test_two_pairs_side_by_side_by_mouse(chromium: Browser, board: str) -> None:
+def test_two_pairs_are_compared_by_mouse(chromium: Browser, board: str) -> None:
     chromium.open(board)
-    for name in ("alpha", "delta", "bravo"):  # the third takes the place of the first
+    for name in ("alpha", "delta", "bravo"):  # the third one replaces the first
         click(chromium, f"[aria-label='Compare {name}']")
     assert chromium.value("document.getElementById('chosen').textContent") == "delta and bravo"
     click(chromium, "#open")
     assert chromium.value("document.getElementById('side').open") is True
     assert chromium.value("[...document.querySelectorAll('dialog h3')].map(e => e.textContent)") == ["delta", "bravo"]
-    told = chromium.value("document.querySelector('dialog .plain').innerText")
+    text = chromium.value("document.querySelector('dialog .plain').innerText")
     assert re.search(
         r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+right is above",
-        told,
+        text,
     )
     assert chromium.value("document.querySelectorAll('dialog .profile .shape').length") == 2
     assert chromium.value("location.hash") == "#compare=delta&with=bravo"
@@ -199,7 +199,7 @@ def test_two_pairs_side_by_side_by_mouse(chromium: Browser, board: str) -> None:
     assert chromium.value("[...document.querySelectorAll('dialog h3')].map(e => e.textContent)") == ["charlie", "alpha"]
 
 
-def test_all_of_it_by_keyboard(chromium: Browser, board: str) -> None:
+def test_everything_works_by_keyboard(chromium: Browser, board: str) -> None:
     chromium.open("about:blank")
     chromium.open(board)
     press(chromium, "Tab")
@@ -233,7 +233,7 @@ def test_all_of_it_by_keyboard(chromium: Browser, board: str) -> None:
     assert eventually(chromium, "!document.getElementById('side').open && document.activeElement.id === 'open'")
 
 
-def test_a_click_opens_the_report_and_a_base_its_page(chromium: Browser, board: str) -> None:
+def test_links_open_the_report_and_the_page_of_a_base(chromium: Browser, board: str) -> None:
     chromium.open(board)
     link = chromium.value("document.querySelector('a.pair').href")
     chromium.open(link)
@@ -252,7 +252,7 @@ def test_a_click_opens_the_report_and_a_base_its_page(chromium: Browser, board: 
 
 
 def framed(page: Browser, expression: str) -> Any:
-    """The value of an expression in the report that a page shows, once it is there."""
+    """The value of an expression in the framed report, once the report is loaded."""
     session = page.frame()
     end = time.monotonic() + 10
     while page.frame_value(session, "document.readyState") != "complete" and time.monotonic() < end:
@@ -262,12 +262,12 @@ def framed(page: Browser, expression: str) -> Any:
 
 @pytest.fixture
 def watch() -> Iterator[tuple[str, list[str]]]:
-    """The address of a server, and the paths that it was asked for."""
-    asked: list[str] = []
+    """(address, paths of the requests so far) of a server."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.end_headers()
 
@@ -278,30 +278,30 @@ def watch() -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
 
 
-@pytest.mark.parametrize("way", ["by the board", "directly"])
-def test_a_planted_report_runs_nothing_and_calls_nobody(
-    chromium: Browser, tmp_path: Path, watch: tuple[str, list[str]], way: str
+@pytest.mark.parametrize("opened", ["from the board", "directly"])
+def test_a_planted_report_runs_nothing_and_sends_no_request(
+    chromium: Browser, tmp_path: Path, watch: tuple[str, list[str]], opened: str
 ) -> None:
-    """A page that somebody put into MLflow in a report's place, with a script and every other way to act."""
-    there, asked = watch
-    report = PLANTED_REPORT.replace("WATCH", there).encode() + b"\xff\x00"
+    """Someone put a hostile page into MLflow in place of a report. It has a script and tries every other way to act."""
+    server, requests = watch
+    report = PLANTED_REPORT.replace("WATCH", server).encode() + b"\xff\x00"
     (tmp_path / "planted.html").write_bytes(report)
-    chromium.open((tmp_path / "planted.html").as_uri())  # as it is, it would do all that
+    chromium.open((tmp_path / "planted.html").as_uri())  # opened directly, the page does send requests
     end = time.monotonic() + 10
-    while "/fetch" not in asked and time.monotonic() < end:
+    while "/fetch" not in requests and time.monotonic() < end:
         time.sleep(0.02)
-    assert "/fetch" in asked
+    assert "/fetch" in requests
     chromium.open("about:blank")
-    time.sleep(0.2)  # what is on its way arrives
-    asked.clear()
+    time.sleep(0.2)  # wait for requests that are on their way
+    requests.clear()
     board = address(tmp_path / "x", PLANTED[:1], report)
     own = board.replace("leaderboard.html", "reports/alpha.html")
-    if way == "directly":
+    if opened == "directly":
         chromium.open(own)
     else:
         chromium.open(board)
@@ -313,25 +313,25 @@ def test_a_planted_report_runs_nothing_and_calls_nobody(
     assert framed(chromium, "self.origin") == "null"
     for each in ("out", "js", "top", "new", "send"):
         framed(chromium, f"document.getElementById({each!r}).click()")
-    time.sleep(0.3)  # what was let out would have arrived
-    assert asked == []
+    time.sleep(0.3)  # a request would have arrived by now
+    assert requests == []
     assert chromium.value("window.ran") is None and chromium.value("location.href") == own
     assert chromium.value("document.title") == "alpha · shiftbench" and chromium.value("document.scripts.length") == 0
     assert chromium.value("document.querySelectorAll('iframe').length") == 1
     assert chromium.value("document.querySelector('iframe').sandbox.length") == 0
     served = (tmp_path / "x" / "reports" / "alpha.html").read_text()
-    assert "<script" not in served and there not in re.sub(r'srcdoc="[^"]*"', "", served)
+    assert "<script" not in served and server not in re.sub(r'srcdoc="[^"]*"', "", served)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_report_of_ours_is_whole_in_its_frame(chromium: Browser, tmp_path: Path, dark: bool) -> None:
-    made = write_report(summary(), tmp_path / "report")
-    board = address(tmp_path / "x", PLANTED[:1], made.read_bytes())
+def test_our_own_report_is_complete_in_its_frame(chromium: Browser, tmp_path: Path, dark: bool) -> None:
+    report = write_report(summary(), tmp_path / "report")
+    board = address(tmp_path / "x", PLANTED[:1], report.read_bytes())
     before = len(chromium.events)
     chromium.open(board.replace("leaderboard.html", "reports/alpha.html"), dark=dark)
     assert framed(chromium, "document.querySelectorAll('.picture svg').length") > 3
-    paper = framed(chromium, "getComputedStyle(document.body).backgroundColor")
-    assert paper == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")
+    background = framed(chromium, "getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")
     token = "getComputedStyle(document.querySelector('article.prompt figure span')).backgroundColor"
     assert framed(chromium, token).startswith("rgba(")
     framed(chromium, "document.querySelector('.summary a').click()")
@@ -339,17 +339,17 @@ def test_a_report_of_ours_is_whole_in_its_frame(chromium: Browser, tmp_path: Pat
     while not framed(chromium, "document.scrollingElement.scrollTop") and time.monotonic() < end:
         time.sleep(0.02)
     assert framed(chromium, "location.hash") == "#finding-1"
-    assert loud(chromium.events[before:]) == []
+    assert logged(chromium.events[before:]) == []
 
 
 def test_a_report_of_an_earlier_version_keeps_its_colours(chromium: Browser, tmp_path: Path) -> None:
-    """Reports once had style attributes, which no digest admits."""
+    """Reports of earlier versions have style attributes, which no digest admits."""
     old = b'<!doctype html><title>old</title><style>p{margin:0}</style><p style="color:rgb(1,2,3)">a</p>'
     board = address(tmp_path / "x", PLANTED[:1], old)
     before = len(chromium.events)
     chromium.open(board.replace("leaderboard.html", "reports/alpha.html"))
     assert framed(chromium, "getComputedStyle(document.querySelector('p')).color") == "rgb(1, 2, 3)"
-    assert loud(chromium.events[before:]) == []
+    assert logged(chromium.events[before:]) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -378,13 +378,13 @@ def test_hostile_names_do_nothing_and_fit(chromium: Browser, hostile: str, width
     assert chromium.value("window.ran") is None
     assert chromium.value("document.scripts.length") == 2 and chromium.value("document.images.length") == 0
     seen = chromium.events[before:]
-    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
-    assert asked == [hostile]
-    assert loud(seen) == []
+    requests = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert requests == [hostile]
+    assert logged(seen) == []
 
 
-def test_a_policy_stands_behind_the_escaping(chromium: Browser, board: str) -> None:
-    """Were a script or a style let in, the page's policy would still not admit it."""
+def test_the_policy_stops_what_escaping_missed(chromium: Browser, board: str) -> None:
+    """If a script or a style got into the page, the policy would not admit it."""
     chromium.open(board)
     add = "{{ const e = document.createElement({!r}); e.{} = {!r}; document.body.append(e) }}"
     chromium.value(add.format("script", "textContent", "alert(1)"))
@@ -394,7 +394,7 @@ def test_a_policy_stands_behind_the_escaping(chromium: Browser, board: str) -> N
     assert chromium.value("getComputedStyle(document.body).display") == "block"
 
 
-def test_without_scripts_the_table_is_whole(chromium: Browser, board: str) -> None:
+def test_the_table_is_complete_without_scripts(chromium: Browser, board: str) -> None:
     chromium.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         chromium.open(board)

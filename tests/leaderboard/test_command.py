@@ -1,4 +1,4 @@
-"""`shiftbench leaderboard` over a real MLflow: sqlite, and a server on loopback that is away or wants a password."""
+"""`shiftbench leaderboard` with a real MLflow: an sqlite database, a server that is down, one that wants a password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .runs import Planted, digest, record, row
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a database with seven runs of five pairs, of which three pairs are comparable and readable."""
+    """The address of a database with seven runs of five pairs. Three pairs are comparable and readable."""
     root = tmp_path_factory.mktemp("tracked")
     tracking = Tracking(f"sqlite:///{root}/mlflow.db", "shiftbench")
     null = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
@@ -42,8 +42,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     capfd.readouterr()
     code = commands.main(["leaderboard", *words])
-    told = capfd.readouterr()
-    return code, told.out, told.err
+    printed = capfd.readouterr()
+    return code, printed.out, printed.err
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
@@ -68,13 +68,13 @@ def test_from_tracked_runs_to_pages(tracked: str, tmp_path: Path, capfd: pytest.
     assert [each["flags"] for each in document["rows"] if each["pair"]["name"] == "beta/.."] == [["length"]]
     assert "new" in (tmp_path / "board" / "reports" / "alpha.html").read_text()
     assert sorted(item["pair"] for item in document["left_out"]) == ["alpha", "alpha", "broken"]
-    # The same runs in another order of reading would be the same board, so a second one differs in its time only.
+    # The order in which runs are read does not matter, so a second board differs from the first in its time alone.
     run(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'again'}")
     again = json.loads((tmp_path / "again" / "leaderboard.json").read_text())
     assert {**again, "made": ""} == {**document, "made": ""}
 
 
-def test_a_published_site(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_site_is_written_and_replaced(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = (f"tracking.uri={tracked}", f"publish={tmp_path / 'site'}")
     for _ in range(2):
         assert run(capfd, *words)[0] == 0
@@ -83,19 +83,19 @@ def test_a_published_site(tracked: str, tmp_path: Path, capfd: pytest.CaptureFix
     assert run(capfd, *words, "group=g0")[0] == 2
 
 
-def test_another_group(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = refused(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", "group=other")
-    group = told.split("(1 pairs)")[0].split()[-1]
+def test_another_group_can_be_chosen(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    message = refused(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", "group=other")
+    group = message.split("(1 pairs)")[0].split()[-1]
     code, out, _ = run(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", f"group={group}")
     assert code == 0 and "1 pair of 6 runs" in out and "left out: 4 runs: another setting" in out
 
 
-def test_nothing_tracked(
+def test_a_place_without_runs_is_refused(
     tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "no run was tracked there; score a pair first" in refused(capfd)
-    assert not (tmp_path / "shiftbench-runs" / "mlflow.db").exists()  # asking makes no database
+    assert not (tmp_path / "shiftbench-runs" / "mlflow.db").exists()  # reading does not create a database
     assert "no experiment 'x'" in refused(capfd, f"tracking.uri={tracked}", "tracking.experiment=x")
     assert "tracking.uri=none keeps no runs" in refused(capfd, "tracking=none")
     empty = Tracking(f"sqlite:///{tmp_path}/empty.db", "shiftbench")
@@ -106,12 +106,12 @@ def test_nothing_tracked(
     assert "gopher" in refused(capfd, "tracking.uri=gopher://x")
 
 
-def test_a_server_that_is_away(
+def test_a_server_that_is_down_is_named(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    told = refused(capfd, "tracking.uri=http://127.0.0.1:9", f"out={tmp_path / 'x'}")
-    assert "http://127.0.0.1:9 cannot be read" in told
+    message = refused(capfd, "tracking.uri=http://127.0.0.1:9", f"out={tmp_path / 'x'}")
+    assert "http://127.0.0.1:9 cannot be read" in message
     assert not (tmp_path / "x").exists()
 
 
@@ -137,14 +137,14 @@ def locked() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_wants_a_password(
+def test_a_server_that_refuses_the_password_is_named(
     locked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame")
-    told = refused(capfd, f"tracking.uri=http://{locked}", f"out={tmp_path / 'x'}")
-    assert f"http://{locked}" in told and "401" in told and "refuses the user and password" in told
-    assert "sesame" not in told
+    message = refused(capfd, f"tracking.uri=http://{locked}", f"out={tmp_path / 'x'}")
+    assert f"http://{locked}" in message and "401" in message and "refuses the user and password" in message
+    assert "sesame" not in message
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_runs_are_read(

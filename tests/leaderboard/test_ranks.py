@@ -1,4 +1,4 @@
-"""Ranks: what is clearly above counts, what overlaps ties."""
+"""Ranks: scores that are clearly above are counted, and overlapping scores can tie."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ def score(low: float, high: float, n: int = 9) -> Score:
         ([(5, 6), (3, 4), (1, 2)], [(1, 1), (2, 2), (3, 3)]),
         ([(1, 9), (2, 8), (3, 7)], [(1, 3), (1, 3), (1, 3)]),
         ([(3, 4), (3, 4), (1, 2)], [(1, 2), (1, 2), (3, 3)]),
-        # A and B overlap, and C is clearly above B only: so B's rank says so and A's does not.
+        # A and B overlap. C is clearly above B and overlaps A, so B has rank 2 and A has rank 1.
         ([(3, 6), (1, 4), (5, 7)], [(1, 3), (2, 3), (1, 2)]),
-        ([(2, 3), (1, 2)], [(1, 2), (1, 2)]),  # a shared end overlaps
+        ([(2, 3), (1, 2)], [(1, 2), (1, 2)]),  # intervals that share an end overlap
         ([(0, 0), (0, 0)], [(1, 2), (1, 2)]),
         ([(-2, -1), (1, 2)], [(2, 2), (1, 1)]),
         ([(1, 2)], [(1, 1)]),
         ([], []),
     ],
 )
-def test_ranks_by_hand(intervals: list[tuple[float, float]], expected: list[tuple[int, int]]) -> None:
+def test_ranks_equal_those_computed_by_hand(
+    intervals: list[tuple[float, float]], expected: list[tuple[int, int]]
+) -> None:
     assert ranks([score(*ends) for ends in intervals]) == [Rank(*both) for both in expected]
 
 
-def test_what_is_not_scored_has_no_rank_and_takes_none() -> None:
+def test_a_missing_score_and_one_without_observations_have_no_rank() -> None:
     assert ranks([None, score(1, 2), score(5, 6, n=0), score(3, 4)]) == [None, Rank(2, 2), None, Rank(1, 1)]
 
 
-def test_the_definition_on_random_intervals() -> None:
+def test_ranks_of_random_intervals_follow_the_definition() -> None:
     draw = random.Random(0)
     for _ in range(200):
         drawn = [sorted((draw.randint(0, 9), draw.randint(0, 9))) for _ in range(draw.randint(1, 12))]

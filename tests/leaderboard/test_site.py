@@ -1,4 +1,4 @@
-"""The folder: what is in it, that names stay inside it and say nothing but themselves, and how it is put in place."""
+"""The leaderboard's folder: its files, that hostile names do nothing in them, and how the folder is replaced."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.leaderboard import build, write_folder, write_site
-from shiftbench.leaderboard import files as leaderboard_files
+from shiftbench.leaderboard import build, data_files, write_folder, write_site
 from shiftbench.leaderboard.site import check
 from shiftbench.report.text import visible
 from tests.report.test_report import HOSTILE, Page
@@ -39,7 +38,7 @@ def files(folder: Path) -> list[str]:
 
 
 def hostile(text: str) -> Planted:
-    """A run in which every string is this one."""
+    """A run in which every string is this text."""
     scores = [row(text, text, 0.1, 0, 0.2), row(text, f"{text}_over_null", 0, 0, 1)]
     tags = {"flags": text}
     return Planted(text, text, text, text, text, extra=scores, tags=tags, versions={text: text}, pair={text: text})
@@ -52,7 +51,7 @@ def all_hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_has_a_policy_of_its_own_blocks(all_hostile: Path) -> None:
+def test_the_policy_of_every_page_admits_the_pages_own_blocks(all_hostile: Path) -> None:
     pages = list(all_hostile.rglob("*.html"))
     assert len(pages) > len(NAMES)
     for path in pages:
@@ -70,7 +69,7 @@ def test_every_page_has_a_policy_of_its_own_blocks(all_hostile: Path) -> None:
         assert not any(name == "style" or name.startswith("on") for name in names)
 
 
-def test_every_name_has_a_report_of_its_own_inside(all_hostile: Path) -> None:
+def test_every_name_has_its_own_report_inside_the_folder(all_hostile: Path) -> None:
     reports = list((all_hostile / "reports").iterdir())
     assert len(reports) == len({path.name.casefold() for path in reports}) == len(NAMES)
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]{1,110}\.html", path.name) for path in reports)
@@ -98,7 +97,7 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, tmp_path: Path) -> No
         assert len(json.loads(data[0])) == 1
 
 
-def test_the_policy_admits_what_is_on_the_page_and_nothing_else(tmp_path: Path) -> None:
+def test_the_policy_admits_no_address_and_no_unsafe_source(tmp_path: Path) -> None:
     page = written(tmp_path / "x", Planted("a")).read_text()
     policy = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)[0].replace("&#39;", "'")
     assert policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe" not in policy
@@ -118,7 +117,7 @@ def test_markdown_and_csv_hold_hostile_names(all_hostile: Path) -> None:
     )
 
 
-def test_files_agree(tmp_path: Path) -> None:
+def test_json_csv_and_markdown_agree(tmp_path: Path) -> None:
     null = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
     low = {"recognition": (0.1, 0.05, 0.15)}
     written(
@@ -155,19 +154,19 @@ def test_a_base_with_several_tuned_models_has_a_page(tmp_path: Path) -> None:
     assert "../reports/a.html" in page and "reports/c.html" not in page
 
 
-def test_a_site_is_swapped_whole(tmp_path: Path) -> None:
+def test_a_site_is_replaced_in_one_step(tmp_path: Path) -> None:
     one, two = build(entries(Planted("a")), []), build(entries(Planted("b")), [])
     site = tmp_path / "site"
     assert write_site(one, {"run0": REPORT}, site) == site / "index.html"
     os.chmod(site, 0o750)
-    held = os.open(site, os.O_RDONLY)  # as a server that has the old folder open
+    held = os.open(site, os.O_RDONLY)  # like a server that has the old folder open
     write_site(two, {}, site)
     assert files(site) == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"]
     assert stat.S_IMODE(site.stat().st_mode) == 0o750
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
-    assert os.listdir(held) == []  # the old one went away whole, the new one was never mixed with it
+    assert os.listdir(held) == []  # the old folder was removed and never mixed with the new one
     os.close(held)
-    assert "no report" in (site / "index.html").read_text()
+    assert "has no report" in (site / "index.html").read_text()
 
 
 def test_a_new_folder_can_be_read_by_a_server(tmp_path: Path) -> None:
@@ -185,12 +184,12 @@ def test_a_new_folder_can_be_read_by_a_server(tmp_path: Path) -> None:
         ("", ""),
     ],
 )  # fmt: skip
-def test_no_name_is_a_formula(name: str, cell: str) -> None:
-    assert leaderboard_files._plain(name) == cell
-    assert leaderboard_files._plain(-1.5) == -1.5
+def test_a_spreadsheet_runs_no_name_as_a_formula(name: str, cell: str) -> None:
+    assert data_files._without_formula(name) == cell
+    assert data_files._without_formula(-1.5) == -1.5
 
 
-def test_no_name_is_a_link_in_markdown() -> None:
+def test_markdown_makes_no_link_of_a_name() -> None:
     for name in (
         "[a](javascript:alert(1))",
         "<javascript:alert(1)>",
@@ -198,11 +197,11 @@ def test_no_name_is_a_link_in_markdown() -> None:
         "https://example.org",
         "a\n# b",
     ):
-        text = leaderboard_files._md(name)
+        text = data_files._escaped(name)
         assert not re.search(r"(?<!\\)[\[\]<>]|www\.|(?<!\\):|\n", text)
 
 
-def test_what_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "x", Planted("a"))
     before = (tmp_path / "x" / "leaderboard.json").read_bytes()
     board = build(entries(Planted("b")), [])
@@ -213,19 +212,19 @@ def test_what_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"null", b"{}", b'{"schema": 5}', b"\xff", None], ids=repr)
-def test_a_damaged_leaderboard_is_something_else(content: bytes | None, tmp_path: Path) -> None:
+def test_a_folder_with_a_damaged_leaderboard_is_refused(content: bytes | None, tmp_path: Path) -> None:
     if content is None:
         os.mkfifo(tmp_path / "leaderboard.json")
     else:
         (tmp_path / "leaderboard.json").write_bytes(content)
-    with pytest.raises(InputError, match="holds files that are no leaderboard's"):
+    with pytest.raises(InputError, match="holds files that are not a leaderboard's"):
         check(tmp_path, "out")
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years")
-    with pytest.raises(InputError, match=r"out=.*home holds files that are no leaderboard's"):
+    with pytest.raises(InputError, match=r"out=.*home holds files that are not a leaderboard's"):
         check(tmp_path / "home", "out")
     with pytest.raises(InputError, match=r"publish=.*thesis\.tex is not a plain folder"):
         check(tmp_path / "home" / "thesis.tex", "publish")
@@ -241,7 +240,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
     if os.system(f"mount -t tmpfs -o size=512k tmpfs {tmp_path} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
@@ -252,6 +251,6 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
             write_folder(board, {"run0": b"x" * 2**20}, tmp_path / "x")
         assert files(tmp_path / "x") == before and os.listdir(tmp_path) == ["x"]
         with pytest.raises(InputError, match="is not a plain folder"):
-            check(tmp_path, "publish")  # a mount point cannot be swapped
+            check(tmp_path, "publish")  # a mount point cannot be replaced
     finally:
         os.system(f"umount {tmp_path}")

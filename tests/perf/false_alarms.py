@@ -1,8 +1,10 @@
-"""How often `perf check` cries wolf, and whether it sees a wolf: python -m tests.perf.false_alarms OUT.json [--planted]
+"""How often `perf check` fails without reason, and whether it finds a slowdown that is there.
 
-One run of the check against the package's baseline, added to OUT.json; whoever wants thirty calls it thirty times.
---planted makes every hot spot a fifth slower in the measuring processes, by spinning after each call for a fifth of the
-time that it took; the product knows nothing of it.
+    python -m tests.perf.false_alarms OUT.json [--planted]
+
+runs the check once against the package's baseline and adds the result to OUT.json. Thirty results need thirty calls.
+--planted makes every hot spot a fifth slower in the measuring processes: after each call the process spins for a fifth
+of the time that the call took. The package itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 
 from shiftbench.perf import baseline, measure
 from shiftbench.perf.check import check
-from shiftbench.perf.spots import Spot, spots
+from shiftbench.perf.hot_spots import HotSpot, hot_spots
 from shiftbench.system.files import write_whole
 
 PLANTED = 0.2
@@ -27,7 +29,7 @@ PROGRAM = (sys.executable, "-m", "tests.perf.false_alarms", "measure")
 
 
 def slower(call: Callable[[], Any], share: float = PLANTED) -> Callable[[], Any]:
-    """The same call, and then as much more of the processor's time as that share of its own."""
+    """The call, made slower: after it, the process spins for `share` of the processor time that the call took."""
 
     def run() -> Any:
         began = time.process_time()
@@ -40,13 +42,13 @@ def slower(call: Callable[[], Any], share: float = PLANTED) -> Callable[[], Any]
     return run
 
 
-def planted() -> list[Spot]:
-    """The hot spots, each a fifth slower."""
-    return [dataclasses.replace(spot, ours=slower(spot.ours)) for spot in spots()]
+def planted() -> list[HotSpot]:
+    """The hot spots, each made a fifth slower."""
+    return [dataclasses.replace(spot, ours=slower(spot.ours)) for spot in hot_spots()]
 
 
 def one_run(plant: bool) -> dict[str, Any]:
-    """What one check found: ratios that failed, ratios that were suspect at first, and every slowdown."""
+    """The result of one check: the ratios that failed, the ratios that were suspect at first, and all slowdowns."""
     began = time.monotonic()
     done = check(baseline.read(None), measure.this_machine(), PROGRAM if plant else measure.PROGRAM)
     return {
@@ -64,7 +66,7 @@ def one_run(plant: bool) -> dict[str, Any]:
 
 
 def main(path: Path, plant: bool) -> None:
-    """Add one run to the file and say what it found."""
+    """Add one run to the file and print it."""
     runs = json.loads(path.read_text()) if path.exists() else []
     runs.append(one_run(plant))
     write_whole(path, "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n", "OUT")

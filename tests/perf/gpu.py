@@ -1,9 +1,10 @@
 """One command that measures shiftbench's core and engine on this machine's CUDA GPU: python tests/perf/gpu.py
 
-Under 9 minutes on an H200. Builds the core for the card beside the tree, checks every op against its formula in
-float64, times the hot spots against their peers on the same card, writes tests/perf/results/<card>.json and .md as each
-part ends. Nothing is downloaded; of packages it needs torch, transformers, numpy and pybind11, and CMake, Ninja, nvcc.
-Exits with 1 where a result is wrong. --rehearse runs the same code on a CPU, tiny, on emulated kernels.
+It takes less than 9 minutes on an H200. It builds the core for the card in the folder build/, checks every op against
+its formula in float64, and times the hot spots beside their peers on the same card. After each part it writes
+tests/perf/results/<card>.json and .md. Nothing is downloaded. It needs the packages torch, transformers, numpy and
+pybind11, and the programs CMake, Ninja and nvcc. It exits with 1 where a result is wrong. --rehearse runs the same code
+on a CPU, at tiny sizes and with emulated kernels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import ModuleType
 
 BEGAN = time.monotonic()
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 510
+DEADLINE = 510  # seconds
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     from tests.perf.gpu_bench import build
 
     if not wanted.rehearse and not torch.cuda.is_available():
-        print(f"gpu.py: no CUDA device here (torch {torch.__version__}); --rehearse runs all of it on the CPU, tiny")
+        print(f"gpu.py: no CUDA device here (torch {torch.__version__}); --rehearse runs it all on the CPU, tiny")
         return 2
     folder = wanted.core or ROOT / "build" / ("gpu-bench-rehearsed" if wanted.rehearse else "gpu-bench")
     if wanted.core is None:
@@ -58,7 +59,7 @@ def _measure(wanted: argparse.Namespace) -> int:
 
     def give_up() -> None:
         print(run.report(), flush=True)
-        os._exit(1)  # the part may be inside a library's call that never returns
+        os._exit(1)  # the part may be inside a call of a library that never returns
 
     run(parts(bench), give_up)
     print(f"{machine.head}\n\n{run.report()}\n{time.monotonic() - BEGAN:.0f} s in all", flush=True)
@@ -66,7 +67,7 @@ def _measure(wanted: argparse.Namespace) -> int:
 
 
 def _emulate() -> None:
-    """Leads ops and the engine to the emulated kernels, and attention to what it does on a GPU."""
+    """Make ops and the engine use the emulated kernels, and make attention run as on a GPU."""
     from shiftbench import _C
     from shiftbench.engine import core_calls
     from shiftbench.ops import cuda, operators
@@ -81,21 +82,23 @@ def _emulate() -> None:
 
 
 def _own_tests() -> None:
-    """`tests` is this repository's folder, whatever else is installed under that name."""
+    """Make `tests` this repository's folder, even where another package of that name is installed."""
     tests = ModuleType("tests")
     tests.__path__ = [str(ROOT / "tests")]
     sys.modules["tests"] = tests
-    sys.path[0] = str(ROOT)  # not this folder, whose files have common names
+    sys.path[0] = str(ROOT)  # replaces this folder, whose files have names that other packages use as well
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures shiftbench on this machine's CUDA GPU.")
     parser.add_argument("--out", type=Path, help="folder of the results (default: tests/perf/results)")
     parser.add_argument(
-        "--deadline", type=float, default=DEADLINE, help="seconds; parts that no longer fit are skipped"
+        "--deadline", type=float, default=DEADLINE, help="in seconds; a part that would end later is skipped"
     )
-    parser.add_argument("--rehearse", action="store_true", help="all of it on the CPU, tiny: its numbers mean nothing")
-    parser.add_argument("--core", type=Path, help="folder with the package and its core, already built")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="run all of it on the CPU at tiny sizes; its numbers mean nothing"
+    )
+    parser.add_argument("--core", type=Path, help="folder with the package and a core that is built already")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Working memory of one computation: `python -m tests.perf.memory NAME` in a process of its own.
+"""Measures the working memory of one computation: `python -m tests.perf.memory NAME`, in its own process.
 
-The heap is set as the command line sets it. Prints two numbers of MiB: the high-water mark of resident memory during
-the call, less what is resident after loading and a small warm-up call; and what that warm-up call left resident (copies
-of weights, threads' buffers).
+The memory allocator is configured as the command line does. Two numbers in MiB are printed. The first is the peak of
+resident memory during the call, minus the resident memory after loading and a small warm-up call. The second is what
+the warm-up call left resident, as copies of weights and buffers of threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Prepared = tuple[Callable[[], object], Callable[[], object]]  # the call, and it
 
 
 def measured(name: str, timeout: float = 600) -> tuple[float, float]:
-    """(peak of the computation called `name`, what its warm-up left), MiB, in a fresh process."""
+    """(peak of the computation of this name, memory that its warm-up left), in MiB, measured in a new process."""
     command = [sys.executable, "-m", "tests.perf.memory", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
@@ -39,7 +39,7 @@ def measured(name: str, timeout: float = 600) -> tuple[float, float]:
 
 
 def attribution(prompt: int, response: int) -> Prepared:
-    """Ours on SmolLM2, beside a module that has made a forward pass."""
+    """Our attribution on SmolLM2, after the module has made a forward pass."""
     from tests.perf import models
 
     model = models.smollm()
@@ -49,7 +49,7 @@ def attribution(prompt: int, response: int) -> Prepared:
 
 
 def loop(prompt: int, response: int) -> Prepared:
-    """The paper's, on SmolLM2; two backward passes have every buffer that the others use again."""
+    """The paper's loop on SmolLM2. Two backward passes allocate every buffer, and later ones reuse them."""
     from shiftbench.perf import paper
     from tests.perf import models
 
@@ -60,12 +60,12 @@ def loop(prompt: int, response: int) -> Prepared:
 
 
 def vocab_topk(words: int, width: int, directions: int, k: int) -> Prepared:
-    """Ours over random rows."""
+    """Our search over random embeddings."""
     return _search(ops.vocab_topk, words, width, directions, k)
 
 
 def argsort(words: int, width: int, directions: int, k: int) -> Prepared:
-    """The full product and its argsort."""
+    """The full product, sorted by argsort."""
     from tests.perf import peers
 
     return _search(peers.argsort_topk, words, width, directions, k)
@@ -79,11 +79,11 @@ def _search(
 
 
 def peak(call: Callable[[], object]) -> float:
-    """MiB that the call adds to resident memory at its highest."""
+    """The largest amount of resident memory that the call adds, in MiB."""
     gc.collect()
     if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # what the warm-up gave back must not serve the call
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+        ctypes.CDLL(None).malloc_trim(0)  # the call must not reuse memory that the warm-up freed
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
     before = _resident("VmRSS")
     result = call()
     after = _resident("VmHWM")

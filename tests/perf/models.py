@@ -1,4 +1,4 @@
-"""What the benchmark runs on: SmolLM2-135M-Instruct, a random Llama of 7B's layer shape, and texts for them."""
+"""Models and prompts of the benchmark: SmolLM2-135M-Instruct, a random Llama with 7B layers, and running text."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SEED = 20231016
 
 
 def ours(model: Model, case: Case) -> Tensor:
-    """importance_PR as shiftbench computes it: the one place that calls it."""
+    """importance_PR as shiftbench computes it. All benchmarks of attribution call this function."""
     return attribution.importance(model, case.prompt, case.response, packaged("attribution").memory)[0]
 
 
 def forward(model: Model, case: Case) -> Tensor:
-    """Logits of a forward pass, a row a token."""
+    """Logits of a forward pass, with one row for each token."""
     with torch.no_grad():
         return model.module(torch.tensor([[i for part in case.ids for i in part]])).logits[0]
 
@@ -36,7 +36,7 @@ def forward(model: Model, case: Case) -> Tensor:
 @cache
 def packaged(method: str) -> Any:
     """An explainer with the options of conf/explain."""
-    from hydra.utils import instantiate  # here alone: gpu.py runs where there is no Hydra
+    from hydra.utils import instantiate  # imported here because gpu.py runs without Hydra
 
     return instantiate(composition.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
 
@@ -55,7 +55,10 @@ def smollm() -> Model:
 
 @cache
 def wide_llama(layers: int = 2) -> Model:
-    """A random Llama with the layers of the 7B one, few of them, 1,000 tokens and SmolLM2's tokenizer (ids modulo)."""
+    """A random Llama with `layers` layers of the 7B model's shape and 1,000 tokens.
+
+    It has SmolLM2's tokenizer; ids are taken modulo 1,000.
+    """
     config = LlamaConfig(
         hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_hidden_layers=layers, vocab_size=1000,
         max_position_embeddings=4096, attn_implementation="eager",
@@ -67,32 +70,32 @@ def wide_llama(layers: int = 2) -> Model:
 
 
 def layer_parameters(module: PreTrainedModel) -> int:
-    """Parameters of the layers' matrices: what every row pushed through them is multiplied by."""
+    """The number of parameters in the layers' matrices. Each row of a forward pass is multiplied by all of them."""
     return sum(p.numel() for name, p in module.named_parameters() if ".layers." in name and p.ndim == 2)
 
 
-def behind_last_attention(module: PreTrainedModel) -> int:
-    """Those of them that stand behind the last layer's attention, where no tangent goes."""
+def parameters_after_last_attention(module: PreTrainedModel) -> int:
+    """The number of layer parameters after the last layer's attention, through which no tangent goes."""
     last, inward = f".layers.{module.config.num_hidden_layers - 1}.", ("q_proj", "k_proj", "v_proj")
     named = ((name, p) for name, p in module.named_parameters() if last in name and p.ndim == 2)
     return sum(p.numel() for name, p in named if not any(part in name for part in inward))
 
 
 def merged_parameters(module: PreTrainedModel) -> int:
-    """Those of them that are not multiplied by, because gate and up-projection are one matrix at each position."""
+    """The number of layer parameters that cost no product, because gate and up-projection are merged per position."""
     last = f".layers.{module.config.num_hidden_layers - 1}."
     return sum(p.numel() for name, p in module.named_parameters() if "gate_proj" in name and last not in name)
 
 
 def flop_floor(module: PreTrainedModel, case: Case) -> float:
-    """Floating-point operations of the layers' products: 2 P R for each parameter that rows go through.
+    """The floating-point operations of the layers' products: 2 P R for each parameter through which derivatives go.
 
-    What it takes to merge gate and up-projection is not among them: it is what fewer derivatives pay more of.
-
-    Tangents take but P of them for the first layer's queries, keys and values: of SmolLM2's, 1 in 190 is too many.
+    The merging of gate and up-projection is not counted, since its share depends on the number of derivatives. In the
+    first layer only P tangents go through the query, key and value projections, and P R are counted: for SmolLM2 the
+    result is 1/190 too large.
     """
     rows = len(case.prompt.prompt_ids) * len(case.response)
-    return 2.0 * rows * (layer_parameters(module) - behind_last_attention(module) - merged_parameters(module))
+    return 2.0 * rows * (layer_parameters(module) - parameters_after_last_attention(module) - merged_parameters(module))
 
 
 @cache
@@ -104,23 +107,26 @@ def running_text() -> tuple[int, ...]:
 
 
 def case(model: Model, prompt: int, response: int, place: int = 0) -> Case:
-    """`prompt` tokens of running text from about `place` on, and the `response` tokens that follow them.
+    """A case with `prompt` tokens of running text, from about token `place` on, and the `response` tokens after them.
 
-    Ids that a model of a smaller vocabulary lacks are taken modulo its size: no time depends on them.
+    Ids beyond the model's vocabulary are taken modulo its size; no time depends on them.
     """
     tokenizer, text = model.tokenizer, running_text()
     for start in range(place, place + 2000):
-        asked, answer = text[start : start + prompt], text[start + prompt : start + prompt + response]
-        texts = tokenizer.decode(asked), tokenizer.decode(asked + answer)
-        # The text peers must see the same ids; a window may begin or end inside a character or a word's tokens.
-        if all(tuple(tokenizer(t)["input_ids"]) == ids for t, ids in zip(texts, (asked, asked + answer), strict=True)):
+        prompt_ids, response_ids = text[start : start + prompt], text[start + prompt : start + prompt + response]
+        texts = tokenizer.decode(prompt_ids), tokenizer.decode(prompt_ids + response_ids)
+        # Peers that take text must get the same ids. A window may begin or end inside a character or a word.
+        if all(
+            tuple(tokenizer(t)["input_ids"]) == ids
+            for t, ids in zip(texts, (prompt_ids, prompt_ids + response_ids), strict=True)
+        ):
             encoded = encode(Prompt(f"text {start}", texts[0], ()), tokenizer)
-            return _within(model, Case(encoded, answer, texts))
-    raise RuntimeError(f"no window of {prompt} + {response} tokens at {place} spells itself")
+            return _within(model, Case(encoded, response_ids, texts))
+    raise RuntimeError(f"no window of {prompt} + {response} tokens near token {place} is encoded to the same ids again")
 
 
 def answered(model: Model, prompt: int, response: int) -> Case:
-    """The same prompt with the model's own greedy response: the tokens that the method is for, many of p near 1."""
+    """The same prompt with the model's own greedy response, as users explain it: many tokens have p near 1."""
     start = case(model, prompt, 1)
     answer = _greedy(model, start.ids[0] + start.ids[1])[:response]
     whole = model.tokenizer.decode(start.ids[1] + answer)
@@ -130,10 +136,10 @@ def answered(model: Model, prompt: int, response: int) -> Case:
 @cache
 def _greedy(model: Model, ids: tuple[int, ...], tokens: int = 150) -> tuple[int, ...]:
     given = torch.tensor([ids])
-    made = model.module.generate(
+    generated = model.module.generate(
         given, attention_mask=torch.ones_like(given), do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens
     )
-    return tuple(made[0, len(ids) :].tolist())
+    return tuple(generated[0, len(ids) :].tolist())
 
 
 def _within(model: Model, case: Case) -> Case:

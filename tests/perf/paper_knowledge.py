@@ -1,4 +1,7 @@
-"""The paper's word pairs and components (arXiv 2310.00492), in numpy and Python, as docs/mathematics.md has them."""
+"""The paper's word pairs and components (arXiv 2310.00492) in numpy and Python.
+
+The formulas are those of docs/mathematics.md, Word pairs of attention heads and Concepts of feed-forward networks.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shiftbench.models import Model
-from shiftbench.perf.compare import Sampled
-from shiftbench.perf.paper import spread
+from shiftbench.perf.paper import evenly_spread
+from shiftbench.perf.timing import Sampled
 from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 from tests.perf.models import packaged
@@ -25,12 +28,12 @@ Heads = dict[tuple[int, int], tuple[int, Knowledge]]  # (layer, head): number of
 
 
 class Words:
-    """A vocabulary's word vectors of length 1, and each word's cutoff: mean + deviations * std of its cosines."""
+    """A vocabulary's word vectors, normalised, and each word's cutoff: mean + deviations * std of its cosines."""
 
     def __init__(
         self, words: Sequence[str], vectors: StaticVectors, reference: int, deviations: float, keep: bool = True
     ) -> None:
-        """keep: work a word's cutoff out once; else for each candidate, as the description reads word for word."""
+        """keep: compute a word's cutoff once. False: for each candidate, which is the literal description."""
         vectors_VG, known_V = vectors.lookup(words)
         self.words, self.known = list(words), known_V.tolist()
         self.lower = [word.lower() for word in words]
@@ -45,7 +48,7 @@ class Words:
 
 
 def head_knowledge(embedding_VD: Array, query_DE: Array, key_DE: Array, words: Words, k: int) -> tuple[int, Knowledge]:
-    """(word pairs of all neuron pairs of a head, the unordered lower-cased ones that occur more than once)."""
+    """(number of a head's word pairs over all neuron pairs, its unordered lower-case pairs of count 2 or more)."""
     query_VE, key_VE = embedding_VD @ query_DE, embedding_VD @ key_DE
     counts: Knowledge = Counter()
     for neuron in range(query_DE.shape[1]):
@@ -56,7 +59,7 @@ def head_knowledge(embedding_VD: Array, query_DE: Array, key_DE: Array, words: W
 
 
 def neuron_pairs(query_V: Array, key_V: Array, words: Words, k: int) -> list[tuple[int, int, float]]:
-    """(query word, key word, cosine) of the candidates that stay, by descending cosine."""
+    """(query word, key word, cosine) of the candidates that pass all filters, by descending cosine."""
     kept = []
     top_keys = np.argsort(-np.abs(key_V), kind="stable")[:k]
     for q in np.argsort(-np.abs(query_V), kind="stable")[:k]:
@@ -72,7 +75,7 @@ def neuron_pairs(query_V: Array, key_V: Array, words: Words, k: int) -> list[tup
 
 
 def component_words(down_FD: Tensor, unit_VD: Tensor, rank: int, top: int) -> tuple[Tensor, Tensor]:
-    """(component_CD, index_CK): right singular vectors of the centred rows and the words most along each."""
+    """(component_CD, index_CK): right singular vectors of the centred rows, and their words of largest projection."""
     _, _, vector_DD = torch.linalg.svd(down_FD - down_FD.mean(0), full_matrices=False)
     component_CD = vector_DD[: min(rank, down_FD.shape[1] // 2)]
     return component_CD, (unit_VD @ component_CD.T).abs().argsort(dim=0, descending=True)[:top].T
@@ -81,14 +84,17 @@ def component_words(down_FD: Tensor, unit_VD: Tensor, rank: int, top: int) -> tu
 def sampled_heads(
     model: Model, vocabulary: Vocabulary, vectors: StaticVectors, heads: int, keep: bool, neurons: int | None = None
 ) -> Sampled:
-    """The paper's over some heads (or some neurons of them), as seconds for all; what all share is counted once."""
+    """The paper's procedure on some heads, or on some neurons of them, with the seconds extrapolated to all heads.
+
+    The time for what all heads share is added once.
+    """
     method, views = packaged("attention"), model.views
     begin = time.perf_counter()
     embedding_VD = word_embeddings(views.embedding_in_VD(), model.tokenizer, vocabulary.words).numpy()
     words = Words(vocabulary.words, vectors, method.reference, method.deviations, keep)
     shared = time.perf_counter() - begin
     everything = [(layer, head) for layer in range(views.layers) for head in range(views.heads)]
-    chosen = [everything[i] for i in spread(len(everything), heads)]
+    chosen = [everything[i] for i in evenly_spread(len(everything), heads)]
     found: Heads = {}
     begin = time.perf_counter()
     for layer, head in chosen:
@@ -101,7 +107,7 @@ def sampled_heads(
 
 
 def of_head(unit: Unit, head: int) -> tuple[int, Knowledge]:
-    """(word pairs, knowledge) of one head in a layer's unit."""
+    """(number of word pairs, knowledge) of one head, from the unit of its layer."""
     rows = zip(
         unit.arrays["head_N"].tolist(), unit.words["first"], unit.words["second"], unit.arrays["count_N"].tolist(),
         strict=True,

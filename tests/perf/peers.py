@@ -1,4 +1,4 @@
-"""Attribution and search libraries, each called as its documentation says."""
+"""The libraries for attribution and search that ours is compared with, each called as its documentation says."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from shiftbench.models import Model
-from shiftbench.perf.cases import Case, attention
+from shiftbench.perf.cases import Case, attention_implementation
 
 
 class Inseq:
-    """inseq's input_x_gradient of the probability, summed over the embedding's width."""
+    """inseq's input_x_gradient of the probability, summed over the width of the embedding."""
 
     def __init__(self, model: Model) -> None:
         import inseq
 
-        with attention(model.module, "sdpa"):
+        with attention_implementation(model.module, "sdpa"):
             self.model, self.inseq = (
                 model,
                 inseq.load_model(model.module, "input_x_gradient", tokenizer=model.tokenizer),
             )
 
     def __call__(self, case: Case) -> Tensor:
-        with attention(self.model.module, "sdpa"):
+        with attention_implementation(self.model.module, "sdpa"):
             found = self.inseq.attribute(
                 *case.texts, attributed_fn="probability", show_progress=False, pretty_progress=False
             )
@@ -33,7 +33,10 @@ class Inseq:
 
 
 class Captum:
-    """captum's gradient times activation of the embeddings; of the log-probability, so a column is ours times 1/p."""
+    """captum's gradient times activation of the embeddings.
+
+    It is of the log-probability, so a column is our column divided by the token's probability.
+    """
 
     def __init__(self, model: Model) -> None:
         from captum.attr import LayerGradientXActivation, LLMGradientAttribution
@@ -46,27 +49,27 @@ class Captum:
         from captum.attr import TextTokenInput
 
         given = TextTokenInput(case.texts[0], self.model.tokenizer)
-        with attention(self.model.module, "sdpa"):
+        with attention_implementation(self.model.module, "sdpa"):
             found: Any = self.method.attribute(given, target=torch.tensor(case.response))
         return found.token_attr.T.detach()
 
 
 def argsort_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The full product, all of it sorted by magnitude."""
+    """The full product, sorted by magnitude."""
     score_CV = direction_CD @ embedding_VD.T
     index_CK = score_CV.abs().argsort(dim=1, descending=True)[:, :k]
     return score_CV.gather(1, index_CK), index_CK
 
 
 def torch_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The full product, torch's topk of its magnitudes."""
+    """The full product, and torch's topk of its magnitudes."""
     score_CV = direction_CD @ embedding_VD.T
     index_CK = torch.topk(score_CV.abs(), k, dim=1).indices
     return score_CV.gather(1, index_CK), index_CK
 
 
 def faiss_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """faiss's exact flat search by inner product, once for each sign, the two lists merged by magnitude."""
+    """faiss's exact search by inner product, once for each sign; both results are merged by magnitude."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())

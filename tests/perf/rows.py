@@ -1,4 +1,4 @@
-"""Rows of the benchmark: one number each, with its target, and all of them as one table and one JSON file."""
+"""Rows of the benchmark: each is one measured number with its target. All rows make one table and one JSON file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from shiftbench.perf.compare import Agreement, Comparison
+from shiftbench.perf.agreement import Agreement
 from shiftbench.perf.machine import cpu_model, model
+from shiftbench.perf.timing import Comparison
 from tests.perf.targets import TARGETS, Target
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[2]
-# What is timed: a change elsewhere makes no row old.
+# The folders and files of the package that are timed. A change elsewhere does not make rows outdated.
 ROOMS = ("annotate", "engine", "explain", "models", "perf", "words")
 FILES = ("entry.py", "explanation.py", "ops.py", "prompts.py", "run.py", "sharing.py", "store.py")
 
@@ -29,8 +30,10 @@ FILES = ("entry.py", "explanation.py", "ops.py", "prompts.py", "run.py", "sharin
 class Row:
     """One measured number.
 
-    against: the peer, or what is measured where there is none. value: in `unit`, the median over rounds; low, high: its
-    extremes. ours_s, theirs_s: median seconds. agreement: of the two results. note: what a reader must know.
+    against: the peer; where there is none, what is measured. value: the median over rounds, in `unit`. low, high: the
+    lowest and the highest round. ours_s, theirs_s: median seconds. agreement, agrees: how far the results are apart,
+    and whether that is within the tolerance. note: for the reader. test: which test measured the row. sources: digest
+    of the sources that were measured (`sources_digest`).
     """
 
     spot: str
@@ -46,8 +49,8 @@ class Row:
     agreement: str = ""
     agrees: bool = True
     note: str = ""
-    test: str = ""  # which test measured it
-    sources: str = ""  # digest of the package's sources that it measured
+    test: str = ""
+    sources: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -58,15 +61,15 @@ class Row:
         return TARGETS.get(self.key)
 
     @property
-    def met(self) -> bool | None:
-        """Whether the row's "at least" is reached by a result that agrees; None where nothing is asked."""
-        return None if self.target is None else self.agrees and self.target.met(self.value)
+    def reaches_target(self) -> bool | None:
+        """Whether the result agrees and its value reaches the target; None where the row has no target."""
+        return None if self.target is None else self.agrees and self.target.is_reached(self.value)
 
 
 def ratio_rows(
     spot: str, case: str, compared: Comparison, agreements: Mapping[str, Agreement], notes: Mapping[str, str]
 ) -> list[Row]:
-    """A row for each peer of a comparison: how many times faster ours was."""
+    """A row for each peer of a comparison. Its value is the peer's time divided by ours."""
     rows = []
     for peer, timed in compared.peers.items():
         value, low, high = compared.ratio(peer)
@@ -81,7 +84,10 @@ def ratio_rows(
 
 
 class Machine(NamedTuple):
-    """A machine that rows are of. facts: what the numbers depend on besides the code; head: the table's first line."""
+    """The machine on which rows were measured.
+
+    facts: what the numbers depend on besides the code. head: the first line of the table.
+    """
 
     name: str
     facts: Mapping[str, Any]
@@ -89,23 +95,23 @@ class Machine(NamedTuple):
 
 
 def processor() -> Machine:
-    """This machine's CPU: its name and the numbers of its model, which the name may leave out; threads; torch."""
+    """This machine: its CPU's name with the model's numbers, which a name may lack, its threads, and torch."""
     facts = {"cpu": cpu_model() + model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     head = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, float32."
     return Machine(f"{facts['cpu']} {facts['threads']} threads", facts, head)
 
 
 def sources_digest() -> str:
-    """Eight hex digits over the sources that are timed: rows of another digest measured other code."""
-    made = hashlib.sha256()
+    """Eight hexadecimal digits of a digest of the timed sources. Rows with another digest measured other code."""
+    digest = hashlib.sha256()
     package = [file for file in ROOT.glob("shiftbench/**/*.py") if file.relative_to(ROOT).parts[1] in (*ROOMS, *FILES)]
     for file in sorted([*package, *ROOT.glob("csrc/**/*.[hc]*")]):
-        made.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
-    return made.hexdigest()[:8]
+        digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 class Results:
-    """The rows of one machine on disk; a row measured again replaces the one before, the others stay."""
+    """The rows of one machine, kept on disk. A row that is measured again replaces the old one; the others stay."""
 
     def __init__(self, folder: Path = RESULTS, of: Machine | None = None) -> None:
         self.of = of or processor()
@@ -120,9 +126,9 @@ class Results:
                 self.rows = {row.key: row for row in kept}
 
     def add(self, rows: Iterable[Row], all_of: str | None = None) -> None:
-        """Put rows in and write both files at once, so that a run that is stopped keeps what it measured.
+        """Add rows and write both files immediately, so an interrupted run keeps what it measured.
 
-        all_of: these are all that this test measures; its rows of an earlier run go.
+        all_of: name of a test whose rows are complete with these; its other rows, from earlier runs, are removed.
         """
         self.rows = {key: row for key, row in self.rows.items() if all_of is None or row.test != all_of}
         self.rows.update({row.key: row for row in rows})
@@ -132,26 +138,30 @@ class Results:
         _replace(self.path.with_suffix(".md"), self.markdown())
 
     def ordered(self) -> list[Row]:
-        """By hot spot and case; a case's rows stay as they were measured."""
+        """The rows sorted by hot spot and case. The rows of one case keep the order in which they were measured."""
         spots = list(dict.fromkeys(spot for spot, _, _ in TARGETS))
         rank = {spot: i for i, spot in enumerate(spots)}
         return sorted(self.rows.values(), key=lambda row: (rank.get(row.spot, len(rank)), row.spot, row.case))
 
     def markdown(self) -> str:
-        """The one table, aligned, so that it reads in a terminal too."""
+        """The table of all rows, aligned so that it can be read in a terminal."""
         sources = sources_digest()
-        head = f"{self.of.head} A ratio is the peer's time over ours; "
-        head += "agreement is relative to a column's largest value.\n\n"
+        head = f"{self.of.head} A ratio is the peer's time divided by ours. "
+        head += "An agreement is the difference relative to a column's largest value.\n\n"
         old = sum(row.sources != sources for row in self.rows.values())
-        tail = f"\n{old} of {len(self.rows)} rows, marked *, measured other sources than these.\n" if old else ""
+        tail = (
+            f"\n{old} of {len(self.rows)} rows, marked *, were measured with other sources than the present ones.\n"
+            if old
+            else ""
+        )
         return head + table(self.ordered(), sources) + tail
 
 
 def table(rows: Iterable[Row], sources: str) -> str:
-    """Rows as an aligned markdown table."""
+    """Rows as an aligned Markdown table. sources: the present digest; rows of another one are marked with *."""
     lines = [("hot spot", "case", "against", "result", "spread", "seconds", "at least", "aim", "", "agreement", "note")]
     for row in rows:
-        target, mark = row.target, {None: "", True: "met", False: "NOT MET"}[row.met]
+        target, mark = row.target, {None: "", True: "met", False: "NOT MET"}[row.reaches_target]
         spread = "" if row.low is None or row.high is None or row.rounds < 2 else f"{row.low:.3g} to {row.high:.3g}"
         seconds = "" if row.ours_s is None else f"{row.ours_s:.3g}"
         seconds += "" if row.theirs_s is None else f" / {row.theirs_s:.3g}"
@@ -179,7 +189,7 @@ def table(rows: Iterable[Row], sources: str) -> str:
 
 
 def shown(value: float, unit: str) -> str:
-    """A number as the table has it."""
+    """A number with its unit, as the table shows it."""
     if unit == "x":
         return f"{value:.3g}x"
     if unit == "%":
@@ -191,8 +201,8 @@ def shown(value: float, unit: str) -> str:
 
 def _document(row: Row) -> dict[str, Any]:
     target = row.target
-    asked = {} if target is None else {"at_least": target.at_least, "aim": target.aim, "met": row.met}
-    return {**asdict(row), **asked}
+    of_target = {} if target is None else {"at_least": target.at_least, "aim": target.aim, "met": row.reaches_target}
+    return {**asdict(row), **of_target}
 
 
 def _replace(path: Path, text: str) -> None:

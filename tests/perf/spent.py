@@ -1,10 +1,12 @@
-"""Where an attribution's time is spent: python -m tests.perf.spent [P,R ...]
+"""Measures in which parts of the engine an attribution spends its time: python -m tests.perf.spent [P,R ...]
 
-Without lengths those of the benchmark, whose tables are also put beside its results.
+P and R are the numbers of prompt and response tokens. Without them, the lengths of the benchmark are measured, and the
+tables are also written beside its results.
 
-The engine's functions are timed where it calls them. The forward pass and the logits have all threads; all other parts
-are a chunk's, in a thread of its own, and count by its share of the threads. What no part is blamed for is Python's,
-and the waiting of a thread that has no chunk left. SmolLM2, three rounds a length, of which the middle one is shown.
+The functions of the engine are timed where the engine calls them. The forward pass and the logits use all threads. All
+other parts belong to a chunk, which has its own thread, so their seconds count by that thread's share of all threads.
+The time that no part accounts for is that of Python, and of threads that wait because no chunk is left. The model is
+SmolLM2. Of three rounds for each length the median one is shown.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ Flop = Callable[..., float]
 
 
 class Part(NamedTuple):
-    """name: for the table; place, function: where the engine finds what is timed; flop: operations of a call."""
+    """A part of the engine that is timed.
+
+    name: for the table. place, function: the object and its attribute that the engine calls. flop: gives the
+    floating-point operations of a call from its arguments.
+    """
 
     name: str
     place: Any
@@ -51,7 +57,7 @@ def _forward(_: Any, x_TD: torch.Tensor, blocks: Sequence[Block], keep: bool = T
 
 
 def _product(*given: Any) -> float:
-    """Rows and the map that they go through come last."""
+    """The last two arguments are the rows and the linear map that they go through."""
     return 2.0 * len(given[-2]) * given[-1].weight_IO.numel()
 
 
@@ -76,15 +82,16 @@ REST = "Python, and waiting"
 
 
 class Spent:
-    """Seconds and operations by part; a part that another one calls is the caller's."""
+    """Seconds and operations by part. A part that is called inside another part counts for the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.flop: dict[str, float] = defaultdict(float)
         self._lock, self._here = threading.Lock(), threading.local()
-        self._threads = torch.get_num_threads()  # of which the engine gives each of its own threads some
+        self._threads = torch.get_num_threads()  # the engine divides them among its own threads
 
     def timed(self, part: Part) -> Callable[..., Any]:
+        """The part's function, which also adds its seconds and operations."""
         function = getattr(part.place, part.function)
 
         def run(*given: Any, **named: Any) -> Any:
@@ -106,7 +113,7 @@ class Spent:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Of all that the engine does in the block."""
+        """Time all that the engine does in the block."""
         with ExitStack() as stack:
             for part in PARTS:
                 stack.enter_context(patch.object(part.place, part.function, self.timed(part)))
@@ -117,7 +124,7 @@ class Spent:
 
 
 def spent(model: Model, case: Case) -> Spent:
-    """On one attribution."""
+    """The seconds and operations of one attribution by part."""
     found = Spent()
     with found.counting():
         models.ours(model, case)
@@ -125,7 +132,10 @@ def spent(model: Model, case: Case) -> Spent:
 
 
 def table(found: Spent, peak: float) -> str:
-    """Parts, the longest first, with the rate of those whose operations are known beside the machine's own."""
+    """A Markdown table of the parts, the longest first.
+
+    Parts with known operations have their rate, also as a share of `peak`, the machine's rate in FLOP/s.
+    """
     whole = sum(found.seconds.values())
     lines = ["| part | seconds | share | GFLOP/s | of the product's rate |", "|---|---|---|---|---|"]
     for name, seconds in sorted(found.seconds.items(), key=lambda item: (item[0] == REST, -item[1])):
@@ -136,7 +146,7 @@ def table(found: Spent, peak: float) -> str:
 
 
 def measured(model: Model, prompt: int, response: int) -> str:
-    """The table of one length, and what it is of."""
+    """The table of one length, with a line above it that names the length."""
     case = models.case(model, prompt, response)
     models.ours(model, case)
     rounds = []
@@ -150,14 +160,14 @@ def measured(model: Model, prompt: int, response: int) -> str:
 
 def main(given: Sequence[str]) -> None:
     heap.use_one()
-    model, said = models.smollm(), [processor().head]
-    print(said[0])
+    model, texts = models.smollm(), [processor().head]
+    print(texts[0])
     for lengths in [tuple(map(int, one.split(","))) for one in given] or LENGTHS:
-        said.append(measured(model, *lengths))
-        print(said[-1], flush=True)
+        texts.append(measured(model, *lengths))
+        print(texts[-1], flush=True)
     if not given:
         path = Results().path
-        write_whole(path.with_name(f"{path.stem}-spent.md"), "\n".join(said) + "\n", "table")
+        write_whole(path.with_name(f"{path.stem}-spent.md"), "\n".join(texts) + "\n", "table")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmark must reach, beside the rows it is about: (hot spot, case, against)."""
+"""The targets of the benchmark, by the key of the row they apply to: (hot spot, case, against)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 
 class Target(NamedTuple):
-    """at_least: to be reached; aim: hoped for. An aim below it means that less is better."""
+    """at_least: the value that a row must reach. aim: the value we hope for; below at_least where less is better."""
 
     at_least: float
     aim: float
 
-    def met(self, value: float) -> bool:
+    def is_reached(self, value: float) -> bool:
+        """Whether the value is at least as good as `at_least`."""
         return value <= self.at_least if self.aim < self.at_least else value >= self.at_least
 
 
@@ -23,7 +24,7 @@ SMOL = "SmolLM2-135M"
 
 
 def lengths(model: str, prompt: int, response: int) -> str:
-    """A case of attribution as the table calls it."""
+    """The name of a case of attribution in the table. prompt, response: numbers of tokens."""
     return f"{model}, P {prompt}, R {response}"
 
 
@@ -37,7 +38,7 @@ WIDE = "Llama 7B shape, 2 layers"
 WIDE_LAYER = "7B layer's down-projection"
 PAIR = f"{SMOL} pair, 20 prompts"
 
-# On a GPU (gpu.py), where a case of attribution names the precision of the derivatives.
+# Names of the rows that gpu.py measures. There a case of attribution has the precision of the derivatives in its name.
 SEVEN = "Llama 7B shape"
 GPU_LENGTHS = ((100, 150), (32, 60))
 GPU_TOPK = "V 32,000, D 4,096, C 4,096, k 100"
@@ -48,7 +49,7 @@ END_TO_END = "pair, 100 prompts"
 
 
 def in_precision(model: str, precision: str) -> str:
-    """A model as a case of attribution calls it on a GPU."""
+    """The name of a model in a case of attribution on a GPU."""
     return f"{model}, {precision}"
 
 
@@ -76,7 +77,7 @@ TARGETS: dict[tuple[str, str, str], Target] = {
     ("attribution", lengths(in_precision(SEVEN, "bfloat16"), 100, 150), LOOP): Target(40, 50),
     ("attribution", lengths(in_precision(SEVEN, "tf32"), 100, 150), LOOP): Target(20, 25),
     ("attribution", lengths(in_precision(SEVEN, "bfloat16"), 100, 150), GEMM_RATE): Target(60, 75),
-    ("vocab_topk", GPU_TOPK, BARE): Target(0.8, 1.0),  # 1.25 times its time
+    ("vocab_topk", GPU_TOPK, BARE): Target(0.8, 1.0),  # that is, at most 1.25 times the product's time
     ("vocab_topk", GPU_TOPK, BARE_TF32): Target(0.8, 1.0),
     ("word pairs", SEVEN, ALL_LAYERS): Target(20, 10),  # seconds
     ("whole pair", f"{SEVEN} {END_TO_END}", "estimate"): Target(15, 10),  # minutes

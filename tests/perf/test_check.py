@@ -1,4 +1,4 @@
-"""`perf check` fails on what is slower or computes more, and on nothing else."""
+"""`perf check` fails where a hot spot is slower or computes more, and nowhere else."""
 
 import dataclasses
 import json
@@ -11,9 +11,9 @@ from shiftbench import commands
 from shiftbench.commands import perf
 from shiftbench.config import composition
 from shiftbench.errors import InputError
-from shiftbench.perf import baseline, measure, spots
+from shiftbench.perf import baseline, hot_spots, measure
 from shiftbench.perf.baseline import Baseline
-from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, counted, judged
+from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, judge_counters, judge_ratios
 from shiftbench.perf.check import check as perf_check
 from shiftbench.perf.history import picture
 from shiftbench.perf.measure import Measured
@@ -30,49 +30,49 @@ def found(value, counts=COUNTS):
 
 
 def verdict(first, second):
-    asked = []
+    requests = []
 
-    def again(what):
-        asked.append(what)
+    def again(request):
+        requests.append(request)
         return found(second)
 
-    (one,) = judged(BASE, found(first), again)
-    return one, asked
+    (judged,) = judge_ratios(BASE, found(first), again)
+    return judged, requests
 
 
-def test_what_is_slow_in_every_process_fails():
-    one, asked = verdict(1.2, 1.18)
-    assert one.failed and one.slowdown == 1.18
-    assert [(what.keys, what.least) for what in asked] == [(["spot over yard"], CONFIRMING)] * PROCESSES
+def test_a_ratio_that_is_slow_in_every_process_fails():
+    judged, requests = verdict(1.2, 1.18)
+    assert judged.failed and judged.slowdown == 1.18
+    assert [(request.keys, request.least) for request in requests] == [(["spot over yard"], CONFIRMING)] * PROCESSES
 
 
-def test_what_is_slow_once_passes_and_says_so():
-    one, asked = verdict(1.2, 1.01)
-    assert not one.failed and "another process" in one.verdict and len(asked) == 1
+def test_a_ratio_that_is_slow_in_one_process_passes_with_a_remark():
+    judged, requests = verdict(1.2, 1.01)
+    assert not judged.failed and "another process" in judged.verdict and len(requests) == 1
 
 
-def test_what_is_not_slow_is_not_measured_again():
-    one, asked = verdict(1.05, 9)
-    assert not one.failed and one.verdict == "ok" and not asked
+def test_a_ratio_that_is_not_slow_is_not_measured_again():
+    judged, requests = verdict(1.05, 9)
+    assert not judged.failed and judged.verdict == "ok" and not requests
 
 
 @pytest.mark.parametrize(("count", "fails"), [(100, False), (99, False), (101, True)])
 def test_a_counter_is_a_hard_limit(count, fails):
-    (first, second) = counted(Baseline(COUNTS, {}), found(1, {"spot": {"flops": count, "bytes": 8}}))
+    (first, second) = judge_counters(Baseline(COUNTS, {}), found(1, {"spot": {"flops": count, "bytes": 8}}))
     assert first.failed is fails and not second.failed
     assert Check("here", "2", False, [], [first, second], []).passed is not fails
 
 
-def test_a_hot_spot_that_is_new_or_gone_is_told():
-    (new,) = counted(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
+def test_a_new_and_a_missing_hot_spot_are_reported():
+    (new,) = judge_counters(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
     assert new == Counter("new", "flops", None, 1) and not new.failed and "record" in new.verdict
     assert not Check("here", "2", True, [], [], ["spot over yard"]).passed
 
 
 def test_a_recorded_baseline_is_read_back_and_keeps_other_machines(tmp_path):
     before = Baseline({}, {"other": {"ratios": {"a": {"value": 2.0}}}})
-    made = baseline.recorded([found(1.0), found(1.3), found(1.1)], before)
-    baseline.write(made, tmp_path / "b.json")
+    found_baseline = baseline.recorded([found(1.0), found(1.3), found(1.1)], before)
+    baseline.write(found_baseline, tmp_path / "b.json")
     back = baseline.read(str(tmp_path / "b.json"))
     assert back.ratios("here") == {"spot over yard": 1.1} and back.ratios("other") == {"a": 2.0}
     assert back.counters == COUNTS and back.ratios("unknown") == {}
@@ -82,14 +82,14 @@ def test_a_recorded_baseline_is_read_back_and_keeps_other_machines(tmp_path):
     ("text", "part"),
     [
         (None, "cannot read the file"),
-        ("{not json", "no baseline"),
+        ("{not json", "not a baseline"),
         ("[]", "schema"),
         ('{"schema": "shiftbench/scores/1"}', "schema"),
         ('{"schema": "shiftbench/perf/1"}', "counters"),
         ('{"schema": "shiftbench/perf/1", "counters": {}, "machines": {"m": {"ratios": {"a": {"value": "x"}}}}}', "x"),
         ('{"schema": "shiftbench/perf/1", "counters": {}, "machines": {"m": {"ratios": {"a": {"value": 0}}}}}', "m"),
         ('{"schema": "shiftbench/perf/1", "counters": {"a": {"b": 1.5}}, "machines": {}}', "whole number"),
-        ('{"schema": "shiftbench/perf/1", "counters": {"a": 3}, "machines": {}}', "no baseline"),
+        ('{"schema": "shiftbench/perf/1", "counters": {"a": 3}, "machines": {}}', "not a baseline"),
     ],
 )
 def test_a_baseline_that_cannot_be_used_is_refused_before_anything_is_measured(tmp_path, capsys, text, part):
@@ -116,13 +116,13 @@ def test_bad_input(capsys, words, part):
     assert part in capsys.readouterr().err
 
 
-def test_the_packages_own_baseline_names_what_is_measured():
+def test_the_packages_baseline_has_the_ratios_that_are_measured():
     packaged = baseline.read(None)
-    keys = {key for spot in spots.spots() for key in spot.keys().values()}
+    keys = {key for spot in hot_spots.hot_spots() for key in spot.keys().values()}
     assert packaged.machines and all(set(packaged.ratios(machine)) == keys for machine in packaged.machines)
 
 
-def test_the_history_is_a_picture():
+def test_the_history_is_drawn_as_svg():
     svg = picture([{"a": 1.0, "b": 2.0}, {"a": 1.1}, {"a": 0.9, "b": 2.2}], {"a": 1.0, "b": 2.0}, "<amd> & co")
     assert svg.startswith("<svg") and "<amd>" not in svg and "&lt;amd&gt;" in svg
     assert picture([{}], {"a": 1.0}, "m") == ""
@@ -145,16 +145,16 @@ def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
     assert len(list((tmp_path / "db").rglob("artifacts/history.svg"))) == 2
 
 
-def test_a_measuring_process_that_fails_is_told():
+def test_a_failing_measuring_process_raises_its_message():
     with pytest.raises(RuntimeError, match="no such hot spot"):
         measure.measured(measure.Asked(None, {}), [sys.executable, "-c", "raise SystemExit('no such hot spot')"])
 
 
-# In processes of their own, two hot spots of a millisecond.
+# The functions below run in processes of their own, with two hot spots that take a millisecond.
 
 
 def two_spots():
-    return [spots.word_pairs(), spots.density()]
+    return [hot_spots.word_pairs(), hot_spots.density()]
 
 
 def two_slower_spots():
@@ -168,7 +168,7 @@ def program(maker):
 
 @pytest.mark.perf
 def test_a_planted_fifth_is_seen_in_fresh_processes_and_unchanged_code_passes():
-    """With the ratios just measured as the baseline."""
+    """The baseline is the ratios that were measured a moment before."""
     machine = measure.this_machine()
     base = baseline.recorded([measure.measured(measure.Asked(None, {}), program("two_spots")) for _ in range(3)], None)
     assert base.ratios(machine)
@@ -180,7 +180,9 @@ def test_a_planted_fifth_is_seen_in_fresh_processes_and_unchanged_code_passes():
 def test_an_unknown_class_of_machine_has_its_counters_checked_and_nothing_recorded(tmp_path, capsys, monkeypatch):
     path = tmp_path / "b.json"
     path.write_text(json.dumps({"schema": baseline.SCHEMA, "counters": COUNTS, "machines": {}}))
-    monkeypatch.setattr("shiftbench.perf.check.measured", lambda asked, program: found(1) if not asked.keys else None)
+    monkeypatch.setattr(
+        "shiftbench.perf.check.measured", lambda request, program: found(1) if not request.keys else None
+    )
     words = ["perf", "check", f"baseline={path}", f"out={tmp_path / 'out'}", "tracking=none"]
     assert commands.main(words) == 0
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Principal components of down-projections (docs/mathematics.md) against torch's singular value decomposition."""
+"""Times principal components of down-projections (docs/mathematics.md) beside torch's singular value decomposition."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from shiftbench.explain.feedforward import principal_components
-from shiftbench.perf.compare import Agreement
-from tests.perf.compare import alternate
+from shiftbench.perf.agreement import Agreement
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import smollm, wide_llama
 from tests.perf.rows import ratio_rows
 from tests.perf.targets import LAYER, WIDE_LAYER
@@ -26,7 +26,7 @@ def svd(down_FD: Tensor) -> Tensor:
 
 
 def test_smollm(benchmark: Any, record: Callable[..., None]) -> None:
-    """Three rounds on each of six layers: one takes a tenth of a second, and wanders by half."""
+    """Three rounds on each of six layers. One round takes a tenth of a second, and its time varies by half."""
     views = smollm().views
     layers = [views.down_FD(layer).contiguous() for layer in range(0, views.layers, 5)]
     _compare(benchmark, record, LAYER, 3 * layers)
@@ -50,7 +50,7 @@ def _compare(benchmark: Any, record: Callable[..., None], name: str, layers: lis
 
 
 def direction_error(mine_CD: Tensor, theirs_CD: Tensor) -> Tensor:
-    """Distance of unit vectors, up to sign."""
+    """error_C: the distance of two unit vectors, up to sign."""
     theirs_CD = theirs_CD[: len(mine_CD)].double()
     sign_C1 = (mine_CD * theirs_CD).sum(1, keepdim=True).sign()
     return (mine_CD - sign_C1 * theirs_CD).norm(dim=1)

@@ -1,4 +1,4 @@
-"""The benchmark reads back what is planted: a wrong answer, a slower side, a row that misses its target."""
+"""The benchmark finds what is planted: a wrong result, a slower side, a row that misses its target."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from shiftbench.engine.product import STEP
 from shiftbench.models import Model
 from shiftbench.perf import paper
+from shiftbench.perf.agreement import column_agreement, ranking_agreement, value_agreement
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Sampled, columns, ranked, values
+from shiftbench.perf.timing import Sampled
 from tests import reference
 from tests.perf import memory, models, peers, spent
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.rows import Results, Row, ratio_rows, table
 from tests.perf.targets import LENGTHS, LOOP, SMOL, TARGETS, Target, lengths
 from tests.tiny import tiny_module, tiny_tokenizer
@@ -24,9 +25,9 @@ from tests.tiny import tiny_module, tiny_tokenizer
 CASE = lengths(SMOL, *LENGTHS[0])
 
 
-def test_a_planted_twofold_slowdown_reads_as_half(benchmark):
+def test_a_planted_twofold_slowdown_gives_a_ratio_of_one_half(benchmark):
     def slow(_):
-        time.sleep(0.2)  # long beside what a busy machine adds to a sleep
+        time.sleep(0.2)  # long compared with what a busy machine adds to a sleep
 
     def quick(_):
         time.sleep(0.1)
@@ -44,7 +45,7 @@ def test_rounds_alternate_on_the_same_inputs(benchmark):
     assert seen == [("a", 1), ("b", 1), ("ours", 1), ("a", 2), ("b", 2), ("ours", 2)]
 
 
-def test_a_sampled_peer_counts_for_the_whole(benchmark):
+def test_the_seconds_of_a_sampled_peer_are_extrapolated(benchmark):
     compared = alternate(
         benchmark, lambda _: time.sleep(0.01), {"peer": lambda _: Sampled("part", 1.0, "1 of 9")}, [None] * 3
     )
@@ -53,43 +54,46 @@ def test_a_sampled_peer_counts_for_the_whole(benchmark):
     assert row.note == "1 of 9" and row.value == pytest.approx(100, rel=0.3)
 
 
-def test_a_planted_wrong_column_shows_beside_a_fast_ratio(benchmark):
+def test_a_planted_wrong_column_is_reported_beside_a_fast_ratio(benchmark):
     right_PR = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) + 0.5
     wrong_PR = right_PR.clone()
     wrong_PR[:, 3] *= -1
-    assert "worst column 2e+00" in columns(wrong_PR, right_PR).text
-    assert columns(right_PR, right_PR).ok and not columns(-right_PR, right_PR).ok
+    assert "worst column 2e+00" in column_agreement(wrong_PR, right_PR).text
+    assert column_agreement(right_PR, right_PR).ok and not column_agreement(-right_PR, right_PR).ok
     compared = alternate(benchmark, lambda _: -right_PR, {LOOP: lambda _: time.sleep(0.02) or right_PR}, [None] * 2)
-    agreement = columns(compared.ours.result, compared.peers[LOOP].result)
+    agreement = column_agreement(compared.ours.result, compared.peers[LOOP].result)
     (row,) = ratio_rows("attribution", CASE, compared, {LOOP: agreement}, {})
-    assert row.value > TARGETS[row.key].at_least and row.met is False
+    assert row.value > TARGETS[row.key].at_least and row.reaches_target is False
     assert "WRONG RESULT" in table([row], "")
 
 
-def test_agreement_of_what_cannot_be_compared():
+def test_results_that_cannot_be_compared_do_not_agree():
     nan_PR = torch.full((2, 2), float("nan"))
-    assert not columns(nan_PR, torch.ones(2, 2)).ok
-    assert not columns(torch.ones(2, 3), torch.ones(2, 2)).ok
-    assert not values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), 1e-3).ok
-    assert columns(torch.ones(2, 3), torch.ones(2, 1), [1]).ok
+    assert not column_agreement(nan_PR, torch.ones(2, 2)).ok
+    assert not column_agreement(torch.ones(2, 3), torch.ones(2, 2)).ok
+    assert not value_agreement(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), 1e-3).ok
+    assert column_agreement(torch.ones(2, 3), torch.ones(2, 1), [1]).ok
 
 
-def test_a_planted_wrong_index_shows():
+def test_a_planted_wrong_index_is_reported():
     value = torch.linspace(9, 1, 5000).view(2, -1)
     index = torch.arange(5000).view(2, -1)
-    assert ranked((value, index), (value, index)).text == "all indices equal"
+    assert ranking_agreement((value, index), (value, index)).text == "all indices equal"
     wrong_value, wrong_index = value.clone(), index.clone()
     wrong_value[0, 1], wrong_index[0, 1] = 5.0, 4999
-    found = ranked((wrong_value, wrong_index), (value, index))
+    found = ranking_agreement((wrong_value, wrong_index), (value, index))
     assert not found.ok and found.text.startswith("1 of 5000 indices differ, by 4e-01")
     swapped = index.clone()
     swapped[0, 1], swapped[0, 2] = index[0, 2], index[0, 1]
-    assert not ranked((value, index.flip(1)), (value, index)).ok and ranked((value, swapped), (value, index)).ok
+    assert (
+        not ranking_agreement((value, index.flip(1)), (value, index)).ok
+        and ranking_agreement((value, swapped), (value, index)).ok
+    )
 
 
-@pytest.mark.parametrize(("target", "met", "short"), [(Target(7, 10), 7.5, 6.5), (Target(700, 350), 650, 800)])
-def test_targets_know_their_direction(target, met, short):
-    assert target.met(met) and not target.met(short)
+@pytest.mark.parametrize(("target", "reached", "missed"), [(Target(7, 10), 7.5, 6.5), (Target(700, 350), 650, 800)])
+def test_a_target_is_reached_from_the_right_side(target, reached, missed):
+    assert target.is_reached(reached) and not target.is_reached(missed)
 
 
 def test_results_keep_rows_that_were_not_measured_again(tmp_path):
@@ -118,35 +122,37 @@ def case():
     return Case(prompt, tuple(range(10, 19)), ("", ""))
 
 
-def test_the_papers_loop_is_the_formula(tiny, case):
+def test_the_papers_loop_equals_the_formula(tiny, case):
     wanted_PR = reference.importance(tiny, *case.ids)
     for found_PR in (paper.loop(tiny, case), paper.loop(tiny, case, frozen=True), paper.batched(tiny, case, 4)):
-        assert columns(found_PR, wanted_PR, tolerance=1e-4).ok
+        assert column_agreement(found_PR, wanted_PR, tolerance=1e-4).ok
     assert not any(p.requires_grad or p.grad is not None for p in tiny.parameters())
     assert tiny.config._attn_implementation == "eager"
 
 
-def test_a_part_of_the_loop_stands_for_the_whole(tiny, case):
+def test_a_part_of_the_loop_is_extrapolated(tiny, case):
     found = paper.loop(tiny, case, tokens=3)
     assert isinstance(found, Sampled) and found.part == "extrapolated from 3 of 9 tokens"
-    assert columns(reference.importance(tiny, *case.ids), found.result, paper.spread(9, 3), tolerance=1e-4).ok
+    assert column_agreement(
+        reference.importance(tiny, *case.ids), found.result, paper.evenly_spread(9, 3), tolerance=1e-4
+    ).ok
 
 
-def test_spread_is_even():
-    assert paper.spread(9, 3) == [1, 4, 7] and paper.spread(2, 5) == [0, 1]
+def test_evenly_spread():
+    assert paper.evenly_spread(9, 3) == [1, 4, 7] and paper.evenly_spread(2, 5) == [0, 1]
 
 
-def test_the_searches_are_the_formula():
+def test_the_searches_equal_the_formula():
     draws = torch.Generator().manual_seed(0)
     embedding_VD, direction_CD = torch.randn(300, 8, generator=draws), torch.randn(5, 8, generator=draws)
     wanted = reference.vocab_topk(embedding_VD, direction_CD, 7)
     for search in (peers.argsort_topk, peers.torch_topk):
-        assert ranked(search(embedding_VD, direction_CD, 7), wanted).ok
+        assert ranking_agreement(search(embedding_VD, direction_CD, 7), wanted).ok
     pytest.importorskip("faiss")
-    assert ranked(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
+    assert ranking_agreement(peers.faiss_topk(embedding_VD, direction_CD, 7), wanted).ok
 
 
-def test_the_papers_word_pairs_are_the_formula():
+def test_the_papers_word_pairs_equal_the_formula():
     import numpy as np
 
     from shiftbench.words import StaticVectors
@@ -163,11 +169,11 @@ def test_the_papers_word_pairs_are_the_formula():
     assert np.allclose([score for *_, score in found], [score for *_, score in wanted], atol=1e-5)
 
 
-def test_memory_reads_what_is_allocated():
+def test_memory_measures_what_is_allocated():
     assert memory.peak(lambda: torch.ones(64 * 2**18).sum()) == pytest.approx(64, abs=8)
 
 
-def test_what_an_attribution_spends_is_seen_part_by_part(tiny, case):
+def test_the_time_of_an_attribution_is_measured_by_part(tiny, case):
     model = Model("tiny", tiny, tiny_tokenizer(), None, "float32")
     found = spent.spent(model, case)
     # The rows of a tiny model are too few for a cut; all other parts must be found under the engine's own names.
@@ -182,8 +188,8 @@ def test_what_an_attribution_spends_is_seen_part_by_part(tiny, case):
 def test_flop_floor(tiny, case):
     config = tiny.config
     width, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
-    met = config.num_attention_heads * config.head_dim + 2 * keys
-    layer = width * (met + config.num_attention_heads * config.head_dim + 2 * config.intermediate_size)
+    attention_inputs = config.num_attention_heads * config.head_dim + 2 * keys
+    layer = width * (attention_inputs + config.num_attention_heads * config.head_dim + 2 * config.intermediate_size)
     prompt, response = len(case.prompt.prompt_ids), 9
-    floor = 2 * prompt * response * ((config.num_hidden_layers - 1) * layer + width * met)
+    floor = 2 * prompt * response * ((config.num_hidden_layers - 1) * layer + width * attention_inputs)
     assert models.flop_floor(tiny, case) == floor

@@ -1,4 +1,4 @@
-"""vocab_topk (docs/mathematics.md) against a full product, libraries' searches and its limit, the bare product."""
+"""Times vocab_topk beside searches over the full product, faiss, and the bare product, which is its lower limit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
-from shiftbench.perf.compare import ranked
+from shiftbench.perf.agreement import ranking_agreement
 from tests.perf import memory, peers
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import TOPK_LARGE, TOPK_SMALL
 
@@ -46,7 +46,7 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
         call(None)
     compared = alternate(benchmark, searching(ops.vocab_topk), contestants, [None] * rounds)
     agreements = {
-        peer: ranked(compared.ours.result, timed.result)
+        peer: ranking_agreement(compared.ours.result, timed.result)
         for peer, timed in compared.peers.items()
         if peer != "bare product"
     }
@@ -58,7 +58,7 @@ def test_against_searches(benchmark: Any, record: Callable[..., None], name: str
 
 
 def test_working_memory(record: Callable[..., None]) -> None:
-    """A fresh process, over the inputs."""
+    """Memory beyond the inputs, measured in a new process."""
     numbers = "-".join(map(str, (*SIZES[TOPK_LARGE], K)))
     (found, _), (sorting, _) = memory.measured(f"vocab_topk-{numbers}"), memory.measured(f"argsort-{numbers}")
     record(Row(SPOT, TOPK_LARGE, "working memory", found, "MiB", note=f"product and argsort take {sorting:.0f} MiB"))

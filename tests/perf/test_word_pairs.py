@@ -1,4 +1,4 @@
-"""Word pairs of attention heads (docs/mathematics.md) against the paper's procedure in numpy and Python."""
+"""Times word pairs of attention heads (docs/mathematics.md) beside the paper's procedure in numpy and Python."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain import attention
 from shiftbench.models import Model
-from shiftbench.perf.compare import Agreement
+from shiftbench.perf.agreement import Agreement
 from shiftbench.store.explanation import Unit
 from shiftbench.words.vectors import glove
 from shiftbench.words.vocabulary import packaged as packaged_vocabulary
-from tests.perf.compare import alternate
+from tests.perf.benchmark_rounds import alternate
 from tests.perf.models import packaged, smollm
 from tests.perf.paper_knowledge import Heads, of_head, sampled_heads
 from tests.perf.rows import ratio_rows
@@ -25,10 +25,10 @@ PAPER, LITERAL = "paper's procedure", "the same, cutoffs anew for each candidate
 
 
 def test_all_heads(benchmark: Any, record: Callable[..., None]) -> None:
-    """Ours over all heads, the paper's over a sample of them."""
+    """Ours on all heads, the paper's procedure on a sample of them."""
     model, vocabulary, vectors = smollm(), packaged_vocabulary(12_000), glove()
     inputs = Inputs((), vocabulary, vectors)
-    _ = model.weights_digest  # part of a unit's key, not of its making
+    _ = model.weights_digest  # computed here, so that its time is not measured: it is part of a unit's key
     contestants = {
         PAPER: lambda _: sampled_heads(model, vocabulary, vectors, heads=6, keep=True),
         LITERAL: lambda _: sampled_heads(model, vocabulary, vectors, heads=1, keep=False, neurons=4),
@@ -41,13 +41,13 @@ def test_all_heads(benchmark: Any, record: Callable[..., None]) -> None:
 
 
 def every_layer(model: Model, inputs: Inputs) -> list[Unit]:
-    """Ours, a unit a layer: counts of pairs and the heads' knowledge. Nothing is left from an earlier model."""
+    """Our units, one for each layer, with counts of pairs and the heads' knowledge. The cache is cleared first."""
     attention._cooccurrence.cache_clear()
     return [work.compute() for work in packaged("attention").work(model, inputs)]
 
 
 def agreement(units: list[Unit], heads: Heads) -> Agreement:
-    """Word pairs, and pairs that a head knows, in which the two differ."""
+    """How many word pairs, and how many pairs of the heads' knowledge, differ between the two."""
     differ = pairs = 0
     for (layer, head), (count, knowledge) in heads.items():
         mine_count, mine = of_head(units[layer], head)

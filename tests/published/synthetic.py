@@ -1,4 +1,4 @@
-"""A small folder in the format of published explanations, all of it made here."""
+"""Writes a small made-up folder in the format of published explanations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ BASE, TUNED = "plain_1b", "chatty_1b"
 
 
 def pieces_of(text: str) -> list[str]:
-    """SentencePiece-like pieces of ' ' + text: a word with its space, other signs alone, what is not ASCII by bytes."""
+    """SentencePiece-like pieces of ' ' + text.
+
+    A word is a piece with the space before it, any other ASCII character is a piece by itself, and every other
+    character is split into its bytes.
+    """
     pieces: list[str] = []
     for character in " " + text:
         if not character.isascii():
@@ -26,7 +30,7 @@ def pieces_of(text: str) -> list[str]:
 
 
 def levels(prompt_pieces: int, response_pieces: int, instruction: slice, strength: float, seed: int) -> np.ndarray:
-    """Levels whose instruction rows are high in a share `strength` of the response's columns."""
+    """level_PR that is high in the rows of the instruction, in a share `strength` of the response's columns."""
     draw = np.random.default_rng(seed)
     level_PR = draw.integers(0, 8, (prompt_pieces, response_pieces))
     level_PR[-1:] = 10
@@ -36,9 +40,9 @@ def levels(prompt_pieces: int, response_pieces: int, instruction: slice, strengt
 
 
 def maps(rows: list[tuple[str, list[str], list[str], np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of (prompt id, prompt pieces, response pieces, level_PR) rows."""
-    vocabulary = list(dict.fromkeys(piece for _, asked, answer, _ in rows for piece in (*asked, *answer)))
-    place = {piece: i for i, piece in enumerate(vocabulary)}
+    """The arrays of an .npz file. rows: (prompt id, prompt pieces, response pieces, level_PR) of each map."""
+    vocabulary = list(dict.fromkeys(piece for _, prompt, response, _ in rows for piece in (*prompt, *response)))
+    index = {piece: i for i, piece in enumerate(vocabulary)}
     cells = np.concatenate([np.zeros(0, np.uint8), *(level.ravel().astype(np.uint8) for *_, level in rows)])
     padded = np.append(cells, np.zeros(len(cells) % 2, np.uint8))
 
@@ -51,17 +55,17 @@ def maps(rows: list[tuple[str, list[str], list[str], np.ndarray]]) -> dict[str, 
     return {
         "ids": text([name for name, *_ in rows]),
         "vocab": text(vocabulary),
-        "input_ids": np.array([place[p] for _, asked, _, _ in rows for p in asked], np.uint16),
-        "output_ids": np.array([place[p] for _, _, answer, _ in rows for p in answer], np.uint16),
-        "input_offsets": offsets([len(asked) for _, asked, _, _ in rows]),
-        "output_offsets": offsets([len(answer) for _, _, answer, _ in rows]),
+        "input_ids": np.array([index[p] for _, prompt, _, _ in rows for p in prompt], np.uint16),
+        "output_ids": np.array([index[p] for _, _, response, _ in rows for p in response], np.uint16),
+        "input_offsets": offsets([len(prompt) for _, prompt, _, _ in rows]),
+        "output_offsets": offsets([len(response) for _, _, response, _ in rows]),
         "explain_offsets": offsets([level.size for *_, level in rows]),
         "explain_nibbles": padded[0::2] | padded[1::2] << 4,
     }
 
 
 def prompt_rows(count: int = 24, dataset: str = "made") -> list[dict]:
-    """Prompts 'Write about topic NN.' + an input; the instruction is the first sentence."""
+    """Prompts of an instruction, 'Write about topic ... now.', and an input."""
     rows = []
     for i in range(count):
         instruction = f"Write about topic {chr(97 + i % 26)} é now."
@@ -73,19 +77,19 @@ def prompt_rows(count: int = 24, dataset: str = "made") -> list[dict]:
 
 
 def model_rows(prompts: list[dict], strength, response: int, seed: int) -> list[tuple]:
-    """A map a prompt. strength: of the instruction's rows, a number or one by the prompt's place."""
+    """A map for each prompt. strength: as of `levels`, a number or a function of the prompt's index."""
     rows = []
     for i, row in enumerate(prompts):
-        asked = pieces_of(row["prompt"])
+        pieces = pieces_of(row["prompt"])
         stop = len(pieces_of(row["prompt"][: row["instruction"][0][1]])) if row["instruction"] else 1
         share = strength(i) if callable(strength) else strength
-        level_PR = levels(len(asked), response, slice(0, stop), share, seed * 1000 + i)
-        rows.append((row["id"], asked, ["▁word"] * response, level_PR))
+        level_PR = levels(len(pieces), response, slice(0, stop), share, seed * 1000 + i)
+        rows.append((row["id"], pieces, ["▁word"] * response, level_PR))
     return rows
 
 
 def write_folder(folder: Path, prompts: list[dict] | None = None, tuned=None, base=None, ratings=None) -> Path:
-    """A folder in which tuned recognises the instruction more, and more still where the response is followed."""
+    """A folder in which tuned recognises the instruction more than base, most of all in followed responses."""
     prompts = prompt_rows() if prompts is None else prompts
     folder.mkdir(parents=True, exist_ok=True)
     tuned = tuned or model_rows(prompts, lambda i: 0.3 if i % 3 == 0 else 0.8, 30, 1)

@@ -1,4 +1,4 @@
-"""Spans reach the pieces that spell them, by characters; those that nothing spells are told."""
+"""A span gets the pieces that spell any of its characters, and a span without a piece is reported."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def spelled(pieces, prompt, *spans):
     return [piece for piece, on in zip(pieces, mask_P.tolist(), strict=True) if on], unaligned
 
 
-def test_a_span_reaches_every_piece_that_spells_a_part_of_it():
+def test_a_span_has_every_piece_that_spells_a_part_of_it():
     prompt = "Say 日 twice.\nOutput:"
     pieces = ["▁S", "ay", "▁", "<0xE6>", "<0x97>", "<0xA5>", "▁twice", ".", "<0x0A>", "Out", "put", ":"]
     assert spelled(pieces, prompt, (0, 5)) == (["▁S", "ay", "▁", "<0xE6>", "<0x97>", "<0xA5>"], [])
@@ -23,13 +23,13 @@ def test_marks_at_both_ends_of_a_span_are_dropped_and_those_inside_are_kept():
     prompt = 'a "b\nc" d'
     pieces = ["▁a", '▁"', "b", "<0x0A>", "c", '"', "▁", "d"]
     assert spelled(pieces, prompt, (2, 7)) == (["b", "<0x0A>", "c", '"'], [])
-    # A piece that stands twice in the prompt is dropped at the ends of its own span only.
+    # The same piece inside another span is kept: marks are dropped at the ends of a span only.
     assert spelled(pieces, prompt, (0, 9)) == ([*pieces], [])
 
 
-def test_a_span_that_only_marks_spell_is_told():
-    kept, (told,) = spelled(pieces_of("one\ntwo"), "one\ntwo", (3, 4))
-    assert kept == [] and (told.span, told.text, told.reason) == ((3, 4), "\n", ONLY_MARKS)
+def test_a_span_of_marks_alone_is_reported():
+    kept, (unaligned,) = spelled(pieces_of("one\ntwo"), "one\ntwo", (3, 4))
+    assert kept == [] and (unaligned.span, unaligned.text, unaligned.reason) == ((3, 4), "\n", ONLY_MARKS)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_a_span_that_only_marks_spell_is_told():
         (lambda pieces: pieces[:-2], [True, True, False]),  # cut short
         (lambda pieces: [*pieces[:2], "▁2", *pieces[3:]], [True, False, True]),  # another word of another length
         (lambda pieces: ["▁0", *pieces[1:]], [False, True, True]),
-        (lambda pieces: [*pieces[:2], "▁Two", *pieces[3:]], [True, False, True]),  # another of the same length
+        (lambda pieces: [*pieces[:2], "▁Two", *pieces[3:]], [True, False, True]),  # another word of the same length
         (lambda pieces: [], [False, False, False]),
     ],
 )
-def test_where_the_pieces_spell_something_else_the_rest_still_aligns(change, aligned):
+def test_pieces_that_spell_something_else_still_align_at_both_ends(change, aligned):
     prompt = "one and two or six"
     spans = [(0, 3), (8, 11), (15, 18)]
     pieces = ["▁one", "▁and", "▁two", "▁or", "▁six"]
@@ -52,7 +52,7 @@ def test_where_the_pieces_spell_something_else_the_rest_still_aligns(change, ali
         assert (kept, [each.reason for each in unaligned]) == ((whole, []) if expected else ([], [UNSPELLED]))
 
 
-def test_a_repeated_word_that_was_cut_out_is_not_matched_twice():
+def test_a_piece_is_not_matched_to_two_words():
     kept, unaligned = spelled(["▁go", "▁on"], "go go on", (0, 2), (3, 5))
     assert [each.span for each in unaligned] == [(3, 5)]
     assert kept == ["▁go"]

@@ -1,4 +1,4 @@
-"""What a folder must hold, and the one line that says what is wrong with it."""
+"""What a folder of published explanations must hold, and the one-line messages where something is wrong."""
 
 import pickle
 
@@ -21,7 +21,7 @@ from tests.published.synthetic import (
 
 
 def change(folder, model=TUNED, **arrays):
-    """Rewrite a model's file with some arrays changed; None leaves one out."""
+    """Rewrite a model's file. arrays: functions that change an array; None leaves the array out."""
     path = folder / f"attribution_{model}.npz"
     with np.load(path) as archive:
         kept = {name: archive[name] for name in archive.files}
@@ -38,19 +38,19 @@ def test_a_folder_is_read_back_as_it_was_written(tmp_path):
     tuned = model_rows(prompts, 0.5, 7, 1)
     found = read(write_folder(tmp_path, prompts, tuned=tuned))
     assert (found.base, found.tuned) == (BASE, TUNED)
-    for name, asked, answer, level_PR in tuned:
-        mine = found.maps[TUNED][name]
-        assert (list(mine.prompt_pieces), list(mine.response_pieces)) == (asked, answer)
-        assert (mine.level_PR.numpy() == level_PR).all()
+    for name, prompt_pieces, response_pieces, level_PR in tuned:
+        read_map = found.maps[TUNED][name]
+        assert (list(read_map.prompt_pieces), list(read_map.response_pieces)) == (prompt_pieces, response_pieces)
+        assert (read_map.level_PR.numpy() == level_PR).all()
     assert found.rating == {"made_0": 1, "made_1": 3, "made_2": 4}
 
 
 def test_a_response_without_pieces_and_an_odd_number_of_cells_are_read(tmp_path):
     prompts = prompt_rows(2)
-    asked = pieces_of(prompts[0]["prompt"])
-    rows = [(prompts[0]["id"], asked, [], np.zeros((len(asked), 0))), ("made_1", ["▁x"], ["▁y"], np.array([[9]]))]
+    pieces = pieces_of(prompts[0]["prompt"])
+    rows = [(prompts[0]["id"], pieces, [], np.zeros((len(pieces), 0))), ("made_1", ["▁x"], ["▁y"], np.array([[9]]))]
     found = read(write_folder(tmp_path, prompts, tuned=rows)).maps[TUNED]
-    assert found["made_0"].level_PR.shape == (len(asked), 0) and found["made_1"].level_PR.tolist() == [[9]]
+    assert found["made_0"].level_PR.shape == (len(pieces), 0) and found["made_1"].level_PR.tolist() == [[9]]
 
 
 def test_models_are_named_without_their_size():
@@ -60,13 +60,13 @@ def test_models_are_named_without_their_size():
 
 
 @pytest.mark.parametrize("name", ["prompts.jsonl", "ratings.jsonl"])
-def test_a_missing_file(tmp_path, name):
+def test_a_missing_file_is_named(tmp_path, name):
     (write_folder(tmp_path) / name).unlink()
     with pytest.raises(InputError, match=rf"{name}: cannot read the file: No such file"):
         read(tmp_path)
 
 
-def test_missing_maps_an_empty_folder_and_no_folder(tmp_path):
+def test_missing_maps_an_empty_folder_and_a_missing_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"wanted two files attribution_NAME\.npz.*holds nothing at all"):
         read(tmp_path)
     (write_folder(tmp_path / "one") / f"attribution_{BASE}.npz").unlink()
@@ -77,7 +77,7 @@ def test_missing_maps_an_empty_folder_and_no_folder(tmp_path):
 
 
 class Trap:
-    """Whoever unpickles it, runs it."""
+    """An object that writes the file 'unpickled' when it is unpickled."""
 
     def __reduce__(self):
         return (open, ("unpickled", "w"))
@@ -109,11 +109,11 @@ def renamed(old, new):
         ("explain_nibbles", lambda x: x.astype(np.float32), "must be one row of uint8 numbers, got float32"),
         ("explain_nibbles", lambda x: np.array(["a"] * len(x)), "must be one row of uint8 numbers, got <U1"),
         ("explain_nibbles", lambda x: x[:-1], r"explain_nibbles has \d+ bytes, wanted \d+"),
-        ("explain_nibbles", lambda x: x | 15, r"explain_nibbles has level 15 in cell 0; levels are 0 to 10"),
+        ("explain_nibbles", lambda x: x | 15, r"explain_nibbles has level 15 at index 0; levels are 0 to 10"),
         ("input_ids", lambda x: x.astype(float), "input_ids must be one row of integer numbers, got float64"),
         ("input_ids", lambda x: x + 60000, r"input_ids has \d+, but vocab holds \d+ pieces"),
         ("input_ids", lambda x: x[:-1], r"input_offsets ends at \d+, but input_ids has \d+ entries"),
-        ("output_offsets", lambda x: x[:-1], r"output_offsets has 24 places, wanted 25"),
+        ("output_offsets", lambda x: x[:-1], r"output_offsets has 24 entries, wanted 25"),
         ("output_offsets", lambda x: x[::-1], "output_offsets must begin at 0 and never fall"),
         (
             "explain_offsets",
@@ -128,8 +128,8 @@ def renamed(old, new):
         ("output_offsets", lambda x: x[:0], "output_offsets must begin at 0"),
         ("input_ids", lambda x: x.astype(np.uint64) - 2, r"input_ids has -2, but vocab holds"),
         ("input_ids", lambda x: x.astype("m8[s]"), "input_ids must be one row of integer numbers"),
-        ("vocab", lambda x: np.full(2**20, 10, np.uint8), "vocab holds 1,048,577 lines, and 1,048,576 are the most"),
-        ("ids", lambda x: np.full(2**24, 10, np.uint8), "ids holds 16,777,217 lines, and 25 are the most"),
+        ("vocab", lambda x: np.full(2**20, 10, np.uint8), "vocab holds 1,048,577 lines; at most 1,048,576 are allowed"),
+        ("ids", lambda x: np.full(2**24, 10, np.uint8), "ids holds 16,777,217 lines; at most 25 are allowed"),
         ("vocab", lambda x: np.full_like(x, 255), "vocab is not UTF-8 text"),
         ("ids", renamed(b"made_1\n", b"made_0\n"), "ids holds 'made_0' more than once"),
         ("ids", renamed(b"made_23", b"other_3"), "map 'other_3' has no prompt"),
@@ -153,8 +153,12 @@ GOOD = {"id": "made_0", "model": TUNED, "rating": 1}
         ("ratings", [], "line 1: wanted"),
         ("ratings", {**GOOD, "rating": "high"}, "line 1: rating must be one of -1, 1, 2, 3, 4, got 'high'"),
         ("ratings", {**GOOD, "rating": True}, "got True"),
-        ("ratings", {**GOOD, "id": "unknown"}, "line 1: id 'unknown' is that of no prompt"),
-        ("ratings", {**GOOD, "model": "third"}, f"must rate one of the models {TUNED}, {BASE}.*got third"),
+        ("ratings", {**GOOD, "id": "unknown"}, "line 1: no prompt has the id 'unknown'"),
+        (
+            "ratings",
+            {**GOOD, "model": "third"},
+            f"must rate the responses of one model, the tuned one, of {TUNED}, {BASE}.*got third",
+        ),
         ("prompts", {"id": "a"}, "line 1: field 'prompt' is missing"),
         ("prompts", {**PROMPT, "instruction": [[0, 9]]}, r"line 1: .*\[0, 9\) ends beyond"),
         ("prompts", {**PROMPT, "dataset": 3}, "line 1: field 'dataset' must name"),
@@ -195,7 +199,7 @@ def test_a_damaged_file_of_maps_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_a_model_name_that_is_no_text_is_refused(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
     write_folder(tmp_path)
     (tmp_path / f"attribution_{TUNED}.npz").rename(tmp_path / "attribution_\udcff.npz")
     with pytest.raises(InputError, match=r"the file name 'attribution_\\udcff\.npz' is not UTF-8"):

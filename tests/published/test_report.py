@@ -1,4 +1,4 @@
-"""The page of published explanations: claim and recomputations side by side, and nothing in it can break out."""
+"""The report of published explanations: claims and our numbers side by side, and hostile text does nothing in it."""
 
 import re
 
@@ -15,21 +15,21 @@ def page(folder, out):
 
 
 def test_claim_and_versions_stand_side_by_side_with_pictures(tmp_path):
-    made = reproduce(write_folder(tmp_path / "in"), tmp_path / "out")
-    found = Page(made.report.read_text(encoding="utf-8"))
+    reproduction = reproduce(write_folder(tmp_path / "in"), tmp_path / "out")
+    found = Page(reproduction.report.read_text(encoding="utf-8"))
     text = " ".join(found.texts)
     for part in ("the paper's claim", "unfollowed < followed", "base < tuned", "the first 50 pieces", "both cut to"):
         assert part in text
-    assert "The paper's printed figures are not among the published files" in text
-    for result in made.summary.results:
+    assert "The paper's printed numbers are not among the published files" in text
+    for result in reproduction.summary.results:
         assert result.sentence in text
     assert len(list((tmp_path / "out" / "figures").glob("*.svg"))) == 6
     assert sum(attrs.get("class") == "picture" for _, attrs in found.elements) == 6
-    side = made.summary.results[1].tables["side_by_side"]
+    side = reproduction.summary.results[1].tables["side_by_side"]
     assert side["whole responses"].tolist()[0].endswith(": holds")
 
 
-def test_a_reversed_claim_is_told_as_such(tmp_path):
+def test_a_reversed_claim_is_called_reversed(tmp_path):
     prompts = prompt_rows()
     base, tuned = model_rows(prompts, 0.9, 30, 1), model_rows(prompts, 0.2, 30, 2)
     result = reproduce(write_folder(tmp_path / "in", prompts, base=base, tuned=tuned), tmp_path / "out").summary.results
@@ -38,14 +38,14 @@ def test_a_reversed_claim_is_told_as_such(tmp_path):
 
 
 def hostile_folder(folder, text):
-    """Prompt ids, prompt sets, prompts, pieces and responses are this text."""
+    """A folder in which ids, prompt sets, prompts, pieces and responses contain this text."""
     text = re.sub("[\ud800-\udfff]", "?", text) or "empty"
-    line = text.replace("\n", " ")  # ids and pieces are newline-joined
+    line = text.replace("\n", " ")  # ids and pieces are joined by line breaks
     prompts = prompt_rows(6, dataset=line)
     for i, row in enumerate(prompts):
         row["prompt"] = f"{text} number {i}."
         row["instruction"] = [[0, len(row["prompt"])], [0, 1]]
-    tuned = [(name, asked, [line] * 9, level_PR) for name, asked, _, level_PR in model_rows(prompts, 0.6, 9, 1)]
+    tuned = [(name, pieces, [line] * 9, level_PR) for name, pieces, _, level_PR in model_rows(prompts, 0.6, 9, 1)]
     tuned[0] = (tuned[0][0], [line, *pieces_of(prompts[0]["prompt"])[1:]], *tuned[0][2:])  # does not align
     base = model_rows(prompts, 0.4, 9, 2)
     ratings = [{"id": row["id"], "model": TUNED, "rating": 1 + i % 2} for i, row in enumerate(prompts)]

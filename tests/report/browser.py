@@ -1,4 +1,7 @@
-"""Headless Chromium over its DevTools pipe: what a page logs, loads and measures; standard library only."""
+"""Drives headless Chromium over its DevTools pipe, to see what a page logs, loads and measures.
+
+It needs Python's standard library only.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ _ON_3_AND_4 = (
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """A page of a new Chromium whose profile is this folder."""
+    """One page of a new Chromium process. profile: the folder of its profile."""
     commands, answers = os.pipe(), os.pipe()
-    # High numbers first: 3 or 4 may be one of the pipes' own ends.
+    # The pipes' own ends may be descriptors 3 and 4, so they are first copied to high numbers.
     ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (commands[0], answers[1])]
     process = subprocess.Popen(
         [sys.executable, "-c", _ON_3_AND_4, *map(str, ends), CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
@@ -47,7 +50,7 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 class Browser:
-    """One page of one Chromium. events: every DevTools event so far, in order."""
+    """One page of a Chromium process. events: every DevTools event so far, in order."""
 
     def __init__(self, writes: int, reads: int) -> None:
         self.events: list[dict[str, Any]] = []
@@ -60,7 +63,7 @@ class Browser:
         self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """The result of one DevTools command. session: of a frame that has a process of its own; None: the page's."""
+        """The result of one DevTools command. session: that of a frame with its own process; None for the page's."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
         if session or self._session:
@@ -74,7 +77,7 @@ class Browser:
                 return answer["result"]
 
     def open(self, url: str, width: int = 1280, dark: bool = False) -> None:
-        """Loads a page at a width in CSS pixels and waits until it is there."""
+        """Load a page and wait for its load event. width: in CSS pixels. dark: whether the reader prefers dark."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -90,11 +93,11 @@ class Browser:
             self._read()
 
     def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression, evaluated by DevTools (a page's policy does not bind it)."""
+        """The value of a JavaScript expression. DevTools evaluates it, so the page's policy does not forbid it."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def frame(self) -> str:
-        """The session of the page's sandboxed frame, which has a process of its own, with its log among the events."""
+        """The session of the page's sandboxed frame, which has its own process. Its log goes to the events."""
         while True:
             found = [each["params"] for each in self.events if each["method"] == "Target.attachedToTarget"]
             gone = {e["params"]["sessionId"] for e in self.events if e["method"] == "Target.detachedFromTarget"}
@@ -106,7 +109,7 @@ class Browser:
             self._read()
 
     def frame_value(self, session: str, expression: str) -> Any:
-        """As value, in a frame."""
+        """The value of a JavaScript expression in a frame."""
         found = self.call("Runtime.evaluate", session, expression=expression, returnByValue=True)["result"]
         return found.get("value")
 

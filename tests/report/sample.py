@@ -1,4 +1,4 @@
-"""A run's summary of realistic size, drawn from a seed: 8 layers x 6 heads, 60 prompts, 38 verbs."""
+"""The summary of a made-up run of realistic size, drawn from a seed: 8 layers of 6 heads, 60 prompts, 38 verbs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESPONSE = "Could you please send me the report?\nWithout it we are unable to ar
 
 
 def summary(seed: int = 0) -> RunSummary:
-    """A pair in which every finding holds but one quarter of the heads."""
+    """A pair for which every finding holds; one score has n = 0 and one is NaN."""
     draw = np.random.default_rng(seed)
     return RunSummary(
         pair={
@@ -42,7 +42,7 @@ def summary(seed: int = 0) -> RunSummary:
 
 
 def tokens(text: str) -> list[str]:
-    """Text cut as a byte-level tokenizer would cut it: spaces in front, line breaks alone."""
+    """The text cut as a byte-level tokenizer cuts it: a space goes with the word after it, a line break is alone."""
     cut: list[str] = []
     for character in text:
         if cut and character.isalpha() and (cut[-1][-1].isalpha() or cut[-1] == " "):
@@ -160,7 +160,7 @@ def _verbs(draw: np.random.Generator) -> Result:
 
 
 def _many(draw: np.random.Generator) -> Figure:
-    """38 series, each in base and tuned."""
+    """A figure with 38 series, each for base and for tuned."""
     parts = [
         pd.DataFrame(
             {

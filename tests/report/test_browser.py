@@ -1,4 +1,4 @@
-"""The page in a real browser: it logs nothing, loads nothing, runs nothing, and fits a phone."""
+"""The report page in a real browser: it logs nothing, loads nothing, runs no script, and fits a phone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed"),
 ]
-# The scripts in HOSTILE would call it; a page without scripts has nothing that could.
+# The scripts in HOSTILE call alert. If one ran, window.ran would be set.
 RAN = "window.alert = () => { window.ran = true }"
 
 
@@ -29,8 +29,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield page
 
 
-def both() -> RunSummary:
-    """The sample and, after it, a finding of every hostile text, with names long enough to break a narrow page."""
+def sample_and_hostile() -> RunSummary:
+    """The sample, and after it one finding for each hostile text, with names too long for a narrow page."""
     every = [hostile(text).results[0] for text in (*HOSTILE, "W" * 300)]
     results = [dataclasses.replace(result, figures=result.figures[:1]) for result in every]
     long = "organisation/" + "a-very-long-model-name-" * 8
@@ -40,36 +40,38 @@ def both() -> RunSummary:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report(both(), tmp_path_factory.mktemp("report")).as_uri()
+    return write_report(sample_and_hostile(), tmp_path_factory.mktemp("report")).as_uri()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_is_quiet_and_fits(chromium: Browser, address: str, width: int, dark: bool) -> None:
+def test_the_page_logs_nothing_and_fits(chromium: Browser, address: str, width: int, dark: bool) -> None:
     before = len(chromium.events)
     chromium.open(address, width, dark)
     chromium.value("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert chromium.value("document.documentElement.scrollWidth") == width
     assert chromium.value("window.ran") is None
     assert chromium.value("document.scripts.length + document.images.length") == 0
-    assert chromium.value("document.querySelectorAll('section.finding').length") == len(both().results) + 2
+    assert (
+        chromium.value("document.querySelectorAll('section.finding').length") == len(sample_and_hostile().results) + 2
+    )
     seen = chromium.events[before:]
-    asked = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
-    assert asked == [address]
+    requests = [each["params"]["request"]["url"] for each in seen if each["method"] == "Network.requestWillBeSent"]
+    assert requests == [address]
     loud = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
     assert [each for each in seen if each["method"] in loud] == []
 
 
-def test_dark_and_light_are_different_papers(chromium: Browser, address: str) -> None:
-    papers = []
+def test_the_background_follows_the_reader_s_colour_scheme(chromium: Browser, address: str) -> None:
+    backgrounds = []
     for dark in (False, True):
         chromium.open(address, dark=dark)
-        papers.append(chromium.value("getComputedStyle(document.body).backgroundColor"))
-    assert papers == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
+        backgrounds.append(chromium.value("getComputedStyle(document.body).backgroundColor"))
+    assert backgrounds == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
 
 
-def test_a_policy_stands_behind_the_escaping(chromium: Browser, address: str) -> None:
-    """Were a script let in, the page's policy would still not run it, and would say so in the console."""
+def test_the_policy_stops_a_script_that_escaping_missed(chromium: Browser, address: str) -> None:
+    """If a script got into the page, the policy would not let it run, and the console would say so."""
     chromium.open(address)
     before = len(chromium.events)
     chromium.value(

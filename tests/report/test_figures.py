@@ -1,4 +1,4 @@
-"""Pictures: what is drawn follows from the data, in colours that mean one thing and can be read."""
+"""Charts: their content follows from the data, each colour has one meaning, and text on every colour is readable."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from shiftbench.contracts.result import Figure, Score
-from shiftbench.report.colours import COLOURS, STRONGEST, light, themed
-from shiftbench.report.figures import described, draw, is_wide
+from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
+from shiftbench.report.figures import description, figure_svg, is_wide
 from shiftbench.report.intervals import WIDTH, interval_svg
 
 
@@ -42,15 +42,17 @@ def rgb(colour: str) -> tuple[float, ...]:
 
 
 def test_base_and_tuned_have_their_own_colours_and_base_is_dashed() -> None:
-    svg = draw(figure("line", ["tuned", "base"], [0, 1, 2], dashed=("base",)))
+    svg = figure_svg(figure("line", ["tuned", "base"], [0, 1, 2], dashed=("base",)))
     dashed = re.findall(r"stroke-dasharray[^\"]*?stroke: (#\w+)|stroke: (#\w+)[^\"]*stroke-dasharray", svg)
-    assert {colour for pair in dashed for colour in pair if colour} == {light("base")}
-    assert light("tuned") in svg
+    assert {colour for pair in dashed for colour in pair if colour} == {light_colour("base")}
+    assert light_colour("tuned") in svg
     assert texts(svg)[-2:] == ["base", "tuned"]
 
 
 def test_a_subject_has_one_colour_for_both_models() -> None:
-    svg = draw(figure("line", ["syntax, base", "syntax, tuned", "morphology, base"], [0, 1], dashed=("syntax, base",)))
+    svg = figure_svg(
+        figure("line", ["syntax, base", "syntax, tuned", "morphology, base"], [0, 1], dashed=("syntax, base",))
+    )
     assert {"syntax", "morphology", "base", "tuned"} <= set(texts(svg))
     used = {name for name, (colour, _) in COLOURS.items() if f"stroke: {colour}" in svg and name.startswith("series")}
     assert used == {"series-1", "series-2"}
@@ -61,28 +63,28 @@ def test_many_series_get_a_panel_each_that_names_it(kind: str) -> None:
     names = [f"verb {i}" for i in range(38)]
     picture = figure(kind, names, [1, 2, 3])
     assert is_wide(picture)
-    assert set(names) <= set(texts(draw(picture)))
+    assert set(names) <= set(texts(figure_svg(picture)))
 
 
 def test_bars_of_many_groups_name_every_group() -> None:
     groups: list[object] = [f"group {i}" for i in range(38)]
-    assert set(groups) <= set(texts(draw(figure("bar", ["a"], groups))))
+    assert set(groups) <= set(texts(figure_svg(figure("bar", ["a"], groups))))
 
 
 @pytest.mark.parametrize(("change", "colour", "other"), [(1.0, "tuned", "base"), (-1.0, "base", "tuned")])
-def test_a_diverging_cell_takes_the_colour_of_its_side(change: float, colour: str, other: str) -> None:
+def test_a_cell_of_a_diverging_map_has_the_colour_of_its_sign(change: float, colour: str, other: str) -> None:
     table = pd.DataFrame({"x": [0, 1], "s": [0, 0], "y": [change, 0.0]})
-    svg = draw(Figure("f", "", "heat", table, "x", "y", "s", diverging=True))
-    cells = re.findall(r"fill: (none|#\w+; fill-opacity: [\d.]+); stroke: " + light("line"), svg)
-    assert cells == [f"{light(colour)}; fill-opacity: 0.92", "none"]
-    assert f"{light(other)}; fill-opacity: 0.92; stroke" not in svg
+    svg = figure_svg(Figure("f", "", "heat", table, "x", "y", "s", diverging=True))
+    cells = re.findall(r"fill: (none|#\w+; fill-opacity: [\d.]+); stroke: " + light_colour("line"), svg)
+    assert cells == [f"{light_colour(colour)}; fill-opacity: 0.92", "none"]
+    assert f"{light_colour(other)}; fill-opacity: 0.92; stroke" not in svg
 
 
 @pytest.mark.parametrize("kind", ["line", "bar", "heat"])
 @pytest.mark.parametrize("values", [[np.nan, np.nan], [np.inf, np.nan], []], ids=["nan", "inf", "none"])
-def test_without_a_number_there_is_no_picture(kind: str, values: list[float]) -> None:
+def test_a_figure_without_a_finite_number_is_not_drawn(kind: str, values: list[float]) -> None:
     table = pd.DataFrame({"x": range(len(values)), "s": ["a"] * len(values), "y": pd.Series(values, dtype=float)})
-    assert draw(Figure("f", "", kind, table, "x", "y", "s")) == ""
+    assert figure_svg(Figure("f", "", kind, table, "x", "y", "s")) == ""
 
 
 @pytest.mark.parametrize("kind", ["line", "bar", "heat"])
@@ -90,37 +92,42 @@ def test_without_a_number_there_is_no_picture(kind: str, values: list[float]) ->
 def test_equal_missing_and_single_values_are_drawn(kind: str, values: list[float]) -> None:
     table = pd.DataFrame({"x": range(len(values)), "s": "a", "y": values, "low": np.nan, "high": np.inf})
     for diverging in (False, True):
-        ET.fromstring(draw(Figure("f", "", kind, table, "x", "y", "s", "low", "high", diverging=diverging)))
+        ET.fromstring(figure_svg(Figure("f", "", kind, table, "x", "y", "s", "low", "high", diverging=diverging)))
 
 
-def test_the_page_s_picture_has_no_colour_of_its_own() -> None:
+def test_a_chart_on_a_page_has_colours_of_the_page_only() -> None:
     picture = figure("bar", ["base", "tuned", "other"], ["1", "2"], dashed=("base",))
-    assert not re.search(r"#[0-9a-f]{6}", themed(draw(picture)))
+    assert not re.search(r"#[0-9a-f]{6}", with_css_variables(figure_svg(picture)))
 
 
 def test_a_description_names_the_series_and_their_means() -> None:
-    told = described(figure("line", ["base", "tuned"], [0, 1], x_label="layer", y_label="degrees"))
-    assert told == "Line chart. Title. Across, layer; up, degrees. Mean of each series: base 0.500, tuned 1.500."
+    text = description(figure("line", ["base", "tuned"], [0, 1], x_label="layer", y_label="degrees"))
+    assert (
+        text == "Line chart. Title. Horizontal axis, layer; vertical axis, degrees. "
+        "Mean of each series: base 0.500, tuned 1.500."
+    )
 
 
 @pytest.mark.parametrize("shade", [0, 1], ids=["light", "dark"])
-def test_text_can_be_read_on_everything_it_stands_on(shade: int) -> None:
-    paper, ink = rgb(COLOURS["paper"][shade]), rgb(COLOURS["ink"][shade])
+def test_text_has_enough_contrast_on_every_background(shade: int) -> None:
+    page, ink = rgb(COLOURS["paper"][shade]), rgb(COLOURS["ink"][shade])
     for model in ("base", "tuned"):
-        dense = tuple(STRONGEST * c + (1 - STRONGEST) * p for c, p in zip(rgb(light(model)), paper, strict=True))
+        dense = tuple(
+            MOST_OPAQUE * c + (1 - MOST_OPAQUE) * p for c, p in zip(rgb(light_colour(model)), page, strict=True)
+        )
         assert contrast(ink, dense) >= 4.5
     for name in ("muted", "base", "tuned"):
-        assert contrast(rgb(COLOURS[name][shade]), paper) >= 4.5
+        assert contrast(rgb(COLOURS[name][shade]), page) >= 4.5
     for name in (name for name in COLOURS if name.startswith("series")):
-        assert contrast(rgb(COLOURS[name][shade]), paper) >= 3
+        assert contrast(rgb(COLOURS[name][shade]), page) >= 3
 
 
-def test_the_dot_stands_on_its_score_s_side_of_zero() -> None:
-    def place(value: float, low: float, high: float) -> float:
+def test_the_dot_of_a_score_is_on_the_side_of_its_sign() -> None:
+    def position(value: float, low: float, high: float) -> float:
         found = re.search(r'cx="([\d.]+)"', interval_svg(Score("f", "s", value, low, high, None, 9)))
         assert found
         return float(found.group(1)) - WIDTH / 2
 
-    assert place(0.2, 0.1, 0.3) > 0 > place(-0.2, -0.3, -0.1)
-    assert place(0.0, -0.1, 0.1) == 0
-    assert place(0.2, 0.1, 0.3) == pytest.approx(place(2e-9, 1e-9, 3e-9))
+    assert position(0.2, 0.1, 0.3) > 0 > position(-0.2, -0.3, -0.1)
+    assert position(0.0, -0.1, 0.1) == 0
+    assert position(0.2, 0.1, 0.3) == pytest.approx(position(2e-9, 1e-9, 3e-9))

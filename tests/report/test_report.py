@@ -1,4 +1,4 @@
-"""The page: its structure, what hostile names and tokens do in it (nothing), and that it is the same twice."""
+"""The report page: its structure, that hostile names and tokens do nothing in it, and that it is deterministic."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rich.console import Console
 from shiftbench.contracts.result import Figure, Result, Saliency, Score
 from shiftbench.errors import InputError
 from shiftbench.report import RunSummary, attribution_html, score_table, write_report, write_tables
-from shiftbench.report.figures import draw
-from shiftbench.report.text import file_name, number, title, visible, visible_token
+from shiftbench.report.figures import figure_svg
+from shiftbench.report.numbers import number
+from shiftbench.report.text import file_name, title, visible, visible_token
 
 from .sample import summary
 
@@ -33,7 +34,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """What a parser makes of a page: its elements with attributes, its text, and whether every tag is closed."""
+    """A parsed page: its elements with attributes, and its texts. Raises AssertionError where a tag is not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -101,12 +102,12 @@ def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_pa
     pictures = [attrs for tag, attrs in page.elements if attrs.get("class") == "picture"]
     assert len(pictures) == drawn == len(list((tmp_path / "figures").glob("*.svg")))
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 40 for attrs in pictures)
-    assert page.count("article") == len(run.results) + 2  # the sentences and the two prompts
-    assert "Nothing to show: this table has no row." in text
-    assert "Nothing to show: no row of this picture has a number." in text
+    assert page.count("article") == len(run.results) + 2  # one for each finding's sentence, and two prompts
+    assert "This table has no rows." in text
+    assert "This chart has no data: no row of its table has a finite number." in text
 
 
-def test_ids_are_unique_and_every_inner_link_has_its_target(tmp_path: Path) -> None:
+def test_ids_are_unique_and_every_link_inside_the_page_has_a_target(tmp_path: Path) -> None:
     page = Page(written(summary(), tmp_path))
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
@@ -116,7 +117,7 @@ def test_ids_are_unique_and_every_inner_link_has_its_target(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("run", [summary(), hostile("https://example.org/x.png")], ids=["sample", "hostile"])
-def test_nothing_is_loaded_and_no_script_is_there(run: RunSummary, tmp_path: Path) -> None:
+def test_the_page_loads_nothing_and_has_no_script(run: RunSummary, tmp_path: Path) -> None:
     text = written(run, tmp_path)
     page = Page(text)
     assert not {"script", "img", "link", "iframe", "object", "image", "form"} & {tag for tag, _ in page.elements}
@@ -140,7 +141,7 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, plain_shape: Shape, t
     run = hostile(text)
     page = Page(written(run, tmp_path))
     write_tables(run.results, tmp_path)
-    # The same elements and attributes as with a harmless name: the text made none of its own.
+    # The text added no element and no attribute: they are those of a page with a harmless text.
     assert shape(page) == plain_shape
     assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
     assert visible(text) in "".join(page.texts)
@@ -152,12 +153,12 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, plain_shape: Shape, t
     assert len(written_files) == 2 + len(run.results[0].figures)
     assert all(path.stem.isprintable() for path in written_files)
     for path in (tmp_path / "figures").iterdir():
-        told = "".join("".join(ET.parse(path).getroot().itertext()).split())
-        assert visible(text)[:20].replace(" ", "") in told
+        drawn = "".join("".join(ET.parse(path).getroot().itertext()).split())
+        assert visible(text)[:20].replace(" ", "") in drawn
 
 
 def shape(page: Page) -> Shape:
-    """Elements and attribute names; without the spans and strokes, which are as many as the text has characters."""
+    """Elements and attribute names, without spans and SVG shapes: their number depends on the length of the text."""
     return [(tag, sorted(attrs)) for tag, attrs in page.elements if tag in HTML]
 
 
@@ -179,17 +180,17 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert len(first) > 10
 
 
-def test_a_run_with_nothing_in_it_says_so(tmp_path: Path) -> None:
+def test_the_page_of_an_empty_run_says_what_is_missing(tmp_path: Path) -> None:
     empty = Result("f", "absent", "Nothing changed.", [], {"t": pd.DataFrame()})
     page = Page(written(RunSummary({}, {}, [empty], [], ""), tmp_path))
-    assert "Nothing to show: the finding gave no score." in " ".join(page.texts)
+    assert "The finding gave no score." in " ".join(page.texts)
     page = Page(written(RunSummary({}, {}, [], [], ""), tmp_path))
-    assert "Nothing to show: the run has no finding." in " ".join(page.texts)
+    assert "The run has no finding." in " ".join(page.texts)
     assert write_tables([], tmp_path) == []
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_score_without_a_number_is_shown_as_such(bad: float, tmp_path: Path) -> None:
+def test_a_score_that_is_not_finite_is_shown_as_such(bad: float, tmp_path: Path) -> None:
     score = Score("f", "s", bad, bad, bad, bad, 0)
     run = dataclasses.replace(summary(), results=[Result("f", "s", "One.", [score], {})])
     text = written(run, tmp_path)
@@ -200,7 +201,7 @@ def test_a_score_without_a_number_is_shown_as_such(bad: float, tmp_path: Path) -
     assert number(bad) in console.export_text()
 
 
-def test_a_long_table_is_folded_and_cut_but_its_file_is_whole(tmp_path: Path) -> None:
+def test_the_page_cuts_a_long_table_and_its_csv_file_has_all_rows(tmp_path: Path) -> None:
     table = pd.DataFrame({"word": [f"w{i}" for i in range(1000)], "gain": 1 / 3})
     run = dataclasses.replace(summary(), results=[Result("f", "s", "One.", [], {"long": table})])
     page = Page(written(run, tmp_path))
@@ -211,7 +212,7 @@ def test_a_long_table_is_folded_and_cut_but_its_file_is_whole(tmp_path: Path) ->
     pd.testing.assert_frame_equal(pd.read_csv(path), table)
 
 
-def test_the_terminal_table_takes_names_as_text() -> None:
+def test_the_terminal_table_does_not_read_markup_in_names() -> None:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))
     console.print(
         score_table([Result("f", "s", "", [Score("f", "[red]s[/red]\x1b[2J", 0.1234, 0.1, 0.2, 1e-9, 60)], {})])
@@ -228,12 +229,12 @@ def test_the_terminal_table_takes_names_as_text() -> None:
      ("\u00a0", "U+00A0"),
      ("\u0301", "◌\u0301"), ("\ufffd", "\ufffd"), ("naïve 日本", "naïve·日本")],
 )  # fmt: skip
-def test_a_token_is_shown_as_what_it_spells(token: str, shown: str) -> None:
+def test_hidden_characters_of_a_token_are_spelled_out(token: str, shown: str) -> None:
     assert visible_token(token) == shown
     assert shown in "".join(Page(attribution_html([token], [False], [0.5])).texts)
 
 
-def test_a_token_is_as_strong_as_its_density_and_marked_where_it_instructs() -> None:
+def test_a_tokens_background_shows_its_density_and_instruction_tokens_are_underlined() -> None:
     page = Page(attribution_html(["a", "b", "c"], [True, False, False], [1.0, 0.5, math.nan]))
     spans = [attrs for tag, attrs in page.elements if tag == "span" and "title" in attrs]
     alphas = [float(re.search(r",([\d.]+)\)", attrs["style"] or "").group(1)) for attrs in spans]  # type: ignore[union-attr]
@@ -247,15 +248,15 @@ def test_tokens_and_densities_of_different_length_are_refused() -> None:
         attribution_html(["a", "b"], None, [0.5])
 
 
-def test_a_figure_that_names_what_is_not_there_is_refused() -> None:
+def test_a_figure_with_an_unknown_column_or_kind_is_refused() -> None:
     table = pd.DataFrame({"x": [1], "y": [1.0], "s": ["a"]})
     with pytest.raises(InputError, match="'f': its table has no column 'z'"):
-        draw(Figure("f", "", "line", table, "x", "z", "s"))
+        figure_svg(Figure("f", "", "line", table, "x", "z", "s"))
     with pytest.raises(InputError, match="kind must be one of line, bar, heat, got 'pie'"):
-        draw(Figure("f", "", "pie", table, "x", "y", "s"))
+        figure_svg(Figure("f", "", "pie", table, "x", "y", "s"))
 
 
-def test_names_become_headings_and_harmless_files() -> None:
+def test_names_become_headings_and_safe_file_names() -> None:
     assert title("concept_rotation") == "Concept rotation"
     assert title("table2") == "Table 2"
     assert file_name("heads") == "heads"

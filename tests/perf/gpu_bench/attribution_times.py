@@ -1,4 +1,4 @@
-"""Attribution in each precision against the paper's loop, on a whole model made on the device."""
+"""Times attribution in each precision beside the paper's loop, on a whole random model on the device."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from shiftbench.engine.product import Precision
 from shiftbench.ops import cuda
 from shiftbench.perf import paper
-from shiftbench.perf.compare import columns
+from shiftbench.perf.agreement import column_agreement
 from tests.perf import models
 from tests.perf.gpu_bench.bench import Bench, case, importance
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import GEMM_RATE, LOOP, in_precision, lengths
 
 FROZEN, BATCHED = "the loop, frozen parameters", "is_grads_batched"
-# Of the median response token, relative to its largest importance.
+# Tolerance of the median response token's error, relative to its largest importance.
 AT_MOST = {Precision.FLOAT32: 1e-2, Precision.TF32: 3e-2, Precision.BFLOAT16: 6e-2}
 
 
 def attribution(bench: Bench, prompt: int, response: int, precision: Precision) -> Iterator[Row]:
-    """Ours, and the peers in float32: the loop, it frozen, it batched; and the loop with torch's TF32 allowed."""
+    """Ours beside the peers in float32 (the loop, with frozen parameters, batched) and the loop in TF32."""
     model, sizes = bench.model, bench.sizes
     module, given = model.module, case(sizes.vocabulary, prompt, response)
     tokens = sizes.loop_tokens
@@ -42,10 +42,10 @@ def attribution(bench: Bench, prompt: int, response: int, precision: Precision) 
     compared = bench.compare(lambda: importance(model, given, precision), contestants, rounds=2)
     found_PR = compared.ours.result
     agreements = {
-        peer: columns(
+        peer: column_agreement(
             found_PR,
             compared.peers[peer].result.cpu(),
-            paper.spread(response, sizes.batch if peer == BATCHED else tokens),
+            paper.evenly_spread(response, sizes.batch if peer == BATCHED else tokens),
             AT_MOST[max(precision, Precision.TF32, key=lambda p: AT_MOST[p]) if "TF32" in peer else precision],
         )
         for peer in contestants

@@ -1,4 +1,4 @@
-"""What every part of gpu.py is given: the device, the sizes, a clock, random tensors and models made on the device."""
+"""What the parts of gpu.py share: the device, the sizes, timing, and random tensors and models on the device."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from shiftbench.engine.product import Precision
 from shiftbench.explain import attribution
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
-from shiftbench.perf.compare import Comparison, Sampled, alternate
 from shiftbench.perf.machine import cpu_model
-from shiftbench.perf.paper import now
+from shiftbench.perf.paper import device_time
+from shiftbench.perf.timing import Comparison, Sampled, alternate
 from shiftbench.prompts import EncodedPrompt, Prompt
 from tests.perf.models import SEED
 from tests.perf.rows import Machine
 from tests.perf.targets import GPU_LENGTHS, SEVEN
 
-PREFIX = (1,)  # a token in front of the prompt that is not explained, as Llama's beginning of text
+PREFIX = (1,)  # a token before the prompt that is not explained, like Llama's beginning-of-text token
 
 
 class NotMeasured(Exception):
-    """A part has nothing to start from: what it needs was skipped or has failed."""
+    """A number that a part needs is missing: the part that measures it was skipped or failed."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is. topk: directions, k. grads: (response tokens, prompt tokens) of whole gradients."""
+    """The sizes of all inputs. topk: (directions, k). grads: (response tokens, prompt tokens) of whole gradients."""
 
     model: str
     width: int
@@ -52,10 +52,10 @@ class Sizes:
     strata: Sequence[int]
     resamples: int
     square: int
-    copied: int  # numbers
+    copied: int  # float32 numbers in the copy whose rate is measured
     generated: int
     repeats: int
-    # Of the checks against formulas: odd numbers, so that nothing divides anything.
+    # Sizes of the checks against formulas. They are odd, so that no block size divides them.
     check_rows: tuple[int, int, int]  # response tokens, prompt tokens, width
     check_topk: tuple[int, int, int, int]  # words, directions, width, k
     check_words: int
@@ -78,7 +78,7 @@ TINY = Sizes(
 
 
 class _Words:
-    """A tokenizer of made-up words, w0, w1, ...: a token each."""
+    """A tokenizer of made-up words w0, w1, ..., each of which is one token."""
 
     unk_token_id = None
     eos_token_id = 0
@@ -91,7 +91,7 @@ class _Words:
 
 
 class Measured(dict[str, float]):
-    """Numbers by name."""
+    """Measured numbers by name. Reading one that is missing raises NotMeasured."""
 
     def __missing__(self, name: str) -> float:
         raise NotMeasured(name)
@@ -99,10 +99,11 @@ class Measured(dict[str, float]):
 
 @dataclass
 class Bench:
-    """device: the card, or the CPU where all is rehearsed on emulated kernels.
+    """The device with its sizes and with what was measured so far.
 
-    rates: FLOP/s of the card's own matrix product by precision, and bytes/s of its copy ("copy"). seconds: of the parts
-    that a whole pair is estimated from. Both are filled in as parts measure them; asking too early is NotMeasured.
+    device: the card, or the CPU in a rehearsal on emulated kernels. rates: by precision, FLOP/s of the card's matrix
+    product; under "copy", bytes/s of its copy. seconds: of the parts from which the time of a whole pair is estimated.
+    Parts add to both.
     """
 
     device: torch.device
@@ -116,27 +117,34 @@ class Bench:
         return self.device.type != "cuda"
 
     def machine(self) -> Machine:
-        """The card, and what else its numbers depend on."""
+        """The card, with the facts that its numbers depend on."""
         facts = {"torch": torch.__version__, "cpu": cpu_model()}
         if self.rehearsed:
             facts["card"] = "none"
             return Machine(
-                "rehearsed", facts, "REHEARSED on a CPU, tiny, kernels emulated: no number here is a figure."
+                "rehearsed",
+                facts,
+                "REHEARSED on a CPU at tiny sizes with emulated kernels: these numbers mean nothing.",
             )
         of = torch.cuda.get_device_properties(self.device)
         facts |= {"card": of.name, "cuda": str(torch.version.cuda), "memory": str(of.total_memory)}
         return Machine(of.name, facts, f"{of.name}, torch {torch.__version__}, CUDA {torch.version.cuda}.")
 
-    def drawn(self, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Normal numbers, made on the device."""
+    def random_normal(self, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A tensor of normally distributed numbers, drawn on the device."""
         draws = torch.Generator(self.device).manual_seed(seed)
-        made = torch.randn(*shape, generator=draws, device=self.device, dtype=torch.promote_types(dtype, torch.float32))
-        return made.to(dtype)
+        values = torch.randn(
+            *shape, generator=draws, device=self.device, dtype=torch.promote_types(dtype, torch.float32)
+        )
+        return values.to(dtype)
 
     def compare(
         self, ours: Callable[[], Any], peers: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1
     ) -> Comparison:
-        """Rounds of all, each called once before. repeats: calls in a row that a round's seconds are the mean of."""
+        """Time rounds of ours and of the peers, after one warm-up call of each.
+
+        repeats: calls in a row in a round; a round's seconds are their mean.
+        """
         timed = {name: self._timed(call, repeats) for name, call in {"": ours, **peers}.items()}
         for call in timed.values():
             call(None)
@@ -144,23 +152,23 @@ class Bench:
 
     def _timed(self, call: Callable[[], Any], repeats: int) -> Callable[[object], Sampled]:
         def run(_: object) -> Sampled:
-            begin = now(self.device)
+            begin = device_time(self.device)
             for _ in range(repeats):
                 result = call()
-            seconds = (now(self.device) - begin) / repeats
-            # A contestant that did a part of the work says itself how long the whole would have taken.
+            seconds = (device_time(self.device) - begin) / repeats
+            # A contestant that did a part of the work returns the seconds for the whole work itself.
             return result if isinstance(result, Sampled) else Sampled(result, seconds, "")
 
         return run
 
     def once(self, call: Callable[[], Any]) -> tuple[float, Any]:
-        """(seconds, result) of one call that is not warmed up by itself."""
-        begin = now(self.device)
+        """(seconds, result) of one call, without a warm-up."""
+        begin = device_time(self.device)
         result = call()
-        return now(self.device) - begin, result
+        return device_time(self.device) - begin, result
 
     def llama(self, layers: int, vocabulary: int) -> Model:
-        """A random Llama in float32, made on the device."""
+        """A random Llama in float32 on the device."""
         sizes = self.sizes
         config = LlamaConfig(
             hidden_size=sizes.width, intermediate_size=sizes.inner, num_attention_heads=sizes.heads,
@@ -173,20 +181,20 @@ class Bench:
 
     @property
     def model(self) -> Model:
-        """The whole model, made when it is first asked for."""
+        """The whole model, created when it is first used."""
         if self._model is None:
             self._model = self.llama(self.sizes.layers, self.sizes.vocabulary)
         return self._model
 
     def release(self) -> None:
-        """Memory that nobody holds any more goes back to the device."""
+        """Give unused memory back to the device."""
         gc.collect()
         if not self.rehearsed:
             torch.cuda.empty_cache()
 
 
 def case(vocabulary: int, prompt: int, response: int, seed: int = SEED) -> Case:
-    """Random ids behind PREFIX: no time depends on which."""
+    """A case of random token ids after PREFIX; no time depends on the ids. prompt, response: numbers of tokens."""
     ids = torch.randint(2, vocabulary, (prompt + response,), generator=torch.Generator().manual_seed(seed)).tolist()
     nothing_P = torch.zeros(prompt, dtype=torch.bool)
     encoded = EncodedPrompt(
@@ -203,5 +211,5 @@ def case(vocabulary: int, prompt: int, response: int, seed: int = SEED) -> Case:
 
 
 def importance(model: Model, given: Case, precision: Precision) -> Tensor:
-    """importance_PR by the engine, on the CPU, within the memory that it takes by itself."""
+    """importance_PR by the engine, with the memory limit that the engine chooses. The result is on the CPU."""
     return attribution.importance(model, given.prompt, given.response, None, precision)[0]

@@ -1,7 +1,7 @@
-"""A core built for one card, out of the tree, beside links to the package's files: what gpu.py imports.
+"""Builds the core for one card in a separate folder, with links to the package's files, for gpu.py to import.
 
-Imports nothing but Python's own library before the core is there, and asks for no package that shiftbench itself could
-do without here: neither it nor a peer is installed.
+Before the core is built, only Python's standard library is imported. shiftbench need not be installed, nor any package
+that gpu.py does not use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def build(folder: Path, cuda: str, architecture: str | None, timeout: float) -> None:
-    """The package with its core in folder/shiftbench. cuda: ON or EMULATED. architecture: as CMake writes it."""
+    """Build the package with its core in folder/shiftbench.
+
+    cuda: ON or EMULATED. architecture: as CMake writes it, None for emulated kernels. timeout: seconds for each step.
+    """
     package = folder / "shiftbench"
     shutil.rmtree(package, ignore_errors=True)
     unwanted = shutil.ignore_patterns("_C*.so", "__pycache__")
@@ -39,18 +42,21 @@ def build(folder: Path, cuda: str, architecture: str | None, timeout: float) -> 
 
 
 def link(source: str, to: str) -> str:
-    """copytree's way to a file: a link to it, so that what is measured is what is being edited."""
+    """Link a file instead of copying it, for copytree: what is measured is then always the present source."""
     Path(to).symlink_to(source)
     return to
 
 
 def architecture_of(major: int, minor: int) -> str:
-    """The card's machine code alone; Hopper and Blackwell have instructions that only the `a` kind offers."""
+    """The architecture option for this compute capability alone, as '90a-real'.
+
+    From Hopper on, some instructions need the variant with an 'a'.
+    """
     return f"{major}{minor}{'a' if major >= 9 else ''}-real"
 
 
 def tool(name: str) -> str:
-    """A program, from the path, from beside Python or from CUDA's usual place."""
+    """The path of a program: from PATH, from Python's own folder, or from the usual folder of CUDA."""
     places = (None, Path(sys.executable).parent, Path("/usr/local/cuda/bin"))
     for place in places:
         if found := shutil.which(name, path=None if place is None else str(place)):
@@ -59,7 +65,7 @@ def tool(name: str) -> str:
 
 
 def use(folder: Path) -> None:
-    """shiftbench is the package in this folder, from now on."""
+    """Import shiftbench from this folder. Exits where the folder has no core with GPU kernels."""
     sys.path.insert(0, str(folder))
     import shiftbench
     from shiftbench import _C
@@ -69,7 +75,7 @@ def use(folder: Path) -> None:
 
 
 def _write_metadata(folder: Path) -> None:
-    """What tells Python the version of a package that nobody has installed."""
+    """Write the metadata from which Python reads the version of a package that is not installed."""
     (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     for old in folder.glob("shiftbench-*.dist-info"):
         shutil.rmtree(old)

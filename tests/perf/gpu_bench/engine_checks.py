@@ -1,4 +1,4 @@
-"""The engine's stages against torch's own derivatives, and its importance against autograd, all in float64."""
+"""Checks the engine's stages against torch's derivatives, and its importance against autograd, all in float64."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
 from shiftbench.ops import cuda
 from shiftbench.perf import paper
-from shiftbench.perf.compare import column_error
+from shiftbench.perf.agreement import column_error
 from tests import reference
 from tests.perf.gpu_bench.bench import Bench, case, importance
 from tests.perf.gpu_bench.checks import bound, error, row
@@ -21,12 +21,12 @@ from tests.perf.rows import Row
 
 EPS = 1e-5
 AUTOGRAD = "float64 autograd"
-# Of the worst response token, relative to its largest importance.
+# The allowed error of the worst response token, relative to its largest importance.
 AT_MOST = {Precision.FLOAT32: 1e-3, Precision.TF32: 3e-2, Precision.BFLOAT16: 1e-1}
 
 
 def stages(bench: Bench) -> Iterator[Row]:
-    """norm_rows, rotate_rows and gate_rows: what the core offers the engine on a GPU."""
+    """norm_rows, rotate_rows and gate_rows, the functions of the core that the engine uses on a GPU."""
     rows, positions, heads, width = 37, 11, 3, 2 * (bench.sizes.width // 8)
     position_N = torch.randint(0, positions, (rows,), generator=torch.Generator().manual_seed(1)).to(bench.device)
     for dtype in (torch.float32, torch.float64):
@@ -49,7 +49,7 @@ def _norm(
 ) -> float:
     rows, positions, *shape = sizes
     x_T, d, gain_D = (
-        bench.drawn(*size, seed=seed, dtype=torch.float64)
+        bench.random_normal(*size, seed=seed, dtype=torch.float64)
         for seed, size in enumerate([(positions, *shape), (rows, *shape), (shape[-1],)], start=2)
     )
 
@@ -77,8 +77,8 @@ def _derivative(function: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, cota
 
 def _rotate(bench: Bench, dtype: torch.dtype, sizes: tuple[int, ...], position_N: Tensor, back: bool) -> float:
     rows, positions, heads, width = sizes
-    angle_TE = bench.drawn(positions, width // 2, seed=5, dtype=torch.float64).repeat(1, 2)
-    x_NHE = bench.drawn(rows, heads, width, seed=6, dtype=torch.float64)
+    angle_TE = bench.random_normal(positions, width // 2, seed=5, dtype=torch.float64).repeat(1, 2)
+    x_NHE = bench.random_normal(rows, heads, width, seed=6, dtype=torch.float64)
     turn_NE = torch.polar(torch.ones_like(angle_TE), -angle_TE if back else angle_TE)[position_N, : width // 2]
     turned = torch.complex(*x_NHE.split(width // 2, dim=2)) * turn_NE[:, None]
     found_NHE = x_NHE.to(dtype, copy=True)
@@ -90,8 +90,8 @@ def _gate(
     bench: Bench, dtype: torch.dtype, sizes: tuple[int, ...], position_N: Tensor, cotangent: bool, gated: bool
 ) -> float:
     rows, positions, width = sizes
-    up, gate = (bench.drawn(rows, width, seed=seed, dtype=torch.float64) for seed in (7, 8))
-    of_up, of_gate = (bench.drawn(positions, width, seed=seed, dtype=torch.float64) for seed in (9, 10))
+    up, gate = (bench.random_normal(rows, width, seed=seed, dtype=torch.float64) for seed in (7, 8))
+    of_up, of_gate = (bench.random_normal(positions, width, seed=seed, dtype=torch.float64) for seed in (9, 10))
     wanted = [up * of_up[position_N]]
     if gated and cotangent:
         wanted.append(up * of_gate[position_N])
@@ -103,7 +103,10 @@ def _gate(
 
 
 def engine(bench: Bench) -> Iterator[Row]:
-    """Two layers of the whole width, fewer words: both modes, in float64 and in each precision of the derivatives."""
+    """Importance of a model with two layers of full width and fewer words.
+
+    Both modes are checked, in float64 and in each precision of the derivatives.
+    """
     vocabulary = bench.sizes.check_vocabulary
     model = bench.llama(2, vocabulary)
     double = Model(model.name, copy.deepcopy(model.module).double(), model.tokenizer, None, "float64")
@@ -122,13 +125,15 @@ def engine(bench: Bench) -> Iterator[Row]:
 def _importance_row(mode: str, precision: str, found_PR: Tensor, wanted_PR: Tensor, at_most: float) -> Row:
     error_R = column_error(found_PR, wanted_PR)
     worst, median = float(error_R.max()), float(error_R.median())
-    asked = f"at most {at_most:.0e} asked (median column {median:.0e})"
-    return Row("check", f"{mode}, {precision}", AUTOGRAD, worst, "", agreement=asked, agrees=worst <= at_most)
+    required = f"at most {at_most:.0e} allowed (median column {median:.0e})"
+    return Row("check", f"{mode}, {precision}", AUTOGRAD, worst, "", agreement=required, agrees=worst <= at_most)
 
 
 def components(bench: Bench) -> Iterator[Row]:
-    """principal_components against the singular vectors, up to sign."""
-    rows_FD = bench.drawn(bench.sizes.check_rows[2], 40, seed=11) * torch.linspace(1, 3, 40, device=bench.device)
+    """principal_components against singular vectors, up to sign."""
+    rows_FD = bench.random_normal(bench.sizes.check_rows[2], 40, seed=11) * torch.linspace(
+        1, 3, 40, device=bench.device
+    )
     component_CD, ratio_C = principal_components(rows_FD, 20)
     wanted_CD, wanted_C = reference.principal_components(rows_FD.cpu(), 20)
     along_C = (component_CD.cpu() * wanted_CD).sum(1).abs()

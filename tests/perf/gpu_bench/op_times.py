@@ -1,4 +1,4 @@
-"""The card's own rates, and each op timed against plain torch on the same tensors."""
+"""Measures the card's rates, and times each op beside plain torch on the same tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from shiftbench import ops
 from shiftbench.ops import cuda
-from shiftbench.perf.compare import Agreement, Comparison, ranked, values
+from shiftbench.perf.agreement import Agreement, ranking_agreement, value_agreement
+from shiftbench.perf.timing import Comparison
 from tests import reference
 from tests.perf import peers
 from tests.perf.gpu_bench.bench import Bench, Sizes
@@ -22,7 +23,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def in_tf32(call: Callable[[], object]) -> Callable[[], object]:
-    """The call while torch may make float32 products of TF32 ones."""
+    """The call, in which torch may compute float32 products in TF32."""
 
     def run() -> object:
         with cuda.float32_products(tf32=True):
@@ -32,14 +33,14 @@ def in_tf32(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def card(bench: Bench) -> Iterator[Row]:
-    """The best rate of a square product and of one as the engine makes them, on normal numbers; and of a copy."""
+    """The card's rates: the best of a square product and of a product of the engine's shape, and that of a copy."""
     sizes = bench.sizes
     shapes = {"square": (sizes.square,) * 3, "engine's": (sizes.square, sizes.width, sizes.inner)}
     for precision in PRECISIONS:
         found = {}
         for name, (rows, inner, cols) in shapes.items():
             dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-            a, b = bench.drawn(rows, inner, dtype=dtype), bench.drawn(inner, cols, seed=1, dtype=dtype)
+            a, b = bench.random_normal(rows, inner, dtype=dtype), bench.random_normal(inner, cols, seed=1, dtype=dtype)
             out = a.new_empty(rows, cols)
 
             def multiply(a: Tensor = a, b: Tensor = b, out: Tensor = out) -> object:
@@ -52,7 +53,7 @@ def card(bench: Bench) -> Iterator[Row]:
         bench.rates[precision] = max(found.values())
         each = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in found.items())
         yield Row("card", f"matrix product, {precision}", "rate", max(found.values()) / 1e12, "TFLOP/s", note=each)
-    source = bench.drawn(sizes.copied)
+    source = bench.random_normal(sizes.copied)
     to = torch.empty_like(source)
     seconds = bench.compare(lambda: to.copy_(source), {}, rounds=3, repeats=5).ours.seconds
     bench.rates["copy"] = 2.0 * source.nbytes / min(seconds)
@@ -61,16 +62,16 @@ def card(bench: Bench) -> Iterator[Row]:
 
 
 def topk_case(sizes: Sizes) -> str:
-    """What the table calls vocab_topk of the whole vocabulary."""
+    """The name of the case of vocab_topk on the whole vocabulary."""
     directions, k = sizes.topk
     return f"V {sizes.vocabulary:,}, D {sizes.width:,}, C {directions:,}, k {k}"
 
 
 def vocab_topk(bench: Bench) -> Iterator[Row]:
-    """Against the bare product, which writes all scores and searches none, and against searches of them."""
+    """vocab_topk beside the bare product, which writes all scores and searches none, and beside searches."""
     sizes, (directions, k) = bench.sizes, bench.sizes.topk
-    embedding_VD = bench.drawn(sizes.vocabulary, sizes.width)
-    direction_CD = torch.nn.functional.normalize(bench.drawn(directions, sizes.width, seed=1), dim=1)
+    embedding_VD = bench.random_normal(sizes.vocabulary, sizes.width)
+    direction_CD = torch.nn.functional.normalize(bench.random_normal(directions, sizes.width, seed=1), dim=1)
     out_CV = direction_CD.new_empty(directions, sizes.vocabulary)
 
     def bare() -> None:
@@ -84,8 +85,8 @@ def vocab_topk(bench: Bench) -> Iterator[Row]:
     }
     compared = bench.compare(lambda: ops.vocab_topk(embedding_VD, direction_CD, k), contestants, rounds=5)
     found = compared.ours.result
-    # Of ours with float64: a product in float32 makes some neighbours change places.
-    right = ranked(found, peers.torch_topk(embedding_VD.double(), direction_CD.double(), k))
+    # The agreement of ours is with float64: in a float32 product some neighbouring scores change places.
+    right = ranking_agreement(found, peers.torch_topk(embedding_VD.double(), direction_CD.double(), k))
     agreements = dict.fromkeys(contestants, right)
     name = topk_case(sizes)
     notes = dict.fromkeys((BARE, BARE_TF32), "the limit: V x C written to memory, nothing searched")
@@ -96,17 +97,17 @@ def vocab_topk(bench: Bench) -> Iterator[Row]:
     narrow_VD = embedding_VD.bfloat16()
     compared = bench.compare(lambda: ops.vocab_topk(narrow_VD, direction_CD, k), {BARE_TF32: in_tf32(bare)}, rounds=5)
     wanted = peers.torch_topk(narrow_VD.double(), direction_CD.double(), k)
-    agreements = {BARE_TF32: ranked(compared.ours.result, wanted)}
+    agreements = {BARE_TF32: ranking_agreement(compared.ours.result, wanted)}
     notes = {BARE_TF32: "of float32 embeddings; agreement with torch topk in float64"}
     yield from ratio_rows("vocab_topk", f"{name}, bfloat16 embeddings", compared, agreements, notes)
 
 
 def density(bench: Bench) -> Iterator[Row]:
-    """importance_density_from_grad against the formulas in torch; bytes are those of gradients and embeddings."""
+    """importance_density_from_grad beside the formulas in torch. Rates count the bytes of gradients and embeddings."""
     for responses, tokens in bench.sizes.grads:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
-            grad_RPD = bench.drawn(responses, tokens, bench.sizes.width, dtype=dtype)
-            embedding_PD = bench.drawn(tokens, bench.sizes.width, seed=1, dtype=dtype)
+            grad_RPD = bench.random_normal(responses, tokens, bench.sizes.width, dtype=dtype)
+            embedding_PD = bench.random_normal(tokens, bench.sizes.width, seed=1, dtype=dtype)
 
             def ours(grad_RPD: Tensor = grad_RPD, embedding_PD: Tensor = embedding_PD) -> tuple[Tensor, ...]:
                 return ops.importance_density_from_grad(grad_RPD, embedding_PD, LEVELS, CUTOFF, NORM)
@@ -117,8 +118,8 @@ def density(bench: Bench) -> Iterator[Row]:
                 return importance_PR, level_PR, reference.importance_density(level_PR, CUTOFF, NORM)
 
             compared = bench.compare(ours, {"plain torch": plain}, rounds=5, repeats=bench.sizes.repeats)
-            narrow = dtype != torch.float32  # the peer rounds every product to it, and its sums
-            agreement = values(
+            narrow = dtype != torch.float32  # the peer rounds every product and every sum to this dtype
+            agreement = value_agreement(
                 compared.ours.result[0], compared.peers["plain torch"].result[0], 5e-2 if narrow else 1e-5
             )
             kind = str(dtype).removeprefix("torch.")
@@ -130,9 +131,9 @@ def density(bench: Bench) -> Iterator[Row]:
 
 
 def bootstrap(bench: Bench) -> Iterator[Row]:
-    """Against torch's own draws, which are others: the means' means and spreads must agree."""
+    """bootstrap beside torch's own random draws, so means and spreads of the means are compared."""
     lengths, resamples = list(bench.sizes.strata), bench.sizes.resamples
-    value_N = bench.drawn(sum(lengths), dtype=torch.float64)
+    value_N = bench.random_normal(sum(lengths), dtype=torch.float64)
 
     def plain() -> Tensor:
         return torch.stack(
@@ -155,7 +156,7 @@ def bootstrap(bench: Bench) -> Iterator[Row]:
 
 
 def _rate(spot: str, case: str, done: float, compared: Comparison, most: float, unit: str, of: str) -> Row:
-    """done: FLOP or bytes of a call. most: what the card does in a second."""
+    """The row with our rate. done: FLOP or bytes of a call. most: the card's own rate, per second."""
     seconds = statistics.median(compared.ours.seconds)
     rate = done / seconds
     note = f"{100 * rate / most:.0f}% of the card's own {of}"

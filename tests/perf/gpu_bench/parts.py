@@ -1,4 +1,7 @@
-"""What gpu.py does and in which order: each part by itself, its rows kept as it ends, none begun that is too late."""
+"""The parts of gpu.py in their order. Each runs by itself, and its rows are written when it ends.
+
+A part that would end after the deadline is not started.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from tests.perf.gpu_bench.bench import Bench, NotMeasured
 from tests.perf.rows import Results, Row, sources_digest, table
 
 PRECISIONS = (Precision.BFLOAT16, Precision.TF32, Precision.FLOAT32)
-LATE = 20  # seconds behind the deadline at which a part that does not end is given up
+LATE = 20  # seconds after the deadline at which a part that has not ended is abandoned
 
 
 @dataclass(frozen=True)
 class Part:
-    """rows: what it measures. seconds: about what it takes on an H200, a little more than less."""
+    """A part. rows: measures it. seconds: the time that it takes on an H200, rounded up."""
 
     name: str
     seconds: float
@@ -29,7 +32,7 @@ class Part:
 
 
 def parts(bench: Bench) -> list[Part]:
-    """All of them: what costs little and may be wrong first, then by what the rows are worth."""
+    """All parts: first the checks, which are quick, then the timings in the order of their importance."""
     timed = [
         Part(
             f"attribution ({prompt}, {response}), {precision.value}",
@@ -66,7 +69,11 @@ def _attribution(bench: Bench, prompt: int, response: int, precision: Precision)
 
 @dataclass
 class Run:
-    """A run of all parts. began, deadline: seconds of time.monotonic. rows: of this run; skipped, failed: parts."""
+    """A run of all parts.
+
+    began, deadline: seconds of time.monotonic. rows: of this run. skipped, failed: names of parts. doing: the part that
+    is running, '' where none is.
+    """
 
     bench: Bench
     results: Results
@@ -78,7 +85,7 @@ class Run:
     doing: str = ""
 
     def __call__(self, todo: Sequence[Part], give_up: Callable[[], None]) -> None:
-        """give_up: called where a part does not end; all that was measured before it is on disk."""
+        """Run the parts. give_up: called where a part does not end; the rows of earlier parts are on disk then."""
         watch = threading.Timer(max(0.0, self.deadline + LATE - time.monotonic()), give_up)
         watch.daemon = True
         watch.start()
@@ -94,8 +101,8 @@ class Run:
     def _do(self, part: Part) -> None:
         started, found, sources = time.monotonic(), list[Row](), sources_digest()
         try:
-            self.bench.release()  # after a kernel's failure this fails too
-            found += part.rows(self.bench)  # row by row: those before a failure stay
+            self.bench.release()  # fails as well after a failure of a kernel
+            found += part.rows(self.bench)  # added one by one, so the rows before a failure stay
         except NotMeasured as missing:
             self.skipped.append(f"{part.name} (needs {missing})")
         except Exception as failure:
@@ -104,36 +111,36 @@ class Run:
             found.append(Row("failed", part.name, type(failure).__name__, 0.0, "", agrees=False, note=why))
             self.failed.append(part.name)
         mark = "REHEARSED" if self.bench.rehearsed else ""
-        made = [
+        complete = [
             dataclasses.replace(row, test=part.name, sources=sources, note="; ".join(filter(None, (mark, row.note))))
             for row in found
         ]
-        self.results.add(made, all_of=part.name)
-        self.rows += made
+        self.results.add(complete, all_of=part.name)
+        self.rows += complete
         now = time.monotonic()
         print(f"\n{part.name}: {now - started:.1f} s, {now - self.began:.0f} s so far", flush=True)
-        print(table(made, sources), flush=True)
+        print(table(complete, sources), flush=True)
 
     @property
     def wrong(self) -> list[Row]:
         return [row for row in self.rows if not row.agrees]
 
     def report(self) -> str:
-        """The rows of this run in one table, and what is to be said of them."""
-        told = [table(self.rows, sources_digest())]
+        """The rows of this run in one table, and below it what was skipped, what is wrong, and a summary."""
+        texts = [table(self.rows, sources_digest())]
         if self.doing:
-            told.append(f"GIVEN UP in the middle of: {self.doing}")
+            texts.append(f"GIVEN UP in the middle of: {self.doing}")
         if self.skipped:
-            told.append(f"SKIPPED: {'; '.join(self.skipped)}")
-        told += [
+            texts.append(f"SKIPPED: {'; '.join(self.skipped)}")
+        texts += [
             f"WRONG RESULT: {row.spot}, {row.case}, {row.against}: {row.agreement} {row.note}" for row in self.wrong
         ]
         checked = [row for row in self.rows if row.spot == "check"]
-        told.append(f"{sum(row.agrees for row in checked)} of {len(checked)} checks agree")
-        told.append(f"table and JSON: {self.results.path.with_suffix('.md')}, {self.results.path.name}")
-        return "\n".join(told)
+        texts.append(f"{sum(row.agrees for row in checked)} of {len(checked)} checks agree")
+        texts.append(f"table and JSON: {self.results.path.with_suffix('.md')}, {self.results.path.name}")
+        return "\n".join(texts)
 
     @property
     def status(self) -> int:
-        """Of the process: 1 where a result is wrong, a part failed or did not end."""
+        """The exit status: 1 where a result is wrong, or a part failed or did not end; else 0."""
         return 1 if self.wrong or self.failed or self.doing else 0

@@ -1,4 +1,4 @@
-"""Word pairs of all heads, components, and what a whole pair of 7B models would take, from its parts."""
+"""Times word pairs of all heads and components, and estimates the time of a whole pair of 7B models from its parts."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from shiftbench.explain import attention
 from shiftbench.explain.attention import Prepared, WordPairs
 from shiftbench.explain.feedforward import component_words, principal_components
 from shiftbench.models.model import tensor_digest
-from shiftbench.perf.compare import Agreement, columns
-from shiftbench.perf.paper import spread
+from shiftbench.perf.agreement import Agreement, column_agreement
+from shiftbench.perf.paper import evenly_spread
 from shiftbench.words import StaticVectors, Vocabulary
 from tests.perf.gpu_bench.bench import Bench, case
 from tests.perf.rows import Row, ratio_rows
 from tests.perf.targets import ALL_LAYERS, END_TO_END
 
-K, REFERENCE, DEVIATIONS, TOP = 100, 3000, 1.96, 50  # conf/explain
-PROMPTS, RESPONSE = 100, 200  # prompts of a whole pair; conf/config.yaml's max_new_tokens
-SVD_SHARE = 2  # a side of the CPU's SVD that is timed is the width by this
+K, REFERENCE, DEVIATIONS, TOP = 100, 3000, 1.96, 50  # the values of conf/explain
+PROMPTS, RESPONSE = 100, 200  # prompts of a whole pair; tokens of a response, max_new_tokens of conf/config.yaml
+SVD_SHARE = 2  # the timed SVD on the CPU has sides of the model's width divided by this
 
 
 def word_pairs(bench: Bench) -> Iterator[Row]:
-    """All heads of some layers by the explainer itself; then its op alone against all pairs of words at once."""
+    """The explainer on all heads of some layers; then its op alone, beside a table of all pairs of words."""
     sizes, model = bench.sizes, bench.model
     words = tuple(f"w{i}" for i in range(min(sizes.words, sizes.vocabulary)))
-    vectors_VG = bench.drawn(len(words), sizes.vector_width, seed=1).cpu()
+    vectors_VG = bench.random_normal(len(words), sizes.vector_width, seed=1).cpu()
     vectors = StaticVectors("random", {word: i for i, word in enumerate(words)}, vectors_VG)
     inputs = Inputs((), Vocabulary(words, "made up"), vectors)
     k = min(K, len(words) // 5)
     method = WordPairs(k, min(REFERENCE, len(words)), DEVIATIONS)
-    chosen = spread(sizes.layers, sizes.timed_layers)
-    method._unit(Prepared(method, model, inputs), chosen[0])  # warms up
+    chosen = evenly_spread(sizes.layers, sizes.timed_layers)
+    method._unit(Prepared(method, model, inputs), chosen[0])  # warm up
     attention._cooccurrence.cache_clear()
     prepared = Prepared(method, model, inputs)
     shared, _ = bench.once(prepared._prepare)
@@ -54,7 +54,7 @@ def word_pairs(bench: Bench) -> Iterator[Row]:
 
 
 def _pairs_alone(bench: Bench, prepared: Prepared, k: int) -> Iterator[Row]:
-    """ops.word_pairs of a layer, and the same by a table of all pairs of words, in order too."""
+    """ops.word_pairs on a layer, beside a lookup in a table of all pairs of words, with the same order of results."""
     embedding_VD, cooccurrence = prepared._prepare()
     views = bench.model.views
     query, key = prepared._top_words(embedding_VD, views.query_HDE(0), views.key_HDE(0))
@@ -86,7 +86,7 @@ def _pairs_alone(bench: Bench, prepared: Prepared, k: int) -> Iterator[Row]:
 
 
 def components(bench: Bench) -> Iterator[Row]:
-    """A layer's principal components against torch's svd in float32; and a layer's concepts' words."""
+    """A layer's principal components beside torch's SVD in float32, and the words of a layer's concepts."""
     sizes = bench.sizes
     down_FD = bench.model.views.down_FD(0)
     rank = min(sizes.rank, sizes.width // 2)
@@ -94,14 +94,16 @@ def components(bench: Bench) -> Iterator[Row]:
     def svd() -> Tensor:
         return torch.linalg.svd(down_FD - down_FD.mean(0), full_matrices=False).Vh[:rank]
 
-    principal_components(down_FD[:, : sizes.width // 8], rank)  # starts the libraries; whole rounds are long
+    principal_components(
+        down_FD[:, : sizes.width // 8], rank
+    )  # initialises the libraries; a warm-up at full size would take long
     ours_s, (component_CD, _) = bench.once(lambda: principal_components(down_FD, rank))
     compared = bench.compare(lambda: principal_components(down_FD, rank)[0], {}, rounds=1)
     bench.seconds["components"] = min(ours_s, *compared.ours.seconds)
     theirs_s, theirs_CD = bench.once(svd)
     theirs_CD = theirs_CD.cpu().double()
     sign_C1 = (component_CD * theirs_CD).sum(1, keepdim=True).sign()
-    found = columns((component_CD * sign_C1).T, theirs_CD.T)
+    found = column_agreement((component_CD * sign_C1).T, theirs_CD.T)
     name, note = f"{sizes.model} layer's down-projection", f"float32, one call; {rank} components"
     ratio = theirs_s / bench.seconds["components"]
     yield Row(
@@ -115,7 +117,7 @@ def components(bench: Bench) -> Iterator[Row]:
 
 
 def rest(bench: Bench) -> Iterator[Row]:
-    """What else a pair takes, each from a part: answers, digests, the rotation's decompositions."""
+    """The other stages of a pair, each extrapolated from a part: responses, digests, rotation's decompositions."""
     sizes, module = bench.sizes, bench.model.module
     given = case(sizes.vocabulary, 32, 1)
     ids = torch.tensor([given.prompt.prompt_ids], device=bench.device)
@@ -144,17 +146,18 @@ def rest(bench: Bench) -> Iterator[Row]:
     side = sizes.width // SVD_SHARE
     square_DD = torch.randn(side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     seconds, _ = bench.once(lambda: torch.linalg.svd(square_DD))
-    seconds *= SVD_SHARE**3 * 2 * sizes.layers  # of the change and of the permuted one, in every layer
+    seconds *= SVD_SHARE**3 * 2 * sizes.layers  # in every layer, of the change and of the permuted change
     bench.seconds["rotation"] = seconds
     note = f"two a layer, on the CPU ({torch.get_num_threads()} threads); from one of {side:,} x {side:,}, as its cube"
     yield Row("whole pair", sizes.model, "rotation's decompositions", seconds, "s", note=note)
 
 
 def whole_pair(bench: Bench) -> Iterator[Row]:
-    """Minutes for a pair over 100 prompts of the published lengths, in bfloat16 and as configured by itself, float32.
+    """The estimated minutes for a pair on 100 prompts of the published lengths, in bfloat16 and in float32.
 
-    Answers of both models, attributions of three (the base explains its own and the tuned model's), word pairs and
-    components of both, and the rotation between them. Loading, hashing and storing depend on the machine's disks.
+    A pair needs the responses of both models, three attributions (the base model also explains the tuned model's
+    responses), word pairs and components of both models, and the rotation between them. Loading, hashing and storing
+    are left out, because their time depends on the machine's disks.
     """
     sizes, seconds = bench.sizes, bench.seconds
     drawn = json.loads((Path(__file__).parents[1] / "drawn_lengths.json").read_text())["pairs"]

@@ -1,4 +1,4 @@
-"""Runs really arrive in MLflow: in sqlite, and in a server on loopback. Nothing else is touched, nothing is lost."""
+"""Runs arrive complete in MLflow, in sqlite and on a server on loopback; nothing else is written or lost."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.tracking import OFF, TrackedRun, Tracking, metrics_of, without_secrets
-from tests.tracking.recorded import assert_recorded, experiment_id, files_of
+from shiftbench.tracking import OFF, TrackedRun, Tracking, select_metrics, without_secrets
+from tests.tracking.recorded import artifact_names, assert_recorded, experiment_id
 from tests.tracking.servers import free_port
 
 pytestmark = pytest.mark.whole
@@ -45,8 +45,8 @@ def test_a_run_is_recorded_in_sqlite_and_nothing_else_is_touched(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_first_run_of_all_makes_the_database_quietly(tmp_path: Path, run: TrackedRun) -> None:
-    """In a process of its own, in which nothing has imported mlflow or set its environment."""
+def test_the_first_run_creates_the_database_without_output(tmp_path: Path, run: TrackedRun) -> None:
+    """Runs in a new process, in which nothing has imported mlflow or set its environment variables."""
     code = f"""
 import sys
 from pathlib import Path
@@ -96,14 +96,14 @@ def test_odd_names_and_long_values_arrive(here: Path, run: TrackedRun) -> None:
     assert {f"tag {i}" for i in range(230)} <= found.data.tags.keys()
 
 
-def test_a_run_that_breaks_half_way_is_marked_failed(
+def test_a_run_that_could_not_be_completed_is_marked_failed(
     here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracking = Tracking(None, "shiftbench")
     tracking.check()
-    place = here / "shiftbench-runs" / "mlflow-artifacts"
-    place.rmdir()
-    place.write_text("in the way")
+    artifacts = here / "shiftbench-runs" / "mlflow-artifacts"
+    artifacts.rmdir()
+    artifacts.write_text("in the way")
     assert tracking.record(run) is None
     assert "run demo was not recorded" in caplog.text and str(run.artifacts) in caplog.text
     client = MlflowClient(tracking_uri=tracking.address)
@@ -111,7 +111,7 @@ def test_a_run_that_breaks_half_way_is_marked_failed(
     assert [item.info.status for item in found] == ["FAILED"]
 
 
-def test_results_in_the_same_folder_as_the_database_do_not_swallow_it(here: Path, run: TrackedRun) -> None:
+def test_a_database_in_the_results_folder_is_not_sent_as_an_artifact(here: Path, run: TrackedRun) -> None:
     tracking = Tracking(None, "shiftbench")
     runs = here / "shiftbench-runs"
     for name in ("scores.json", "report.html", "tables"):
@@ -119,20 +119,20 @@ def test_results_in_the_same_folder_as_the_database_do_not_swallow_it(here: Path
     client = MlflowClient(tracking_uri=tracking.address)
     for _ in range(2):
         run_id = tracking.record(TrackedRun("demo", {}, {}, {}, runs, None))
-        assert run_id and files_of(client, run_id) == {"scores.json", "report.html", "tables/table 2, ü.csv"}
+        assert run_id and artifact_names(client, run_id) == {"scores.json", "report.html", "tables/table 2, ü.csv"}
     run_id = tracking.record(TrackedRun("demo", {}, {}, {}, runs, None, only=("scores.json", "tables")))
-    assert run_id and files_of(client, run_id) == {"scores.json", "tables/table 2, ü.csv"}
+    assert run_id and artifact_names(client, run_id) == {"scores.json", "tables/table 2, ü.csv"}
 
 
 def test_a_relative_sqlite_path_is_made_absolute(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = Tracking("sqlite:///kept/runs.db", "shiftbench")
     assert tracking.address == f"sqlite:///{here}/kept/runs.db"
-    assert tracking.artifacts == here / "kept" / "mlflow-artifacts"
+    assert tracking.artifact_folder == here / "kept" / "mlflow-artifacts"
     monkeypatch.chdir("/")
     assert tracking.address == f"sqlite:///{here}/kept/runs.db"
 
 
-def test_a_database_that_was_moved_is_told(here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_that_was_moved_is_a_warning(here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture) -> None:
     Tracking(None, "shiftbench").check()
     moved = here.parent / "moved"
     (here / "shiftbench-runs").rename(moved)
@@ -152,7 +152,7 @@ def test_a_deleted_experiment_is_refused_before_work(here: Path) -> None:
 @pytest.mark.parametrize(
     "uri", ["file:///tmp/x", "./mlruns", "mlruns", "", "ftp://h/x", "sqlite://", "sqlite:///:memory:"]
 )
-def test_a_place_that_mlflow_cannot_write_is_refused(here: Path, uri: str) -> None:
+def test_a_uri_that_mlflow_cannot_write_to_is_refused(here: Path, uri: str) -> None:
     with pytest.raises(InputError, match=r"tracking\.uri="):
         Tracking(uri, "shiftbench").check()
     assert sorted(path.name for path in here.iterdir()) == ["shiftbench-runs"]
@@ -163,27 +163,27 @@ def test_a_path_that_mlflow_would_misread_is_refused(here: Path) -> None:
         Tracking("sqlite:///50%41/x.db", "shiftbench").check()
 
 
-def test_a_local_place_that_cannot_be_written_is_refused_at_once(here: Path) -> None:
+def test_a_local_database_that_cannot_be_written_is_refused_without_retries(here: Path) -> None:
     (here / "file").write_text("not a folder")
     for uri in ("sqlite:///file/x.db", "sqlite:///file", "sqlite:////proc/none/x.db"):
         began = time.monotonic()
         with pytest.raises(InputError, match=r"tracking\.uri=sqlite:///.*choose another"):
             Tracking(uri, "shiftbench").check()
-        assert time.monotonic() - began < 30  # MLflow by itself retries for more than a minute
+        assert time.monotonic() - began < 30  # MLflow without our check retries for more than a minute
 
 
 @pytest.mark.parametrize(
-    ("revision", "told"),
+    ("revision", "expected"),
     [("ffffffffffff", "made by a newer MLflow than .* install that MLflow"), ("0a8213491aaa", "mlflow db upgrade")],
 )
-def test_a_database_of_another_schema_is_refused(here: Path, revision: str, told: str) -> None:
+def test_a_database_of_another_schema_is_refused(here: Path, revision: str, expected: str) -> None:
     with closing(sqlite3.connect(here / "shiftbench-runs" / "mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = ?", [revision])
-    with pytest.raises(InputError, match=f"tracking.uri=sqlite:///.*{told}.*choose another"):
+    with pytest.raises(InputError, match=f"tracking.uri=sqlite:///.*{expected}.*choose another"):
         Tracking(None, "shiftbench").check()
 
 
-def test_a_password_in_the_address_of_a_server_is_refused_unshown(here: Path) -> None:
+def test_a_password_in_a_servers_address_is_refused_and_not_shown(here: Path) -> None:
     with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as raised:
         Tracking("http://user:tell-nobody@127.0.0.1:5000", "shiftbench").check()
     assert "tell-nobody" not in str(raised.value)
@@ -192,7 +192,7 @@ def test_a_password_in_the_address_of_a_server_is_refused_unshown(here: Path) ->
 # No tracking
 
 
-def test_the_config_files_are_what_they_say(here: Path, run: TrackedRun) -> None:
+def test_the_config_files_build_the_destinations_that_they_name(here: Path, run: TrackedRun) -> None:
     off = instantiate(OmegaConf.load(CONF / "none.yaml"))
     off.check()
     assert off == Tracking(OFF, "shiftbench") and off.record(run) is None and off.ui_command() == ""
@@ -228,9 +228,9 @@ def test_a_dead_server_is_a_warning_and_nothing_is_lost(
     tracking = Tracking(f"http://127.0.0.1:{port}", "shiftbench")
     tracking.check()
     assert tracking.record(run) is None
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("shiftbench.tracking")]
-    assert len(told) == 2 and all(f"127.0.0.1:{port}" in line for line in told)
-    assert "results are still written" in told[0] and str(run.artifacts) in told[1]
+    expected = [record.getMessage() for record in caplog.records if record.name.startswith("shiftbench.tracking")]
+    assert len(expected) == 2 and all(f"127.0.0.1:{port}" in line for line in expected)
+    assert "results are still written" in expected[0] and str(run.artifacts) in expected[1]
     assert capfd.readouterr().out == ""
     assert sorted(run.artifacts.rglob("*")) == before
 
@@ -240,7 +240,7 @@ def test_a_dead_server_is_a_warning_and_nothing_is_lost(
 
 def test_metrics_are_named_by_finding_and_score() -> None:
     scores = [Score("recognition", "recognition", 0.25, 0.125, 0.5, 1e-6, 60)]
-    assert metrics_of(scores) == {
+    assert select_metrics(scores) == {
         "recognition.recognition.value": 0.25,
         "recognition.recognition.low": 0.125,
         "recognition.recognition.high": 0.5,
@@ -248,23 +248,23 @@ def test_metrics_are_named_by_finding_and_score() -> None:
     }
 
 
-def test_metrics_that_are_no_number_are_left_out() -> None:
+def test_metrics_that_are_not_finite_are_left_out() -> None:
     scores = [Score("f", "s", 1.0, float("nan"), float("inf"), None, 0)]
-    assert metrics_of(scores) == {"f.s.value": 1.0, "f.s.n": 0.0}
-    assert metrics_of([]) == {}
+    assert select_metrics(scores) == {"f.s.value": 1.0, "f.s.n": 0.0}
+    assert select_metrics([]) == {}
 
 
-def test_metrics_stay_under_sixty_and_keep_what_leads() -> None:
+def test_there_are_fewer_than_sixty_metrics_and_first_scores_come_first() -> None:
     sizes = {"recognition": 4, "verbs": 5, "rotation": 15}
     scores = [Score(f, f"s{i}", float(i), 0.0, 1.0, None, 9) for f, size in sizes.items() for i in range(size)]
-    found = metrics_of(scores)
+    found = select_metrics(scores)
     assert len(found) < 60
     assert all(f"{score.finding}.{score.name}.value" in found for score in scores)
     assert all(f"{finding}.s0.{part}" in found for finding in sizes for part in ("low", "high", "n"))
-    for score in scores:  # an interval is whole or absent
+    for score in scores:  # an interval is complete or absent
         assert sum(f"{score.finding}.{score.name}.{part}" in found for part in ("low", "high", "n")) in (0, 3)
     many = [Score("f", f"s{i}", float(i), 0.0, 1.0, None, 9) for i in range(500)]
-    assert list(metrics_of(many)) == [f"f.s{i}.value" for i in range(59)]
+    assert list(select_metrics(many)) == [f"f.s{i}.value" for i in range(59)]
 
 
 @pytest.mark.parametrize(

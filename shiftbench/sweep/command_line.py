@@ -1,4 +1,7 @@
-"""What a command line asks `shiftbench score` for: one job, or every combination of a sweep, composed up front."""
+"""The jobs that a command line of `shiftbench score` requests: one job, or every combination of a sweep.
+
+All are composed before any of them runs.
+"""
 
 from __future__ import annotations
 
@@ -22,46 +25,47 @@ from shiftbench.config.folders import file_name, pair_name
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
-SEARCHPATH = "hydra.searchpath="  # a folder of the user's own configs: about what a job is, not how it is started
-NAME_BYTES = 200  # of a job's folder; file systems take 255, and files in it want their share
+SEARCHPATH = "hydra.searchpath="  # about what the jobs are composed from, and not about their launcher
+MAX_NAME_BYTES = 200  # of the name of a job's folder; file systems allow 255
 
 
 @dataclass(frozen=True)
-class Composed:
-    """One job as it was asked for: its resolved configuration, and the name that its results go under."""
+class ComposedJob:
+    """One job: its resolved configuration, the overrides that it came from, and the name of its results folder."""
 
     config: DictConfig
     overrides: tuple[str, ...]
     name: str
-    suite: str  # the file that chose findings and prompts
+    suite: str  # the name of the config that chose its findings and prompts
 
 
-def jobs(arguments: Sequence[str]) -> list[Composed]:
-    """Every job that the arguments ask for, composed before anything runs: one, or under -m one a combination.
+def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
+    """Compose every job that the arguments request: one job, or with -m one for each combination of values.
 
-    A suite may name what it sweeps over (hydra.sweeper.params); what the arguments give themselves goes before that.
+    A suite may name what it sweeps over (hydra.sweeper.params); values in the arguments replace the suite's. Raises
+    InputError for arguments or a configuration that cannot be read.
     """
-    _, overrides = split(arguments)
+    _, overrides = split_arguments(arguments)
     sweeping = is_sweep(arguments)
-    given = {override.get_key_element() for override in overrides}
-    found, varied = [], [o.get_key_element() for o in overrides if o.is_sweep_override()]
-    for combination in itertools.product(*map(_values, overrides)):
+    set_in_arguments = {override.get_key_element() for override in overrides}
+    override_lists, varied = [], [o.get_key_element() for o in overrides if o.is_sweep_override()]
+    for combination in itertools.product(*map(_expand, overrides)):
         suite = next((text.partition("=")[2] for text in combination if text.startswith("suite=")), None)
-        own = {key: values for key, values in _suite_params(suite).items() if key not in given}
-        several = [key for key, values in own.items() if len(values) > 1]
-        if several and not sweeping:
-            raise InputError(_needs_m(suite, {key: own[key] for key in several}))
-        varied += [key for key in several if key not in varied]
-        found += [[*extra, *combination] for extra in itertools.product(*own.values())]
-    return [_composed(texts, varied) for texts in found]
+        suite_params = {key: values for key, values in _suite_params(suite).items() if key not in set_in_arguments}
+        multiple = [key for key, values in suite_params.items() if len(values) > 1]
+        if multiple and not sweeping:
+            raise InputError(_missing_m_message(suite, {key: suite_params[key] for key in multiple}))
+        varied += [key for key in multiple if key not in varied]
+        override_lists += [[*extra, *combination] for extra in itertools.product(*suite_params.values())]
+    return [_compose(texts, varied) for texts in override_lists]
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
-    """(what is said to Hydra's launcher, what is said about the jobs), refusing what cannot be read."""
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
+    """(options of Hydra's launcher, overrides of the jobs). Raises InputError for what cannot be read."""
     texts = [argument for argument in arguments if argument not in FLAGS]
     unknown = [text for text in texts if text.startswith("-")]
     if unknown:
-        raise InputError(f"option {unknown[0]!r} is not known; options are written key=value (-m: a sweep)")
+        raise InputError(f"option {unknown[0]!r} is not known; options are written key=value, and -m asks for a sweep")
     launcher = [text for text in texts if text.startswith(("hydra/", "hydra.")) and not text.startswith(SEARCHPATH)]
     try:
         overrides = OverridesParser.create().parse_overrides([text for text in texts if text not in launcher])
@@ -74,7 +78,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
         raise InputError(f"{launcher[0]} is about the jobs of a sweep: add -m")
     sweeper = [text for text in launcher if text.startswith(("hydra/sweeper", "hydra.sweep"))]
     if sweeper:
-        raise InputError(f"{sweeper[0].split('=')[0]} cannot be set: a sweep runs every combination that it is given")
+        raise InputError(f"{sweeper[0].split('=')[0]} cannot be set: a sweep runs every combination of the values")
     return launcher, overrides
 
 
@@ -83,13 +87,13 @@ def is_sweep(arguments: Sequence[str]) -> bool:
     return bool(FLAGS & set(arguments))
 
 
-def _composed(texts: Sequence[str], varied: Sequence[str]) -> Composed:
+def _compose(texts: Sequence[str], varied: Sequence[str]) -> ComposedJob:
     config, choices = compose_with_choices("config", texts)
-    return Composed(config, tuple(texts), job_name(config, varied, choices), choices["suite"])
+    return ComposedJob(config, tuple(texts), job_name(config, varied, choices), choices["suite"])
 
 
-def _values(override: Override) -> list[str]:
-    """An override as those of single jobs, one for each of its values."""
+def _expand(override: Override) -> list[str]:
+    """The overrides of single jobs that an override stands for, one for each of its values."""
     if not override.is_sweep_override():
         return [override.input_line or ""]
     value = override.value()
@@ -101,19 +105,19 @@ def _values(override: Override) -> list[str]:
 
 @cache
 def _suite_params(suite: str | None) -> dict[str, list[str]]:
-    """What a suite itself sweeps over: its keys, each with the overrides that set its values."""
-    if suite is None or suite not in groups()["suite"]:  # composing says what is wrong with it
+    """The keys that a suite sweeps over, each with the overrides that set its values."""
+    if suite is None or suite not in groups()["suite"]:  # composing the job raises the error
         return {}
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", [f"suite={suite}"], run_mode=RunMode.MULTIRUN)
     params = config.hydra.sweeper.params or {}
     parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
-    return {override.get_key_element(): _values(override) for override in parsed}
+    return {override.get_key_element(): _expand(override) for override in parsed}
 
 
-def _needs_m(suite: str | None, several: dict[str, list[str]]) -> str:
-    key, texts = next(iter(several.items()))
+def _missing_m_message(suite: str | None, multiple: dict[str, list[str]]) -> str:
+    key, texts = next(iter(multiple.items()))
     values = [text.partition("=")[2] for text in texts]
     return (
         f"suite={suite} is a sweep over {key} ({', '.join(values)}): add -m to run one job for each, "
@@ -122,14 +126,15 @@ def _needs_m(suite: str | None, several: dict[str, list[str]]) -> str:
 
 
 def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> str:
-    """The pair's name, followed by whatever else varies in the sweep; safe as a file name.
+    """The pair's name, followed by the other values that vary in the sweep; safe as a file name.
 
-    choices: of each config group, the member's name.
+    varied: the keys that vary. choices: the name of the config that was chosen in each config group. A name that would
+    be too long is cut and ends in a digest.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]
     name = file_name(",".join(parts))
-    if len(name.encode()) <= NAME_BYTES:
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return name.encode()[: NAME_BYTES - 13].decode(errors="ignore") + "-" + digest
+    return name.encode()[: MAX_NAME_BYTES - 13].decode(errors="ignore") + "-" + digest

@@ -1,4 +1,7 @@
-"""The prompts that can be compared: both models have a map of them, and their instruction is found among its pieces."""
+"""The published prompts on which the two models can be compared.
+
+Both models must have a map of the prompt, and the instruction must be found among the prompt's pieces.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,12 @@ COLUMNS = ("dataset", "prompt", "model", "start", "stop", "text", "reason", "pro
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One prompt with each model's map and instruction_P, by 'base' and 'tuned'. rating: None where there is none."""
+class ComparablePrompt:
+    """A prompt with the map of each model.
+
+    dataset: its prompt set. maps, instruction: by 'base' and 'tuned'; instruction has instruction_P, the pieces of the
+    instruction (bool). rating: of the tuned model's response, None where it is not rated.
+    """
 
     dataset: str
     prompt: Prompt
@@ -28,23 +35,25 @@ class Asked:
     rating: int | None
 
 
-def asked(published: Published) -> tuple[list[Asked], pd.DataFrame]:
-    """(prompts that can be compared, in their file's order; what does not align, a row a span or a missing map).
+def comparable_prompts(published: Published) -> tuple[list[ComparablePrompt], pd.DataFrame]:
+    """(prompts that can be compared, in the order of prompts.jsonl; a table of what does not align).
 
-    A prompt is left out for both models where one lacks its map, a span of its instruction is not spelled by the
-    pieces, or no piece of it is left.
+    A prompt is left out for both models where one model has no map of it, where the pieces do not spell a span of its
+    instruction, or where no piece of the instruction is left.
+    The table has a row for each span without a piece and for each missing map, with the columns COLUMNS. start and stop
+    are empty where the row is not about a span.
     """
     usable, problems = [], []
     for name, prompt in published.prompts.items():
         maps, masks = dict[str, Map](), dict[str, Tensor]()
         found: list[tuple[str, int | None, int | None, str | None, str]] = []
         for model, source in zip(MODELS, (published.base, published.tuned), strict=True):
-            mine = published.maps[source].get(name)
-            if mine is None:
+            map_of_prompt = published.maps[source].get(name)
+            if map_of_prompt is None:
                 found.append((model, None, None, None, "the model has no map of it"))
                 continue
-            maps[model] = mine
-            masks[model], unaligned = align(mine.prompt_pieces, prompt.text, prompt.instruction_spans)
+            maps[model] = map_of_prompt
+            masks[model], unaligned = align(map_of_prompt.prompt_pieces, prompt.text, prompt.instruction_spans)
             found += [(model, *each.span, each.text, each.reason) for each in unaligned]
             if not prompt.instruction_spans:
                 found.append((model, None, None, None, "it has no instruction span"))
@@ -52,6 +61,7 @@ def asked(published: Published) -> tuple[list[Asked], pd.DataFrame]:
         left_out |= any(reason == UNSPELLED for *_, reason in found)
         problems += [(published.dataset[name], name, *each, left_out) for each in found]
         if not left_out:
-            usable.append(Asked(published.dataset[name], prompt, maps, masks, published.rating.get(name)))
+            rating = published.rating.get(name)
+            usable.append(ComparablePrompt(published.dataset[name], prompt, maps, masks, rating))
     table = pd.DataFrame(problems, columns=list(COLUMNS))
     return usable, table.astype({"start": "Int64", "stop": "Int64"})

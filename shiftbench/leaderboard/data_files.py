@@ -1,4 +1,4 @@
-"""The board as plain files: JSON in full, CSV for spreadsheets, Markdown for a README."""
+"""The board as data files: JSON with everything, CSV for spreadsheets, Markdown for a README."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from shiftbench.report.page import model_name
 from shiftbench.report.text import title, visible
 
 SCHEMA = "shiftbench/leaderboard/1"
-FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")  # full-width signs count too
+# A sign that begins a formula, at the start of a text or after a character at which a spreadsheet may split cells.
+# Spreadsheets also take the full-width forms of the signs.
+FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")
 
 
-def as_json(board: Board, lines: Sequence[Line], made: str) -> str:
-    """Everything that the table shows and is made from, in full precision; names as they were given."""
+def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
+    """All that the table shows and is computed from. Numbers have full precision, and names are unchanged."""
     document = {
         "schema": SCHEMA,
-        "made": made,
+        "made": written_at,
         "group": board.group,
         "setting": dict(board.setting),
         "columns": [
@@ -37,7 +39,7 @@ def as_json(board: Board, lines: Sequence[Line], made: str) -> str:
 
 
 def as_csv(board: Board, lines: Sequence[Line]) -> str:
-    """A row a pair. A text that a spreadsheet would take for a formula has an apostrophe in front."""
+    """One row for each pair. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
     head = ["pair", "base", "tuned", "family", "size"]
     parts = ("rank", "rank_last", "value", "low", "high", "p", "n")
     for column in board.columns:
@@ -47,36 +49,39 @@ def as_csv(board: Board, lines: Sequence[Line]) -> str:
     head += ["flags", "report", "run", "recorded", "shiftbench", "base_weights", "tuned_weights"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_plain(name) for name in head])
-    writer.writerows([_plain(value) for value in _values(line)] for line in lines)
+    writer.writerow([_without_formula(name) for name in head])
+    writer.writerows([_without_formula(value) for value in _values(line)] for line in lines)
     return buffer.getvalue()
 
 
 def as_markdown(board: Board, lines: Sequence[Line]) -> str:
-    """A table for a README: rank, value and interval of each headline, and what is left out."""
-    wide = any(line.entry.flags for line in lines)
+    """A table with rank, value and interval of each headline score, and the number of runs left out for each reason."""
+    has_flags = any(line.entry.flags for line in lines)
     head = ["pair", "base → tuned", "size"]
     for column in board.columns:
         head += [
             title(column.finding) + (" (a check)" if column.level else ""),
             *(["over null"] if column.over_null else []),
         ]
-    head += ["flags"] if wide else []
+    head += ["flags"] if has_flags else []
     rows = [
         [
-            f"[{_md(line.entry.pair['name'])}](reports/{line.stem}.html)" if line.has_report
-            else _md(line.entry.pair["name"]),
-            " → ".join(_md(model_name(line.entry.pair[side])) for side in ("base", "tuned")),
-            _md(line.entry.pair.get("size", "")),
-            *(text for cell in line.cells for text in _md_cells(cell)),
-            *([_md(", ".join(line.entry.flags))] if wide else []),
+            f"[{_escaped(line.entry.pair['name'])}](reports/{line.stem}.html)" if line.has_report
+            else _escaped(line.entry.pair["name"]),
+            " → ".join(_escaped(model_name(line.entry.pair[side])) for side in ("base", "tuned")),
+            _escaped(line.entry.pair.get("size", "")),
+            *(text for cell in line.cells for text in _markdown_cells(cell)),
+            *([_escaped(", ".join(line.entry.flags))] if has_flags else []),
         ]
         for line in lines
     ]  # fmt: skip
-    table = [_md_row([_md(name) for name in head]), _md_row(["---"] * len(head)), *(_md_row(row) for row in rows)]
-    told = "Rank, value and interval. A rank is 1 + the number of pairs whose whole interval lies above."
-    left = [f"- {count} left out: {_md(reason)}" for reason, count in group_counts(board.left_out).items()]
-    return "\n".join(["# Leaderboard", "", told, "", *table, *(["", *left] if left else [])]) + "\n"
+    table = [_markdown_row(list(map(_escaped, head))), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows)]
+    legend = (
+        "Each cell has a rank, a value and its confidence interval. A rank is 1 + the number of pairs whose whole "
+        "interval lies above."
+    )
+    left_out = [f"- {count} left out: {_escaped(reason)}" for reason, count in group_counts(board.left_out).items()]
+    return "\n".join(["# Leaderboard", "", legend, "", *table, *(["", *left_out] if left_out else [])]) + "\n"
 
 
 def _row(line: Line) -> dict[str, Any]:
@@ -96,10 +101,12 @@ def _row(line: Line) -> dict[str, Any]:
 
 
 def _report(line: Line) -> str:
+    """The path of the line's report in the leaderboard's folder; '' where there is none."""
     return f"reports/{line.stem}.html" if line.has_report else ""
 
 
 def _values(line: Line) -> Iterator[Any]:
+    """The values of a line in the order of `as_csv`'s columns."""
     pair = line.entry.pair
     yield from (pair["name"], pair["base"], pair["tuned"], pair.get("family", ""), pair.get("size", ""))
     for cell in line.cells:
@@ -115,28 +122,28 @@ def _numbers(score: Score | None) -> tuple[Any, ...]:
     return ("",) * 5 if score is None else (score.value, score.low, score.high, score.p, score.n)
 
 
-def _plain(value: Any) -> Any:
-    """A number or a harmless text as it is.
+def _without_formula(value: Any) -> Any:
+    """The value, with an apostrophe before every sign of a text that could begin a formula.
 
-    An apostrophe goes before each sign that begins a formula, at the start of the text and after what a spreadsheet set
-    up for another country takes for the end of a cell: it would else run a formula that is part of a model's name.
+    A spreadsheet would otherwise run a formula that is part of a model's name. Depending on its country settings, a
+    spreadsheet splits cells at ';', tab or line break too, so a sign after one of these gets an apostrophe as well.
     """
     return value if not isinstance(value, str) else FORMULA.sub(r"\1'\2", value)
 
 
-def _md_cells(cell: Cell) -> Iterator[str]:
+def _markdown_cells(cell: Cell) -> Iterator[str]:
     score = cell.score
-    shown = "" if score is None else (interval_text(score) if score.n else "nothing to compare")
-    yield _md(f"{cell.rank.first}. {shown}" if cell.rank else shown)
+    shown = "" if score is None else (interval_text(score) if score.n else "no observations")
+    yield _escaped(f"{cell.rank.first}. {shown}" if cell.rank else shown)
     if cell.column.over_null:
-        yield _md(interval_text(cell.over_null)) if cell.over_null else ""
+        yield _escaped(interval_text(cell.over_null)) if cell.over_null else ""
 
 
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+def _escaped(text: str) -> str:
+    """The text on one line, with what Markdown would interpret escaped."""
     escaped = re.sub(r"([\\`*_\[\]<>|~&#!:@$])", r"\\\1", visible(text))
-    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of such names
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of names that begin with www.
 
 
-def _md_row(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

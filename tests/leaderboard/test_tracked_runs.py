@@ -1,4 +1,4 @@
-"""Runs as a server may give them: one that is wrong is left out with its reason, and the others are the board."""
+"""Runs from a hostile server: each wrong run is left out with its reason, and the others are shown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from shiftbench.leaderboard import build, gather, read_reports
-from shiftbench.leaderboard.sources import PATIENCE
+from shiftbench.leaderboard.tracked_runs import MOST_UNANSWERED
 from shiftbench.tracking import FoundRun, Tracking, find_runs
 from tests.tracking import hostile
-from tests.tracking.hostile import Liar
+from tests.tracking.hostile import ScriptedServer
 
 from .runs import Planted, row
 
@@ -34,7 +34,7 @@ WRONG: dict[str, bytes | dict[str, Any]] = {
     "long finding": {**GOOD, "scores": [{**ROW, "finding": "x" * 10_000}]},
     "huge": b'{"x": "' + b"x" * 5 * 2**20 + b'"}',
 }  # fmt: skip
-STRANGE: dict[str, dict[str, Any]] = {  # wrong, and yet a row: every value is text on the page
+STRANGE: dict[str, dict[str, Any]] = {  # strange values that are still a row: the page shows every value as text
     "strange": {**GOOD, "pair": {**PAIR, "name": "strange", "size": "9" * 400 + "B", "family": ["<b>"], "dataset": {}}},
     "extreme": {
         **GOOD, "pair": {**PAIR, "name": "extreme"}, "scores": [{**ROW, "low": -1e308, "high": 1e308, "n": 10**30}],
@@ -47,15 +47,15 @@ def content(of: bytes | dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-def liar() -> Iterator[tuple[Liar, Tracking]]:
-    """A server of one sound run, and one for every other document."""
+def liar() -> Iterator[tuple[ScriptedServer, Tracking]]:
+    """A server with one good run and one run for each wrong or strange document."""
     documents = {"good": GOOD, **WRONG, **STRANGE}
     names = {f"{number:032x}": name for number, name in enumerate(documents)}
     runs = {run_id: hostile.run(run_id, f"mlflow-artifacts:/{run_id}") for run_id in names}
     files = {f"/{run_id}/scores.json": content(documents[name]) for run_id, name in names.items()}
     files |= {f"/{run_id}/report.html": b"<!doctype html><title>r</title>" for run_id in names}
 
-    class Of(Liar):
+    class Of(ScriptedServer):
         def found(self, query: str) -> Any:
             return {"run": next(run for run_id, run in runs.items() if run_id in query)}
 
@@ -65,7 +65,7 @@ def liar() -> Iterator[tuple[Liar, Tracking]]:
         yield server, Tracking(address, "shiftbench", 5)
 
 
-def test_one_bad_run_is_left_out_and_ends_nothing(liar: tuple[Liar, Tracking], tmp_path: Any) -> None:
+def test_a_wrong_run_is_left_out_and_the_others_are_shown(liar: tuple[ScriptedServer, Tracking], tmp_path: Any) -> None:
     from shiftbench.leaderboard import write_site
 
     _, tracking = liar
@@ -80,22 +80,22 @@ def test_one_bad_run_is_left_out_and_ends_nothing(liar: tuple[Liar, Tracking], t
     assert "good" in page.read_text() and len(board.left_out) >= len(WRONG)
 
 
-def test_a_time_that_is_none_leaves_a_run_out() -> None:
+def test_a_run_without_a_usable_time_is_refused() -> None:
     run = FoundRun("0" * 32, "a", -1, "FINISHED", {})
-    from shiftbench.leaderboard.sources import entry
+    from shiftbench.leaderboard.tracked_runs import entry
 
     with pytest.raises(ValueError, match="no usable time"):
         entry(run, content(GOOD))
 
 
-def test_a_server_that_falls_silent_is_not_asked_for_the_rest(liar: tuple[Liar, Tracking]) -> None:
+def test_a_server_that_stops_answering_gets_no_more_requests(liar: tuple[ScriptedServer, Tracking]) -> None:
     server, tracking = liar
     impatient = Tracking(tracking.uri, "shiftbench", 0.3)
     server.files = {path: hostile.silent for path in server.files}
-    runs = find_runs(impatient) * 20  # 500 and more: one after another they would take minutes
+    runs = find_runs(impatient) * 20  # more than 500: one after another, they would take minutes
     began = time.monotonic()
     entries, left_out = gather(impatient, runs)
     assert entries == [] and len(left_out) == len(runs) and time.monotonic() - began < 30
     reasons = [item.reason for item in left_out]
-    assert sum("moved 0.0 KiB/s" in reason for reason in reasons) < 4 * PATIENCE
-    assert "the tracking server answers no longer" in reasons[-1]
+    assert sum("moved 0.0 KiB/s" in reason for reason in reasons) < 4 * MOST_UNANSWERED
+    assert "the tracking server no longer answers" in reasons[-1]

@@ -1,4 +1,4 @@
-"""What every template of ours is rendered by: whatever an expression gives reaches the page escaped."""
+"""The environment that renders all HTML templates of the package. It escapes the value of every expression."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from markupsafe import Markup
 from shiftbench.report import text
 
 
-def escaping(room: str) -> Environment:
-    """For the templates of a folder of the package; an unknown name in one is an error."""
+def template_environment(folder: str) -> Environment:
+    """An environment for the templates in a folder of the package, as 'report'. An unknown name is an error."""
     return Environment(
-        loader=PackageLoader("shiftbench", room),
+        loader=PackageLoader("shiftbench", folder),
         autoescape=True,
         finalize=_finalize,
         undefined=StrictUndefined,
@@ -21,5 +21,5 @@ def escaping(room: str) -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """What every expression goes through: no hidden character reaches the page by any of them."""
+    """Jinja calls this on the value of every expression, so no invisible character reaches a page."""
     return value if isinstance(value, Markup) else text.visible(str(value))

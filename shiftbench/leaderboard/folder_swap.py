@@ -1,0 +1,34 @@
+"""Puts a finished folder in the place of another one in a single step, so a web server never serves a mixture."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+RENAME_EXCHANGE, AT_FDCWD = 2, -100  # constants of the Linux call renameat2
+
+
+def swap(new: Path, folder: Path) -> None:
+    """Put `new` where `folder` is. The old folder, if there is one, is then where `new` was; the caller removes it.
+
+    On Linux the two names are exchanged, so the folder exists at every moment. Elsewhere it is missing for an instant.
+    """
+    if not folder.exists():
+        new.rename(folder)
+    elif not _exchange(new, folder):
+        old = new.with_name(f"{new.name}.old")
+        folder.rename(old)
+        new.rename(folder)
+        old.rename(new)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names; False where the system or the file system cannot do that."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    return bool(call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)

@@ -1,0 +1,36 @@
+"""A page of the leaderboard that shows a run's report.html in a frame, where nothing in the report can run.
+
+Whoever may write to the tracking server can put any HTML there as a run's report. If the site served that file as it
+is, the file's scripts would run with the rights of all pages of the site. Therefore the report is not a file of the
+site. It is stored, escaped, in an attribute of a page that we write, and that page shows it in a frame.
+
+Two measures stop the report's scripts, and each one is enough by itself. The frame's sandbox forbids scripts, forms,
+navigation of the page around the frame, and access to the site's origin. The Content-Security-Policy of the page, which
+applies in the frame too, admits no script, no address, and only the report's own styles (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup
+
+from shiftbench.leaderboard.page import colour_variables, package_text
+from shiftbench.report.content_security import element_contents, style_attributes_to_classes, with_policy
+from shiftbench.report.templates import template_environment
+
+
+def framed_report(report: bytes, name: str, home: str) -> str:
+    """The HTML of reports/NAME.html.
+
+    report: the run's report.html as it was tracked. name: of the pair. home: file name of the leaderboard's first page.
+    """
+    # Reports of earlier versions have style attributes, which no digest admits.
+    document = style_attributes_to_classes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
+    # In a document that comes from an attribute, a browser looks for "#part" in the page around the frame.
+    document = re.sub(r'(<a\b[^<>]*? href=")#', r"\1about:srcdoc#", document)
+    page = template_environment("leaderboard").get_template("report_frame.html.jinja").render(
+        name=name, home=home, style=Markup(colour_variables() + package_text("report_frame.css")),
+        report=Markup.escape(document),
+    )  # fmt: skip
+    return with_policy(page, framed_styles=element_contents(document, "style"))

@@ -1,0 +1,130 @@
+"""Runs read from MLflow as entries of a leaderboard. The record of a run is its artifact scores.json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from shiftbench.leaderboard.board import Entry, LeftOut
+from shiftbench.readers import reading
+from shiftbench.results.document import parsed
+from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, read_artifact
+
+# Limits on what a tracking server may send. A run of ours has a few hundred scores, and a report about 300 kB.
+MOST_SCORES = 5000  # in one scores.json
+LONGEST_TEXT = 5000  # characters of one name or value in scores.json
+LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html, and of all reports together
+MOST_UNANSWERED = 8  # requests in a row without an answer, after which no more are sent
+PARALLEL_REQUESTS = 8  # a leaderboard needs hundreds of answers, and a server handles several requests at a time
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], list[LeftOut]]:
+    """(entries of the runs that can be read, the other runs with the reason), each in the order of `runs`.
+
+    A run that cannot be read stops nothing. After MOST_UNANSWERED requests without an answer, the remaining runs are
+    left out without a request, because each request would wait until its timeout.
+    """
+    server = _Server()
+
+    def read(run: FoundRun) -> Entry | LeftOut:
+        try:
+            if run.status != "FINISHED":
+                raise LookupError(f"the run has the status {run.status}: not all of its files were sent")
+            content = server.request(lambda: read_artifact(tracking, run.run_id, "scores.json"))
+            with reading("scores.json cannot be used"):
+                return entry(run, content)
+        except (LookupError, ValueError) as error:
+            return LeftOut(run.run_id, run.pair, str(error))
+
+    found = _in_parallel("reading runs", read, runs)
+    return (
+        [item for item in found if isinstance(item, Entry)],
+        [item for item in found if isinstance(item, LeftOut)],
+    )
+
+
+def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, bytes]:
+    """report.html of the entries by run id. An entry whose report is missing or cannot be read is absent."""
+    server = _Server()
+    total = 0  # bytes
+
+    def read(entry: Entry) -> tuple[str, bytes | None]:
+        nonlocal total
+        try:
+            if total > LARGEST_REPORTS:
+                raise LookupError("all reports together are too large")
+            page = server.request(lambda: read_artifact(tracking, entry.run_id, "report.html", LARGEST_REPORT))
+            total += len(page)
+            return entry.run_id, page
+        except LookupError:
+            return entry.run_id, None
+
+    found = _in_parallel("fetching reports", read, list(entries))
+    return {run_id: page for run_id, page in found if page is not None}
+
+
+def entry(run: FoundRun, content: bytes) -> Entry:
+    """The run as an entry. content: its scores.json.
+
+    Raises ValueError where the content is not a valid scores.json, or exceeds the limits of this module.
+    """
+    document = parsed(content)
+    if run.started_ms < 0:
+        raise ValueError("the tracking server gives no usable time of the run")
+    missing = [
+        name for name in ("name", "base", "tuned", "base_weights", "tuned_weights") if not document.pair.get(name)
+    ]
+    if missing:
+        raise ValueError(f"scores.json: pair lacks {', '.join(missing)}")
+    if len(document.scores) > MOST_SCORES:
+        raise ValueError(
+            f"scores.json has {len(document.scores):,} scores; the leaderboard takes at most {MOST_SCORES:,} from a run"
+        )
+    names = [*(name for score in document.scores for name in (score.finding, score.name)), *map(str, document.levels)]
+    texts = [*map(str, [*document.pair.items(), *document.versions.items()]), *names, run.tags.get("flags", "")]
+    if max(map(len, texts)) > LONGEST_TEXT:
+        raise ValueError(f"scores.json: a name or a value in it has more than {LONGEST_TEXT:,} characters")
+    return Entry(
+        run_id=run.run_id,
+        recorded_ms=run.started_ms,
+        pair={str(name): "" if value is None else str(value) for name, value in document.pair.items()},
+        versions={str(name): str(value) for name, value in document.versions.items()},
+        scores=document.scores,
+        levels=tuple(document.levels),
+        flags=tuple(dict.fromkeys(flag.strip() for flag in run.tags.get("flags", "").split(",") if flag.strip())),
+    )
+
+
+class _Server:
+    """Sends requests to the tracking server, until MOST_UNANSWERED in a row had no answer. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._unanswered = 0
+
+    def request(self, send: Callable[[], bytes]) -> bytes:
+        """What `send` returns. Raises NoAnswerInTime where the server does not answer, or did not several times."""
+        if self._unanswered >= MOST_UNANSWERED:
+            raise NoAnswerInTime("it was not requested: the tracking server no longer answers")
+        try:
+            answer = send()
+        except NoAnswerInTime:
+            self._unanswered += 1
+            raise
+        self._unanswered = 0
+        return answer
+
+
+def _in_parallel(title: str, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """What `work` returns for each item, in the order of the items. A terminal shows a progress bar with the title."""
+    console = Console(file=sys.stderr)
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        results = pool.map(work, items)
+        shown = track(results, title, len(items), console=console, transient=True, disable=not console.is_terminal)
+        return list(shown)

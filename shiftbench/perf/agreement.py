@@ -1,0 +1,66 @@
+"""How far a result of ours is from the result of a peer, as a text for a table of timings and as a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two results are apart. text: for the table. ok: whether both are the same result within the tolerance."""
+
+    text: str
+    ok: bool
+
+
+def column_agreement(
+    ours_PR: Tensor, theirs_PR: Tensor, indices: Sequence[int] | None = None, tolerance: float = 1e-2
+) -> Agreement:
+    """The agreement of two importances, from the `column_error` of the median and of the worst response token.
+
+    indices: the response tokens that theirs_PR has, where it has only some. tolerance: for the median column. The worst
+    column has no tolerance: where the probability of a token is near 1, the peers' softmax loses its digits.
+    """
+    error_R = column_error(ours_PR if indices is None else ours_PR[:, list(indices)], theirs_PR)
+    median, worst = float(error_R.median()), float(error_R.max())
+    return Agreement(f"{median:.0e} (worst column {worst:.0e})", median <= tolerance)
+
+
+def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
+    """error_R: each column's largest |difference| divided by the largest |value| of theirs in that column.
+
+    Infinite where the shapes differ or the quotient is not a number.
+    """
+    ours_PR, theirs_PR = ours_PR.double(), theirs_PR.double()
+    if ours_PR.shape != theirs_PR.shape:
+        return torch.full((1,), math.inf)
+    return ((ours_PR - theirs_PR).abs().amax(0) / theirs_PR.abs().amax(0)).nan_to_num(nan=math.inf)
+
+
+def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement:
+    """The agreement of two tensors: the largest |difference| divided by the largest |value| of theirs."""
+    error = float(column_error(ours.reshape(-1, 1), theirs.reshape(-1, 1)).max())
+    return Agreement(f"{error:.0e}", error <= tolerance)
+
+
+def ranking_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], tolerance: float = 1e-5) -> Agreement:
+    """The agreement of two rankings: the number of indices that differ, and how far the values at these places differ.
+
+    ours, theirs: (values, indices). Two words whose scores nearly tie change places where sums are computed in another
+    order. Such a difference of values is within `tolerance` of the largest value.
+    """
+    (value, index), (their_value, their_index) = ours, theirs
+    if index.shape != their_index.shape:
+        return Agreement(f"shapes differ, {tuple(index.shape)} and {tuple(their_index.shape)}", False)
+    differ = index.long() != their_index.long()
+    count = int(differ.sum())
+    if not count:
+        return Agreement("all indices equal", True)
+    gap = (value.double().abs() - their_value.double().abs()).abs()[differ].max() / their_value.abs().max()
+    text = f"{count} of {index.numel()} indices differ, by {float(gap):.0e} of the largest value"
+    return Agreement(text, float(gap) <= tolerance and count <= 1e-3 * index.numel())

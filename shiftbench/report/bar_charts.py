@@ -1,0 +1,111 @@
+"""Bar charts: vertical bars for a few groups, horizontal bars for many."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from shiftbench.contracts.result import Figure
+from shiftbench.report.colours import light_colour
+from shiftbench.report.series_styles import SeriesStyle, distinct_in_order, draw_legend, series_styles
+from shiftbench.report.text import label
+
+MOST_VERTICAL_GROUPS = 12  # a chart with more groups has horizontal bars
+_GROUP_WIDTH = 0.78  # of the distance between two groups' centres, which is 1
+_BAR_SHARE = 0.92  # of the width that each bar of a group has; the rest is the gap between bars
+
+
+def draw_vertical_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
+    """A chart whose vertical bars are grouped by the figure's x, one bar for each series in a group.
+
+    rows: the rows to draw, as `figures.rows_to_draw` gives them.
+    """
+    canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
+    axes = canvas.add_subplot()
+    groups = distinct_in_order(rows[figure.x])
+    styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
+    for i, style in enumerate(styles):
+        value, errors = _values_and_errors(figure, rows[rows[figure.series] == style.series], groups)
+        positions = np.arange(len(groups)) + _offset(i, len(styles))
+        axes.bar(
+            positions,
+            value,
+            width=_BAR_SHARE * _GROUP_WIDTH / len(styles),
+            yerr=errors,
+            **_bar_options(style),
+        )
+    axes.set_xticks(range(len(groups)), [label(group) for group in groups])
+    axes.set_xlabel(label(figure.x_label or figure.x))
+    axes.set_title(label(figure.y_label or figure.y), loc="left", pad=8)
+    _draw_grid_and_zero(axes, "y")
+    draw_legend(canvas, styles, bars=True)
+    return canvas
+
+
+def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
+    """A chart like `draw_vertical_bars`, with horizontal bars: the names of many groups stay legible."""
+    groups = distinct_in_order(rows[figure.x])
+    styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
+    canvas = Canvas(
+        figsize=(5.0, 0.9 + 0.17 * len(groups) * max(1, len(styles) * 0.7)),
+        layout="constrained",
+    )
+    axes = canvas.add_subplot()
+    for i, style in enumerate(styles):
+        value, errors = _values_and_errors(figure, rows[rows[figure.series] == style.series], groups)
+        positions = np.arange(len(groups)) + _offset(i, len(styles))
+        axes.barh(
+            positions,
+            value,
+            height=_BAR_SHARE * _GROUP_WIDTH / len(styles),
+            xerr=errors,
+            **_bar_options(style),
+        )
+    axes.set_yticks(range(len(groups)), [label(group) for group in groups])
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlabel(label(figure.y_label or figure.y))
+    _draw_grid_and_zero(axes, "x")
+    draw_legend(canvas, styles, bars=True)
+    return canvas
+
+
+def _values_and_errors(
+    figure: Figure, rows: pd.DataFrame, groups: list[object]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """(value of each group, lengths of the error bars [2, groups]) of one series.
+
+    A group without a row has the value NaN. The error bars' lengths are below the value, then above it; None where the
+    figure has no interval.
+    """
+    by_group = rows.drop_duplicates(figure.x).set_index(figure.x).reindex(groups)
+    value = by_group[figure.y].to_numpy(dtype=np.float64)
+    if not (figure.low and figure.high):
+        return value, None
+    low, high = (by_group[bound].to_numpy(dtype=np.float64) for bound in (figure.low, figure.high))
+    return value, np.maximum([value - low, high - value], 0)
+
+
+def _offset(i: int, series_count: int) -> float:
+    """The distance of series i's bar from the centre of its group."""
+    return (i - (series_count - 1) / 2) * _GROUP_WIDTH / series_count
+
+
+def _bar_options(style: SeriesStyle) -> dict[str, Any]:
+    """Keyword arguments for matplotlib's bar and barh. A dashed series has hollow bars with dashed edges."""
+    return {
+        "color": "none" if style.dashed else style.colour,
+        "edgecolor": style.colour,
+        "linestyle": "--" if style.dashed else "-",
+        "linewidth": 1.0,
+        "error_kw": {"ecolor": light_colour("ink"), "elinewidth": 1.0},
+    }
+
+
+def _draw_grid_and_zero(axes: Axes, value_axis: Literal["x", "y"]) -> None:
+    axes.grid(axis=value_axis)
+    (axes.axhline if value_axis == "y" else axes.axvline)(0, color=light_colour("muted"), linewidth=0.8)

@@ -1,0 +1,78 @@
+"""Heat maps: a cell is more opaque the farther its value is from zero, so zero looks like the page, light or dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Colormap, ListedColormap, to_rgb
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from shiftbench.contracts.result import Figure
+from shiftbench.report.colours import light_colour
+from shiftbench.report.series_styles import distinct_in_order
+from shiftbench.report.text import label
+
+MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full width
+# Colour steps on each side of zero. With so few steps, matplotlib writes the colour bar as shapes and not as an image.
+_STEPS = 20
+_TALLEST = 7.0  # inches
+
+
+def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
+    """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
+
+    rows: the rows to draw, as `figures.rows_to_draw` gives them. The colour of a cell is the figure's y. A cell without
+    a value is left out, its border included.
+    """
+    lines, columns = distinct_in_order(rows[figure.series]), distinct_in_order(rows[figure.x])
+    first = rows.drop_duplicates([figure.series, figure.x])
+    table = first.pivot(index=figure.series, columns=figure.x, values=figure.y).reindex(index=lines, columns=columns)
+    value = np.ma.masked_invalid(table.to_numpy(dtype=np.float64))
+    width = 9.5 if len(columns) > MOST_NARROW_COLUMNS else 4.6
+    height = 0.9 + len(lines) * min((width - 1.4) / len(columns), 0.42)
+    canvas = Canvas(figsize=(width, min(_TALLEST, max(1.8, height))), layout="constrained")
+    axes = canvas.add_subplot()
+    low, high = _colour_limits(value, figure.diverging)
+    # pcolormesh draws every cell as a shape: it is sharp at any size, and the SVG holds no image.
+    mesh = axes.pcolormesh(
+        value, cmap=_colour_map(figure.diverging), vmin=low, vmax=high,
+        edgecolors=light_colour("line"), linewidth=0.8 if value.size <= 600 else 0.2,
+    )  # fmt: skip
+    _label_cells(axes.set_xticks, columns, 12)
+    _label_cells(axes.set_yticks, lines, 16)
+    axes.set_ylim(len(lines), 0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(label(figure.x_label or figure.x))
+    axes.set_ylabel(label(figure.y_label or figure.series))
+    canvas.colorbar(mesh, ax=axes, fraction=0.04, pad=0.03).outline.set_visible(False)  # type: ignore[operator]
+    return canvas
+
+
+def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, float]:
+    """(lowest, highest) value of the colour map; symmetric around zero where the map is diverging."""
+    low, high = float(value.min()), float(value.max())
+    if diverging:
+        reach = max(abs(low), abs(high)) or 1.0
+        return -reach, reach
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _colour_map(diverging: bool) -> Colormap:
+    """The tuned model's colour, transparent at zero. A diverging map has the base model's colour below zero."""
+    steps = range(-_STEPS if diverging else 0, _STEPS + 1)
+    return ListedColormap(
+        [(*to_rgb(light_colour("base" if i < 0 else "tuned")), 0.92 * abs(i) / _STEPS) for i in steps]
+    )
+
+
+def _label_cells(set_ticks: Callable[..., object], names: list[object], most: int) -> None:
+    """Label the middles of cells, at most `most` of them at an equal distance, so that labels do not overlap."""
+    every = -(-len(names) // most)
+    set_ticks(
+        [i + 0.5 for i in range(0, len(names), every)],
+        [label(name) for name in names[::every]],
+    )

@@ -1,0 +1,34 @@
+"""Numbers as people read them, on pages and in the terminal."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from shiftbench.report.text import visible
+
+
+def number(value: object, signed: bool = False) -> str:
+    """The number as text: an integer with thousands separators, another one with three decimals.
+
+    A number below 0.001 or from 10,000 on is in scientific notation with two significant digits, as '2.4e-11'. NaN is
+    'n/a'. A value that is no number is its text. signed: a positive number has a plus sign.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return visible(str(value))
+    if isinstance(value, Integral):
+        return f"{int(value):+,}" if signed else f"{int(value):,}"
+    x = float(value)
+    if math.isnan(x):
+        return "n/a"
+    if math.isinf(x):
+        return "∞" if x > 0 else "-∞"
+    has_decimals = x == 0 or 0.001 <= abs(x) < 10_000
+    return format(x, ("+" if signed else "") + (".3f" if has_decimals else ".1e"))
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with two significant digits; '' where there was no test, 'n/a' where the test gave no number."""
+    if p is None:
+        return ""
+    return "n/a" if math.isnan(p) else f"{p:.2g}"
