@@ -32,7 +32,7 @@ def vocab_topk(
     embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> tuple[int, int, int]: ...
 
-# The engine's stages, unchecked (engine/core.py): on rows of many derivatives, in place or in out.
+# The engine's stages, unchecked (engine/core_calls.py): on rows of many derivatives, in place or in out.
 def norm_rows(
     d: Tensor,
     hat: Tensor,

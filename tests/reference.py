@@ -1,7 +1,7 @@
-"""Each formula once, in plain torch: the specification of docs/mathematics.md, never optimised.
+"""Each formula of docs/mathematics.md once, in plain torch. This is the specification, and it is never optimised.
 
-A formula computes in the dtype it is given. Given float64 it is what the code must agree with; given a narrower dtype
-it says how much error that dtype excuses.
+A formula computes in the dtype of its arguments. In float64 its result is what the code must agree with. In a narrower
+dtype its error shows how large the code's error may be.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from torch import Tensor
 
 
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
-    """importance_PR: section 2."""
+    """importance_PR ("Attribution of a response to its prompt")."""
     return (grad_RPD * embedding_PD).sum(-1).T
 
 
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
-    """level_PR: section 2."""
+    """level_PR ("Attribution of a response to its prompt")."""
     clipped_PR = importance_PR.clamp(min=0)
     return (levels * (clipped_PR / (clipped_PR.amax(0) + 1e-7))).ceil()
 
 
 def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
-    """density_P: section 2."""
+    """density_P ("Attribution of a response to its prompt")."""
     cut_PR = torch.where(level_PR > cutoff, level_PR, 0.0)
     ratio_P = cut_PR.sum(1) / (cut_PR.pow(p).sum(1).pow(1 / p) + 1e-9)
     return ratio_P / (ratio_P.max() + 1e-9)
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(values_CK, indices_CK): section 4; ties to the lower index."""
+    """(values_CK, indices_CK) of the k largest |scores| of each direction; ties go to the lower index."""
     score_CV = direction_CD @ embedding_VD.T
     index_CK = score_CV.abs().argsort(dim=1, descending=True, stable=True)[:, :k]
     return score_CV.gather(1, index_CK), index_CK
@@ -46,7 +46,7 @@ def importance(module, prefix_ids, prompt_ids, response_ids):
 
 @contextmanager
 def in_one_dtype(module):
-    """transformers computes RMSNorm and softmax in float32 whatever it is given; here float64 stays float64."""
+    """Within the block RMSNorm and softmax compute in their input's dtype; transformers computes both in float32."""
     softmax = torch.nn.functional.softmax
     norms = [part for part in module.modules() if type(part).__name__.endswith("RMSNorm")]
     for part in norms:
@@ -76,7 +76,7 @@ def _importance(module, prefix_ids, prompt_ids, response_ids):
 
 
 def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked, scale=1.0):
-    """log p of each response token, by one forward pass: masked prompt tokens' embeddings zero, the others scaled."""
+    """log p of each response token by one forward pass; masked tokens' embeddings are 0, the prompt's others scaled."""
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
     with torch.no_grad(), in_one_dtype(module):
@@ -88,7 +88,7 @@ def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked,
 
 
 def occlusion(module, prefix_ids, prompt_ids, response_ids):
-    """importance_PR: p less p with the token's embedding zero, a forward pass a token (docs/controls.md)."""
+    """importance_PR: p minus p with the token's embedding 0, by one forward pass per token (docs/controls.md)."""
     one_PP = torch.eye(len(prompt_ids), dtype=torch.bool)
     given = (module, prefix_ids, prompt_ids, response_ids)
     full_R = masked_log_probability(*given, torch.zeros_like(one_PP[0])).exp()
@@ -96,7 +96,7 @@ def occlusion(module, prefix_ids, prompt_ids, response_ids):
 
 
 def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps):
-    """importance_PR: midpoint rule from zero embeddings of the prompt to its own (Sundararajan et al. 2017)."""
+    """importance_PR by the midpoint rule, from zero embeddings of the prompt to its own (Sundararajan et al. 2017)."""
     embedder = module.get_input_embeddings()
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
@@ -117,7 +117,10 @@ def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps):
 
 
 def cooccurrence_cutoffs(vectors, known, reference, deviations):
-    """mean + deviations * population std of each word's cosine with the first words that have a vector."""
+    """For each word mean + deviations * population standard deviation of its cosines.
+
+    These are with the first `reference` words, as far as they have a vector.
+    """
     cutoffs = []
     for i in range(len(vectors)):
         if not known[i]:
@@ -162,7 +165,7 @@ def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple
 
 
 def word_pairs(cosine_VV, kept_VV, query_value_CK, query_index_CK, key_value_CK, key_index_CK):
-    """[(neuron, query word, key word, cosine)], each neuron's by descending cosine, then lower query, key position."""
+    """[(neuron, query word, key word, cosine)] by neuron, then descending cosine, then query and key position."""
     found = []
     for e in range(len(query_index_CK)):
         here = []
@@ -181,7 +184,7 @@ def head_knowledge(pairs):
 
 
 def random_bits(seed: int, draw: int, position: int) -> int:
-    """32 random bits: half of an output of SplitMix64 (Steele, Lea and Flood 2014), a stream a draw."""
+    """32 random bits: half of an output of SplitMix64 (Steele, Lea and Flood 2014), one stream per draw."""
     golden, ones = 0x9E3779B97F4A7C15, 2**64 - 1
 
     def mix(x: int) -> int:
@@ -195,7 +198,7 @@ def random_bits(seed: int, draw: int, position: int) -> int:
 
 
 def resampled_means(strata: list[list[float]], seed: int, draw: int) -> list[float]:
-    """Of each stratum, the mean of as many of its values drawn with replacement."""
+    """For each stratum the mean of as many draws with replacement as it has values."""
     means, position = [], 0
     for values in strata:
         drawn = [values[len(values) * random_bits(seed, draw, position + i) >> 32] for i in range(len(values))]

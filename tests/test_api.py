@@ -147,7 +147,7 @@ def test_attribute_refuses_what_is_no_causal_language_model():
         r"T5ForConditionalGeneration encodes the prompt": T5ForConditionalGeneration(
             AutoConfig.for_model("t5", vocab_size=400, d_model=32, num_layers=1, num_heads=2, d_ff=32)
         ),
-        r"logits depend on the tokens behind them": BertForMaskedLM(AutoConfig.for_model("bert", **sizes)),
+        r"logits depend on later tokens": BertForMaskedLM(AutoConfig.for_model("bert", **sizes)),
         r"LlamaModel has no output embeddings: load it with AutoModelForCausalLM": AutoModel.from_config(
             AutoConfig.for_model("llama", **sizes)
         ),

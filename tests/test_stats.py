@@ -1,4 +1,4 @@
-"""Intervals, angles and rotation shares give back what was planted."""
+"""Intervals, angles and rotation shares find what was planted."""
 
 import math
 
@@ -14,7 +14,7 @@ BOOTSTRAP = Bootstrap(resamples=2000, confidence=0.95, seed=0)
 
 
 def rotated(basis_CD, angle, generator):
-    """Every row of an orthonormal basis turned by the same angle into directions that it does not span."""
+    """Each row of an orthonormal basis rotated by the same angle toward a direction outside its span."""
     rank, width = basis_CD.shape
     rest = torch.linalg.qr(
         torch.cat([basis_CD, torch.randn(width - rank, width, generator=generator, dtype=torch.float64)]).T
@@ -28,7 +28,7 @@ def basis(rank, width, seed):
 
 
 @pytest.mark.parametrize("angle", [1e-7, 1e-3, 0.3, 1.2, math.pi / 2])
-def test_a_planted_rotation_is_read_back(angle):
+def test_a_planted_rotation_is_found(angle):
     first_CD, generator = basis(5, 16, 0)
     angle_C = stats.principal_angles(first_CD, rotated(first_CD, angle, generator))
     assert angle_C.tolist() == pytest.approx([angle] * 5, rel=1e-6)
@@ -52,7 +52,7 @@ def test_matching_finds_a_permutation_with_signs():
     assert stats.matched_cosines(first_CD, -first_CD[order]).tolist() == pytest.approx([1.0] * 7)
 
 
-def test_a_rotation_is_wholly_explained_by_rotation_and_a_rescaling_by_rescaling():
+def test_a_rotation_is_explained_by_rotation_and_a_rescaling_by_rescaling():
     generator = torch.Generator().manual_seed(5)
     base_FD = torch.randn(40, 12, generator=generator, dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(12, 12, generator=generator, dtype=torch.float64)).Q
@@ -75,7 +75,7 @@ def test_an_arbitrary_small_change_has_the_chance_share_of_rotation():
     assert not torch.equal(permuted_FD, tuned_FD)
 
 
-def test_intervals_cover_the_mean_about_as_often_as_they_claim():
+def test_intervals_cover_the_mean_about_as_often_as_stated():
     generator = np.random.default_rng(0)
     covered = 0
     for seed in range(300):
@@ -107,13 +107,13 @@ def test_the_same_seed_gives_the_same_interval_and_threads_do_not_matter():
 
 
 def test_the_order_of_strata_among_the_values_does_not_matter():
-    """Observations are put together by stratum, each in its order; labels may be anything that sorts."""
+    """Observations are grouped by stratum, in their order within it; labels can be of any sortable type."""
     values, strata = np.arange(12.0) ** 2, np.array(["b", "a", "c"] * 4)
     together = np.argsort(strata, kind="stable")
     assert BOOTSTRAP.stratified_mean(values, strata) == BOOTSTRAP.stratified_mean(values[together], strata[together])
 
 
-def test_an_interval_is_that_of_the_draws_written_out():
+def test_an_interval_is_that_of_the_reference_draws():
     values, strata = [0.5, -1.25, 3.0, 2.0, 0.125, 7.0, -2.0], [0, 0, 0, 0, 1, 1, 1]
     drawn_SG = np.array([reference.resampled_means([values[:4], values[4:]], 5, s) for s in range(200)])
     means = (4 * drawn_SG[:, 0] + 3 * drawn_SG[:, 1]) / 7
@@ -125,7 +125,7 @@ def test_an_interval_is_that_of_the_draws_written_out():
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(apart, [0.05, 0.95])))
 
 
-def test_no_observations_and_no_variation_have_no_test():
+def test_without_observations_or_variation_there_is_no_test():
     assert stats.paired_p([]) is None and stats.paired_p([1.0]) is None and stats.paired_p([2.0, 2.0]) is None
     assert stats.welch([1.0], [1.0, 2.0], "two-sided") == (None, None)
     assert BOOTSTRAP.mean([]) == stats.Interval(0.0, 0.0, 0.0)

@@ -32,7 +32,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def sentencepiece(unk: str | None = None) -> PreTrainedTokenizerFast:
-    """As Llama's: a mark is put in front and spaces become marks, so that " word" begins with a mark of its own."""
+    """A tokenizer like Llama's: a mark in front, and spaces become marks, so " word" begins with a mark of its own."""
     ids = {token: i for i, token in enumerate(["<unk>", "▁", "a", "b", "▁a", "▁ab"])}
     core = Tokenizer(models.BPE(ids, [("▁", "a"), ("▁a", "b")], unk_token=unk))
     core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -96,7 +96,7 @@ def test_packaged_vocabulary_holds_the_prompts_words_by_frequency() -> None:
     assert all(word.isalpha() and word == word.lower() for word in words)
     known = {word for word in prompt_words() if word in frequency}
     assert len(known) > 3000 and known <= set(words)
-    # Beside the prompts' words no word is more frequent than the rarest that was added.
+    # Besides the prompts' words, no missing word is more frequent than the rarest one that was added.
     added = min(frequency[word] for word in words if word not in known)
     chosen = set(words)
     left_out = (word for word in frequency if word.isalpha() and word not in chosen)
@@ -216,8 +216,8 @@ def test_text_file(tmp_path: Path, header: str, suffix: str) -> None:
         ("a 1 2\nb 1e39 -1e39\n", "line 2: wanted"),
         ("2 2\na 1 2\nb 1 2 3\nc 1\n", "line 4: wanted"),
         ("lonely\n", "line 1: wanted"),
-        ("3 2\na 1 2\n", "promises 3 words, it has 1"),
-        ("999999999999 2\na 1 2\n", "promises 999999999999 words, it has 1"),
+        ("3 2\na 1 2\n", "says 3 words, the file has 1"),
+        ("999999999999 2\na 1 2\n", "says 999999999999 words, the file has 1"),
         ("1 999999999999999999999\na 1 2\n", "line 1: the header gives"),
         (f"{'9' * 5000} 300\na 1 2\n", "line 1: the header gives"),
         ("1 0\na\n", "line 1: the header gives"),
@@ -246,10 +246,12 @@ def test_glove() -> None:
     assert {"german", "italian"} <= {words[i] for i in near}  # words and rows belong together
 
 
-def test_without_glove_the_model_stands_in(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_glove_the_models_embeddings_are_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(vectors, "GLOVE", "a-package-that-is-not-installed")
     with caplog.at_level(logging.INFO, logger="shiftbench"):
         assert vectors.auto() is None
-    assert len(caplog.records) == 1 and "input embeddings stand in" in caplog.text
+    assert len(caplog.records) == 1 and "input embeddings are used" in caplog.text
     with pytest.raises(InputError, match="pip install"):
         vectors.glove()

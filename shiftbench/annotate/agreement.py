@@ -1,11 +1,12 @@
-"""How far an annotator agrees with labels given by hand: 100 lists of words, shiftbench/data/annotate/labelled.jsonl.
+"""How far an annotator agrees with labels that were given by hand, on 100 lists of words.
 
-The lists are the 50 words of real components, of SmolLM2-135M-Instruct and of the demo pair, 12,000 words in the
-vocabulary: 46 drawn at random, spread over models and layers; 40 drawn among those that the lexical annotator gave each
-of the tasks and levels; 14 taken because words of a task stand in them, which few lists have. A label is given where
-several words make it plain, so that many lists have none. One reader, a language model and no linguist, labelled each
-list once; the lexical annotator's labels were in sight for the last 14 only. How well two readers would agree is not
-known. Figures over all 100 are of this choice of lists, not of all of a model's.
+The lists are in shiftbench/data/annotate/labelled.jsonl. Each list is the 50 words of a real component, of
+SmolLM2-135M-Instruct or of the demo pair, with a vocabulary of 12,000 words. 46 lists were drawn at random, spread over
+models and layers. 40 were drawn among the lists to which the lexical annotator gives each of the tasks and levels. 14
+were chosen because they have words of a task, which is rare. A list has a label where several of its words show it
+clearly, so many lists have none. One reader, a language model and not a linguist, labelled each list once. The reader
+saw the lexical annotator's labels of the last 14 lists only. How well two readers would agree is not known. Figures
+over all 100 lists hold for this selection, not for all components of a model.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
 LABELS = (*TASKS, "none", *LEVELS)
-Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # as an annotator's `annotate`
+Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # the method `annotate` of an annotator
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A list of words and the labels that a reader gave it: one task or more, or "none", and any linguistic levels."""
+    """A list of words and the reader's labels: one or more tasks, or "none", and any number of linguistic levels."""
 
     words: tuple[str, ...]
     labels: frozenset[str]
@@ -37,9 +38,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """table: a row a label, see `by_label`. exact: share of lists whose labels are all the same. n: lists compared.
+    """table: one row for each label, see `by_label`. exact: share of lists on which all labels agree. n: lists
+    compared.
 
-    unread: readings that gave no labels and are left out, of seeds x lists.
+    With several seeds each pair of a seed and a list counts as a list. unread: pairs that are left out because the chat
+    model's answer could not be read.
     """
 
     table: pd.DataFrame
@@ -49,13 +52,13 @@ class Agreement:
 
 
 def labelled() -> list[Labelled]:
-    """The packaged lists."""
+    """The packaged lists with the reader's labels."""
     rows = [json.loads(line) for line in packaged_lines("annotate/labelled.jsonl")]
     return [Labelled(tuple(row["words"]), frozenset((*row["tasks"], *row["levels"]))) for row in rows]
 
 
 def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary) -> Agreement:
-    """An annotator's labels of the packaged lists against the reader's; of several seeds every reading counts."""
+    """An annotator's labels of the packaged lists, compared with the reader's. With several seeds all of them count."""
     lists = labelled()
     unit = annotate([one.words for one in lists], vectors, vocabulary)
     place = [unit.words["label"].index(label) for label in LABELS]
@@ -72,18 +75,22 @@ def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary
 
 
 def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: Sequence[str] = LABELS) -> pd.DataFrame:
-    """Columns label, by hand, given, both (counts), precision, recall, kappa (Cohen's); None where not defined."""
+    """One row for each label, with columns label; by hand, given, both: counts; precision, recall, kappa.
+
+    given_NL: the annotator's labels of N lists; wanted_NL: those by hand; both bool. precision, recall and kappa
+    (Cohen's) are None where they are not defined.
+    """
     rows = []
     for label, given, wanted in zip(names, given_NL.T, wanted_NL.T, strict=True):
-        hand, told, both = int(wanted.sum()), int(given.sum()), int((given & wanted).sum())
+        by_hand, by_annotator, both = int(wanted.sum()), int(given.sum()), int((given & wanted).sum())
         rows.append(
             {
                 "label": label,
-                "by hand": hand,
-                "given": told,
+                "by hand": by_hand,
+                "given": by_annotator,
                 "both": both,
-                "precision": both / told if told else None,
-                "recall": both / hand if hand else None,
+                "precision": both / by_annotator if by_annotator else None,
+                "recall": both / by_hand if by_hand else None,
                 "kappa": cohens_kappa(given, wanted),
             }
         )
@@ -91,7 +98,7 @@ def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: S
 
 
 def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    """Agreement beyond that of chance, 1 where complete, 0 where as by chance; None where chance alone is complete."""
+    """Cohen's kappa: 1 for full agreement, 0 for agreement as by chance; None where it is not defined."""
     if not len(first):
         return None
     observed = float((first == second).mean())
@@ -100,7 +107,7 @@ def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float |
 
 
 def lines(found: Agreement) -> str:
-    """The agreement as a table for people, exact matches and unread answers below it."""
+    """The agreement as text: the table, and below it the exact matches and the unread answers."""
     table = found.table.to_string(index=False, float_format="{:.2f}".format, na_rep="-")
-    whole = f"all labels of a list alike: {found.exact:.0%} of {found.n}"
+    whole = f"lists with all labels equal: {found.exact:.0%} of {found.n}"
     return f"{table}\n{whole}" + (f"; {found.unread} answers could not be read" if found.unread else "")

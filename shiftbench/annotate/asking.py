@@ -1,4 +1,4 @@
-"""Questions to an OpenAI-compatible endpoint: few at once, asked again where it fails, every answer kept."""
+"""Questions to an OpenAI-compatible endpoint: limited concurrency, retries, and a store of all answers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from shiftbench.store.store import Store
 
 Out = TypeVar("Out")
 METHOD = "answer of a chat model"
-LONGEST = 4000  # characters of an answer that are kept
-GO_ON = "what was answered is kept: the same command goes on from there"
-HTTP_LOGS = ("httpx", "httpx2")  # their lines name the address
+LONGEST = 4000  # characters of an answer that are stored
+GO_ON = "all answers so far are stored: the same command goes on from there"
+HTTP_LOGS = ("httpx", "httpx2")  # loggers whose messages contain the endpoint's address
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask. Neither part is ever written or shown."""
+    """Address and key of an endpoint. Neither is ever stored, logged or shown."""
 
     url: str = field(repr=False)
     key: str = field(repr=False)
 
 
 def endpoint(option: str) -> Endpoint:
-    """The endpoint that the environment names; an address and its key go together. option: what the user chose it by.
+    """The endpoint that the environment names: SHIFTBENCH_ANNOTATOR_URL with its key, else OPENAI_BASE_URL with its
+    key.
 
-    Raises InputError where none is named: words are sent to no address that nobody chose.
+    option: the configuration option that chose the endpoint, for the message. Raises InputError where the environment
+    names no endpoint: there is no default address to which words would be sent.
     """
     for url, key in (("SHIFTBENCH_ANNOTATOR_URL", "SHIFTBENCH_ANNOTATOR_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")):
         if os.environ.get(url):
@@ -47,22 +49,29 @@ def endpoint(option: str) -> Endpoint:
 
 @dataclass
 class Budget:
-    """Questions that may still be sent. Those that the store answers, and repetitions after a failure, are free."""
+    """A limit on the questions that a run sends. Questions that the store answers, and retries, do not count.
+
+    option: the configuration option, for the message. spent: questions sent so far.
+    """
 
     limit: int
     option: str
     spent: int = 0
 
     def spend(self) -> None:
-        """One more. Raises InputError where none is left."""
+        """Count one more question. Raises InputError where the limit is reached."""
         if self.spent >= self.limit:
-            raise InputError(f"{self.option}.budget={self.limit} questions are asked; {GO_ON} with a new budget")
+            raise InputError(f"{self.option}.budget={self.limit} questions have been sent; {GO_ON} with a new budget")
         self.spent += 1
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an answer depends on, besides the question and its seed. temperature, max_tokens: None leaves it out."""
+class AnswerSettings:
+    """What an answer depends on besides the question and its seed.
+
+    temperature, max_tokens: None leaves the parameter out of the request. prompt_version: version of the questions'
+    wording. The fields' names are part of the store's keys.
+    """
 
     model: str
     temperature: float | None
@@ -70,7 +79,7 @@ class Asked:
     prompt_version: int
 
     def content(self, messages: Messages, seed: int) -> dict[str, Any]:
-        """All that an answer is stored under."""
+        """What the store's key of an answer is computed from."""
         return {"method": METHOD, "version": 1, **vars(self), "messages": messages, "seed": seed}
 
     def options(self) -> Mapping[str, Any]:
@@ -79,16 +88,16 @@ class Asked:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
-class Asking:
-    """Asks one endpoint within one event loop.
+class Session:
+    """A connection to one endpoint, for use within one event loop.
 
-    concurrency: questions on their way at once. retries: of one question, by the client where it knows the failure
-    (429, 5xx, time-outs; it heeds Retry-After), here where what came is no chat completion. timeout: seconds until the
-    whole reply to one request is there.
+    concurrency: questions that are sent at the same time. retries: of one question. The client retries after failures
+    that it knows (429, 5xx, time-outs; it respects Retry-After); this class retries where the reply is no chat
+    completion. timeout: seconds until the whole reply to one request must be there.
     """
 
     def __init__(
-        self, asked: Asked, store: Store, budget: Budget, concurrency: int, retries: int, timeout: float,
+        self, settings: AnswerSettings, store: Store, budget: Budget, concurrency: int, retries: int, timeout: float,
         option: str,
     ) -> None:  # fmt: skip
         from openai import AsyncOpenAI
@@ -97,8 +106,8 @@ class Asking:
 
         for name in HTTP_LOGS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._endpoint, self._asked, self._store, self._budget = endpoint(option), asked, store, budget
-        self._called = f"{option}=openai"
+        self._endpoint, self._settings, self._store, self._budget = endpoint(option), settings, store, budget
+        self._name = f"{option}=openai"
         self._slots, self._retries = asyncio.Semaphore(concurrency), retries
         self._failure: Exception | None = None
         self._client = AsyncOpenAI(
@@ -113,11 +122,12 @@ class Asking:
         await self._client.close()
 
     async def answer(self, messages: Messages, seed: int) -> str:
-        """The answer from the store, or the endpoint's, which is stored at once.
+        """The answer from the store, else from the endpoint; a new answer is stored at once.
 
-        Raises InputError where the endpoint gives none or the budget is spent; no question is sent after that.
+        Raises InputError where the endpoint gives no answer or the budget is spent. After a failure this session sends
+        no further question.
         """
-        content = self._asked.content(messages, seed)
+        content = self._settings.content(messages, seed)
         key = content_key(content)
         unit = self._store.get(key)
         if unit is not None:
@@ -130,7 +140,7 @@ class Asking:
                 self._budget.spend()
                 text = await self._completion(messages, seed)
                 self._store.put(key, Unit({}, {"answer": [text]}), content)
-            except Exception as error:  # a full disk too: an answer that cannot be kept is not worth its price
+            except Exception as error:  # also a full disk: an answer that cannot be stored must not be paid for
                 self._failure = error
                 raise
         return text
@@ -140,25 +150,23 @@ class Asking:
 
         for attempt in range(self._retries + 1):
             try:
-                options: dict[str, Any] = {"messages": messages, "seed": seed, **self._asked.options()}
+                options: dict[str, Any] = {"messages": messages, "seed": seed, **self._settings.options()}
                 return _text(await self._client.chat.completions.create(**options))
             except openai.APIStatusError as error:
-                raise InputError(f"{self._called}: {self._why(error.status_code, error.message)}; {GO_ON}") from None
+                raise InputError(f"{self._name}: {self._why(error.status_code, error.message)}; {GO_ON}") from None
             except openai.APITimeoutError:
-                raise InputError(f"{self._called}: the endpoint does not answer in time; {GO_ON}") from None
+                raise InputError(f"{self._name}: the endpoint did not answer in time; {GO_ON}") from None
             except openai.APIConnectionError:
-                raise InputError(f"{self._called}: the endpoint cannot be reached; {GO_ON}") from None
-            except (
-                Exception
-            ):  # the client stumbles over what it cannot parse in many ways: RecursionError, TypeError, ...
+                raise InputError(f"{self._name}: the endpoint cannot be reached; {GO_ON}") from None
+            except Exception:  # replies that the client cannot parse raise many types: RecursionError, TypeError, ...
                 await asyncio.sleep(min(0.5 * 2**attempt, 8.0))
         raise InputError(
-            f"{self._called}: what the endpoint sends is no chat completion; is its address right (it often ends in "
+            f"{self._name}: the endpoint's replies are no chat completions; is its address right (it often ends in "
             f"/v1)? {GO_ON}"
         )
 
     def _why(self, status: int, message: str) -> str:
-        """A failure in words. A server may repeat what it was sent, so address and key are taken out."""
+        """A failure in words, without address and key: a server may repeat in its message what it was sent."""
         if status in (401, 403):
             return f"the endpoint refuses the key (status {status})"
         for secret in (self._endpoint.key, self._endpoint.url):
@@ -168,13 +176,13 @@ class Asking:
 
 @dataclass
 class Asker:
-    """Whatever asks a chat model about something, several times over.
+    """Base of what asks a chat model: its options. Each thing is asked about once for each seed.
 
-    model: as the endpoint calls it. seeds: as many readings of each thing. temperature, max_tokens: of each answer;
-    None leaves the endpoint its own. concurrency: questions at once. retries: of a question. timeout: seconds until the
-    whole reply is there.
-    budget: questions that one run may ask. store: folder of explanations, where every answer is kept. option: what the
-    user chose it by. wording: version of its questions, part of every key.
+    model: its name at the endpoint. seeds: one reading of each thing for each seed. temperature, max_tokens: of each
+    answer; None leaves them to the endpoint. concurrency: questions that are sent at the same time. retries: of a
+    question. timeout: seconds until the whole reply must be there. budget: questions that one run may send. store:
+    folder of explanations, in which every answer is stored. option: name of the configuration option that selects the
+    class, for messages. wording: version of the questions' texts, part of every key.
     """
 
     model: str | None
@@ -200,19 +208,25 @@ class Asker:
             raise InputError(f"{self.option}.timeout={self.timeout} must be more than 0 seconds")
         self.left = Budget(self.budget, self.option)
 
-    def asked(self) -> Asked:
+    def answer_settings(self) -> AnswerSettings:
         """What every answer depends on."""
-        return Asked(str(self.model), self.temperature, self.max_tokens, self.wording)
+        return AnswerSettings(str(self.model), self.temperature, self.max_tokens, self.wording)
 
-    def asking(self) -> Asking:
-        """For one round of questions, which `gathered` ends."""
-        return Asking(
-            self.asked(), Store(self.store), self.left, self.concurrency, self.retries, self.timeout, self.option
+    def session(self) -> Session:
+        """A session for one round of questions; `gather_answers` closes it."""
+        return Session(
+            self.answer_settings(),
+            Store(self.store),
+            self.left,
+            self.concurrency,
+            self.retries,
+            self.timeout,
+            self.option,
         )
 
 
 def check_client(option: str, model: str | None) -> None:
-    """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
+    """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
     if find_spec("openai") is None:
         raise InputError(f"{option}=openai needs the package openai: pip install 'shiftbench[openai]'")
     if not model:
@@ -220,25 +234,28 @@ def check_client(option: str, model: str | None) -> None:
     endpoint(option)
 
 
-async def answers(asking: Asking, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
-    """The answer to each question with its seed, in their order."""
-    return await gathered(asking, [asking.answer(messages, seed) for messages, seed in wanted])
+async def answers(session: Session, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
+    """The answer to each (question, seed), in their order."""
+    return await gather_answers(session, [session.answer(messages, seed) for messages, seed in wanted])
 
 
-async def gathered(asking: Asking, coroutines: Sequence[Coroutine[Any, Any, Out]]) -> list[Out]:
-    """What they return; a failure is raised when what was on its way has arrived and is stored. Closes the asking."""
+async def gather_answers(session: Session, coroutines: Sequence[Coroutine[Any, Any, Out]]) -> list[Out]:
+    """Results of the coroutines, in order. Closes the session.
+
+    A failure is raised after the questions that were already sent have been answered and stored.
+    """
     try:
         found = await asyncio.gather(*coroutines, return_exceptions=True)
     finally:
-        await asking.close()
+        await session.close()
     failures = [item for item in found if isinstance(item, BaseException)]
     if failures:
         raise failures[0]
     return [item for item in found if not isinstance(item, BaseException)]
 
 
-def finished(coroutine: Coroutine[Any, Any, Out]) -> Out:
-    """What a coroutine returns; in a thread of its own where a loop already runs, as in a notebook."""
+def run_coroutine(coroutine: Coroutine[Any, Any, Out]) -> Out:
+    """Run a coroutine and return its result; in a new thread where an event loop already runs, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -248,7 +265,7 @@ def finished(coroutine: Coroutine[Any, Any, Out]) -> Out:
 
 
 def _text(completion: Any) -> str:
-    """The answer's text, empty where the model gave none. Raises ValueError where this is no chat completion."""
+    """The answer's text, empty where the model gave none. Raises ValueError where the reply is no chat completion."""
     try:
         text = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Labels of concepts by a chat model behind an OpenAI-compatible endpoint, several times over (docs/mathematics.md)."""
+"""Labels of concepts by a chat model behind an OpenAI-compatible endpoint, once for each seed (docs/annotator.md)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import ClassVar
 import torch
 
 from shiftbench.annotate import questions
-from shiftbench.annotate.asking import Asker, Asking, check_client, finished, gathered
+from shiftbench.annotate.asking import Asker, Session, check_client, gather_answers, run_coroutine
 from shiftbench.contracts.annotator import Annotator
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
-QUESTIONS = 2  # a concept and seed: what is it, and which labels are that
-Read = tuple[str, "frozenset[str] | None"]  # a description, and labels where they could be read
+QUESTIONS = 2  # for each concept and seed: what the words share, and which labels that has
+Read = tuple[str, "frozenset[str] | None"]  # (description, labels; None where the answer could not be read)
 
 
 @dataclass
 class ChatAnnotator(Asker, Annotator):
-    """Asks a model what a concept's words share, then which linguistic levels and user tasks that is."""
+    """Asks a chat model what a concept's words share, and then which linguistic levels and user tasks that has."""
 
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION
@@ -30,27 +30,28 @@ class ChatAnnotator(Asker, Annotator):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the method, the model's name, the seeds and the questions; never of an address."""
-        asked = self.asked().content(questions.label(["word"], "description"), 0)
-        content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": asked}
+        """sha256 (hex) of the method, the model's name, the seeds and the questions, not of the endpoint's address."""
+        settings = self.answer_settings().content(questions.label(["word"], "description"), 0)
+        content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": settings}
         return content_key({**content, "first": questions.describe(["word"])})
 
     def check(self, vectors: StaticVectors | None) -> None:
-        """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
+        """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
         check_client(self.option, self.model)
 
     def questions(self, concepts: int) -> str:
-        """Of so many concepts, where the store answers none."""
+        """For a dry run: how many questions so many concepts need where the store has no answer."""
         count = QUESTIONS * len(self.seeds) * concepts
         return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """label_SCL and answered_SC, bool; words label [L], description [S x C].
+        """Arrays label_SCL and answered_SC, both bool; words label [L] and description [S * C], seeds outermost.
 
-        answered: whether the seed's answer could be read; where not, it gives no label. Only the words are looked at.
-        Raises InputError where the endpoint fails for good or the budget is spent.
+        label: whether the concept gets the label by this seed's answer. answered: whether that answer could be read;
+        where it could not, there is no label. vectors and vocabulary are not used.
+        Raises InputError where the endpoint keeps failing or the budget is spent.
         """
-        reads = finished(self._reads(concepts))
+        reads = run_coroutine(self._reads(concepts))
         shape = (len(self.seeds), len(concepts))
         label = torch.tensor([[name in (labels or ()) for name in self.labels] for _, labels in reads])
         answered = torch.tensor([labels is not None for _, labels in reads])
@@ -61,11 +62,11 @@ class ChatAnnotator(Asker, Annotator):
         return Unit(arrays, {"label": list(self.labels), "description": [description for description, _ in reads]})
 
     async def _reads(self, concepts: Sequence[Sequence[str]]) -> list[Read]:
-        """A reading a seed and concept, seeds outermost."""
-        asking = self.asking()
-        return await gathered(asking, [_read(asking, words, seed) for seed in self.seeds for words in concepts])
+        """One reading for each seed and concept, seeds outermost."""
+        session = self.session()
+        return await gather_answers(session, [_read(session, words, seed) for seed in self.seeds for words in concepts])
 
 
-async def _read(asking: Asking, words: Sequence[str], seed: int) -> Read:
-    description = " ".join((await asking.answer(questions.describe(words), seed)).split())
-    return description, questions.read_labels(await asking.answer(questions.label(words, description), seed))
+async def _read(session: Session, words: Sequence[str], seed: int) -> Read:
+    description = " ".join((await session.answer(questions.describe(words), seed)).split())
+    return description, questions.read_labels(await session.answer(questions.label(words, description), seed))

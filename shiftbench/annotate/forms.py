@@ -1,4 +1,4 @@
-"""The form of a word, read off its spelling: affixes, stem, onset and rhyme."""
+"""The form of a word, from its spelling: prefix, suffix, stem, onset and rhyme."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SHORTEST_STEM = 3  # letters, one of them a vowel: "thing" has no suffix, "being" none either
+SHORTEST_STEM = 3  # letters, at least one a vowel: so neither "thing" nor "being" has the suffix "ing"
 ONSET = re.compile(r"[^aeiouy]*[aeiouy]")
 RHYME = re.compile(r"[aeiouy]+[^aeiouy]+e?$|[aeiouy]+$")
 
 
 class Form(NamedTuple):
-    """Parts of a word that other words may share; None where it has none.
+    """Parts of a word that other words may share; None where the word does not have the part.
 
-    Spelling stands in for sound: "though" and "rough" rhyme here. onset: up to the first vowel letter, of a word
-    without prefix. rhyme: from the last vowel letters on, a silent e included, of a word without suffix.
+    Spelling is used in place of sound, so "though" and "rough" rhyme. onset: the letters up to the first vowel letter,
+    of a word without prefix. rhyme: from the last group of vowel letters to the end, where a silent e at the end does
+    not count as a vowel, of a word without suffix.
     """
 
     prefix: str | None
@@ -29,7 +30,7 @@ class Form(NamedTuple):
 
 
 def form(word: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> Form:
-    """The form of one word. prefixes, suffixes: longest first; the first that leaves a stem counts."""
+    """The form of one word. prefixes, suffixes: longest first; the first one that leaves a possible stem is taken."""
     word = word.lower()
     suffix = next((s for s in suffixes if word.endswith(s) and _is_stem(word[: -len(s)])), None)
     rest = word[: -len(suffix)] if suffix else word
@@ -49,7 +50,7 @@ def _is_stem(rest: str) -> bool:
 
 
 def _stem(rest: str) -> str:
-    """One spelling for what inflection respells: make/mak(ing), run/runn(ing), happy/happi(ness)."""
+    """The stem in one spelling where inflection changes it: make/mak(ing), run/runn(ing), happy/happi(ness)."""
     stem = rest.removesuffix("e")
     if len(stem) > SHORTEST_STEM and stem[-1] == stem[-2]:
         stem = stem[:-1]
@@ -57,7 +58,7 @@ def _stem(rest: str) -> str:
 
 
 def form_codes(words: Sequence[str], prefixes: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """Per part of a Form, a number per word, int32 [V]: equal where words share the part, -1 where a word has none."""
+    """For each part of a Form, int32 [V]: words with the same part have the same number; -1 where a word has none."""
     prefixes, suffixes = (sorted(affixes, key=len, reverse=True) for affixes in (prefixes, suffixes))
     forms = [form(word, prefixes, suffixes) for word in words]
     codes = {}

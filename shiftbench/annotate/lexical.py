@@ -1,4 +1,4 @@
-"""Names and labels of concepts from their words alone: deterministic, offline (docs/mathematics.md)."""
+"""Names and labels of concepts from their words alone: deterministic, offline (docs/annotator.md)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
 @dataclass(frozen=True)
 class LexicalAnnotator(Annotator):
-    """Gives a label where a concept's words have more of something than lists drawn at random from the vocabulary.
+    """Gives a concept a label where a statistic of its words is larger than for lists drawn at random.
 
-    What is compared, per label (see Lexicon.statistics):
-    user tasks: mean cosine of the words' vectors with the mean vector of the task's seed words; "none" where no task is
-    given. semantics: mean cosine between the words. syntax: share of words of a closed class. morphology: share of
-    pairs of words with a prefix, suffix or stem in common. phonology: share of pairs with an onset or rhyme in common
-    but not the stem, by spelling.
+    Each label has its statistic (Lexicon.statistics):
+    user tasks: mean cosine of the words' vectors with the mean vector of the task's seed words; "none" is given where
+    no task is. semantics: mean cosine between the words. syntax: share of words of a closed class. morphology: share of
+    pairs of words that have a prefix, suffix or stem in common. phonology: share of pairs that have an onset or rhyme
+    in common (by spelling) but not the stem.
 
-    false_alarm: share of random lists that get a given label. draws: random lists. seed: of the draws.
+    false_alarm: share of random lists that get a given label. draws: number of random lists. seed: of the draws.
     """
 
     false_alarm: float
@@ -43,7 +43,7 @@ class LexicalAnnotator(Annotator):
             raise InputError(f"annotate.false_alarm={self.false_alarm} must lie between 0 and 1")
         if self.draws * self.false_alarm < 1:
             raise InputError(
-                f"annotate.draws={self.draws} random lists cannot tell a false alarm of {self.false_alarm}; "
+                f"annotate.draws={self.draws} random lists are too few for a false-alarm rate of {self.false_alarm}; "
                 f"take at least {round(1 / self.false_alarm)}"
             )
 
@@ -55,11 +55,11 @@ class LexicalAnnotator(Annotator):
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """The words that user tasks are recognised by; whoever makes vectors for this annotator includes them."""
+        """The seed words of all user tasks. Vectors for this annotator must include them."""
         return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
 
     def check(self, vectors: StaticVectors | None) -> None:
-        """Refuse vectors that hold no seed word of some task, before any work. None: a model's embeddings."""
+        """Raises InputError where the vectors have no seed word of some task. None: a model's embeddings, unchecked."""
         if vectors is None:
             return
         for task in TASKS:
@@ -67,14 +67,15 @@ class LexicalAnnotator(Annotator):
                 raise without_seed(task, vectors)
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """label_CL, as calling gives it; words label [L]."""
+        """Array label_CL, as calling the annotator gives it; words label [L]."""
         return Unit({"label_CL": self(concepts, vectors, vocabulary)}, {"label": list(self.labels)})
 
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
-        """bool [C, labels]: which labels each concept has.
+        """label_CL, bool: which labels each concept has.
 
-        concepts: C lists of equally many distinct words of the vocabulary.
-        Raises InputError where no seed word of a task has a vector, ValueError where concepts are not as said.
+        concepts: C lists of words of the vocabulary, of equal length and without repetitions.
+        Raises InputError where no seed word of a task has a vector, and ValueError where lists have different lengths
+        or words that are not in the vocabulary.
         """
         if not concepts:
             return torch.zeros(0, len(self.labels), dtype=torch.bool)
@@ -86,7 +87,7 @@ class LexicalAnnotator(Annotator):
         return torch.cat([given[:, : len(TASKS)], none, given[:, len(TASKS) :]], dim=1)
 
     def names(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> list[str]:
-        """Of each concept the word nearest to its words' mean direction; the first where none has a vector."""
+        """A name for each concept: the word nearest to its words' mean direction; the first if none has a vector."""
         if not concepts:
             return []
         lexicon = lexicon_of(vocabulary, vectors)
@@ -97,15 +98,19 @@ class LexicalAnnotator(Annotator):
 
 @lru_cache(maxsize=8)
 def cutoffs(lexicon: Lexicon, size: int, false_alarm: float, draws: int, seed: int) -> Tensor:
-    """[tasks + levels]: the statistic that a share of at most false_alarm of random lists of `size` words exceeds."""
+    """cutoff_L [tasks + levels]: the value that a statistic exceeds for at most `false_alarm` of random lists.
+
+    size: words of a list. draws: random lists.
+    """
     null_SL = lexicon.statistics(random_lists(len(lexicon.row), size, draws, seed))
     return torch.quantile(null_SL, 1 - false_alarm, dim=0, interpolation="higher")
 
 
 def random_lists(words: int, size: int, draws: int, seed: int) -> Tensor:
-    """Rows [draws, size] of distinct words: shuffled vocabularies, cut into lists.
+    """int64 [draws, size]: each row has the numbers of `size` different words of a vocabulary of `words` words.
 
-    A shuffle sorts by the raw output of a counter-based generator, which no release of numpy changes.
+    Shuffled vocabularies are cut into lists. A shuffle sorts by the raw output of a counter-based generator, which is
+    the same in every release of numpy.
     """
     per_shuffle = words // size
     shuffles = [

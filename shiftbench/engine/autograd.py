@@ -1,4 +1,9 @@
-"""Reverse mode by torch's autograd: the path that any architecture takes."""
+"""Reverse mode by torch's autograd, for models that the engine cannot differentiate itself.
+
+These are architectures that are not known as data (shiftbench/models/views.py), and texts whose rotation angles depend
+on the text's length. The results are the same as the engine's up to rounding, and take longer.
+Shape suffixes: see shiftbench/engine/__init__.py.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +15,23 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from shiftbench.engine.probability import check_finite, slopes
+from shiftbench.engine.probability import check_finite, probability_gradient
 from shiftbench.errors import InputError
 from shiftbench.readers import reading
 
-MOST = 16  # response tokens at a time: more were no faster
-# A causal model's logits do not depend on later tokens. Some masks are large negative numbers in place of -inf, so
-# that a later token's gradient is not exactly 0; up to this share of the largest gradient it counts as 0.
+MOST = 16  # response tokens whose gradients are computed together at most: more were no faster
+# A causal model's logits do not depend on later tokens. Some models mask with a large negative number instead of -inf,
+# so a later token's gradient is not exactly 0. Up to this share of the largest gradient it counts as 0.
 LEAK = 1e-4
 
 
 @dataclass(frozen=True)
-class Forward:
-    """One kept forward pass over prefix + prompt + response.
+class ForwardGraph:
+    """A forward pass over prefix, prompt and response, with autograd's graph from the embeddings.
 
-    hidden_TD: [1, T, D] what the output embeddings read; position start + r predicts response token r.
-    direction_RD: gradient of response token r's probability with respect to that position of hidden_TD.
-    embedding_PD: the prompt's rows of the embedding that hidden_TD depends on.
+    hidden_TD: [1, T, D], the input of the output embeddings; position start + r predicts response token r.
+    direction_RD: gradient of response token r's probability by position start + r of hidden_TD.
+    embedding_TD: [1, T, D], the input embeddings, to which the graph goes back. prompt: the prompt's positions.
     """
 
     hidden_TD: Tensor
@@ -38,6 +43,7 @@ class Forward:
 
     @property
     def embedding_PD(self) -> Tensor:
+        """The prompt's embeddings, without the graph."""
         return self.embedding_TD[0, self.prompt].detach()
 
 
@@ -47,14 +53,14 @@ def forward(
     prompt_ids: tuple[int, ...],
     response_ids: tuple[int, ...],
     scale: float = 1.0,
-) -> Forward:
-    """Probability of each response token, and a graph to the embeddings. The module must use eager attention.
+) -> ForwardGraph:
+    """The forward pass of the module, with each response token's probability.
 
-    scale: of the prompt's embeddings.
-
-    A row of logits depends on its own position only, so one pass through the output embeddings serves all tokens.
-    Raises InputError where the module cannot do that: it has no output embeddings, is an encoder with a decoder, or
-    fails when it is given embeddings. Raises NotFinite where the logits are not finite.
+    The module must use eager attention. scale: factor of the prompt's embeddings.
+    A row of logits depends on its own position's hidden state alone, so one backward pass through the output embeddings
+    gives direction_RD for all tokens.
+    Raises InputError where the module has no output embeddings, is an encoder with a decoder, or fails on input
+    embeddings. Raises NotFinite where the logits are not finite.
     """
     embedder, head = ends(module)
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
@@ -72,13 +78,13 @@ def forward(
     if len(seen) != 1 or seen[0].shape[:2] != embedding_TD.shape[:2]:
         raise InputError(f"{type(module).__name__}: attribution needs logits that the output embeddings give directly")
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
-    slope_RV, probability_R = slopes(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
+    slope_RV, probability_R = probability_gradient(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
     (grad_TD,) = torch.autograd.grad(logits_RV, seen[0], slope_RV)
-    return Forward(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
+    return ForwardGraph(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 
 
 def ends(module: PreTrainedModel) -> tuple[nn.Embedding, nn.Module]:
-    """(input embeddings, output embeddings) of a causal language model; InputError where it has not both."""
+    """(input embeddings, output embeddings) of a causal language model. Raises InputError where one is missing."""
     name = type(module).__name__
     if getattr(module.config, "is_encoder_decoder", False):
         raise InputError(
@@ -93,68 +99,72 @@ def ends(module: PreTrainedModel) -> tuple[nn.Embedding, nn.Module]:
 
 
 def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
-    """logits_BTV of the module's own forward pass; InputError where it fails: the module's code is not ours."""
+    """logits_BTV of the module's own forward pass. Raises InputError where its code, which is not ours, fails."""
     name = type(module).__name__
     with reading(f"{name} fails on input embeddings", "attribution needs a causal language model that takes them"):
         logits_BTV: Tensor = module(inputs_embeds=embedding_BTD, use_cache=False).logits
     return logits_BTV
 
 
-def chunk(config: PreTrainedConfig, kept: Forward, memory: int) -> int:
-    """How many response tokens' gradients go back together in so many bytes: a layer holds about this for each.
+def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
+    """How many response tokens' gradients fit into `memory` bytes together; at least 1 and at most MOST.
 
-    config: of the text model. One without attention heads (Mamba, RWKV) is counted by the size of its state.
+    The estimate of one gradient's memory is what one layer needs for it. config: of the text model. A model without
+    attention heads (Mamba, RWKV) is counted by the size of its state.
     """
-    tokens, width = kept.embedding_TD.shape[1:]
+    tokens, width = graph.embedding_TD.shape[1:]
     heads = getattr(config, "num_attention_heads", None) or 0
     state = 6 * width * (getattr(config, "state_size", None) or 0)
-    each = tokens * (16 * width + 3 * tokens * heads + state) * kept.embedding_TD.element_size()
+    each = tokens * (16 * width + 3 * tokens * heads + state) * graph.embedding_TD.element_size()
     return max(1, min(MOST, memory // each))
 
 
-def gradients(kept: Forward, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """(which response tokens, grad_RPD of their probabilities), chunk response tokens at a time."""
-    count = len(kept.direction_RD)
+def gradients(graph: ForwardGraph, chunk: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yields (slice of the response tokens, grad_RPD of their probabilities), `chunk` response tokens at once.
+
+    Raises InputError where the model is not causal.
+    """
+    count = len(graph.direction_RD)
     for start in range(0, count, chunk):
         part = slice(start, min(start + chunk, count))
         places = torch.arange(part.start, part.stop)
-        cotangent_CBTD = kept.hidden_TD.new_zeros(len(places), *kept.hidden_TD.shape)
-        cotangent_CBTD[places - part.start, 0, kept.start + places] = kept.direction_RD[part]
+        cotangent_CBTD = graph.hidden_TD.new_zeros(len(places), *graph.hidden_TD.shape)
+        cotangent_CBTD[places - part.start, 0, graph.start + places] = graph.direction_RD[part]
         (grad_CBTD,) = torch.autograd.grad(
-            kept.hidden_TD, kept.embedding_TD, cotangent_CBTD, retain_graph=part.stop < count, is_grads_batched=True
+            graph.hidden_TD, graph.embedding_TD, cotangent_CBTD, retain_graph=part.stop < count, is_grads_batched=True
         )
         if start == 0:
-            _check_causal(grad_CBTD[0, 0], kept.start)
-        yield part, grad_CBTD[:, 0, kept.prompt]
+            _check_causal(grad_CBTD[0, 0], graph.start)
+        yield part, grad_CBTD[:, 0, graph.prompt]
 
 
 def _check_causal(grad_TD: Tensor, position: int) -> None:
-    """Raise InputError where logits depend on tokens behind them, as a masked language model's do.
+    """Raise InputError where logits depend on later tokens, as in a masked language model.
 
-    grad_TD: gradient, by every position's embedding, of a probability that was read at `position`.
+    grad_TD: gradient, by every position's embedding, of a probability that is predicted at `position`.
     """
     largest = grad_TD.abs().amax()
     if bool(grad_TD[position + 1 :].abs().amax() > LEAK * largest):
-        raise InputError(
-            "attribution needs a causal language model: this one's logits depend on the tokens behind them"
-        )
+        raise InputError("attribution needs a causal language model: this one's logits depend on later tokens")
 
 
-def total_gradient(kept: Forward) -> Tensor:
+def total_gradient(graph: ForwardGraph) -> Tensor:
     """grad_PD of the sum of the response tokens' probabilities."""
-    cotangent_BTD = torch.zeros_like(kept.hidden_TD)
-    cotangent_BTD[0, kept.start : kept.start + len(kept.direction_RD)] = kept.direction_RD
-    (grad_BTD,) = torch.autograd.grad(kept.hidden_TD, kept.embedding_TD, cotangent_BTD)
-    return grad_BTD[0, kept.prompt]
+    cotangent_BTD = torch.zeros_like(graph.hidden_TD)
+    cotangent_BTD[0, graph.start : graph.start + len(graph.direction_RD)] = graph.direction_RD
+    (grad_BTD,) = torch.autograd.grad(graph.hidden_TD, graph.embedding_TD, cotangent_BTD)
+    return grad_BTD[0, graph.prompt]
 
 
 @torch.no_grad()
 def log_probabilities(
     module: PreTrainedModel, embedding_TD: Tensor, prompt: slice, response_R: Tensor, masked_BP: Tensor, memory: int
 ) -> Tensor:
-    """log_BR of each response token where the embeddings of masked prompt tokens are zero, a pass of the module's own.
+    """log_BR: log-probability of each response token where embeddings of masked prompt tokens are zero.
 
-    embedding_TD: of prefix, prompt and response. Raises as forward does.
+    By the module's own forward pass. embedding_TD: of prefix, prompt and response. response_R: ids. masked_BP: bool,
+    one mask in each row. memory: bytes for the logits of the masks that are computed together. Raises as `forward`
+    does.
     """
     first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
     each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # logits of all positions, and their softmax

@@ -1,8 +1,10 @@
-"""Greedy continuations of many prompts together, so that each step reads the weights once for all of them.
+"""Greedy responses of many prompts together, with one KV cache for each layer that all prompts share.
 
-Attention is computed row by row, and a matrix product makes a row from nothing but that row, so a response does not
-depend on what it is decoded beside: bit for bit on a CPU, where torch's libraries, both, and the core multiply rows so;
-on a GPU up to rounding.
+A decoding step is limited by reading the weights, so one step for all prompts costs little more than for one. Each
+prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt.
+Attention is computed row by row, and the matrix products compute each row from that row alone. So a response does not
+depend on the prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that
+property, and up to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -16,40 +18,47 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from shiftbench.engine import core
-from shiftbench.engine.forward import apply, capped, heads_normed, mix, normed, rotated
-from shiftbench.engine.kept import Rotary
+from shiftbench.engine import core_calls, forward
+from shiftbench.engine.forward import apply_linear, apply_norm, norm_heads, rotate, soft_cap
+from shiftbench.engine.forward_cache import Rotary
 from shiftbench.engine.probability import check_finite
-from shiftbench.engine.product import STEP, padded
+from shiftbench.engine.product import STEP, pad_rows
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
-READ = 512  # tokens of prompts that are read together, about: then their products run at the full rate
-PLACES = 64  # prompts at a time: their products then run at nearly the full rate
-ROWS_STEP = 4  # rows of a product come in multiples: oneDNN makes a kernel for each number, and treats one row apart
-CACHE_SHARE = 4  # keys and values of all prompts take at most the weights' memory over this; else fewer are under way
+READ = 512  # tokens of prompts that are read in one step, about: enough for the products' full rate
+PLACES = 64  # slots, so prompts that are decoded together: enough for nearly the products' full rate
+# The rows of a decoding step are padded to a multiple of this: oneDNN compiles a kernel for each number of rows, and
+# treats one row differently from several.
+ROWS_STEP = 4
+CACHE_SHARE = 4  # the KV caches take at most the memory of the weights divided by this, or that of one slot
 
-Apply = Callable[[Linear, Tensor], Tensor]
-_apply_thin: Apply = partial(apply, product=core.thin_product)
+Apply = Callable[[Linear, Tensor], Tensor]  # a linear map and its input -> its output
+_apply_thin: Apply = partial(apply_linear, product=core_calls.thin_product)
 
 
 @dataclass
-class Row:
-    """A prompt on its way.
+class ActivePrompt:
+    """A prompt that is being decoded.
 
-    begin: of its place in the caches. length: positions that are there. new: tokens that are not there yet. made: all
-    that were made.
+    item: its index in the caller's list. begin: first position of its slot in the caches. length: positions of its text
+    whose keys and values are in the caches. new: tokens whose keys and values are not there yet. generated: all tokens
+    that were generated so far.
     """
 
     item: int
     begin: int
     length: int
     new: Sequence[int]
-    made: list[int]
+    generated: list[int]
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Keys and values of a layer, [key heads, room, width], of one prompt behind another; the angles of positions."""
+class KVCache:
+    """Keys and values of one layer.
+
+    key_KTE, value_KTE: T positions; in `greedy` these are the slots of all prompts, one behind the other.
+    rotary: angles by position within a text.
+    """
 
     block: Block
     key_KTE: Tensor
@@ -62,130 +71,144 @@ def greedy(
     model: Transformer,
     embed: Callable[[Tensor], Tensor],
     prompts: Sequence[Sequence[int]],
-    most: int,
+    max_new_tokens: int,
     ends: Collection[int],
 ) -> Iterator[tuple[int, list[int]]]:
-    """(index of the prompt, its continuation) as each ends: at `most` tokens, or before the first of `ends`.
+    """Yields (index of the prompt, ids of its response) as each response ends.
 
-    embed: ids [N], on the CPU -> input embeddings [N, D]. The most probable token is taken at each step, of equal ones
-    the one with the lower id. The longest prompts are begun first. Raises NotFinite where logits are not finite.
+    A response ends after max_new_tokens tokens or before the first token of `ends`. Each token is the most probable
+    one; of equally probable ones it is the one with the lowest id. prompts: token ids. embed: int64 ids [N] on the CPU
+    -> input embeddings [N, D]. Raises NotFinite where logits are not finite.
     """
-    # The longest first: whoever ends leaves a place that is long enough for the next.
+    # The longest prompts come first, so that a slot that becomes free is long enough for the next prompt.
     waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
-    begins = _begins(model, [len(ids) + most for _, ids in waiting])
-    caches, free = _caches(model, begins.pop(), len(waiting[0][1]) + most if waiting else 0), deque(begins)
-    standing: list[Row] = []
-    while waiting or standing:
-        begun: list[Row] = []
-        while waiting and free and (not begun or sum(len(row.new) for row in begun) + len(waiting[0][1]) <= READ):
+    begins = _slot_begins(model, [len(ids) + max_new_tokens for _, ids in waiting])
+    longest = len(waiting[0][1]) + max_new_tokens if waiting else 0
+    caches, free = _new_caches(model, begins.pop(), longest), deque(begins)
+    active: list[ActivePrompt] = []
+    while waiting or active:
+        begun: list[ActivePrompt] = []
+        while waiting and free and (not begun or sum(len(one.new) for one in begun) + len(waiting[0][1]) <= READ):
             item, ids = waiting.popleft()
-            begun.append(Row(item, free.popleft(), 0, ids, []))
+            begun.append(ActivePrompt(item, free.popleft(), 0, ids, []))
         if begun:
             _extend(model, caches, embed, begun)
-            standing += begun
-        for row in [row for row in standing if _ended(row, most, ends)]:
-            standing.remove(row)
-            free.append(row.begin)
-            yield row.item, [token for token in row.made if token not in ends]
-        if standing and not (waiting and free):
-            _extend(model, caches, embed, standing)
+            active += begun
+        for one in [one for one in active if _ended(one, max_new_tokens, ends)]:
+            active.remove(one)
+            free.append(one.begin)
+            yield one.item, [token for token in one.generated if token not in ends]
+        if active and not (waiting and free):
+            _extend(model, caches, embed, active)
 
 
-def _ended(row: Row, most: int, ends: Collection[int]) -> bool:
-    return len(row.made) >= most or row.made[-1] in ends
+def _ended(one: ActivePrompt, max_new_tokens: int, ends: Collection[int]) -> bool:
+    return len(one.generated) >= max_new_tokens or one.generated[-1] in ends
 
 
-def _embedded(
+def _embed_padded(
     model: Transformer, embed: Callable[[Tensor], Tensor], ids: Sequence[int], positions: Sequence[int]
 ) -> Tensor:
-    """Input embeddings of tokens at their positions, and of as many others behind them as make the rows a multiple."""
+    """Input embeddings [N, D] of tokens at their positions, with padding rows behind them."""
     step = STEP if len(positions) > PLACES else ROWS_STEP
     x_ND = embed(torch.tensor(ids))
     if model.position_TD is not None:
         x_ND = x_ND + model.position_TD[torch.tensor(positions, device=model.position_TD.device)].to(x_ND)
-    return padded(x_ND, step)
+    return pad_rows(x_ND, step)
 
 
-def _begins(model: Transformer, rooms: Sequence[int]) -> list[int]:
-    """Where in the caches places of such rooms begin, and where the last ends.
+def _slot_begins(model: Transformer, lengths: Sequence[int]) -> list[int]:
+    """First position of each slot in the caches, and as last entry the end of the last slot.
 
-    For all that are asked for, for PLACES of them, or for as many, one at least, as do not take too much memory.
+    lengths: positions that each prompt needs, the longest first. There are as many slots as prompts, but at most
+    PLACES, and at most as many as CACHE_SHARE allows; one at least.
     """
     weights = sum(_weights(block) for block in model.blocks)
     each = sum(2 * block.attention.key_heads * block.attention.head_width for block in model.blocks)
-    ends = list(accumulate(rooms[:PLACES]))
+    ends = list(accumulate(lengths[:PLACES]))
     return [0, *ends[:1], *(end for end in ends[1:] if end * each <= weights // CACHE_SHARE)]
 
 
-def _caches(model: Transformer, room: int, longest: int) -> list[Cache]:
-    """Empty ones with so much room; longest: positions of a prompt and its response."""
-    turns: dict[torch.device, Rotary] = {}
+def _new_caches(model: Transformer, positions: int, longest: int) -> list[KVCache]:
+    """Empty caches of so many positions. longest: positions of the longest prompt with its response."""
+    rotaries: dict[torch.device, Rotary] = {}
     found = []
     for block in model.blocks:
         like = block.attention.query.weight_IO
-        if model.rotary is not None and like.device not in turns:
+        if model.rotary is not None and like.device not in rotaries:
             cos_TE, sin_TE = model.rotary(torch.arange(longest, device=like.device), like)
-            turns[like.device] = cos_TE.to(like), sin_TE.to(like)
-        shape = (block.attention.key_heads, room, block.attention.head_width)
-        found.append(Cache(block, like.new_zeros(shape), like.new_zeros(shape), turns.get(like.device)))
+            rotaries[like.device] = cos_TE.to(like), sin_TE.to(like)
+        shape = (block.attention.key_heads, positions, block.attention.head_width)
+        found.append(KVCache(block, like.new_zeros(shape), like.new_zeros(shape), rotaries.get(like.device)))
     return found
 
 
 def _weights(block: Block) -> int:
+    """How many numbers a layer's weight matrices have."""
     attention, inner = block.attention, block.feed_forward
     linears = (attention.query, attention.key, attention.value, attention.out, inner.up, inner.down, inner.gate)
     return sum(linear.weight_IO.numel() for linear in linears if linear is not None)
 
 
 def _extend(
-    model: Transformer, caches: Sequence[Cache], embed: Callable[[Tensor], Tensor], rows: Sequence[Row]
+    model: Transformer, caches: Sequence[KVCache], embed: Callable[[Tensor], Tensor], prompts: Sequence[ActivePrompt]
 ) -> None:
-    """One more token made for each row; its new ones join the caches."""
-    sizes = [len(row.new) for row in rows]
-    begins = [row.begin for row in rows for _ in row.new]
-    positions = [row.length + n for row in rows for n in range(len(row.new))]
-    whole = None if len(rows) == len(begins) else [slice(row.begin, row.begin + len(row.new)) for row in rows]
-    x_ND = _embedded(model, embed, [token for row in rows for token in row.new], positions)
-    linear = apply if rows[0].length == 0 else _apply_thin  # reading prompts or not, whatever else is read: bit for bit
-    x_ND = _through(caches, x_ND, torch.tensor([begins, positions]), whole, linear)
-    if whole is not None:
-        x_ND = padded(x_ND[torch.tensor([end - 1 for end in accumulate(sizes)], device=x_ND.device)], ROWS_STEP)
-    logit_NV = logits(model, x_ND, _apply_thin)[: len(rows)]
+    """Generate one more token for each prompt. Keys and values of their new tokens go into the caches.
+
+    The prompts are either all at their first step, which reads the prompt, or all at a later one.
+    """
+    sizes = [len(one.new) for one in prompts]
+    begins = [one.begin for one in prompts for _ in one.new]
+    positions = [one.length + n for one in prompts for n in range(len(one.new))]
+    reading = None if len(prompts) == len(begins) else [slice(one.begin, one.begin + len(one.new)) for one in prompts]
+    x_ND = _embed_padded(model, embed, [token for one in prompts for token in one.new], positions)
+    # The choice must not depend on what other prompts are read at the same time: a response is the same to the last
+    # bit.
+    apply = apply_linear if prompts[0].length == 0 else _apply_thin
+    x_ND = _run_layers(caches, x_ND, torch.tensor([begins, positions]), reading, apply)
+    if reading is not None:
+        last_N = torch.tensor([end - 1 for end in accumulate(sizes)], device=x_ND.device)
+        x_ND = pad_rows(x_ND[last_N], ROWS_STEP)
+    logit_NV = logits(model, x_ND, _apply_thin)[: len(prompts)]
     token_N = logit_NV.argmax(-1)
-    # Where a row has NaN, argmax gives its place, or that of an inf: the logits of the tokens taken show both.
+    # argmax takes the place of a NaN, or else that of an inf, so checking the logits of the chosen tokens is enough.
     check_finite(logit_NV.gather(1, token_N[:, None]), "of the next token")
-    for row, token in zip(rows, token_N.tolist(), strict=True):
-        row.length += len(row.new)
-        row.new = [token]
-        row.made.append(token)
+    for one, token in zip(prompts, token_N.tolist(), strict=True):
+        one.length += len(one.new)
+        one.new = [token]
+        one.generated.append(token)
 
 
-def _through(
-    caches: Sequence[Cache], x_ND: Tensor, at_2N: Tensor, whole: Sequence[slice] | None, linear: Apply
+def _run_layers(
+    caches: Sequence[KVCache], x_ND: Tensor, at_2N: Tensor, reading: Sequence[slice] | None, apply: Apply
 ) -> Tensor:
-    """The last layer's output for new tokens; their keys and values join the caches. at_2N: of each, where its prompt's
-    place begins, and its position. whole: places of prompts that are new from their first token on; None: one token
-    each. Behind the tokens stand rows nobody sees."""
-    most = int(at_2N[1].max()) + 1
+    """The last layer's output [N, D] for new tokens; their keys and values go into the caches.
+
+    x_ND: the first layer's input, padding rows behind the tokens'. at_2N: for each token the first position of its
+    prompt's slot, and its position in the prompt's text. reading: where prompts are read from their first token on, the
+    positions of each prompt's tokens in the caches; None where each prompt has one new token.
+    """
+    max_seen = int(at_2N[1].max()) + 1
     for cache in caches:
         block = cache.block
         x_ND = x_ND.to(cache.key_KTE.device)
-        h_ND = normed(block.before_attention, x_ND)[0]
-        mixed_ND = _attention(cache, h_ND, at_2N.to(x_ND.device), most, whole, linear)
-        x_ND = x_ND + normed(block.after_attention, mixed_ND)[0]
-        inner_ND = feed_forward(block.feed_forward, normed(block.before_feed_forward, x_ND)[0], linear)
-        x_ND = x_ND + normed(block.after_feed_forward, inner_ND)[0]
+        h_ND = apply_norm(block.before_attention, x_ND)[0]
+        attention_ND = _attention(cache, h_ND, at_2N.to(x_ND.device), max_seen, reading, apply)
+        x_ND = x_ND + apply_norm(block.after_attention, attention_ND)[0]
+        inner_ND = feed_forward(block.feed_forward, apply_norm(block.before_feed_forward, x_ND)[0], apply)
+        x_ND = x_ND + apply_norm(block.after_feed_forward, inner_ND)[0]
     return x_ND
 
 
 def _attention(
-    cache: Cache, h_ND: Tensor, at_2N: Tensor, most: int, whole: Sequence[slice] | None, apply: Apply
+    cache: KVCache, h_ND: Tensor, at_2N: Tensor, max_seen: int, reading: Sequence[slice] | None, apply: Apply
 ) -> Tensor:
+    """Attention's output [N, D]; the new keys and values go into the cache. Arguments as in `_run_layers`."""
     spec, (begin_N, position_N) = cache.block.attention, at_2N
     here_N = begin_N + position_N
-    turn = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
+    angles = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
     query_NHE, key_NKE = (
-        rotated(heads_normed(norm, apply(linear, h_ND), spec.head_width)[0][: len(here_N)].unflatten(1, heads), turn)
+        rotate(norm_heads(norm, apply(linear, h_ND), spec.head_width)[0][: len(here_N)].unflatten(1, heads), angles)
         for linear, norm, heads in (
             (spec.query, spec.query_norm, (spec.heads, -1)),
             (spec.key, spec.key_norm, (spec.key_heads, -1)),
@@ -195,9 +218,9 @@ def _attention(
     cache.value_KTE[:, here_N] = (
         apply(spec.value, h_ND)[: len(here_N)].unflatten(1, (spec.key_heads, -1)).transpose(0, 1)
     )
-    seen_N = position_N + 1 if spec.window is None else (position_N + 1).clamp_max(spec.window)
-    met_2N = torch.stack([here_N + 1 - seen_N, here_N + 1])
-    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, met_2N, most, whole)
+    count_N = position_N + 1 if spec.window is None else (position_N + 1).clamp_max(spec.window)
+    seen_2N = torch.stack([here_N + 1 - count_N, here_N + 1])
+    mixed_NHE = attend(spec, query_NHE.contiguous(), cache.key_KTE, cache.value_KTE, seen_2N, max_seen, reading)
     return apply(spec.out, torch.nn.functional.pad(mixed_NHE.flatten(1), (0, 0, 0, len(h_ND) - len(here_N))))
 
 
@@ -206,56 +229,61 @@ def attend(
     query_NHE: Tensor,
     key_KTE: Tensor,
     value_KTE: Tensor,
-    at_2N: Tensor,
-    most: int,
-    whole: Sequence[slice] | None = None,
+    seen_2N: Tensor,
+    max_seen: int,
+    reading: Sequence[slice] | None = None,
 ) -> Tensor:
-    """mixed_NHE: what each row's query takes from the positions it sees, at most so many.
+    """mixed_NHE: head outputs of each row's query over the positions of the caches that it sees.
 
-    at_2N: in the cache, the first and the last of them, exclusive. whole: as in `_through`.
+    seen_2N: the first of these positions, and their end (exclusive). max_seen: the most positions that a row sees.
+    reading: as in `_run_layers`.
     """
-    if core.attends(query_NHE):
-        return core.attend(query_NHE, key_KTE, value_KTE, at_2N, spec.scale, spec.cap)
-    if whole is not None:  # a prompt's rows see the same keys, so none need be gathered
-        sizes = [place.stop - place.start for place in whole]
-        each = zip(query_NHE.split(sizes), whole, at_2N.split(sizes, dim=1), strict=True)
+    if core_calls.supports_attention(query_NHE):
+        return core_calls.attend_cached(query_NHE, key_KTE, value_KTE, seen_2N, spec.scale, spec.cap)
+    if reading is not None:  # all rows of a prompt see keys of one range, so nothing has to be gathered
+        sizes = [place.stop - place.start for place in reading]
+        each = zip(query_NHE.split(sizes), reading, seen_2N.split(sizes, dim=1), strict=True)
         found = [
-            _attend_whole(spec, part, key_KTE[:, at], value_KTE[:, at], ends - at.start) for part, at, ends in each
+            _attend_reading(spec, part, key_KTE[:, at], value_KTE[:, at], ends - at.start) for part, at, ends in each
         ]
         return torch.cat(found)
-    # As many rows at a time as gather no more than the caches hold.
-    rows = max(1, key_KTE.shape[1] // most)
-    parts = zip(query_NHE.split(rows), at_2N.split(rows, dim=1), strict=True)
-    return torch.cat([_attend(spec, part_NHE, key_KTE, value_KTE, at, most) for part_NHE, at in parts])
+    # As many rows at once as gather no more keys than the caches hold.
+    rows = max(1, key_KTE.shape[1] // max_seen)
+    parts = zip(query_NHE.split(rows), seen_2N.split(rows, dim=1), strict=True)
+    return torch.cat([_attend_gathered(spec, part_NHE, key_KTE, value_KTE, at, max_seen) for part_NHE, at in parts])
 
 
-def _attend(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, most: int) -> Tensor:
-    """`attend` by torch, for rows whose keys and values are gathered together."""
-    first_N, last_N = at_2N
-    place_NT = first_N[:, None] + torch.arange(most, device=query_NHE.device)
+def _attend_gathered(
+    spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_2N: Tensor, max_seen: int
+) -> Tensor:
+    """`attend` by torch: the keys and values that each row sees are gathered into one tensor."""
+    first_N, last_N = seen_2N
+    place_NT = first_N[:, None] + torch.arange(max_seen, device=query_NHE.device)
     seen_N1QT = (place_NT < last_N[:, None])[:, None, None]
-    place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # behind it stands another prompt's
-    query_KNGQE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)[:, :, :, None]  # a query each
-    mixed_KNGQE, *_ = mix(spec, query_KNGQE, key_KTE[:, place_NT], value_KTE[:, place_NT], seen_N1QT)
+    place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # behind it are another prompt's positions
+    query_KNGQE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)[:, :, :, None]  # Q = 1
+    mixed_KNGQE, *_ = forward.attend(spec, query_KNGQE, key_KTE[:, place_NT], value_KTE[:, place_NT], seen_N1QT)
     return mixed_KNGQE[:, :, :, 0].transpose(0, 1).flatten(1, 2)
 
 
-def _attend_whole(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor) -> Tensor:
-    """`attend` by torch, for rows of one prompt; the keys and values are its own."""
+def _attend_reading(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_2N: Tensor) -> Tensor:
+    """`attend` by torch for all rows of one prompt, whose own keys and values these are."""
     place_T = torch.arange(key_KTE.shape[1], device=query_NHE.device)
-    seen_NT = (place_T >= at_2N[0][:, None]) & (place_T < at_2N[1][:, None])
+    seen_NT = (place_T >= seen_2N[0][:, None]) & (place_T < seen_2N[1][:, None])
     query_KGNE = query_NHE.unflatten(1, (spec.key_heads, -1)).permute(1, 2, 0, 3)
-    mixed_KGNE, *_ = mix(spec, query_KGNE, key_KTE, value_KTE, seen_NT)
+    mixed_KGNE, *_ = forward.attend(spec, query_KGNE, key_KTE, value_KTE, seen_NT)
     return mixed_KGNE.permute(2, 0, 1, 3).flatten(1, 2)
 
 
-def feed_forward(spec: FeedForward, h_ND: Tensor, apply: Apply = apply) -> Tensor:
+def feed_forward(spec: FeedForward, h_ND: Tensor, apply: Apply = apply_linear) -> Tensor:
+    """The feed-forward network's output [N, D]."""
     up_NF = apply(spec.up, h_ND)
     if spec.gate is None:
         return apply(spec.down, spec.activation(up_NF))
     return apply(spec.down, spec.activation(apply(spec.gate, h_ND)).mul_(up_NF))
 
 
-def logits(model: Transformer, x_ND: Tensor, apply: Apply = apply) -> Tensor:
-    hidden_ND, _ = normed(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
-    return capped(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]
+def logits(model: Transformer, x_ND: Tensor, apply: Apply = apply_linear) -> Tensor:
+    """logit_NV of the last layer's output, through the final norm, the output embeddings and their soft cap."""
+    hidden_ND, _ = apply_norm(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
+    return soft_cap(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]

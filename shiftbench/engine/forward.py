@@ -1,4 +1,7 @@
-"""One forward pass, with what of it the derivatives need (kept.py)."""
+"""The forward pass, and what it keeps for the derivatives (forward_cache.py).
+
+Shape suffixes: see shiftbench/engine/__init__.py.
+"""
 
 from __future__ import annotations
 
@@ -7,158 +10,179 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from shiftbench.engine import core
-from shiftbench.engine.kept import KeptAttention, KeptBlock, KeptFeedForward, KeptNorm, Rotary
+from shiftbench.engine import core_calls
+from shiftbench.engine.forward_cache import AttentionCache, FeedForwardCache, LayerCache, NormCache, Rotary
 from shiftbench.engine.product import product
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm, Transformer
 
 
-def apply(linear: Linear, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = product) -> Tensor:
-    """x @ weight + bias."""
+def apply_linear(linear: Linear, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = product) -> Tensor:
+    """x @ weight + bias. product: the function that multiplies."""
     out = product(x, linear.weight_IO)
     return out if linear.bias_O is None else out.add_(linear.bias_O)
 
 
-def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, KeptNorm | None]:
-    """(the norm's output, what is kept of it); x itself where there is no norm."""
+def apply_norm(norm: Norm | None, x: Tensor) -> tuple[Tensor, NormCache | None]:
+    """(the norm's output, its cache); (x, None) where there is no norm."""
     if norm is None:
         return x, None
-    if core.attends(x):
-        return core.normed(norm, x)
+    if core_calls.supports_attention(x):
+        return core_calls.apply_norm(norm, x)
     centre = x - x.mean(-1, keepdim=True) if norm.centred else x
     rho = (centre.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
     hat = centre * rho
     out = hat * norm.gain_D
-    return out if norm.bias_D is None else out + norm.bias_D, KeptNorm(norm, hat, rho)
+    return out if norm.bias_D is None else out + norm.bias_D, NormCache(norm, hat, rho)
 
 
-def capped(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    """(cap * tanh(logit / cap), its slope); the logit itself and None where there is no cap."""
+def soft_cap(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    """(cap * tanh(logit / cap), its derivative by the logit); (logit, None) where there is no cap."""
     if cap is None:
         return logit, None
     squashed = torch.tanh(logit / cap)
     return squashed * cap, 1 - squashed.square()
 
 
-def rotated(x_NHE: Tensor, rotary: Rotary, back: bool = False) -> Tensor:
-    """Heads turned by their position's angles, row n of cos_NE and sin_NE; back: by the opposite ones."""
+def rotate(x_NHE: Tensor, rotary: Rotary, inverse: bool = False) -> Tensor:
+    """Each row's heads rotated by its angles (cos_NE, sin_NE); inverse: by the negative angles. None: x_NHE itself."""
     if rotary is None:
         return x_NHE
     cos_NE, sin_NE = rotary
     half = x_NHE.shape[-1] // 2
     cos, sin = cos_NE[:, None, :half], sin_NE[:, None, :half]
-    sin = -sin if back else sin
+    sin = -sin if inverse else sin
     first, second = x_NHE[..., :half], x_NHE[..., half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def forward(
     model: Transformer, x_TD: Tensor, blocks: Sequence[Block], keep: bool = True
-) -> tuple[list[KeptBlock], Tensor]:
-    """(what is kept of each block, the last one's output_TD). keep: False keeps nothing, as for a pass made again."""
-    found = []
-    turns: dict[torch.device, Rotary] = {}  # one table serves all layers on a device
+) -> tuple[list[LayerCache], Tensor]:
+    """(forward cache of each block, output_TD of the last one). x_TD: the first block's input.
+
+    keep: False returns an empty list of caches, for a pass whose caches are computed again later.
+    """
+    caches = []
+    rotaries: dict[torch.device, Rotary] = {}  # one table serves all layers on a device
     for block in blocks:
         x_TD = x_TD.to(block.attention.query.weight_IO.device)
-        if x_TD.device not in turns:
-            turns[x_TD.device] = _rotary(model, x_TD)
-        kept, x_TD = _block(block, x_TD, turns[x_TD.device])
+        if x_TD.device not in rotaries:
+            rotaries[x_TD.device] = _rotary_table(model, x_TD)
+        cache, x_TD = _run_block(block, x_TD, rotaries[x_TD.device])
         if keep:
-            found.append(kept)
-    return found, x_TD
+            caches.append(cache)
+    return caches, x_TD
 
 
-def _rotary(model: Transformer, x_TD: Tensor) -> Rotary:
+def _rotary_table(model: Transformer, x_TD: Tensor) -> Rotary:
     if model.rotary is None:
         return None
     cos_TE, sin_TE = model.rotary(torch.arange(len(x_TD), device=x_TD.device), x_TD)
     return cos_TE.to(x_TD).contiguous(), sin_TE.to(x_TD).contiguous()
 
 
-def _block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[KeptBlock, Tensor]:
-    h_TD, before = normed(block.before_attention, x_TD)
-    mixed_TD, attention = _attention(block.attention, h_TD, rotary)
-    mixed_TD, after = normed(block.after_attention, mixed_TD)
-    x_TD = x_TD + mixed_TD
-    h_TD, before_inner = normed(block.before_feed_forward, x_TD)
-    inner_TD, feed_forward = _feed_forward(block.feed_forward, h_TD)
-    inner_TD, after_inner = normed(block.after_feed_forward, inner_TD)
-    return KeptBlock(block, before, attention, after, before_inner, feed_forward, after_inner, rotary), x_TD + inner_TD
+def _run_block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[LayerCache, Tensor]:
+    h_TD, before = apply_norm(block.before_attention, x_TD)
+    attention_TD, attention = _run_attention(block.attention, h_TD, rotary)
+    attention_TD, after = apply_norm(block.after_attention, attention_TD)
+    x_TD = x_TD + attention_TD
+    h_TD, before_inner = apply_norm(block.before_feed_forward, x_TD)
+    inner_TD, feed_forward = _run_feed_forward(block.feed_forward, h_TD)
+    inner_TD, after_inner = apply_norm(block.after_feed_forward, inner_TD)
+    return LayerCache(block, before, attention, after, before_inner, feed_forward, after_inner, rotary), x_TD + inner_TD
 
 
-def _attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, KeptAttention]:
+def _run_attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, AttentionCache]:
     tokens, width = len(h_TD), spec.head_width
-    query, query_norm = heads_normed(spec.query_norm, apply(spec.query, h_TD), width)
-    key, key_norm = heads_normed(spec.key_norm, apply(spec.key, h_TD), width)
+    query, query_norm = norm_heads(spec.query_norm, apply_linear(spec.query, h_TD), width)
+    key, key_norm = norm_heads(spec.key_norm, apply_linear(spec.key, h_TD), width)
     groups = (spec.key_heads, spec.heads // spec.key_heads)
-    query_KGTE = heads(query, width, rotary).unflatten(0, groups)
-    key_KTE, value_KTE = heads(key, width, rotary), heads(apply(spec.value, h_TD), width, None)
-    mixed_KGTE, probability_KGTT, slope_KGTT = mix_all(spec, query_KGTE, key_KTE, value_KTE)
-    out_TD = apply(spec.out, mixed_KGTE.flatten(0, 1).transpose(0, 1).reshape(tokens, -1))
-    kept = KeptAttention(
+    query_KGTE = split_heads(query, width, rotary).unflatten(0, groups)
+    key_KTE = split_heads(key, width, rotary)
+    value_KTE = split_heads(apply_linear(spec.value, h_TD), width, None)
+    mixed_KGTE, probability_KGTT, slope_KGTT = attend_causally(spec, query_KGTE, key_KTE, value_KTE)
+    out_TD = apply_linear(spec.out, mixed_KGTE.flatten(0, 1).transpose(0, 1).reshape(tokens, -1))
+    cache = AttentionCache(
         spec, query_norm, key_norm, query_KGTE, key_KTE, value_KTE, probability_KGTT, slope_KGTT, mixed_KGTE
     )
-    return out_TD, kept
+    return out_TD, cache
 
 
-def heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
-    """x_HTE, contiguous: heads apart, turned by their position's angles."""
-    if core.attends(x_TO):
-        return core.heads(x_TO, width, rotary)
-    return rotated(x_TO.unflatten(1, (-1, width)), rotary).transpose(0, 1).contiguous()
+def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
+    """x_HTE, contiguous: x_TO split into heads of `width` columns, rotated by their position's angles."""
+    if core_calls.supports_attention(x_TO):
+        return core_calls.split_heads(x_TO, width, rotary)
+    return rotate(x_TO.unflatten(1, (-1, width)), rotary).transpose(0, 1).contiguous()
 
 
-def mix_all(spec: Attention, query_KGTE: Tensor, key_KTE: Tensor, value_KTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(mixed_KGTE, probability_KGTT, slope_KGTT) of positions that see all before them, or those of their window."""
-    if core.attends(query_KGTE):
-        return core.mix(spec, query_KGTE, key_KTE, value_KTE)
+def attend_causally(
+    spec: Attention, query_KGTE: Tensor, key_KTE: Tensor, value_KTE: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(mixed_KGTE, probability_KGTT, slope_KGTT) as in AttentionCache.
+
+    A position sees itself and all positions before it, or those of them that are in its window.
+    """
+    if core_calls.supports_attention(query_KGTE):
+        return core_calls.attend_causally(spec, query_KGTE, key_KTE, value_KTE)
     tokens = key_KTE.shape[1]
-    seen_TT = seen(spec, tokens, tokens, key_KTE.device)
-    mixed_KGTE, probability_KGTT, cap_slope = mix(spec, query_KGTE, key_KTE, value_KTE, seen_TT)
+    seen_TT = seen_mask(spec, tokens, tokens, key_KTE.device)
+    mixed_KGTE, probability_KGTT, cap_slope = attend(spec, query_KGTE, key_KTE, value_KTE, seen_TT)
     return mixed_KGTE, probability_KGTT, probability_KGTT if cap_slope is None else probability_KGTT * cap_slope
 
 
-def seen(spec: Attention, queries: int, keys: int, device: torch.device) -> Tensor:
-    """seen_QT, bool: which of so many positions the last of them see, each itself, what is before it, in its window."""
+def seen_mask(spec: Attention, queries: int, keys: int, device: torch.device) -> Tensor:
+    """seen_QT, bool: which of the first `keys` positions each of the last `queries` of them sees.
+
+    A position sees itself and the positions before it that are in its window.
+    """
     place_T = torch.arange(keys, device=device)
     back_QT = place_T[keys - queries :, None] - place_T
     return (back_QT >= 0) if spec.window is None else (back_QT >= 0) & (back_QT < spec.window)
 
 
-def mix(
+def attend(
     spec: Attention, query_KGQE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_QT: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(mixed_KGQE, probability_KGQT, the cap's slope or None). All may have more dimensions in front; seen_QT: bool."""
+    """(mixed_KGQE, probability_KGQT, slope of the soft cap or None) by torch, for any mask seen_QT (bool).
+
+    All tensors may have the same further dimensions in front.
+    """
     heads = query_KGQE.shape[-3:-1]
     logit_KGQT = (query_KGQE.flatten(-3, -2) @ key_KTE.mT).unflatten(-2, heads) * spec.scale
-    logit_KGQT, cap_slope = capped(logit_KGQT, spec.cap)
+    logit_KGQT, cap_slope = soft_cap(logit_KGQT, spec.cap)
     probability_KGQT = logit_KGQT.masked_fill_(~seen_QT, -torch.inf).softmax(-1)
     mixed_KGQE = (probability_KGQT.flatten(-3, -2) @ value_KTE).unflatten(-2, heads)
     return mixed_KGQE, probability_KGQT, cap_slope
 
 
-def heads_normed(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, KeptNorm | None]:
-    """(queries or keys after their norm, what is kept of it): over each head, or over all where the gain is so wide."""
+def norm_heads(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, NormCache | None]:
+    """(queries or keys after their norm, the norm's cache); (x_TO, None) where there is no norm.
+
+    The norm is over each head of `width` columns, or over all heads together where the gain has the width of all.
+    """
     if norm is None:
         return x_TO, None
     over_heads = len(norm.gain_D) == x_TO.shape[1] and x_TO.shape[1] != width
-    out, kept = normed(norm, x_TO if over_heads else x_TO.unflatten(1, (-1, width)))
-    return out.reshape(len(x_TO), -1), kept
+    out, cache = apply_norm(norm, x_TO if over_heads else x_TO.unflatten(1, (-1, width)))
+    return out.reshape(len(x_TO), -1), cache
 
 
-def _feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, KeptFeedForward]:
-    up_TF = apply(spec.up, h_TD)
+def _run_feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, FeedForwardCache]:
+    up_TF = apply_linear(spec.up, h_TD)
     if spec.gate is None:
-        active_TF, slope_TF = _with_slope(spec, up_TF, torch.ones_like(up_TF))
-        return apply(spec.down, active_TF), KeptFeedForward(slope_TF, None)
-    active_TF, slope_TF = _with_slope(spec, apply(spec.gate, h_TD), up_TF)
-    return apply(spec.down, active_TF * up_TF), KeptFeedForward(active_TF, slope_TF)
+        active_TF, slope_TF = _activate(spec, up_TF, torch.ones_like(up_TF))
+        return apply_linear(spec.down, active_TF), FeedForwardCache(slope_TF, None)
+    active_TF, slope_TF = _activate(spec, apply_linear(spec.gate, h_TD), up_TF)
+    return apply_linear(spec.down, active_TF * up_TF), FeedForwardCache(active_TF, slope_TF)
 
 
-def _with_slope(spec: FeedForward, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation, and its derivative times something, whatever function it is: it acts number by number."""
+def _activate(spec: FeedForward, x: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """(activation(x), activation'(x) * factor), both of x's shape.
+
+    By autograd, so that any activation works. It acts on each number by itself, so one backward pass gives all slopes.
+    """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         active = spec.activation(x)
-        (slope,) = torch.autograd.grad(active, x, times)
+        (slope,) = torch.autograd.grad(active, x, factor)
     return active.detach(), slope

@@ -1,7 +1,8 @@
-"""Importance of every prompt token for every response token (docs/mathematics.md).
+"""Importance of every prompt token for every response token (docs/mathematics.md, "How it is computed").
 
-By tangents of the prompt tokens or cotangents of the response tokens, whichever are fewer, and as many of the others as
-spare them the longest part of their way (border.py).
+Forward mode computes one tangent for each prompt token, reverse mode one cotangent for each response token. The mode
+with fewer derivatives is taken. Some derivatives of the other mode shorten the way of the first ones: both kinds end at
+a cut between two positions (cut.py). Shape suffixes and the order in which to read: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -13,23 +14,43 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from shiftbench.engine.border import Border
-from shiftbench.engine.forward import apply, capped, normed
-from shiftbench.engine.passes import Passes
-from shiftbench.engine.probability import slopes
-from shiftbench.engine.product import Precision, padded, product
-from shiftbench.engine.rows import Stretches
-from shiftbench.engine.schedule import Chunk, Plan, border_bytes, crossing, parts, plan, segments, share
-from shiftbench.engine.stages import norm_cotangent
-from shiftbench.engine.steps import Top, each_one, pulled, pulled_to, pushed, pushed_to
+from shiftbench.engine.cut import CutBuffer
+from shiftbench.engine.forward import apply_linear, apply_norm, soft_cap
+from shiftbench.engine.part_derivatives import norm_vjp
+from shiftbench.engine.probability import probability_gradient
+from shiftbench.engine.product import Precision, pad_rows, product
+from shiftbench.engine.row_layout import RowLayout
+from shiftbench.engine.schedule import (
+    Chunk,
+    Plan,
+    count_opposite,
+    cut_bytes,
+    plan,
+    run_chunks,
+    split_items,
+    split_layers,
+)
+from shiftbench.engine.segment_derivatives import (
+    LastLayerCotangents,
+    jvp,
+    jvp_to_cut,
+    one_row_each,
+    vjp,
+    vjp_to_cut,
+)
+from shiftbench.engine.segmented_forward import SegmentedForward
 from shiftbench.models.block import Transformer
 
-LOGITS = 64  # response tokens whose logits are in memory at a time
+LOGITS = 64  # response tokens whose logits are in memory at once
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Prefix, prompt and response as the model's input. prompt: the prompt's rows. response_R: ids, not empty."""
+    """The model's input: prefix, prompt and response, one behind the other.
+
+    embedding_TD: input embeddings of all of them. prompt: the prompt's positions. response_R: int64 token ids; not
+    empty.
+    """
 
     embedding_TD: Tensor
     prompt: slice
@@ -37,11 +58,12 @@ class Tokens:
 
     @property
     def embedding_PD(self) -> Tensor:
+        """The prompt's embeddings."""
         return self.embedding_TD[self.prompt]
 
     @property
     def predicting(self) -> tuple[int, int]:
-        """First and last position, exclusive, that predict a response token: each the one before it."""
+        """The range of positions that predict response tokens: each is predicted at the position before its own."""
         return self.prompt.stop - 1, self.prompt.stop - 1 + len(self.response_R)
 
 
@@ -49,172 +71,194 @@ class Tokens:
 def importance(
     model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R): d p_r / d e_n . e_n, in the model's dtype.
+    """(importance_PR, probability_R) in the model's dtype; importance_PR[n, r] = d p_r / d e_n . e_n.
 
-    precision: of the derivatives; the forward pass stays in the model's dtype.
-    memory: bytes that kept activations and derivatives may take; with less, parts of the forward pass are made again.
+    precision: of the derivatives' products with weights; the forward pass stays in the model's dtype.
+    memory: bytes for forward caches and derivatives. With less memory parts of the forward pass are computed again; the
+    result changes by rounding only.
+    Raises NotFinite where logits are not finite.
     """
-    # A derivative is pushed for each prompt token or pulled for each response token: the fewer the better. As many of
-    # the other kind as pay meet them at a border.
     prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
     mode = _forward_mode if prompt < response else _reverse_mode
-    count = crossing(model.blocks, prompt, response, tokens.predicting[1], memory)
-    return mode(model, tokens, memory, precision, count)
+    opposite = count_opposite(model.blocks, prompt, response, tokens.predicting[1], memory)
+    return mode(model, tokens, memory, precision, opposite)
 
 
 @torch.no_grad()
 def total(
     model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
 ) -> tuple[Tensor, Tensor]:
-    """(importance_P, probability_R): importance summed over response tokens, at the cost of one derivative.
+    """(importance_P, probability_R): importance summed over the response tokens.
 
-    The sum's derivative is pulled back as it is, where `importance` pulls each summand's. memory as there.
+    The cost is that of one derivative, because reverse mode takes the cotangent of the sum through the layers.
+    Arguments and errors are those of `importance`.
     """
-    total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, few=0, summed=True)
+    total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, opposite=0, summed=True)
     return total_P1[:, 0], probability_R
 
 
-class _Way:
-    """Through the layers of a model, for a prompt's derivatives."""
+class _Runner:
+    """Takes derivatives of one text through the layers of a model, within the memory.
+
+    stored: bytes that the rows stored at the cut take. lengths: rows of each main derivative.
+    """
 
     def __init__(
         self,
         model: Transformer,
         tokens: Tokens,
         memory: int,
-        border: int,
+        stored: int,
         precision: Precision,
         lengths: Sequence[int],
     ) -> None:
         self._model, self._tokens, self.precision = model, tokens, precision
-        x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts nothing asked for
+        x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # what the last response token predicts is not needed
         if model.position_TD is not None:
             x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
-        # Positions that nobody's derivative goes through, behind all others, for the sake of STEP.
-        x_TD = padded(x_TD)
-        self.how = plan(model.blocks, len(x_TD), lengths, memory, border)
-        self.passes = Passes(model, x_TD, segments(model.blocks, len(x_TD), self.how.kept))
+        # Padding positions behind all others make the length a multiple of STEP. No derivative reaches them.
+        x_TD = pad_rows(x_TD)
+        self.plan = plan(model.blocks, len(x_TD), lengths, memory, stored)
+        self.forward = SegmentedForward(model, x_TD, split_layers(model.blocks, len(x_TD), self.plan.cache_bytes))
 
-    def through(self, step: Callable[..., Chunk], chunks: list[Chunk], runs: Iterable[int]) -> list[Chunk]:
-        """The step over every chunk and each of these runs of layers."""
-        for run in runs:
-            layers = self.passes.of(run)
-            one = partial(step, layers=layers, precision=self.precision)
-            with self.precision.in_force():
-                chunks = share(one, chunks, self.how.threads)
-            del layers, one  # before the next run's is made
+    def run(self, step: Callable[..., Chunk], chunks: list[Chunk], segments: Iterable[int]) -> list[Chunk]:
+        """All chunks after `step` through each of these segments; step: a function of segment_derivatives.py."""
+        for segment in segments:
+            layers = self.forward.layers(segment)
+            bound = partial(step, layers=layers, precision=self.precision)
+            with self.precision.torch_setting():
+                chunks = run_chunks(bound, chunks, self.plan.threads)
+            del layers, bound  # so that this cache is freed before the next segment's is computed
         return chunks
 
     @property
-    def runs(self) -> range:
-        """Of layers, upward."""
-        return range(len(self.passes))
+    def segments(self) -> range:
+        """Numbers of the segments, from the lowest layers up."""
+        return range(len(self.forward))
 
     @cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
-        """top_directions of the response, and probabilities."""
+        """(direction_RD, probability_R) of the response, as `top_directions` gives them."""
         first, last = self._tokens.predicting
-        return top_directions(self._model, self.passes.top()[first:last], self._tokens.response_R)
+        return top_directions(self._model, self.forward.output()[first:last], self._tokens.response_R)
 
 
-def _chunks(born: range, how: Plan, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
-    """Derivatives where they begin, one row each, so that chunks get the plan's rows; lengths: of each at most."""
+def _chunks(origins: range, division: Plan, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
+    """Derivatives at their origins, one row each, in chunks.
+
+    lengths: the most rows that each derivative has in any layer; the rows of a chunk are counted by them.
+    """
     found = []
-    for part in parts(lengths, how.rows, how.fewest):
-        at = each_one(born[part])
-        found.append(Chunk(at.starts, at, at.filled(rows_ND[part])))
+    for part in split_items(lengths, division.chunk_rows, division.min_chunk_rows):
+        layout = one_row_each(origins[part])
+        found.append(Chunk(layout.starts, layout, layout.pad(rows_ND[part])))
     return found
 
 
 def _forward_mode(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision, few: int
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision, opposite: int
 ) -> tuple[Tensor, Tensor]:
-    """The tangent of prompt token n is zero before position n.
+    """`importance` by one tangent for each prompt token, which is zero before the token's position.
 
-    few: of the last response tokens, whose cotangents come to the border first; the tangents end there.
+    opposite: the cotangents of so many of the last response tokens run first. The cut is the first position that
+    predicts one of them, and the tangents end there.
     """
     first, last = tokens.predicting
-    cut = last - few
-    born = range(tokens.prompt.start, tokens.prompt.stop)
-    lengths = [cut - n for n in born]
-    way = _Way(model, tokens, memory, border_bytes(model.blocks, few, forward=True), precision, lengths)
-    border = None
-    if few:
-        border = Border(Stretches((cut,) * few, tuple(range(cut + 1, last + 1))))
-        chunks = _chunks(range(cut, last), way.how, range(1, few + 1), way.directions[0][cut - first :])
-        way.through(partial(pulled_to, cut=cut, border=border), chunks, reversed(way.runs))
-    chunks = _chunks(born, way.how, lengths, tokens.embedding_PD)
-    step = partial(pushed, cut=cut, last=last, border=border)
-    chunks = way.through(partial(step, top=None), chunks, way.runs[:-1])
-    direction_RD, probability_R = way.directions
-    number, layer = way.passes.of(way.runs[-1])[-1]
-    with precision.in_force():
-        top = Top.of(number, layer, first, direction_RD[: cut - first], precision)
+    cut = last - opposite
+    origins = range(tokens.prompt.start, tokens.prompt.stop)
+    lengths = [cut - n for n in origins]
+    runner = _Runner(model, tokens, memory, cut_bytes(model.blocks, opposite, forward=True), precision, lengths)
+    buffer = None
+    if opposite:
+        buffer = CutBuffer(RowLayout((cut,) * opposite, tuple(range(cut + 1, last + 1))))
+        direction_XD = runner.directions[0][cut - first :]
+        chunks = _chunks(range(cut, last), runner.plan, range(1, opposite + 1), direction_XD)
+        runner.run(partial(vjp_to_cut, cut=cut, opposite=buffer), chunks, reversed(runner.segments))
+    chunks = _chunks(origins, runner.plan, lengths, tokens.embedding_PD)
+    step = partial(jvp, cut=cut, last=last, opposite=buffer)
+    chunks = runner.run(partial(step, last_layer=None), chunks, runner.segments[:-1])
+    direction_RD, probability_R = runner.directions
+    number, layer = runner.forward.layers(runner.segments[-1])[-1]
+    with precision.torch_setting():
+        last_layer = LastLayerCotangents.compute(number, layer, first, direction_RD[: cut - first], precision)
     del layer
-    chunks = way.through(partial(step, top=top), chunks, way.runs[-1:])
-    return torch.cat([_joined(chunk.rows_ND, chunk.met_CB) for chunk in chunks]), probability_R
+    chunks = runner.run(partial(step, last_layer=last_layer), chunks, runner.segments[-1:])
+    return torch.cat([_join(chunk.rows_ND, chunk.cross_CX) for chunk in chunks]), probability_R
 
 
 def _reverse_mode(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision, few: int, summed: bool = False
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision, opposite: int, summed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The cotangent of a response token is zero behind the position that predicts it. summed: that of their sum.
+    """`importance` by one cotangent for each response token, which is zero behind the position that predicts it.
 
-    few: of the first prompt tokens, whose tangents come to the border first; the cotangents end there.
+    opposite: the tangents of so many of the first prompt tokens run first. The cut is the position behind them, and the
+    cotangents end there.
+    summed: take the cotangent of the sum of all probabilities instead, for `total`; the result is importance_P1.
     """
     first, last = tokens.predicting
     prompt = tokens.prompt
-    cut = prompt.start + few
-    born = range(last - 1, last) if summed else range(first, last)
-    lengths = [t + 1 - cut for t in born]
-    way = _Way(model, tokens, memory, border_bytes(model.blocks, few, forward=False), precision, lengths)
-    border, embedding_PD = None, tokens.embedding_PD
-    if few:
+    cut = prompt.start + opposite
+    origins = range(last - 1, last) if summed else range(first, last)
+    lengths = [t + 1 - cut for t in origins]
+    runner = _Runner(model, tokens, memory, cut_bytes(model.blocks, opposite, forward=False), precision, lengths)
+    buffer, embedding_PD = None, tokens.embedding_PD
+    if opposite:
         front = range(prompt.start, cut)
-        border = Border(Stretches(tuple(front), (cut,) * few))
-        chunks = _chunks(front, way.how, range(few, 0, -1), embedding_PD[:few])
-        way.through(partial(pushed_to, cut=cut, highest=len(model.blocks) - 1, border=border), chunks, way.runs)
-    direction_RD, probability_R = way.directions
-    chunks = [_summed(first, last, direction_RD)] if summed else _chunks(born, way.how, lengths, direction_RD)
-    chunks = way.through(partial(pulled, prompt=prompt, cut=cut, border=border), chunks, reversed(way.runs))
-    behind_PD = embedding_PD[few:]
+        buffer = CutBuffer(RowLayout(tuple(front), (cut,) * opposite))
+        chunks = _chunks(front, runner.plan, range(opposite, 0, -1), embedding_PD[:opposite])
+        runner.run(
+            partial(jvp_to_cut, cut=cut, last_layer=len(model.blocks) - 1, opposite=buffer), chunks, runner.segments
+        )
+    direction_RD, probability_R = runner.directions
+    if summed:
+        chunks = [_sum_chunk(first, last, direction_RD)]
+    else:
+        chunks = _chunks(origins, runner.plan, lengths, direction_RD)
+    chunks = runner.run(partial(vjp, prompt=prompt, cut=cut, opposite=buffer), chunks, reversed(runner.segments))
+    behind_PD = embedding_PD[opposite:]
     found = []
     for chunk in chunks:
-        bottom_CPD = chunk.items().unflatten(0, (-1, len(behind_PD))).to(embedding_PD)
-        found.append(_joined((bottom_CPD * behind_PD).sum(-1), chunk.met_CB, before=True))
+        grad_CPD = chunk.unpadded().unflatten(0, (-1, len(behind_PD))).to(embedding_PD)
+        found.append(_join((grad_CPD * behind_PD).sum(-1), chunk.cross_CX, before=True))
     return torch.cat(found).T, probability_R
 
 
-def _joined(own_CX: Tensor, met_CB: Tensor | None, before: bool = False) -> Tensor:
-    """Columns of importance that derivatives found themselves, and those that they met at the border."""
-    if met_CB is None:
-        return own_CX
-    met_CB = met_CB.to(own_CX)
-    return torch.cat([met_CB, own_CX] if before else [own_CX, met_CB], dim=1)
+def _join(own_CN: Tensor, cross_CX: Tensor | None, before: bool = False) -> Tensor:
+    """Importance of a chunk's derivatives for all tokens of the other kind, in the order of their positions.
+
+    own_CN: for the N tokens on the chunk's own side of the cut. cross_CX: for those of the opposite derivatives.
+    before: whether the latter are in front of the former.
+    """
+    if cross_CX is None:
+        return own_CN
+    cross_CX = cross_CX.to(own_CN)
+    return torch.cat([cross_CX, own_CN] if before else [own_CN, cross_CX], dim=1)
 
 
-def _summed(first: int, last: int, direction_RD: Tensor) -> Chunk:
-    """The derivative of a sum of probabilities: one item that begins at all positions that predict."""
-    at = Stretches((first,), (last,))
-    return Chunk((last - 1,), at, at.filled(direction_RD))
+def _sum_chunk(first: int, last: int, direction_RD: Tensor) -> Chunk:
+    """The cotangent of the sum of probabilities: one item, which begins at all positions that predict."""
+    layout = RowLayout((first,), (last,))
+    return Chunk((last - 1,), layout, layout.pad(direction_RD))
 
 
 def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:
     """(direction_RD, probability_R): gradient of each response token's probability by the last layer's output.
 
-    The slopes by the logits times the output embeddings, through the final norm.
+    It is the gradient by the logits (probability.py), taken back through the output embeddings and the final norm.
+    top_RD: the last layer's output at the positions that predict. response_R: ids. Raises NotFinite where logits are
+    not finite.
     """
     top_RD = top_RD.to(model.final_norm.gain_D.device)
-    hidden_RD, kept = normed(model.final_norm, top_RD)
+    hidden_RD, norm_cache = apply_norm(model.final_norm, top_RD)
     weight_DV = model.head.weight_IO
     hidden_RD, response_R = hidden_RD.to(weight_DV.device), response_R.to(weight_DV.device)
     directions, probabilities = [], []
     for h, y in zip(hidden_RD.split(LOGITS), response_R.split(LOGITS), strict=True):
-        logit_RV, cap_slope_RV = capped(apply(model.head, h), model.head_cap)
-        slope_RV, probability_R = slopes(logit_RV, y)
+        logit_RV, cap_slope_RV = soft_cap(apply_linear(model.head, h), model.head_cap)
+        slope_RV, probability_R = probability_gradient(logit_RV, y)
         if cap_slope_RV is not None:
             slope_RV *= cap_slope_RV
         directions.append(product(slope_RV, weight_DV.T))
         probabilities.append(probability_R)
-    place_R = torch.arange(len(response_R), device=top_RD.device)
-    return norm_cotangent(kept, torch.cat(directions).to(top_RD), place_R), torch.cat(probabilities)
+    row_R = torch.arange(len(response_R), device=top_RD.device)
+    return norm_vjp(norm_cache, torch.cat(directions).to(top_RD), row_R), torch.cat(probabilities)

@@ -1,4 +1,7 @@
-"""The derivative that every attribution starts from: of a response token's probability by the logits."""
+"""The gradient that every attribution starts from: of a response token's probability by the logits.
+
+Shape suffixes: see shiftbench/engine/__init__.py.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,26 @@ from torch import Tensor
 
 
 class NotFinite(ArithmeticError):
-    """The logits hold NaN or inf, so nothing that is read from them is a number. The message says in which place."""
+    """The logits contain NaN or inf, so nothing can be computed from them. The message says for which token."""
 
 
 def check_finite(values: Tensor, where: str) -> None:
     """Raise NotFinite unless all values are finite.
 
-    values: what was reduced from the logits anyway (a maximum, a probability), so that no pass over all logits is
-    added: NaN and inf among the logits of a row make its maximum, or its probabilities, NaN or inf.
+    values: something that was computed from the logits anyway (a maximum, a probability), which is NaN or inf where any
+    logit of the row is. So the check needs no further pass over all logits. where: of which token, for the message.
     """
     if not bool(torch.isfinite(values).all()):
         raise NotFinite(f"the logits {where} are not finite (NaN or inf)")
 
 
 @torch.no_grad()
-def slopes(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Tensor]:
-    """(slope_RV, probability_R): d p_y / d logit_v for each row's target y, and p_y.
+def probability_gradient(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Tensor]:
+    """(slope_RV, probability_R): d p_y / d logit_v for each row's target token y, and p_y.
 
-    p_y (s [v = y] - p_v [v != y]) with s the probability of all other tokens. Taken through softmax it cancels where
-    p_y is near 1; written out, as here, it does not (docs/mathematics.md). Raises NotFinite where the logits are not
-    finite.
+    d p_y / d logit_v is p_y s where v = y, and -p_y p_v elsewhere, with s the probability of all other tokens. s is
+    computed as a sum: 1 - p_y would lose its digits where p_y is near 1. target_R: token ids.
+    Raises NotFinite where logits are not finite.
     """
     p_RV = logit_RV.softmax(-1)
     target_R1 = target_R[:, None]

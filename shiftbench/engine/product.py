@@ -1,6 +1,7 @@
-"""The engine's matrix products: by the faster of the libraries that torch has for them, in the precision asked for.
+"""The engine's matrix products: which of torch's libraries computes them, and in which precision.
 
-torch.mm calls MKL, which leaves AVX-512 unused on a CPU that is not Intel's; oneDNN uses it on any.
+torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses AVX-512 on any CPU.
+Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from shiftbench import _C
 from shiftbench.models.block import Linear
 from shiftbench.ops import cuda
 
-# oneDNN makes a kernel for each number of rows that it meets, in milliseconds, and keeps it. Rows in multiples of this
-# meet few.
+# The number of rows of a product is padded to a multiple of STEP. oneDNN compiles a kernel for each number of rows,
+# which takes milliseconds, and keeps it; with padding there are only a few different numbers.
 STEP = 16
 
 
 class Precision(Enum):
-    """What the products of derivatives with weights are made from; all else is of the model's own dtype.
+    """Precision of the products of derivatives with weights. Everything else stays in the model's own dtype.
 
-    FLOAT32: numbers as they are. TF32: those rounded to 10 bits by a GPU as it multiplies, inside `in_force`, and so in
-    attention's own products of derivatives. BFLOAT16: those rounded to bfloat16, 7 bits, sums in float32.
+    FLOAT32: operands as they are. TF32: a GPU rounds the operands to 10 bits as it multiplies; this also holds for
+    attention's products of derivatives inside `torch_setting`. BFLOAT16: operands are rounded to bfloat16 (7 bits),
+    sums are float32.
     """
 
     FLOAT32 = "float32"
@@ -34,50 +36,56 @@ class Precision(Enum):
     BFLOAT16 = "bfloat16"
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """torch's own setting is as this precision wants it, in the block. On the CPU it means nothing to us."""
+    def torch_setting(self) -> Iterator[None]:
+        """Within the block torch's own TF32 switch is on if this is TF32. The switch has no effect on a CPU."""
         if self is not Precision.TF32:
             yield
             return
         with cuda.float32_products(tf32=True):
             yield
 
-    def along(self, x_NI: Tensor, linear: Linear) -> Tensor:
-        """x_NI @ weight_IO: tangents of a linear map's output."""
-        return _narrow(x_NI, linear.bfloat16_IO) if self is Precision.BFLOAT16 else product(x_NI, linear.weight_IO)
+    def linear_jvp(self, x_NI: Tensor, linear: Linear) -> Tensor:
+        """Tangents [N, O] of a linear map's output: x_NI @ weight_IO."""
+        return (
+            _bfloat16_product(x_NI, linear.bfloat16_IO)
+            if self is Precision.BFLOAT16
+            else product(x_NI, linear.weight_IO)
+        )
 
-    def back(self, x_NO: Tensor, linear: Linear) -> Tensor:
-        """x_NO @ weight_IO.T: cotangents of its input."""
-        return _narrow(x_NO, linear.bfloat16_IO.T) if self is Precision.BFLOAT16 else product(x_NO, linear.weight_IO.T)
-
-    def add_along(self, out_NO: Tensor, x_NI: Tensor, linear: Linear) -> Tensor:
-        """out_NO, with `along` added in place."""
+    def linear_vjp(self, x_NO: Tensor, linear: Linear) -> Tensor:
+        """Cotangents [N, I] of a linear map's input: x_NO @ weight_IO.T."""
         if self is Precision.BFLOAT16:
-            return out_NO.add_(self.along(x_NI, linear))
+            return _bfloat16_product(x_NO, linear.bfloat16_IO.T)
+        return product(x_NO, linear.weight_IO.T)
+
+    def add_linear_jvp(self, out_NO: Tensor, x_NI: Tensor, linear: Linear) -> Tensor:
+        """out_NO with `linear_jvp` added in place."""
+        if self is Precision.BFLOAT16:
+            return out_NO.add_(self.linear_jvp(x_NI, linear))
         return add_product(out_NO, x_NI, linear.weight_IO)
 
-    def add_back(self, out_NI: Tensor, x_NO: Tensor, linear: Linear) -> Tensor:
-        """out_NI, with `back` added in place."""
+    def add_linear_vjp(self, out_NI: Tensor, x_NO: Tensor, linear: Linear) -> Tensor:
+        """out_NI with `linear_vjp` added in place."""
         if self is Precision.BFLOAT16:
-            return out_NI.add_(self.back(x_NO, linear))
+            return out_NI.add_(self.linear_vjp(x_NO, linear))
         return add_product(out_NI, x_NO, linear.weight_IO.T)
 
 
-def padded(x_ND: Tensor, step: int = STEP) -> Tensor:
-    """Rows of zeros behind the others, to a multiple of the step."""
+def pad_rows(x_ND: Tensor, step: int = STEP) -> Tensor:
+    """x_ND with rows of zeros appended until their number is a multiple of `step`."""
     return torch.nn.functional.pad(x_ND, (0, 0, 0, -len(x_ND) % step))
 
 
 def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """x_NI @ weight_IO, on the dtypes and devices of torch.mm."""
-    if _served(x_NI):
+    """x_NI @ weight_IO, for the dtypes and devices that torch.mm supports."""
+    if _uses_onednn(x_NI):
         out_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, weight_IO.T, None, "none", [], "")
         return out_NO
     return x_NI @ weight_IO
 
 
 def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """out_NO, with x_NI @ weight_IO added in place."""
+    """out_NO with x_NI @ weight_IO added in place."""
     if x_NI.is_cuda:
         return out_NO.addmm_(x_NI, weight_IO)
     return out_NO.add_(product(x_NI, weight_IO))
@@ -85,9 +93,12 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 
 @contextmanager
 def fast_linears(module: torch.nn.Module) -> Iterator[None]:
-    """The module's linear layers multiply by the faster library too, in the block: a token at a time it reads weights
-    nearly twice as fast here."""
-    linears = [part for part in module.modules() if type(part) is torch.nn.Linear and _served(part.weight)]
+    """Within the block the module's linear layers multiply by oneDNN where `product` does.
+
+    A decoding step with one token is limited by reading the weights, and oneDNN reads them nearly twice as fast as MKL
+    on the machines that we measured.
+    """
+    linears = [part for part in module.modules() if type(part) is torch.nn.Linear and _uses_onednn(part.weight)]
     try:
         for linear in linears:
             linear.forward = partial(_linear, linear)  # type: ignore[method-assign]
@@ -102,26 +113,26 @@ def _linear(linear: torch.nn.Linear, x: Tensor) -> Tensor:
     return out
 
 
-def _narrow(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """Float32 of x_NI, rounded to the weight's bfloat16, times it."""
+def _bfloat16_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
+    """x_NI rounded to bfloat16, times a bfloat16 weight; returns float32."""
     x_NI = x_NI.to(torch.bfloat16)
-    if x_NI.is_cuda and _has_wide_output():
-        return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)  # type: ignore[call-overload, no-any-return]
-    return torch.mm(x_NI, weight_IO).float()  # rounded once more: the CPU's product returns what it is given
+    if x_NI.is_cuda and _has_float32_output():
+        return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)
+    return torch.mm(x_NI, weight_IO).float()  # the CPU's product returns bfloat16, so its result is rounded once more
 
 
 @cache
-def _has_wide_output() -> bool:
-    """Whether torch can return the sums of a narrow product as they are, which it does on CUDA from 2.8 on."""
+def _has_float32_output() -> bool:
+    """Whether torch can return the float32 sums of a bfloat16 product; on CUDA it can since torch 2.8."""
     return "dtype" in torch.ops.aten.mm.overloads()
 
 
-def _served(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and _onednn()
+def _uses_onednn(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn()
 
 
 @cache
-def _onednn() -> bool:
-    """Whether torch has oneDNN's product, which is no public name of torch's, and it is the faster one here."""
+def _has_onednn() -> bool:
+    """Whether torch has oneDNN's product (under a name that is not public) and it is the faster one on this CPU."""
     named = hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return named and torch.backends.mkldnn.is_available() and not _C.is_intel()

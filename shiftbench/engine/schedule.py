@@ -1,4 +1,9 @@
-"""How the engine's work is cut: derivatives into chunks for threads and caches, layers into segments for memory."""
+"""How the engine's work is divided: derivatives into chunks for threads and caches, layers into segments for memory.
+
+The memory that a caller allows is divided among four things: the rows of all derivatives, the rows stored at the cut,
+the intermediate results of the chunks that are computed at the moment, and the forward cache of one segment.
+Shape suffixes: see shiftbench/engine/__init__.py.
+"""
 
 from __future__ import annotations
 
@@ -12,64 +17,77 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shiftbench.engine import core
+from shiftbench.engine import core_calls
+from shiftbench.engine.part_derivatives import SCORES
 from shiftbench.engine.product import STEP
-from shiftbench.engine.rows import Stretches
-from shiftbench.engine.stages import SCORES
+from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Block
 
-ROWS = 448  # rows of a product on a CPU: enough for its full rate, few enough for the cache
-# Rows of a chunk where weights are merged for each position (core.gated): what that costs is shared by all derivatives
-# that the chunk has there. They take no more of the memory than this share.
+# Rows of a product on a CPU: enough rows for the product's full rate, and so few that they stay in the CPU's cache.
+ROWS = 448
+# Rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative): merging has a cost for
+# each position, which all derivatives that the chunk has at the position share. A chunk takes at most MERGED_SHARE of
+# the memory.
 MERGED_ROWS = 2048
 MERGED_SHARE = 1 / 8
-BORDER_SHARE = 2 / 3  # of the memory that is free beside rows and chunks: for what derivatives leave at a border
-GPU_ROWS = 8192  # and elsewhere: enough that starting its kernels costs nothing beside them
+# Share of the memory that rows and chunks leave free: at most this much of it is for the rows stored at the cut.
+CUT_SHARE = 2 / 3
+GPU_ROWS = 8192  # rows of a product on a GPU: enough that the time for starting its kernels does not count
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Derivatives that go through the layers together. born: the position where each began; at: where its rows are.
+    """Derivatives that go through the layers together.
 
-    met_CB: what these have met at the border so far (border.py).
+    origins: the position of each derivative's own token. layout: which derivative and position each row has.
+    rows_ND: the rows. cross_CX: the inner products with the opposite derivatives that are summed so far (cut.py).
     """
 
-    born: tuple[int, ...]
-    at: Stretches
+    origins: tuple[int, ...]
+    layout: RowLayout
     rows_ND: Tensor
-    met_CB: Tensor | None = None
+    cross_CX: Tensor | None = None
 
-    def items(self) -> Tensor:
-        """rows_ND without nobody's rows."""
-        return self.rows_ND[: self.at.offsets[-1]]
+    def unpadded(self) -> Tensor:
+        """rows_ND without the padding rows at its end."""
+        return self.rows_ND[: self.layout.offsets[-1]]
 
 
-def crossing(blocks: Sequence[Block], prompt: int, response: int, tokens: int, memory: int) -> int:
-    """How many derivatives should go the other way, to meet the rest at a border (border.py); 0: none.
+def count_opposite(blocks: Sequence[Block], prompt: int, response: int, tokens: int, memory: int) -> int:
+    """How many derivatives of the other mode should run first and store their rows at the cut (cut.py); 0: no cut.
 
-    So many save few * least - few^2 / 2 rows of P R + least^2 / 2, with least = min(P, R). What they leave may take a
-    share of the memory that rows and chunks leave free, so that neither gets less for it. The rows saved must outweigh
-    the little that the few's own products are worth beside the others', as many as there are tokens, and the two more
-    forward passes that tangents need below a border where not all layers can be kept.
+    prompt, response: numbers of tokens. tokens: positions of the whole text. memory: bytes.
+    Without a cut the main derivatives have P R + min(P, R)^2 / 2 rows; n opposite derivatives save
+    n min(P, R) - n^2 / 2 of them. The number is as large as the memory for the cut allows, which is a share of what
+    rows and chunks leave free, so that a cut makes no chunk smaller. There is no cut where it would save fewer rows
+    than it costs. Its costs are the opposite derivatives' own products, about as much work as one row for each
+    position, and two more forward passes where the main derivatives are tangents and the memory does not hold all
+    forward caches.
     """
     longest, least = max(prompt, response), min(prompt, response)
     weight, forward = blocks[0].attention.query.weight_IO, prompt < response
-    rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _kept_bytes(blocks, tokens)
-    chunks = 2 * _chunk_rows(blocks[0], each, memory) * each
+    rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _cache_bytes(blocks, tokens)
+    chunks = 2 * _max_chunk_rows(blocks[0], each, memory) * each
     spare = memory - rows * len(weight) * weight.element_size() - chunks - layer
-    left = max(0, int(spare * BORDER_SHARE)) // _left_bytes(blocks, forward)
-    count = min(least, longest - 1, math.isqrt(2 * left + STEP**2 // 4) - STEP // 2)
-    again = 2 * tokens if forward and layer * len(blocks) > spare - border_bytes(blocks, count, forward) else 0
+    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes); the third argument of min solves that for n. One
+    # token of the longer side at least gets no opposite derivative, so that the main ones keep a position on their
+    # side.
+    storable = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
+    count = min(least, longest - 1, math.isqrt(2 * storable + STEP**2 // 4) - STEP // 2)
+    again = 2 * tokens if forward and layer * len(blocks) > spare - cut_bytes(blocks, count, forward) else 0
     return count if count * least - count**2 / 2 > tokens + again else 0
 
 
-def border_bytes(blocks: Sequence[Block], few: int, forward: bool) -> int:
-    """What so many derivatives leave at the border; forward: the rest are tangents."""
-    return few * (few + STEP) // 2 * _left_bytes(blocks, forward)
+def cut_bytes(blocks: Sequence[Block], opposite: int, forward: bool) -> int:
+    """Bytes that so many opposite derivatives store at the cut. forward: the main derivatives are tangents."""
+    return opposite * (opposite + STEP) // 2 * _stored_row_bytes(blocks, forward)
 
 
-def _left_bytes(blocks: Sequence[Block], forward: bool) -> int:
-    """What a row leaves in all layers: the heads' outputs' cotangents, or keys' and values' tangents."""
+def _stored_row_bytes(blocks: Sequence[Block], forward: bool) -> int:
+    """Bytes that one row of an opposite derivative stores, all layers together.
+
+    Cotangents of the head outputs where the main derivatives are tangents, else tangents of keys and values.
+    """
     attention = blocks[0].attention
     heads = attention.heads if forward else 2 * attention.key_heads
     return len(blocks) * heads * attention.head_width * attention.query.weight_IO.element_size()
@@ -77,66 +95,68 @@ def _left_bytes(blocks: Sequence[Block], forward: bool) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits into memory.
+    """How the memory is divided.
 
-    rows: of a chunk, about; fewest: that are worth a chunk of their own; threads: chunks at a time; kept: bytes of a
-    forward pass.
+    chunk_rows: rows of a chunk, about. min_chunk_rows: derivatives with fewer rows get no chunk of their own.
+    threads: chunks that are computed at once. cache_bytes: for the forward cache of a segment.
     """
 
-    rows: int
-    fewest: int
+    chunk_rows: int
+    min_chunk_rows: int
     threads: int
-    kept: int
+    cache_bytes: int
 
 
-def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int, border: int = 0) -> Plan:
-    """How to push so many derivatives, of these lengths in rows, through the layers within so many bytes.
+def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int, stored: int = 0) -> Plan:
+    """How to take these derivatives through the layers within `memory` bytes.
 
-    border: bytes of the memory that are taken by what is left there.
-    All rows wait between segments; those of the chunks in flight take the most; what is left keeps the forward pass,
-    of one layer at least. Where that is too much already, chunks are small and go one by one.
+    lengths: rows of each derivative. stored: bytes of the memory that the rows stored at the cut take (cut_bytes).
+    The rows of all derivatives stay in memory between segments. The chunks that are computed at once take most of the
+    rest, and what is left holds the forward cache of a segment, one layer at least. Where the memory is too small even
+    for that, chunks are small and are computed one after another.
     """
     weight = blocks[0].attention.query.weight_IO
     on_cpu = weight.device.type == "cpu"
     each = _row_bytes(blocks, tokens)
-    left = memory - border - sum(lengths) * len(weight) * weight.element_size()
-    free = left - _kept_bytes(blocks, tokens)
-    most = _chunk_rows(blocks[0], each, memory)
-    rows = max(STEP, min(most, free // 2 // each))  # threads do not enter, or results would depend on them
-    fewest = min(rows, most_rows(weight))
+    left = memory - stored - sum(lengths) * len(weight) * weight.element_size()
+    free = left - _cache_bytes(blocks, tokens)
+    most = _max_chunk_rows(blocks[0], each, memory)
+    # The number of threads must not enter here: the results would depend on it.
+    rows = max(STEP, min(most, free // 2 // each))
+    fewest = min(rows, max_product_rows(weight))
     cores = torch.get_num_threads() if on_cpu else 1
-    threads = max(1, min(cores, len(parts(lengths, rows, fewest)), free // (rows * each)))
+    threads = max(1, min(cores, len(split_items(lengths, rows, fewest)), free // (rows * each)))
     return Plan(rows, fewest, threads, left - threads * rows * each)
 
 
 def _row_bytes(blocks: Sequence[Block], tokens: int) -> int:
-    served = core.attends(blocks[0].attention.query.weight_IO)
-    return max(row_bytes(block, tokens, served) for block in blocks)
+    in_core = core_calls.supports_attention(blocks[0].attention.query.weight_IO)
+    return max(row_bytes(block, tokens, in_core) for block in blocks)
 
 
-def _kept_bytes(blocks: Sequence[Block], tokens: int) -> int:
-    return max(kept_bytes(block, tokens) for block in blocks)
+def _cache_bytes(blocks: Sequence[Block], tokens: int) -> int:
+    return max(cache_bytes(block, tokens) for block in blocks)
 
 
-def most_rows(weight: Tensor) -> int:
-    """Of a product, on the device of a weight."""
+def max_product_rows(weight: Tensor) -> int:
+    """Rows of one product at most, on the device of a weight."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
-def _chunk_rows(block: Block, each: int, memory: int) -> int:
-    """Of a chunk at most; each: bytes that a row takes."""
+def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
+    """Rows of one chunk at most. each: bytes that a row takes."""
     weight = block.attention.query.weight_IO
-    most = most_rows(weight)
-    if not core.merges(block.feed_forward, weight):
+    most = max_product_rows(weight)
+    if not core_calls.merges_gate(block.feed_forward, weight):
         return most
     return max(most, min(MERGED_ROWS, int(memory * MERGED_SHARE) // each))
 
 
-def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
-    """Consecutive items in an even number of parts of about so many rows; lengths: rows of each.
+def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
+    """Consecutive items in an even number of parts of about `rows` rows each; lengths: rows of each item.
 
-    Even for the sake of two threads; how many there are does not enter, or results would depend on it. One part, where
-    two would have less than the fewest rows.
+    One part where two would have less than `fewest` rows each. The number is even so that two threads have equal work.
+    It does not depend on the number of threads: the results would depend on it too.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
@@ -144,10 +164,11 @@ def parts(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
 
 
 def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
-    """Items, numbered from the first on, in so many parts, none empty, by halves of about equal work.
+    """Items, numbered from `first` on, in `count` parts of about equal work (fewer where there are fewer items).
 
-    A part's work is its rows and what merging weights costs, about a row for each position of its longest item; where
-    none are merged (core.merges), that little is counted all the same.
+    No part is empty. The items are halved, and each half is split again. A part's work is its rows plus the cost of
+    merging weights, about one row for each position of its longest item. That cost is small, and it is also counted
+    where no weights are merged (core_calls.merges_gate).
     """
     if count == 1 or len(lengths) < 2:
         return [slice(first, first + len(lengths))] if lengths else []
@@ -155,22 +176,26 @@ def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
     longest = list(itertools.accumulate(lengths, max, initial=0))
     longest_behind = list(itertools.accumulate(reversed(lengths), max, initial=0))[::-1]
 
-    def work(cut: int) -> float:
-        behind = (rows[-1] - rows[cut]) / (count - left) + longest_behind[cut]
-        return max(rows[cut] / left + longest[cut], behind)
+    def work(middle: int) -> float:
+        behind = (rows[-1] - rows[middle]) / (count - left) + longest_behind[middle]
+        return max(rows[middle] / left + longest[middle], behind)
 
-    cut = min(range(len(rows)), key=work)
-    return _split(lengths[:cut], left, first) + _split(lengths[cut:], count - left, first + cut)
+    middle = min(range(len(rows)), key=work)
+    return _split(lengths[:middle], left, first) + _split(lengths[middle:], count - left, first + middle)
 
 
-def segments(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
-    """The layers in runs whose kept forward pass stays within so many bytes; a run has one layer at least."""
-    length = max(1, memory // _kept_bytes(blocks, tokens))
+def split_layers(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
+    """The layers in segments whose forward cache takes at most `memory` bytes; a segment has one layer at least."""
+    length = max(1, memory // _cache_bytes(blocks, tokens))
     return [blocks[i : i + length] for i in range(0, len(blocks), length)]
 
 
-def kept_bytes(block: Block, tokens: int) -> int:
-    """What KeptBlock holds of T tokens: queries, keys, values, mixed heads; norms; slopes; a map or two a head."""
+def cache_bytes(block: Block, tokens: int) -> int:
+    """Bytes of a LayerCache of so many positions.
+
+    It holds queries, keys, values and head outputs, two norms, two slopes, and for each query head one map of T x T
+    probabilities, or two where there is a soft cap.
+    """
     attention, inner = block.attention, block.feed_forward.up.weight_IO
     width, feed = inner.shape
     numbers = tokens * 2 * (attention.heads + attention.key_heads) * attention.head_width
@@ -178,35 +203,37 @@ def kept_bytes(block: Block, tokens: int) -> int:
     return numbers * inner.element_size()
 
 
-def row_bytes(block: Block, tokens: int, served: bool) -> int:
-    """The most that one row takes on its way through a layer, beside itself. served: by the compiled core.
+def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
+    """The most bytes that one row takes within a layer, besides the row itself.
 
-    In attention: its input, queries, keys, values and the heads' results; in the feed-forward network: its input
-    twice, and an inner row, or two where its gate is a product of its own. Without the core there are scores too, of at
-    most all tokens, and copies to compute with.
+    In attention these are its input, queries, keys, values and head outputs. In the feed-forward network these are its
+    input twice and one inner row, or two where the gate is multiplied separately. in_core: whether the compiled core
+    computes; torch also needs the scores, for all tokens at most, and copies.
     """
     attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
     heads, each = attention.heads * attention.head_width, attention.head_width
     mixing = 2 * width + 2 * heads + 2 * attention.key_heads * each
     if attention.query_norm is not None:
         mixing += heads
-    two = block.feed_forward.gate is not None and not core.merges(block.feed_forward, attention.query.weight_IO)
+    merged = core_calls.merges_gate(block.feed_forward, attention.query.weight_IO)
+    two = block.feed_forward.gate is not None and not merged
     feeding = 2 * width + (2 if two else 1) * feed
-    if not served:
+    if not in_core:
         mixing += 3 * heads + attention.heads * min(tokens, SCORES * each)
         feeding += feed
     return max(mixing, feeding) * block.feed_forward.up.weight_IO.element_size()
 
 
-def share(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> list[Chunk]:
-    """Every chunk's step, a thread each: a matrix product alone on a core wastes less than one spread over all.
+def run_chunks(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> list[Chunk]:
+    """step(chunk) of every chunk, in order; each chunk in a thread of its own, `threads` at once.
 
-    Takes the chunks out of their list, so that none is in memory longer than its step needs it.
+    A matrix product on one core loses less time than one that is spread over all cores. The chunks are taken out of
+    their list, so that none stays in memory longer than its step needs it.
     """
     threads = min(threads, len(chunks))
-    alone = threads < 2 or chunks[0].rows_ND.is_cuda
+    one_thread = threads < 2 or chunks[0].rows_ND.is_cuda
     each = (chunks.pop(0) for _ in range(len(chunks)))
-    if alone:
+    if one_thread:
         return [step(chunk) for chunk in each]
     with threads_each(torch.get_num_threads() // threads), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(torch.no_grad()(step), each))
@@ -214,7 +241,7 @@ def share(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> 
 
 @contextmanager
 def threads_each(count: int) -> Iterator[None]:
-    """torch computes with so many threads for every caller, in the block."""
+    """Within the block torch computes with `count` threads for every thread of Python that calls it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

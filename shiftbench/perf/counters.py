@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from shiftbench import ops
-from shiftbench.engine import core, passes
-from shiftbench.engine.kept import KeptBlock
+from shiftbench.engine import core_calls, segmented_forward
+from shiftbench.engine.forward import forward
+from shiftbench.engine.forward_cache import LayerCache
 from shiftbench.engine.schedule import threads_each
 
 Counts = Mapping[str, int]
@@ -48,13 +49,13 @@ def flops(call: Callable[[], Any]) -> Counts:
     """{"flops"} of all matrix products in the call: those of torch, and the engine's own merged product."""
     merged = 0
 
-    def gated(kept: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
+    def gate_up_derivative(cache: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
         nonlocal merged
         merged += 2 * len(x) * inner.up.weight_IO.numel()
-        return original(kept, inner, x, *given, **options)
+        return original(cache, inner, x, *given, **options)
 
-    original = core.gated
-    with threads_each(1), patch.object(core, "gated", gated), Products() as products:
+    original = core_calls.gate_up_derivative
+    with threads_each(1), patch.object(core_calls, "gate_up_derivative", gate_up_derivative), Products() as products:
         call()
     return {"flops": products.flops + merged}
 
@@ -65,7 +66,7 @@ def attribution(call: Callable[[], Any]) -> Counts:
     layers_forward: layers that forward passes went through. Layers that are computed again, because not all activations
     fit into memory, count again. bytes_kept: the largest number of bytes of activations kept at one time.
     """
-    with _layer_runs() as runs:
+    with _segments() as runs:
         counted = flops(call)
     return {
         "layers_forward": sum(count for count, _ in runs),
@@ -75,21 +76,20 @@ def attribution(call: Callable[[], Any]) -> Counts:
 
 
 @contextmanager
-def _layer_runs() -> Iterator[list[tuple[int, int]]]:
-    """A list that gets (layers, bytes kept) for every run of layers that the engine passes forward in the block."""
+def _segments() -> Iterator[list[tuple[int, int]]]:
+    """A list that gets (layers, bytes of their forward cache) of every segment that the engine runs forward."""
     runs: list[tuple[int, int]] = []
-    forward = passes.forward
 
-    def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[KeptBlock], Tensor]:
+    def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[LayerCache], Tensor]:
         found = forward(model, x_TD, blocks, keep)
         runs.append((len(blocks), _bytes(found[0])))
         return found
 
-    with patch.object(passes, "forward", counted):
+    with patch.object(segmented_forward, "forward", counted):
         yield runs
 
 
-def _bytes(kept: list[KeptBlock]) -> int:
+def _bytes(kept: list[LayerCache]) -> int:
     """The bytes of the distinct storages of the kept tensors, without the model's weights."""
     found: dict[int, int] = {}
     for block in kept:

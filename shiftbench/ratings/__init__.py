@@ -1,1 +1,1 @@
-"""How far responses follow their instructions: as a file says, or as a model judges."""
+"""Ratings: how far responses follow their instructions, from a file (file.py) or by a chat model (judge.py)."""

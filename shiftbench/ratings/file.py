@@ -1,4 +1,4 @@
-"""Ratings that a file says, as people or an earlier judge gave them."""
+"""Ratings from a file, given by people or by an earlier judge."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from shiftbench.store.work import Work
 
 @dataclass(frozen=True)
 class FileRatings(Ratings):
-    """path: a file of {"id", "model", "rating"} a line, an id once, as a folder of published explanations has it.
+    """Ratings by prompt id.
 
-    They are true of the responses that were rated; whether those are the ones explained is the user's to see to.
+    path: a file with {"id", "model", "rating"} on each line and each id once, the format of published explanations.
+    The ratings hold for the responses that were rated. Whether the same responses are explained is not checked here:
+    that is for the user to ensure.
     """
 
     path: str
@@ -36,12 +38,12 @@ class FileRatings(Ratings):
         object.__setattr__(self, "by_id", {row["id"]: row["rating"] for row, _ in rows})
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Refuse, by InputError, ratings that leave nothing to compare."""
+        """Raises InputError where no prompt is rated, or where the rated ones are all followed or all unfollowed."""
         given = [self.by_id[prompt.id] for prompt in prompts if prompt.id in self.by_id]
         if not given:
             first = next(iter(self.by_id))
             raise InputError(
-                f"ratings.path={self.path}: no id there is that of a prompt (there: {first!r}, prompts: "
+                f"ratings.path={self.path}: no id in the file is that of a prompt (file: {first!r}, prompts: "
                 f"{prompts[0].id!r}); rate the prompts of this dataset"
             )
         if UNFOLLOWED not in given or max(given) < FOLLOWED:
@@ -49,7 +51,7 @@ class FileRatings(Ratings):
             raise InputError(f"ratings.path={self.path}: none of {len(given)} rated prompts is {missing}")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a rated prompt: rating_1, int64."""
+        """One unit for each rated prompt, with rating_1, int64."""
         return [
             Work(
                 unit=prompt.prompt.id,

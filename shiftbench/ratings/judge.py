@@ -1,4 +1,4 @@
-"""Ratings by a chat model behind an OpenAI-compatible endpoint, several times over."""
+"""Ratings by a chat model behind an OpenAI-compatible endpoint, once for each seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from shiftbench.annotate.asking import Asker, answers, check_client, finished
+from shiftbench.annotate.asking import Asker, answers, check_client, run_coroutine
 from shiftbench.annotate.questions import Messages
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.contracts.ratings import Ratings
@@ -38,7 +38,7 @@ Answer with one JSON object and nothing else, such as {{"rating": 2}}"""
 
 @dataclass
 class Judge(Asker, Ratings):
-    """Asks a model how far each response follows its instruction; a response's rating is the median of its readings."""
+    """Asks a chat model how far each response follows its instruction; the rating is the median over the seeds."""
 
     option: ClassVar[str] = "ratings"
     wording: ClassVar[int] = WORDING
@@ -46,16 +46,20 @@ class Judge(Asker, Ratings):
     version: ClassVar[int] = 1
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
+        """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
         check_client(self.option, self.model)
 
     def questions(self, responses: int) -> str:
-        """About so many responses, where the store answers none."""
+        """For a dry run: how many questions so many responses need where the store has no answer."""
         count = len(self.seeds) * responses
         return f"at most {count} questions about responses to {self.model}; a run may ask {self.budget}"
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a response that is not empty: rating_1, int64, -1 where no reading could be read; answered_S, bool."""
+        """One unit for each response that is not empty, with rating_1 and answered_S.
+
+        rating_1: int64, -1 where no seed's answer could be read. answered_S: bool, whether a seed's answer could be
+        read.
+        """
         answered = [
             (prompt.prompt, model.tokenizer.decode(ids, skip_special_tokens=True))
             for prompt, ids in inputs.prompts
@@ -65,27 +69,27 @@ class Judge(Asker, Ratings):
 
     def _work(self, name: str, messages: Messages) -> Work:
         made_by = {"method": self.method, "version": self.version, "seeds": list(self.seeds)}
-        content = {**made_by, "asked": self.asked().content(messages, 0)}
+        content = {**made_by, "asked": self.answer_settings().content(messages, 0)}
         return Work(name, content, lambda: self._rated([messages])[0], self._batch)
 
     def _batch(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
         yield from enumerate(self._rated([item.content["asked"]["messages"] for item in work]))
 
     def _rated(self, texts: Sequence[Messages]) -> list[Unit]:
-        """Every answer is stored as it comes, so a failure loses none."""
-        found = finished(answers(self.asking(), [(messages, seed) for messages in texts for seed in self.seeds]))
+        """One unit for each question. Every answer is stored at once, so a failure loses none."""
+        found = run_coroutine(answers(self.session(), [(messages, seed) for messages in texts for seed in self.seeds]))
         by_text = [found[i : i + len(self.seeds)] for i in range(0, len(found), len(self.seeds))]
         return [_unit([read_rating(answer) for answer in given]) for given in by_text]
 
 
 def question(prompt: str, response: str) -> Messages:
-    """What the judge is asked about a response."""
+    """The question about a response."""
     text = json.dumps({"prompt": prompt[:LONGEST], "response": response[:LONGEST]}, ensure_ascii=False)
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION.format(text=text)}]
 
 
 def read_rating(answer: str) -> int | None:
-    """The rating from 1 to 4 of the first JSON object with a "rating" in an answer, or None where it cannot be read."""
+    """The rating, 1 to 4, from the first JSON object of an answer that has a "rating"; None where it cannot be read."""
     for found in json_objects(answer):
         if "rating" in found:
             given: Any = found["rating"]
@@ -95,7 +99,9 @@ def read_rating(answer: str) -> int | None:
 
 
 def _unit(given: Sequence[int | None]) -> Unit:
+    """The unit of one response from each seed's rating."""
     read = [one for one in given if one is not None]
-    # The lower median: whether a response follows lies between 1 and 2, and half of the readings are no majority.
+    # The lower median: 1 means "does not follow" and 2 or more "follows", so a response follows where most readings say
+    # so.
     rated = statistics.median_low(read) if read else EXCLUDED
     return Unit({"rating_1": torch.tensor([rated]), "answered_S": torch.tensor([one is not None for one in given])})

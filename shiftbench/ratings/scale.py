@@ -1,4 +1,4 @@
-"""The scale of Wu et al. (2023, section 4.1): -1 excluded, 1 does not follow the instruction, 2 to 4 follows it."""
+"""The scale of Wu et al. (section 4.1): -1 excluded, 1 does not follow the instruction, 2 to 4 follows it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from shiftbench.errors import InputError
 from shiftbench.readers import json_value
 
-EXCLUDED, UNFOLLOWED, FOLLOWED, BEST = -1, 1, 2, 4  # from FOLLOWED on up to BEST a response follows
+EXCLUDED, UNFOLLOWED, FOLLOWED, BEST = -1, 1, 2, 4  # ratings from FOLLOWED to BEST: the response follows
 RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
 
 
 def rating(line: str) -> dict[str, Any]:
-    """A line of a file of ratings, {"id", "model", "rating"}. Raises InputError that says what is wrong with it."""
+    """A line of a file of ratings, {"id", "model", "rating"}. Raises InputError where the line has another form."""
     row = json_value(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
         raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')

@@ -1,4 +1,8 @@
-"""Numbers about numbers: intervals, tests, effect sizes, angles and rotations between subspaces."""
+"""Statistics of findings: intervals, tests, effect sizes, and angles and rotations between subspaces.
+
+Pure functions of numbers. None of them reads a file or knows a model. Shape suffixes of this package: S resamples,
+G groups or strata, N observations, C components, D width, F rows of a weight matrix; [n] is the number of observations.
+"""
 
 from shiftbench.stats.bootstrap import Bootstrap, Interval
 from shiftbench.stats.effects import Effect, independent_effect, paired_effect

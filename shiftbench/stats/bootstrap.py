@@ -1,4 +1,4 @@
-"""Percentile-bootstrap intervals of means and of differences of means."""
+"""Percentile-bootstrap intervals of means and of differences of means (docs/mathematics.md, "Scores")."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are drawn: percentile bootstrap of the mean.
+    """Percentile bootstrap of the mean, with its options.
 
-    resamples: draws per interval. confidence: in (0, 1). seed: the same seed gives the same bounds.
+    resamples: resamples for each interval. confidence: in (0, 1). seed: the same seed gives the same bounds.
     """
 
     resamples: int
@@ -39,11 +39,14 @@ class Bootstrap:
             raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
 
     def mean(self, values: ArrayLike) -> Interval:
-        """Mean of values [n] with its interval; resampled over n. Pair first: give differences. 0, 0, 0 where n = 0."""
+        """Mean of values [n] with its interval, which resamples the n values. All three numbers are 0 where n = 0.
+
+        For paired observations, pass their differences.
+        """
         return self.stratified_mean(values, None)
 
     def stratified_mean(self, values: ArrayLike, strata: ArrayLike | None) -> Interval:
-        """Mean of values [n], resampled within strata [n] (labels), so that each keeps its number of observations."""
+        """Mean of values [n]. Each resample has as many values of each stratum as `values` has; strata [n]: labels."""
         x = np.asarray(values, dtype=np.float64)
         if x.size == 0:
             return Interval(0.0, 0.0, 0.0)
@@ -53,7 +56,7 @@ class Bootstrap:
         return self._interval(float(x.mean()), (mean_SG * (length / x.size)).sum(1))
 
     def difference_of_means(self, first: ArrayLike, second: ArrayLike) -> Interval:
-        """mean(first) - mean(second) of two independent samples, each resampled on its own."""
+        """mean(first) - mean(second) of two independent samples, each resampled by itself; 0 where one is empty."""
         a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if a.size == 0 or b.size == 0:
             return Interval(0.0, 0.0, 0.0)
@@ -61,6 +64,7 @@ class Bootstrap:
         return self._interval(float(a.mean() - b.mean()), mean_SG[:, 0] - mean_SG[:, 1])
 
     def _resampled_means(self, x: NDArray[np.float64], length: list[int]) -> NDArray[np.float64]:
+        """mean_SG: mean of each resample of each group; x has the groups one behind the other, of these lengths."""
         return ops.bootstrap(torch.from_numpy(x), length, self.resamples, self.seed).numpy()
 
     def _interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:

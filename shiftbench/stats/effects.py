@@ -12,14 +12,14 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import chi2
 
-_NODES = 500  # of the integral over S: bounds agree with scipy's to 1e-5 where scipy has them
+_NODES = 500  # of the numerical integral over S: with them bounds agree with scipy's to 1e-5 where scipy has bounds
 
 
 @dataclass(frozen=True)
 class Effect:
-    """d: Cohen's d, a difference in units of its std (ddof 1). g: d without its small-sample bias (Hedges 1981).
+    """d: Cohen's d, a difference in units of its standard deviation (ddof 1). g: d without its small-sample bias.
 
-    low, high: confidence bounds of the population's effect. n: observations.
+    low, high: confidence bounds of the population's effect size. n: number of observations. g: Hedges (1981).
     """
 
     d: float
@@ -30,9 +30,9 @@ class Effect:
 
 
 def paired_effect(differences: ArrayLike, confidence: float = 0.95) -> Effect | None:
-    """Effect size of paired differences [n], with the noncentral t interval (exact where they are normal).
+    """Effect size of paired differences [n]. The interval is by the noncentral t distribution, exact for normal ones.
 
-    None where n < 2 or all differences are equal: there is no unit to measure in.
+    None where n < 2 or all differences are equal, because their standard deviation is the unit.
     """
     x = np.asarray(differences, dtype=np.float64)
     if x.size < 2 or np.ptp(x) == 0:
@@ -41,13 +41,14 @@ def paired_effect(differences: ArrayLike, confidence: float = 0.95) -> Effect | 
     root, df = math.sqrt(x.size), x.size - 1
     tail = (1 - confidence) / 2
     low, high = (_noncentrality(d * root, df, share) / root for share in (1 - tail, tail))
-    return Effect(d, d * _unbiased(df), low, high, x.size)
+    return Effect(d, d * _bias_factor(df), low, high, x.size)
 
 
 def independent_effect(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Effect | None:
-    """Effect size of two independent samples, (mean - mean) / pooled std, with the noncentral t interval.
+    """Effect size of two independent samples: (mean(first) - mean(second)) / pooled standard deviation.
 
-    Exact where both are normal with one variance. n: both samples. None where a sample is empty, there are fewer than
+    The interval is by the noncentral t distribution, exact where both samples are normal with the same variance. n
+    counts both samples. None where a sample is empty, there are fewer than
     three values, or no value differs from its sample's mean.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -59,21 +60,21 @@ def independent_effect(first: ArrayLike, second: ArrayLike, confidence: float = 
     root = math.sqrt(a.size * b.size / (a.size + b.size))
     tail = (1 - confidence) / 2
     low, high = (_noncentrality(d * root, df, share) / root for share in (1 - tail, tail))
-    return Effect(d, d * _unbiased(df), low, high, a.size + b.size)
+    return Effect(d, d * _bias_factor(df), low, high, a.size + b.size)
 
 
-def _unbiased(df: int) -> float:
-    """What takes the bias out of d: Gamma(df / 2) / (sqrt(df / 2) Gamma((df - 1) / 2)) (Hedges 1981)."""
+def _bias_factor(df: int) -> float:
+    """Factor that removes the bias of d: Gamma(df / 2) / (sqrt(df / 2) Gamma((df - 1) / 2)) (Hedges 1981)."""
     return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else 0.0
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:
-    """The noncentrality under which a t as small as this one has probability `share`.
+    """The noncentrality c for which a noncentral t variable T has P(T <= t) = share.
 
-    T = (Z + noncentrality) / S with S^2 = chi^2 / df, so the probability is the mean of Phi(t S - noncentrality); taken
-    at Gauss-Legendre nodes of S's distribution, because scipy's nct.cdf is NaN far out.
+    T = (Z + c) / S with S^2 = chi^2 / df, so this probability is the mean of Phi(t S - c) over S. The mean is computed
+    at Gauss-Legendre nodes of the distribution of S, because scipy's nct.cdf is NaN far from the centre.
     """
-    node_N, weight_N = _deviations(df)
+    node_N, weight_N = _nodes(df)
     scaled = t * node_N
 
     def excess(noncentrality: float) -> float:
@@ -83,7 +84,7 @@ def _noncentrality(t: float, df: int, share: float) -> float:
 
 
 @cache
-def _deviations(df: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes of S = sqrt(chi^2 / df) and their weights, which sum to 1."""
+def _nodes(df: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(node_N, weight_N): nodes of S = sqrt(chi^2 / df), and their weights, which sum to 1."""
     node, weight = np.polynomial.legendre.leggauss(_NODES)
     return np.sqrt(chi2.ppf((node + 1) / 2, df) / df), weight / 2

@@ -1,4 +1,4 @@
-"""Whether groups differ at all: the variance between them, beside that between random groups of their sizes."""
+"""Whether groups differ: the variance between them, compared with that between random groups of the same sizes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from shiftbench.stats.permutation import DRAWS
 
 @dataclass(frozen=True)
 class BetweenGroups:
-    """share: of the variance that lies between groups, omega squared (Hays 1963); 0 on average where they do not
-    differ, so at times below. p: of the permutation test, None where there is nothing to permute. n: observations."""
+    """share: omega squared, the share of the variance that is between groups (Hays 1963). It is 0 on average where
+    groups
+    do not differ, so it can be negative. p: of the permutation test; None where there is nothing to permute. n: number
+    of observations."""
 
     share: float
     p: float | None
@@ -21,7 +23,11 @@ class BetweenGroups:
 
 
 def between_groups(values: ArrayLike, labels: ArrayLike, seed: int, draws: int = DRAWS) -> BetweenGroups:
-    """Values [n] with a label each. p is (1 + as far apart) / (1 + draws) over seeded permutations of the labels."""
+    """How far groups of values [n] are apart; labels [n] name each value's group.
+
+    p is (1 + k) / (1 + draws), where k counts the seeded random permutations of the labels whose groups are at least as
+    far apart. share is 0 and p None where there are fewer than two groups, no more values than groups, or no variance.
+    """
     x = np.asarray(values, dtype=np.float64)
     _, group_N, size_G = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     centred = x - x.mean() if x.size else x
@@ -32,7 +38,7 @@ def between_groups(values: ArrayLike, labels: ArrayLike, seed: int, draws: int =
     within = max(total - between, 0.0) / (x.size - groups)
     share = (between - (groups - 1) * within) / (total + within)
     generator = np.random.default_rng(seed)
-    least = between * (1 - 1e-12)  # equal sums differ by the order of their addition
+    least = between * (1 - 1e-12)  # equal sums differ by rounding: their terms are added in another order
     as_far = sum(_between(generator.permutation(centred), group_N, size_G) >= least for _ in range(draws))
     return BetweenGroups(share, (1 + as_far) / (1 + draws), x.size)
 

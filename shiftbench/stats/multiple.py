@@ -1,4 +1,4 @@
-"""Many tests at once."""
+"""Correction of p-values for multiple tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p of each test: below alpha for none that is true with probability 1 - alpha (Holm 1979).
+    """Adjusted p of each test (Holm 1979).
 
-    The i-th smallest of m is multiplied by m - i + 1, made no smaller than the ones before it, and no larger than 1.
-    None (no test was made) stays None and does not count.
+    With probability 1 - alpha no true null hypothesis gets an adjusted p below alpha. The i-th smallest of m p-values
+    is multiplied by m - i + 1, then raised to the adjusted p before it where that is larger, and limited to 1.
+    None (there is no test) stays None and is not counted in m.
     """
-    made = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    present = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for i, (p, place) in enumerate(made):
-        largest = max(largest, min(1.0, (len(made) - i) * p))
+    for i, (p, place) in enumerate(present):
+        largest = max(largest, min(1.0, (len(present) - i) * p))
         adjusted[place] = largest
     return adjusted

@@ -1,4 +1,4 @@
-"""Where a value stands among values drawn under the null."""
+"""A value's rank among values that were drawn under a null hypothesis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class NullPlace:
-    """A value beside its null distribution.
+    """A value and its null distribution.
 
-    mean, low, high: of the null draws. p: rank p of the value. n: draws; with n = 0 there is no null, and p is None.
+    mean: of the draws under the null. low, high: interval of a further draw. p: rank p of the value. n: number of
+    draws; with n = 0 there is no null distribution, and p is None.
     """
 
     value: float
@@ -30,11 +31,12 @@ def place_in_null(
     confidence: float = 0.95,
     alternative: Literal["greater", "two-sided"] = "greater",
 ) -> NullPlace:
-    """The value's place among draws [n] of the same number under the null.
+    """Rank of a value among draws [n] of the same quantity under the null hypothesis.
 
-    p: (1 + draws at least as large) / (1 + n); two-sided: twice the smaller of both tails, at most 1. 19 draws give no
-    p below 0.05. low, high: order statistics at (n + 1) q, between which a further draw falls with the probability
-    `confidence` (Weibull's plotting positions); where n is too small for that, the extremes, with (n - 1) / (n + 1).
+    p is (1 + number of draws at least as large) / (1 + n); two-sided it is twice the smaller of both tails, at most 1.
+    With 19 draws p is 0.05 at least.
+    low, high: order statistics at (n + 1) q (Weibull's plotting positions). A further draw falls between them with the
+    probability `confidence`. Where n is too small for that they are the extremes, with probability (n - 1) / (n + 1).
     """
     null = np.asarray(draws, dtype=np.float64)
     if null.size == 0:

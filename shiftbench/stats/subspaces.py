@@ -1,4 +1,7 @@
-"""Angles and rotations between subspaces, and how much of a weight change they explain."""
+"""Angles and rotations between subspaces, and the share of a weight change that they explain.
+
+docs/mathematics.md, "Concept rotation". Shape suffixes: C components, D width, F rows of a weight matrix.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# Of the weights' squared size. A smaller change is the difference of sums that agree in too many digits.
+# As a share of the weights' squared size. Below it the change is computed as a difference of sums that agree in too
+# many digits, so another formula is used.
 SMALL_CHANGE = 1e-6
 
 
 def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
     """Principal angles angle_C (radians, ascending, float64) between the row spaces of two orthonormal bases.
 
-    Cosines lose small angles and sines lose large ones, so each is used where it is exact (Bjorck and Golub 1973).
+    The cosine is inexact for small angles and the sine for large ones, so each is used where it is exact (Bjorck and
+    Golub 1973).
     Equal bases give exactly 0.
     """
     if torch.equal(first_CD, second_CD):
@@ -26,9 +31,11 @@ def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
 
 
 def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
-    """|cosine| of each first component with the second one it is matched to (float64 [C]), best total matching.
+    """|cosine| of each component of the first basis with the one of the second basis that it is matched to (float64
+    [C]).
 
-    A component's sign means nothing. Equal bases give exactly 1.
+    The matching is one to one and has the largest sum of |cosine|. The absolute value is taken because a component's
+    sign has no meaning. Equal bases give exactly 1.
     """
     if torch.equal(first_CD, second_CD):
         return torch.ones(len(first_CD), dtype=torch.float64)
@@ -40,14 +47,15 @@ def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
 def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
     """Share of |tuned - base|^2 that the best rotation of base's rows explains (Procrustes, Schonemann 1966).
 
-    1 where tuned is base rotated; 0 where nothing changed. Even an arbitrary small change has about (D - 1) / (2 F)
-    of it: compare with the share of a permuted change.
+    1 where tuned is base rotated; 0 where nothing changed. By chance any small change has a share of about
+    (D - 1) / (2 F), so compare with the share of `permuted_change`.
     """
     base, tuned = base_FD.double(), tuned_FD.double()
     overlap, change = base.T @ tuned, float((tuned - base).square().sum())
     size = float(base.square().sum() + tuned.square().sum())
     if change > SMALL_CHANGE * size:
-        # |tuned - base Q|^2 of the best Q is |base|^2 + |tuned|^2 - 2 tr(Q^T base^T tuned), the overlap's nuclear norm.
+        # For the best rotation Q, |tuned - base Q|^2 = |base|^2 + |tuned|^2 - 2 tr(Q^T base^T tuned), and that trace is
+        # the nuclear norm of the overlap.
         return 1.0 - (size - 2.0 * float(torch.linalg.svdvals(overlap).sum())) / change
     u, _, vh = torch.linalg.svd(overlap)
     return _explained(base, tuned, base @ (u @ vh))
@@ -60,12 +68,13 @@ def rescaling_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
 
 
 def permuted_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
-    """base + a random permutation of the entries of (tuned - base): a change of the same size without structure."""
+    """base + (tuned - base) with its entries in random places: a change of the same size without structure."""
     change = (tuned_FD - base_FD).flatten()
     order = torch.randperm(change.numel(), generator=torch.Generator().manual_seed(seed))
     return base_FD + change[order].reshape(base_FD.shape)
 
 
 def _explained(base: Tensor, tuned: Tensor, predicted: Tensor) -> float:
+    """Share of |tuned - base|^2 that `predicted` explains; 0 where nothing changed."""
     change = float((tuned - base).square().sum())
     return 0.0 if change == 0 else 1.0 - float((tuned - predicted).square().sum()) / change

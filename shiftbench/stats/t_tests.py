@@ -1,4 +1,4 @@
-"""Student's and Welch's t-tests: those that the paper reports, and the paired ones beside them."""
+"""Student's and Welch's t-tests, which the paper reports, and the paired t-test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TTest:
 def paired_test(differences: ArrayLike, alternative: str) -> TTest | None:
     """Paired t-test of differences [n] against 0; alternative: 'two-sided', 'less' or 'greater'.
 
-    None where n < 2 or all differences are equal (no test exists).
+    None where n < 2 or all differences are equal, because the test is not defined there.
     """
     x = np.asarray(differences, dtype=np.float64)
     if x.size < 2 or np.ptp(x) == 0:
@@ -31,7 +31,7 @@ def paired_test(differences: ArrayLike, alternative: str) -> TTest | None:
 
 
 def paired_p(differences: ArrayLike) -> float | None:
-    """Two-sided p of the paired t-test; None where no test exists."""
+    """Two-sided p of the paired t-test; None where the test is not defined."""
     test = paired_test(differences, "two-sided")
     return test.p if test else None
 
@@ -41,7 +41,7 @@ def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
         return None
-    # By the samples' moments: ttest_ind warns where one sample does not vary, which is nothing wrong here.
+    # Not by ttest_ind, which warns where one sample does not vary; that is no problem here.
     moments = (float(of) for x in (a, b) for of in (x.mean(), x.std(ddof=1), x.size))
     test = ttest_ind_from_stats(*moments, equal_var=True)
     return TTest(float(test.statistic), float(test.pvalue), float(a.size + b.size - 2))
@@ -60,6 +60,6 @@ def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest |
 
 
 def welch(first: ArrayLike, second: ArrayLike, alternative: str) -> tuple[float | None, float | None]:
-    """(t, p) of Welch's test; (None, None) where no test exists."""
+    """(t, p) of Welch's test; (None, None) where the test is not defined."""
     test = welch_test(first, second, alternative)
     return (test.t, test.p) if test else (None, None)

@@ -1,4 +1,7 @@
-"""Words: which ones are looked at, their embeddings in a model, and their static vectors."""
+"""Words: vocabularies, the packaged word lists, a model's embeddings of words, and static word vectors.
+
+Shape suffixes of this package: V words (or tokens, for a model's embeddings), D width, N rows.
+"""
 
 from shiftbench.words.embeddings import word_embeddings, word_ids
 from shiftbench.words.lists import word_lists

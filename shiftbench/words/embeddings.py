@@ -11,14 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from shiftbench.errors import InputError
 
-BOUNDARY_MARKS = "▁Ġ "  # SentencePiece's, byte-level BPE's, and the plain space
+BOUNDARY_MARKS = "▁Ġ "  # word-boundary marks of SentencePiece and byte-level BPE, and the plain space
 
 
 def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tensor:
-    """A row a word: the mean of its tokens' embeddings (docs/mathematics.md).
+    """One row for each word: the mean of its tokens' embeddings (docs/mathematics.md, "Word pairs of attention heads").
 
-    embedding_VD: of tokens; float64 stays float64, everything else is averaged in float32.
-    Returns [V words, D] on the same device. Raises InputError as word_ids does.
+    embedding_VD: embeddings of the tokens. Returns [words, D] on the same device, float64 where embedding_VD is
+    float64, else float32. Raises InputError as word_ids does, and where the tokenizer gives a token that the model does
+    not have.
     """
     ids = word_ids(tokenizer, words)
     flat = torch.tensor([i for row in ids for i in row])
@@ -33,9 +34,9 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
-    """Token ids of " " + word for each word, without leading tokens that are only word-boundary marks.
+    """Token ids of " " + word for each word, without leading tokens that are nothing but word-boundary marks.
 
-    Raises InputError, naming the word, where nothing or only the unknown token is left.
+    Raises InputError, which names the word, where no token or only the unknown token is left.
     """
     if not words:
         raise InputError("the vocabulary holds no word")
@@ -43,10 +44,10 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[l
     used = sorted({i for ids in found for i in ids})
     spelled = tokenizer.convert_ids_to_tokens(used)
     marks = {i for i, token in zip(used, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
-    # All of them: Llama's tokenizer puts its own mark before the space's.
-    kept = [list(dropwhile(marks.__contains__, ids)) for ids in found]
-    unknown = tokenizer.unk_token_id  # asked once: a tokenizer looks it up anew each time
-    for word, ids in zip(words, kept, strict=True):
+    # There can be several: Llama's tokenizer puts a mark of its own before the space's mark.
+    trimmed = [list(dropwhile(marks.__contains__, ids)) for ids in found]
+    unknown = tokenizer.unk_token_id  # read once: the property is computed at every access
+    for word, ids in zip(words, trimmed, strict=True):
         if all(i == unknown for i in ids):
             raise InputError(f"the tokenizer gives no token for the vocabulary word {word!r}; leave the word out")
-    return kept
+    return trimmed

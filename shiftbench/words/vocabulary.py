@@ -12,12 +12,12 @@ from typing import Literal
 from shiftbench.errors import InputError
 from shiftbench.readers.text_files import packaged_lines, user_lines
 
-LETTERS = re.compile(r"[^\W\d_]+")  # what GloVe and a tokenizer both take for one word: no digit, hyphen, apostrophe
+LETTERS = re.compile(r"[^\W\d_]+")  # one word for GloVe and for tokenizers: letters, no digit or hyphen
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Distinct words, most frequent first. name: where they come from, for people."""
+    """Distinct words, most frequent first. name: where the words are from, for messages and reports."""
 
     words: tuple[str, ...]
     name: str
@@ -37,10 +37,11 @@ class Vocabulary:
 
 
 def packaged(size: int) -> Vocabulary:
-    """The packaged prompts' words and, up to `size` in all, the most frequent English ones, by wordfreq's frequency.
+    """The words of the packaged prompts and the most frequent English words, `size` words in all.
 
-    Words are lower-cased and made of letters only; a prompt's word that no corpus of wordfreq holds is a typo or an
-    identifier and left out. Equal frequencies are in alphabetical order. Raises InputError where size is not positive.
+    The frequencies are wordfreq's. Words are in lower case and have letters only. A word of a prompt that wordfreq does
+    not know is taken for a typo or an identifier and left out. Words of equal frequency are in alphabetical order.
+    Raises InputError where size is not a positive whole number.
     """
     import wordfreq
 
@@ -49,14 +50,14 @@ def packaged(size: int) -> Vocabulary:
     frequency = {word: f for word, f in wordfreq.get_frequency_dict("en").items() if LETTERS.fullmatch(word)}
     ranked = sorted(frequency, key=lambda word: (-frequency[word], word))
     of_prompts = prompt_words()
-    # Stable: the prompts' words stand in front, so they are the last to fall to the limit.
+    # The sort is stable: the prompts' words come first, so that the limit cuts off other words before them.
     chosen = sorted(ranked, key=lambda word: word not in of_prompts)[:size]
     ordered = sorted(chosen, key=lambda word: (-frequency[word], word))
     return Vocabulary(tuple(ordered), f"packaged, {len(ordered)} words")
 
 
 def prompt_words() -> set[str]:
-    """Lower-cased words of letters in the prompts that ship with the package."""
+    """Words of the packaged prompts, in lower case; words that have anything but letters are left out."""
     texts = []
     for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl"):
         row = json.loads(line)
@@ -66,9 +67,9 @@ def prompt_words() -> set[str]:
 
 
 def tsv(path: str) -> Vocabulary:
-    """Words of a file in its order: the word, a TAB, then anything (a frequency).
+    """The words of a file, in its order. Each line has a word, a TAB, and anything else, such as a frequency.
 
-    Raises InputError, with the line's number, where there is no TAB, no word, or a word that came before.
+    Raises InputError, with the line's number, where a line has no TAB or no word, or repeats a word.
     """
     first_line: dict[str, int] = {}
     for number, line in enumerate(user_lines(path, "vocabulary.path"), start=1):
@@ -85,5 +86,5 @@ def tsv(path: str) -> Vocabulary:
 
 
 def verbs(kind: Literal["instruction", "general"]) -> list[str]:
-    """38 verbs of instructions as Wu et al. use them, or the 3,000 most frequent other verbs of WordNet 3.0."""
+    """The 38 instruction verbs of Wu et al., or the 3,000 most frequent other verbs of WordNet 3.0."""
     return packaged_lines(f"verbs/{kind}.txt")

@@ -17,7 +17,7 @@ READABLE = '{"levels": ["semantics"], "tasks": ["math"]}'
 
 @dataclass
 class Reply:
-    """What is sent: a chat completion with this text, or a body of its own."""
+    """A reply of the server: a chat completion with this text, or the given body."""
 
     text: str | None = "numbers"
     status: int = 200
@@ -36,44 +36,49 @@ class Reply:
         return json.dumps(whole).encode()
 
 
-Script = Callable[[dict[str, Any], int], Reply]  # the request's body and how many came before it
+Script = Callable[[dict[str, Any], int], Reply]  # (the request's body, how many requests came before it) -> the reply
 
 
-def plain(asked: dict[str, Any], place: int) -> Reply:
+def plain(request: dict[str, Any], place: int) -> Reply:
     """A description for the first question, labels for the second."""
-    return Reply(READABLE if is_second(asked) else "numbers")
+    return Reply(READABLE if is_second(request) else "numbers")
 
 
-def is_second(asked: dict[str, Any]) -> bool:
-    return '"description"' in asked["messages"][1]["content"]
+def is_second(request: dict[str, Any]) -> bool:
+    """Whether it asks for labels, the second question about a concept."""
+    return '"description"' in request["messages"][1]["content"]
 
 
 @dataclass
 class Served:
-    """url: of the endpoint. asked: the bodies of all requests, in order. most: requests at once."""
+    """What the server recorded.
+
+    url: of the endpoint. requests: the bodies of all requests, in order. keys: their Authorization headers. now:
+    requests that are open. max_open: the most requests that were open at once.
+    """
 
     url: str = ""
     script: Script = plain
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     now: int = 0
-    most: int = 0
+    max_open: int = 0
 
 
 @contextmanager
 def serving(script: Script = plain) -> Iterator[Served]:
-    """The server for the time of the block."""
+    """The server runs within the block."""
     served, lock = Served(script=script), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
-                place = len(served.asked)
-                served.asked.append(body)
+                place = len(served.requests)
+                served.requests.append(body)
                 served.keys.append(self.headers["Authorization"])
                 served.now += 1
-                served.most = max(served.most, served.now)
+                served.max_open = max(served.max_open, served.now)
             reply = served.script(body, place)
             time.sleep(reply.after)
             with lock:
@@ -94,7 +99,7 @@ def serving(script: Script = plain) -> Iterator[Served]:
                     time.sleep(reply.every)
                 self.wfile.write(b"" if reply.every else content)
             except OSError:
-                pass  # who asked has gone
+                pass  # the client has closed the connection
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

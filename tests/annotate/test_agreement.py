@@ -1,4 +1,4 @@
-"""Agreement with labels given by hand: planted figures are read back, and the packaged lists are what they say."""
+"""Agreement with labels given by hand: planted figures are found, and the packaged lists are as described."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_lists_are_as_described():
 
 
 def told(labels_of, seeds=None):
-    """An annotator's `annotate` that gives the n-th list the labels of a function; of seeds too where there are any."""
+    """A method `annotate` that gives the n-th list the labels that a function returns for n, and for a seed if any."""
 
     def annotate(concepts, vectors, vocabulary):
         given = torch.tensor([[name in labels_of(i, words) for name in LABELS] for i, words in enumerate(concepts)])

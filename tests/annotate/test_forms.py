@@ -1,4 +1,4 @@
-"""The form of words, read off their spelling."""
+"""The form of a word, from its spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lexical annotator: planted concepts are read back, random ones are left alone, both always alike."""
+"""The lexical annotator: planted concepts get their labels, random ones get none, and results are always the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def planted(vocabulary: Vocabulary) -> StaticVectors:
-    """Random vectors in which the seed words of a task, and them alone, point the same way."""
+    """Random vectors in which only the seed words of each task have a common direction."""
     vectors_VD = torch.randn(len(vocabulary.words), 30, generator=torch.Generator().manual_seed(1))
     row = {word: i for i, word in enumerate(vocabulary.words)}
     for axis, task in enumerate(TASKS):
@@ -53,7 +53,7 @@ def labels_of(words: list[str], vectors: StaticVectors, vocabulary: Vocabulary) 
 
 
 def mixed(planted_words: list[str], vocabulary: Vocabulary) -> list[str]:
-    """A concept of K words: those planted, then random ones."""
+    """A concept of K words: the planted ones, then random ones."""
     others = (word for word in lists(vocabulary, 1, seed=77, size=3 * K)[0] if word not in planted_words)
     return [*planted_words, *others][:K]
 
@@ -92,7 +92,7 @@ def test_linguistic_levels_are_read_back(vocabulary: Vocabulary, planted: Static
     words = vocabulary.words
     verb_forms = [word for word in words if word.endswith("ing") and len(word) > 6][:15]
     labels = labels_of(mixed(verb_forms, vocabulary), planted, vocabulary)
-    assert "morphology" in labels and "phonology" not in labels  # that they rhyme is their suffix's doing
+    assert "morphology" in labels and "phonology" not in labels  # they rhyme only because of their suffix
     onsets = [word for word in words if word.startswith("gr")]
     distinct = [word for i, word in enumerate(onsets) if not any(word[:4] == other[:4] for other in onsets[:i])][:18]
     assert "phonology" in labels_of(mixed(distinct, vocabulary), planted, vocabulary)
@@ -112,7 +112,7 @@ def test_semantics_is_read_back(vocabulary: Vocabulary) -> None:
 
 @pytest.mark.parametrize("band", ["all", "frequent", "rare"])
 def test_random_lists_get_a_label_as_often_as_stated(band: str, vocabulary: Vocabulary, glove: StaticVectors) -> None:
-    """Frequent words have much in common that no concept is about; only syntax may follow frequency, as it is of it."""
+    """Frequent words are alike without sharing a concept. Only syntax may depend on frequency, as closed classes do."""
     count, words = 3000, len(vocabulary.words)
     rows = random_lists(words if band == "all" else words // 4, K, count, seed=1234)
     rows += words - words // 4 if band == "rare" else 0
@@ -123,7 +123,7 @@ def test_random_lists_get_a_label_as_often_as_stated(band: str, vocabulary: Voca
         assert share[label] <= (0.02 if band == "all" else 0.03), (label, share)
     if band == "all":
         assert share["morphology"] <= 0.02 and share["syntax"] <= 0.02
-        assert max(share[label] for label in (*TASKS, *LEVELS)) >= 0.004  # a cutoff that nothing passes tells nothing
+        assert max(share[label] for label in (*TASKS, *LEVELS)) >= 0.004  # so the cutoff is passed at all
     assert share["none"] >= 0.9
 
 
@@ -163,11 +163,11 @@ def test_statistics_against_their_definition(vocabulary: Vocabulary, planted: St
 
 
 def hash_parity(word: str) -> bool:
-    """True for three words in four, always the same ones."""
+    """True for three of four words, always for the same ones."""
     return sum(map(ord, word)) % 4 > 0
 
 
-def test_the_same_bytes_again_whatever_the_order_or_the_threads(vocabulary: Vocabulary, planted: StaticVectors) -> None:
+def test_the_same_bytes_for_any_order_and_number_of_threads(vocabulary: Vocabulary, planted: StaticVectors) -> None:
     concepts = lists(vocabulary, 700, seed=11)
     first = ANNOTATOR(concepts, planted, vocabulary)
     lexicon_of.cache_clear()
@@ -188,14 +188,14 @@ def test_random_lists_are_distinct_words_and_uniform() -> None:
     share_V = torch.bincount(rows.ravel(), minlength=53) / 4000
     assert (share_V - 10 / 53).abs().max() < 4.5 * (10 / 53 * 43 / 53 / 4000) ** 0.5
     assert not torch.equal(rows, random_lists(53, 10, 4000, seed=1))
-    # Fixed for good: a stored explanation must be found again under a later numpy.
+    # These numbers must never change: a stored explanation must be found again under a later numpy.
     assert random_lists(7, 7, 1, seed=0).tolist() == [PINNED]
 
 
 PINNED = [0, 2, 1, 5, 4, 3, 6]
 
 
-def test_names_are_words_of_the_middle(vocabulary: Vocabulary, glove: StaticVectors) -> None:
+def test_names_are_the_most_central_words(vocabulary: Vocabulary, glove: StaticVectors) -> None:
     animals = ["dog", "cat", "horse", "cow", "animal", "finance"]
     months = ["january", "march", "april", "june", "october", "kitchen"]
     names = ANNOTATOR.names([animals, months], glove, vocabulary)

@@ -1,4 +1,4 @@
-"""Annotator and judge against `transformers serve` with SmolLM2-135M-Instruct: scored, then scored again unasked.
+"""Annotator and judge against `transformers serve` with SmolLM2-135M-Instruct; the second run asks no question.
 
 What a model this small says is poor; the path is what is tested.
 """
@@ -27,8 +27,8 @@ from tests.ratings.test_judge import judged_run
 
 pytestmark = pytest.mark.slow
 SERVE = "from transformers.cli.transformers import main; main()"
-DEMO = model_folder("base")  # against itself: half of a pair's questions, which take this model minutes
-START = 240.0  # seconds that the server may take
+DEMO = model_folder("base")  # compared with itself: that needs half as many questions, which take this model minutes
+START = 240.0  # seconds within which the server must start
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_pair_is_scored_and_the_second_run_asks_nothing(folder, server, tmp_pa
     concepts = pd.read_csv(tmp_path / "first" / "tables" / "concept_rotation.concepts.csv")
     assert len(concepts) == 16 and concepts["description"].str.len().min() > 0
 
-    # The layers' units away, the answers stay: the layers are put together again without a question.
+    # Without the layers' units, but with the stored answers, the units are computed again without a question.
     assert commands.main(["store", "prune", "method=concepts", f"store.path={tmp_path / 'store'}"]) == 0
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", "http://127.0.0.1:9/v1")
     code = score(tmp_path / "second", folder, "annotate.budget=0")
@@ -123,7 +123,7 @@ def test_a_pair_is_scored_and_the_second_run_asks_nothing(folder, server, tmp_pa
 
 
 def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tmp_path, capfd, monkeypatch):
-    """A model this small hardly answers in the form asked for; each response is judged, or counted as not judged."""
+    """So small a model seldom answers in the right form; each response is judged or counted as not judged."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["shiftbench"])
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_KEY", "sk-nobody-needs-it")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import _C
-from shiftbench.engine import core
+from shiftbench.engine import core_calls
 from shiftbench.engine.importance import Tokens, importance
 from shiftbench.models.views import views_of
 from shiftbench.ops import cuda
@@ -33,20 +33,20 @@ def test_importance(architecture: str, lengths: tuple[int, int], monkeypatch: py
         tokens = Tokens(module.get_input_embeddings()(ids.to(device)), prompt, ids[prompt.stop :].to(device))
         return importance(views_of(module).transformer(), tokens, 2**28)[0].cpu()
 
-    wanted_PR, called = found("cpu"), set()
+    wanted_PR, calls = found("cpu"), set()
     for name in STAGES:
-        monkeypatch.setattr(cuda, name, noted(getattr(cuda, name), called))
+        monkeypatch.setattr(cuda, name, noted(getattr(cuda, name), calls))
     if not _C.has_cuda:
-        monkeypatch.setattr(core, "_core", lambda _: cuda)
-        monkeypatch.setattr(core, "attends", lambda _: False)
+        monkeypatch.setattr(core_calls, "_core", lambda _: cuda)
+        monkeypatch.setattr(core_calls, "supports_attention", lambda _: False)
     found_PR = found("cuda" if _C.has_cuda else "cpu")
     assert float(((found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)).max()) < 1e-11
-    assert called >= ({"norm_rows", "gate_rows"} if architecture == "gpt2" else set(STAGES))
+    assert calls >= ({"norm_rows", "gate_rows"} if architecture == "gpt2" else set(STAGES))
 
 
-def noted(function: Callable[..., Any], called: set[str]) -> Callable[..., Any]:
+def noted(function: Callable[..., Any], calls: set[str]) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
-        called.add(function.__name__)
+        calls.add(function.__name__)
         return function(*arguments)
 
     return call

@@ -23,18 +23,18 @@ def close(found, wanted, error):
 def test_norm(biased, centred, shape, dtype, instructions):
     x, gain_D = drawn(*shape, dtype=dtype) + 0.5, drawn(shape[-1], seed=1, dtype=dtype)
     bias_D = drawn(shape[-1], seed=2, dtype=dtype) if biased else None
-    out, kept = forward.normed(Norm(gain_D, 1e-5, centred, bias_D), x)
+    out, cache = forward.apply_norm(Norm(gain_D, 1e-5, centred, bias_D), x)
     wide = x.double()
     centre = wide - wide.mean(-1, keepdim=True) if centred else wide
     rho = 1 / (centre.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    assert close(kept.rho, rho, ERROR[dtype]) and close(kept.hat, centre * rho, ERROR[dtype])
+    assert close(cache.rho, rho, ERROR[dtype]) and close(cache.hat, centre * rho, ERROR[dtype])
     wanted = centre * rho * gain_D.double() + (bias_D.double() if biased else 0.0)
     assert close(out, wanted, 2 * ERROR[dtype])
 
 
-def test_norm_of_rows_that_do_not_lie_one_behind_another():
+def test_norm_of_rows_that_are_not_contiguous():
     x, norm = drawn(6, 10, dtype=torch.float32)[:, ::2], Norm(torch.ones(5), 1e-5)
-    assert torch.equal(forward.normed(norm, x)[0], forward.normed(norm, x.contiguous())[0])
+    assert torch.equal(forward.apply_norm(norm, x)[0], forward.apply_norm(norm, x.contiguous())[0])
 
 
 # (key heads, group, tokens, width): one token, less than a vector, just a block of queries, and several.
@@ -50,17 +50,17 @@ def test_attention(shape, window, cap, dtype, instructions):
     spec = attention(key_heads, group, width, cap, window)
     query_KGTE = 3.0 * drawn(key_heads, group, tokens, width, seed=1, dtype=dtype)
     key_KTE, value_KTE = (drawn(key_heads, tokens, width, seed=seed, dtype=dtype) for seed in (2, 3))
-    found = forward.mix_all(spec, query_KGTE, key_KTE, value_KTE)
+    found = forward.attend_causally(spec, query_KGTE, key_KTE, value_KTE)
     logit = spec.scale * query_KGTE.double() @ key_KTE.double().mT[:, None]
     slope = torch.ones_like(logit)
     if cap is not None:
         slope = 1 - (logit / cap).tanh().square()
         logit = cap * (logit / cap).tanh()
-    probability = logit.masked_fill(~forward.seen(spec, tokens, tokens, logit.device), -torch.inf).softmax(-1)
+    probability = logit.masked_fill(~forward.seen_mask(spec, tokens, tokens, logit.device), -torch.inf).softmax(-1)
     wanted = probability @ value_KTE.double()[:, None], probability, probability * slope
     for one, other in zip(found, wanted, strict=True):
         assert one.dtype == dtype and close(one, other, 4 * ERROR[dtype])
-    assert torch.equal(found[1] == 0, probability == 0)  # nobody else is seen, and all that are
+    assert torch.equal(found[1] == 0, probability == 0)  # exactly the visible keys have a probability
 
 
 def attention(key_heads, group, width, cap=None, window=None):
@@ -70,23 +70,23 @@ def attention(key_heads, group, width, cap=None, window=None):
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e3, 1e18], ids=str)
-def test_attention_to_very_unlike_keys(size, instructions):
+def test_attention_with_extreme_logits(size, instructions):
     spec = attention(1, 2, 8)
     query_KGTE = size * drawn(1, 2, 60, 8, dtype=torch.float32)
     key_KTE = drawn(1, 60, 8, seed=1, dtype=torch.float32)
-    mixed, probability, _ = forward.mix_all(spec, query_KGTE, key_KTE, key_KTE)
+    mixed, probability, _ = forward.attend_causally(spec, query_KGTE, key_KTE, key_KTE)
     assert torch.isfinite(mixed).all()
     assert torch.allclose(probability.sum(-1), torch.ones(1, 2, 60))
     if size > 1e15:
         assert float(probability.amax(-1).min()) > 0.99
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["as they are", "turned"])
-def test_heads_apart(turned, instructions):
+@pytest.mark.parametrize("with_rotation", [False, True], ids=["as they are", "rotated"])
+def test_split_heads(with_rotation, instructions):
     x_TO, angle_TE = drawn(37, 3 * 20, dtype=torch.float32), drawn(37, 20, seed=1, dtype=torch.float32)
-    rotary = (angle_TE.cos(), angle_TE.sin()) if turned else None
-    found = forward.heads(x_TO, 20, rotary)
-    wanted = forward.rotated(x_TO.double().unflatten(1, (3, 20)), rotary).transpose(0, 1)
+    rotary = (angle_TE.cos(), angle_TE.sin()) if with_rotation else None
+    found = forward.split_heads(x_TO, 20, rotary)
+    wanted = forward.rotate(x_TO.double().unflatten(1, (3, 20)), rotary).transpose(0, 1)
     assert close(found, wanted, 1e-6)
 
 
@@ -96,5 +96,5 @@ def test_threads_share_the_work():
     found = []
     for threads in (1, 2, 7):
         with threads_each(threads):
-            found.append(forward.mix_all(spec, query_KGTE, key_KTE, key_KTE))
+            found.append(forward.attend_causally(spec, query_KGTE, key_KTE, key_KTE))
     assert all(torch.equal(a, b) for one in found[1:] for a, b in zip(one, found[0], strict=True))

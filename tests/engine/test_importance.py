@@ -1,4 +1,4 @@
-"""The engine's two modes against one backward pass a token, in float64, for every architecture it claims."""
+"""Forward and reverse mode against one backward pass per token, in float64, for every architecture of the engine."""
 
 from functools import lru_cache
 
@@ -7,7 +7,7 @@ import torch
 
 from shiftbench.engine import autograd
 from shiftbench.engine.importance import Tokens, importance
-from shiftbench.engine.schedule import parts
+from shiftbench.engine.schedule import split_items
 from shiftbench.models.views import NotPlain, views_of
 from tests import reference
 from tests.models.conftest import save_adapter
@@ -42,7 +42,7 @@ def by_formula(module, prompts, responses, prefix):
     return reference.importance(module, ids[:prefix], ids[prefix : prefix + prompts], ids[prefix + prompts :])
 
 
-@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all kept", "a layer at a time"])
+@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all cached", "a layer at a time"])
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_is_the_gradient_times_the_embedding(architecture, lengths, memory):
@@ -55,7 +55,7 @@ def test_many_chunks_give_what_one_gives(lengths, monkeypatch):
     module = tiny_module("llama").double()
     monkeypatch.setattr("shiftbench.engine.schedule.ROWS", 16)
     monkeypatch.setattr("shiftbench.engine.schedule.MERGED_ROWS", 16)
-    assert len(parts([20] * 20, 16, 16)) > 5
+    assert len(split_items([20] * 20, 16, 16)) > 5
     assert compared(module, *lengths)[0] < 1e-11
 
 
@@ -71,18 +71,18 @@ def test_many_chunks_give_what_one_gives(lengths, monkeypatch):
         ("llama", {"num_key_value_heads": 4}),
         ("llama", {"num_hidden_layers": 1}),
         ("llama", {"tie_word_embeddings": True}),
-        ("llama", {"hidden_act": "linear"}),  # autograd returns what it is given: a slope and the up-projection are one
+        ("llama", {"hidden_act": "linear"}),  # autograd returns its input: slope and up-projection share memory
         ("llama", {"hidden_act": "relu"}),
         ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "relu"}),
     ],
     ids=str,
 )
-def test_what_a_configuration_can_ask_for(architecture, change, lengths):
+def test_options_of_a_model_configuration(architecture, change, lengths):
     assert compared(tiny_module(architecture, **change).double(), *lengths)[0] < 1e-10
 
 
-def test_float32_is_as_good_as_its_rounding():
+def test_float32_errs_by_rounding_only():
     for lengths in ((32, 60), (60, 32)):
         wide = tiny_module("llama").double()
         ids = drawn(sum(lengths))
@@ -94,7 +94,7 @@ def test_float32_is_as_good_as_its_rounding():
         assert float(((found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)).max()) < 1e-4
 
 
-def test_threads_change_no_byte():
+def test_the_number_of_threads_changes_no_bit():
     module = tiny_module("qwen3")
     ids = drawn(70)
     tokens = Tokens(module.get_input_embeddings()(torch.tensor(ids)), slice(0, 30), torch.tensor(ids[30:]))
@@ -122,8 +122,8 @@ def test_the_autograd_path_gives_the_same(architecture):
     module = tiny_module(architecture).double()
     ids = drawn(PREFIX + 14)
     with reference.in_one_dtype(module):
-        kept = autograd.forward(module, tuple(ids[:PREFIX]), tuple(ids[PREFIX:11]), tuple(ids[11:]))
-        columns = [(grad_RPD * kept.embedding_PD).sum(-1) for _, grad_RPD in autograd.gradients(kept, 2)]
+        graph = autograd.forward(module, tuple(ids[:PREFIX]), tuple(ids[PREFIX:11]), tuple(ids[11:]))
+        columns = [(grad_RPD * graph.embedding_PD).sum(-1) for _, grad_RPD in autograd.gradients(graph, 2)]
     wanted_PR = reference.importance(module, ids[:PREFIX], ids[PREFIX:11], ids[11:])
     assert float((torch.cat(columns).T - wanted_PR).abs().max() / wanted_PR.abs().max()) < 1e-11
 

@@ -1,4 +1,4 @@
-"""Masked passes over what a plain one kept are the module's own passes, in float64, for every architecture."""
+"""Masked passes over an unmasked KV cache equal the module's own passes, in float64, for every architecture."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.tiny import ARCHITECTURES, tiny_module
 PROMPT, RESPONSE = 37, 6
 
 
-def made(module, prompt=PROMPT, response=RESPONSE):
+def tiny_case(module, prompt=PROMPT, response=RESPONSE):
     ids = drawn(PREFIX + prompt + response)
     cut = slice(PREFIX, PREFIX + prompt)
     embedding_TD = module.get_input_embeddings()(torch.tensor(ids)).detach()
@@ -21,7 +21,7 @@ def made(module, prompt=PROMPT, response=RESPONSE):
 
 
 def masks(prompt=PROMPT):
-    """Each token alone, none, all, and some at random."""
+    """Masks of no token, of each token alone, of all tokens, and of random ones."""
     one_PP = torch.eye(prompt, dtype=torch.bool)
     some = torch.rand(6, prompt, generator=torch.Generator().manual_seed(1)) < 0.3
     return torch.cat([torch.zeros(1, prompt, dtype=torch.bool), one_PP, ~one_PP[:1] | True, some])
@@ -36,7 +36,7 @@ def wanted(module, ids, cut, masked_BP):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_is_the_modules_own_pass(architecture, memory):
     module = tiny_module(architecture, num_hidden_layers=3).double()
-    ids, cut, tokens = made(module)
+    ids, cut, tokens = tiny_case(module)
     found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), memory)
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
 
@@ -52,9 +52,9 @@ def test_it_is_the_modules_own_pass(architecture, memory):
     ],
     ids=str,
 )
-def test_what_a_configuration_can_ask_for(architecture, change):
+def test_options_of_a_model_configuration(architecture, change):
     module = tiny_module(architecture, **change).double()
-    ids, cut, tokens = made(module)
+    ids, cut, tokens = tiny_case(module)
     found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), EVERYTHING)
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
 
@@ -62,18 +62,18 @@ def test_what_a_configuration_can_ask_for(architecture, change):
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_the_modules_own_path_gives_the_same(architecture):
     module = tiny_module(architecture).double()
-    ids, cut, tokens = made(module, 9, 4)
+    ids, cut, tokens = tiny_case(module, 9, 4)
     with reference.in_one_dtype(module):
         found_BR = autograd.log_probabilities(module, tokens.embedding_TD, cut, tokens.response_R, masks(9), EVERYTHING)
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks(9)), rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all kept", "a layer at a time"])
+@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all cached", "a layer at a time"])
 @pytest.mark.parametrize("lengths", [(5, 9), (9, 5), (1, 1), (4, 1), (1, 4)], ids=str)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_total_is_the_sum_over_the_response(architecture, lengths, memory):
     module = tiny_module(architecture, num_hidden_layers=3).double()
-    _, _, tokens = made(module, *lengths)
+    _, _, tokens = tiny_case(module, *lengths)
     transformer = views_of(module).transformer()
     wanted_PR, wanted_R = importance(transformer, tokens, EVERYTHING)
     found_P, found_R = total(transformer, tokens, memory)
@@ -83,11 +83,11 @@ def test_the_total_is_the_sum_over_the_response(architecture, lengths, memory):
 
 def test_the_total_by_autograd_is_the_same():
     module = tiny_module("llama").double()
-    ids, cut, tokens = made(module, 9, 5)
+    ids, cut, tokens = tiny_case(module, 9, 5)
     given = (module, tuple(ids[:PREFIX]), tuple(ids[cut]), tuple(ids[cut.stop :]), 0.5)
     with reference.in_one_dtype(module):
-        kept = autograd.forward(*given)
-        found_PD = autograd.total_gradient(kept)
+        graph = autograd.forward(*given)
+        found_PD = autograd.total_gradient(graph)
         wanted_PD = torch.cat([grad_RPD for _, grad_RPD in autograd.gradients(autograd.forward(*given), 2)]).sum(0)
     assert torch.allclose(found_PD, wanted_PD, rtol=1e-9, atol=1e-12)
-    assert torch.allclose(kept.embedding_PD, 0.5 * tokens.embedding_PD)
+    assert torch.allclose(graph.embedding_PD, 0.5 * tokens.embedding_PD)

@@ -142,4 +142,4 @@ def test_a_pair_is_scored_with_a_file_of_ratings(tmp_path, capfd):
     assert found["followed_recognition"]["n"] == 9
     assert "Followed instructions" in capfd.readouterr().out
     (tmp_path / "ratings.jsonl").write_text('{"id": "other", "model": "m", "rating": 1}\n')
-    assert main(words) == 2 and "no id there is that of a prompt" in capfd.readouterr().err
+    assert main(words) == 2 and "no id in the file is that of a prompt" in capfd.readouterr().err

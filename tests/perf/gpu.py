@@ -69,7 +69,7 @@ def _measure(wanted: argparse.Namespace) -> int:
 def _emulate() -> None:
     """Make ops and the engine use the emulated kernels, and make attention run as on a GPU."""
     from shiftbench import _C
-    from shiftbench.engine import core
+    from shiftbench.engine import core_calls
     from shiftbench.ops import cuda, operators
     from shiftbench.ops.cuda import topk
 
@@ -77,8 +77,8 @@ def _emulate() -> None:
         raise SystemExit("gpu.py: --rehearse needs a core with emulated kernels, and this one is for a GPU")
     operators.core_of = lambda _: cuda
     topk._tile_bytes = lambda _: 1 << 16
-    core._core = lambda _: cuda
-    core.attends = lambda _: False
+    core_calls._core = lambda _: cuda
+    core_calls.supports_attention = lambda _: False
 
 
 def _own_tests() -> None:

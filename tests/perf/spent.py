@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 import torch
 
-from shiftbench.engine import core, decoding, importance, passes
-from shiftbench.engine.border import Border
+from shiftbench.engine import core_calls, decoding, importance, segmented_forward
+from shiftbench.engine.cut import CutBuffer
 from shiftbench.engine.product import Precision
 from shiftbench.models import Model
 from shiftbench.models.block import Block
@@ -62,21 +62,21 @@ def _product(*given: Any) -> float:
 
 
 PARTS = (
-    Part("forward pass", passes, "forward", _forward),
+    Part("forward pass", segmented_forward, "forward", _forward),
     Part(
         "logits and their cotangents", importance, "top_directions",
         lambda model, top_RD, _: 4.0 * len(top_RD) * model.head.weight_IO.numel(),
     ),
-    *(Part("products", Precision, name, _product) for name in ("along", "back", "add_along", "add_back")),
+    *(Part("products", Precision, f"{add}linear_{kind}", _product) for add in ("", "add_") for kind in ("jvp", "vjp")),
     Part(
-        "gate and up-projection, merged", core, "gated",
-        lambda kept, inner, x, *_, **__: 2.0 * len(x) * inner.gate.weight_IO.numel(),
+        "gate and up-projection, merged", core_calls, "gate_up_derivative",
+        lambda cache, inner, x, *_, **__: 2.0 * len(x) * inner.gate.weight_IO.numel(),
     ),
-    Part("attention", core, "attention"),
-    Part("norms", core, "norm"),
-    Part("rotation", core, "rotate"),
-    Part("border", Border, "leave"),
-    Part("border", Border, "meet"),
+    Part("attention", core_calls, "attention_derivative"),
+    Part("norms", core_calls, "norm_derivative"),
+    Part("rotation", core_calls, "rotate_rows"),
+    Part("cut", CutBuffer, "store"),
+    Part("cut", CutBuffer, "multiply"),
 )  # fmt: skip
 REST = "Python, and waiting"
 

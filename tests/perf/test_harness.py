@@ -183,8 +183,8 @@ def test_memory_measures_what_is_allocated():
 def test_the_time_of_an_attribution_is_measured_by_part(tiny, case):
     model = Model("tiny", tiny, tiny_tokenizer(), None, "float32")
     found = spent.spent(model, case)
-    # The tiny model has so few rows that no border is used. All other parts must be found under the engine's names.
-    assert set(found.seconds) == {part.name for part in spent.PARTS} - {"border"} | {spent.REST}
+    # The rows of a tiny model are too few for a cut; all other parts must be found under the engine's own names.
+    assert set(found.seconds) == {part.name for part in spent.PARTS} - {"cut"} | {spent.REST}
     assert all(seconds > 0 for seconds in found.seconds.values())
     rows, layers = len(case.prompt.prompt_ids) + len(case.response), models.layer_parameters(tiny)
     assert found.flop["forward pass"] == 2.0 * (rows + -rows % STEP) * layers

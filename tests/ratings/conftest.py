@@ -1,4 +1,4 @@
-"""The model whose tokenizer the responses go through."""
+"""The fixture of the model whose tokenizer decodes the responses."""
 
 from tests.explain.conftest import llama
 

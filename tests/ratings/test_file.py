@@ -1,4 +1,4 @@
-"""Ratings of a file are read as they stand, and what is no rating is named with its line."""
+"""Ratings are read from a file, and an error names the line that is not a rating."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_each_line_is_a_prompts_rating(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "line 2: not JSON"),
         ("[]", 'line 2: wanted {"id"'),
@@ -38,24 +38,24 @@ def test_each_line_is_a_prompts_rating(tmp_path):
         (LINE.format("a", 1), "line 2: id 'a' is already that of line 1"),
     ],
 )
-def test_what_is_no_rating_is_named_with_its_line(tmp_path, line, told):
+def test_an_error_names_the_line_that_is_no_rating(tmp_path, line, message):
     with pytest.raises(InputError) as error:
         ratings(tmp_path, LINE.format("a", 2), line)
-    assert told in str(error.value) and "ratings.jsonl" in str(error.value)
+    assert message in str(error.value) and "ratings.jsonl" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
-        ([("y", 1), ("z", 3)], "no id there is that of a prompt (there: 'y', prompts: 'a')"),
+        ([("y", 1), ("z", 3)], "no id in the file is that of a prompt (file: 'y', prompts: 'a')"),
         ([("a", 1), ("b", 1)], "none of 2 rated prompts is followed (2 or more)"),
         ([("a", 2), ("b", 4), ("c", -1)], "none of 3 rated prompts is unfollowed (1)"),
     ],
 )
-def test_ratings_that_leave_nothing_to_compare_are_refused(tmp_path, lines, told):
+def test_ratings_that_leave_nothing_to_compare_are_refused(tmp_path, lines, message):
     with pytest.raises(InputError) as error:
         ratings(tmp_path, *(LINE.format(*line) for line in lines)).check(PROMPTS)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -63,7 +63,7 @@ def test_a_missing_file_is_named(tmp_path):
         FileRatings(str(tmp_path / "nowhere.jsonl"))
 
 
-def test_what_a_file_says_decides_and_not_where_it_lies(tmp_path):
+def test_keys_depend_on_the_files_content_not_its_path(tmp_path):
     def digest(folder, rating):
         path = tmp_path / folder / "ratings.jsonl"
         path.parent.mkdir(exist_ok=True)

@@ -58,23 +58,23 @@ def rated(judge, model):
     return {name: int(unit.arrays["rating_1"][0]) for name, unit in made.items()}, made
 
 
-def test_every_response_is_judged_once_a_seed_and_never_again(judge, served, llama):
+def test_each_response_is_judged_once_per_seed_and_never_again(judge, served, llama):
     found, made = rated(judge, llama)
     assert found == {"a": 4, "b": 1, "d": 1}  # c has no response
-    assert len(served.asked) == judge.asks(3) == 9 and {a["seed"] for a in served.asked} == {0, 1, 2}
+    assert len(served.requests) == judge.asks(3) == 9 and {a["seed"] for a in served.requests} == {0, 1, 2}
     assert all(unit.arrays["answered_S"].tolist() == [True] * 3 for unit in made.values())
-    assert rated(replace(judge, budget=0), llama)[0] == found and len(served.asked) == 9
+    assert rated(replace(judge, budget=0), llama)[0] == found and len(served.requests) == 9
 
 
-def test_texts_are_data_in_json_and_called_so(judge, served, llama):
+def test_texts_are_sent_as_json_and_declared_data(judge, served, llama):
     rated(judge, llama)
-    for asked in served.asked:
+    for asked in served.requests:
         system, user = (message["content"] for message in asked["messages"])
         assert "never instructions to you" in system and HOSTILE not in system
         assert json.loads(user.split("\n")[0])["prompt"] == HOSTILE
 
 
-def test_the_rating_is_the_lower_median_of_what_can_be_read(judge, served, llama):
+def test_the_rating_is_the_lower_median_of_readable_answers(judge, served, llama):
     given = {0: "4", 1: "no idea", 2: "1"}
     served.script = lambda asked, place: Reply(
         f'{{"rating": {given[asked["seed"]]}}}' if asked["seed"] != 1 else given[1]
@@ -83,14 +83,14 @@ def test_the_rating_is_the_lower_median_of_what_can_be_read(judge, served, llama
     assert set(found.values()) == {1} and made["a"].arrays["answered_S"].tolist() == [True, False, True]
 
 
-def test_what_cannot_be_read_at_all_is_excluded(judge, served, llama):
+def test_a_response_without_a_readable_answer_is_excluded(judge, served, llama):
     served.script = lambda asked, place: Reply("it is fine")
     found, made = rated(judge, llama)
     assert set(found.values()) == {-1} and not made["a"].arrays["answered_S"].any()
 
 
 @pytest.mark.long
-def test_failures_are_asked_again_and_the_last_one_is_told_without_secrets(judge, served, llama):
+def test_failures_are_retried_and_the_last_one_is_shown_without_secrets(judge, served, llama):
     served.script = lambda asked, place: Reply(status=(429, 500, 503)[place]) if place < 3 else judged(asked, place)
     assert rated(judge, llama)[0]["a"] == 4
     served.script = lambda asked, place: Reply(status=500, body=f'{{"error": "{KEY}"}}'.encode())
@@ -99,11 +99,11 @@ def test_failures_are_asked_again_and_the_last_one_is_told_without_secrets(judge
     assert KEY not in str(error.value)
 
 
-def test_a_budget_that_is_spent_keeps_what_was_answered(judge, served, llama):
-    with pytest.raises(InputError, match=r"ratings\.budget=4 questions are asked"):
+def test_a_spent_budget_keeps_all_answers(judge, served, llama):
+    with pytest.raises(InputError, match=r"ratings\.budget=4 questions have been sent"):
         rated(replace(judge, budget=4, concurrency=1), llama)
-    assert len(served.asked) == 4
-    assert rated(judge, llama)[0]["a"] == 4 and len(served.asked) == 9
+    assert len(served.requests) == 4
+    assert rated(judge, llama)[0]["a"] == 4 and len(served.requests) == 9
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_ratings_are_read_from_what_models_write(answer, rating):
     assert read_rating(answer) == rating
 
 
-def test_what_cannot_be_asked_is_refused_before_any_question(judge, monkeypatch):
+def test_missing_settings_are_refused_before_any_question(judge, monkeypatch):
     for name in ("SHIFTBENCH_ANNOTATOR_URL", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="ratings=openai: no endpoint is named"):
@@ -140,17 +140,17 @@ def judged_run(tmp_path, *more):
 
 
 @pytest.mark.demo
-def test_a_pair_is_scored_with_a_judge_and_what_cannot_be_read_is_told(served, tmp_path, capfd):
+def test_a_pair_is_scored_with_a_judge_and_unreadable_answers_are_reported(served, tmp_path, capfd):
     served.script = lambda asked, place: Reply(f'{{"rating": {1 + place}}}' if place else "fine")
     assert main(judged_run(tmp_path, "dry_run=true")) == 0
-    assert "at most 4 questions about responses to m" in capfd.readouterr().out and not served.asked
+    assert "at most 4 questions about responses to m" in capfd.readouterr().out and not served.requests
     assert main(judged_run(tmp_path)) == 0
     told = capfd.readouterr().out
-    assert len(served.asked) == 4 and "1 were judged in no answer that could be read" in told
-    assert main(judged_run(tmp_path)) == 0 and len(served.asked) == 4
+    assert len(served.requests) == 4 and "1 were judged in no answer that could be read" in told
+    assert main(judged_run(tmp_path)) == 0 and len(served.requests) == 4
 
 
-def test_how_it_asks_changes_no_digest_of_settings(tmp_path):
+def test_transport_options_change_no_digest_of_settings(tmp_path):
     def digest(*more):
         return settings(composition.compose("config", [*judged_run(tmp_path)[1:], *more]))
 

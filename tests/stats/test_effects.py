@@ -1,4 +1,4 @@
-"""Effect sizes: without bias, with intervals that cover the planted effect as often as they claim."""
+"""Effect sizes have no bias, and their intervals cover the planted effect as often as stated."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_effects_that_are_very_large_still_have_bounds(values):
     assert found.low < found.d < found.high and math.isfinite(found.high)
 
 
-def test_nothing_that_varies_has_no_effect_size():
+def test_without_variation_there_is_no_effect_size():
     assert paired_effect([]) is None and paired_effect([1.0]) is None and paired_effect([2.0, 2.0]) is None
 
 

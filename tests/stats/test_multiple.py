@@ -1,4 +1,4 @@
-"""Holm's correction against an example by hand, and the share of data sets in which it errs at all."""
+"""Holm's correction against an example by hand, and its family-wise error rate."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ def test_an_example_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_tests_that_were_not_made_do_not_count():
+def test_missing_tests_do_not_count():
     assert holm([None, 0.02, None, 0.5]) == [None, pytest.approx(0.04), None, 0.5]
     assert holm([]) == [] and holm([None]) == [None] and holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_some_true_null_is_rejected_in_at_most_5_percent_of_data_sets():
-    """Six true nulls and four that are far from true: dropping those costs the true ones nothing but their number."""
+    """Six true nulls and four that are far from true. The false ones are rejected first, so that six remain."""
     generator = np.random.default_rng(0)
     errors = 0
     for _ in range(2000):

@@ -1,4 +1,4 @@
-"""Sign flips: the size of the test under the null, its power, and the exact version beside the drawn one."""
+"""The sign-flip test: its size under the null hypothesis, its power, and exact against random assignments."""
 
 import itertools
 
@@ -13,15 +13,15 @@ DATA_SETS = 1000
 
 
 def rejections(generator, size, shift, alternative="two-sided"):
-    """How many of DATA_SETS data sets are rejected at 5%. Heavy-tailed: no t-test promises anything here."""
+    """How many of DATA_SETS heavy-tailed data sets are rejected at 5%; a t-test would not be valid for them."""
     data = shift + generator.standard_t(3, (DATA_SETS, size))
     return sum(sign_flip(row, alternative, seed, DRAWS).p <= 0.05 for seed, row in enumerate(data))
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
 @pytest.mark.parametrize("size", [8, 40])
-def test_under_the_null_it_rejects_as_often_as_it_says(size, alternative):
-    """8 differences go by the exact test, 40 by draws. Both can reach 5% from below only as finely as p is cut."""
+def test_under_the_null_it_rejects_as_often_as_stated(size, alternative):
+    """8 differences use the exact test, 40 random draws. p has discrete steps, so the rate can be a little below 5%."""
     found = rejections(np.random.default_rng(size), size, 0.0, alternative)
     finest = (
         np.floor(0.05 * 2**size / (1 + (alternative == "two-sided"))) * (1 + (alternative == "two-sided")) / 2**size
@@ -30,7 +30,7 @@ def test_under_the_null_it_rejects_as_often_as_it_says(size, alternative):
     assert binomtest(found, DATA_SETS, truth).pvalue > 0.001, found
 
 
-def test_a_planted_shift_is_found_and_only_on_its_side():
+def test_a_planted_shift_is_found_on_its_side_only():
     generator = np.random.default_rng(1)
     assert rejections(generator, 40, 1.0, "greater") > 0.9 * DATA_SETS
     assert rejections(generator, 40, 1.0, "less") == 0
@@ -71,14 +71,14 @@ def test_blocks_of_draws_change_nothing(monkeypatch):
     assert sign_flip(data, "two-sided", 7) == whole
 
 
-def test_it_is_close_to_the_t_test_where_that_is_right():
+def test_it_is_close_to_the_t_test_where_that_is_valid():
     data = np.random.default_rng(4).normal(0.15, 1.0, 200)
     assert sign_flip(data, "greater", 0).p == pytest.approx(
         ttest_1samp(data, 0, alternative="greater").pvalue, abs=0.01
     )
 
 
-def test_zeros_carry_no_sign_and_nothing_has_no_test():
+def test_zeros_do_not_count_and_without_differences_there_is_no_p():
     some = [0.5, -0.25, 1.0]
     assert sign_flip([0.0, *some, 0.0], "greater", 0).p == sign_flip(some, "greater", 0).p
     assert sign_flip([0.0, *some, 0.0], "greater", 0).n == 5

@@ -1,0 +1,117 @@
+"""The meet-in-the-middle cut: where tangents of the positions in front meet cotangents of the positions behind.
+
+docs/mathematics.md, section "How it is computed". The cut is a position. In every layer a position behind the cut
+depends on the positions in front of it only through their keys and values. So the importance of a prompt token in front
+of the cut for a response token predicted behind it is a sum over layers of inner products: what the token's tangent
+changes at the cut, times the response token's cotangent there. Neither kind of derivative has to pass the cut.
+
+The opposite derivatives run first and store their rows of every layer here. The main derivatives are multiplied with
+those rows as they pass the same layers. Shape suffixes: see shiftbench/engine/__init__.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from shiftbench.engine.product import STEP
+from shiftbench.engine.row_layout import RowLayout
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows of a buffer that belong to a range of items at a range of positions; positions vary faster than items."""
+
+    items: slice
+    positions: slice
+    rows: slice
+
+
+@dataclass(frozen=True)
+class BufferLayout:
+    """Where a buffer has the rows of the opposite derivatives.
+
+    All opposite derivatives begin at one position or end at one position, so in a tile of STEP positions most of the
+    items have most of the rows.
+    """
+
+    opposite: RowLayout
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """STEP positions each, all positions together. An item's rows are 0 at positions that it lacks."""
+        found: list[Tile] = []
+        rows, end = 0, max(self.opposite.stops)
+        for first in range(min(self.opposite.starts), end, STEP):
+            last = min(first + STEP, end)
+            ends = zip(self.opposite.starts, self.opposite.stops, strict=True)
+            present = [i for i, (start, stop) in enumerate(ends) if start < last and stop > first]
+            items = slice(present[0], present[-1] + 1)
+            count = (items.stop - items.start) * (last - first)
+            found.append(Tile(items, slice(first, last), slice(rows, rows + count)))
+            rows += count
+        return tuple(found)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of the buffer."""
+        last: int = self.tiles[-1].rows.stop
+        return last
+
+
+@lru_cache(maxsize=64)  # the same in all layers
+def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, device: torch.device) -> Tensor:
+    """int64: the buffer's row for each row of `layout`, whose item 0 is the buffer's item `first_item`."""
+    found = []
+    for item, (start, stop) in enumerate(zip(layout.starts, layout.stops, strict=True), start=first_item):
+        for tile in buffer.tiles:
+            here, length = tile.positions, tile.positions.stop - tile.positions.start
+            begin = tile.rows.start + (item - tile.items.start) * length - here.start
+            found.append(begin + torch.arange(max(start, here.start), max(min(stop, here.stop), start, here.start)))
+    return torch.cat(found).to(device)
+
+
+class CutBuffer:
+    """The rows that the opposite derivatives store at the cut, by layer. Threads may store and multiply at once.
+
+    opposite: the layout of all opposite derivatives. Their origins (the positions of their own tokens) are consecutive,
+    and the first origin is the first position at which any of them has a row.
+    """
+
+    def __init__(self, opposite: RowLayout) -> None:
+        self.opposite = opposite
+        self._layout, self._begin = BufferLayout(opposite), min(opposite.starts)
+        self._stored: dict[int, tuple[Tensor, ...]] = {}
+        self._lock = Lock()
+
+    def store(self, layer: int, layout: RowLayout, first_origin: int, *rows: Tensor) -> None:
+        """Store the rows [N, ...] of consecutive opposite derivatives.
+
+        layout: of the rows. first_origin: origin of the layout's first item. rows: one tensor, or several with the same
+        layout; as many in every call.
+        """
+        with self._lock:
+            if layer not in self._stored:
+                self._stored[layer] = tuple(x.new_zeros(self._layout.rows, x[0].numel()) for x in rows)
+        place_N = _buffer_rows(self._layout, layout, first_origin - self._begin, rows[0].device)
+        for buffer, x in zip(self._stored[layer], rows, strict=True):
+            buffer.index_copy_(0, place_N, x[: len(place_N)].flatten(1))
+
+    def multiply(self, layer: int, *rows: Tensor) -> Tensor:
+        """cross_CX: inner products of C derivatives' rows with those of each opposite derivative, over all positions.
+
+        rows: [C, positions, ...], as many tensors as were stored, at all positions at which opposite derivatives have
+        rows. The result's dtype is that of the rows, but float32 at least.
+        """
+        dtype = torch.promote_types(rows[0].dtype, torch.float32)
+        cross_CX = rows[0].new_zeros(len(rows[0]), len(self.opposite.starts), dtype=dtype)
+        for buffer, x in zip(self._stored[layer], rows, strict=True):
+            for tile in self._layout.tiles:
+                here = slice(tile.positions.start - self._begin, tile.positions.stop - self._begin)
+                stored = buffer[tile.rows].view(tile.items.stop - tile.items.start, -1)
+                cross_CX[:, tile.items].addmm_(x[:, here].flatten(1).to(dtype), stored.T.to(dtype))
+        return cross_CX

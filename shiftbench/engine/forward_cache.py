@@ -1,0 +1,73 @@
+"""The forward cache: what a forward pass keeps of each layer for the derivatives.
+
+docs/mathematics.md, section "How it is computed". Shape suffixes: see shiftbench/engine/__init__.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from shiftbench.models.block import Attention, Block, Norm
+
+Rotary = tuple[Tensor, Tensor] | None  # (cos_TE, sin_TE) of each position's rotation angles; None: no rotation
+
+
+@dataclass(frozen=True)
+class NormCache:
+    """Of a norm with input x [T, width], or [T, heads, width] where each head is normed by itself.
+
+    hat: x, centred where the norm centres, times rho; the gain is not in it. rho: 1 / sqrt(mean square + eps), with a
+    last dimension of 1.
+    """
+
+    norm: Norm
+    hat: Tensor
+    rho: Tensor
+
+
+@dataclass(frozen=True)
+class AttentionCache:
+    """Of attention over T positions. Each of K key heads serves a group of G query heads.
+
+    query_KGTE, key_KTE: after their norms and their rotation. probability_KGTT: attention probabilities, 0 where a key
+    is not seen. slope_KGTT: the probabilities times the soft cap's slope; the same tensor as probability_KGTT where
+    there is no cap. mixed_KGTE: head outputs, which are the values averaged with the probabilities, before the output
+    projection.
+    """
+
+    spec: Attention
+    query_norm: NormCache | None
+    key_norm: NormCache | None
+    query_KGTE: Tensor
+    key_KTE: Tensor
+    value_KTE: Tensor
+    probability_KGTT: Tensor
+    slope_KGTT: Tensor
+    mixed_KGTE: Tensor
+
+
+@dataclass(frozen=True)
+class FeedForwardCache:
+    """Derivatives of the inner activation: up_slope_TF by the up-projection's output, gate_slope_TF by the gate's.
+
+    gate_slope_TF is None where there is no gate.
+    """
+
+    up_slope_TF: Tensor
+    gate_slope_TF: Tensor | None
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """Of one layer over T positions. block: the layer's weights. A norm's cache is None where the norm is missing."""
+
+    block: Block
+    before_attention: NormCache | None
+    attention: AttentionCache
+    after_attention: NormCache | None
+    before_feed_forward: NormCache | None
+    feed_forward: FeedForwardCache
+    after_feed_forward: NormCache | None
+    rotary: Rotary
