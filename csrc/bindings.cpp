@@ -67,8 +67,8 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
         using T = typename decltype(type)::type;
         using A = accumulator_t<T>;
         return cpu::importance_density_from_grad(grad.planes<const T>(), embedding.rows<const T>(),
-                                                 importance.rows<A>(), level.rows<std::uint8_t>(),
-                                                 density.pointer<A>(), levels, cutoff, p);
+                                                 importance.rows<A>(), level.rows<std::uint8_t>(), density.pointer<A>(),
+                                                 levels, cutoff, p);
     });
 }
 
@@ -87,7 +87,9 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
 
 // The stages in the numbers of some rows.
 template <template <class> class R, class T>
-const cpu::Stages<T>& stages_for(const R<T>&) { return std::get<cpu::Stages<T>>(cpu::kernels().stages); }
+const cpu::Stages<T>& stages_for(const R<T>&) {
+    return std::get<cpu::Stages<T>>(cpu::kernels().stages);
+}
 
 void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent) {
@@ -100,8 +102,8 @@ void rotate_rows(const py::object& x, const py::object& cosine, const py::object
     with_rotate_rows(x, cosine, sine, position, back, [](const auto& rows) { stages_for(rows).rotate(rows); });
 }
 
-void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope,
-               const py::object& gate_slope, const py::object& position, bool cotangent) {
+void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
+               const py::object& position, bool cotangent) {
     with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
                    [](const auto& rows) { stages_for(rows).gate(rows); });
 }
@@ -115,11 +117,20 @@ void gated_rows(const py::object& x, const py::object& gate, const py::object& u
         using T = typename decltype(type)::type;
         const std::int64_t columns = out_.shape[1], blocks = (columns + cpu::gated_columns - 1) / cpu::gated_columns;
         parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::GatedRows<T> rows{
-                x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(), up_slope_.pointer<T>(),
-                position_.pointer<const std::int64_t>(), out_.pointer<T>(), x_.shape[0], gate_slope_.shape[0],
-                gate_.shape[1], gate_.shape[0], begin * cpu::gated_columns,
-                std::min(columns, end * cpu::gated_columns), cotangent};
+            const cpu::GatedRows<T> rows{x_.pointer<T>(),
+                                         gate_.pointer<T>(),
+                                         up_.pointer<T>(),
+                                         gate_slope_.pointer<T>(),
+                                         up_slope_.pointer<T>(),
+                                         position_.pointer<const std::int64_t>(),
+                                         out_.pointer<T>(),
+                                         x_.shape[0],
+                                         gate_slope_.shape[0],
+                                         gate_.shape[1],
+                                         gate_.shape[0],
+                                         begin * cpu::gated_columns,
+                                         std::min(columns, end * cpu::gated_columns),
+                                         cotangent};
             stages_for(rows).gated(rows);
         }, threads);
     });
@@ -144,14 +155,21 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
                 .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
                              kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
                              static_cast<T>(scale)},
-                            rows_[0].pointer<T>(), rows_[1].pointer<T>(), rows_[2].pointer<T>(),
-                            rows_[3].pointer<T>(), items(0, begin), items(1, begin), items(2, begin), end - begin,
+                            rows_[0].pointer<T>(),
+                            rows_[1].pointer<T>(),
+                            rows_[2].pointer<T>(),
+                            rows_[3].pointer<T>(),
+                            items(0, begin),
+                            items(1, begin),
+                            items(2, begin),
+                            end - begin,
                             cotangent});
         }, threads);
     });
 }
 
-// Rows of a decoding step, shared among threads. at_2N: the first and the last, exclusive, of the keys that a row meets.
+// Rows of a decoding step, shared among threads. at_2N: the first and the last, exclusive, of the keys that a row
+// meets.
 void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
                  const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
@@ -179,8 +197,8 @@ void thin_rows(const py::object& x, const py::object& weight, const py::object& 
         using T = typename decltype(type)::type;
         const std::int64_t rows = x_.shape[0], depth = x_.shape[1], outputs = weight_.shape[0];
         parallel_for(outputs, grain_of(rows * depth), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::ThinRows<T> part{x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs,
-                                        begin, end};
+            const cpu::ThinRows<T> part{
+                x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs, begin, end};
             stages_for(part).thin(part);
         });
     });
@@ -198,9 +216,16 @@ void norm_forward(const py::object& x, const py::object& gain, const py::object&
         using T = typename decltype(type)::type;
         parallel_for(rows, grain_of(width), [&](std::int64_t begin, std::int64_t end) {
             const std::int64_t own = begin * width;
-            const cpu::NormForward<T> part{x_.pointer<T>() + own, gain_.pointer<T>(), bias_.pointer<T>(),
-                                           hat_.pointer<T>() + own, rho_.pointer<T>() + begin, out_.pointer<T>() + own,
-                                           end - begin, width, static_cast<T>(eps), centred};
+            const cpu::NormForward<T> part{x_.pointer<T>() + own,
+                                           gain_.pointer<T>(),
+                                           bias_.pointer<T>(),
+                                           hat_.pointer<T>() + own,
+                                           rho_.pointer<T>() + begin,
+                                           out_.pointer<T>() + own,
+                                           end - begin,
+                                           width,
+                                           static_cast<T>(eps),
+                                           centred};
             stages_for(part).norm_forward(part);
         }, threads);
     });
@@ -215,17 +240,24 @@ void heads_forward(const py::object& x, const py::object& cosine, const py::obje
         using T = typename decltype(type)::type;
         const std::int64_t heads = out_.shape[0], rows = out_.shape[1], width = out_.shape[2];
         parallel_for(rows, grain_of(heads * width), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::HeadsForward<T> part{x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(), out_.pointer<T>(),
-                                            rows, heads, width, begin, end};
+            const cpu::HeadsForward<T> part{x_.pointer<T>(),
+                                            cosine_.pointer<T>(),
+                                            sine_.pointer<T>(),
+                                            out_.pointer<T>(),
+                                            rows,
+                                            heads,
+                                            width,
+                                            begin,
+                                            end};
             stages_for(part).heads_forward(part);
         }, threads);
     });
 }
 
 // query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability and slope: [K, G, T, T], slope None without a cap.
-void mix_forward(const py::object& query, const py::object& key, const py::object& value,
-                 const py::object& probability, const py::object& slope, const py::object& mixed, std::int64_t window,
-                 double scale, double cap, int threads) {
+void mix_forward(const py::object& query, const py::object& key, const py::object& value, const py::object& probability,
+                 const py::object& slope, const py::object& mixed, std::int64_t window, double scale, double cap,
+                 int threads) {
     const Tensor query_(query), key_(key), value_(value), probability_(probability), mixed_(mixed);
     const Optional slope_(slope);
     const std::int64_t group = query_.shape[1], tokens = query_.shape[2], width = query_.shape[3];
@@ -233,9 +265,19 @@ void mix_forward(const py::object& query, const py::object& key, const py::objec
     with_wide_type(query_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         parallel_for(query_.shape[0] * group * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::MixForward<T> part{query_.pointer<T>(), key_.pointer<T>(), value_.pointer<T>(),
-                                          probability_.pointer<T>(), slope_.pointer<T>(), mixed_.pointer<T>(), group,
-                                          tokens, width, window, begin, end, static_cast<T>(scale),
+            const cpu::MixForward<T> part{query_.pointer<T>(),
+                                          key_.pointer<T>(),
+                                          value_.pointer<T>(),
+                                          probability_.pointer<T>(),
+                                          slope_.pointer<T>(),
+                                          mixed_.pointer<T>(),
+                                          group,
+                                          tokens,
+                                          width,
+                                          window,
+                                          begin,
+                                          end,
+                                          static_cast<T>(scale),
                                           static_cast<T>(cap)};
             stages_for(part).mix_forward(part);
         }, threads);
@@ -276,10 +318,10 @@ void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* 
             key(key_CK), key_sign(key_sign_CK);
         const py::gil_scoped_release release;
         const Cooccurring<T> cooccurring{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
-                                              others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
-        return std::make_unique<WordPairs>(
-            cooccurring, Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
-            Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
+                                         others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
+        return std::make_unique<WordPairs>(cooccurring,
+                                           Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
+                                           Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
     };
     const auto write_pairs = [](const WordPairs& pairs, const py::object& neuron, const py::object& query,
                                 const py::object& key, const py::object& cosine) {

@@ -3,11 +3,13 @@
 
 namespace shiftbench::cpu {
 
+// clang-format off: a table, one instruction set a line, the fastest first.
 namespace avx512_vnni { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace neon { extern const Kernels kernels; }
 namespace baseline { extern const Kernels kernels; }
+// clang-format on
 
 const std::vector<const Kernels*>& instructions() {
     static const std::vector<const Kernels*> can_run = [] {

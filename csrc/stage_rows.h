@@ -21,8 +21,8 @@ void with_norm_rows(const py::object& d, const py::object& hat, const py::object
 }
 
 template <class F>
-void with_rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine,
-                      const py::object& position, bool back, const F& f) {
+void with_rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
+                      bool back, const F& f) {
     const Tensor x_(x), cosine_(cosine), sine_(sine), position_(position);
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;

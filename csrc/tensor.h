@@ -35,9 +35,13 @@ struct Tensor {
     }
 
     template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
+    T* pointer() const {
+        return static_cast<T*>(data);
+    }
     template <class T>
-    Rows<T> rows() const { return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)}; }
+    Rows<T> rows() const {
+        return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)};
+    }
     template <class T>
     Planes<T> planes() const {
         return {pointer<T>(), shape.at(0), shape.at(1), shape.at(2), stride.at(0), stride.at(1)};
@@ -45,7 +49,9 @@ struct Tensor {
 };
 
 template <class T>
-struct Type { using type = T; };
+struct Type {
+    using type = T;
+};
 
 // Calls f(Type<T>{}) for the C++ type of a floating-point dtype, the interpreter lock released.
 template <class F>
@@ -85,7 +91,9 @@ struct Optional {
         if (!tensor.is_none()) data = Tensor(tensor).data;
     }
     template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
+    T* pointer() const {
+        return static_cast<T*>(data);
+    }
 };
 
 }  // namespace shiftbench

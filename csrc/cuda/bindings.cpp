@@ -62,8 +62,8 @@ void importance_density(const py::object& level_PR, const py::object& ratio_P, c
     if (level.dtype == "torch.uint8") {
         with_wide_type(density.dtype, [&](auto type) {
             using Out = typename decltype(type)::type;
-            cuda::importance_density(level.rows<const std::uint8_t>(), ratio.pointer<double>(),
-                                     density.pointer<Out>(), cutoff, p, refused, on.stream);
+            cuda::importance_density(level.rows<const std::uint8_t>(), ratio.pointer<double>(), density.pointer<Out>(),
+                                     cutoff, p, refused, on.stream);
         });
         return;
     }

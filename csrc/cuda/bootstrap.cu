@@ -19,7 +19,8 @@ struct BitsFrom {
 };
 
 // A thread a draw. Positions are summed in the CPU's blocks, so the sums are its own.
-__global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean) {
+__global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed,
+                                 Rows<double> mean) {
     const std::int64_t s = global_thread();
     if (s >= mean.rows) return;
     const Draw draw(seed, static_cast<std::uint64_t>(s));

@@ -46,9 +46,7 @@ constexpr unsigned block_threads = 256, every_lane = 0xffffffffu;
 // Blocks that have a thread for each of so many items.
 inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threads - 1) / block_threads; }
 
-__device__ inline std::int64_t global_thread() {
-    return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-}
+__device__ inline std::int64_t global_thread() { return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
 // The sum over the block, for all its threads, in one order. `room`: shared, block_threads / 32 numbers. Every thread
 // of the block must come here.

@@ -115,11 +115,12 @@ void importance_density(Rows<const T> level, double* ratio, Out* density, int cu
            level.rows, density);
 }
 
-#define SHIFTBENCH_FOR(T)                                                                                             \
-    template void grad_x_input(Planes<const T>, Rows<const T>, Rows<accumulator_t<T>>, Noted, Stream);                \
-    template void note_largest(Rows<const T>, Noted, Stream);                                                         \
-    template void importance_levels(Rows<const T>, Rows<std::uint8_t>, int, Noted, Stream);                           \
-    template void importance_density(Rows<const T>, double*, accumulator_t<T>*, int, double, unsigned long long*, Stream);
+#define SHIFTBENCH_FOR(T)                                                                                         \
+    template void grad_x_input(Planes<const T>, Rows<const T>, Rows<accumulator_t<T>>, Noted, Stream);            \
+    template void note_largest(Rows<const T>, Noted, Stream);                                                     \
+    template void importance_levels(Rows<const T>, Rows<std::uint8_t>, int, Noted, Stream);                       \
+    template void importance_density(Rows<const T>, double*, accumulator_t<T>*, int, double, unsigned long long*, \
+                                     Stream);
 SHIFTBENCH_FOR(float)
 SHIFTBENCH_FOR(double)
 SHIFTBENCH_FOR(bfloat16)

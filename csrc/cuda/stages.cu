@@ -73,7 +73,7 @@ void gate_rows(const GateRows<T>& rows, Stream stream) {
     launch(gate_kernel<T>, blocks_for(rows.rows * rows.width), block_threads, stream, rows);
 }
 
-#define SHIFTBENCH_FOR(T)                               \
+#define SHIFTBENCH_FOR(T)                                    \
     template void norm_rows(const NormRows<T>&, Stream);     \
     template void rotate_rows(const RotateRows<T>&, Stream); \
     template void gate_rows(const GateRows<T>&, Stream);

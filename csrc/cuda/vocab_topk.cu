@@ -18,10 +18,14 @@ __device__ T number(Bits<T> bits) {
 }
 
 template <class T>
-__device__ Bits<T> infinity_bits() { return sizeof(T) == 4 ? Bits<T>(0x7f800000u) : Bits<T>(0x7ff0000000000000ull); }
+__device__ Bits<T> infinity_bits() {
+    return sizeof(T) == 4 ? Bits<T>(0x7f800000u) : Bits<T>(0x7ff0000000000000ull);
+}
 
 template <class T>
-__device__ T magnitude(T x) { return x < 0 ? -x : x; }
+__device__ T magnitude(T x) {
+    return x < 0 ? -x : x;
+}
 
 // One direction's candidates while its block works on them.
 template <class T>
@@ -36,8 +40,8 @@ struct Held {
 
     __device__ T least() const { return *sure - error; }
 
-    // As on the CPU (candidates.h): finds a magnitude that at least k reach, and drops what k others exceed whatever the
-    // errors. Every thread of the block must come here, none between a barrier and a write to the candidates.
+    // As on the CPU (candidates.h): finds a magnitude that at least k reach, and drops what k others exceed whatever
+    // the errors. Every thread of the block must come here, none between a barrier and a write to the candidates.
     __device__ void cut() {
         constexpr int each = most_candidates / block_threads;
         const std::int32_t held = *count;
@@ -71,7 +75,8 @@ struct Held {
         }
         __syncthreads();
         for (int n = 0; n < each; ++n)
-            if (static_cast<std::int32_t>(n * block_threads + threadIdx.x) < held && magnitude(kept_score[n]) >= least())
+            if (static_cast<std::int32_t>(n * block_threads + threadIdx.x) < held &&
+                magnitude(kept_score[n]) >= least())
                 push(kept_score[n], kept_word[n]);
         __syncthreads();
     }
@@ -85,8 +90,8 @@ struct Held {
 
 // A block a direction.
 template <class T>
-__global__ void __launch_bounds__(block_threads) collect_kernel(Rows<const T> tile, std::int64_t first_word,
-                                                                Candidates<T> all) {
+__global__ void __launch_bounds__(block_threads)
+    collect_kernel(Rows<const T> tile, std::int64_t first_word, Candidates<T> all) {
     __shared__ std::int32_t count, room[block_threads / 32];
     __shared__ T sure;
     const std::int64_t c = blockIdx.x, capacity = all.score.cols;
@@ -120,9 +125,9 @@ __global__ void __launch_bounds__(block_threads) collect_kernel(Rows<const T> ti
 
 // A block a direction: exact scores of what is left, each written where its rank is.
 template <class T, class E>
-__global__ void __launch_bounds__(block_threads) finish_kernel(Rows<const E> embedding, Rows<const T> direction,
-                                                               Candidates<T> all, Rows<T> value,
-                                                               Rows<std::int64_t> index) {
+__global__ void __launch_bounds__(block_threads)
+    finish_kernel(Rows<const E> embedding, Rows<const T> direction, Candidates<T> all, Rows<T> value,
+                  Rows<std::int64_t> index) {
     __shared__ std::int32_t count, room[block_threads / 32];
     __shared__ T sure;
     const std::int64_t c = blockIdx.x;

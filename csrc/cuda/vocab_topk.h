@@ -1,5 +1,5 @@
-// shiftbench/vocab_topk.h on a GPU: scores come from the vendor's matrix product a tile at a time, which stays in the L2
-// cache; what is kept of a tile are the words that may be among the k best.
+// shiftbench/vocab_topk.h on a GPU: scores come from the vendor's matrix product a tile at a time, which stays in the
+// L2 cache; what is kept of a tile are the words that may be among the k best.
 #pragma once
 
 #include <cstdint>

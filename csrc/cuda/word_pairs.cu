@@ -115,18 +115,18 @@ void count_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned
 }
 
 template <class T>
-void write_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* next,
-                      std::int64_t* place, T* cosine, Stream stream) {
+void write_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* next, std::int64_t* place,
+                      T* cosine, Stream stream) {
     const auto none = static_cast<unsigned long long*>(nullptr);
     launch(pairs_kernel<true, T>, query.word.rows, block_threads, stream, cooccurring, query, key, next, none, none,
            place, cosine);
 }
 
-#define SHIFTBENCH_FOR(T)                                                                                         \
-    template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*,           \
-                                    const double*, const std::int64_t*, FoundWords<T>, Stream);                   \
-    template void count_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, unsigned long long*,   \
-                                   unsigned long long*, Stream);                                                  \
+#define SHIFTBENCH_FOR(T)                                                                                              \
+    template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*, const double*, \
+                                    const std::int64_t*, FoundWords<T>, Stream);                                       \
+    template void count_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, unsigned long long*,               \
+                                   unsigned long long*, Stream);                                                       \
     template void write_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, std::int64_t*, T*, Stream);
 SHIFTBENCH_FOR(float)
 SHIFTBENCH_FOR(double)

@@ -25,7 +25,8 @@ A ordered_dot(const X* x, const Y* y, std::int64_t n) {
     constexpr std::int64_t lanes = shiftbench::dot_lanes, stretch = shiftbench::dot_stretch;
     A total = 0;
     for (std::int64_t begin = 0; begin < n; begin += stretch) {
-        const std::int64_t end = n - begin < stretch ? n : begin + stretch, whole = begin + (end - begin) / lanes * lanes;
+        const std::int64_t end = n - begin < stretch ? n : begin + stretch,
+                           whole = begin + (end - begin) / lanes * lanes;
         A sum[lanes] = {};
         for (std::int64_t i = begin; i < whole; i += lanes)
             for (std::int64_t lane = 0; lane < lanes; ++lane) sum[lane] += A(x[i + lane]) * A(y[i + lane]);
@@ -50,14 +51,14 @@ std::int64_t count(const T* x, std::int64_t n, T least) {
 }
 
 template <class T>
-constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>, false,
-                                          shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>, keep,
-                                          pack_directions<T>};
+constexpr shiftbench::cpu::Tiles<T> tiles{
+    tile_directions,   tile_words<T>, false, shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>, keep,
+    pack_directions<T>};
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
 template <class T>
-constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows,    own::gated_rows,
-                                            own::attention_rows, own::attend_rows, own::thin_rows,    own::norm_forward,
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows, own::gated_rows,
+                                            own::attention_rows, own::attend_rows, own::thin_rows, own::norm_forward,
                                             own::heads_forward,  own::mix_forward};
 
 // Made by the compiler: no code of this instruction set runs before it is chosen.

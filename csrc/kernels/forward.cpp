@@ -15,7 +15,9 @@ namespace {
 using namespace shiftbench::cpu;
 
 template <class T>
-inline Vector<T> all(T x) { return x - Vector<T>{}; }
+inline Vector<T> all(T x) {
+    return x - Vector<T>{};
+}
 
 // e^x for x <= 0, to the last bit but one; what is below the smallest normal number is that.
 inline Vector<float> exponential(Vector<float> x) {

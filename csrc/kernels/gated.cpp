@@ -29,8 +29,8 @@ void by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* 
     first[0] = 0;
 }
 
-// scale: the gate's slopes, none nearer to 0 than the square of the rounding error, where nothing of them reaches a sum.
-// ratio: of the up-projection's slopes to these.
+// scale: the gate's slopes, none nearer to 0 than the square of the rounding error, where nothing of them reaches a
+// sum. ratio: of the up-projection's slopes to these.
 template <class T>
 void divide(const T* gate_slope, const T* up_slope, i64 count, T* scale, T* ratio) {
     constexpr T least = std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();

@@ -19,8 +19,7 @@ std::int64_t keep(const float* x, const std::uint32_t* word, std::int64_t n, flo
         const auto there = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
         const __m512 value = _mm512_maskz_loadu_ps(there, x + i);
         const __m512i its_word = _mm512_maskz_loadu_epi32(there, word + i);
-        const __mmask16 large =
-            _mm512_mask_cmp_ps_mask(there, _mm512_abs_ps(value), _mm512_set1_ps(least), _CMP_GE_OQ);
+        const __mmask16 large = _mm512_mask_cmp_ps_mask(there, _mm512_abs_ps(value), _mm512_set1_ps(least), _CMP_GE_OQ);
         _mm512_storeu_ps(to + kept, _mm512_maskz_compress_ps(large, value));
         _mm512_storeu_si512(to_word + kept, _mm512_maskz_compress_epi32(large, its_word));
         kept += __builtin_popcount(large);
@@ -35,8 +34,7 @@ std::int64_t keep(const double* x, const std::uint32_t* word, std::int64_t n, do
         const auto there = static_cast<__mmask8>(n - i < 8 ? (1u << (n - i)) - 1 : 0xffu);
         const __m512d value = _mm512_maskz_loadu_pd(there, x + i);
         const __m256i its_word = _mm256_maskz_loadu_epi32(there, word + i);
-        const __mmask8 large =
-            _mm512_mask_cmp_pd_mask(there, _mm512_abs_pd(value), _mm512_set1_pd(least), _CMP_GE_OQ);
+        const __mmask8 large = _mm512_mask_cmp_pd_mask(there, _mm512_abs_pd(value), _mm512_set1_pd(least), _CMP_GE_OQ);
         _mm512_storeu_pd(to + kept, _mm512_maskz_compress_pd(large, value));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to_word + kept), _mm256_maskz_compress_epi32(large, its_word));
         kept += __builtin_popcount(large);

@@ -59,8 +59,8 @@ inline void each_wide(i64 columns, const F& f) {
 
 inline i64 within(i64 x, i64 most) { return x < 0 ? 0 : x < most ? x : most; }
 
-// What a tile leaves out of a product, as queries do not see the keys behind them: columns of the map that it makes (made);
-// or of what it sums over, where it reads rows of a map (queries), or columns as rows (keys).
+// What a tile leaves out of a product, as queries do not see the keys behind them: columns of the map that it makes
+// (made); or of what it sums over, where it reads rows of a map (queries), or columns as rows (keys).
 enum class Map { made, queries, keys };
 
 // out[d, c] (+)= sum of products: left(rows x depth) @ right(depth x columns). before: how many more keys than itself
@@ -111,7 +111,9 @@ void turn(const T* from, i64 row, i64 rows, i64 width, T* to, i64 stride) {
 
 // Room for a row of a map of S keys, and for what a whole vector writes beyond them.
 template <class T>
-constexpr i64 padded(i64 count) { return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>; }
+constexpr i64 padded(i64 count) {
+    return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>;
+}
 
 // Zeros for the first keys that a query does not see: a tile reads so many, for the sake of its last query.
 template <class T>

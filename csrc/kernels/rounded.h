@@ -94,8 +94,8 @@ inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float*
     for (std::int64_t j = 0; j < used; ++j) std::memcpy(to + j * lanes, &each[j], sizeof(float));
 }
 
-// Packed rows begin with each row's step, and with the norm of what its rounding takes away. Whole squares of 16 rows by
-// 16 slots are written as they are and then transposed where they stand, the rest slot by slot.
+// Packed rows begin with each row's step, and with the norm of what its rounding takes away. Whole squares of 16 rows
+// by 16 slots are written as they are and then transposed where they stand, the rest slot by slot.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;

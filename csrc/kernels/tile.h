@@ -17,7 +17,9 @@ constexpr int vector_bytes = 16, tile_directions = 4;  // no fused multiply-add:
 #endif
 
 template <class T>
-struct VectorOf { typedef T type __attribute__((vector_size(vector_bytes))); };
+struct VectorOf {
+    typedef T type __attribute__((vector_size(vector_bytes)));
+};
 template <class T>
 using Vector = typename VectorOf<T>::type;
 template <class T>

@@ -18,7 +18,9 @@ Vector<T> load(const T* from) {
 }
 
 template <class T>
-void store(T* to, const Vector<T>& x) { std::memcpy(to, &x, sizeof x); }
+void store(T* to, const Vector<T>& x) {
+    std::memcpy(to, &x, sizeof x);
+}
 
 template <class T>
 T total(const Vector<T>& x) {
@@ -53,7 +55,9 @@ inline void each_tile(std::int64_t rows, const F& f) {
 }
 
 template <int N>
-struct Count { static constexpr int value = N; };
+struct Count {
+    static constexpr int value = N;
+};
 
 // f(Count<rows>{}) for a tile's rows, which are N at most.
 template <int N = tile_directions, class F>

@@ -32,21 +32,24 @@ public:
           score_(static_cast<std::size_t>(directions * capacity())),
           word_(score_.size()) {}
 
-    static std::int64_t bytes(std::int64_t k) { return (k + slack + tile) * std::int64_t{sizeof(T) + sizeof(std::uint32_t)}; }
+    static std::int64_t bytes(std::int64_t k) {
+        return (k + slack + tile) * std::int64_t{sizeof(T) + sizeof(std::uint32_t)};
+    }
 
     // The least magnitude by which a score may enter.
-    T least(std::int64_t c, T error) const { return rows_[std::size_t(c)].sure.load(std::memory_order_relaxed) - error; }
+    T least(std::int64_t c, T error) const {
+        return rows_[std::size_t(c)].sure.load(std::memory_order_relaxed) - error;
+    }
 
-    // At most a tile's words and their scores. error_now(): of all that the direction was offered so far, these included;
-    // asked for while nobody else offers.
+    // At most a tile's words and their scores. error_now(): of all that the direction was offered so far, these
+    // included; asked for while nobody else offers.
     template <class Error, class Exact>
     void offer(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
                const Exact& exact) {
         Row& row = rows_[std::size_t(c)];
         const Held held(row);
         const T error = error_now();
-        row.count +=
-            tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
+        row.count += tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
         if (row.count < full()) return;
         cut(c, error);
         if (row.count > k_ + slack / 2) settle(c, exact);
@@ -86,9 +89,7 @@ private:
         T score;
         std::uint32_t word;
 
-        bool operator<(const Candidate& other) const {
-            return precedes(score, word, other.score, other.word);
-        }
+        bool operator<(const Candidate& other) const { return precedes(score, word, other.score, other.word); }
     };
     struct Row {
         std::atomic<bool> busy{false};
@@ -106,7 +107,9 @@ private:
         Row& row_;
     };
 
-    struct Place { std::uint32_t word, direction, slot; };
+    struct Place {
+        std::uint32_t word, direction, slot;
+    };
 
     std::int64_t directions() const { return static_cast<std::int64_t>(rows_.size()); }
     std::int64_t full() const { return k_ + slack; }
@@ -159,8 +162,10 @@ private:
         std::vector<Candidate> found(std::size_t(rows_[std::size_t(c)].count));
         for (std::size_t i = 0; i < found.size(); ++i) found[i] = {scores(c)[i], words(c)[i]};
         // Of hardly more than k, sorting all is faster.
-        if (std::int64_t(found.size()) < 2 * k_) std::sort(found.begin(), found.end());
-        else std::partial_sort(found.begin(), found.begin() + k_, found.end());
+        if (std::int64_t(found.size()) < 2 * k_)
+            std::sort(found.begin(), found.end());
+        else
+            std::partial_sort(found.begin(), found.begin() + k_, found.end());
         return found;
     }
 

@@ -32,6 +32,8 @@ inline void set_instructions(const std::string& name) {
 
 // The inner product of x and y, summed in type A in one fixed order.
 template <class A, class X, class Y>
-A dot(const X* x, const Y* y, std::int64_t n) { return std::get<Dot<A, X, Y>>(kernels().dots)(x, y, n); }
+A dot(const X* x, const Y* y, std::int64_t n) {
+    return std::get<Dot<A, X, Y>>(kernels().dots)(x, y, n);
+}
 
 }  // namespace shiftbench::cpu

@@ -16,8 +16,8 @@ template <class A, class X, class Y>
 using Dot = A (*)(const X* x, const Y* y, std::int64_t n);
 
 // Scores are made a tile at a time: so many directions times so many words, all in registers. What goes in is packed:
-// the first numbers of all the tile's rows, then the second numbers, and so on. Rounded rows have two numbers in a slot,
-// and before them each row's step and the norm of what its rounding took away.
+// the first numbers of all the tile's rows, then the second numbers, and so on. Rounded rows have two numbers in a
+// slot, and before them each row's step and the norm of what its rounding took away.
 template <class T, class E>
 using Pack = void (*)(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed);
 

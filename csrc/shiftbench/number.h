@@ -33,9 +33,13 @@ struct float16 {
 };
 
 template <class T>
-struct accumulator { using type = float; };
+struct accumulator {
+    using type = float;
+};
 template <>
-struct accumulator<double> { using type = double; };
+struct accumulator<double> {
+    using type = double;
+};
 template <class T>
 using accumulator_t = typename accumulator<T>::type;
 

@@ -1,14 +1,15 @@
-// Derivatives of a transformer layer's parts between its matrix products (docs/mathematics.md). Rows of many derivatives
-// at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one thread: the
-// engine gives each thread rows of its own, and where it has threads to spare, bindings.cpp gives them parts of these.
+// Derivatives of a transformer layer's parts between its matrix products (docs/mathematics.md). Rows of many
+// derivatives at once: row n belongs to position[n], where what the forward pass kept is read. Each call runs on one
+// thread: the engine gives each thread rows of its own, and where it has threads to spare, bindings.cpp gives them
+// parts of these.
 #pragma once
 
 #include <cstdint>
 
 namespace shiftbench::cpu {
 
-// out[n] = J d[n], with J = rho (1 - hat hat^T / width), less the mean too where the norm centres; times the gain, before
-// J for a cotangent, behind it for a tangent.
+// out[n] = J d[n], with J = rho (1 - hat hat^T / width), less the mean too where the norm centres; times the gain,
+// before J for a cotangent, behind it for a tangent.
 template <class T>
 struct NormRows {
     const T *d, *hat, *rho, *gain;
@@ -42,8 +43,8 @@ constexpr std::int64_t gated_columns = 64;  // whole tiles in every instruction 
 
 // Through the two projections of a gated feed-forward network: with W = diag(gate_slope) gate + diag(up_slope) up of a
 // row's position, out[n] = W x[n] for a tangent, W^T x[n] for a cotangent. gate, up: [inner, width], their slopes
-// [positions, inner]; x: [rows, width], out: [rows, inner], a cotangent's the other way round. Columns first .. last - 1
-// of out are made; first is a multiple of `gated_columns`.
+// [positions, inner]; x: [rows, width], out: [rows, inner], a cotangent's the other way round. Columns first .. last -
+// 1 of out are made; first is a multiple of `gated_columns`.
 template <class T>
 struct GatedRows {
     const T *x, *gate, *up, *gate_slope, *up_slope;
@@ -78,9 +79,9 @@ struct AttentionRows {
     bool cotangent;
 };
 
-// Attention of new positions, one a row: row n's query meets the keys at first[n] .. last[n] - 1 in a cache, [key_heads,
-// room, width]. query, out: [rows, key_heads * group, width]; scores: a number for each key that a row meets. Logits
-// are scaled, then become cap * tanh(logit / cap) unless cap is 0.
+// Attention of new positions, one a row: row n's query meets the keys at first[n] .. last[n] - 1 in a cache,
+// [key_heads, room, width]. query, out: [rows, key_heads * group, width]; scores: a number for each key that a row
+// meets. Logits are scaled, then become cap * tanh(logit / cap) unless cap is 0.
 template <class T>
 struct AttendRows {
     const T *query, *key, *value;
@@ -98,8 +99,8 @@ struct ThinRows {
     std::int64_t rows, depth, outputs, first, last;
 };
 
-// A norm in a forward pass: hat[n] = (x[n] - mean) rho[n], with rho[n] one over the root of the mean square and eps, and
-// mean 0 where the norm does not centre; out[n] = hat[n] * gain + bias. bias: null where there is none.
+// A norm in a forward pass: hat[n] = (x[n] - mean) rho[n], with rho[n] one over the root of the mean square and eps,
+// and mean 0 where the norm does not centre; out[n] = hat[n] * gain + bias. bias: null where there is none.
 template <class T>
 struct NormForward {
     const T *x, *gain, *bias;

@@ -22,7 +22,9 @@ struct Planes {
     T* data;
     std::int64_t planes, rows, cols, plane_stride, row_stride;
 
-    SHIFTBENCH_SHARED Rows<T> operator[](std::int64_t plane) const { return {data + plane * plane_stride, rows, cols, row_stride}; }
+    SHIFTBENCH_SHARED Rows<T> operator[](std::int64_t plane) const {
+        return {data + plane * plane_stride, rows, cols, row_stride};
+    }
 };
 
 }  // namespace shiftbench

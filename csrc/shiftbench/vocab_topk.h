@@ -31,7 +31,9 @@ struct TopkRefusal {
 
 // |row|, in double.
 template <class X>
-double norm_of(const X* row, std::int64_t width) { return std::sqrt(dot<double>(row, row, width)); }
+double norm_of(const X* row, std::int64_t width) {
+    return std::sqrt(dot<double>(row, row, width));
+}
 
 // The largest norm of some rows, and the largest norm of what rounding took from one of them.
 struct Extent {
@@ -62,7 +64,9 @@ private:
 
 // Of a packed row.
 template <class T>
-std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) { return tiles.rounded ? 2 + (width + 1) / 2 : width; }
+std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) {
+    return tiles.rounded ? 2 + (width + 1) / 2 : width;
+}
 
 // How a pass makes its scores.
 template <class T, class E>
@@ -70,9 +74,7 @@ struct Scoring {
     const Tiles<T>& tiles;
     Pack<T, E> pack_words;
 
-    static Scoring plain() {
-        return {std::get<Tiles<T>>(kernels().tiles), std::get<Pack<T, E>>(kernels().pack_words)};
-    }
+    static Scoring plain() { return {std::get<Tiles<T>>(kernels().tiles), std::get<Pack<T, E>>(kernels().pack_words)}; }
     static Scoring fastest() {
         if constexpr (std::is_same_v<T, float>) {
             const Rounded& rounded = kernels().rounded;
@@ -165,8 +167,8 @@ private:
                 std::fill(least.begin(), least.end(), std::numeric_limits<T>::infinity());
                 for (std::int64_t c = from; c < to; ++c)
                     least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error(c, here));
-                std::uint32_t found = tiles_.score(packed_panel(panel), words.data(), slots_, least.data(),
-                                                   score.data());
+                std::uint32_t found =
+                    tiles_.score(packed_panel(panel), words.data(), slots_, least.data(), score.data());
                 for (; found; found &= found - 1) {
                     const std::int64_t d = __builtin_ctz(found), c = from + d;
                     const auto error_now = [&] { return error(c, {longest_, most_lost_}); };
