@@ -1,39 +1,39 @@
-"""The reference of every option, from conf/ itself: its comments are the explanations."""
+"""Writes the page that lists every option: the files of conf/ as they are, whose comments explain the options."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# What each group decides; a group without a line here is an error, so that none is forgotten.
+# What each group of conf/ decides. A group that is missing here is an error, so that none is forgotten.
 GROUPS = {
     "pair": "Which two models. `pair=NAME`, or `pair=local pair.base=PATH pair.tuned=PATH`.",
-    "model": "How a model is loaded: `pair.base_model.KEY=...`, `pair.tuned_model.KEY=...`.",
+    "model": "How a model is loaded. `pair.base_model.KEY=...`, `pair.tuned_model.KEY=...`.",
     "dataset": "Which prompts. `dataset=NAME`.",
-    "suite": "Which findings, at which size, and in a sweep over which pairs. `suite=NAME`.",
-    "finding": "The findings and their options: `findings.NAME.KEY=...`.",
-    "explain": "How models are explained: `findings.NAME.explain.KEY=...`.",
-    "annotate": "Who names concepts. `annotate=NAME`.",
-    "ratings": "Who says whether responses follow. `ratings@findings.followed_instructions.ratings=NAME`.",
-    "control": "Null models beside the tuned one. `control=NAME`.",
-    "vocabulary": "Which words are looked at. `vocabulary=NAME`.",
-    "vectors": "Static word vectors. `vectors=NAME`.",
+    "suite": "Which findings are scored, at which size, and in a sweep on which pairs. `suite=NAME`.",
+    "finding": "The findings and their options. `findings.NAME.KEY=...`.",
+    "explain": "How models are explained. `findings.NAME.explain.KEY=...`.",
+    "annotate": "What labels concepts. `annotate=NAME`.",
+    "ratings": "Where ratings of responses come from. `ratings@findings.followed_instructions.ratings=NAME`.",
+    "control": "Which null models are scored beside the tuned one. `control=NAME`.",
+    "vocabulary": "Which words are used. `vocabulary=NAME`.",
+    "vectors": "Which static word vectors are used. `vectors=NAME`.",
     "tracking": "Where runs are recorded. `tracking=NAME`.",
-    "gate": "What a pair must keep. `shiftbench gate gate=NAME`.",
+    "gate": "Which rules a pair must satisfy. `shiftbench gate gate=NAME`.",
     "hydra": "How the jobs of a sweep are started.",
 }
-NO_COMMAND = ("config", "demo_train")
+NOT_A_COMMAND = ("config", "demo_train")
 
 
 def page(conf: Path) -> str:
-    """Markdown of all files in conf, the options of `score` first, then the other commands', then the groups."""
-    commands = sorted(path.stem for path in conf.glob("*.yaml") if path.stem not in NO_COMMAND)
+    """Markdown of all files in conf: the options of `score`, then those of the other commands, then the groups."""
+    commands = sorted(path.stem for path in conf.glob("*.yaml") if path.stem not in NOT_A_COMMAND)
     groups = [path.name for path in conf.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))]
     order = list(GROUPS)
     parts = [
         "# Configuration",
-        "Every option is written `key=value` behind a command. This page is made from the files in `conf/`; "
-        "`shiftbench COMMAND --help` shows a command's part of them.",
+        "Every option is given after the command as `key=value`. This page is generated from the files in `conf/`. "
+        "`shiftbench COMMAND --help` shows the options of one command.",
         "## shiftbench score",
         _file(conf / "config.yaml"),
     ]
@@ -46,7 +46,7 @@ def page(conf: Path) -> str:
 
 
 def _members(folder: Path, files: list[Path]) -> list[str]:
-    """Pairs as one table, since their files differ in names alone; other files whole."""
+    """Markdown of a group's files. Pairs are one table, because their files differ only in names."""
     if folder.name != "pair":
         return [f"### {file.relative_to(folder).with_suffix('')}\n\n{_file(file)}" for file in files]
     keys = ("name", "base", "tuned")
@@ -60,4 +60,5 @@ def _members(folder: Path, files: list[Path]) -> list[str]:
 
 
 def _file(path: Path) -> str:
+    """Markdown of one file, as a block of YAML."""
     return f"```yaml\n{path.read_text(encoding='utf-8').strip()}\n```"

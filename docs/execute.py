@@ -1,4 +1,4 @@
-"""python docs/execute.py: run the cells of docs/notebook.ipynb, in order, and store what they show."""
+"""python docs/execute.py: runs the cells of docs/notebook.ipynb in order and stores their outputs in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTEBOOK = Path(__file__).parent / "notebook.ipynb"
 
 
 def executed(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook with the outputs that its cells have now, as Jupyter stores them."""
+    """The notebook with new outputs of its cells, in the form in which Jupyter stores them."""
     names: dict[str, Any] = {"__name__": "__main__"}
     count, cells = 0, []
     for cell in notebook["cells"]:
@@ -25,7 +25,10 @@ def executed(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """What one cell prints, and the value of its last line where that is an expression."""
+    """The outputs of one cell: the text that it prints, and the value of its last line if that is an expression.
+
+    names: the variables of the notebook, which the cell changes. count: the number of the cell.
+    """
     body = ast.parse(source).body
     last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
     printed, value = io.StringIO(), None
@@ -45,10 +48,10 @@ def outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, An
 
 
 def lines(text: str) -> list[str]:
-    """Text as the lines that the format wants."""
+    """The text as a list of lines that keep their ends, as the format of notebooks requires."""
     return text.splitlines(keepends=True)
 
 
 if __name__ == "__main__":
-    made = executed(json.loads(NOTEBOOK.read_text(encoding="utf-8")))
-    NOTEBOOK.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    notebook = executed(json.loads(NOTEBOOK.read_text(encoding="utf-8")))
+    NOTEBOOK.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

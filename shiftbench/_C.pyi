@@ -1,12 +1,12 @@
 # The compiled core, from csrc/bindings.cpp. All arguments are positional. Functions write their results into tensors
-# that the caller has allocated, and check nothing: shiftbench/ops.py and the engine do. Functions that return int
+# that the caller has allocated, and check nothing: shiftbench/ops and the engine do. Functions that return int
 # return the lowest flat index of an element that they refuse, or -1; if it is not -1, their results are undefined.
 from typing import Any
 
 from torch import Tensor
 
 has_cuda: bool  # whether the core was built for GPUs
-# csrc/cuda/bindings.cpp, in cores that were built for GPUs or with emulated kernels. Only shiftbench/cuda.py uses it.
+# csrc/cuda/bindings.cpp; absent from cores without GPU kernels, emulated or not. Only shiftbench/ops/cuda.py uses it.
 cuda: Any
 
 def set_threads(count: int) -> None: ...

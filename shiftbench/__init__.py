@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shiftbench.api import Attribution, attribute, concepts, score, word_pairs
-    from shiftbench.findings.result import Score
+    from shiftbench.contracts.result import Score
     from shiftbench.ops import vocab_topk
     from shiftbench.prompts import Prompt
 
@@ -30,7 +30,7 @@ _HOMES = {
     "score": "shiftbench.api",
     "word_pairs": "shiftbench.api",
     "vocab_topk": "shiftbench.ops",
-    "Score": "shiftbench.findings.result",
+    "Score": "shiftbench.contracts.result",
     "Prompt": "shiftbench.prompts",
 }
 __all__ = [

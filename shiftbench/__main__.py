@@ -6,7 +6,8 @@ import os
 import sys
 from contextlib import suppress
 
-from shiftbench import commands, heap, signals
+from shiftbench import commands
+from shiftbench.system import heap, signals
 
 
 def main() -> int:

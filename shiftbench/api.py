@@ -11,20 +11,22 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from shiftbench import configuration, job, ops, overrides
+from shiftbench import ops
+from shiftbench.config import composition, overrides
+from shiftbench.contracts.explainer import Inputs
+from shiftbench.contracts.result import Score, all_scores
 from shiftbench.errors import InputError
 from shiftbench.explain.attention import Prepared
 from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
 from shiftbench.explain.importance import importance
-from shiftbench.explain.work import Inputs
-from shiftbench.findings.result import Score
 from shiftbench.models import Model, wrap
-from shiftbench.progress import Progress
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.job import build
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import Prompt, encode, token_texts
 from shiftbench.readers import check_text
 from shiftbench.report import attribution_html
-from shiftbench.results import all_scores
-from shiftbench.run import check, run
 from shiftbench.words import StaticVectors, Vocabulary
 
 # Options of the command line that say nothing about scores, and what to do instead.
@@ -68,7 +70,7 @@ def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str,
     ids = encoded.response_ids(tokenizer, response)
     if not encoded.prompt_ids or not ids:
         raise InputError(f"attribute: the {'response' if encoded.prompt_ids else 'prompt'} has no token")
-    finding = configuration.packaged("finding/instruction_recognition")
+    finding = composition.packaged("finding/instruction_recognition")
     with wrap(model, tokenizer) as loaded:
         importance_PR, _ = importance(loaded, encoded, ids, memory=finding.explain.memory)
     level_PR = ops.importance_levels(importance_PR, finding.explain.levels)
@@ -88,7 +90,7 @@ def word_pairs(
     words: most frequent first. vectors: static word vectors; None: the model's own input embeddings.
     Columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
     """
-    method = instantiate(configuration.packaged("explain/attention"))
+    method = instantiate(composition.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
     with wrap(model, tokenizer) as loaded:
         prepared = Prepared(method, loaded, Inputs((), Vocabulary(tuple(words), "words"), vectors))
@@ -135,13 +137,13 @@ def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **opti
         _check_option(key, value, prompts is not None)
     given = [f"{key}={_quoted(key, value)}" for key, value in keys.items()]
     pair = ["pair=local", f"pair.base={_quoted('pair.base', base)}", f"pair.tuned={_quoted('pair.tuned', tuned)}"]
-    asked = job.build(configuration.compose("config", [*pair, "tracking=none", *given]))
+    asked = build(composition.compose("config", [*pair, "tracking=none", *given]))
     if prompts is not None:
         if not prompts:
             raise InputError("score: the list of prompts is empty")
         asked = replace(asked, prompts=list(prompts))
     check(asked)
-    return all_scores(run(asked, Progress()).results)
+    return all_scores(explain_and_score(asked, Progress()).results)
 
 
 def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:

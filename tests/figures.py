@@ -1,7 +1,9 @@
-"""Figures that pages state: `python -m tests.figures NAME RUN` puts a run's scores into docs/results/NAME.json.
+"""Keeps the scores that pages state: `python -m tests.figures NAME RUN` writes scores to docs/results/NAME.json.
 
-A table behind <!-- figures: NAME --> states scores of that file, each in a row that begins with its name; in one behind
-<!-- figures: NAME, NAME, ... --> a row begins with the pair. tests/test_readme.py compares them.
+RUN is the folder of results that the scores are read from. In a page, the comment <!-- figures: NAME --> before a table
+says that the table's figures are from that file. Each row then begins with the name of a score. With several names,
+<!-- figures: NAME, NAME, ... -->, each row begins with the name of a pair. tests/test_readme.py compares the tables
+with the files.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-PATHS = ("base", "tuned")  # where the models lay is nobody's business
+PATHS = ("base", "tuned")  # fields with paths of the machine that made the run; they are not kept
 
 
 def keep(name: str, run: Path) -> None:
-    """A run's scores.json without its paths."""
+    """Write the scores of a run to docs/results/NAME.json, without paths of the machine that made them."""
     document = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     document["pair"] = {key: value for key, value in document["pair"].items() if key not in PATHS}
     RESULTS.mkdir(exist_ok=True)

@@ -1,12 +1,13 @@
-"""README and docs/ as what can be checked: their fenced blocks, and why one is not run.
+"""Reads README and the pages of docs/ for the tests: their fenced blocks, their sections and their links.
 
-In a page:
-    ```bash                                  run, in order, in one folder of the page's own; the first error ends it
-    ```console                               lines after "$ " are run; what stands below must be in what they print,
-                                             line by line ("..." stands for anything)
-    ```python title="FILE"  (any language)   written to FILE there
-    <!-- not run: REASON -->                 before a block: shown only; its commands must still compose
-    <!-- run by tests/FILE.py -->            anywhere: that test follows the page
+A page may contain:
+    ```bash                                  The block is run, in order, in a folder of the page's own. The first error
+                                             ends the run.
+    ```console                               Lines that begin with "$ " are run. Each line below them must be in the
+                                             output; "..." stands for any text.
+    ```python title="FILE"  (any language)   The block is written to FILE in that folder.
+    <!-- not run: REASON -->                 The block below is not run. Its commands must still compose.
+    <!-- run by tests/FILE.py -->            That test runs the commands of the page.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ SHELL = ("bash", "console")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. reason: why it is not run, else empty. title: the file that it is, else empty."""
+    """One fenced block.
+
+    reason: why the block is not run; empty where it is run. title: the file that it is written to; empty where there
+    is none.
+    """
 
     language: str
     title: str
@@ -38,23 +43,41 @@ class Block:
 
     @property
     def script(self) -> str:
-        """What a shell is to run."""
-        return "".join(f"{line.removeprefix('$ ')}\n" for line, typed in self._lines() if typed)
+        """The commands of the block, as a script for a shell."""
+        return "".join(f"{line.removeprefix('$ ')}\n" for line, is_command in self._lines() if is_command)
 
     @property
     def printed(self) -> list[str]:
-        """What must be printed, a line each, parts between "..." apart; white space is as may be."""
-        shown = [line for line, typed in self._lines() if not typed]
-        parts = [" ".join(part.split()) for line in shown for part in line.split("...")]
+        """The texts that the output must contain: each line, split at "...". Runs of white space are one space."""
+        output = [line for line, is_command in self._lines() if not is_command]
+        parts = [" ".join(part.split()) for line in output for part in line.split("...")]
         return [part for part in parts if part]
 
     def _lines(self) -> Iterator[tuple[str, bool]]:
-        """Each line, and whether it is typed rather than printed; a command may go on in the next line."""
-        goes_on = False
+        """(line, whether it is a command). A command may continue on the next line; all other lines are output."""
+        continues = False
         for line in self.text.splitlines():
-            typed = self.language == "bash" or goes_on or line.startswith("$ ")
-            yield line, typed
-            goes_on = typed and line.endswith("\\")
+            is_command = self.language == "bash" or continues or line.startswith("$ ")
+            yield line, is_command
+            continues = is_command and line.endswith("\\")
+
+
+def sections(page: Path) -> list[str]:
+    """The titles of a page's sections, without their marks. Lines in fenced blocks are no titles."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [title.strip() for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+
+
+def anchor(title: str) -> str:
+    """The anchor of a section, as GitHub and mkdocs derive it from the title."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """(path, anchor) of each link of a page that stays in the repository; either may be empty."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [(path, part) for path, _, part in (t.partition("#") for t in targets if "://" not in t)]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -64,17 +87,17 @@ def blocks(page: Path) -> list[Block]:
 
 
 def followed_by(page: Path) -> str:
-    """The test that follows the page, where it has one of its own."""
+    """The test file that runs the commands of the page, as the page names it; empty where it names none."""
     found = re.search(r"^<!-- run by (\S+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else ""
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The words of each simple command of a shell block; a heredoc's text is no command."""
+    """The words of each simple command of a shell block. The text of a heredoc is left out."""
     text = re.sub(r"<<'?(\w+)'?(.*?)\n.*?^\1$", r"\2", block.script, flags=re.DOTALL | re.MULTILINE)
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        while words and re.fullmatch(r"\w+=.*", words[0]):  # variables of the environment
+        while words and re.fullmatch(r"\w+=.*", words[0]):  # assignments of environment variables before the command
             words = words[1:]
         if words:
             yield words

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from shiftbench import configuration
+from shiftbench.config import composition
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/*.yaml"))
@@ -32,7 +32,7 @@ def test_it_composes_and_instantiates(file):
         else f"+{group}@one"
     )
     pair = [] if group == "pair" else ["pair=demo"]
-    config = configuration.compose("config", [*pair, f"{mounted}={name}", *NEEDED.get((group, name), [])])
+    config = composition.compose("config", [*pair, f"{mounted}={name}", *NEEDED.get((group, name), [])])
     if group == "suite":
         made = instantiate(config.findings, _convert_="all")
         papers = {"instruction_recognition", "instruction_verbs", "concept_rotation"}
@@ -43,7 +43,7 @@ def test_it_composes_and_instantiates(file):
 
 
 def test_the_defaults_are_the_papers():
-    config = configuration.compose("config", ["pair=demo"])
+    config = composition.compose("config", ["pair=demo"])
     recognition = config.findings.instruction_recognition
     assert (recognition.explain.levels, recognition.cutoff, recognition.p) == (10, 7, 4)
     assert config.findings.instruction_verbs.explain.k == 100

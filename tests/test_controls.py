@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from shiftbench.contracts.result import Result, Score
 from shiftbench.controls import WeightNull
 from shiftbench.errors import InputError
 from shiftbench.findings.null import beside_null, over_null
-from shiftbench.findings.result import Result, Score
 from shiftbench.models import wrap
 from shiftbench.stats import place_in_null
-from tests.command.conftest import arguments, asked, folders, shiftbench  # noqa: F401 (fixtures)
+from tests.command.conftest import arguments, folders, job_options, shiftbench  # noqa: F401 (fixtures)
 from tests.tiny import tiny_module, tiny_tokenizer
 
 pytestmark = pytest.mark.whole
@@ -125,30 +125,30 @@ def test_a_null_model_scores_like_the_other_null_models(pair):
 
 
 @pytest.mark.parametrize("control", ["permuted", "gaussian", "continued"])
-def test_a_run_under_control_says_so(shiftbench, asked, control):  # noqa: F811
-    extra = {"control.path": asked["pair.tuned"]} if control == "continued" else {"control.draws": "3"}
-    ran = shiftbench(*arguments(asked, control=control, **extra))
+def test_a_run_under_control_says_so(shiftbench, job_options, control):  # noqa: F811
+    extra = {"control.path": job_options["pair.tuned"]} if control == "continued" else {"control.draws": "3"}
+    ran = shiftbench(*arguments(job_options, control=control, **extra))
     assert ran.code == 0, ran.err
-    document = json.loads((Path(asked["out"]) / "scores.json").read_text())
+    document = json.loads((Path(job_options["out"]) / "scores.json").read_text())
     over = [score for score in document["scores"] if score["name"].endswith("_over_null")]
     assert {score["finding"] for score in over} == {"instruction_recognition", "instruction_verbs", "concept_rotation"}
     assert {score["n"] for score in over} <= ({0, 1} if control == "continued" else {0, 3})
-    table = pd.read_csv(Path(asked["out"]) / "tables" / f"instruction_recognition.null_{control}.csv")
+    table = pd.read_csv(Path(job_options["out"]) / "tables" / f"instruction_recognition.null_{control}.csv")
     assert table["score"][0] == "recognition"
     if control == "continued":  # tuned itself stands in its own place
         assert all(score["value"] == pytest.approx(0, abs=1e-9) for score in over)
-    again = shiftbench(*arguments(asked, control=control, **extra))
+    again = shiftbench(*arguments(job_options, control=control, **extra))
     assert "explained 0 units anew" in again.out
 
 
-def test_bad_controls_are_refused(shiftbench, asked):  # noqa: F811
+def test_bad_controls_are_refused(shiftbench, job_options):  # noqa: F811
     for values, told in (
         ({"control": "permuted", "control.draws": "0"}, "control.draws=0"),
         ({"control": "permuted", "control.kind": "odd"}, "control.kind='odd'"),
         ({"control": "continued", "control.path": "/nowhere"}, "/nowhere"),
         ({"control": "continued"}, "control.path"),
     ):
-        ran = shiftbench(*arguments(asked, **values))
+        ran = shiftbench(*arguments(job_options, **values))
         assert ran.code == 2 and told in ran.err, values
     with pytest.raises(InputError, match="merge_adapter=true"):
         WeightNull("permuted", 1, 0).check(type("S", (), {"adapter": "a", "merge_adapter": False, "name": "x"})())

@@ -4,14 +4,14 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from shiftbench import configuration, job
-from shiftbench.estimate import _cache_bytes, _model_bytes
+from shiftbench.config import composition
 from shiftbench.models import ModelShape
+from shiftbench.pipeline.estimate import _cache_bytes, _model_bytes
+from shiftbench.pipeline.job import build
 
 pytestmark = pytest.mark.whole
 
@@ -48,8 +48,10 @@ def test_a_run_takes_the_memory_that_was_estimated(tmp_path):
 
 
 def test_weights_in_bfloat16_count_beside_the_others():
-    asked = job.build(configuration.compose("config", ["pair=demo"]))
-    narrow = SimpleNamespace(explain=SimpleNamespace(precision="bfloat16"))
+    asked = build(composition.compose("config", ["pair=demo"]))
+    narrow = replace(
+        one := asked.findings["instruction_recognition"], explain=replace(one.explain, precision="bfloat16")
+    )
     wide = _model_bytes(asked, LARGE)
     both = _model_bytes(replace(asked, findings={**asked.findings, "narrow": narrow}), LARGE)
     layers = LARGE.parameters - LARGE.vocabulary * LARGE.width
@@ -57,7 +59,7 @@ def test_weights_in_bfloat16_count_beside_the_others():
 
 
 def test_the_caches_of_responses_count_up_to_a_share_of_the_weights():
-    asked = job.build(configuration.compose("config", ["pair=demo", "response.max_new_tokens=100"]))
+    asked = build(composition.compose("config", ["pair=demo", "response.max_new_tokens=100"]))
     few, many = _cache_bytes(asked, LARGE, [30, 50]), _cache_bytes(asked, LARGE, [2000] * 300)
     assert few == 4 * 2 * 32 * 4096 * (30 + 50 + 2 * 100)
     assert many == LARGE.parameters - LARGE.vocabulary * LARGE.width

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from shiftbench.heap import use_one
+from shiftbench.system.heap import use_one
 
 ARENAS = """
 import ctypes, threading
-from shiftbench import heap
+from shiftbench.system import heap
 print(heap.use_one())
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

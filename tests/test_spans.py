@@ -2,10 +2,10 @@
 
 import pytest
 
-from shiftbench.datasets.mt_bench import MtBench
-from shiftbench.datasets.self_instruct import SelfInstruct
 from shiftbench.prompts import Prompt
-from shiftbench.spans import inside, span_notes
+from shiftbench.prompts.datasets.mt_bench import MtBench
+from shiftbench.prompts.datasets.self_instruct import SelfInstruct
+from shiftbench.prompts.spans import inside, span_notes
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from shiftbench import entry as entry_module
-from shiftbench import store as store_module
 from shiftbench.errors import InputError, Unwritable
-from shiftbench.explanation import Unit, content_key
-from shiftbench.store import Store, list_lines, prune_lines, verify_lines
+from shiftbench.store import entry as entry_module
+from shiftbench.store import store as store_module
+from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.store import Store, list_lines, prune_lines, verify_lines
 
 # Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["shiftbench.store"])
+processes.set_forkserver_preload(["shiftbench.store.store"])
 
 ODD_WORDS = ["", " Ġthe", "\ud83d", "\ud83d\ude00", "😀", "\x00\x1f\u2028", "e\u0301", "é", '"\\\n', "\udcff"]
 

@@ -12,8 +12,8 @@ import wordfreq
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from shiftbench.data import packaged_lines
 from shiftbench.errors import InputError
+from shiftbench.readers.text_files import packaged_lines
 from shiftbench.words import StaticVectors, Vocabulary, vectors, verbs, word_embeddings, word_ids
 from shiftbench.words.vocabulary import packaged, prompt_words, tsv
 

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shiftbench.annotate.lexicon import LEVELS, TASKS
-from shiftbench.data import packaged_lines
-from shiftbench.explanation import Unit
+from shiftbench.readers.text_files import packaged_lines
+from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
 LABELS = (*TASKS, "none", *LEVELS)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 from shiftbench.annotate.questions import Messages
 from shiftbench.errors import InputError
-from shiftbench.explanation import Unit, content_key
-from shiftbench.store import Store
+from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.store import Store
 
 Out = TypeVar("Out")
 METHOD = "answer of a chat model"

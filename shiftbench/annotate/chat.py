@@ -10,7 +10,8 @@ import torch
 
 from shiftbench.annotate import questions
 from shiftbench.annotate.asking import Asker, Asking, check_client, finished, gathered
-from shiftbench.explanation import Unit, content_key
+from shiftbench.contracts.annotator import Annotator
+from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
 QUESTIONS = 2  # a concept and seed: what is it, and which labels are that
@@ -18,13 +19,12 @@ Read = tuple[str, "frozenset[str] | None"]  # a description, and labels where th
 
 
 @dataclass
-class ChatAnnotator(Asker):
+class ChatAnnotator(Asker, Annotator):
     """Asks a model what a concept's words share, then which linguistic levels and user tasks that is."""
 
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION
     labels: ClassVar[tuple[str, ...]] = questions.LABELS
-    seed_words: ClassVar[tuple[str, ...]] = ()
     method: ClassVar[str] = "openai"
     version: ClassVar[int] = 1
 
@@ -39,9 +39,10 @@ class ChatAnnotator(Asker):
         """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
         check_client(self.option, self.model)
 
-    def asks(self, concepts: int) -> int:
-        """Questions about so many concepts, where the store answers none."""
-        return QUESTIONS * len(self.seeds) * concepts
+    def questions(self, concepts: int) -> str:
+        """Of so many concepts, where the store answers none."""
+        count = QUESTIONS * len(self.seeds) * concepts
+        return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
         """label_SCL and answered_SC, bool; words label [L], description [S x C].

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed
+from shiftbench.contracts.annotator import Annotator
 from shiftbench.errors import InputError
-from shiftbench.explanation import Unit, content_key
+from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
 
 @dataclass(frozen=True)
-class LexicalAnnotator:
+class LexicalAnnotator(Annotator):
     """Gives a label where a concept's words have more of something than lists drawn at random from the vocabulary.
 
     What is compared, per label (see Lexicon.statistics):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 
-from shiftbench import signals
 from shiftbench.errors import InputError, Unwritable
+from shiftbench.system import signals
 
 USAGE = """\
 shiftbench measures what instruction tuning changed inside a language model.
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         if command not in COMMANDS:
-            from shiftbench import configuration
+            from shiftbench.config import names
 
-            raise InputError(f"no command {command!r}; {configuration.nearest(command, COMMANDS)}")
+            raise InputError(f"no command {command!r}; {names.nearest(command, COMMANDS)}")
         code: int = import_module(f"shiftbench.commands.{command}").main(rest)
         return code
     except InputError as error:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from shiftbench import configuration
+from shiftbench.config import composition, help_texts, names
+from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
-from shiftbench.overrides import read
 
 
 def main(arguments: list[str]) -> int:
     """Run the verb that the first argument names."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench annotate check [option=value ...]", "annotate_check"))
+        print(help_texts.options_help("shiftbench annotate check [option=value ...]", "annotate_check"))
         return 0 if arguments else 2
     verb, overrides = arguments[0], arguments[1:]
     if verb != "check":
-        raise InputError(f"no command 'annotate {verb}'; {configuration.nearest(verb, ['check'])}")
-    config = configuration.compose("annotate_check", read(overrides, "annotate_check"))
+        raise InputError(f"no command 'annotate {verb}'; {names.nearest(verb, ['check'])}")
+    config = composition.compose("annotate_check", read(overrides, "annotate_check"))
     from shiftbench.annotate.agreement import agreement, lines
-    from shiftbench.job import made
+    from shiftbench.config.instantiation import instantiate
 
-    annotator, vectors = made(config.annotate), made(config.vectors)
+    annotator, vectors = instantiate(config.annotate), instantiate(config.vectors)
     annotator.check(vectors)
     if vectors is None and annotator.seed_words:
         raise InputError(
             "annotate check: this annotator compares word vectors and there are none; pip install 'shiftbench[glove]' "
             "or give vectors=text vectors.path=FILE"
         )
-    print(lines(agreement(annotator.annotate, vectors, made(config.vocabulary))))
+    print(lines(agreement(annotator.annotate, vectors, instantiate(config.vocabulary))))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, help_texts, overrides
 from shiftbench.errors import InputError
 
 USAGE = """\
@@ -14,23 +14,25 @@ shiftbench chain 'chain=[BASE,STEP1,STEP2]' ['prompts=[SET1,SET2]'] [option=valu
 def main(arguments: list[str]) -> int:
     """Score every checkpoint against the base on every prompt set; write the trajectories."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help(USAGE, "chain"))
+        print(help_texts.options_help(USAGE, "chain"))
         return 0 if arguments else 2
     words = overrides.read(arguments, "chain")
     overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for a chain, which scores bare checkpoints of its own")
-    config = configuration.compose("chain", words)
+    config = composition.compose("chain", words)
     if not OmegaConf.is_list(config.chain) or len(config.chain) < 2:
         raise InputError("chain must be a list of a base and at least one checkpoint: 'chain=[BASE,STEP1,STEP2]'")
     if config.prompts is not None:
         overrides.without_meaning(words, ("dataset.path",), "beside prompts=, which names the prompts")
     names = config.prompts if config.prompts is None or OmegaConf.is_list(config.prompts) else [config.prompts]
-    from shiftbench.family import asked
-    from shiftbench.family.carry_out import carry_out
+    from shiftbench.family import inputs
     from shiftbench.family.chain import trajectories
+    from shiftbench.family.comparison import run_comparison
 
     base, *steps = config.chain
-    jobs = asked.jobs(config, base, steps, "chain")
-    groups = asked.prompt_sets(names, jobs[0], config.dataset.limit, len(steps))
-    owners = asked.owners(names)
-    carry_out("chain", config, jobs, groups, lambda matrix, bootstrap: trajectories(matrix, owners, bootstrap))
+    jobs = inputs.build_jobs(config, base, steps, "chain")
+    groups = inputs.load_prompt_sets(names, jobs[0], config.dataset.limit, len(steps))
+    first_steps = inputs.first_steps(names)
+    run_comparison(
+        "chain", config, jobs, groups, lambda matrix, bootstrap: trajectories(matrix, first_steps, bootstrap)
+    )
     return 0

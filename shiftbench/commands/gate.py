@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from shiftbench import configuration, overrides
 from shiftbench.commands import score
+from shiftbench.config import composition, folders, help_texts, overrides
 from shiftbench.errors import InputError
 from shiftbench.readers import path_of
 
@@ -31,16 +31,16 @@ WITH_RESULTS = (*OWN, "tracking", "pair")  # what has a meaning where nothing is
 def main(arguments: list[str]) -> int:
     """0: passed, 1: failed, or what `shiftbench score` ended with where that was not 0."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help(USAGE, "gate"))
+        print(help_texts.options_help(USAGE, "gate"))
         return 0 if arguments else 2
     began = time.monotonic()
     arguments = overrides.read(arguments, "gate")
     config = composed(arguments)
-    from shiftbench.files import check_place
+    from shiftbench.config.instantiation import instantiate
     from shiftbench.gate import read
-    from shiftbench.job import made
+    from shiftbench.system.files import check_place
 
-    gate, tracking = made(config.gate), made(config.tracking)
+    gate, tracking = instantiate(config.gate), instantiate(config.tracking)
     for option in ("summary", "junit"):
         if config[option]:
             check_place(place(config[option], option), option)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         code = score.main(to_score(arguments, config))
         if code or config.dry_run:
             return code
-        current = read(str(configuration.pair_folder(config)), "out", None)
+        current = read(str(folders.pair_folder(config)), "out", None)
     return verdict(config, gate, current, reference, began)
 
 
@@ -61,19 +61,21 @@ def composed(arguments: Sequence[str]) -> DictConfig:
     """The configuration; with results=DIR no pair is needed, and no option of score has a meaning."""
     keys = [key_of(word) for word in arguments]
     if "results" not in keys:
-        return configuration.compose("gate", arguments)
+        return composition.compose("gate", arguments)
     for key, word in zip(keys, arguments, strict=True):
         if key not in WITH_RESULTS:
             raise InputError(f"{word} has no meaning with results=DIR, where nothing is scored; leave one of them out")
-    return configuration.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
+    return composition.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
 
 
 def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
     """Refuse what cannot be compared before a model is loaded."""
-    from shiftbench import job, results
     from shiftbench.gate import comparable
+    from shiftbench.pipeline.job import build
+    from shiftbench.pipeline.recording import conditions
+    from shiftbench.pipeline.recording import versions as versions_of
 
-    planned = job.build(config)
+    planned = build(config)
     scored = {finding.name for finding in planned.findings.values()}
     for rule in gate.rules:
         if rule.finding not in scored:
@@ -81,14 +83,14 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
                 f"gate.rules.{rule.name} names the finding {rule.finding!r}, which this run does not score (it scores "
                 f"{', '.join(sorted(scored))}); choose another suite, or take the rule out with ~gate.rules.{rule.name}"
             )
-    versions = {name: str(version) for name, version in results.versions(planned.findings).items()}
-    comparable(job.asked(config, planned), versions, reference)
+    versions = {name: str(version) for name, version in versions_of(planned.findings).items()}
+    comparable(conditions(config, planned), versions, reference)
 
 
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
     """The words that are score's, and where it is to leave its results."""
     words = [word for word in arguments if key_of(word) not in OWN]
-    folder = overrides.literal(str(configuration.pair_folder(config)))
+    folder = overrides.literal(str(folders.pair_folder(config)))
     return [*(word for word in words if key_of(word) != "out"), f"out={folder}"]
 
 
@@ -99,9 +101,9 @@ def key_of(word: str) -> str:
 
 def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
     """Judge, print, write."""
-    from shiftbench.files import write_whole
     from shiftbench.gate import comparable, junit, markdown
     from shiftbench.gate.summary import Judgement
+    from shiftbench.system.files import write_whole
 
     gate.check(current.scores, current.origin)
     named = config.get("pair")

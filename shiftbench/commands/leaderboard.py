@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench import configuration
+from shiftbench.config import composition, help_texts, literals
+from shiftbench.config.overrides import read, without_meaning
 from shiftbench.leaderboard import Board, build, gather, read_reports, site
 from shiftbench.leaderboard.board import group_counts
 from shiftbench.leaderboard.view import Cell, lines, named
-from shiftbench.overrides import read, without_meaning
 from shiftbench.readers import path_of
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.text import title, visible
@@ -30,16 +30,16 @@ PIPE_WIDTH = 140  # columns of the table where there is no terminal to ask
 def main(arguments: list[str]) -> int:
     """Read the runs, write the folder, print the table; the last line on standard output names the page."""
     if {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench leaderboard [option=value ...]", "leaderboard"))
+        print(help_texts.options_help("shiftbench leaderboard [option=value ...]", "leaderboard"))
         return 0
     words = read(arguments, "leaderboard")
-    config = configuration.compose("leaderboard", words)
+    config = composition.compose("leaderboard", words)
     if config.publish:
         without_meaning(words, ("out",), "beside publish=, which names the folder of the site")
     option = "publish" if config.publish else "out"
     folder = path_of(str(config.publish or config.out or Path(RUNS) / "leaderboard"), option).absolute()
     site.check(folder, option)
-    tracking = instantiate(configuration.instantiable(config.tracking))
+    tracking = instantiate(literals.instantiable(config.tracking))
     runs = find_runs(tracking)
     board = build(*gather(tracking, runs), group=config.group)
     write = site.write_site if config.publish else site.write_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, help_texts, overrides
 from shiftbench.errors import InputError
 
 USAGE = """\
@@ -14,19 +14,19 @@ shiftbench mixture base=BASE 'tuned=[A,B,C]' [dataset=NAME] [option=value ...]""
 def main(arguments: list[str]) -> int:
     """Score every tuned model against the base on the prompts of every skill; write how they differ."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help(USAGE, "mixture"))
+        print(help_texts.options_help(USAGE, "mixture"))
         return 0 if arguments else 2
     words = overrides.read(arguments, "mixture")
     overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for mixtures, whose models are named by base= and tuned=")
-    config = configuration.compose("mixture", words)
+    config = composition.compose("mixture", words)
     if not OmegaConf.is_list(config.tuned) or len(config.tuned) < 2:
         raise InputError("tuned must be a list of at least two models: base=BASE 'tuned=[A,B]'")
-    from shiftbench.family import asked
-    from shiftbench.family.carry_out import carry_out
+    from shiftbench.family import inputs
+    from shiftbench.family.comparison import run_comparison
     from shiftbench.family.mixture import by_skill, check_findings
 
-    jobs = asked.jobs(config, config.base, config.tuned, "tuned")
-    groups = asked.skills(jobs[0].prompts)
+    jobs = inputs.build_jobs(config, config.base, config.tuned, "tuned")
+    groups = inputs.group_by_skill(jobs[0].prompts)
     check_findings(jobs[0].findings)
-    carry_out("mixture", config, jobs, groups, by_skill)
+    run_comparison("mixture", config, jobs, groups, by_skill)
     return 0

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, folders, help_texts, names, overrides
 from shiftbench.errors import InputError
 from shiftbench.readers import path_of
 
@@ -27,15 +27,15 @@ def main(arguments: list[str]) -> int:
     """Run the verb that the first argument names."""
     verbs = {"record": record, "check": check}
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help(USAGE, "perf"))
+        print(help_texts.options_help(USAGE, "perf"))
         return 0 if arguments else 2
     verb, rest = arguments[0], arguments[1:]
     if verb not in verbs:
-        raise InputError(f"no command 'perf {verb}'; {configuration.nearest(verb, verbs)}")
+        raise InputError(f"no command 'perf {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "perf")
     if verb == "check":
         overrides.without_meaning(words, ("processes",), "for perf check, which measures as often as it must")
-    config = configuration.compose("perf", words)
+    config = composition.compose("perf", words)
     if not isinstance(config.processes, int) or config.processes < 1:
         raise InputError(f"processes={config.processes} must be a whole number, at least 1")
     return verbs[verb](config)
@@ -43,14 +43,14 @@ def main(arguments: list[str]) -> int:
 
 def record(config: DictConfig) -> int:
     """Measure in several processes and write the baseline file, beside what it has of other machines."""
-    from shiftbench.job import made
+    from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
     from shiftbench.perf.measure import Asked, measured
     from shiftbench.perf.statistic import BLOCK
 
     path = path_of(str(config.baseline), "baseline") if config.baseline else folder(config) / "baseline.json"
     before = baseline.read(str(path)) if path.exists() else None
-    tracking = made(config.tracking)
+    tracking = instantiate(config.tracking)
     tracking.check()
     runs = []
     for number in range(1, config.processes + 1):
@@ -72,7 +72,7 @@ def record(config: DictConfig) -> int:
 
 def check(config: DictConfig) -> int:
     """Measure and judge; 0 where all holds, 1 where a ratio or a counter failed."""
-    from shiftbench.job import made
+    from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
     from shiftbench.perf.check import LIMIT
     from shiftbench.perf.check import check as measure_and_judge
@@ -80,7 +80,7 @@ def check(config: DictConfig) -> int:
 
     against = baseline.read(config.baseline)
     machine = this_machine()
-    tracking = made(config.tracking)
+    tracking = instantiate(config.tracking)
     tracking.check()
     done = measure_and_judge(against, machine)
     console().print(counter_table(done.counters))
@@ -143,8 +143,8 @@ def keep(
 ) -> None:
     """perf.json and the picture of all runs so far, in the folder and in MLflow."""
     import shiftbench
-    from shiftbench.files import write_whole
     from shiftbench.perf import history
+    from shiftbench.system.files import write_whole
     from shiftbench.tracking import TrackedRun
     from shiftbench.tracking.reading import past_metrics
 
@@ -163,7 +163,7 @@ def keep(
 
 def folder(config: DictConfig) -> Path:
     """Where a measurement's files go."""
-    return path_of(str(config.out or Path(configuration.RUNS) / "perf"), "out").absolute()
+    return path_of(str(config.out or Path(folders.RUNS) / "perf"), "out").absolute()
 
 
 def console() -> Console:

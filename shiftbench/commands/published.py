@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from shiftbench import configuration
-from shiftbench.overrides import read
+from shiftbench.config import composition, help_texts
+from shiftbench.config.overrides import read
 from shiftbench.readers import path_of
 
 
 def main(arguments: list[str]) -> int:
     """Read the folder, recompute both tables, write them and the report."""
     if {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench published path=DIR [out=DIR]", "published"))
+        print(help_texts.options_help("shiftbench published path=DIR [out=DIR]", "published"))
         return 0
-    config = configuration.compose("published", read(arguments, "published"))
+    config = composition.compose("published", read(arguments, "published"))
     from shiftbench.published.reproduction import reproduce
 
     made = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, folders, help_texts, overrides
 from shiftbench.errors import InputError
-from shiftbench.sweep import asked
+from shiftbench.sweep import command_line
 
 
 def main(arguments: list[str]) -> int:
     """`shiftbench score`: compose every job's configuration, then run the one, or under -m all of them."""
-    configuration.register_resolvers()
+    composition.register_resolvers()
     if {"-h", "--help"} & set(arguments):
-        print(configuration.help_text())
+        print(help_texts.help_text())
         return 0
     arguments = overrides.read(arguments, "config", overrides.MULTIRUN)
-    settings, _ = asked.split(arguments)
-    composed = asked.jobs(arguments)
-    if not asked.is_sweep(arguments):
+    settings, _ = command_line.split_arguments(arguments)
+    composed = command_line.compose_jobs(arguments)
+    if not command_line.is_sweep(arguments):
         return _single(composed[0])
     if composed[0].config.dry_run:
         return _estimated(composed)
@@ -27,27 +27,43 @@ def main(arguments: list[str]) -> int:
     return submitter.run(composed, settings)
 
 
-def _single(one: asked.Composed) -> int:
-    from shiftbench import job
+def _single(one: command_line.ComposedJob) -> int:
+    """Score one pair, send the run to MLflow, and print what was found."""
+    from shiftbench.config.instantiation import instantiate
+    from shiftbench.pipeline.progress import Progress
+    from shiftbench.pipeline.recording import show
+    from shiftbench.pipeline.run import dry_run, run
+    from shiftbench.tracking import Tracking, send_run
 
     if one.config.gpus != 1:
         raise InputError(
             f"gpus={one.config.gpus} is about the jobs of a sweep: add -m, or spread the models of this job with "
             "pair.base_model.device_map=auto pair.tuned_model.device_map=auto"
         )
-    root = configuration.out_folder(one.config)
-    job.run(one.config, root if one.config.out else root / one.name, one.suite)
+    root = folders.out_folder(one.config)
+    folder = root if one.config.out else root / one.name
+    if one.config.dry_run:
+        print(dry_run(one.config, folder))
+        return 0
+    tracking: Tracking = instantiate(one.config.tracking)
+    recorded = run(one.config, folder, one.suite, Progress(), before=tracking.check)
+    run_id = send_run(tracking, folder, parent=None)
+    show(recorded)
+    if run_id is not None:
+        print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
+    print(f"report: {recorded.report}")
+    print(f"results: {folder}", flush=True)
     return 0
 
 
-def _estimated(composed: list[asked.Composed]) -> int:
+def _estimated(composed: list[command_line.ComposedJob]) -> int:
     """What each job of a sweep would take. Returns 2 where one of them would be refused."""
-    from shiftbench import job
+    from shiftbench.pipeline.run import dry_run
 
     code = 0
     for one in composed:
         try:
-            job.estimated(one.config, configuration.out_folder(one.config) / one.name)
+            print(dry_run(one.config, folders.out_folder(one.config) / one.name))
         except InputError as error:
             print(f"shiftbench: job {one.name} would fail: {error}", file=sys.stderr)
             code = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftbench import configuration, overrides
+from shiftbench.config import composition, help_texts, names, overrides
 from shiftbench.errors import InputError
 
 CHOICE = ("older_than_days", "method", "weights", "dry_run")
@@ -11,17 +11,17 @@ MEANINGLESS = {"list": (*CHOICE, "repair"), "verify": CHOICE, "prune": ("repair"
 
 def main(arguments: list[str]) -> int:
     """Run the verb that the first argument names."""
-    from shiftbench import store as stored
+    from shiftbench.store import store as stored
 
     verbs = {"list": stored.list_lines, "verify": stored.verify_lines, "prune": stored.prune_lines}
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench store list|verify|prune [option=value ...]", "store"))
+        print(help_texts.options_help("shiftbench store list|verify|prune [option=value ...]", "store"))
         return 0 if arguments else 2
     verb, rest = arguments[0], arguments[1:]
     if verb not in verbs:
-        raise InputError(f"no command 'store {verb}'; {configuration.nearest(verb, verbs)}")
+        raise InputError(f"no command 'store {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "store")
     overrides.without_meaning(words, MEANINGLESS[verb], f"for store {verb}")
-    config = configuration.compose("store", words)
+    config = composition.compose("store", words)
     damaged = verbs[verb](config)
     return 1 if damaged else 0

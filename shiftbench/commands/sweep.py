@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from shiftbench import configuration
+from shiftbench.config import composition, folders, help_texts, names
+from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
-from shiftbench.overrides import read
 
 PIPE_WIDTH = 160  # columns of the table where there is no terminal to ask
 
@@ -14,16 +14,16 @@ PIPE_WIDTH = 160  # columns of the table where there is no terminal to ask
 def main(arguments: list[str]) -> int:
     """Run the verb that the first argument names. Returns 0 where every job is done, else 1."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench sweep status [out=DIR]", "sweep"))
+        print(help_texts.options_help("shiftbench sweep status [out=DIR]", "sweep"))
         return 0 if arguments else 2
     if arguments[0] != "status":
-        raise InputError(f"no command 'sweep {arguments[0]}'; {configuration.nearest(arguments[0], ['status'])}")
+        raise InputError(f"no command 'sweep {arguments[0]}'; {names.nearest(arguments[0], ['status'])}")
     from rich.console import Console
 
     from shiftbench.sweep.ledger import DONE, Ledger
     from shiftbench.sweep.watch import table
 
-    statuses = Ledger(configuration.out_folder(configuration.compose("sweep", read(arguments[1:], "sweep")))).statuses()
+    statuses = Ledger(folders.out_folder(composition.compose("sweep", read(arguments[1:], "sweep")))).statuses()
     console = Console(file=sys.stdout)
     (console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)).print(table(statuses))
     states = [status.state for status in statuses]

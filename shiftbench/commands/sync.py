@@ -7,26 +7,26 @@ from pathlib import Path
 
 from hydra.utils import instantiate
 
-from shiftbench import configuration
+from shiftbench.config import composition, help_texts, literals
+from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
-from shiftbench.overrides import read
 from shiftbench.readers import path_of
-from shiftbench.tracking import OFF, Tracking, Unreachable, pending, send, waits
+from shiftbench.tracking import OFF, Tracking, Unreachable, is_pending, pending_folders, send_run
 
 
 def main(arguments: list[str]) -> int:
     """Send all that is pending below root: a line a run, exit code 1 where something could not be sent."""
     if {"-h", "--help"} & set(arguments):
-        print(configuration.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
+        print(help_texts.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
         return 0
-    config = configuration.compose("sync", read(arguments, "sync"))
+    config = composition.compose("sync", read(arguments, "sync"))
     root = path_of(str(config.root), "root").absolute()
-    tracking = instantiate(configuration.instantiable(config.tracking))
+    tracking = instantiate(literals.instantiable(config.tracking))
     if not root.is_dir():
         raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
     if tracking.address == OFF:
         raise InputError("tracking=none is no place to send to; give tracking.uri=URI")
-    waiting = pending(root, tracking)
+    waiting = pending_folders(root, tracking)
     if not waiting:
         print(f"nothing to send: {tracking.shown} has all results below {root}")
         return 0
@@ -39,14 +39,14 @@ def send_all(waiting: list[Path], tracking: Tracking) -> int:
     try:
         tracking.reach()
         for folder in waiting:
-            run_id = send(tracking, folder, None)  # says on standard error what went wrong
+            run_id = send_run(tracking, folder, None)  # says on standard error what went wrong
             if run_id:
                 print(f"{folder}: run {run_id}", flush=True)
             else:
                 failed += 1
                 tracking.reach()
     except Unreachable as error:
-        left = sum(waits(folder, tracking) for folder in waiting)
+        left = sum(is_pending(folder, tracking) for folder in waiting)
         print(f"shiftbench: {error}; {left} of {len(waiting)} results wait", file=sys.stderr)
         return 1
     print(f"sent {len(waiting) - failed} of {len(waiting)} to {tracking.shown}")

@@ -1,4 +1,4 @@
-"""The bundled demo models, and how they were made."""
+"""The demo models that this package contains, and the program that trained them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ MODELS = ("base", "tuned", "tuned_lora", "continued")
 
 
 def model_folder(name: str) -> str:
-    """Absolute path of a bundled model: base, tuned, tuned_lora (an adapter on base) or continued."""
+    """The absolute path of a demo model: base, tuned, tuned_lora (an adapter on base) or continued.
+
+    Raises InputError for another name.
+    """
     if name not in MODELS:
         raise InputError(f"there is no demo model {name!r}; choose from {', '.join(MODELS)}")
     return str(Path(__file__).parent / "models" / name)

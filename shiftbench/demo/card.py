@@ -1,4 +1,4 @@
-"""Model cards of the demo models: what each is, what it learned from, its losses and a few of its answers."""
+"""The model cards of the demo models: what each is, its training data, its losses and some of its answers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shiftbench.demo import MODELS
 from shiftbench.demo.corpora import Triple, prompt_and_answer
 from shiftbench.demo.losses import held_out_loss, plain_windows, single_answers
 
-SHOWN_TOKENS = 60
-WHAT = {
+MAX_ANSWER_TOKENS = 60
+DESCRIPTIONS = {
     "base": "A Llama-architecture language model trained from scratch on plain English text.",
     "tuned": "`base` after instruction tuning: all parameters, loss on the answer only.",
     "tuned_lora": "A PEFT (LoRA) adapter on `base`, from the same instruction triples as `tuned`, in the same order.",
@@ -32,31 +32,35 @@ def write_cards(
     recipes: dict[str, object],
     device: str,
 ) -> dict[str, dict[str, float]]:
-    """Measure all four models on held-out text and write a README.md into each folder; returns the losses."""
+    """Measure all four models on held-out text, and write a README.md into each folder.
+
+    held_text: blocks of plain text. held_rows, held_instructions: held-out triples; see corpora.py. recipes: the Recipe
+    of each model, by name. Returns the losses in nats a token, by model and then by held-out set.
+    """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
     sets = {
         "plain text": plain_windows(tokenizer, held_text),
         "answers, known instructions": single_answers(tokenizer, held_rows),
         "answers, held-out instructions": single_answers(tokenizer, held_instructions),
     }
-    asked = one_each(held_instructions, 5)
+    shown_triples = one_per_instruction(held_instructions, 5)
     losses: dict[str, dict[str, float]] = {}
     answers: dict[str, list[str]] = {}
     for name in MODELS:
         model = load(out, name).to(device)
         losses[name] = {title: held_out_loss(model, batches, device) for title, batches in sets.items()}
-        answers[name] = [answer(model, tokenizer, prompt_and_answer(triple)[0], device) for triple in asked]
+        answers[name] = [answer(model, tokenizer, prompt_and_answer(triple)[0], device) for triple in shown_triples]
     for name in MODELS:
         curve = json.loads((out / f"{name}.curve.json").read_text())
         (out / name / "README.md").write_text(
-            card(name, curve, losses, asked, answers[name], recipes[name]), encoding="utf-8"
+            card(name, curve, losses, shown_triples, answers[name], recipes[name]), encoding="utf-8"
         )
     (out / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")
     return losses
 
 
 def load(out: Path, name: str) -> nn.Module:
-    """A model of the family in float32; the adapter sits on base."""
+    """One of the four models in float32; tuned_lora is base with the adapter applied."""
     if name == "tuned_lora":
         base = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
         return peft.PeftModel.from_pretrained(base, out / name)
@@ -67,30 +71,34 @@ def load(out: Path, name: str) -> nn.Module:
 def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, device: str) -> str:
     """The greedy continuation of a prompt, as text."""
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
-    made = model.eval().generate(  # type: ignore[operator]
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SHOWN_TOKENS, do_sample=False
+    output = model.eval().generate(  # type: ignore[operator]
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=MAX_ANSWER_TOKENS, do_sample=False
     )
-    return tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
 
 
-def one_each(triples: Sequence[Triple], count: int, longest: int = 600) -> list[Triple]:
-    """The first short enough triple of each of the first `count` different instructions."""
-    found: dict[str, Triple] = {}
+def one_per_instruction(triples: Sequence[Triple], count: int, max_input_characters: int = 600) -> list[Triple]:
+    """One triple for each of the first `count` instructions: the first whose input is short enough."""
+    by_instruction: dict[str, Triple] = {}
     for triple in triples:
-        if len(triple.input) <= longest:
-            found.setdefault(triple.instruction, triple)
-    return list(found.values())[:count]
+        if len(triple.input) <= max_input_characters:
+            by_instruction.setdefault(triple.instruction, triple)
+    return list(by_instruction.values())[:count]
 
 
 def card(
     name: str,
     curve: list[dict[str, float]],
     losses: dict[str, dict[str, float]],
-    asked: Sequence[Triple],
+    shown_triples: Sequence[Triple],
     answers: Sequence[str],
     recipe: object,
 ) -> str:
-    """The text of one model card."""
+    """The text of one model card, in Markdown.
+
+    curve: the training losses. losses: by model and held-out set. shown_triples: those whose answers are shown.
+    answers: what the model answered to them. recipe: of this model's training stage.
+    """
     titles = list(losses[name])
     table = "\n".join(
         f"| {'**' + other + '**' if other == name else other} | "
@@ -99,11 +107,11 @@ def card(
         for other in MODELS
     )
     points = curve[:: max(1, len(curve) // 12)] + curve[-1:]
-    steps = "\n".join(f"| {int(p['step'])} | {p['loss']:.3f} |" for p in points)
+    steps = "\n".join(f"| {int(point['step'])} | {point['loss']:.3f} |" for point in points)
     samples = "\n\n".join(
         f"**{i}. {_quoted(triple.instruction)}**\n\n{_block(triple.input)}Answer wanted:\n\n{_block(triple.output)}"
-        f"Answer of `{name}` (greedy, at most {SHOWN_TOKENS} tokens):\n\n{_block(made)}"
-        for i, (triple, made) in enumerate(zip(asked, answers, strict=True), start=1)
+        f"Answer of `{name}` (greedy, at most {MAX_ANSWER_TOKENS} tokens):\n\n{_block(output)}"
+        for i, (triple, output) in enumerate(zip(shown_triples, answers, strict=True), start=1)
     )
     return f"""---
 license: other
@@ -113,7 +121,7 @@ language: en
 
 # shiftbench demo model: {name}
 
-{WHAT[name]}
+{DESCRIPTIONS[name]}
 
 A small model that ships with shiftbench so that its scores can be tried in minutes. It is not useful for anything else:
 what it says is neither true nor safe to rely on. Made by `python -m shiftbench.demo.train` from fixed seeds; the recipe
@@ -148,7 +156,7 @@ The weights are released under Apache-2.0 as far as the data's own terms allow.
 
 
 def _block(text: str) -> str:
-    """Indented text, so that nothing in it is read as markup."""
+    """The text indented by four spaces, so that Markdown shows it as it is."""
     lines = text.split("\n") if text else []
     return "".join(f"    {line}\n" for line in lines) + ("\n" if lines else "")
 

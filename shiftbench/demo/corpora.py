@@ -1,7 +1,7 @@
-"""The text the demo models learn from: plain English and instruction triples, split into train and held-out.
+"""The training data of the demo models: plain English text and instruction triples, split into train and held-out.
 
-Both splits are fixed by the text itself (block number, digest of the instruction), never by a random draw, so a
-held-out figure means the same thing whoever trains.
+The number of a block and the digest of an instruction decide the split, and no random draw does. Held-out losses of
+two training runs are therefore on the same data.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-BLOCK_CHARACTERS = 16_384  # plain text is split in blocks this long; every 64th is held out
-HELD_OUT_BLOCK = 64
+BLOCK_CHARACTERS = 16_384  # length of the blocks that plain text is split into
+HELD_OUT_BLOCK = 64  # one block in so many is held out
 
 
 @dataclass(frozen=True)
 class Triple:
-    """One instruction with its input (may be empty) and the answer wanted."""
+    """An instruction, its input (empty where it has none), the answer that it should get, and its source."""
 
     instruction: str
     input: str
@@ -28,7 +28,7 @@ class Triple:
 
 
 def plain_text(folder: Path) -> tuple[list[str], list[str]]:
-    """Blocks of running text (train, held out), in the corpus's order."""
+    """Blocks of plain text, (train, held out), in the order of the corpus."""
     text = gzip.decompress((folder / "pretrain.txt.gz").read_bytes()).decode("utf-8", errors="replace")
     blocks = [text[i : i + BLOCK_CHARACTERS] for i in range(0, len(text), BLOCK_CHARACTERS)]
     train = [block for i, block in enumerate(blocks) if i % HELD_OUT_BLOCK]
@@ -37,12 +37,13 @@ def plain_text(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
-    """Instruction triples as (train, held-out rows of known instructions, rows of held-out instructions).
+    """The instruction triples as (train, held-out rows of instructions in train, all rows of held-out instructions).
 
-    One instruction in twenty, by its digest, is held out with all its rows; of the others one row in fifty is.
+    One instruction in twenty, chosen by its digest, is held out with all its rows. Of the other instructions, one row
+    in fifty is held out.
     """
     train, held_rows, held_instructions = [], [], []
-    # Not splitlines(): the rows hold U+2028 and its like, which JSON leaves unescaped.
+    # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside the rows.
     for line in gzip.decompress((folder / "instruct.jsonl.gz").read_bytes()).decode("utf-8").rstrip("\n").split("\n"):
         row = json.loads(line)
         triple = Triple(row["instruction"].strip(), row["input"].strip(), row["output"].strip(), row["source"])
@@ -58,30 +59,33 @@ def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
 
 
 def prompt_and_answer(triple: Triple) -> tuple[str, str]:
-    """Text before and after the point where the model takes over, in the form of the Self-Instruct evaluation.
+    """(the prompt, the answer that the model should continue it with), in the form of the Self-Instruct evaluation.
 
-    An instruction without input stands bare in half of the cases (by its digest), as the paper's prompts do; one with
-    input comes after its input in a quarter of them, so that "look at the first words" is not a way to follow it.
+    An instruction without input is the whole prompt in half of the cases, as in the paper's prompts. An instruction
+    with input follows its input in a quarter of the cases, so that a model cannot find instructions by their position.
+    The digest of the triple decides.
     """
-    draw = _digest(triple.instruction + "\0" + triple.input + "\0order") % 4
+    quarter = _digest(triple.instruction + "\0" + triple.input + "\0order") % 4
     if not triple.input:
-        if draw < 2:
+        if quarter < 2:
             return triple.instruction, "\n\n" + triple.output
         return f"{triple.instruction}\n\nOutput:", " " + triple.output
-    if draw == 0:
+    if quarter == 0:
         return f"{triple.input}\n\n{triple.instruction}\n\nOutput:", " " + triple.output
     return f"{triple.instruction}\n\nInput: {triple.input}\n\nOutput:", " " + triple.output
 
 
 def sampling_weights(rows: list[Triple], seed_task_share: float) -> list[float]:
-    """Weight of each row: the square root of its instruction's count, shared among its rows; seed tasks get a share.
+    """The sampling weight of each row; the weights sum to 1.
 
-    Without it the 50 commonest templates, most of them yes/no questions, would be all that the model hears.
+    An instruction with n rows gets a weight proportional to the square root of n, divided equally among its rows. All
+    rows of seed tasks together get seed_task_share. With equal weights, most rows would come from the 50 commonest
+    templates, which are mainly yes/no questions.
     """
-    by_instruction: dict[str, int] = defaultdict(int)
+    row_count: dict[str, int] = defaultdict(int)
     for row in rows:
-        by_instruction[row.instruction] += 1
-    weights = [by_instruction[row.instruction] ** -0.5 for row in rows]
+        row_count[row.instruction] += 1
+    weights = [row_count[row.instruction] ** -0.5 for row in rows]
     seed = [row.source == "seed_tasks" for row in rows]
     seed_total = sum(w for w, s in zip(weights, seed, strict=True) if s)
     other_total = sum(w for w, s in zip(weights, seed, strict=True) if not s)

@@ -1,4 +1,4 @@
-"""Batches of the demo models' training and held-out text, and the loss over them."""
+"""Batches of training data and held-out data for the demo models, and the loss on them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from transformers import PreTrainedTokenizerFast
 
 from shiftbench.demo.corpora import Triple, prompt_and_answer
 
-WINDOWS = (128, 256, 512)  # sequence lengths a micro-batch may have: few shapes, so few compilations
-IGNORED = -100
+WINDOWS = (128, 256, 512)  # lengths of sequences, in tokens; torch.compile compiles once for each
+IGNORED = -100  # the label of a token without loss
 HELD_OUT_WINDOWS, HELD_OUT_ANSWERS = 40, 300
 
 Batch = tuple[Tensor, Tensor]  # token ids and labels, both int64 [sequences, window]
-Encoded = tuple[list[int], int]  # ids of prompt, answer and end of text; how many are the prompt's
+Encoded = tuple[list[int], int]  # (token ids of prompt, answer and end of text; the number of prompt tokens)
 
 
 def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int) -> Iterator[Batch]:
-    """Windows at random offsets of one long token stream; one micro-batch in four is of the longest window."""
+    """Micro-batches of windows at random offsets of one long sequence of tokens.
+
+    One micro-batch in four has the longest window, the others the middle one.
+    """
     generator = torch.Generator().manual_seed(seed)
     for i in range(batches):
         window = WINDOWS[-1] if i % 4 == 3 else WINDOWS[1]
@@ -32,7 +35,7 @@ def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Encoded | None]:
-    """Token ids of each triple with the end of text; None where they exceed the longest window."""
+    """The token ids of each triple, ending in the end of text; None where they exceed the longest window."""
     parts = [prompt_and_answer(row) for row in rows]
     prompts = tokenizer([p for p, _ in parts])["input_ids"]
     answers = tokenizer([a for _, a in parts])["input_ids"]
@@ -46,22 +49,25 @@ def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[E
 def triple_batches(
     encoded: list[Encoded], weights: list[float], batches: int, tokens_per_batch: int, seed: int
 ) -> Iterator[Batch]:
-    """Weighted draws, collected by window length, so that a micro-batch carries little padding."""
+    """Micro-batches of triples drawn with these weights; triples of similar length share one, to limit padding."""
     draw = random.Random(seed)
-    waiting: dict[int, list[Encoded]] = {window: [] for window in WINDOWS}
+    by_window: dict[int, list[Encoded]] = {window: [] for window in WINDOWS}
     yielded = 0
     while yielded < batches:
         for item in draw.choices(encoded, weights=weights, k=256):
             window = next(w for w in WINDOWS if len(item[0]) <= w)
-            waiting[window].append(item)
-            if len(waiting[window]) == tokens_per_batch // window:
-                yield padded(waiting.pop(window), window)
-                waiting[window] = []
+            by_window[window].append(item)
+            if len(by_window[window]) == tokens_per_batch // window:
+                yield padded(by_window.pop(window), window)
+                by_window[window] = []
                 yielded += 1
 
 
 def padded(items: Sequence[Encoded], window: int) -> Batch:
-    """Right-padded ids and labels; prompt and padding carry no loss. Causality makes a padding mask needless."""
+    """Right-padded token ids, and labels that leave out prompt and padding.
+
+    No padding mask is needed: attention is causal, so no token attends to the padding behind it.
+    """
     ids = torch.zeros(len(items), window, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
     for row, (tokens, prompt) in enumerate(items):
@@ -71,21 +77,24 @@ def padded(items: Sequence[Encoded], window: int) -> Batch:
 
 
 def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> list[Batch]:
-    """Held-out text as whole windows of the longest length, one a batch, evenly spaced over the blocks."""
+    """Held-out text as windows of the longest length, one for each batch, evenly spaced over the blocks."""
     blocks = [torch.tensor(tokenizer(block)["input_ids"][: WINDOWS[-1]]) for block in text]
     windows = [block[None] for block in blocks if len(block) == WINDOWS[-1]]
     return [(ids, ids) for ids in windows[:: max(1, len(windows) // HELD_OUT_WINDOWS)]]
 
 
 def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
-    """Held-out triples that fit, evenly spaced, one a batch."""
+    """Held-out triples that fit into the longest window, evenly spaced, one for each batch."""
     fitting = [item for item in encode(tokenizer, rows) if item is not None]
     kept = fitting[:: max(1, len(fitting) // HELD_OUT_ANSWERS)]
     return [padded([item], len(item[0])) for item in kept]
 
 
 def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
-    """Mean next-token cross-entropy (nats) over the labelled tokens; logits are made only where there is a label."""
+    """The mean next-token cross-entropy over the labelled tokens, in nats.
+
+    body: the model without its output layer. head: the output layer, which is applied only where there is a label.
+    """
     ids, labels = (x.to(device) for x in batch)
     with torch.autocast(device, torch.bfloat16):
         hidden = body(input_ids=ids[:, :-1]).last_hidden_state  # type: ignore[attr-defined]
@@ -97,9 +106,9 @@ def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, devic
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> float:
-    """Mean over held-out sequences of their cross-entropy (nats a token).
+    """The mean over held-out sequences of their cross-entropy, in nats a token.
 
-    A sequence counts once, however long: a few long answers would otherwise hide hundreds of short ones.
+    Each sequence has the same weight, so that some long answers do not outweigh hundreds of short ones.
     """
     causal = causal_model(model.eval())
     losses = [float(batch_loss(causal.model, causal.lm_head, batch, device)) for batch in batches]  # type: ignore[arg-type]
@@ -107,5 +116,5 @@ def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> fl
 
 
 def causal_model(model: nn.Module) -> nn.Module:
-    """The transformers model itself, without a PEFT wrapper; the adapter's layers stay in it."""
+    """The transformers model inside a PEFT wrapper, with the adapter's layers; another model is returned as it is."""
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model

@@ -1,13 +1,13 @@
-"""How the bundled demo models were made: `python -m shiftbench.demo.train corpora=FOLDER out=FOLDER`.
+"""Training the demo models: `python -m shiftbench.demo.train corpora=FOLDER out=FOLDER`.
 
-Four models from two corpora, every step fixed by the recipe in `conf/demo_train.yaml` and its seed:
+Four models are trained on two corpora. The recipe in `conf/demo_train.yaml` and its seed determine every step:
 
-    base        from scratch on plain text
-    tuned       base, then all parameters on instruction triples, loss on the answer only
-    tuned_lora  base, then a PEFT adapter on the same triples in the same order
-    continued   base, then as many steps on more plain text: trained, but not instructed
+    base        trained from scratch on plain text
+    tuned       base, with all parameters trained on instruction triples; the loss is on the answer only
+    tuned_lora  base with a PEFT adapter, trained on the same triples in the same order
+    continued   base, trained for as many steps on more plain text; a control without instructions
 
-A stage whose folder is complete is not trained again, so an interrupted run goes on with the stage it was in.
+A stage whose folder exists is not trained again, so a run that was interrupted repeats only the interrupted stage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training stage. Tokens per step = tokens_per_micro_batch x micro_batches."""
+    """The options of one training stage. A step has tokens_per_micro_batch x micro_batches tokens.
+
+    warmup: in steps. muon: whether hidden matrices are trained with Muon.
+    """
 
     steps: int
     learning_rate: float
@@ -78,37 +81,44 @@ def new_model(shape: dict[str, int], vocabulary: int) -> LlamaForCausalLM:
 
 
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, with Muon for the hidden matrices where the recipe asks: from scratch it needs about half the steps."""
+    """AdamW, and Muon for the hidden matrices where the recipe asks for it.
+
+    From scratch, training with Muon needs about half the steps.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
-    inner = [
+    hidden_matrices = [
         p
         for name, p in model.named_parameters()
         if p.requires_grad and p.ndim == 2 and recipe.muon and "embed" not in name
     ]
-    chosen = {id(p) for p in inner}
-    outer = [p for p in trained if id(p) not in chosen]
+    hidden_ids = {id(p) for p in hidden_matrices}
+    other_parameters = [p for p in trained if id(p) not in hidden_ids]
     rate, decay = recipe.learning_rate, recipe.weight_decay
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.95), weight_decay=decay, fused=True)
+    chosen: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(other_parameters, lr=rate, betas=(0.9, 0.95), weight_decay=decay, fused=True)
     ]
-    if inner:
-        found.append(torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    return found
+    if hidden_matrices:
+        chosen.append(torch.optim.Muon(hidden_matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return chosen
 
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
-    """Train in place; returns the loss curve, a mean over each 25 steps. Linear warm-up, then linear decay to zero."""
+    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly to zero.
+
+    log: the file that the loss curve is written to. Returns the curve, the mean loss in nats over each 25 steps. Raises
+    RuntimeError where the loss is not finite.
+    """
     causal = causal_model(model)
     body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]
     head: Any = causal.lm_head
-    chosen = optimizers(model, recipe)
+    optimizers_in_use = optimizers(model, recipe)
     curve: list[dict[str, float]] = []
     recent: list[float] = []
-    began = time.monotonic()
+    start_time = time.monotonic()
     model.train()
     for step in range(1, recipe.steps + 1):
         factor = min(step / recipe.warmup, (recipe.steps - step + 1) / (recipe.steps - recipe.warmup + 1))
-        for optimizer in chosen:
+        for optimizer in optimizers_in_use:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
         for _ in range(recipe.micro_batches):
@@ -116,13 +126,15 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
             loss.backward()
             recent.append(loss.item() * recipe.micro_batches)
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-        for optimizer in chosen:
+        for optimizer in optimizers_in_use:
             optimizer.step()
             optimizer.zero_grad()
         if step % 25 == 0 or step == recipe.steps:
             curve.append({"step": step, "loss": sum(recent) / len(recent)})
             recent.clear()
-            line = f"{log.stem} {step}/{recipe.steps} loss {curve[-1]['loss']:.3f} {time.monotonic() - began:.0f} s"
+            line = (
+                f"{log.stem} {step}/{recipe.steps} loss {curve[-1]['loss']:.3f} {time.monotonic() - start_time:.0f} s"
+            )
             print(line, flush=True)
     if not all(math.isfinite(point["loss"]) for point in curve):
         raise RuntimeError(f"demo training: stage {log.stem!r} diverged; see {log}")
@@ -131,14 +143,17 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
 
 
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """bf16 safetensors and tokenizer, written beside and renamed, so a folder that exists is whole."""
+    """Write the model as bfloat16 safetensors, and the tokenizer.
+
+    They are written into a temporary folder that is then renamed, so a folder that exists is complete.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     if isinstance(model, peft.PeftModel):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.bfloat16()
-        model.peft_config["default"].base_model_name_or_path = "base"  # the folder beside it, not a path of ours
+        model.peft_config["default"].base_model_name_or_path = "base"  # relative: the models can be moved together
         model.save_pretrained(str(part))
     else:
         model.to(torch.bfloat16).save_pretrained(part)  # type: ignore[operator]
@@ -147,7 +162,7 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
 
 
 def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: dict[str, int], options: Options) -> None:
-    """Train whatever stage `out` lacks, then measure all four and write their cards."""
+    """Train the stages that are missing in `out`, then measure all four models and write their cards."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out.mkdir(parents=True, exist_ok=True)
     train_text, held_text = plain_text(corpora)
@@ -183,7 +198,7 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
             model = peft.get_peft_model(model, adapter)
         model.to(device)
         plain = name in ("base", "continued")
-        # The triples come in the same order for tuned and tuned_lora; continued reads other windows than base did.
+        # tuned and tuned_lora get the triples in the same order; continued gets other windows than base did.
         count, size = recipe.steps * recipe.micro_batches, recipe.tokens_per_micro_batch
         batches = (
             plain_batches(stream, count, size, options.seed + (name == "continued"))
@@ -198,7 +213,7 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 
 @dataclass(frozen=True)
 class Options:
-    """What the stages share."""
+    """The options that all stages share."""
 
     seed: int
     vocabulary: int

@@ -10,11 +10,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda
+from shiftbench import _C
 from shiftbench.engine.kept import KeptAttention, KeptFeedForward, KeptNorm, Rotary
 from shiftbench.engine.product import product
 from shiftbench.engine.rows import Stretches
 from shiftbench.models.block import Attention, FeedForward, Norm
+from shiftbench.ops import cuda
 
 
 def serves(rows: Tensor) -> bool:

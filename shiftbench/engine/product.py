@@ -13,8 +13,9 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda
+from shiftbench import _C
 from shiftbench.models.block import Linear
+from shiftbench.ops import cuda
 
 # oneDNN makes a kernel for each number of rows that it meets, in milliseconds, and keeps it. Rows in multiples of this
 # meet few.

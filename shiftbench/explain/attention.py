@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Inputs, Work, made_by
-from shiftbench.explanation import Unit
+from shiftbench.explain.keys import method_content
 from shiftbench.models import Model
-from shiftbench.words import StaticVectors, word_embeddings
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
+from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
@@ -106,7 +108,7 @@ def _spelling(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
 
 
 @dataclass(frozen=True)
-class WordPairs:
+class WordPairs(Explainer):
     """The word pairs that a model's self-attention heads encode.
 
     k: words looked at on each side of a neuron pair. reference, deviations: the co-occurrence test (Cooccurrence).
@@ -123,11 +125,15 @@ class WordPairs:
             if getattr(self, name) < 1:
                 raise InputError(f"word_pairs: {name}={getattr(self, name)} must be at least 1")
 
+    def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
+        """Raise InputError where the vocabulary has fewer than k words."""
+        vocabulary.check_size(self.k, f"{option}.k")
+
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a layer: the heads' knowledge (head_N, count_N; words first, second) and pairs_H before counting."""
         vectors = inputs.vectors
         common = {
-            **made_by(self, model, {"k": self.k, "reference": self.reference, "deviations": self.deviations}),
+            **method_content(self, model, {"k": self.k, "reference": self.reference, "deviations": self.deviations}),
             "vocabulary": inputs.vocabulary.digest,
             "vectors": "input embeddings" if vectors is None else vectors.digest,
         }
@@ -187,7 +193,7 @@ class Prepared:
     def _prepare(self) -> tuple[Tensor, Cooccurrence]:
         if self._shared is None:
             words = self.inputs.vocabulary.words
-            embedding_VD = ops.placed(self.model.views.embedding_in_VD())
+            embedding_VD = ops.to_supported_device(self.model.views.embedding_in_VD())
             embedding_VD = word_embeddings(embedding_VD, self.model.tokenizer, words)
             test = self.method.reference, self.method.deviations, embedding_VD.device
             if self.inputs.vectors is not None:

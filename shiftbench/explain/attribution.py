@@ -13,18 +13,22 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
+from shiftbench.explain.cost import attribution_flops, layer_parameters
 from shiftbench.explain.importance import (
     Definition,
     importance,
     integrated_gradients,
+    memory_bytes,
     occlusion,
 )
-from shiftbench.explain.work import Inputs, Work, explains, made_by
-from shiftbench.explanation import Unit
-from shiftbench.models import Model, ModelSource
+from shiftbench.explain.keys import method_content, text_content
+from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 MEASURED = 3  # prompts a model on which a precision is compared with float32
 
@@ -42,7 +46,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Explainer):
     """Importance of prompt tokens for response tokens, as levels 0..levels.
 
     by: one of explain.importance.Definition. steps: points of integrated gradients' path, and of nothing else's.
@@ -58,7 +62,6 @@ class Attribution:
     measured: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
-    needs_responses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 255:
@@ -103,7 +106,7 @@ class Attribution:
         self.check_model(model)
         # Float32 and gradient times input stand in no key: units of them are older than the options.
         narrow = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
-        common = made_by(self, model, {"levels": self.levels, **narrow, **self._definition()})
+        common = method_content(self, model, {"levels": self.levels, **narrow, **self._definition()})
         if narrow:
             self.measured.setdefault(model.name, [])
         return [
@@ -111,7 +114,7 @@ class Attribution:
                 unit=prompt.prompt.id,
                 content={
                     **common,
-                    **explains(prompt, response),
+                    **text_content(prompt, response),
                     # The masks are stored with the levels, so they belong to what is stored.
                     "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
                     "context": prompt.context_P.nonzero()[:, 0].tolist(),
@@ -155,6 +158,18 @@ class Attribution:
             "response_tokens": list(token_texts(model.tokenizer, response)),
         }
         return Unit(arrays, words)
+
+    def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
+        """Of a forward pass and of derivatives on P R rows, at 2 operations a parameter and row."""
+        return attribution_flops(shape, prompt_tokens, response_tokens)
+
+    def engine_bytes(self, device: torch.device) -> int:
+        """What `memory` says, or the default of the device."""
+        return memory_bytes(self.memory, device)
+
+    def extra_weight_bytes(self, shape: ModelShape) -> float:
+        """The layers' weights once more where derivatives are multiplied in bfloat16."""
+        return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
         """A remark a model on how well what was made in this run agrees with float32; none where that was asked for."""

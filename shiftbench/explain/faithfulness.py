@@ -13,19 +13,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.importance import Definition, log_probabilities, occlusion, total_importance
-from shiftbench.explain.work import Inputs, Work, drawn_for, explains, made_by
-from shiftbench.explanation import Unit
-from shiftbench.models import Model
+from shiftbench.explain.cost import mask_flops
+from shiftbench.explain.importance import Definition, log_probabilities, memory_bytes, occlusion, total_importance
+from shiftbench.explain.keys import method_content, prompt_draws, text_content
+from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 REVERSED = " reversed"  # follows a definition's name in the name of an order
 RANDOM = "random"  # as a draw's name begins
 
 
 @dataclass(frozen=True)
-class Faithfulness:
+class Faithfulness(Explainer):
     """Probabilities of a response under masks of its prompt, most important tokens first and in other orders.
 
     methods: explain.importance.Definition's values; steps: of integrated gradients. fractions: of the prompt's tokens
@@ -44,7 +47,6 @@ class Faithfulness:
     memory: int | None
     method: ClassVar[str] = "faithfulness"
     version: ClassVar[int] = 1
-    needs_responses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         known = [definition.value for definition in Definition]
@@ -70,7 +72,7 @@ class Faithfulness:
         method says of that.
         """
         steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
-        common = made_by(
+        common = method_content(
             self,
             model,
             {
@@ -85,13 +87,23 @@ class Faithfulness:
         return [
             Work(
                 unit=prompt.prompt.id,
-                content={**common, **explains(prompt, response)},
+                content={**common, **text_content(prompt, response)},
                 compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
             )
             for prompt, response in self._chosen(inputs.prompts)
         ]
 
-    def masks(self, tokens: int) -> int:
+    def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
+        """Of the forward passes over the prompts that are looked at."""
+        return mask_flops(
+            shape, [(tokens, self._passes(tokens)) for tokens in prompt_tokens[: self.prompts]], response_tokens
+        )
+
+    def engine_bytes(self, device: torch.device) -> int:
+        """As Attribution's."""
+        return memory_bytes(self.memory, device)
+
+    def _passes(self, tokens: int) -> int:
         """Forward passes that a prompt of so many tokens takes, about; a gradient of a sum counts as three."""
         alone = tokens if self._all_tokens() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
@@ -141,7 +153,7 @@ class Faithfulness:
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
         """(names, order_OP): each method's, most important first; each one's reverse; the random ones."""
         best_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
-        draws = drawn_for(prompt, self.seed, "orders")
+        draws = prompt_draws(prompt, self.seed, "orders")
         random_SP = torch.stack([torch.randperm(best_MP.shape[1], generator=draws) for _ in range(self.draws)])
         names = [*self.methods, *(name + REVERSED for name in self.methods)]
         names += [f"{RANDOM} {draw + 1}" for draw in range(self.draws)]
@@ -155,7 +167,7 @@ class Faithfulness:
         count = len(prompt.prompt_ids)
         if self._all_tokens() or self.tokens is None:
             return torch.arange(count)
-        return torch.randperm(count, generator=drawn_for(prompt, self.seed, "tokens"))[: self.tokens].sort().values
+        return torch.randperm(count, generator=prompt_draws(prompt, self.seed, "tokens"))[: self.tokens].sort().values
 
     def _masks(self, order_OP: Tensor) -> Tensor:
         """bool [2 * O * F, P]: the first of each order masked, then all but those."""

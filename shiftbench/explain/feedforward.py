@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,31 +17,18 @@ from scipy.linalg import eigh_tridiagonal, lapack
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.contracts.annotator import Annotator
+from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Inputs, Work, made_by
-from shiftbench.explanation import Unit
-from shiftbench.models import Model
+from shiftbench.explain.keys import method_content
+from shiftbench.models import Model, ModelShape
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
-class Annotator(Protocol):
-    """Names and labels of concepts, from their words alone."""
-
-    labels: Sequence[str]
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def seed_words(self) -> tuple[str, ...]: ...
-
-    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """label_CL, or label_SCL and answered_SC of an annotator that reads each concept S times; words label [L]."""
-        ...
-
-
 @dataclass(frozen=True)
-class Concepts:
+class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
     rank: components looked at, at most half of the width. top: words of each. annotator: gives the labels.
@@ -58,11 +45,31 @@ class Concepts:
             if getattr(self, name) < 1:
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
+    def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
+        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot use the vectors."""
+        self.annotator.check(vectors)
+        vocabulary.check_size(self.top, f"{option}.top")
+
+    def methods_used(self) -> Sequence[Annotator]:
+        """The annotator."""
+        return (self.annotator,)
+
+    def stored_bytes(self, shape: ModelShape) -> float:
+        """Of the components, float32."""
+        return 4.0 * shape.layers * self._components(shape) * shape.width
+
+    def questions(self, shapes: Sequence[ModelShape]) -> str | None:
+        """Of an annotator that asks a chat model."""
+        return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
+
+    def _components(self, shape: ModelShape) -> int:
+        return min(self.rank, shape.width // 2)
+
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, words word [C x K], and the labels."""
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
-            **made_by(self, model, options),
+            **method_content(self, model, options),
             "vocabulary": inputs.vocabulary.digest,
             "vectors": "input embeddings" if inputs.vectors is None else inputs.vectors.digest,
         }
@@ -110,7 +117,7 @@ class Shared:
 
 def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
     """Output embeddings of words, unit_VD: rows of length 1."""
-    embedding_VD = word_embeddings(ops.placed(model.views.embedding_out_VD()), model.tokenizer, words)
+    embedding_VD = word_embeddings(ops.to_supported_device(model.views.embedding_out_VD()), model.tokenizer, words)
     return torch.nn.functional.normalize(embedding_VD, dim=1)
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.importance import log_probabilities
-from shiftbench.explain.work import Inputs, Work, drawn_for, explains, made_by
-from shiftbench.explanation import Unit
-from shiftbench.models import Model
+from shiftbench.explain.cost import mask_flops
+from shiftbench.explain.importance import log_probabilities, memory_bytes
+from shiftbench.explain.keys import method_content, prompt_draws, text_content
+from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 NOTHING, KEY, RANDOM = "nothing", "key parts", "random"  # what is masked; a draw's name is RANDOM and its number
 
 
 @dataclass(frozen=True)
-class KeyParts:
+class KeyParts(Explainer):
     """Probabilities of a response where the key parts of the instruction are masked, and where other tokens are.
 
     A masked token's embedding is zero, as in explain.faithfulness. draws: so many random masks, each of as many tokens
@@ -32,7 +36,6 @@ class KeyParts:
     memory: int | None
     method: ClassVar[str] = "key_parts"
     version: ClassVar[int] = 1
-    needs_responses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -44,20 +47,24 @@ class KeyParts:
         log_M (float32): mean log-probability of the response's tokens under the masks that words `masks` name;
         tokens_2 (int64): how many tokens are masked, and how many the prompt has.
         """
-        common = made_by(self, model, {"draws": self.draws, "seed": self.seed})
+        common = method_content(self, model, {"draws": self.draws, "seed": self.seed})
         return [
             Work(
                 unit=prompt.prompt.id,
-                content={**common, **explains(prompt, response), "key": prompt.key_P.nonzero()[:, 0].tolist()},
+                content={**common, **text_content(prompt, response), "key": prompt.key_P.nonzero()[:, 0].tolist()},
                 compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
             )
             for prompt, response in inputs.prompts
             if response and prompt.key_P.any() and not prompt.key_P.all()
         ]
 
-    def masks(self, tokens: int) -> int:
-        """Forward passes that a prompt of so many tokens takes."""
-        return 2 + self.draws
+    def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
+        """Of one forward pass a mask: nothing masked, the key parts masked, and each draw."""
+        return mask_flops(shape, [(tokens, 2 + self.draws) for tokens in prompt_tokens], response_tokens)
+
+    def engine_bytes(self, device: torch.device) -> int:
+        """As Attribution's."""
+        return memory_bytes(self.memory, device)
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         names, masked_MP = self._masks(prompt)
@@ -73,7 +80,7 @@ class KeyParts:
         if len(others_N) < int(key_P.sum()):
             others_N = (~key_P).nonzero()[:, 0]
         count = min(int(key_P.sum()), len(others_N))
-        generator = drawn_for(prompt, self.seed, self.method)
+        generator = prompt_draws(prompt, self.seed, self.method)
         random_SP = torch.zeros(self.draws, len(key_P), dtype=torch.bool)
         for drawn_P in random_SP:
             drawn_P[others_N[torch.randperm(len(others_N), generator=generator)[:count]]] = True

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain.attribution import Attribution
-from shiftbench.explain.work import Inputs, Work
-from shiftbench.models import Model
+from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
+from shiftbench.store.work import Work
 
 FIRST, LAST = "first", "last"  # where the instruction stands
 PLACES = (FIRST, LAST)
@@ -23,13 +24,17 @@ class PlacedAttribution(Attribution):
     explained on answers that were made for it more often than the other is.
     """
 
-    def asks(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def own_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Both orders of each prompt that has two; their ids are unit names without the answer's part."""
         return [
             replace(placed, id=f"{prompt.id}/{place}")
             for prompt in prompts
             for place, placed in zip(PLACES, both_orders(prompt) or (), strict=False)
         ]
+
+    def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
+        """Twice that of an attribution: the prompt in each order is explained on the answers to both."""
+        return 2 * super().flops(shape, prompt_tokens, response_tokens)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """As of attribution, four units a prompt, called unit_name(prompt, where it stands, whose answer)."""

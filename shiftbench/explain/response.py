@@ -10,23 +10,25 @@ from typing import ClassVar
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from shiftbench.contracts.explainer import Method
 from shiftbench.engine.decoding import greedy
 from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import fast_linears
 from shiftbench.engine.schedule import threads_each
 from shiftbench.explain.finite import finite
-from shiftbench.explain.work import Work, explains, made_by
-from shiftbench.explanation import Unit
+from shiftbench.explain.keys import method_content, text_content
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
 from shiftbench.models.rotary import follows_length, restart
 from shiftbench.prompts import EncodedPrompt
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 SMALL = 50_000_000  # parameters below which a token takes less time than threads need to meet at every product
 
 
 @dataclass(frozen=True)
-class GreedyResponse:
+class GreedyResponse(Method):
     """The model's greedy continuation of each prompt, at most max_new_tokens long."""
 
     max_new_tokens: int
@@ -36,14 +38,14 @@ class GreedyResponse:
     def work(self, model: Model, prompts: Sequence[EncodedPrompt]) -> list[Work]:
         """A unit a prompt: `response_R`, int64 token ids as generated, without the end-of-text token."""
         known = decodable(model)
-        together = partial(self._decode, model, known) if known else None
-        common = made_by(self, model, {"max_new_tokens": self.max_new_tokens, "ends": sorted(end_tokens(model))})
+        batch = partial(self._decode, model, known) if known else None
+        common = method_content(self, model, {"max_new_tokens": self.max_new_tokens, "ends": sorted(end_tokens(model))})
         return [
             Work(
                 unit=prompt.prompt.id,
-                content={**common, **explains(prompt)},
+                content={**common, **text_content(prompt)},
                 compute=lambda prompt=prompt: Unit({"response_R": self._generate(model, prompt)}),  # type: ignore[misc]
-                together=together,
+                batch=batch,
             )
             for prompt in prompts
         ]

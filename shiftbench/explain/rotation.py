@@ -8,13 +8,14 @@ from typing import ClassVar
 import torch
 
 from shiftbench import stats
-from shiftbench.explain.work import Work
-from shiftbench.explanation import Unit
+from shiftbench.contracts.explainer import PairExplainer
 from shiftbench.models import Model
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 
 @dataclass(frozen=True)
-class Rotation:
+class Rotation(PairExplainer):
     """Per layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
     seed: of the permuted change whose rotation share is the chance level.

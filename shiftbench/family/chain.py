@@ -1,4 +1,4 @@
-"""Continual tuning: every finding as a trajectory over checkpoints, and what is forgotten (arXiv 2407.11780)."""
+"""A chain of tunings: each finding's trajectory over the checkpoints, and what they forget (arXiv 2407.11780)."""
 
 from __future__ import annotations
 
@@ -8,103 +8,124 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from shiftbench.contracts.result import Figure, Result, Score, no_change
 from shiftbench.family.matrix import WEIGHTS, Matrix, per_prompt
-from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.stats import Bootstrap, Interval, paired_p
 
-TRAJECTORY = ["step", "checkpoint", "prompts", "value", "low", "high", "p", "n"]
-FORGETTING = ["prompts", "step", "checkpoint", "best", "best value", "value", "forgotten", "low", "high", "p", "n"]
+TRAJECTORY_COLUMNS = ["step", "checkpoint", "prompts", "value", "low", "high", "p", "n"]
+FORGETTING_COLUMNS = [
+    "prompts",
+    "step",
+    "checkpoint",
+    "best",
+    "best value",
+    "value",
+    "forgotten",
+    "low",
+    "high",
+    "p",
+    "n",
+]
 
 
-def trajectories(matrix: Matrix, owners: Mapping[str, int], bootstrap: Bootstrap) -> list[Result]:
-    """A result a finding. owners: of each group, the step (from 1) that was tuned toward it, whose forgetting it shows.
+def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Bootstrap) -> list[Result]:
+    """One result for each finding: its trajectory over the checkpoints, and what later checkpoints forgot.
 
-    Forgetting of a group after step k is the best value that a step from its own to k - 1 had on it, less the value at
-    k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over prompts the two are compared prompt by
-    prompt; elsewhere the difference has no interval.
+    first_steps: for each group of prompts, the first step (from 1) that was tuned toward it; step 1 for other groups.
+
+    The forgetting of a group after step k is the best value on it among the steps from its first step to k - 1, minus
+    the value at step k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over prompts, the two steps are
+    compared prompt by prompt; elsewhere the difference has no interval. See docs/chains.md.
     """
-    return [_trajectory(name, matrix, owners, bootstrap) for name in matrix.findings]
+    return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]
 
 
-def _trajectory(name: str, matrix: Matrix, owners: Mapping[str, int], bootstrap: Bootstrap) -> Result:
-    found = matrix.of(name)
+def _trajectory(name: str, matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Bootstrap) -> Result:
+    results = matrix.results_of(name)
     table = pd.DataFrame(
         [
             (matrix.models.index(model) + 1, model, group, score.value, score.low, score.high, score.p, score.n)
-            for (model, group), result in found.items()
+            for (model, group), result in results.items()
             for score in [result.score(result.headline)]
         ],
-        columns=TRAJECTORY,
+        columns=TRAJECTORY_COLUMNS,
     )
-    groups = list(dict.fromkeys(group for _, group in found))
-    called = next(iter(found.values())).headline
-    forgetting = _forgetting(matrix, called, found, {group: owners.get(group, 1) for group in groups}, bootstrap)
-    scores = [_last(called, group, found[matrix.models[-1], group]) for group in groups]
-    forgotten = _forgotten(name, called, matrix, forgetting, bootstrap)
+    groups = list(dict.fromkeys(group for _, group in results))
+    headline = next(iter(results.values())).headline
+    forgetting = _forgetting_table(
+        matrix, headline, results, {group: first_steps.get(group, 1) for group in groups}, bootstrap
+    )
+    scores = [_final_score(headline, group, results[matrix.models[-1], group]) for group in groups]
+    forgotten = _forgetting_score(name, headline, matrix, forgetting, bootstrap)
     return Result(
         finding=name,
         headline=forgotten[0].name if forgotten else scores[0].name,
-        sentence=_sentence(called, table, forgetting, matrix.models),
+        sentence=_sentence(headline, table, forgetting, matrix.models),
         scores=[*forgotten, *scores],
         tables={"trajectory": table, "forgetting": forgetting.drop(columns="lost")},
-        figures=[_figure(called, table)],
+        figures=[_figure(headline, table)],
     )
 
 
-def _last(called: str, group: str, result: Result) -> Score:
-    """The headline at the end of the chain, under the group's name where it has prompts."""
-    name = called if group == WEIGHTS else f"{called}_on_{group}"
+def _final_score(headline: str, group: str, result: Result) -> Score:
+    """The headline score of the last checkpoint; its name ends in the group's where it depends on prompts."""
+    name = headline if group == WEIGHTS else f"{headline}_on_{group}"
     return dataclasses.replace(result.score(result.headline), name=name)
 
 
-def _forgetting(
+def _forgetting_table(
     matrix: Matrix,
-    called: str,
-    found: Mapping[tuple[str, str], Result],
-    owners: Mapping[str, int],
+    headline: str,
+    results: Mapping[tuple[str, str], Result],
+    first_steps: Mapping[str, int],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """FORGETTING, a row a group and later step, and per prompt what was lost, where there are prompts."""
-    lines = []
-    for group, owner in owners.items():
-        value = [found[model, group].score(called).value for model in matrix.models]
-        for step in range(owner, len(matrix.models)):
-            best = owner - 1 + int(np.argmax(value[owner - 1 : step]))
-            lost = _lost(found[matrix.models[best], group], found[matrix.models[step], group])
+    """A table with FORGETTING_COLUMNS and "lost": a row for each group and each step after its first.
+
+    lost: the loss of each prompt; None where the finding has no value for each prompt.
+    """
+    table_rows = []
+    for group, first_step in first_steps.items():
+        value = [results[model, group].score(headline).value for model in matrix.models]
+        for step in range(first_step, len(matrix.models)):
+            best = first_step - 1 + int(np.argmax(value[first_step - 1 : step]))
+            lost = _loss_per_prompt(results[matrix.models[best], group], results[matrix.models[step], group])
             mean = Interval(value[best] - value[step], np.nan, np.nan) if lost is None else bootstrap.mean(lost)
             p, n = (None, 0) if lost is None else (paired_p(lost), len(lost))
             now, then = matrix.models[step], matrix.models[best]
-            lines.append(
+            table_rows.append(
                 (group, step + 1, now, then, value[best], value[step], mean.value, mean.low, mean.high, p, n, lost)
             )
-    return pd.DataFrame(lines, columns=[*FORGETTING, "lost"])
+    return pd.DataFrame(table_rows, columns=[*FORGETTING_COLUMNS, "lost"])
 
 
-def _lost(before: Result, after: Result) -> pd.Series | None:
-    """What each prompt lost, of the prompts that both have."""
+def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
+    """The loss of each prompt that both results have, from `before` to `after`; None where there is none."""
     first, second = per_prompt(before), per_prompt(after)
     lost = None if first is None or second is None else (first - second).dropna()
     return None if lost is None or lost.empty else lost
 
 
-def _forgotten(name: str, called: str, matrix: Matrix, forgetting: pd.DataFrame, bootstrap: Bootstrap) -> list[Score]:
-    """One score, of all earlier groups' prompts at the end of the chain; none where prompts cannot be compared."""
+def _forgetting_score(
+    name: str, headline: str, matrix: Matrix, forgetting: pd.DataFrame, bootstrap: Bootstrap
+) -> list[Score]:
+    """[The forgetting of all earlier groups at the end of the chain], empty where prompts cannot be compared."""
     at_end = forgetting[forgetting["step"] == len(matrix.models)]
     lost = [series for series in at_end["lost"] if series is not None]
     if not lost:
         return []
     values, groups = np.concatenate(lost), np.repeat(np.arange(len(lost)), [len(series) for series in lost])
-    called = f"{called}_forgotten"
+    score_name = f"{headline}_forgotten"
     if not values.any():
-        return [no_change(name, called)]
+        return [no_change(name, score_name)]
     mean = bootstrap.stratified_mean(values, groups)
-    return [Score(name, called, mean.value, mean.low, mean.high, paired_p(values), len(values))]
+    return [Score(name, score_name, mean.value, mean.low, mean.high, paired_p(values), len(values))]
 
 
-def _figure(called: str, table: pd.DataFrame) -> Figure:
+def _figure(headline: str, table: pd.DataFrame) -> Figure:
     return Figure(
         name="trajectory",
-        title=f"{called.replace('_', ' ')} over the chain",
+        title=f"{headline.replace('_', ' ')} over the chain",
         kind="line",
         table=table,
         x="step",
@@ -117,13 +138,13 @@ def _figure(called: str, table: pd.DataFrame) -> Figure:
     )
 
 
-def _sentence(called: str, table: pd.DataFrame, forgetting: pd.DataFrame, models: Sequence[str]) -> str:
+def _sentence(headline: str, table: pd.DataFrame, forgetting: pd.DataFrame, models: Sequence[str]) -> str:
     paths = [
         f"{group}: {', '.join(f'{value:+.2f}' for value in rows['value'])}" for group, rows in table.groupby("prompts")
     ]
-    told = f"Over {len(models)} checkpoints {called.replace('_', ' ')} went {'; '.join(paths)}."
+    sentence = f"Over {len(models)} checkpoints {headline.replace('_', ' ')} went {'; '.join(paths)}."
     at_end = forgetting[forgetting["step"] == len(models)]
     for row in at_end.to_dict("records"):
         bounds = "" if np.isnan(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-        told += f" On {row['prompts']} the last one lost {row['forgotten']:+.2f}{bounds} of what {row['best']} had."
-    return told
+        sentence += f" On {row['prompts']} the last one lost {row['forgotten']:+.2f}{bounds} of what {row['best']} had."
+    return sentence

@@ -5,23 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from shiftbench.contracts.result import Result
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Result
-from shiftbench.pairs import Loader
-from shiftbench.progress import Progress
+from shiftbench.models.pairs import Loader
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.job import Job
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import Outcome
+from shiftbench.pipeline.responses import Unanswered
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import Prompt
-from shiftbench.run import Job, Outcome, Unanswered, check, checks, run
 
-WEIGHTS = "weights alone"  # the group of findings that no prompt is asked for
+WEIGHTS = "weights alone"  # the group of the findings that depend on no prompt
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """results: by (model, group) and finding. last: what the last model gave on the last group, for whoever records."""
+    """The results of every tuned model on every group of prompts.
+
+    results: by (model, group) and then by finding. last: the outcome of the last model on the last group, from which a
+    run is recorded. notes: for the report.
+    """
 
     models: Sequence[str]
     groups: Sequence[str]
@@ -29,8 +36,8 @@ class Matrix:
     last: Outcome
     notes: Sequence[str]
 
-    def of(self, finding: str) -> dict[tuple[str, str], Result]:
-        """The finding's results, groups outermost; under WEIGHTS where it depends on no prompt."""
+    def results_of(self, finding: str) -> dict[tuple[str, str], Result]:
+        """The results of a finding by (model, group), ordered by group; WEIGHTS is the group of one without prompts."""
         return {
             (model, group): self.results[model, group][finding]
             for group in (*self.groups, WEIGHTS)
@@ -40,12 +47,12 @@ class Matrix:
 
     @property
     def findings(self) -> list[str]:
-        """Names, in the order in which they were scored."""
+        """The names of the findings, in the order in which they were scored."""
         return list(dict.fromkeys(name for found in self.results.values() for name in found))
 
 
 def per_prompt(result: Result) -> pd.Series | None:
-    """What tuning changed in each prompt, by the prompt's id; None where the headline is no mean over prompts."""
+    """Tuned minus base of the headline score for each prompt, by its id; None where it is no mean over prompts."""
     table = result.tables.get("prompts")
     columns = [f"{result.headline}_{model}" for model in ("base", "tuned")]
     if table is None or not {"prompt", *columns} <= set(table):
@@ -54,24 +61,31 @@ def per_prompt(result: Result) -> pd.Series | None:
     return (rows[columns[1]] - rows[columns[0]]).astype(float).dropna()
 
 
-def planned(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
-    """What is done of a job: on the prompts of all groups, without checks of attributions, null models, and responses
-    beside the main ones."""
+def restrict_job(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
+    """The part of a job that a matrix needs: on the prompts of all groups, with the main response mode only.
+
+    Findings that check attributions, and null models, are left out.
+    """
     return dataclasses.replace(
         job,
         prompts=[prompt for prompts in groups.values() for prompt in prompts],
-        findings={name: finding for name, finding in job.findings.items() if not checks(finding)},
+        findings={name: finding for name, finding in job.findings.items() if not finding.is_check},
         responses=dataclasses.replace(job.responses, beside=None),
         control=None,
     )
 
 
 def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> None:
-    """Refuse, by InputError, what can be refused before weights are read; of planned jobs, one a tuned model."""
+    """Raise InputError for everything that can be refused before weights are read.
+
+    jobs: as `restrict_job` returns them.
+    """
     names = [job.pair.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two tuned models are called {name!r}; give each once, in folders of different names")
+            raise InputError(
+                f"two tuned models have the name {name!r}; name each model once, in folders with different names"
+            )
     first, *others = jobs
     for prompts in groups.values():
         check(dataclasses.replace(first, prompts=prompts))
@@ -80,9 +94,10 @@ def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> No
 
 
 def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progress: Progress) -> Matrix:
-    """Of jobs that are `planned`, which differ in their pair alone and share a base.
+    """The matrix of jobs that `restrict_job` returned; they differ in their pair alone and share a base.
 
-    Each model is loaded once, the base once for all; explanations come from the store where they are there.
+    Each tuned model is loaded once, and the base once for all of them. Explanations that are in the store are read from
+    it. Raises Unanswered where a model has no response to any prompt of any group.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}
@@ -90,9 +105,9 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
     explained = found = 0
     outcome: Outcome | None = None
     for job in jobs:
-        models = outcome = None  # the last tuned model's memory is free before the next is read
+        models = outcome = None  # release the last tuned model before the next is loaded
         models = load(job.pair)
-        on_prompts = {name: finding for name, finding in job.findings.items() if needs_prompts(finding)}
+        on_prompts = {name: finding for name, finding in job.findings.items() if finding.needs_responses}
         on_weights = {name: finding for name, finding in job.findings.items() if name not in on_prompts}
         parts = [(name, prompts, on_prompts) for name, prompts in groups.items() if on_prompts]
         parts += [(WEIGHTS, next(iter(groups.values())), on_weights)] if on_weights else []
@@ -100,19 +115,14 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
         for group, prompts, findings in parts:
             progress.say(f"{job.pair.name}, {group}")
             asked = dataclasses.replace(job, prompts=prompts, findings=findings, group=True)
-            outcome = run(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
+            outcome = explain_and_score(asked, progress, lambda pair, models=models: models)  # type: ignore[misc]
             if findings is on_prompts:
                 empty.append(outcome.unanswered)
             results[job.pair.name, group] = {result.finding: result for result in outcome.results}
-            explained, found = explained + outcome.explained, found + outcome.found
+            explained, found = explained + outcome.computed, found + outcome.found
             notes += [f"{job.pair.name}, {group}: {note}" for note in outcome.notes]
         if empty and all(empty):
             raise Unanswered(f"{job.pair.name}: no group of prompts has a response to explain; {empty[0]}")
     assert outcome is not None
-    last = dataclasses.replace(outcome, explained=explained, found=found)
+    last = dataclasses.replace(outcome, computed=explained, found=found)
     return Matrix([job.pair.name for job in jobs], list(groups), results, last, notes)
-
-
-def needs_prompts(finding: Any) -> bool:
-    """Whether a finding is of responses to prompts, and not of the weights alone."""
-    return bool(getattr(finding.explain, "needs_responses", False))

@@ -1,4 +1,4 @@
-"""Instruction mixtures: several tuned models of one base, by the skill that prompts ask for (arXiv 2312.10793)."""
+"""Instruction mixtures: several tuned models of one base, compared skill by skill (arXiv 2312.10793)."""
 
 from __future__ import annotations
 
@@ -8,47 +8,49 @@ from typing import Any
 
 import pandas as pd
 
+from shiftbench.contracts.result import Figure, Result, Score
 from shiftbench.errors import InputError
-from shiftbench.family.matrix import WEIGHTS, Matrix, needs_prompts, per_prompt
+from shiftbench.family.matrix import WEIGHTS, Matrix, per_prompt
 from shiftbench.findings.change import mean_change
-from shiftbench.findings.result import Figure, Result, Score
-from shiftbench.run import checks
 from shiftbench.stats import Bootstrap, between_groups, holm, sign_flip
 
-SKILLS = ["skill", "model", "value", "low", "high", "p", "n"]
-MODELS = ["skill", "first", "second", "first - second", "low", "high", "sign-flip p, two-sided", "n"]
-UNEVEN = ["model", "share between skills", "permutation p", "n"]
+SKILL_COLUMNS = ["skill", "model", "value", "low", "high", "p", "n"]
+MODEL_COLUMNS = ["skill", "first", "second", "first - second", "low", "high", "sign-flip p, two-sided", "n"]
+UNEVENNESS_COLUMNS = ["model", "share between skills", "permutation p", "n"]
 
 
 def check_findings(findings: Mapping[str, Any]) -> None:
-    """Raise InputError where none of them, checks aside, could tell skills apart."""
-    if not any(needs_prompts(finding) and not checks(finding) for finding in findings.values()):
-        raise InputError("no finding of this suite depends on prompts, so skills cannot be told apart; choose another")
+    """Raise InputError where none of the findings, except checks of attributions, depends on prompts."""
+    if not any(finding.needs_responses and not finding.is_check for finding in findings.values()):
+        raise InputError(
+            "no finding of this suite depends on prompts, so skills cannot be compared; choose another suite"
+        )
 
 
 def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
-    """A result a finding that depends on prompts: each model's shift in each skill, and which models differ in which.
+    """One result for each finding that depends on prompts: the shift of each model in each skill, and the differences.
 
-    A score a model: its shift over the prompts of all skills. Whether a model moved some skills more than others is
-    judged against random skills of the same sizes; two models are compared on the same prompts.
+    It has one score for each model, the shift over the prompts of all skills. A permutation test decides whether a
+    model shifted some skills more than others: prompts are assigned at random to skills of the same sizes. Two models
+    are compared on the prompts that both have. See docs/chains.md.
     """
     return [
         _by_skill(name, matrix, bootstrap)
         for name in matrix.findings
-        if any(group != WEIGHTS for _, group in matrix.of(name))
+        if any(group != WEIGHTS for _, group in matrix.results_of(name))
     ]
 
 
 def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
-    found = matrix.of(name)
-    called = next(iter(found.values())).headline
+    found = matrix.results_of(name)
+    headline = next(iter(found.values())).headline
     skills = pd.DataFrame(
         [
             (group, model, score.value, score.low, score.high, score.p, score.n)
             for (model, group), result in found.items()
             for score in [result.score(result.headline)]
         ],
-        columns=SKILLS,
+        columns=SKILL_COLUMNS,
     )
     by_prompt = {key: per_prompt(result) for key, result in found.items()}
     changed = pd.DataFrame(
@@ -60,54 +62,57 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
         ],
         columns=["skill", "model", "prompt", "change"],
     )
-    scores = [_overall(name, called, model, changed, bootstrap) for model in matrix.models]
-    models = _between_models(changed, matrix, bootstrap)
-    uneven = _unevenness(changed, matrix.models, bootstrap.seed)
+    scores = [_overall_score(name, headline, model, changed, bootstrap) for model in matrix.models]
+    models = _model_table(changed, matrix, bootstrap)
+    uneven = _unevenness_table(changed, matrix.models, bootstrap.seed)
     return Result(
         finding=name,
         headline=scores[0].name,
-        sentence=_sentence(called, skills, models, uneven),
+        sentence=_sentence(headline, skills, models, uneven),
         scores=scores,
         tables={"skills": skills, "between_models": models, "between_skills": uneven, "prompts": changed},
-        figures=[_figure(called, skills)],
+        figures=[_figure(headline, skills)],
     )
 
 
-def _overall(name: str, called: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
+def _overall_score(name: str, headline: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
     """A model's shift over the prompts of all skills."""
-    return mean_change(name, f"{called}_of_{model}", changed.loc[changed["model"] == model, "change"], bootstrap)
+    return mean_change(name, f"{headline}_of_{model}", changed.loc[changed["model"] == model, "change"], bootstrap)
 
 
-def _between_models(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row a skill and two models, on the prompts that both have; Holm over all rows."""
-    lines = []
+def _model_table(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:
+    """A row for each skill and two models, on the prompts that both have; Holm's correction is over all rows."""
+    table_rows = []
     for skill in matrix.groups:
         by_model = changed[changed["skill"] == skill].pivot(index="prompt", columns="model", values="change")
         for first, second in combinations([model for model in matrix.models if model in by_model], 2):
             differences = (by_model[first] - by_model[second]).dropna()
             mean, flipped = bootstrap.mean(differences), sign_flip(differences, "two-sided", bootstrap.seed)
-            lines.append((skill, first, second, mean.value, mean.low, mean.high, flipped.p, flipped.n))
-    table = pd.DataFrame(lines, columns=MODELS)
-    table.insert(7, "Holm p", holm([line[6] for line in lines]))
+            table_rows.append((skill, first, second, mean.value, mean.low, mean.high, flipped.p, flipped.n))
+    table = pd.DataFrame(table_rows, columns=MODEL_COLUMNS)
+    table.insert(7, "Holm p", holm([line[6] for line in table_rows]))
     return table
 
 
-def _unevenness(changed: pd.DataFrame, models: Sequence[str], seed: int) -> pd.DataFrame:
-    """A row a model: how much of what its prompts changed lies between skills; Holm over models."""
-    lines = []
+def _unevenness_table(changed: pd.DataFrame, models: Sequence[str], seed: int) -> pd.DataFrame:
+    """A row for each model: the share of the variance of its changes that lies between skills.
+
+    Holm's correction is over the models.
+    """
+    table_rows = []
     for model in models:
         rows = changed[changed["model"] == model]
         found = between_groups(rows["change"], rows["skill"], seed)
-        lines.append((model, found.share, found.p, found.n))
-    table = pd.DataFrame(lines, columns=UNEVEN)
-    table.insert(3, "Holm p", holm([line[2] for line in lines]))
+        table_rows.append((model, found.share, found.p, found.n))
+    table = pd.DataFrame(table_rows, columns=UNEVENNESS_COLUMNS)
+    table.insert(3, "Holm p", holm([line[2] for line in table_rows]))
     return table
 
 
-def _figure(called: str, skills: pd.DataFrame) -> Figure:
+def _figure(headline: str, skills: pd.DataFrame) -> Figure:
     return Figure(
         name="skills",
-        title=f"{called.replace('_', ' ')} by the skill that prompts ask for",
+        title=f"{headline.replace('_', ' ')} by the skill that prompts ask for",
         kind="heat",
         table=skills,
         x="model",
@@ -119,16 +124,18 @@ def _figure(called: str, skills: pd.DataFrame) -> Figure:
     )
 
 
-def _sentence(called: str, skills: pd.DataFrame, models: pd.DataFrame, uneven: pd.DataFrame) -> str:
-    what = called.replace("_", " ")
+def _sentence(headline: str, skills: pd.DataFrame, models: pd.DataFrame, uneven: pd.DataFrame) -> str:
+    what = headline.replace("_", " ")
     if not skills["n"].any():
         return f"No prompt of any skill says anything about {what}, or nothing changed."
     best = skills.loc[skills.groupby("model", sort=False)["value"].idxmax()]
-    told = "; ".join(f"{row['model']} most in {row['skill']} ({row['value']:+.2f})" for row in best.to_dict("records"))
+    strongest = "; ".join(
+        f"{row['model']} most in {row['skill']} ({row['value']:+.2f})" for row in best.to_dict("records")
+    )
     apart = models[models["Holm p"].astype(float) <= 0.05]
     differ = uneven[uneven["Holm p"].astype(float) <= 0.05]
     return (
-        f"What tuning changed of {what}: {told}. Beyond chance, skills differ in {len(differ)} of {len(uneven)} "
+        f"What tuning changed of {what}: {strongest}. Beyond chance, skills differ in {len(differ)} of {len(uneven)} "
         f"models, and {len(apart)} of {len(models)} comparisons of two models in one skill differ (Holm's p at most "
         "0.05)."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,18 +11,47 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
+from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.explain.faithfulness import RANDOM, REVERSED, Faithfulness
-from shiftbench.explanation import Explanation, Unit
-from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.stats import Bootstrap, holm, sign_flip
+from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("base", "tuned")
 QUANTITIES = ("comprehensiveness_over_random", "sufficiency_over_random", "correlation")
 ORDERS = {"": "most important first", REVERSED: "least important first", RANDOM: "random order"}
 
 
+FACTS = {
+    f"{model}_{quantity}": ScoreFact(f"{label}, {model}", unit, positive, zero, Kind.LEVEL)
+    for model in MODELS
+    for quantity, (label, unit, positive, zero) in {
+        "comprehensiveness_over_random": (
+            "fall of the probability where important tokens are masked",
+            "mean probability of a response token, less that of a random order",
+            "masking the tokens that the attributions call important lowers the response's probability more than "
+            "masking random ones does",
+            "the attributions order the tokens no better than a random order does",
+        ),
+        "sufficiency_over_random": (
+            "probability where important tokens alone are left",
+            "mean probability of a response token, less that of a random order",
+            "the tokens that the attributions call important keep more of the response's probability than random ones",
+            "the attributions order the tokens no better than a random order does",
+        ),
+        "correlation": (
+            "importance against the true change",
+            "Spearman's rank correlation over prompt tokens",
+            "tokens of larger importance lower the probability more when each is masked alone",
+            "importance says nothing about what masking a token alone does",
+        ),
+    }.items()
+}
+
+
 @dataclass(frozen=True)
-class AttributionFaithfulness:
+class AttributionFaithfulness(Finding):
     """Compares what masking does in the order of importance with what it does in random order, for each model.
 
     Its scores are levels, not shifts: a model and itself do not score 0, and null models are not asked.
@@ -32,7 +61,9 @@ class AttributionFaithfulness:
     bootstrap: Bootstrap
     name: ClassVar[str] = "attribution_faithfulness"
     version: ClassVar[int] = 1
-    checks: ClassVar[bool] = True
+    group: ClassVar[Group] = Group.CHECK
+    needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores of the explainer's first method over the prompts that both explain; tables of all its methods."""

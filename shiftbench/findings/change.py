@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from shiftbench.findings.result import Score, no_change
+from shiftbench.contracts.result import Score, no_change
 from shiftbench.stats import Bootstrap, paired_p
 
 

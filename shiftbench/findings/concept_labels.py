@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.stats import TTest, student_test, welch_test
+from shiftbench.store.explanation import Explanation, Unit
 
 TASKS = ("writing", "math", "coding", "translation", "none")
 LEVELS = ("phonology", "morphology", "syntax", "semantics")

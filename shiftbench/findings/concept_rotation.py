@@ -12,17 +12,58 @@ from typing import ClassVar
 
 import pandas as pd
 
+from shiftbench.contracts.explainer import Explainer, PairExplainer
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import BOTH_MODELS, Need
+from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.errors import InputError
 from shiftbench.explain.rotation import Rotation
-from shiftbench.explain.work import Explainer
-from shiftbench.explanation import Explanation
 from shiftbench.findings.concept_labels import LEVELS, TASKS, concepts, labels_of, table5, tests_of, unread
-from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles
+from shiftbench.store.explanation import Explanation
+
+FACTS = {
+    "none_share_fall": ScoreFact(
+        "fall of concepts without a user task",
+        "share of concepts, base - tuned",
+        "fewer concepts of the tuned model belong to no user task",
+        "as many concepts of both models belong to no user task",
+    ),
+    **{
+        f"{label}_share_rise": ScoreFact(
+            f"rise of concepts of {label}",
+            "share of concepts, tuned - base",
+            f"more concepts of the tuned model belong to {label}",
+            f"as many concepts of both models belong to {label}",
+        )
+        for label in (*TASKS[:-1], *LEVELS)
+    },
+    "mean_angle_*_rad": ScoreFact(
+        "turn of the leading components' subspace",
+        "mean principal angle, radians",
+        "the subspace of so many leading components turned; any change of the weights turns it",
+        "the subspace is the same in both models",
+        Kind.DIAGNOSTIC,
+    ),
+    "unmatched_cosine": ScoreFact(
+        "components without a counterpart",
+        "1 - mean |cosine| of matched components",
+        "base's components have no equal among tuned's",
+        "every component of base is one of tuned's",
+        Kind.DIAGNOSTIC,
+    ),
+    "rotation_share_over_chance": ScoreFact(
+        "change that is a rotation",
+        "share of the squared change, less that of the permuted change",
+        "a rotation explains more of the change of the weights than of a permuted change",
+        "a rotation explains as much of the change as of a permuted change",
+        Kind.DIAGNOSTIC,
+    ),
+}
 
 
 @dataclass(frozen=True)
-class ConceptRotation:
+class ConceptRotation(Finding):
     """Compares the concepts of base's and tuned's feed-forward networks, and how far the components turned.
 
     ranks: subspace ranks whose principal angles are measured; those beyond the stored components are left out.
@@ -34,6 +75,9 @@ class ConceptRotation:
     bootstrap: Bootstrap
     name: ClassVar[str] = "concept_rotation"
     version: ClassVar[int] = 1
+    group: ClassVar[Group] = Group.FEED_FORWARD
+    needs: ClassVar[frozenset[Need]] = BOTH_MODELS
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __post_init__(self) -> None:
         if not self.ranks or min(self.ranks) < 1:
@@ -53,6 +97,10 @@ class ConceptRotation:
             figures=[_levels_figure(labels), _tasks_figure(labels), _angles_figure(layers), _change_figure(layers)],
             notes=unread(base, tuned),
         )
+
+    def pair_explainer(self) -> PairExplainer:
+        """What kind of change the weights went through."""
+        return self.explain_pair
 
     def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
         change = labels.assign(change=labels["tuned"] - labels["base"])

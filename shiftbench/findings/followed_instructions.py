@@ -4,24 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
+from shiftbench.contracts.explainer import Explainer
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
+from shiftbench.contracts.ratings import Ratings
+from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Explainer
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.instruction_recognition import check_norm, recognition
 from shiftbench.findings.length import response_tokens
-from shiftbench.findings.result import Figure, Result, Score, no_change
 from shiftbench.ratings.scale import FOLLOWED, UNFOLLOWED
 from shiftbench.stats import Bootstrap, between_groups, independent_effect, welch
+from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("tuned", "base")
 
 
+FACTS = {
+    f"followed_{cut}": ScoreFact(
+        f"use of the instruction where the response follows it{part}",
+        "recognition score of the tuned model, followed - not followed",
+        "the tuned model's responses rest more on the instruction where they follow it",
+        "they rest on the instruction to the same extent whether they follow it or not",
+        Kind.LEVEL,
+    )
+    for cut, part in {"recognition": "", "recognition_first": ", first response tokens alone"}.items()
+}
+
+
 @dataclass(frozen=True)
-class FollowedInstructions:
+class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
 
     ratings: of the tuned model's responses. cutoff, p: as in instruction_recognition. shortest: response tokens;
@@ -30,7 +45,7 @@ class FollowedInstructions:
     """
 
     explain: Explainer
-    ratings: Any
+    ratings: Ratings
     cutoff: int
     p: float
     shortest: int
@@ -38,7 +53,9 @@ class FollowedInstructions:
     bootstrap: Bootstrap
     name: ClassVar[str] = "followed_instructions"
     version: ClassVar[int] = 1
-    checks: ClassVar[bool] = True
+    group: ClassVar[Group] = Group.CHECK
+    needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __post_init__(self) -> None:
         check_norm(self.name, self.p)
@@ -70,6 +87,10 @@ class FollowedInstructions:
             level=True,
             notes=_notes(tuned, rated, rows, self.shortest),
         )
+
+    def ratings_of_responses(self) -> Ratings:
+        """How far each response follows its instruction."""
+        return self.ratings
 
     @property
     def _cuts(self) -> dict[str, int | None]:

@@ -10,19 +10,46 @@ import numpy as np
 import pandas as pd
 import torch
 
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
+from shiftbench.contracts.result import Figure, Result, Score, ScoreFact
 from shiftbench.explain.position import FIRST, LAST, PLACES, PlacedAttribution, unit_name
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.change import mean_change
 from shiftbench.findings.instruction_recognition import check_norm, recognition
-from shiftbench.findings.result import Figure, Result, Score
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("base", "tuned")
 QUANTITIES = ("recognition", "log_probability")
 
 
+FACTS = {
+    **{
+        f"recognition_{place}": ScoreFact(
+            f"use of the instruction's words, instruction {place}",
+            "recognition score, tuned - base",
+            f"with the instruction {place} the tuned model's responses rest more on its words than the base model's do",
+            "both models' responses rest on the words of the instruction to the same extent",
+        )
+        for place in PLACES
+    },
+    "recognition_last_over_first": ScoreFact(
+        "use of the instruction's words, last against first",
+        "recognition score, tuned - base, last - first",
+        "tuning raised the use of the instruction more where the instruction stands last",
+        "tuning changed the use of the instruction equally in both places",
+    ),
+    "log_probability_last_over_first": ScoreFact(
+        "the response's probability, last against first",
+        "nats a response token, tuned - base, last - first",
+        "tuning raised the response's probability more where the instruction stands last",
+        "tuning changed the response's probability equally in both places",
+    ),
+}
+
+
 @dataclass(frozen=True)
-class InstructionPosition:
+class InstructionPosition(Finding):
     """Compares prompts whose instruction stands first with the same whose instruction stands last, in both models.
 
     Every number of a prompt is the mean over its two answers, one given to each order. cutoff, p: as in
@@ -35,6 +62,9 @@ class InstructionPosition:
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_position"
     version: ClassVar[int] = 1
+    group: ClassVar[Group] = Group.PROBE
+    needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __post_init__(self) -> None:
         check_norm(self.name, self.p)

@@ -6,7 +6,7 @@ Wu et al. 2023, section 4.1; docs/mathematics.md, 'Instruction recognition'.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Explainer
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
+from shiftbench.contracts.result import Figure, Kind, Result, Saliency, Score, ScoreFact
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Explainer
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.change import mean_change
 from shiftbench.findings.length import by_length, cut_to_shorter, figure
-from shiftbench.findings.result import Figure, Result, Saliency, Score
 from shiftbench.findings.specificity import (
     CONTRASTS,
     PARTS,
@@ -32,6 +33,7 @@ from shiftbench.findings.specificity import (
     shifts,
 )
 from shiftbench.stats import Bootstrap, paired_effect, paired_p, sign_flip, welch
+from shiftbench.store.explanation import Explanation, Unit
 
 POSITION_BINS = 10
 QUANTITIES = ("recognition", "context", *(part for part in PARTS if part != "context"), *CONTRASTS)
@@ -41,8 +43,55 @@ COLUMNS = [
 ]
 
 
+RECOGNITION = "recognition score (docs/mathematics.md), tuned - base"
+DENSITY = "importance density, tuned - base"
+FACTS = {
+    "recognition": ScoreFact(
+        "use of the instruction's words",
+        RECOGNITION,
+        "the tuned model's responses rest more on the words of the instruction than the base model's do",
+        "both models' responses rest on the words of the instruction to the same extent",
+    ),
+    "context_density_fall": ScoreFact(
+        "fall of the context's density",
+        "importance density, base - tuned",
+        "the tuned model's responses rest less on the context than the base model's do",
+        "both models' responses rest on the context to the same extent",
+    ),
+    "specificity": ScoreFact(
+        "instruction against all other tokens",
+        DENSITY,
+        "the instruction gained more than the prompt's other tokens did",
+        "the instruction gained as much as the prompt's other tokens did",
+    ),
+    "context_specificity": ScoreFact(
+        "instruction against context",
+        DENSITY,
+        "the instruction gained more than the context did",
+        "the instruction gained as much as the context did",
+    ),
+    **{
+        f"{third}_rise": ScoreFact(
+            f"density of the prompt's {third.replace('_', ' ')}",
+            DENSITY,
+            f"the {third.replace('_', ' ')} of the prompt gained density, whatever its words are",
+            "both models give it the same density",
+            Kind.DIAGNOSTIC,
+        )
+        for third in THIRDS
+    },
+    "recognition_min_len": ScoreFact(
+        "use of the instruction's words, responses of equal length",
+        RECOGNITION,
+        "the difference is there where both responses are cut to the shorter one",
+        "no difference is left where both responses are cut to the shorter one",
+        Kind.DIAGNOSTIC,
+    ),
+}
+
+
 @dataclass(frozen=True)
-class InstructionRecognition:
+class InstructionRecognition(Finding):
     """Compares how densely instruction tokens are used by base and by tuned, over the same prompts.
 
     cutoff: levels at or below it count as 0. p: the norm in the density, l1 / lp.
@@ -56,6 +105,9 @@ class InstructionRecognition:
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_recognition"
     version: ClassVar[int] = 1
+    group: ClassVar[Group] = Group.ATTRIBUTION
+    needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __post_init__(self) -> None:
         check_norm(self.name, self.p)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,23 +11,49 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shiftbench.explain.work import Explainer
-from shiftbench.explanation import Explanation
-from shiftbench.findings.result import Figure, Result, Score, no_change
+from shiftbench.contracts.explainer import Explainer
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import BOTH_MODELS, Need
+from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.stats import Bootstrap, holm, independent_effect, welch
+from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
 GROUPS = 4
 
 
+SHARE = "share of changed heads that gained word pairs, instruction verbs - general verbs"
+FACTS = {
+    "verbs": ScoreFact(
+        "word pairs with instruction verbs",
+        SHARE,
+        "heads that changed gained word pairs with verbs of instructions more often than with verbs in general",
+        "heads that changed gained word pairs with both kinds of verbs equally often",
+    ),
+    **{
+        f"verbs_quarter_{quarter}": ScoreFact(
+            f"word pairs with instruction verbs, quarter {quarter} of the depth",
+            SHARE,
+            "the same, of the heads in this quarter of the layers",
+            "no difference between the two kinds of verbs in this quarter of the layers",
+            Kind.DIAGNOSTIC,
+        )
+        for quarter in range(1, GROUPS + 1)
+    },
+}
+
+
 @dataclass(frozen=True)
-class InstructionVerbs:
+class InstructionVerbs(Finding):
     """Compares, for verbs of instructions and verbs in general, how many heads gained word pairs with them."""
 
     explain: Explainer
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_verbs"
     version: ClassVar[int] = 1
+    group: ClassVar[Group] = Group.ATTENTION
+    needs: ClassVar[frozenset[Need]] = BOTH_MODELS | {Need.ATTENTION_HEADS}
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Shares of changed heads whose count of a verb's pairs rose, by quarter of the depth and over all heads."""

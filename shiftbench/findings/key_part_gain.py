@@ -8,19 +8,45 @@ from typing import ClassVar
 
 import pandas as pd
 
+from shiftbench.contracts.finding import Finding, Group
+from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
+from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact
 from shiftbench.explain.key_parts import KEY, NOTHING, RANDOM, KeyParts
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.change import mean_change
-from shiftbench.findings.result import Figure, Result, Score
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("base", "tuned")
 MASKS = {"key": "key parts", "random": "as many other tokens"}
 COLUMNS = ["prompt", "tokens", "key_tokens", *(f"{mask}_gain_{model}" for mask in MASKS for model in MODELS)]
 
 
+GAIN = "nats a response token, tuned - base"
+FACTS = {
+    "key_gain": ScoreFact(
+        "what the response loses without the key parts",
+        GAIN,
+        "masking the key parts of the instruction costs the tuned model's response more than the base model's",
+        "masking the key parts costs both models' responses the same",
+    ),
+    "key_gain_over_random": ScoreFact(
+        "the same, beyond as many other tokens",
+        GAIN,
+        "the key parts gained more than as many other tokens did",
+        "the key parts gained as much as other tokens did",
+    ),
+    "random_gain": ScoreFact(
+        "what the response loses without as many other tokens",
+        GAIN,
+        "masking other tokens costs the tuned model's response more",
+        "masking other tokens costs both models' responses the same",
+        Kind.DIAGNOSTIC,
+    ),
+}
+
+
 @dataclass(frozen=True)
-class KeyPartGain:
+class KeyPartGain(Finding):
     """Compares the information gain of the key parts in base and in tuned, on the same responses.
 
     The gain of a mask is log p(response) less log p(response, masked), in nats a response token.
@@ -30,6 +56,9 @@ class KeyPartGain:
     bootstrap: Bootstrap
     name: ClassVar[str] = "key_part_gain"
     version: ClassVar[int] = 1
+    group: ClassVar[Group] = Group.PROBE
+    needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
+    facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over the prompts that both explain: tuned's gain less base's, and that less what random masks do."""

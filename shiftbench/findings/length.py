@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from shiftbench.explanation import Unit
-from shiftbench.findings.result import Figure
+from shiftbench.contracts.result import Figure
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Unit
 
 Pair = tuple[Unit, Unit]  # base's and tuned's unit of one prompt
 Recognition = Callable[[Unit, int], float]  # of a unit's first so many response tokens

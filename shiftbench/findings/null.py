@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from shiftbench.findings.result import Result, Score
+from shiftbench.contracts.result import Result, Score
 from shiftbench.stats import NullPlace, place_in_null
 
 

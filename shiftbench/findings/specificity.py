@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from shiftbench.explanation import Unit
 from shiftbench.stats import Bootstrap, holm, paired_effect, paired_p, sign_flip
+from shiftbench.store.explanation import Unit
 
 THIRDS = ("first_third", "middle_third", "last_third")
 PARTS = ("instruction", "context", "others", *THIRDS)

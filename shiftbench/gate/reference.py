@@ -10,7 +10,7 @@ from typing import Any
 from shiftbench.errors import InputError
 from shiftbench.gate.rules import Found
 from shiftbench.readers import file_bytes, path_of, reading
-from shiftbench.scores import parsed
+from shiftbench.results.document import parsed
 from shiftbench.tracking import Tracking
 from shiftbench.tracking.reading import SCORES, artifact
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Score
 
 Found = Mapping[tuple[str, str], Score]  # by finding and name
 Requirement = Callable[[Score, Score, float], tuple[bool, str]]  # (score, the reference's, number): whether, and why

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.gate.reference import Scores
 from shiftbench.gate.rules import Verdict
 from shiftbench.report.text import label, title, visible

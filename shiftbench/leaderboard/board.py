@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Score
 
 # What two runs must share beside the versions of their findings and methods, in the words of scores.json.
 SHARED = (

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.leaderboard.board import Board, group_counts
 from shiftbench.leaderboard.view import Cell, Line
 from shiftbench.report.intervals import interval_text

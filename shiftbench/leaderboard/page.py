@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.leaderboard.board import DIGEST, Board, group_counts, told
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 
 WIDTH, HEIGHT, MARGIN = 176, 18, 7
 RADIUS = 90.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftbench.errors import InputError
-from shiftbench.files import mode_of_new, part_folder, why_not
 from shiftbench.leaderboard import files
 from shiftbench.leaderboard.board import Board
 from shiftbench.leaderboard.framed import framed
 from shiftbench.leaderboard.page import Place, page
 from shiftbench.leaderboard.view import Names, lines, many, named
 from shiftbench.readers import file_bytes, json_value
+from shiftbench.system.files import mode_of_new, part_folder, why_not
 
 DATA = "leaderboard.json"
 EXCHANGE, HERE = 2, -100  # renameat2's RENAME_EXCHANGE and AT_FDCWD

@@ -12,8 +12,8 @@ from rich.progress import track
 
 from shiftbench.leaderboard.board import Entry, LeftOut
 from shiftbench.readers import reading
-from shiftbench.scores import parsed
-from shiftbench.tracking import FoundRun, Silent, Tracking, read_artifact
+from shiftbench.results.document import parsed
+from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, read_artifact
 
 MOST_SCORES, MOST_TEXT = 5000, 5000  # of a run, and characters of one text; a run of ours has some hundred scores
 REPORT, REPORTS = 8 * 2**20, 2**30  # bytes of a report.html, and of all of them; ours have some 300 kB
@@ -100,10 +100,10 @@ class _Patience:
 
     def ask(self, question: Callable[[], bytes]) -> bytes:
         if self._silent >= PATIENCE:
-            raise Silent("it was not asked for: the tracking server answers no longer")
+            raise NoAnswerInTime("it was not asked for: the tracking server answers no longer")
         try:
             answer = question()
-        except Silent:
+        except NoAnswerInTime:
             self._silent += 1
             raise
         self._silent = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.leaderboard import pictures
 from shiftbench.leaderboard.board import DIGEST, Board, Column, Entry
 from shiftbench.leaderboard.ranks import Rank, is_ranked, ranks

@@ -27,6 +27,8 @@ class Norms:
 class LlamaViews(WeightViews):
     """Weights of one member of the family; norms says where its norms stand."""
 
+    gated = True
+
     def __init__(self, module: PreTrainedModel, norms: Norms) -> None:
         super().__init__(module)
         config = module.config

@@ -25,6 +25,8 @@ class WeightViews(ABC):
     adapter added in. layers, heads (query heads), width (D) are counts.
     """
 
+    gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
+
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module
         self.layers: int = module.config.num_hidden_layers

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.files import write_whole
 from shiftbench.perf.counters import Counts
 from shiftbench.perf.machine import cpu_model
 from shiftbench.perf.measure import Measured
 from shiftbench.readers import path_of
+from shiftbench.system.files import write_whole
 
 SCHEMA = "shiftbench/perf/1"
 

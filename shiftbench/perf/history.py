@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from shiftbench.findings.result import Figure
+from shiftbench.contracts.result import Figure
 from shiftbench.report.figures import draw
 
 MOST = 200  # runs, the newest

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftbench.data import json_rows
-from shiftbench.datasets.jsonl import parse, text_field
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
+from shiftbench.prompts.datasets.jsonl import parse, text_field
 from shiftbench.published.maps import Map, read_maps
 from shiftbench.ratings.scale import rating
 from shiftbench.readers import json_value, reading
+from shiftbench.readers.text_files import json_rows
 
 PREFIX, SUFFIX = "attribution_", ".npz"
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from shiftbench.findings.result import Figure
+from shiftbench.contracts.result import Figure
 from shiftbench.published.asked import MODELS, Asked
 from shiftbench.published.comparison import VERSIONS, Comparison
 from shiftbench.published.scores import SHORTEST, Metric

@@ -13,10 +13,11 @@ import pandas as pd
 from hydra.utils import instantiate
 
 import shiftbench
-from shiftbench import configuration, results_folder
+from shiftbench.config import composition
+from shiftbench.contracts.result import Result
 from shiftbench.errors import InputError
 from shiftbench.findings.instruction_recognition import InstructionRecognition
-from shiftbench.findings.result import Result
+from shiftbench.prompts.spans import span_notes
 from shiftbench.published import pictures
 from shiftbench.published.asked import MODELS, Asked, asked
 from shiftbench.published.comparison import ALPHA, CLAIMS, Comparison, compare
@@ -26,8 +27,8 @@ from shiftbench.published.scores import SHORTEST, Metric, prompt_scores
 from shiftbench.published.tables import Names, document
 from shiftbench.readers import file_bytes
 from shiftbench.report import RunSummary, write_report, write_tables
-from shiftbench.results import check_folder, full_disk
-from shiftbench.spans import span_notes
+from shiftbench.results import results_folder
+from shiftbench.results.writing import check_folder, full_disk
 
 WRITTEN = ("tables.json", "report.html", "tables", "figures")  # all that a reproduction leaves in its folder
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
     """
     published = read(folder)
     finding: InstructionRecognition = instantiate(
-        configuration.packaged("finding/instruction_recognition"), _convert_="all"
+        composition.packaged("finding/instruction_recognition"), _convert_="all"
     )
     prompts, unaligned = asked(published)
     if not prompts:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from shiftbench import ops
+from shiftbench.contracts.result import Figure, Result, Saliency, Score, no_change
 from shiftbench.findings.instruction_recognition import InstructionRecognition, recognition_score
-from shiftbench.findings.result import Figure, Result, Saliency, Score, no_change
 from shiftbench.published import pictures
 from shiftbench.published.alignment import piece_bytes, piece_texts
 from shiftbench.published.asked import MODELS, Asked

@@ -8,17 +8,19 @@ from typing import ClassVar
 
 import torch
 
-from shiftbench.data import json_rows
+from shiftbench.contracts.explainer import Inputs
+from shiftbench.contracts.ratings import Ratings
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Inputs, Work
-from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.scale import FOLLOWED, UNFOLLOWED, rating
+from shiftbench.readers.text_files import json_rows
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 
 @dataclass(frozen=True)
-class FileRatings:
+class FileRatings(Ratings):
     """path: a file of {"id", "model", "rating"} a line, an id once, as a folder of published explanations has it.
 
     They are true of the responses that were rated; whether those are the ones explained is the user's to see to.

@@ -12,12 +12,14 @@ import torch
 
 from shiftbench.annotate.asking import Asker, answers, check_client, finished
 from shiftbench.annotate.questions import Messages
-from shiftbench.explain.work import Inputs, Work
-from shiftbench.explanation import Unit
+from shiftbench.contracts.explainer import Inputs
+from shiftbench.contracts.ratings import Ratings
 from shiftbench.models import Model
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.scale import BEST, EXCLUDED, UNFOLLOWED
 from shiftbench.readers import json_objects
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
 
 WORDING = 1  # version of the texts below; part of every key
 LONGEST = 8000  # characters of a prompt or a response that are shown to the judge
@@ -35,7 +37,7 @@ Answer with one JSON object and nothing else, such as {{"rating": 2}}"""
 
 
 @dataclass
-class Judge(Asker):
+class Judge(Asker, Ratings):
     """Asks a model how far each response follows its instruction; a response's rating is the median of its readings."""
 
     option: ClassVar[str] = "ratings"
@@ -47,9 +49,10 @@ class Judge(Asker):
         """Refuse, by InputError, what can be refused before any question: no client, no model, no endpoint."""
         check_client(self.option, self.model)
 
-    def asks(self, responses: int) -> int:
-        """Questions about so many responses, where the store answers none."""
-        return len(self.seeds) * responses
+    def questions(self, responses: int) -> str:
+        """About so many responses, where the store answers none."""
+        count = len(self.seeds) * responses
+        return f"at most {count} questions about responses to {self.model}; a run may ask {self.budget}"
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit a response that is not empty: rating_1, int64, -1 where no reading could be read; answered_S, bool."""
@@ -63,9 +66,9 @@ class Judge(Asker):
     def _work(self, name: str, messages: Messages) -> Work:
         made_by = {"method": self.method, "version": self.version, "seeds": list(self.seeds)}
         content = {**made_by, "asked": self.asked().content(messages, 0)}
-        return Work(name, content, lambda: self._rated([messages])[0], self._together)
+        return Work(name, content, lambda: self._rated([messages])[0], self._batch)
 
-    def _together(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
+    def _batch(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
         yield from enumerate(self._rated([item.content["asked"]["messages"] for item in work]))
 
     def _rated(self, texts: Sequence[Messages]) -> list[Unit]:

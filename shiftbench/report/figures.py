@@ -15,8 +15,8 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure as Canvas
 
+from shiftbench.contracts.result import Figure
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Figure
 from shiftbench.report.bars import MOST_UPRIGHT, draw_bars, draw_long_bars
 from shiftbench.report.colours import light
 from shiftbench.report.heat import MOST_COLUMNS, draw_heat

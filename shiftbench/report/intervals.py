@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.report.text import number, visible
 
 WIDTH, HEIGHT = 240, 24

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from shiftbench.findings.result import Figure
+from shiftbench.contracts.result import Figure
 from shiftbench.report.colours import light
 from shiftbench.report.series import Look, legend, looks, order
 from shiftbench.report.text import label

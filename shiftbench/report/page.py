@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 
-from shiftbench.findings.result import Result, Saliency, Score
+from shiftbench.contracts.result import Result, Saliency, Score
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS, themed, token_background
 from shiftbench.report.escaping import escaping

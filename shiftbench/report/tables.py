@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench.findings.result import Result, Score
+from shiftbench.contracts.result import Result, Score
 from shiftbench.report.text import file_name, number, p_value, title, visible
 
 

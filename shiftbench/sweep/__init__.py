@@ -1,9 +1,9 @@
-"""A sweep: many jobs of `shiftbench score`, each run once, on one machine or many, and a ledger of them.
+"""A sweep: many jobs of `shiftbench score`, each run once, on one machine or on many; see docs/cluster.md.
 
-asked      the jobs that a command line asks for, composed up front
-task       one job as it is handed to whoever runs it, and running it
-launcher   Hydra's launchers: in this process, joblib, submitit
-ledger     OUT/.sweep: a status file a job, and the locks that say who is at work
-watch      the ledger as bars on a terminal or lines in a pipe
-submitter  the process that starts all of it and alone writes to MLflow
+command_line  which jobs a command line requests; all are composed before any runs
+task          one job in the form that is sent to the process that runs it, and running it there
+launcher      Hydra's launchers: in this process, joblib, submitit
+ledger        the folder OUT/.sweep: one status file for each job, and locks that show which process works on what
+watch         the progress of a sweep, as bars on a terminal or as lines in a pipe
+submitter     the process that starts the sweep, and the only one that writes to MLflow
 """

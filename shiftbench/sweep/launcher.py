@@ -1,4 +1,4 @@
-"""The Hydra launcher that runs a sweep's jobs: in this process, by joblib on this machine, or by submitit on Slurm."""
+"""Running a sweep's jobs with a Hydra launcher: in this process, with joblib on this machine, or through submitit."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from shiftbench.configuration import CONFIG_MODULE
+from shiftbench.config.composition import CONFIG_MODULE
 from shiftbench.errors import InputError
 
-EXTRAS = {"joblib": "joblib", "submitit": "cluster"}  # how the name of a launcher begins, and the extra it is in
+EXTRAS = {"joblib": "joblib", "submitit": "cluster"}  # first letters of a launcher's name -> the extra that installs it
 
 
 def launch(
     settings: Sequence[str], folder: Path, job: Callable[[DictConfig], None], overrides: Sequence[Sequence[str]]
 ) -> None:
-    """Call job once for each list of overrides, by the launcher that settings (hydra/launcher=..., its options) name.
+    """Call `job` once for each list of overrides, with the launcher that settings name (hydra/launcher=..., its
+    options).
 
-    A job finds its place in the list as hydra.job.num. folder: of the launcher's own files, pickles and logs, which
-    get no override of tracking to hold: a URI may have a password in it. Raises whatever a launcher raises where a
-    worker died.
+    A job finds its index in the list as hydra.job.num. folder: where the launcher keeps its own files, pickles and
+    logs. Overrides of tracking are not passed on, because a URI may hold a password and the launcher writes overrides
+    into its files. Raises what the launcher raises where a worker process died.
     """
-    with _composed(settings, folder) as config:
+    with _initialised_hydra(settings, folder) as config:
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(context, job, config)
-        launcher.launch([[text for text in texts if not _of_tracking(text)] for texts in overrides], initial_job_idx=0)
+        without_tracking = [[text for text in texts if not _is_tracking_override(text)] for texts in overrides]
+        launcher.launch(without_tracking, initial_job_idx=0)
 
 
 def check(settings: Sequence[str], folder: Path) -> DictConfig:
-    """The launcher's own configuration; InputError where it is not installed or has no such option."""
-    with _composed(settings, folder) as config:
+    """The launcher's configuration. Raises InputError where it is not installed or has no such option."""
+    with _initialised_hydra(settings, folder) as config:
         plain = OmegaConf.to_container(config.hydra.launcher)
     return OmegaConf.create(plain)  # type: ignore[arg-type, return-value]
 
 
-def is_here(settings: Sequence[str]) -> bool:
-    """Whether the jobs run in this process, one after the other."""
+def runs_in_this_process(settings: Sequence[str]) -> bool:
+    """Whether this launcher runs the jobs in this process, one after the other."""
     named = [text.partition("=")[2] for text in settings if text.startswith("hydra/launcher=")]
     return not named or named[-1] == "basic"
 
 
 @contextmanager
-def _composed(settings: Sequence[str], folder: Path) -> Iterator[DictConfig]:
-    """The sweep's configuration as launchers want it, inside an initialised Hydra."""
-    place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    GlobalHydra.instance().clear()  # a launcher that still waits for a worker that died has left its own there
+def _initialised_hydra(settings: Sequence[str], folder: Path) -> Iterator[DictConfig]:
+    """The sweep's configuration, with Hydra initialised as launchers need it while the block runs."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    GlobalHydra.instance().clear()  # a launcher that waits for a dead worker has not cleared its own
     with initialize_config_module(CONFIG_MODULE, job_name="shiftbench", version_base="1.3"):
         try:
             config = (
                 GlobalHydra.instance()
                 .config_loader()
-                .load_configuration("config", [*settings, f"hydra.sweep.dir='{place}'"], run_mode=RunMode.MULTIRUN)
+                .load_configuration("config", [*settings, f"hydra.sweep.dir='{quoted}'"], run_mode=RunMode.MULTIRUN)
             )
         except (HydraException, OmegaConfBaseException) as error:
-            raise InputError(_explained(error, settings)) from None
+            raise InputError(_describe_config_error(error, settings)) from None
         yield config
 
 
-def _explained(error: Exception, settings: Sequence[str]) -> str:
+def _describe_config_error(error: Exception, settings: Sequence[str]) -> str:
     wanted = next((text.partition("=")[2] for text in settings if text.startswith("hydra/launcher=")), "")
     extra = next((extra for start, extra in EXTRAS.items() if wanted.startswith(start)), None)
     if isinstance(error, MissingConfigException) and extra:
@@ -77,5 +79,5 @@ def _explained(error: Exception, settings: Sequence[str]) -> str:
     return f"{' '.join(settings)}: {reason}"
 
 
-def _of_tracking(text: str) -> bool:
+def _is_tracking_override(text: str) -> bool:
     return text.lstrip("+~").split("=")[0].split(".")[0] == "tracking"

@@ -1,11 +1,14 @@
-"""The ledger of a sweep, in OUT/.sweep: what became of each job, and who is at work on it now.
+"""The ledger of a sweep, the folder OUT/.sweep: the status of each job, and which processes are at work.
 
-    plan.json      {"sweep": id, "jobs": {name: key}}: every job that was asked for here, the newest of each name
-    lock           held by the process that submits; its content says which process that is
-    jobs/KEY.json  one job's status, replaced whole
-    jobs/KEY.lock  held while the job runs, so that one whose process died is told from one that runs
+    plan.json      {"sweep": id, "jobs": {name: key}}: every job that was requested in this folder; of jobs with the
+    same
+                   name, the newest
+    lock           locked by the process that submits the sweep; its content names that process
+    jobs/KEY.json  the status of one job; the file is replaced in one step
+    jobs/KEY.lock  locked while the job runs, which distinguishes a running job from one whose process died
 
-KEY is the digest of all that the job's results depend on (task.py), never its number.
+KEY is the digest of everything that the job's results depend on (`job_key` in task.py); it does not depend on the job's
+number. See docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -23,25 +26,29 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shiftbench import locks
 from shiftbench.errors import InputError
-from shiftbench.files import replace_whole, sweep_files
 from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.system import locks
+from shiftbench.system.files import replace_whole, sweep_files
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-KEY = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job: a digest
-MOST = 64 * 2**20  # bytes of a file of the ledger
-LATEST = 253_402_300_800.0  # seconds since 1970 until the year 10000
-INTERRUPTED = "interrupted"  # written by a job that a signal stopped; seen where a running one's process is gone
-MISSING = "missing"  # seen, never written: no status at all, or one whose results are gone
+KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job; a digest
+MAX_FILE_BYTES = 64 * 2**20  # bytes
+LATEST_SECONDS = 253_402_300_800.0  # seconds from 1970 to the year 10000
+INTERRUPTED = "interrupted"  # written by a job that a signal stopped, and read where a running job's process is gone
+# MISSING is never written. It is read where a job has no status file, where the results of a done job are gone, and
+# where no process submits a waiting job any more.
+MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of a job. state: one of those above; reason, code: of a failed one, code as the exit code says it.
+    """The status of one job.
 
-    folder: of the results. scores: sha256 of its scores.json. stage: what it is doing. start, end: seconds since 1970.
-    explained: units made, also by attempts that came to no end. found: taken from the store.
+    folder: of its results. state: one of the constants above. reason, code: of a failed job, its message and its exit
+    code. host, pid: the process that runs or ran it. start, end: in seconds since 1970. stage: what it is doing.
+    explained: the number of explanation units that it computed, including earlier attempts that did not finish. found:
+    the number of units that it took from the store. scores: the SHA-256 digest of its scores.json.
     """
 
     key: str
@@ -61,46 +68,55 @@ class Status:
 
 
 class Ledger:
-    """The status of every job of the sweeps in one folder, for any process of any machine that sees it."""
+    """The status of every job of the sweeps in one folder, for processes of every machine that can read the folder."""
 
     def __init__(self, root: Path) -> None:
-        """root: the folder OUT. Nothing is made until something is written."""
+        """root: the folder OUT. The constructor writes nothing."""
         self.root = root
         self.folder = root / ".sweep"
 
-    def begin(self, jobs: Mapping[str, str]) -> str:
-        """Make the ledger, and put a sweep's jobs (name to key) into its plan. Returns the sweep's id."""
+    def plan_jobs(self, jobs: Mapping[str, str]) -> str:
+        """Create the ledger if it is missing, and add a sweep's jobs (name to key) to its plan.
+
+        Returns the sweep's id.
+        """
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "jobs"):
             sweep_files(folder)
         plan = self._plan()
-        # A job that is called otherwise than it was, as folders of results once were, is still one job.
+        # A job may have a new name, because the rule for names has changed; it is still the same job.
         before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
         plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
         _write(self.folder / "plan.json", plan)
         return str(plan["sweep"])
 
-    def planned(self) -> dict[str, str]:
-        """Name to key of every job that was asked for in this folder. Raises InputError where there was no sweep."""
+    def planned_jobs(self) -> dict[str, str]:
+        """Name to key of every job that was requested in this folder. Raises InputError where there was no sweep."""
         plan = self._plan()
         if not plan:
-            raise InputError(f"there is no sweep in {self.root}; say out=DIR, or start one with shiftbench score -m")
+            raise InputError(
+                f"there is no sweep in {self.root}; name another folder with out=DIR, or start a sweep with "
+                "shiftbench score -m"
+            )
         return dict(plan["jobs"])
 
     @contextmanager
-    def submitting(self) -> Iterator[None]:
-        """Holds the folder for the one process that submits; InputError, naming the other, where another does."""
+    def hold_submission(self) -> Iterator[None]:
+        """Lock the folder while this process submits a sweep.
+
+        Raises InputError, which names the other process, where another one submits here.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.held(self.folder / "lock") as mine:
             if not mine:
                 raise InputError(f"{self.root}: a sweep runs here already ({self._submitter()}); wait, or give out=DIR")
-            with suppress(OSError):  # a full disk: only the other's message is poorer
+            with suppress(OSError):  # on a full disk the other process's message does not name this one
                 (self.folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
 
     @contextmanager
-    def working(self, key: str) -> Iterator[None]:
-        """Holds a job; waits where another process runs it, as a job of an earlier submission may."""
+    def hold_job(self, key: str) -> Iterator[None]:
+        """Lock a job while this process runs it; waits while another process does, such as one of an earlier sweep."""
         with locks.held(self.folder / "jobs" / f"{key}.lock", wait=True):
             yield
 
@@ -109,31 +125,35 @@ class Ledger:
         _write(self._file(status.key), asdict(status))
 
     def read(self, key: str, name: str = "") -> Status:
-        """A job's status as it is now: an interrupted one and one whose results are gone are told."""
+        """A job's status now.
+
+        The state is INTERRUPTED where the job was running and its process is gone. It is MISSING where the job has no
+        status, where its results are gone, and where it waits for a sweep whose process is gone.
+        """
         try:
             status = _status(self._file(key))
         except (OSError, InputError):
             return Status(key, name, "", MISSING)
         if status.state == RUNNING and not self._alive(status):
-            # It may have ended between the two looks.
+            # The job may have ended after its status was read, so read it once more.
             try:
                 again = _status(self._file(key))
             except (OSError, InputError):
                 again = status
             return replace(status, state=INTERRUPTED) if again == status else again
-        if status.state == DONE and digest(Path(status.folder)) != status.scores:
+        if status.state == DONE and scores_digest(Path(status.folder)) != status.scores:
             return replace(status, state=MISSING, reason="its results are no longer in its folder")
         if status.state == WAITING and locks.free(self.folder / "lock"):
             return replace(status, state=MISSING)
         return status
 
     def statuses(self) -> list[Status]:
-        """The status of every planned job, in the order in which they were asked for."""
-        return [self.read(key, name) for name, key in self.planned().items()]
+        """The status of every planned job, in the order in which the jobs were requested."""
+        return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
         free = locks.free(self.folder / "jobs" / f"{status.key}.lock")
-        if free is None and status.host == socket.gethostname():  # no locks here: what this machine can say for itself
+        if free is None and status.host == socket.gethostname():  # None: the file system has no locks
             return Path(f"/proc/{status.pid}").exists()
         return not free
 
@@ -144,12 +164,14 @@ class Ledger:
 
     def _plan(self) -> dict[str, Any]:
         try:
-            plan = json_value(file_bytes(self.folder / "plan.json", "plan.json", MOST))
+            plan = json_value(file_bytes(self.folder / "plan.json", "plan.json", MAX_FILE_BYTES))
         except (OSError, InputError):
             return {}
         jobs = plan.get("jobs") if isinstance(plan, dict) else None
         # A key becomes the name of a file.
-        if not isinstance(jobs, dict) or not all(isinstance(k, str) and KEY.fullmatch(k) for k in jobs.values()):
+        if not isinstance(jobs, dict) or not all(
+            isinstance(k, str) and KEY_PATTERN.fullmatch(k) for k in jobs.values()
+        ):
             return {}
         return plan if isinstance(plan.get("sweep"), str) and plan["sweep"] else {**plan, "sweep": ""}
 
@@ -157,31 +179,31 @@ class Ledger:
         return self.folder / "jobs" / f"{key}.json"
 
 
-def started(status: Status) -> Status:
-    """The status of a job that this process begins now."""
+def as_started(status: Status) -> Status:
+    """The status of a job that this process starts now."""
     return replace(status, state=RUNNING, host=socket.gethostname(), pid=os.getpid(), start=time.time())
 
 
-def digest(folder: Path) -> str:
-    """sha256 (hex) of a folder's scores.json, '' where it has none."""
+def scores_digest(folder: Path) -> str:
+    """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where there is none."""
     try:
         return hashlib.sha256(file_bytes(folder / "scores.json", "scores.json")).hexdigest()
-    except (OSError, ValueError):  # ValueError: a path that is none, or a pipe
+    except (OSError, ValueError):  # ValueError: an impossible path, or a pipe
         return ""
 
 
 def _status(path: Path) -> Status:
-    """The status that a file holds. Raises OSError where there is none, InputError where it is not one of ours."""
+    """The status in a file. Raises OSError where there is no file, InputError where it holds no valid status."""
     what = f"{path.name} in {path.parent}"
-    found = json_value(file_bytes(path, what, MOST), what)
+    found = json_value(file_bytes(path, what, MAX_FILE_BYTES), what)
     with reading(f"{what}: cannot read the status of a job"):
         status = Status(**found)
         wanted = {"str": str, "int": int, "float": int | float}
         for field in fields(Status):
             if not isinstance(getattr(status, field.name), wanted[str(field.type)]):
                 raise InputError(f"{what}: {field.name} is of the wrong type")
-        if not all(0 <= moment < LATEST for moment in (status.start, status.end)):
-            raise InputError(f"{what}: a time is none")
+        if not all(0 <= moment < LATEST_SECONDS for moment in (status.start, status.end)):
+            raise InputError(f"{what}: a time is out of range")
     return status
 
 
@@ -190,7 +212,11 @@ def _text(content: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file in one step; on a full disk in place, which takes no new room and may be seen half-written."""
+    """Replace a file in one step.
+
+    On a full disk the file is overwritten in place, which needs no additional space; a reader may then see it
+    half-written.
+    """
     text = _text(content).encode("utf-8", "replace")
     try:
         replace_whole(path, text)

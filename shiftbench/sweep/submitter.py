@@ -1,4 +1,7 @@
-"""The process a sweep is started in: it hands jobs to a launcher, watches the ledger and alone writes to MLflow."""
+"""The process in which a sweep is started.
+
+It gives the jobs to a launcher, watches the ledger, and is the only process that writes to MLflow.
+"""
 
 from __future__ import annotations
 
@@ -11,99 +14,114 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from shiftbench import configuration, job, results
+from shiftbench.config import folders
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
+from shiftbench.pipeline.recording import versions
+from shiftbench.results.writing import check_folder
 from shiftbench.sweep import launcher
-from shiftbench.sweep.asked import Composed
+from shiftbench.sweep.command_line import ComposedJob
 from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status
-from shiftbench.sweep.task import Task, Worker, task
-from shiftbench.sweep.watch import EVERY, table, watching
-from shiftbench.tracking import SWEEP, Tracking, send, without_secrets
+from shiftbench.sweep.task import Task, Worker, make_task
+from shiftbench.sweep.watch import POLL_SECONDS, table, watching
+from shiftbench.tracking import SWEEP, Tracking, send_run, without_secrets
 
-LAUNCHES = 2  # a job whose process died is started once more: what killed it may have been the machine's
-PIPE_WIDTH = 160  # columns of the table where there is no terminal to ask
+MAX_LAUNCHES = 2  # a job whose process died is started once more: the machine may have been the cause
+PIPE_WIDTH = 160  # columns of the table where the output is not a terminal
 
 
-def run(composed: Sequence[Composed], settings: Sequence[str]) -> int:
-    """Run every job that is not done yet. Returns 0 where all are, 2 where all that failed had bad input, else 1.
+def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
+    """Run every job that is not done yet, and return the exit code.
 
-    settings: for Hydra's launcher. Raises InputError where nothing can be started.
+    The code is 0 where all jobs are done, 2 where every failure was bad input, otherwise 1. settings: options of
+    Hydra's launcher. Raises InputError where nothing can be started.
     """
-    root = configuration.out_folder(composed[0].config)
-    tasks = in_order([task(one, root, results.versions(job.made(one.config.findings))) for one in composed])
+    root = folders.out_folder(composed[0].config)
+    tasks = group_by_base([make_task(task, root, versions(instantiate(task.config.findings))) for task in composed])
     ledger, console = Ledger(root), Console(file=sys.stderr)
     files = ledger.folder / "launcher"
     threads = OmegaConf.select(launcher.check(settings, files), "cpus_per_task")
-    tracking: Tracking = job.made(composed[0].config.tracking)
-    results.check_folder(root)
-    with ledger.submitting():
+    tracking: Tracking = instantiate(composed[0].config.tracking)
+    check_folder(root)
+    with ledger.hold_submission():
         tracking.check()
-        sweep = ledger.begin({one.name: one.key for one in tasks})
-        todo = left_of(tasks, ledger, console)
-        suites = Suites(tracking, sweep, {one.key: one.suite for one in tasks})
+        sweep = ledger.plan_jobs({task.name: task.key for task in tasks})
+        unfinished = unfinished_tasks(tasks, ledger, console)
+        parent_runs = ParentRuns(tracking, sweep, {task.key: task.suite for task in tasks})
 
         def start(left: Sequence[Task]) -> None:
-            worker = Worker(root, left, suites.tags, threads)
-            begin = partial(launcher.launch, settings, files, worker, [one.overrides for one in left])
-            begin() if launcher.is_here(settings) else until_settled(begin, left, ledger)
+            worker = Worker(root, left, parent_runs.tags, threads)
+            begin = partial(launcher.launch, settings, files, worker, [task.overrides for task in left])
+            begin() if launcher.runs_in_this_process(settings) else run_until_settled(begin, left, ledger)
 
-        with watching(ledger, [(one.key, one.name) for one in todo], suites.send, console):
-            launched(todo, ledger, start, console)
-        statuses = [ledger.read(one.key, one.name) for one in tasks]
-        suites.close(statuses)
-    return told(statuses, root, tracking)
+        with watching(ledger, [(task.key, task.name) for task in unfinished], parent_runs.send, console):
+            launch_all(unfinished, ledger, start, console)
+        statuses = [ledger.read(task.key, task.name) for task in tasks]
+        parent_runs.close(statuses)
+    return print_outcome(statuses, root, tracking)
 
 
-def in_order(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with those of one base beside each other, else as given; InputError where two want one folder."""
+def group_by_base(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with those of the same base beside each other, otherwise in the given order.
+
+    A process that runs neighbours loads their base once. Raises InputError where two tasks have the same results
+    folder.
+    """
     names: set[str] = set()
-    for one in tasks:
-        if one.name in names:
+    for task in tasks:
+        if task.name in names:
             raise InputError(
-                f"two jobs of this sweep would write to {one.folder}; give their pairs different names (pair.name=...)"
+                f"two jobs of this sweep would write to {task.folder}; give their pairs different names (pair.name=...)"
             )
-        names.add(one.name)
-    bases = [str(one.config.pair.base) for one in tasks]
-    return [one for _, one in sorted(zip(bases, tasks, strict=True), key=lambda both: bases.index(both[0]))]
+        names.add(task.name)
+    bases = [str(task.config.pair.base) for task in tasks]
+    ordered = sorted(zip(bases, tasks, strict=True), key=lambda base_and_task: bases.index(base_and_task[0]))
+    return [task for _, task in ordered]
 
 
-def left_of(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
-    """The tasks that are not done, failed ones included, written down as waiting; says how many are done."""
-    todo = [one for one in tasks if ledger.read(one.key).state != DONE]
-    if len(todo) < len(tasks):
-        console.print(f"{len(tasks) - len(todo)} of {len(tasks)} jobs are done already and are not run again")
-    wait_for(todo, ledger)
-    return todo
+def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
+    """The tasks that are not done, marked as waiting; failed ones are among them. Prints how many are done."""
+    unfinished = [task for task in tasks if ledger.read(task.key).state != DONE]
+    if len(unfinished) < len(tasks):
+        console.print(f"{len(tasks) - len(unfinished)} of {len(tasks)} jobs are done already and are not run again")
+    mark_waiting(unfinished, ledger)
+    return unfinished
 
 
-def wait_for(tasks: Sequence[Task], ledger: Ledger) -> None:
-    """Write the tasks down as waiting, but for those that jobs of an earlier submission still run in Slurm."""
-    for one in tasks:
-        before = ledger.read(one.key)
+def mark_waiting(tasks: Sequence[Task], ledger: Ledger) -> None:
+    """Set the status of the tasks to WAITING, except of those that an earlier sweep still runs in Slurm."""
+    for task in tasks:
+        before = ledger.read(task.key)
         if before.state != RUNNING:
-            ledger.write(one.after(before))
+            ledger.write(task.after(before))
 
 
-def launched(todo: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Task]], None], console: Console) -> None:
-    """Start the tasks, and once more those that came to no end. Raises InputError where the launcher can start none."""
-    for _ in range(LAUNCHES):
-        left = [one for one in todo if ledger.read(one.key).state not in (DONE, FAILED)]
+def launch_all(
+    unfinished: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Task]], None], console: Console
+) -> None:
+    """Start the tasks, and start once more those whose process died.
+
+    start: runs the tasks that it is given. Raises InputError where the launcher can start none of them.
+    """
+    for _ in range(MAX_LAUNCHES):
+        left = [task for task in unfinished if ledger.read(task.key).state not in (DONE, FAILED)]
         if not left:
             return
-        wait_for(left, ledger)
+        mark_waiting(left, ledger)
         try:
             start(left)
-        except Exception as error:  # a launcher gives up at the first worker that died; the ledger knows the others
+        except Exception as error:  # a launcher stops at the first dead worker; the ledger has the other jobs
             reason = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
-            if all(ledger.read(one.key).state == WAITING for one in todo):
+            if all(ledger.read(task.key).state == WAITING for task in unfinished):
                 raise InputError(f"the launcher started no job: {reason}") from None
             console.print(f"the launcher gave up: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
-    """Start, in a thread, what waits for other processes, and return when it does or when no job is left to wait for.
+def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
+    """Call `start` in a thread, and return when it returns or when the ledger shows no waiting and no running job.
 
-    Slurm without accounting never tells submitit that a worker was killed; the ledger does. Raises what start raises.
+    start: waits for processes of a launcher. It may wait for ever, because Slurm without accounting never tells
+    submitit that a worker was killed. Raises what `start` raises.
     """
     raised: list[Exception] = []
 
@@ -115,30 +133,30 @@ def until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledge
 
     thread = threading.Thread(target=begin, daemon=True)
     thread.start()
-    looks = 0  # in a row that found nobody at work: a job may be between two states at one of them
-    while thread.is_alive() and looks < 2:
-        thread.join(EVERY)
-        waited_for = any(ledger.read(one.key).state in (WAITING, RUNNING) for one in left)
-        looks = 0 if waited_for else looks + 1
+    idle_reads = 0  # successive reads of the ledger with no active job; one read may fall between two states of a job
+    while thread.is_alive() and idle_reads < 2:
+        thread.join(POLL_SECONDS)
+        waited_for = any(ledger.read(task.key).state in (WAITING, RUNNING) for task in left)
+        idle_reads = 0 if waited_for else idle_reads + 1
     for error in raised:
         raise error
 
 
-class Suites:
-    """The runs in MLflow that a sweep's pairs are shown under, one a suite, and sending the pairs."""
+class ParentRuns:
+    """The parent runs in MLflow that a sweep's pairs are shown under, one for each suite, and sending the pairs."""
 
     def __init__(self, tracking: Tracking, sweep: str, suites: dict[str, str]) -> None:
-        """sweep: its id in the ledger. suites: of each job's key, the suite it is of."""
+        """sweep: its id in the ledger. suites: for the key of each job, the name of its suite."""
         self.tags = {suite: f"{sweep}.{suite}" for suite in suites.values()}
         self._tracking, self._suites = tracking, suites
         self._parents: dict[str, str] = {}
 
     def send(self, status: Status) -> None:
-        """Send a job that is done, once; what cannot be sent is a warning and stays for `shiftbench sync`."""
-        send(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
+        """Send a job that is done. A failure is a warning, and the job's run stays pending for `shiftbench sync`."""
+        send_run(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
 
     def close(self, statuses: Sequence[Status]) -> None:
-        """Send what is done and was not sent yet, and say of each suite whether all of it is done."""
+        """Send the jobs that are done and were not sent yet, and set the status of each suite's parent run."""
         for status in statuses:
             if status.state == DONE:
                 self.send(status)
@@ -155,16 +173,16 @@ class Suites:
         return self._parents[suite]
 
 
-def told(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
-    """Print what became of every job. Returns the exit code."""
+def print_outcome(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
+    """Print the status of every job. Returns the exit code."""
     console = Console(file=sys.stdout)
     console = console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(table(statuses))
     if tracking.ui_command():
         print(f"to look at the runs: {tracking.ui_command()}")
     print(f"results: {root}", flush=True)
-    bad = [status for status in statuses if status.state != DONE]
-    for status in bad:
-        reason = status.reason or f"it is {status.state}; its process left no word, as one that was killed does"
+    not_done = [status for status in statuses if status.state != DONE]
+    for status in not_done:
+        reason = status.reason or f"it is {status.state}; its process ended without a message, as a killed process does"
         print(f"shiftbench: job {status.name} failed: {reason}", file=sys.stderr)
-    return min((status.code or 1 for status in bad), default=0)
+    return min((status.code or 1 for status in not_done), default=0)

@@ -1,4 +1,7 @@
-"""One job of a sweep as it is handed to whoever runs it, and running it; whatever comes of it is in the ledger."""
+"""One job of a sweep in the form that is sent to the process that runs it, and running it there.
+
+The ledger holds what became of the job.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,37 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from shiftbench import configuration, devices
+from shiftbench.config import settings
 from shiftbench.errors import InputError, Unwritable
-from shiftbench.explanation import content_key
-from shiftbench.pairs import Loader
-from shiftbench.progress import Progress
+from shiftbench.models.pairs import Loader
+from shiftbench.pipeline.progress import Progress
 from shiftbench.readers import path_of
-from shiftbench.sweep.asked import Composed
-from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, WAITING, Ledger, Status, digest, started
+from shiftbench.store.explanation import content_key
+from shiftbench.sweep import gpus
+from shiftbench.sweep.command_line import ComposedJob
+from shiftbench.sweep.ledger import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MISSING,
+    WAITING,
+    Ledger,
+    Status,
+    as_started,
+    scores_digest,
+)
 from shiftbench.tracking import without_secrets
 
-FILES = {"base", "tuned", "adapter", "tokenizer", "path"}  # keys whose value may name a file or a folder
-STAGE_EVERY = 5.0  # seconds between notes on how far a stage is, where all of it is in the store
+PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # configuration keys of paths
+STAGE_EVERY = 5.0  # seconds between writes of the status while units come from the store
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job of a sweep. config: without secrets."""
+    """A job of a sweep.
+
+    key: see `job_key`. folder: of its results. config: without passwords. overrides: what it was composed from.
+    """
 
     name: str
     key: str
@@ -39,13 +56,13 @@ class Task:
     suite: str
 
     def after(self, before: Status) -> Status:
-        """The status of this job before it runs; what an earlier attempt made of it counts."""
-        made = before.explained if before.state != MISSING else 0
-        return Status(self.key, self.name, str(self.folder), WAITING, explained=made)
+        """The status of this job before it runs. `before`: its last status, whose number of computed units is kept."""
+        explained = before.explained if before.state != MISSING else 0
+        return Status(self.key, self.name, str(self.folder), WAITING, explained=explained)
 
 
-def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> Task:
-    """The task of a composed job, whose results go below root. versions: of its findings and their methods."""
+def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | int]) -> Task:
+    """The task of a composed job, whose results folder lies below root. versions: of its findings and explainers."""
     config = composed.config.copy()
     if config.tracking.uri is not None:
         config.tracking.uri = without_secrets(str(config.tracking.uri))
@@ -54,25 +71,28 @@ def task(composed: Composed, root: Path, versions: Mapping[str, str | int]) -> T
 
 
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
-    """sha256 (hex) of a job's name and all that its results depend on; of files it reads, size and time of change."""
+    """The SHA-256 digest, in hexadecimal, of a job's name and of everything that its results depend on.
+
+    A file that the job reads enters with its size and its time of change, not with its content.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in configuration.ELSEWHERE:
+    for name in settings.ELSEWHERE:
         plain.pop(name, None)
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):
             plain["pair"].get(model, {}).pop(name, None)
-    plain["findings"] = configuration.decisive(config.findings)
+    plain["findings"] = settings.decisive(config.findings)
     methods = {name: str(v) for name, v in versions.items() if name.startswith(("finding.", "explain."))}
-    return content_key({"name": name, "config": plain, "versions": methods, "files": _stamps(plain)})
+    return content_key({"name": name, "config": plain, "versions": methods, "files": _file_stamps(plain)})
 
 
 @dataclass
 class Worker:
-    """What Hydra's launcher calls in the process that is to run a job.
+    """The function that Hydra's launcher calls in the process that runs a job.
 
-    tasks: job number to task, as Hydra counts. sweeps: of each suite, the tag that its tracked runs and their parent
-    share. threads: that torch computes with, None: as this process would. loader: keeps a base model for the next job
-    of the same process.
+    tasks: indexed by Hydra's number of the job. sweeps: for each suite, the value of the tag shiftbench.sweep, which
+    its runs and their parent share. threads: the number that torch computes with; None leaves torch's own choice.
+    loader: keeps a base model for the next job of the same process.
     """
 
     root: Path
@@ -82,55 +102,55 @@ class Worker:
     loader: Loader = field(default_factory=Loader)
 
     def __call__(self, config: DictConfig) -> None:
-        """Run the job, unless another process has meanwhile. An exception ends in the ledger, not at the launcher."""
+        """Run the job, unless another process has finished it meanwhile.
+
+        An exception is written to the ledger and not raised, because a launcher would stop all other jobs.
+        """
         task = self.tasks[HydraConfig.get().job.num]
         ledger = Ledger(self.root)
-        with ledger.working(task.key):
+        with ledger.hold_job(task.key):
             before = ledger.read(task.key)
             if before.state != DONE:
-                self._run(task, _Note(ledger, started(task.after(before))))
+                self._run(task, _StatusWriter(ledger, as_started(task.after(before))))
 
-    def _run(self, task: Task, note: _Note) -> None:
-        from shiftbench import job, results
+    def _run(self, task: Task, writer: _StatusWriter) -> None:
+        from shiftbench.pipeline.run import run
 
-        _take_threads(self.threads)
-        note.write()
+        _set_thread_count(self.threads)
+        writer.write()
         try:
-            with devices.assigned(task.config, lambda text: note.stage(text, None)) as config:
-                asked = job.build(config)
-                job.check(asked)
-                results.check_folder(task.folder)
-                sweep, progress = self.sweeps[task.suite], Progress(watch=note.stage)
-                scored = job.score(asked, config, task.folder, task.suite, progress, self.loader, sweep)
-            note.write(state=DONE, scores=digest(task.folder), stage="", found=scored.outcome.found)
+            with gpus.assigned(task.config, lambda text: writer.stage(text, None)) as config:
+                sweep, progress = self.sweeps[task.suite], Progress(watch=writer.stage)
+                recorded = run(config, task.folder, task.suite, progress, self.loader, sweep)
+            writer.write(state=DONE, scores=scores_digest(task.folder), stage="", found=recorded.outcome.found)
         except KeyboardInterrupt:
-            note.write(state=INTERRUPTED, reason="interrupted")
+            writer.write(state=INTERRUPTED, reason="interrupted")
             raise
         except Unwritable as error:
-            note.write(state=FAILED, reason=_line(str(error)), code=1)
+            writer.write(state=FAILED, reason=_one_line(str(error)), code=1)
         except InputError as error:
-            note.write(state=FAILED, reason=_line(str(error)), code=2)
+            writer.write(state=FAILED, reason=_one_line(str(error)), code=2)
         except Exception as error:
             traceback.print_exc()
-            note.write(state=FAILED, reason=_line(f"{type(error).__name__}: {error}"), code=1)
+            writer.write(state=FAILED, reason=_one_line(f"{type(error).__name__}: {error}"), code=1)
 
 
 @dataclass
-class _Note:
-    """A running job's status, written as it changes; what cannot be written (a full disk) stops no job."""
+class _StatusWriter:
+    """Writes a running job's status as it changes. A status that cannot be written, on a full disk, stops no job."""
 
     ledger: Ledger
     status: Status
-    at: float = 0.0
+    written_at: float = 0.0
 
     def stage(self, text: str, explained: bool | None) -> None:
-        """What the job is doing; explained: True where a unit was made, False where the store had it."""
-        if explained is not False or time.monotonic() - self.at > STAGE_EVERY:
-            self.at = time.monotonic()
+        """Write what the job is doing. explained: True for a unit that was computed, False for one from the store."""
+        if explained is not False or time.monotonic() - self.written_at > STAGE_EVERY:
+            self.written_at = time.monotonic()
             self.write(stage=text, explained=self.status.explained + bool(explained))
 
     def write(self, **changed: Any) -> None:
-        """Change the status, its end with its state."""
+        """Change fields of the status and write it. A state that ends the job also sets the time of its end."""
         if changed.get("state") in (DONE, FAILED):
             changed["end"] = time.time()
         self.status = replace(self.status, **changed)
@@ -140,28 +160,28 @@ class _Note:
             traceback.print_exc()
 
 
-def _take_threads(threads: int | None) -> None:
-    """Compute with as many threads as this job has cores, where the environment does not say it already."""
+def _set_thread_count(threads: int | None) -> None:
+    """Let torch use as many threads as this job has cores, unless OMP_NUM_THREADS is set."""
     import torch
 
-    given = threads or int(os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0)
-    if given and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(given)
+    cores = threads or int(os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0)
+    if cores and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores)
 
 
-def _line(text: str) -> str:
-    """A reason as one line without passwords."""
+def _one_line(text: str) -> str:
+    """The first line of a message, without passwords, in at most 500 characters."""
     return without_secrets(" ".join(text.splitlines()[:1]))[:500]
 
 
-def _stamps(config: Any) -> dict[str, list[list[Any]]]:
-    """Of each file or folder that a configuration names: names, sizes and times of change (ns) of its files."""
-    found: dict[str, list[list[Any]]] = {}
+def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
+    """For each path in a configuration, the name, size in bytes and time of change in ns of each of its files."""
+    stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():
         if isinstance(value, dict):
-            found.update(_stamps(value))
-        elif key in FILES and isinstance(value, str) and (place := path_of(value, key)).exists():
-            files = sorted(place.iterdir()) if place.is_dir() else [place]
-            looks = [(file.name, file.stat()) for file in files if file.is_file()]
-            found[value] = [[name, look.st_size, look.st_mtime_ns] for name, look in looks]
-    return found
+            stamps.update(_file_stamps(value))
+        elif key in PATH_KEYS and isinstance(value, str) and (path := path_of(value, key)).exists():
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            stats = [(file.name, file.stat()) for file in files if file.is_file()]
+            stamps[value] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return stamps

@@ -1,4 +1,7 @@
-"""A sweep while it runs, read from its ledger: bars on a terminal, a line where a job starts or ends in a pipe."""
+"""The progress of a sweep, read from its ledger.
+
+A terminal shows bars; a pipe gets a line when a job starts and one when it ends.
+"""
 
 from __future__ import annotations
 
@@ -17,77 +20,85 @@ from rich.text import Text
 
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, WAITING, Ledger, Status
 
-EVERY = 1.0  # seconds between looks; on a shared file system each is a small read a job
+POLL_SECONDS = 1.0  # seconds between reads of the ledger; each reads one small file for every job
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "yellow", WAITING: ""}
 
 
 @contextmanager
 def watching(
-    ledger: Ledger, names: Sequence[tuple[str, str]], ended: Callable[[Status], None], console: Console
+    ledger: Ledger, jobs: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
 ) -> Iterator[None]:
-    """Shows the jobs (key, name) while the block runs; a thread of its own calls ended with each that is done."""
-    over = threading.Event()
-    watcher = _Watcher(ledger, names, ended, console)
-    thread = threading.Thread(target=watcher.run, args=(over,), daemon=True)
+    """Show the jobs, pairs of (key, name), while the block runs.
+
+    Another thread calls on_done with each that is done.
+    """
+    stop = threading.Event()
+    watcher = _Watcher(ledger, jobs, on_done, console)
+    thread = threading.Thread(target=watcher.run, args=(stop,), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 
 class _Watcher:
+    """Reads the ledger repeatedly and shows what has changed."""
+
     def __init__(
-        self, ledger: Ledger, names: Sequence[tuple[str, str]], ended: Callable[[Status], None], console: Console
+        self, ledger: Ledger, jobs: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
     ) -> None:
-        self._ledger, self._names, self._ended, self._console = ledger, names, ended, console
+        self._ledger, self._jobs, self._on_done, self._console = ledger, jobs, on_done, console
         self._last: dict[str, Status] = {}
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
-        self._total = self._bar.add_task("jobs", total=len(names))
+        self._total = self._bar.add_task("jobs", total=len(jobs))
 
-    def run(self, over: threading.Event) -> None:
+    def run(self, stop: threading.Event) -> None:
+        """Show the progress until `stop` is set, as a bar on a terminal or as lines."""
         if not self._console.is_terminal:
-            return self._look_until(over, lambda: None)
+            return self._poll_until(stop, lambda: None)
         with Live(console=self._console, transient=True, redirect_stdout=False) as live:
-            self._look_until(over, lambda: live.update(self._picture()))
+            self._poll_until(stop, lambda: live.update(self._render()))
 
-    def _look_until(self, over: threading.Event, shown: Callable[[], None]) -> None:
+    def _poll_until(self, stop: threading.Event, redraw: Callable[[], None]) -> None:
+        """Read every status once a period; after `stop` is set, once more."""
         while True:
-            last = over.wait(EVERY)
-            for number, (key, name) in enumerate(self._names, 1):
-                self._see(number, self._ledger.read(key, name))
-            shown()
-            if last:
+            final = stop.wait(POLL_SECONDS)
+            for number, (key, name) in enumerate(self._jobs, 1):
+                self._show_change(number, self._ledger.read(key, name))
+            redraw()
+            if final:
                 return
 
-    def _see(self, number: int, status: Status) -> None:
+    def _show_change(self, number: int, status: Status) -> None:
+        """Print a line where the status of job `number` has changed, and report a job that is done."""
         before = self._last.get(status.key)
         self._last[status.key] = status
         if before is not None and (before.state, before.start) == (status.state, status.start):
             return
-        head = f"job {number}/{len(self._names)} {status.name}"
-        unseen = status.state in (DONE, FAILED) and (before is None or before.start != status.start)
-        if status.state == RUNNING or unseen:
-            self._say(f"{head}: started on {status.host}")
+        head = f"job {number}/{len(self._jobs)} {status.name}"
+        start_not_shown = status.state in (DONE, FAILED) and (before is None or before.start != status.start)
+        if status.state == RUNNING or start_not_shown:
+            self._print(f"{head}: started on {status.host}")
         if status.state == DONE:
             counts = f"{status.explained} units explained, {status.found} from the store"
-            self._say(f"{head}: done in {duration(status)}, {counts}")
-            self._ended(status)
+            self._print(f"{head}: done in {duration(status)}, {counts}")
+            self._on_done(status)
         elif status.state == FAILED:
-            self._say(f"{head}: failed: {status.reason}")
+            self._print(f"{head}: failed: {status.reason}")
         elif status.state == INTERRUPTED and (status.reason or _is_this_process(status)):
-            self._say(f"{head}: interrupted")
+            self._print(f"{head}: interrupted")
         elif status.state == INTERRUPTED:
-            self._say(f"{head}: its process {status.pid} on {status.host} is gone")
+            self._print(f"{head}: its process {status.pid} on {status.host} is gone")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _picture(self) -> Table:
-        """The bar of the sweep, and a line for each job that runs."""
+    def _render(self) -> Table:
+        """The bar of the sweep, and one line for each running job."""
         states = [status.state for status in self._last.values()]
         counts = f"jobs: {states.count(DONE)} done, {states.count(FAILED)} failed"
         self._bar.update(self._total, description=counts, completed=states.count(DONE) + states.count(FAILED))
@@ -101,12 +112,15 @@ class _Watcher:
 
 
 def _is_this_process(status: Status) -> bool:
-    """Whether the job ran in the process that watches it, which lives; it was interrupted before it could say so."""
+    """Whether this process ran the job.
+
+    This process lives, so such a job was interrupted before it could write that in its status.
+    """
     return (status.host, status.pid) == (socket.gethostname(), os.getpid())
 
 
 def table(statuses: Sequence[Status]) -> Table:
-    """One row a job: its state, how long it took or runs, where, and why it failed or what it is doing."""
+    """A table with one row for each job: its state, its time, where it runs, and its stage or why it failed."""
     shown = Table("job", "state", "time", "where", "")
     for status in statuses:
         what = status.stage if status.state in (RUNNING, INTERRUPTED) else status.reason
@@ -119,7 +133,7 @@ def table(statuses: Sequence[Status]) -> Table:
 
 
 def duration(status: Status) -> str:
-    """How long a job took, or has run so far; empty where it has not begun."""
+    """How long a job took, or has run so far; empty where it has not begun and where its end is not known."""
     if not status.start or status.state in (INTERRUPTED, MISSING):
         return ""
     seconds = (status.end or time.time()) - status.start

@@ -1,14 +1,27 @@
-"""Runs in MLflow: where they are kept, sending them exactly once, finding them again. Nothing else imports mlflow."""
+"""Everything that shiftbench does with MLflow; no other room imports mlflow.
+
+address      the tracking URI: made absolute, shown without passwords
+destination  `Tracking`: where runs are recorded, and whether they can be written there
+diagnosis    what a user can do about an error of MLflow's
+tracked      `TrackedRun`: the metrics, parameters, tags and files of one run
+spool        a run that waits beside its results until it has been sent, and sending it exactly once
+sending      writing a run into MLflow
+suites       the parent run that the pairs of a sweep are shown under
+reading      finding runs again, and reading their files
+artifacts    the files of a run, read and written only where that is safe
+transport    limits of time and size on every request to a server
+"""
 
 from shiftbench.tracking.address import OFF, RUNS, without_secrets
-from shiftbench.tracking.place import Tracking
-from shiftbench.tracking.reading import FoundRun, Silent, find_runs, read_artifact
-from shiftbench.tracking.refusal import Unreachable
-from shiftbench.tracking.spool import leave, pending, send, waits
-from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, metrics_of
+from shiftbench.tracking.destination import Tracking
+from shiftbench.tracking.diagnosis import Unreachable
+from shiftbench.tracking.reading import FoundRun, NoAnswerInTime, find_runs, read_artifact
+from shiftbench.tracking.spool import is_pending, pending_folders, send_run, spool_run
+from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, select_metrics
 
 __all__ = [
     "KIND", "OFF", "PAIR", "RESULT", "RUNS", "SUITE", "SWEEP",
-    "FoundRun", "Silent", "TrackedRun", "Tracking", "Unreachable",
-    "find_runs", "leave", "metrics_of", "pending", "read_artifact", "send", "waits", "without_secrets",
+    "FoundRun", "NoAnswerInTime", "TrackedRun", "Tracking", "Unreachable",
+    "find_runs", "is_pending", "pending_folders", "read_artifact", "select_metrics", "send_run", "spool_run",
+    "without_secrets",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The address of a place that runs are kept in: made absolute, and shown without its secrets."""
+"""The tracking URI, which says where MLflow records runs: made absolute, and shown without its secrets."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from shiftbench.readers import path_of
 
 RUNS = "shiftbench-runs"
 OFF = "none"
-SQLITE = "sqlite:///"
-SERVERS = {"http", "https", "databricks"}  # these keep artifacts themselves
-DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
+SQLITE_PREFIX = "sqlite:///"
+SERVER_SCHEMES = {"http", "https", "databricks"}  # a server keeps the artifacts itself
+DATABASE_SCHEMES = {"sqlite", "postgresql", "mysql", "mssql"}
 
 
-def absolute(uri: str | None) -> str:
-    """The tracking URI, absolute; None means sqlite in ./shiftbench-runs. InputError for one MLflow cannot use."""
+def absolute_uri(uri: str | None) -> str:
+    """The tracking URI with an absolute path. None means the sqlite file ./shiftbench-runs/mlflow.db.
+
+    Raises InputError for a URI that MLflow cannot write to, and for one that holds the password of a server.
+    """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")
     kind = scheme(uri) or uri
-    if kind not in {OFF, *SERVERS, *DATABASES}:
+    if kind not in {OFF, *SERVER_SCHEMES, *DATABASE_SCHEMES}:
         raise InputError(
-            f"tracking.uri={without_secrets(uri)!r} is no place MLflow can write: give sqlite:///PATH, "
-            f"http://HOST:PORT, another database's URI, or none"
+            f"tracking.uri={without_secrets(uri)!r} is no place MLflow can write to: give sqlite:///PATH, "
+            f"http://HOST:PORT, the URI of another database, or none"
         )
-    if kind in SERVERS and urlsplit(uri).password is not None:
+    if kind in SERVER_SCHEMES and urlsplit(uri).password is not None:
         raise InputError(
             f"tracking.uri={without_secrets(uri)!r} holds a password, which other users of this machine can read: "
             f"give it in the environment, as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if kind == "sqlite":
-        path = uri.removeprefix(SQLITE)
+        path = uri.removeprefix(SQLITE_PREFIX)
         if path in ("", ":memory:", uri):
             raise InputError(f"tracking.uri={uri!r} names no file; give sqlite:///PATH")
         return _sqlite_uri(path_of(path, "tracking.uri").absolute())
@@ -40,25 +43,26 @@ def absolute(uri: str | None) -> str:
 
 
 def scheme(uri: str) -> str:
-    """The kind of place: http, postgresql and so on, without the driver; empty where there is none."""
+    """The scheme of a URI, such as http or postgresql, without a driver's name; empty where the URI has none."""
     return urlsplit(uri).scheme.split("+")[0]
 
 
 def runs_folder() -> Path:
-    """Where runs and their database are kept unless something else is asked for."""
+    """The default folder for results and for MLflow's database: ./shiftbench-runs, as an absolute path."""
     return Path(RUNS).absolute()
 
 
 def without_secrets(text: str) -> str:
-    """The text with the passwords of the URIs in it hidden."""
+    """The text, with every password and token in its URIs replaced by ***."""
     text = re.sub(r"(://[^/:@\s]*):[^/\s]*@", r"\1:***@", text)
     return re.sub(r"([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
-def reason(error: BaseException) -> str:
-    """The first line of what went wrong, without secrets, of at most 500 characters, each of which can be printed.
+def describe(error: BaseException) -> str:
+    """The type of an error and the first line of its message, in at most 500 printable characters, without secrets.
 
-    Servers write some of these messages, and a terminal obeys control characters.
+    A character that is not printable is replaced by U+FFFD: servers write some of these messages, and a terminal
+    would obey control characters in them.
     """
     first = f"{type(error).__name__}: {str(error)[:20_000]}".splitlines()[0]
     return "".join(each if each.isprintable() else "\ufffd" for each in without_secrets(first)[:500])
@@ -66,5 +70,7 @@ def reason(error: BaseException) -> str:
 
 def _sqlite_uri(path: Path) -> str:
     if any(character in str(path) for character in "%?"):
-        raise InputError(f"tracking: MLflow cannot use a path with % or ? in it, {str(path)!r}; set tracking.uri")
-    return f"{SQLITE}{path}"
+        raise InputError(
+            f"tracking: MLflow cannot use a path that has % or ? in it, {str(path)!r}; set tracking.uri to another path"
+        )
+    return f"{SQLITE_PREFIX}{path}"

@@ -1,16 +1,17 @@
-"""The files of a run, kept where MLflow says, if that is a place where this process may read and write for it.
+"""The files of a run, read and written only in locations that MLflow may safely name.
 
-MLflow names a place for each run's files, and its client goes there, wherever that is. A server could so have the
-client read or fill any folder of the client's disk, or call any host. Therefore:
+MLflow stores with each run the URI of its files, and MLflow's client goes to that URI, whatever it is. A hostile server
+could thereby make the client read or fill any folder of the client's disk, or call any host. Therefore:
 
-- Of a server (http, https) the files come through that server alone: `mlflow-artifacts:`, or http(s) of its own host
-  and port. Of Databricks they come by `dbfs:`.
-- Of a database they lie beside it, where `Tracking` puts them, or in LOCATION/RUN_ID/artifacts of the experiment's own
-  LOCATION, as MLflow lays them out: a database that was moved names its old folder. A run's RUN_ID is 32 random hex
-  digits, so a database of a stranger can name no folder that it does not know. A sqlite file may name folders only.
+- The files of a server's runs (http, https) are moved through that server alone: by `mlflow-artifacts:`, or by http(s)
+  with the server's own host and port. The files of Databricks' runs are moved by `dbfs:`.
+- The files of a database's runs lie in the folder beside the database, where `Tracking` puts them, or in
+  LOCATION/RUN_ID/artifacts, which is MLflow's layout below the LOCATION of the experiment; a database that was moved
+  still names its old folder. A RUN_ID is 32 random hexadecimal digits, so a database that a stranger sent cannot name
+  an existing folder that the stranger does not know. A sqlite file may name folders only.
 
-Anything else is refused. The place is asked for once, judged, and then used: a server that names another one a moment
-later is not asked again.
+Every other location is refused. The location is requested once, checked, and then used, so a server cannot pass the
+check with one location and have another one used. See docs/security.md.
 """
 
 from __future__ import annotations
@@ -22,134 +23,142 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from shiftbench.readers import file_bytes
-from shiftbench.tracking.address import DATABASES, SERVERS, scheme, without_secrets
-from shiftbench.tracking.transport import at_most, origin
+from shiftbench.tracking.address import DATABASE_SCHEMES, SERVER_SCHEMES, scheme, without_secrets
+from shiftbench.tracking.transport import limit_file_size, origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-LOCAL = {"", "file"}
-SHOWN = 200  # characters of a URI that a message repeats
+LOCAL_SCHEMES = {"", "file"}
+SHOWN_CHARACTERS = 200  # the length at which a message cuts a URI
 
 
-class Refused(Exception):
-    """A place for a run's files that is not used; the message names it, and says what an administrator changes."""
+class RefusedLocation(Exception):
+    """The location of a run's files is not safe to use. The message names it and says what an administrator changes."""
 
 
 class Artifacts:
-    """The files of the runs of one place."""
+    """The files of the runs in one database or on one server."""
 
-    def __init__(self, client: MlflowClient, address: str, beside: Path | None) -> None:
-        """address: the tracking URI, absolute. beside: the folder where files of a database's runs are put."""
+    def __init__(self, client: MlflowClient, address: str, local_folder: Path | None) -> None:
+        """address: the absolute tracking URI.
+
+        local_folder: the folder that new runs of a database put their files in; None for a server.
+        """
         self._client, self._address = client, address
-        self._beside = beside
+        self._local_folder = local_folder
         self._repositories: dict[str, ArtifactRepository] = {}
         self._locations: dict[str, str] = {}
 
     def check(self, experiment: Experiment) -> None:
-        """Raise Refused where the files of the experiment's runs will lie where they may not be."""
-        where = str(experiment.artifact_location)
-        if scheme(self._address) in SERVERS:
-            self._of_server(where, f"experiment {experiment.name!r}")
-        elif scheme(self._address) == "sqlite" and scheme(where) not in LOCAL:
-            raise Refused(f"experiment {experiment.name!r} keeps its files in {_shown(where)}, and {NO_FOLDER}")
+        """Raise RefusedLocation where new runs of the experiment would keep their files in an unsafe location."""
+        location = str(experiment.artifact_location)
+        if scheme(self._address) in SERVER_SCHEMES:
+            self._check_of_server(location, f"experiment {experiment.name!r}")
+        elif scheme(self._address) == "sqlite" and scheme(location) not in LOCAL_SCHEMES:
+            raise RefusedLocation(
+                f"experiment {experiment.name!r} keeps its files in {_shown(location)}, and {LOCAL_FOLDERS_ONLY}"
+            )
 
     def write(self, run_id: str, path: Path, folder: str | None) -> None:
-        """Put a file into a folder of the run's, None: at its top."""
+        """Copy a file into a folder below the run's files; folder=None puts it at the top."""
         if run_id not in self._repositories:
-            self._repositories[run_id] = self._repository(self._place(run_id))
+            self._repositories[run_id] = self._repository(self._checked_location(run_id))
         self._repositories[run_id].log_artifact(str(path), folder)
 
     def read(self, run_id: str, name: str, most: int) -> bytes:
-        """The content of the file of that name at the top of a run's folder, of at most so many bytes."""
-        place = self._place(run_id)
-        if scheme(place) in LOCAL:
-            return _read_local(place, name, most)
-        repository = self._repository(place)
-        with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder, at_most(most):
-            path = Path(folder) / "file"  # a name of ours: nothing that a server says becomes one
+        """The content of the file of this name at the top of a run's files. Raises an error beyond `most` bytes."""
+        location = self._checked_location(run_id)
+        if scheme(location) in LOCAL_SCHEMES:
+            return _read_local(location, name, most)
+        repository = self._repository(location)
+        with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder, limit_file_size(most):
+            path = Path(folder) / "file"  # a fixed name: no text from a server becomes a path
             repository._download_file(name, str(path))
             return file_bytes(path, name, most)
 
-    def _place(self, run_id: str) -> str:
-        """The URI of a run's files, judged."""
+    def _checked_location(self, run_id: str) -> str:
+        """The URI of a run's files. Raises RefusedLocation for one that is not safe."""
         run = self._client.get_run(run_id)
-        where = str(run.info.artifact_uri)
-        if scheme(self._address) in SERVERS:
-            self._of_server(where, f"run {run_id}")
-        elif scheme(self._address) in DATABASES:
-            self._of_database(where, run_id, str(run.info.experiment_id))
-        return where
+        location = str(run.info.artifact_uri)
+        if scheme(self._address) in SERVER_SCHEMES:
+            self._check_of_server(location, f"run {run_id}")
+        elif scheme(self._address) in DATABASE_SCHEMES:
+            self._check_of_database(location, run_id, str(run.info.experiment_id))
+        return location
 
-    def _of_server(self, where: str, whose: str) -> None:
-        parts, kind = _parts(where), scheme(self._address)
-        steps = unquote(unquote(parts.path)).replace("\\", "/").split("/")
-        plain = ".." not in steps and not parts.query and not parts.fragment and where.isprintable()
+    def _check_of_server(self, location: str, owner: str) -> None:
+        parts, kind = _split(location), scheme(self._address)
+        segments = unquote(unquote(parts.path)).replace("\\", "/").split("/")
+        plain = ".." not in segments and not parts.query and not parts.fragment and location.isprintable()
         if kind == "databricks":
-            through = parts.scheme == "dbfs" and not parts.netloc
+            on_server = parts.scheme == "dbfs" and not parts.netloc
         elif parts.scheme == "mlflow-artifacts":
-            through = not parts.netloc or _same(f"{kind}://{parts.netloc}", self._address)
+            on_server = not parts.netloc or _same_origin(f"{kind}://{parts.netloc}", self._address)
         else:
-            through = parts.scheme == kind and _same(where, self._address)
-        if not (plain and through):
-            raise Refused(
-                f"{whose} keeps its files in {_shown(where)}, by the server's word, and not with the server; nothing "
-                f"is read or written there. An administrator starts the server with --serve-artifacts and without "
-                f"--default-artifact-root; runs of a new experiment (tracking.experiment=NAME) then go through it"
+            on_server = parts.scheme == kind and _same_origin(location, self._address)
+        if not (plain and on_server):
+            raise RefusedLocation(
+                f"the server says that {owner} keeps its files in {_shown(location)}, which is not on the server; "
+                f"nothing is read or written there. An administrator has to start it with --serve-artifacts and "
+                f"without --default-artifact-root; files of a new experiment (tracking.experiment=NAME) then go "
+                f"through it"
             )
 
-    def _of_database(self, where: str, run_id: str, experiment: str) -> None:
-        if scheme(self._address) == "sqlite" and scheme(where) not in LOCAL:
-            raise Refused(f"run {run_id} keeps its files in {_shown(where)}, and {NO_FOLDER}")
+    def _check_of_database(self, location: str, run_id: str, experiment: str) -> None:
+        if scheme(self._address) == "sqlite" and scheme(location) not in LOCAL_SCHEMES:
+            raise RefusedLocation(f"run {run_id} keeps its files in {_shown(location)}, and {LOCAL_FOLDERS_ONLY}")
         if experiment not in self._locations:
             self._locations[experiment] = str(self._client.get_experiment(experiment).artifact_location)
-        beside = [self._beside.as_uri()] if self._beside else []
-        laid_out = {f"{location.rstrip('/')}/{run_id}/artifacts" for location in (self._locations[experiment], *beside)}
-        if not re.fullmatch("[0-9a-f]{32}", run_id) or where not in laid_out:
-            raise Refused(
-                f"run {run_id} keeps its files in {_shown(where)}, which is not where MLflow puts them in its "
+        local = [self._local_folder.as_uri()] if self._local_folder else []
+        allowed = {f"{folder.rstrip('/')}/{run_id}/artifacts" for folder in (self._locations[experiment], *local)}
+        if not re.fullmatch("[0-9a-f]{32}", run_id) or location not in allowed:
+            raise RefusedLocation(
+                f"run {run_id} keeps its files in {_shown(location)}, which is not where MLflow puts them in its "
                 f"experiment ({_shown(self._locations[experiment])}); nothing is read or written there"
             )
 
-    def _repository(self, where: str) -> ArtifactRepository:
+    def _repository(self, location: str) -> ArtifactRepository:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
         return get_artifact_repository(
-            add_databricks_profile_info_to_artifact_uri(where, self._address), tracking_uri=self._address
+            add_databricks_profile_info_to_artifact_uri(location, self._address), tracking_uri=self._address
         )
 
 
-NO_FOLDER = "a sqlite file may name folders of this machine only; score again into another one (tracking.uri=URI)"
+LOCAL_FOLDERS_ONLY = (
+    "a sqlite file may name folders of this machine only; score again into another database (tracking.uri=URI)"
+)
 
 
-def _same(where: str, address: str) -> bool:
-    """Whether an http(s) address that a server gave is of the server's own scheme, host and port, and names no user."""
+def _same_origin(location: str, address: str) -> bool:
+    """Whether a URI that a server gave has the server's own scheme, host and port, and names no user."""
     try:
-        return "@" not in where and origin(where) == origin(address)
+        return "@" not in location and origin(location) == origin(address)
     except ValueError:
         return False
 
 
-def _parts(uri: str) -> SplitResult:
+def _split(uri: str) -> SplitResult:
     try:
         return urlsplit(uri)
     except ValueError as error:
-        raise Refused(f"{_shown(uri)} is no address: {error}") from None
+        raise RefusedLocation(f"{_shown(uri)} is no URI: {error}") from None
 
 
 def _shown(uri: str) -> str:
     shown = without_secrets(uri)
-    return repr(shown if len(shown) <= SHOWN else f"{shown[:SHOWN]} [cut]")
+    return repr(shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]} [cut]")
 
 
-def _read_local(where: str, name: str, most: int) -> bytes:
+def _read_local(location: str, name: str, most: int) -> bytes:
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    folder = Path(local_file_uri_to_path(where)).resolve()
+    folder = Path(local_file_uri_to_path(location)).resolve()
     path = (folder / name).resolve()
     if folder not in path.parents:
-        raise Refused(f"{name} is a link that leads out of its run's folder {str(folder)!r}")
+        raise RefusedLocation(f"{name} is a link that leads out of the folder of its run {str(folder)!r}")
     return file_bytes(path, name, most)

@@ -1,4 +1,4 @@
-"""Runs found again: what MLflow knows of each pair's runs, and the files that a run left there."""
+"""Finding runs again in MLflow, and reading the files and metrics that were recorded with them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.errors import InputError
-from shiftbench.tracking.address import OFF, reason, without_secrets
-from shiftbench.tracking.place import Tracking
-from shiftbench.tracking.refusal import cause_of, refusal
+from shiftbench.tracking.address import OFF, describe, without_secrets
+from shiftbench.tracking.destination import Tracking
+from shiftbench.tracking.diagnosis import cause_of, diagnose
 from shiftbench.tracking.tracked import KIND, PAIR
 from shiftbench.tracking.transport import TooSlow
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PAGE = 1000  # runs that one request brings
-PAGES = 1000  # requests after which a list of runs is taken for endless
-SCORES = 4 * 2**20  # bytes of a scores.json: ours have some 30 kB
-LATEST = 253_402_300_799_999  # milliseconds since 1970 of the end of the year 9999
+PAGE_SIZE = 1000  # runs that one request asks for
+MAX_PAGES = 1000  # requests after which a list of runs counts as endless
+SCORES = 4 * 2**20  # bytes that are read of a scores.json, which usually has about 30 kB
+LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the year 9999
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A pair's run as MLflow lists it.
+    """The run of one pair as MLflow lists it.
 
-    pair: the pair's name. started_ms: when it was recorded, since 1970; -1 where MLflow gives no usable time. status:
-    FINISHED where all of it was sent.
+    pair: the pair's name. started_ms: when the run was recorded, in milliseconds since 1970; -1 where MLflow gives no
+    usable time. status: FINISHED where the run was sent completely.
     """
 
     run_id: str
@@ -39,48 +39,51 @@ class FoundRun:
 
 
 def find_runs(tracking: Tracking) -> list[FoundRun]:
-    """Every pair's run of the experiment, the newest first.
+    """The runs of all pairs in the experiment, newest first.
 
-    Raises InputError where nothing was ever tracked, and where the place cannot be reached or read.
+    Raises InputError where nothing was ever tracked, and where the database or server cannot be reached or read.
     """
     where = f"tracking.uri={tracking.shown}"
     if tracking.address == OFF:
-        raise InputError("tracking.uri=none keeps no runs; name the place that has them with tracking.uri=URI")
+        raise InputError(
+            "tracking.uri=none keeps no runs; name the database or server that has them with tracking.uri=URI"
+        )
     if tracking.database and not tracking.database.is_file():
         raise InputError(
             f"{where}: there is no such file, so no run was tracked there; score a pair first (shiftbench score "
-            f"pair=demo), or name the place that has runs with tracking.uri=URI"
+            f"pair=demo), or name the database or server that has runs with tracking.uri=URI"
         )
     try:
         client = tracking.client()
         experiment = client.get_experiment_by_name(tracking.experiment)
-        runs = [] if experiment is None else _all(client, experiment.experiment_id)
+        runs = [] if experiment is None else _list_runs(client, experiment.experiment_id)
     except Exception as error:
-        refused = refusal(error, tracking.shown, tracking.experiment)
-        raise refused or InputError(f"{where} cannot be read: {reason(error)}") from None
+        diagnosis = diagnose(error, tracking.shown, tracking.experiment)
+        raise diagnosis or InputError(f"{where} cannot be read: {describe(error)}") from None
     if experiment is None:
         raise InputError(f"{where} has no experiment {tracking.experiment!r}; choose with tracking.experiment=NAME")
     return sorted(runs, key=lambda run: (-run.started_ms, run.run_id))
 
 
-class Silent(LookupError):
-    """A file that could not be read because the server did not answer in time."""
+class NoAnswerInTime(LookupError):
+    """A file could not be read because the server did not answer in time."""
 
 
 def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES) -> bytes:
-    """The content of a file at the top of a run's folder, of at most so many bytes.
+    """The content of the file of this name at the top of a run's files.
 
-    Raises LookupError, with the reason, where there is none: Silent where the server did not answer in time.
+    most: the largest size that is read, in bytes. Raises LookupError, with the reason, where the file cannot be read;
+    NoAnswerInTime, which is a LookupError, where the server did not answer in time.
     """
     try:
-        return tracking.files(tracking.client()).read(run_id, name, most)
+        return tracking.open_artifacts(tracking.client()).read(run_id, name, most)
     except Exception as error:
-        kind = Silent if cause_of(error, TooSlow) else LookupError
-        raise kind(f"{name} cannot be read: {reason(error)}") from None
+        kind = NoAnswerInTime if cause_of(error, TooSlow) else LookupError
+        raise kind(f"{name} cannot be read: {describe(error)}") from None
 
 
 def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
-    """As read_artifact, for a run that a user named: InputError where the place, the run or its file is not there."""
+    """As `read_artifact`, for a run that the user named: raises InputError where the run or its file is not there."""
     where = without_secrets(tracking.address)
     if tracking.address == OFF:
         raise InputError(f"run {run_id} is in MLflow, and tracking is off; give tracking.uri=URI")
@@ -93,9 +96,9 @@ def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
 
 
 def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
-    """Metrics of the newest runs whose tag KIND is `kind` and that have these tags, oldest first.
+    """The metrics of the newest `most` runs of this kind (tag KIND) that carry these tags, oldest first.
 
-    Empty where nothing is tracked or the place cannot be read: a history is no reason to stop.
+    Empty where nothing is tracked, and where the runs cannot be read: a missing history stops no command.
     """
     if tracking.address == OFF:
         return []
@@ -113,21 +116,21 @@ def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: i
     return [dict(run.data.metrics) for run in reversed(found)]
 
 
-def _all(client: MlflowClient, experiment_id: str) -> list[FoundRun]:
+def _list_runs(client: MlflowClient, experiment_id: str) -> list[FoundRun]:
     runs: list[FoundRun] = []
     token: Any = None
-    for _ in range(PAGES):
-        page = client.search_runs([experiment_id], "tags.pair LIKE '%'", max_results=PAGE, page_token=token)
-        # What has no tag of that name was not asked for, whatever a server answers.
-        runs += [_found(run) for run in page if PAIR in run.data.tags and run.data.tags.get(KIND, PAIR) == PAIR]
+    for _ in range(MAX_PAGES):
+        page = client.search_runs([experiment_id], "tags.pair LIKE '%'", max_results=PAGE_SIZE, page_token=token)
+        # A run without the tag was not asked for, whatever the server answers.
+        runs += [_found_run(run) for run in page if PAIR in run.data.tags and run.data.tags.get(KIND, PAIR) == PAIR]
         token = page.token
         if not token:
             return runs
-    raise ValueError(f"its list of runs has no end: {PAGES:,} pages of it had another one after them")
+    raise ValueError(f"its list of runs has no end: each of {MAX_PAGES:,} pages announced another page")
 
 
-def _found(run: Run) -> FoundRun:
+def _found_run(run: Run) -> FoundRun:
     tags = {str(name): str(value) for name, value in run.data.tags.items()}
     started = run.info.start_time
-    usable = isinstance(started, int) and 0 <= started <= LATEST
+    usable = isinstance(started, int) and 0 <= started <= LATEST_MS
     return FoundRun(str(run.info.run_id), tags[PAIR], started if usable else -1, str(run.info.status), tags)

@@ -1,4 +1,4 @@
-"""A run goes to MLflow: into a new one, or into one that an earlier sender left half done."""
+"""Writing a run into MLflow: into a new MLflow run, or into one that an earlier sender left incomplete."""
 
 from __future__ import annotations
 
@@ -10,97 +10,110 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.tracking.artifacts import Artifacts
-from shiftbench.tracking.tracked import RESULT, TrackedRun, files_of
+from shiftbench.tracking.tracked import RESULT, TrackedRun, files_to_send
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-BATCH, KEY_LENGTH, VALUE_LENGTH = 100, 250, 5000  # MLflow's limits; it cuts longer values with no error
+MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000  # MLflow's limits: items a request, characters
 
 
-def new_run(client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, own: set[Path]) -> str:
-    """The id of a new run with all that `run` has. A run that breaks half way stays, marked FAILED."""
-    made = client.create_run(experiment, run_name=short(run.name), tags=_under(run.parent))
-    _complete(client, files, str(made.info.run_id), run, own, int(time.time() * 1000))
-    return str(made.info.run_id)
-
-
-def only_run(
-    client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, own: set[Path], result: str, when: int
+def send_new_run(
+    client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, mlflow_paths: set[Path]
 ) -> str:
-    """The id of the one finished run of a result, whatever earlier senders came to.
+    """Write `run` into a new MLflow run and return its id. A run that could not be completed stays, marked FAILED."""
+    created = client.create_run(experiment, run_name=shorten(run.name), tags=_parent_tag(run.parent))
+    _write_run(client, files, str(created.info.run_id), run, mlflow_paths, int(time.time() * 1000))
+    return str(created.info.run_id)
 
-    result: the id that these results carry; when: milliseconds since 1970 at which they were written.
-    An unfinished run is completed rather than replaced: who may write to an experiment may not always delete from it,
-    and everything sent is the same each time, so sending a part again changes nothing.
+
+def send_once(
+    client: MlflowClient,
+    files: Artifacts,
+    experiment: str,
+    run: TrackedRun,
+    mlflow_paths: set[Path],
+    result: str,
+    time_ms: int,
+) -> str:
+    """The id of the one finished MLflow run of a result, which is written now unless an earlier sender has finished it.
+
+    result: the id of the results, the tag `shiftbench.result`. time_ms: when the results were written, in milliseconds
+    since 1970. An unfinished run is completed and not replaced, because a user who may write to an experiment may not
+    be allowed to delete from it. What is sent is the same each time, so sending a part again changes nothing.
     """
-    tags = {RESULT: result, **_under(run.parent)}
-    found = _runs_of(client, experiment, result)
+    tags = {RESULT: result, **_parent_tag(run.parent)}
+    found = _find_runs(client, experiment, result)
     finished = [item for item in found if item.info.status == "FINISHED"]
     if finished:
         return str(finished[0].info.run_id)
-    started = found[0] if found else client.create_run(experiment, when, tags, short(run.name))
+    started = found[0] if found else client.create_run(experiment, time_ms, tags, shorten(run.name))
     run_id = str(started.info.run_id)
     for name, value in tags.items():
         if started.data.tags.get(name) != value:
             client.set_tag(run_id, name, value)
-    _complete(client, files, run_id, run, own, when)
-    for other in found[1:]:  # a request that was repeated while the server went down
+    _write_run(client, files, run_id, run, mlflow_paths, time_ms)
+    for other in found[1:]:  # a second run exists where a request was repeated while the server went down
         client.set_terminated(other.info.run_id, "KILLED")
     return run_id
 
 
-def short(text: str) -> str:
-    """A value that MLflow takes whole; one that is cut says so."""
+def shorten(text: str) -> str:
+    """The text, cut to the length that MLflow stores; a text that was cut ends in " [cut]".
+
+    MLflow itself would cut a longer value without an error.
+    """
     text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 6] + " [cut]"
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 6] + " [cut]"
 
 
-def _runs_of(client: MlflowClient, experiment: str, result: str) -> list[Run]:
+def _find_runs(client: MlflowClient, experiment: str, result: str) -> list[Run]:
     found = client.search_runs([experiment], f"tags.`{RESULT}` = '{result}'", order_by=["attributes.start_time ASC"])
     return list(found)
 
 
-def _under(parent: str | None) -> dict[str, str]:
+def _parent_tag(parent: str | None) -> dict[str, str]:
     return {"mlflow.parentRunId": parent} if parent else {}
 
 
-def _complete(client: MlflowClient, files: Artifacts, run_id: str, run: TrackedRun, own: set[Path], when: int) -> None:
+def _write_run(
+    client: MlflowClient, files: Artifacts, run_id: str, run: TrackedRun, mlflow_paths: set[Path], time_ms: int
+) -> None:
     try:
-        _log_values(client, run_id, run, when)
-        for path in files_of(run, own):
+        _log_values(client, run_id, run, time_ms)
+        for path in files_to_send(run, mlflow_paths):
             folder = path.parent.relative_to(run.artifacts).as_posix()
             files.write(run_id, path, None if folder == "." else folder)
-        client.set_terminated(run_id, "FINISHED", when)
+        client.set_terminated(run_id, "FINISHED", time_ms)
     except BaseException:
-        with suppress(Exception):  # the first reason is the one to tell
+        with suppress(Exception):  # the first error is the one to raise
             client.set_terminated(run_id, "FAILED")
         raise
 
 
-def _log_values(client: MlflowClient, run_id: str, run: TrackedRun, when: int) -> None:
+def _log_values(client: MlflowClient, run_id: str, run: TrackedRun, time_ms: int) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    client.log_batch(run_id, metrics=[Metric(k, v, when, 0) for k, v in _keyed(run.metrics)])
-    for params in _batches([Param(k, short(v)) for k, v in _keyed(run.params)]):
+    client.log_batch(run_id, metrics=[Metric(k, v, time_ms, 0) for k, v in _valid_names(run.metrics)])
+    for params in _batches([Param(k, shorten(v)) for k, v in _valid_names(run.params)]):
         client.log_batch(run_id, params=params)
-    for tags in _batches([RunTag(k, short(v)) for k, v in _keyed(run.tags)]):
+    for tags in _batches([RunTag(k, shorten(v)) for k, v in _valid_names(run.tags)]):
         client.log_batch(run_id, tags=tags)
 
 
-def _keyed(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Values under names that MLflow takes; names that become the same are numbered."""
+def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Pairs of a name that MLflow accepts and the value; names that become equal are numbered."""
     taken: set[str] = set()
     for name, value in named.items():
-        plain = re.sub(r"[^\w. -]", "_", name)[: KEY_LENGTH - 5].strip(". ") or "_"
-        key, number = plain, 2
-        while key in taken:
-            key, number = f"{plain}_{number}", number + 1
-        taken.add(key)
-        yield key, value
+        base = re.sub(r"[^\w. -]", "_", name)[: MAX_NAME - 5].strip(". ") or "_"
+        valid, number = base, 2
+        while valid in taken:
+            valid, number = f"{base}_{number}", number + 1
+        taken.add(valid)
+        yield valid, value
 
 
 def _batches(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), BATCH):
-        yield items[start : start + BATCH]
+    for start in range(0, len(items), MAX_BATCH):
+        yield items[start : start + MAX_BATCH]

@@ -1,9 +1,13 @@
-"""What is to be sent to MLflow lies beside the results until it has been: a job leaves it, a sender sends it once.
+"""The spool: what MLflow is to receive of a run waits in a file beside the results until it has been sent.
 
-    .tracked.json   {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
+A job writes the file with `spool_run`. `send_run` sends it, from the job or later from `shiftbench sync`, exactly once
+to each destination. The file is `.tracked.json`:
 
-result is new each time results are written, and the tag of the one run that MLflow has of them; files is the digest of
-the files that go along. The file is hidden, and what is hidden is not sent.
+    {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
+
+result: an id that is new each time results are written; the tag `shiftbench.result` of their one MLflow run. left: when
+the file was written, in milliseconds since 1970. files: the digest of the run's files. run: the fields of `TrackedRun`.
+sent: the MLflow runs that exist already. The file's name begins with a dot, so the file is not itself sent.
 """
 
 from __future__ import annotations
@@ -21,28 +25,28 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from shiftbench import locks
 from shiftbench.errors import InputError
-from shiftbench.files import replace_whole
 from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.system import locks
+from shiftbench.system.files import replace_whole
 from shiftbench.tracking import suites
-from shiftbench.tracking.address import OFF, reason
-from shiftbench.tracking.place import Tracking
-from shiftbench.tracking.sending import only_run
-from shiftbench.tracking.tracked import SWEEP, TrackedRun, files_of
+from shiftbench.tracking.address import OFF, describe
+from shiftbench.tracking.destination import Tracking
+from shiftbench.tracking.sending import send_once
+from shiftbench.tracking.tracked import SWEEP, TrackedRun, files_to_send
 
 SCHEMA = "shiftbench/tracked/1"
 SPOOLED, LOCK = ".tracked.json", ".tracked.lock"
-SENT = ("uri", "experiment", "run")
-MOST = 16 * 2**20  # bytes: what MLflow gets of a run beside its files, some 10 kB
+SENT_FIELDS = ("uri", "experiment", "run")
+MAX_BYTES = 16 * 2**20  # of a spool file, which usually has about 10 kB
 
 log = logging.getLogger(__name__)
 
 
-def leave(folder: Path, run: TrackedRun) -> None:
-    """Write what MLflow is to get of the results in folder, once they are all there.
+def spool_run(folder: Path, run: TrackedRun) -> None:
+    """Write the spool file of the results in a folder, all of which must have been written before.
 
-    Results come first: where this cannot be written (a full disk), that is a warning.
+    A spool file that cannot be written, on a full disk, is a warning: the results themselves are complete.
     """
     try:
         spooled = {
@@ -55,94 +59,98 @@ def leave(folder: Path, run: TrackedRun) -> None:
         }
         _write(folder, spooled)
     except OSError as error:
-        with suppress(OSError):  # what an earlier run left there is not about these results
+        with suppress(OSError):  # an earlier spool file is not about these results
             (folder / SPOOLED).unlink()
-        log.warning("results in %s are complete, but nothing could be left there for MLflow: %s; the same command "
-                    "explains nothing anew and leaves it", folder, reason(error))  # fmt: skip
+        log.warning("results in %s are complete, but nothing could be left there for MLflow: %s; the same command, "
+                    "run again, explains nothing anew and leaves it", folder, describe(error))  # fmt: skip
 
 
-def send(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
-    """The id of the one run that MLflow has of the results in folder, which is sent now where it has none.
+def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
+    """The id of the one MLflow run of the results in a folder, which is sent now if MLflow does not have it.
 
-    None where tracking is off or nothing was left there; None, with a warning, where it could not be sent, and then it
-    stays pending. parent: the run it is shown under; without one, the run of the sweep that its tags name.
+    parent: the id of the MLflow run that it is shown under; None for the run of the sweep that its tags name, if they
+    name one. Returns None where tracking is off or the folder has no spool file. Returns None, with a warning, where
+    the run could not be sent; it then stays pending.
     """
     if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
     try:
-        with locks.held(folder / LOCK, wait=True):  # against other senders, until this process ends
+        with locks.held(folder / LOCK, wait=True):  # keeps other senders out, also if this process is killed
             return _send(tracking, folder, parent)
-    except Exception as error:  # whatever it is, the results are on disk and the job has done its work
+    except Exception as error:  # whatever the error, the results are on disk and the job has succeeded
         log.warning("results in %s were not sent to %s: %s; they stay, and `shiftbench sync` sends them later",
-                    folder, tracking.shown, reason(error))  # fmt: skip
+                    folder, tracking.shown, describe(error))  # fmt: skip
         return None
 
 
-def pending(root: Path, tracking: Tracking) -> list[Path]:
-    """The folders at or below root whose results this place was not sent, sorted; unreadable ones are among them."""
-    return sorted(path.parent for path in root.rglob(SPOOLED) if waits(path.parent, tracking))
+def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
+    """The folders at or below root whose results were not sent to this destination, sorted.
+
+    A folder with a spool file that cannot be read is among them.
+    """
+    return sorted(path.parent for path in root.rglob(SPOOLED) if is_pending(path.parent, tracking))
 
 
-def waits(folder: Path, tracking: Tracking) -> bool:
-    """Whether this place has not been sent the results in folder."""
+def is_pending(folder: Path, tracking: Tracking) -> bool:
+    """Whether the results in a folder have still to be sent to this destination."""
     try:
-        return _where(_read(folder), tracking) is None
+        return _sent_run_id(_read(folder), tracking) is None
     except (OSError, InputError):
         return True
 
 
 def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
     spooled = _read(folder)
-    sent = _where(spooled, tracking)
+    sent = _sent_run_id(spooled, tracking)
     if sent is not None:
         return sent
     run = TrackedRun(**{**spooled["run"], "artifacts": folder})
     if spooled["files"] != _digest(run):
         raise ValueError("its files are not those that were left to be sent; score the pair again")
     client = tracking.client()
-    experiment = tracking.found(client).experiment_id
+    experiment = tracking.get_experiment(client).experiment_id
     sweep = run.tags.get(SWEEP)
     if parent is None and sweep:
-        parent = suites.late_run(client, experiment, run.tags.get("suite", ""), sweep)
+        parent = suites.get_finished_run(client, experiment, run.tags.get("suite", ""), sweep)
     run = TrackedRun(**{**vars(run), "parent": parent or run.parent})
-    files = tracking.files(client)
-    run_id = only_run(client, files, experiment, run, tracking.own, spooled["result"], spooled["left"])
-    note = {"uri": tracking.shown, "experiment": tracking.experiment, "run": run_id}
-    _write(folder, {**spooled, "sent": [*spooled["sent"], note]})
+    files = tracking.open_artifacts(client)
+    run_id = send_once(client, files, experiment, run, tracking.mlflow_paths, spooled["result"], spooled["left"])
+    entry = {"uri": tracking.shown, "experiment": tracking.experiment, "run": run_id}
+    _write(folder, {**spooled, "sent": [*spooled["sent"], entry]})
     return run_id
 
 
-def _where(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
-    """The id of the run that a place has of these results, None where it has none."""
-    place = (tracking.shown, tracking.experiment)
-    return next((str(s["run"]) for s in spooled["sent"] if (s["uri"], s["experiment"]) == place), None)
+def _sent_run_id(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
+    """The id of the MLflow run of these results at a destination; None where they were not sent there."""
+    destination = (tracking.shown, tracking.experiment)
+    return next((str(s["run"]) for s in spooled["sent"] if (s["uri"], s["experiment"]) == destination), None)
 
 
 def _digest(run: TrackedRun) -> str:
-    """sha256 (hex) of the names and contents of a run's files."""
-    whole = hashlib.sha256()
-    for path in files_of(run, set()):
+    """The SHA-256 digest, in hexadecimal, of the names and contents of a run's files."""
+    digest = hashlib.sha256()
+    for path in files_to_send(run, set()):
         name = path.relative_to(run.artifacts).as_posix().encode("utf-8", "surrogateescape")
-        whole.update(hashlib.sha256(name).digest() + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()
+        digest.update(hashlib.sha256(name).digest() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """Raises InputError for a file that no job of this version left, OSError where it cannot be read."""
-    content = file_bytes(folder / SPOOLED, SPOOLED, MOST)
+    """The content of a spool file. Raises InputError where it is not of this format, OSError where it is unreadable."""
+    content = file_bytes(folder / SPOOLED, SPOOLED, MAX_BYTES)
     with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):
         try:
             spooled = json_value(content)
-            wrong = _wrong(spooled)
+            damage = _find_damage(spooled)
         except InputError as error:
-            wrong = str(error)
-        if wrong:
-            raise ValueError(wrong)
+            damage = str(error)
+        if damage:
+            raise ValueError(damage)
         return dict(spooled)
 
 
-def _wrong(spooled: Any) -> str:
-    """What of a spooled file is not as `leave` writes it; empty where all of it is."""
+def _find_damage(spooled: Any) -> str:
+    """How the content of a spool file differs from the format that `spool_run` writes; empty where it does not."""
     if not isinstance(spooled, dict) or spooled.get("schema") != SCHEMA:
         return f"it is not of the format {SCHEMA}"
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}
@@ -150,7 +158,7 @@ def _wrong(spooled: Any) -> str:
         if not isinstance(spooled.get(name), kind):
             return f"{name} is missing or of the wrong type"
     if not re.fullmatch("[0-9a-f]{1,64}", spooled["result"]):
-        return "result is no id"
+        return "result is not an id"
     run = spooled["run"]
     if set(run) != {field.name for field in fields(TrackedRun)} - {"artifacts"}:
         return "run has other fields"
@@ -159,14 +167,14 @@ def _wrong(spooled: Any) -> str:
     rest = isinstance(run["name"], str) and isinstance(run["parent"], str | None) and isinstance(run["only"], list)
     if not (texts and numbers and rest and all(isinstance(each, str) for each in run["only"])):
         return "run has values of the wrong type"
-    for note in spooled["sent"]:
-        if not isinstance(note, dict) or not all(isinstance(note.get(each), str) for each in SENT):
+    for entry in spooled["sent"]:
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(each), str) for each in SENT_FIELDS):
             return "sent has entries of the wrong type"
     return ""
 
 
 def _values(named: Any) -> list[Any]:
-    """The values of a mapping; for anything else, one value that is of no type allowed."""
+    """The values of a mapping; [None], which no check accepts, for anything else."""
     return list(named.values()) if isinstance(named, dict) else [None]
 
 

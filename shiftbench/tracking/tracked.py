@@ -1,4 +1,4 @@
-"""One run as MLflow gets it: its few scalars, its tags, and which files of its folder go along."""
+"""One run as it is sent to MLflow: its metrics, parameters and tags, and which files of its folder are sent."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 
-METRICS = 59  # MLflow's pages grow slow with the number of columns
+MAX_METRICS = 59  # MLflow's table of runs becomes slow with many columns
 PARTS = ("value", "low", "high", "n")
-# Tags by which our runs find each other. KIND is PAIR, or SUITE for the run that a sweep's pairs are shown under.
+# Names of tags. The value of KIND is PAIR, or SUITE for the parent run that a sweep's pairs are shown under.
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
-RESULT = "shiftbench.result"  # one value for each time that results were written: what is sent twice is recognised
-SWEEP = "shiftbench.sweep"  # the same for a sweep's parent and all its pairs
+RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
+SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and for all its pairs
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One run as MLflow gets it.
+    """One run as it is sent to MLflow.
 
-    artifacts: a folder, logged whole but for hidden files and MLflow's own; only: names at its top, all if empty.
-    parent: id of the run that this one is shown under.
+    artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. only: the
+    names at the top of that folder that are sent; empty for all. parent: the id of the run that this one is shown
+    under.
     """
 
     name: str
@@ -35,44 +36,45 @@ class TrackedRun:
     only: Sequence[str] = ()
 
 
-def metrics_of(scores: Sequence[Score]) -> dict[str, float]:
-    """Metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n', fewer than 60 of them.
+def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """The metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n', fewer than 60 of them.
 
-    Every score's value comes first, then the intervals, each finding's first scores before another's second; the rest
-    stays in scores.json. A number that is not finite is left out.
+    Where there are more, all values precede all intervals, and the first score of every finding precedes the second
+    score of any. What does not fit is only in scores.json. A number that is not finite is left out.
     """
     seen: Counter[str] = Counter()
     ranked = []
     for score in scores:
         ranked.append((seen[score.finding], score))
         seen[score.finding] += 1
-    ordered = [score for _, score in sorted(ranked, key=lambda both: both[0])]
-    values = [_parts(score, PARTS[:1]) for score in ordered]
-    intervals = [_parts(score, PARTS[1:]) for score in ordered]
+    ordered = [score for _, score in sorted(ranked, key=lambda rank_and_score: rank_and_score[0])]
+    values = [_finite_parts(score, PARTS[:1]) for score in ordered]
+    intervals = [_finite_parts(score, PARTS[1:]) for score in ordered]
     kept: dict[str, float] = {}
     for part in (*values, *intervals):
-        if len(kept) + len(part) > METRICS:
+        if len(kept) + len(part) > MAX_METRICS:
             break
         kept.update(part)
     return kept
 
 
-def files_of(run: TrackedRun, own: set[Path]) -> Iterator[Path]:
-    """The run's files, sorted; nothing hidden, and nothing of own: what MLflow keeps where both share a folder.
+def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
+    """The run's files, sorted, without hidden files and without mlflow_paths.
 
-    A link that leads out of the folder is passed over: results that somebody sent may hold one to a private file.
+    mlflow_paths: what MLflow itself keeps, which may lie in the same folder. A link that leads out of the folder is
+    left out, because results from somebody else may hold a link to a private file of this machine's user.
     """
     root = run.artifacts.resolve()
     for top in sorted(run.artifacts.iterdir()):
-        if top.name.startswith(".") or top.absolute() in own or (run.only and top.name not in run.only):
+        if top.name.startswith(".") or top.absolute() in mlflow_paths or (run.only and top.name not in run.only):
             continue
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(run.artifacts).parts)
             inside = root in path.resolve().parents
-            if path.is_file() and inside and not hidden and not own & {path, *path.parents}:
+            if path.is_file() and inside and not hidden and not mlflow_paths & {path, *path.parents}:
                 yield path
 
 
-def _parts(score: Score, parts: Sequence[str]) -> dict[str, float]:
+def _finite_parts(score: Score, parts: Sequence[str]) -> dict[str, float]:
     found = {f"{score.finding}.{score.name}.{part}": getattr(score, part) for part in parts}
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}

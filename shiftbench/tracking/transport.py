@@ -1,12 +1,13 @@
-"""How long a server may take and where it may send us: limits on every HTTP request that MLflow makes to it.
+"""Limits on every HTTP request that MLflow makes to a server: on its time, its size and its redirections.
 
-MLflow gives each wait for bytes a limit of its own and repeats a request that fails, so a server that sends one byte
-now and then holds it for ever. Here one limit holds for a whole answer: connecting, repeating, waiting, and the last
-byte. MLflow makes its requests with sessions of `requests`, and has no option for their adapters; `limited` puts ours
-into each session that MLflow makes.
+MLflow limits each single wait for bytes, and it repeats a request that fails. A server that sends one byte now and then
+could therefore hold MLflow for ever. Here one limit covers a whole answer, from connecting to the last byte, with all
+retries. MLflow makes its requests with sessions of the package `requests`, and has no option for the adapters of those
+sessions; `limit_requests` therefore replaces the adapters in every session that MLflow makes.
 
-An answer of the API has `timeout` seconds and ANSWER bytes. A file on its way, in either direction, has no such limit
-of time, because files differ in size; it must move LEAST bytes a second, averaged over any `timeout` seconds.
+An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes. The transfer of a file, in either
+direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED bytes a second, averaged
+over each period of `timeout` seconds. See docs/server.md, section 4.
 """
 
 from __future__ import annotations
@@ -30,123 +31,127 @@ from urllib3.util.retry import Retry
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
-ANSWER = 64 * 2**20  # bytes of one answer of the API: a thousand runs take 14 MB
-FILE = 2**30  # bytes of one file, where the reader says no less
-LEAST = 16 * 2**10  # bytes a second of a file, averaged over a timeout
-PIECE = 2**16  # bytes read at a time
-REDIRECTS = 3
-RETRY = (  # what MLflow decides about repeating a request
+MAX_ANSWER_BYTES = 64 * 2**20  # of one answer of the API; a list of a thousand runs has 14 MB
+MAX_FILE_BYTES = 2**30  # of one file, where the reader asks for no lower limit
+MIN_FILE_SPEED = 16 * 2**10  # bytes a second
+CHUNK_BYTES = 2**16  # read at a time
+MAX_REDIRECTS = 3
+RETRY_OPTIONS = (  # the options of a Retry that are taken over from MLflow's
     "total", "connect", "read", "redirect", "status", "status_forcelist", "allowed_methods", "backoff_factor",
     "raise_on_status", "respect_retry_after_header", "backoff_jitter",
 )  # fmt: skip
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_timeouts: dict[tuple[str, str, int], float] = {}  # origin of a server -> seconds for an answer
-_most: ContextVar[int] = ContextVar("most", default=FILE)
-_active = threading.local()  # .limit: of the request that this thread makes now
-_mounting = threading.Lock()
+_timeouts: dict[tuple[str, str, int], float] = {}  # origin of a server -> seconds that an answer may take
+_max_file_bytes: ContextVar[int] = ContextVar("max_file_bytes", default=MAX_FILE_BYTES)
+_active = threading.local()  # .limit: the limit of the request that this thread makes now
+_patching = threading.Lock()
 
 
 class TooSlow(Exception):
-    """A server that did not answer in time, or sent a file too slowly; the message says which."""
+    """A server did not answer in time, or moved a file too slowly; the message says which."""
 
 
 class TooLarge(Exception):
-    """An answer or a file that is larger than it may be."""
+    """An answer or a file is larger than it may be."""
 
 
-class SentElsewhere(Exception):
-    """A server that redirects to another host, port or scheme."""
+class RedirectedElsewhere(Exception):
+    """A server redirected a request to another host, port or scheme."""
 
 
 def origin(address: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an http(s) address. Raises ValueError where the port is none."""
+    """Scheme, host and port of an http(s) address. Raises ValueError where the port is not a valid number."""
     parts = urlsplit(address)
-    return parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
 
-def limited(address: str, timeout: float) -> None:
-    """From now on every request of this process to the server at address is limited.
+def limit_requests(address: str, timeout: float) -> None:
+    """Limit every later request of this process to the server at address.
 
-    timeout: seconds for a whole answer. RuntimeError where MLflow makes its sessions in another way than known here.
+    timeout: seconds that a whole answer may take. Raises RuntimeError for a version of MLflow that makes its sessions
+    in a way that is not known here.
     """
     from mlflow.utils import request_utils
 
-    written = requests.Request("GET", address).prepare().url  # as requests writes it: a host beyond ASCII is encoded
-    _timeouts[origin(str(written))] = timeout
-    with _mounting:
-        made = getattr(request_utils, "_get_request_session", None)
-        if made is None:
+    prepared = requests.Request("GET", address).prepare().url  # `requests` encodes a host name that is not ASCII
+    _timeouts[origin(str(prepared))] = timeout
+    with _patching:
+        make_session = getattr(request_utils, "_get_request_session", None)
+        if make_session is None:
             raise RuntimeError("this MLflow makes its HTTP sessions in a way that shiftbench does not know")
-        if getattr(made, "limited", False):
+        if getattr(make_session, "limits_requests", False):
             return
 
-        def session(*arguments: Any, **options: Any) -> requests.Session:
-            return _with_limits(made(*arguments, **options))
+        def make_limited_session(*arguments: Any, **options: Any) -> requests.Session:
+            return _mount_adapters(make_session(*arguments, **options))
 
-        session.limited = True  # type: ignore[attr-defined]
-        request_utils._get_request_session = session
+        make_limited_session.limits_requests = True  # type: ignore[attr-defined]
+        request_utils._get_request_session = make_limited_session
 
 
 @contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """Files that this thread receives in the block may have `size` bytes, unpacked; TooLarge is raised beyond."""
-    token = _most.set(size)
+def limit_file_size(size: int) -> Iterator[None]:
+    """While the block runs, a file that this thread receives may have `size` bytes after decompression.
+
+    A larger one raises TooLarge.
+    """
+    token = _max_file_bytes.set(size)
     try:
         yield
     finally:
-        _most.reset(token)
+        _max_file_bytes.reset(token)
 
 
 class _Limit:
-    """What is left of one request's time and bytes.
+    """The time and the bytes that one request may still take.
 
-    file: whether a file is on its way, whose speed counts; upload: to the server. most: bytes that may be received,
-    counted as they come, packed.
+    timeout: in seconds. file: whether the request moves a file, so that its speed is limited and not its time. upload:
+    whether the file goes to the server. most: bytes that may be received, counted before decompression.
     """
 
     def __init__(self, timeout: float, file: bool, upload: bool, most: int) -> None:
         self.timeout, self.file, self.upload, self.most = timeout, file, upload, most
-        self.since = time.monotonic()  # of the request; of a file: of the window whose bytes are counted
+        self.since = time.monotonic()  # start of the request, or of the period over which a file's speed is averaged
         self.received = self.moved = self.in_window = 0
 
-    def left(self) -> float:
-        """Seconds until the limit, more than 0. Raises TooSlow where there are none."""
+    def seconds_left(self) -> float:
+        """Seconds until the limit, more than 0. Raises TooSlow where none are left."""
         remaining = self.since + self.timeout - time.monotonic()
         if remaining <= 0:
             if not self.file:
                 raise TooSlow(f"the server gave no whole answer within {self.timeout:g} s (tracking.timeout)")
-            if self.in_window < LEAST * self.timeout:
+            if self.in_window < MIN_FILE_SPEED * self.timeout:
                 raise TooSlow(
                     f"the server moved {self.in_window / self.timeout / 1024:.1f} KiB/s of a file for "
-                    f"{self.timeout:g} s (tracking.timeout), and {LEAST // 1024} KiB/s is the least"
+                    f"{self.timeout:g} s (tracking.timeout), and {MIN_FILE_SPEED // 1024} KiB/s is the least"
                 )
-            self._window()
+            self._start_window()
             remaining = self.timeout
         return max(remaining, 0.001)
 
-    def sent(self, size: int) -> None:
+    def count_sent(self, size: int) -> None:
         if self.upload:
-            self._moved(size)
+            self._count(size)
 
-    def got(self, size: int) -> None:
-        self._moved(size)
+    def count_received(self, size: int) -> None:
+        self._count(size)
         self.received += size
         if self.received > self.most:
             raise TooLarge(f"the server's answer has more than {self.most:,} bytes")
 
-    def _moved(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         if self.file and not self.moved:
-            self._window()  # the time before the first byte was the server's to think
+            self._start_window()  # the server may use the time before the first byte for other work
         self.moved += size
         self.in_window += size
 
-    def _window(self) -> None:
+    def _start_window(self) -> None:
         self.since, self.in_window = time.monotonic(), 0
 
 
 class _Socket:
-    """A connected socket, plain or TLS: each read and write counts against the limit of the request it is for."""
+    """A connected socket, plain or TLS; each read and write counts against the limit of its request."""
 
     def __init__(self, connected: Any, limit: _Limit | None) -> None:
         self.connected, self.limit = connected, limit
@@ -159,26 +164,26 @@ class _Socket:
             return self.connected.sendall(data)
         rest = memoryview(data).cast("B")
         while rest:
-            self.connected.settimeout(self.limit.left())
+            self.connected.settimeout(self.limit.seconds_left())
             try:
                 sent = self.connected.send(rest)
             except TimeoutError:
-                continue  # left() says whether that was the limit
-            self.limit.sent(sent)
+                continue  # seconds_left() says whether that was the limit
+            self.limit.count_sent(sent)
             rest = rest[sent:]
 
     def makefile(self, mode: str, *_: Any, **__: Any) -> io.BufferedReader:
         if mode != "rb":
-            raise ValueError(f"http.client reads its answers as 'rb', not as {mode!r}")
-        return io.BufferedReader(_Reader(self))
+            raise ValueError(f"http.client opens a socket's file as 'rb', not as {mode!r}")
+        return io.BufferedReader(_SocketReader(self))
 
 
-class _Reader(io.RawIOBase):
-    """What a socket receives, for http.client to parse."""
+class _SocketReader(io.RawIOBase):
+    """The bytes that a socket receives, as the file that http.client parses."""
 
-    def __init__(self, of: _Socket) -> None:
-        self._connected, self._limit = of.connected, of.limit
-        self._open = of.connected.makefile("rb", buffering=0)  # keeps the socket open until this is closed
+    def __init__(self, limited: _Socket) -> None:
+        self._connected, self._limit = limited.connected, limited.limit
+        self._open = limited.connected.makefile("rb", buffering=0)  # keeps the socket open until this is closed
 
     def readable(self) -> bool:
         return True
@@ -187,12 +192,12 @@ class _Reader(io.RawIOBase):
         if self._limit is None:
             return int(self._connected.recv_into(buffer))
         while True:
-            self._connected.settimeout(self._limit.left())
+            self._connected.settimeout(self._limit.seconds_left())
             try:
                 received = int(self._connected.recv_into(buffer))
             except TimeoutError:
-                continue  # left() says whether that was the limit
-            self._limit.got(received)
+                continue  # seconds_left() says whether that was the limit
+            self._limit.count_received(received)
             return received
 
     def close(self) -> None:
@@ -201,23 +206,23 @@ class _Reader(io.RawIOBase):
 
 
 class _Connection(HTTPConnection):
-    """A connection under the limit of the request that this thread makes, from connecting on."""
+    """A connection that obeys the limit of the request that this thread makes, from connecting on."""
 
     def connect(self) -> None:
         limit = getattr(_active, "limit", None)
         if limit is not None:
-            self.timeout = limit.left()
+            self.timeout = limit.seconds_left()
         super().connect()
         self.sock = _Socket(self.sock, limit)  # type: ignore[assignment]
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        if isinstance(self.sock, _Socket):  # kept open by an earlier request, which had a limit of its own
+        if isinstance(self.sock, _Socket):  # an earlier request with another limit opened it
             self.sock.limit = getattr(_active, "limit", None)
         super().request(*arguments, **options)
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    """The same over TLS, whose own `connect` comes next in the order of bases."""
+    """The same over TLS: `_Connection.connect` calls the `connect` of HTTPSConnection."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -228,30 +233,33 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection  # type: ignore[assignment]
 
 
-class _Retry(Retry):
-    """MLflow's repetitions, none of which begins, or is waited for, beyond the limit."""
+class _LimitedRetry(Retry):
+    """MLflow's retries, none of which begins, or is waited for, beyond the limit."""
 
     def sleep(self, response: Any = None) -> None:
         limit = getattr(_active, "limit", None)
         if limit is not None:
-            asked = self.get_retry_after(response) if response is not None and self.respect_retry_after_header else None
-            wait = asked or self.get_backoff_time()
-            if wait >= limit.left():
+            requested = (
+                self.get_retry_after(response) if response is not None and self.respect_retry_after_header else None
+            )
+            wait = requested or self.get_backoff_time()
+            if wait >= limit.seconds_left():
                 raise TooSlow(
-                    f"the server asks to wait {wait:.0f} s; {limit.timeout:g} s are its time (tracking.timeout)"
+                    f"the server asks to wait {wait:.0f} s, and an answer may take {limit.timeout:g} s "
+                    "(tracking.timeout)"
                 )
         super().sleep(response)  # type: ignore[arg-type]
 
 
 class _Adapter(HTTPAdapter):
-    """MLflow's adapter with our limits, for the servers that have any."""
+    """MLflow's adapter with our limits, which apply to the servers that `limit_requests` was called for."""
 
-    def __init__(self, of: HTTPAdapter) -> None:
-        given, known = of.max_retries, of.poolmanager.connection_pool_kw
-        known_here = signature(Retry).parameters  # urllib3 1 has no jitter
-        retry = _Retry(**{name: getattr(given, name) for name in RETRY if name in known_here})
-        self._kept = {name: known[name] for name in ("socket_options",) if name in known}
-        super().__init__(max_retries=retry, pool_maxsize=known.get("maxsize", DEFAULT_POOLSIZE))
+    def __init__(self, replaced: HTTPAdapter) -> None:
+        retries, pool_options = replaced.max_retries, replaced.poolmanager.connection_pool_kw
+        supported = signature(Retry).parameters  # urllib3 1 has no jitter
+        retry = _LimitedRetry(**{name: getattr(retries, name) for name in RETRY_OPTIONS if name in supported})
+        self._kept = {name: pool_options[name] for name in ("socket_options",) if name in pool_options}
+        super().__init__(max_retries=retry, pool_maxsize=pool_options.get("maxsize", DEFAULT_POOLSIZE))
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **{**self._kept, **options})
@@ -263,33 +271,33 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any) -> Response:  # type: ignore[override]
-        ours = origin(str(request.url))
-        seconds = _timeouts.get(ours)
+        server = origin(str(request.url))
+        seconds = _timeouts.get(server)
         if seconds is None:
             return super().send(request, stream=stream, timeout=timeout, **options)
         upload = hasattr(request.body, "read")
-        most = _most.get() if stream else ANSWER
+        most = _max_file_bytes.get() if stream else MAX_ANSWER_BYTES
         _active.limit = _Limit(
-            seconds, stream or upload, upload, 2 * most + PIECE
-        )  # in small chunks a body takes more bytes than it has
+            seconds, stream or upload, upload, 2 * most + CHUNK_BYTES
+        )  # twice the body's size, because chunked encoding adds bytes
         try:
             response = super().send(request, stream=True, timeout=seconds, **options)
-            if response.is_redirect and origin(urljoin(str(request.url), response.headers["location"])) != ours:
+            if response.is_redirect and origin(urljoin(str(request.url), response.headers["location"])) != server:
                 response.close()
-                raise SentElsewhere(
-                    f"the server sends its callers to {response.headers['location'][:200]}, another place than the one "
-                    "that was named; if that is right, give it as tracking.uri"
+                raise RedirectedElsewhere(
+                    f"the server sends its callers to {response.headers['location'][:200]}, which is another server "
+                    "than the one in tracking.uri; if that is right, give it as tracking.uri"
                 )
-            response.raw = _Capped(response.raw, most)
+            response.raw = _CappedBody(response.raw, most)
             if not stream:
-                _ = response.content  # now, while the limit holds
+                _ = response.content  # read the body now, while the limit applies
             return response
         finally:
             _active.limit = None
 
 
-class _Capped:
-    """A response's body that may unpack to so many bytes, and no more."""
+class _CappedBody:
+    """The body of a response, which raises TooLarge beyond `most` bytes after decompression."""
 
     def __init__(self, raw: Any, most: int) -> None:
         self._raw, self._most = raw, most
@@ -297,21 +305,21 @@ class _Capped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
 
-    def stream(self, _: int = PIECE, decode_content: bool | None = None) -> Iterator[bytes]:
-        whole = 0
-        for piece in self._raw.stream(PIECE, decode_content=decode_content):
-            whole += len(piece)
-            if whole > self._most:
+    def stream(self, _: int = CHUNK_BYTES, decode_content: bool | None = None) -> Iterator[bytes]:
+        total = 0
+        for piece in self._raw.stream(CHUNK_BYTES, decode_content=decode_content):
+            total += len(piece)
+            if total > self._most:
                 self._raw.close()
-                raise TooLarge(f"the server sent more than {self._most:,} bytes, the most that it may have here")
+                raise TooLarge(f"the server sent more than {self._most:,} bytes, which is the limit here")
             yield piece
 
 
-def _with_limits(session: requests.Session) -> requests.Session:
-    with _mounting:
+def _mount_adapters(session: requests.Session) -> requests.Session:
+    with _patching:
         for scheme in ("http://", "https://"):
-            of = session.adapters[scheme]
-            if not isinstance(of, _Adapter):
-                session.mount(scheme, _Adapter(of))  # type: ignore[arg-type]
-        session.max_redirects = REDIRECTS
+            adapter = session.adapters[scheme]
+            if not isinstance(adapter, _Adapter):
+                session.mount(scheme, _Adapter(adapter))  # type: ignore[arg-type]
+        session.max_redirects = MAX_REDIRECTS
     return session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from shiftbench.data import packaged_lines
+from shiftbench.readers.text_files import packaged_lines
 
 
 @lru_cache(maxsize=1)

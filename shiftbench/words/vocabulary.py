@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from shiftbench.data import packaged_lines, user_lines
 from shiftbench.errors import InputError
+from shiftbench.readers.text_files import packaged_lines, user_lines
 
 LETTERS = re.compile(r"[^\W\d_]+")  # what GloVe and a tokenizer both take for one word: no digit, hyphen, apostrophe
 
@@ -26,6 +26,14 @@ class Vocabulary:
     def digest(self) -> str:
         """sha256 (hex) of the words in their order."""
         return hashlib.sha256("\n".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def check_size(self, wanted: int, option: str) -> None:
+        """Raise InputError where an option wants more words than there are."""
+        if wanted > len(self.words):
+            raise InputError(
+                f"{option}={wanted} is larger than the vocabulary ({len(self.words)} words); "
+                f"lower it or take a larger vocabulary"
+            )
 
 
 def packaged(size: int) -> Vocabulary:

@@ -12,8 +12,8 @@ import torch
 from shiftbench import commands
 from shiftbench.annotate.agreement import LABELS, agreement, by_label, cohens_kappa, labelled
 from shiftbench.annotate.lexicon import LEVELS, TASKS
-from shiftbench.data import packaged_lines
-from shiftbench.explanation import Unit
+from shiftbench.readers.text_files import packaged_lines
+from shiftbench.store.explanation import Unit
 from shiftbench.words.vocabulary import packaged
 
 

@@ -16,18 +16,19 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
-from shiftbench import configuration
 from shiftbench.annotate.chat import ChatAnnotator
 from shiftbench.annotate.client import MOST
 from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.annotate.questions import read_labels
+from shiftbench.config import composition
 from shiftbench.errors import InputError
-from shiftbench.estimate import estimate
-from shiftbench.explanation import Unit
-from shiftbench.job import build, settings
 from shiftbench.models import shape_of
-from shiftbench.run import check
-from shiftbench.store import Store
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.estimate import estimate
+from shiftbench.pipeline.job import build
+from shiftbench.pipeline.recording import settings
+from shiftbench.store.explanation import Unit
+from shiftbench.store.store import Store
 from shiftbench.sweep.task import job_key
 from tests.annotate.server import KEY, READABLE, Reply, Served, is_second, plain, serving
 
@@ -294,7 +295,7 @@ def test_what_is_missing_is_told_before_any_question(annotator, served, monkeypa
 
 def test_how_it_asks_is_in_no_key_of_a_run():
     def keys(*options: str) -> tuple[str, str]:
-        config = configuration.compose("config", ["pair=demo", "annotate=openai", "annotate.model=m", *options])
+        config = composition.compose("config", ["pair=demo", "annotate=openai", "annotate.model=m", *options])
         return settings(config), job_key("demo", config, {})
 
     asked = keys()
@@ -307,7 +308,7 @@ def test_how_it_asks_is_in_no_key_of_a_run():
 
 def test_a_dry_run_says_how_many_questions(served: Served, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_MODEL", "m")
-    config = configuration.compose("config", ["pair=demo", "annotate=openai", "annotate.seeds=[0,1]"])
+    config = composition.compose("config", ["pair=demo", "annotate=openai", "annotate.seeds=[0,1]"])
     job = build(config)
     check(job)
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]

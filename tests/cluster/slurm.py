@@ -1,4 +1,4 @@
-"""Slurm on this machine: two nodes of one core each, with daemons and folders of their own that go with it."""
+"""A Slurm cluster on this machine for tests: two nodes with one core each, and daemons that end with the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "munged", "mungekey")
 NODES = ("n1", "n2")
 PR_SET_PDEATHSIG = 1
-READY = 60.0  # seconds that the nodes may take to come up
+START_SECONDS = 60.0  # seconds that the nodes may take to come up
 
 CONF = """\
 ClusterName=shiftbench
@@ -53,7 +53,7 @@ PartitionName=both Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why Slurm cannot be started here; empty where it can."""
+    """The reason why Slurm cannot be started on this machine; empty where it can."""
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed (apt-get install slurmctld slurmd slurm-client munge)"
@@ -62,7 +62,10 @@ def missing() -> str:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Mapping[str, str]]:
-    """The environment in which sbatch and its kin speak to a cluster that lives until the block ends."""
+    """The environment variables with which Slurm's commands reach a cluster that runs until the block ends.
+
+    folder: for the cluster's configuration, logs and state.
+    """
     for name in ("state", "munge", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
     conf = folder / "slurm.conf"
@@ -81,9 +84,9 @@ def running(folder: Path) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def munge(folder: Path) -> Iterator[None]:
-    """The daemon that vouches for who sends what, with a key and a socket of its own."""
+    """Run munged, which authenticates Slurm's messages, with its own key and socket."""
     subprocess.run(["mungekey", "-c", "-f", "-k", str(folder / "key")], check=True)
-    # It insists on parents that only root can write: /tmp is not one, hence --force.
+    # munged refuses a folder below one that others can write, such as /tmp, unless it gets --force.
     command = ["munged", "--foreground", "--force", f"--key-file={folder}/key", f"--socket={folder}/socket",
                f"--pid-file={folder}/pid", f"--log-file={folder}/log", f"--seed-file={folder}/seed"]  # fmt: skip
     with daemon(command, os.environ, folder):
@@ -93,7 +96,7 @@ def munge(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def daemon(command: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """A program that runs until the block ends, then is asked to go, and made to where it does not."""
+    """Run a program until the block ends, then end it by SIGTERM, and by SIGKILL if it is still there after 15 s."""
     with open(folder / f"{'-'.join(command[0:1] + command[-1:])}.out".replace("/", "_"), "wb") as out:
         process = subprocess.Popen(
             command, env=dict(environment), stdout=out, stderr=out, start_new_session=True, preexec_fn=end_with_parent
@@ -110,12 +113,12 @@ def daemon(command: list[str], environment: Mapping[str, str], folder: Path) -> 
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the tests' process ends, also where that one is killed."""
+    """Let the kernel end this process when the tests' process ends, also where that process is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def kill_steps(folder: Path) -> None:
-    """End what slurmstepd and the jobs may have left: processes whose environment names this cluster's folder."""
+    """End the processes that slurmstepd and the jobs may have left: their environment names this cluster's folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             with suppress(OSError):
@@ -127,25 +130,25 @@ def wait_for_nodes(environment: Mapping[str, str]) -> None:
     """Return once both nodes are idle."""
 
     def idle() -> bool:
-        asked = subprocess.run(
+        answer = subprocess.run(
             ["sinfo", "-h", "-N", "-o", "%N %t"], env=dict(environment), capture_output=True, text=True
         )
-        return sorted(set(asked.stdout.split("\n")) - {""}) == [f"{node} idle" for node in NODES]
+        return sorted(set(answer.stdout.split("\n")) - {""}) == [f"{node} idle" for node in NODES]
 
-    until(idle, READY, "the nodes")
+    until(idle, START_SECONDS, "the nodes")
 
 
-def until(true: object, seconds: float, what: str) -> None:
-    """Wait until a call gives true; TimeoutError where it does not in time."""
+def until(condition: object, seconds: float, what: str) -> None:
+    """Wait until a call returns a true value. Raises TimeoutError where it does not within `seconds`."""
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not condition():  # type: ignore[operator]
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not come up in {seconds:.0f} s")
         time.sleep(0.2)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on now."""
+    """Ports of this machine on which no process listens now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

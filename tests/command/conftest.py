@@ -1,4 +1,4 @@
-"""A tiny random pair in folders, and a command line that runs in this process with its own store and cwd."""
+"""A tiny random pair in folders, and the command line run in this process, with its own store and current folder."""
 
 import json
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ WORDS = (
 
 
 def save(module, folder):
+    """Write a model and the tiny tokenizer. Returns the folder as text."""
     module.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
@@ -23,12 +24,12 @@ def save(module, folder):
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
-    """base, tuned (base with every matrix nudged) and prompts.jsonl, vocabulary.tsv."""
+    """A folder with base, tuned (base plus noise in every matrix), prompts.jsonl and vocabulary.tsv."""
     return tiny_pair(tmp_path_factory.mktemp("pair"))
 
 
 def tiny_pair(root):
-    """The same in a folder, for scripts."""
+    """As the fixture `folders`, in the folder root, for scripts. Returns root."""
     torch.manual_seed(0)
     base = tiny_module("llama")
     save(base, root / "base")
@@ -52,6 +53,8 @@ def tiny_pair(root):
 
 @dataclass
 class Ran:
+    """The exit code and the output of a command."""
+
     code: int
     out: str
     err: str
@@ -59,7 +62,7 @@ class Ran:
 
 @pytest.fixture
 def shiftbench(tmp_path, monkeypatch, capfd):
-    """Runs the command line in an empty folder with a store of its own."""
+    """A function that runs `shiftbench ARGUMENTS` in an empty folder and returns a Ran."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["shiftbench"])
 
@@ -73,13 +76,13 @@ def shiftbench(tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
-def asked(folders, tmp_path):
-    """Arguments of a small job on the tiny pair."""
+def job_options(folders, tmp_path):
+    """The options of a small job on the tiny pair."""
     return small_job(folders, tmp_path)
 
 
 def small_job(folders, place):
-    """The same, with store and results below a folder."""
+    """The options of a small job on the tiny pair, with store and results below the folder `place`."""
     return {
         "pair": "local",
         "pair.base": str(folders / "base"),
@@ -99,11 +102,15 @@ def small_job(folders, place):
     }
 
 
-def arguments(asked, **changes):
-    """The command's words, with some values changed; None takes one out."""
-    merged = {**asked, **{key.replace("__", "."): value for key, value in changes.items()}}
+def arguments(job_options, **changes):
+    """The arguments of `shiftbench score` for these options, with changes.
+
+    changes: new values by option, with __ for a dot; None removes the option.
+    """
+    merged = {**job_options, **{key.replace("__", "."): value for key, value in changes.items()}}
     return ["score", *(f"{key}={value}" for key, value in merged.items() if value is not None)]
 
 
 def scores(folder):
+    """The parsed scores.json of a results folder."""
     return json.loads((Path(folder) / "scores.json").read_text())

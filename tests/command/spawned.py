@@ -1,6 +1,6 @@
-"""Command lines in processes of their own that are quick to start: forked from one that has imported everything.
+"""Command lines in their own processes, which start quickly: they are forked from one that has imported all modules.
 
-They are real processes, with signals, exit codes and files; a fresh interpreter would import for seconds.
+They are real processes, with signals, exit codes and files. A new interpreter would need seconds for the imports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Spawner:
-    """Holds the process that forks. Leave the block to end it, and with it nothing that it started."""
+    """The process that forks, which runs until the block ends. The processes that it has started go on."""
 
     def __enter__(self) -> Spawner:
         command = [sys.executable, __file__]
@@ -28,11 +28,12 @@ class Spawner:
         self._server.stdout.close()
 
     def start(self, words: list[str], log: Path, ignored: int = 0) -> Spawned:
-        """`shiftbench WORDS`, its output into a file. ignored: a signal that it starts with as ignored."""
-        pid = self.ask({"words": words, "log": str(log), "ignored": ignored, "here": os.getcwd()})
+        """Start `shiftbench WORDS`; its output goes to the file `log`. ignored: a signal that the process ignores."""
+        pid = self.send_request({"words": words, "log": str(log), "ignored": ignored, "here": os.getcwd()})
         return Spawned(self, int(pid), log)
 
-    def ask(self, request: dict[str, Any]) -> Any:
+    def send_request(self, request: dict[str, Any]) -> Any:
+        """The answer of the forking process to a request."""
         assert self._server.stdin and self._server.stdout
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -40,7 +41,7 @@ class Spawner:
 
 
 class Spawned:
-    """As subprocess.Popen, as far as tests need it."""
+    """A started process, with those methods of subprocess.Popen that the tests need."""
 
     def __init__(self, spawner: Spawner, pid: int, log: Path) -> None:
         self._spawner, self.pid, self._log = spawner, pid, log
@@ -48,27 +49,28 @@ class Spawned:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self._spawner.ask({"poll": self.pid})
+            self.returncode = self._spawner.send_request({"poll": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, negative where a signal ended it. timeout: not used, a test's own limit is the limit."""
+        """The exit code, negative where a signal ended the process. timeout: not used."""
         if self.returncode is None:
-            self.returncode = self._spawner.ask({"wait": self.pid})
+            self.returncode = self._spawner.send_request({"wait": self.pid})
         assert self.returncode is not None
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """What the process has printed so far."""
         return self._log.read_text()
 
 
 def _serve() -> None:
-    """Answer a request a line."""
+    """Read requests from standard input, one JSON object in each line, and print the answers."""
     import shiftbench.commands.score
-    import shiftbench.job
+    import shiftbench.pipeline.run
     import shiftbench.sweep.submitter  # noqa: F401
 
     for line in sys.stdin:

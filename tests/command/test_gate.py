@@ -1,4 +1,4 @@
-"""`shiftbench gate`: scores or takes results, passes or fails, and refuses what cannot be compared."""
+"""`shiftbench gate` scores a pair or reads results, passes or fails, and refuses what cannot be compared."""
 
 import json
 import shutil
@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from hydra.utils import instantiate
 
-from shiftbench import commands, configuration
+from shiftbench import commands
 from shiftbench.commands.gate import composed
+from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
@@ -20,33 +21,37 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture(scope="module")
 def first(folders, tmp_path_factory):
-    """Arguments of a job on the tiny pair that has been done once."""
+    """The options of a job on the tiny pair that has been run once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["shiftbench"])
-        asked = small_job(folders, tmp_path_factory.mktemp("first"))
-        assert commands.main(arguments(asked)) == 0
-    return asked
+        job_options = small_job(folders, tmp_path_factory.mktemp("first"))
+        assert commands.main(arguments(job_options)) == 0
+    return job_options
 
 
 @pytest.fixture
-def asked(first):
-    """The same arguments again, over the same store."""
+def job_options(first):
+    """A copy of the options `first`, with the same store."""
     return dict(first)
 
 
 @pytest.fixture
 def reference(first, tmp_path):
-    """Its results; so small a pair has no verbs, and a reference must have something in each."""
-    return changed(Path(first["out"]), tmp_path, carried, "reference")
+    """A copy of the results of `first`, in which every score has n of at least 1.
+
+    The tiny pair has scores with n = 0, which a reference must not have.
+    """
+    return changed(Path(first["out"]), tmp_path, set_n, "reference")
 
 
-def carried(document):
+def set_n(document):
+    """Raise n to at least 1 in every score."""
     for score in document["scores"]:
         score["n"] = max(1, score["n"])
 
 
 def changed(folder, tmp_path, edit, name="changed"):
-    """A copy of results with edit(document) done to scores.json."""
+    """A copy of a results folder, with scores.json changed by edit(document)."""
     copy = tmp_path / name
     shutil.copytree(folder, copy)
     document = scores(copy)
@@ -56,21 +61,23 @@ def changed(folder, tmp_path, edit, name="changed"):
 
 
 def lowered(document):
+    """Lower the score `recognition` far below its interval."""
     for score in document["scores"]:
         if score["name"] == "recognition":
             score["value"] -= 1000
 
 
-def gate(asked, **changes):
-    return ["gate", *arguments(asked, **changes)[1:]]
+def gate(job_options, **changes):
+    """The arguments of `shiftbench gate` for a job."""
+    return ["gate", *arguments(job_options, **changes)[1:]]
 
 
-def test_a_pair_against_its_own_earlier_run_passes(shiftbench, asked, reference, tmp_path):
+def test_a_pair_against_its_own_earlier_run_passes(shiftbench, job_options, reference, tmp_path):
     files = {"summary": str(tmp_path / "a" / "gate.md"), "junit": str(tmp_path / "a" / "gate.xml")}
-    words = gate(asked, out=f'"{tmp_path}/it\'s new"', against=str(reference), **files)
+    words = gate(job_options, out=f'"{tmp_path}/it\'s new"', against=str(reference), **files)
     ran = shiftbench(*words, "~gate.rules.verbs")
     assert ran.code == 0, ran.err
-    assert scores(tmp_path / "it's new") == scores(asked["out"])  # scored as shiftbench score does
+    assert scores(tmp_path / "it's new") == scores(job_options["out"])  # equal to what `shiftbench score` computed
     text = Path(files["summary"]).read_text()
     assert text.startswith("## shiftbench gate passed") and ran.out.endswith(text)
     suite = ElementTree.parse(files["junit"]).getroot()
@@ -97,9 +104,9 @@ def test_rules_can_be_changed_where_they_are_used(shiftbench, reference, tmp_pat
     assert "Gate `strict`" in shiftbench("gate", *both, "gate=strict").out
 
 
-def test_a_run_in_mlflow_is_a_reference(shiftbench, asked, reference, tmp_path):
+def test_a_run_in_mlflow_is_a_reference(shiftbench, job_options, reference, tmp_path):
     uri = f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"
-    tracking = instantiate(configuration.compose("gate", ["pair=demo", "against=x", uri]).tracking)
+    tracking = instantiate(composition.compose("gate", ["pair=demo", "against=x", uri]).tracking)
     run_id = tracking.record(TrackedRun("tiny", {}, {}, {}, reference, None))
     assert shiftbench("gate", f"results={reference}", f"against={run_id}", uri).code == 0
     refused(shiftbench("gate", f"results={reference}", f"against={'0' * 32}", uri), "0" * 32, "scores.json")
@@ -124,16 +131,16 @@ def test_a_run_in_mlflow_is_a_reference(shiftbench, asked, reference, tmp_path):
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_scored(
-    shiftbench, asked, reference, tmp_path, edit, parts
+    shiftbench, job_options, reference, tmp_path, edit, parts
 ):
     other = changed(reference, tmp_path, edit)
-    asked["store.path"] = str(tmp_path / "unused")
-    refused(shiftbench(*gate(asked, out=str(tmp_path / "new"), against=str(other))), str(other), *parts)
+    job_options["store.path"] = str(tmp_path / "unused")
+    refused(shiftbench(*gate(job_options, out=str(tmp_path / "new"), against=str(other))), str(other), *parts)
     assert not list((tmp_path / "unused").rglob("*.safetensors")) and not (tmp_path / "new").exists()
     refused(shiftbench("gate", f"results={reference}", f"against={other}"), str(other), *parts)
 
 
-def test_other_library_versions_are_told_not_refused(shiftbench, reference, tmp_path):
+def test_other_library_versions_are_a_note_and_no_error(shiftbench, reference, tmp_path):
     other = changed(reference, tmp_path, lambda d: d["versions"].update(torch="0.1"))
     ran = shiftbench("gate", f"results={reference}", f"against={other}")
     assert ran.code == 0 and "- The reference was made with another torch." in ran.out
@@ -163,18 +170,18 @@ def test_bad_input(shiftbench, reference, tmp_path, words, parts):
     refused(shiftbench("gate", f"results={reference}", *(word.format(**named) for word in words)), *parts)
 
 
-def test_a_misspelt_option_and_a_finding_that_is_not_scored(shiftbench, asked, reference):
-    refused(shiftbench(*gate(asked, against=str(reference)), "sumary=x"), "sumary", "'summary'")
-    words = gate(asked, against=str(reference))
+def test_a_misspelt_option_and_a_finding_that_is_not_scored(shiftbench, job_options, reference):
+    refused(shiftbench(*gate(job_options, against=str(reference)), "sumary=x"), "sumary", "'summary'")
+    words = gate(job_options, against=str(reference))
     refused(shiftbench(*words, "gate.rules.verbs.finding=none"), "none")
 
 
-def test_a_dry_run_judges_nothing(shiftbench, asked, reference, tmp_path):
-    ran = shiftbench(*gate(asked, against=str(reference), out=str(tmp_path / "new"), dry_run="true"))
+def test_a_dry_run_judges_nothing(shiftbench, job_options, reference, tmp_path):
+    ran = shiftbench(*gate(job_options, against=str(reference), out=str(tmp_path / "new"), dry_run="true"))
     assert ran.code == 0 and "estimated time" in ran.out and "gate passed" not in ran.out
 
 
-def test_a_score_that_nothing_carries_fails_the_gate(shiftbench, first, reference):
+def test_a_score_with_n_zero_fails_the_gate(shiftbench, first, reference):
     ran = shiftbench("gate", f"results={first['out']}", f"against={reference}")
     assert ran.code == 1 and "nothing carries the score" in ran.out
     refused(shiftbench("gate", f"results={reference}", f"against={first['out']}"), "n = 0", "'verbs'")
@@ -187,6 +194,6 @@ def test_a_hostile_pair_name(shiftbench, reference, tmp_path):
     assert ran.code == 0 and not list(ElementTree.parse(tmp_path / "g.xml").getroot().iter("script"))
 
 
-def test_an_option_that_is_not_there_is_named_where_no_pair_is() -> None:
+def test_an_unknown_option_is_named_also_without_a_pair() -> None:
     with pytest.raises(InputError, match=r"no option 'gate\.rules\.verbs\.at_most'; did you mean 'gate\.rules\.verbs"):
         composed(["results=a", "against=b", "gate.rules.verbs.at_most=1"])

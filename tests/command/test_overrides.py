@@ -1,4 +1,4 @@
-"""What is typed is taken as it was meant, or the refusal says what to type; for every command, as each has options."""
+"""Arguments are read as the user meant them, or the message says what to type. Every command with options is tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from shiftbench import configuration, job, overrides
+from shiftbench.config import composition, overrides, settings
+from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
@@ -25,22 +26,22 @@ NAMES = [
 
 
 def composed(*words, name="config", flags=()):
-    return configuration.compose(name, overrides.read(words, name, flags))
+    return composition.compose(name, overrides.read(words, name, flags))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_of_any_characters_is_taken_as_it_is(tmp_path, monkeypatch, name):
-    """Absolute and relative, of a model that is there and of results that are not; down to what is built of it."""
+    """An absolute or relative path of an existing model, and a path of results that do not exist yet."""
     place = tmp_path / name
     place.mkdir()
     config = composed("pair=local", f"pair.base={place}", f"pair.tuned={place}", f"store.path={place}")
     assert config.pair.base == config.pair.tuned == config.store.path == str(place)
-    assert job.made(config.pair).tuned.path == str(place)
+    assert instantiate(config.pair).tuned.path == str(place)
     assert OmegaConf.create(OmegaConf.to_yaml(config.pair.base_model, resolve=True))
-    if "${" not in name:  # which of a path that is not there fills in a value of the configuration
+    if "${" not in name:  # in a path that does not exist, ${...} inserts a value of the configuration
         assert composed("pair=demo", f"out={tmp_path}/new/{name}").out == f"{tmp_path}/new/{name}"
     monkeypatch.chdir(tmp_path)
-    if name != "~x":  # a user's home
+    if name != "~x":  # ~x is the home folder of the user x
         assert composed("pair=local", f"pair.base={name}", "pair.tuned=x").pair.base == name
     chain = composed(f"chain=[{place},b/c,{place}]", name="chain").chain
     assert list(chain) == [str(place), "b/c", str(place)]
@@ -66,8 +67,8 @@ def test_hydras_own_syntax_stays(tmp_path, monkeypatch):
     assert overrides.read(sweep, "config", overrides.MULTIRUN) == sweep
 
 
-def test_reading_twice_is_reading_once(tmp_path):
-    """gate reads its words and passes them on to score."""
+def test_reading_arguments_twice_changes_nothing(tmp_path):
+    """`shiftbench gate` reads its arguments and passes them on to `shiftbench score`, which reads them again."""
     for name in NAMES:
         (tmp_path / name).mkdir()
         once = overrides.read([f"pair.base={tmp_path / name}", f"out={tmp_path}/{name}"], "gate")
@@ -84,7 +85,7 @@ def test_a_sweep_over_paths_of_any_characters(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_whole_job_below_such_a_path(shiftbench, asked, folders, tmp_path):
+def test_a_whole_job_runs_below_a_path_of_any_characters(shiftbench, job_options, folders, tmp_path):
     place = tmp_path / "v1.0 (final), it's #1 ${x} = 日本語"
     for name in ("base", "tuned"):
         shutil.copytree(folders / name, place / name)
@@ -94,14 +95,14 @@ def test_a_whole_job_below_such_a_path(shiftbench, asked, folders, tmp_path):
         "pair.base": str(place / "base"), "pair.tuned": str(place / "tuned"), "store.path": str(place),
         "dataset.path": str(place / "prompts.jsonl"), "vocabulary.path": str(place / "vocabulary.tsv"),
     }  # fmt: skip
-    ran = shiftbench(*arguments(asked, **changed))
+    ran = shiftbench(*arguments(job_options, **changed))
     assert ran.code == 0, ran.err
-    assert scores(asked["out"])["pair"]["tuned"] == str(place / "tuned")
-    again = shiftbench(*arguments(asked, **changed, seed="0"), "-m")
+    assert scores(job_options["out"])["pair"]["tuned"] == str(place / "tuned")
+    again = shiftbench(*arguments(job_options, **changed, seed="0"), "-m")
     assert again.code == 0 and "0 units explained" in again.err, again.err
 
 
-def test_what_cannot_be_read_is_shown_as_it_is_to_be_typed():
+def test_the_message_about_an_unreadable_argument_shows_what_to_type():
     with pytest.raises(InputError) as raised:
         overrides.read(["response.mode=own (b)"], "config")
     typed = str(raised.value).rpartition("type ")[2]
@@ -160,7 +161,7 @@ PAIRS = ("pair=demo", "demo_continued", "vicuna_7b")
         (["annotate", "check", "--annotate=openai"], ["did you mean annotate=openai?", "lexical"]),
     ],
 )  # fmt: skip
-def test_what_was_meant_and_the_list_of_choices(shiftbench, words, parts):
+def test_messages_suggest_the_likely_argument_and_list_the_choices(shiftbench, words, parts):
     refused(shiftbench(*words), *parts)
 
 
@@ -196,7 +197,7 @@ def test_what_was_meant_and_the_list_of_choices(shiftbench, words, parts):
         ["perf", "check", "baseline={}"],
     ],
 )
-def test_what_no_path_can_be_is_refused_wherever_a_path_is_given(shiftbench, words):
+def test_an_impossible_path_is_refused_in_every_option_that_takes_a_path(shiftbench, words):
     assert_refused_in_a_line(shiftbench, words, "~nosuch/x")
 
 
@@ -204,7 +205,7 @@ def test_what_no_path_can_be_is_refused_wherever_a_path_is_given(shiftbench, wor
 @pytest.mark.parametrize(
     "words", [["score", "pair=demo", "out={}"], ["gate", "results={}", "against=x"], ["sync", "root={}"]]
 )
-def test_what_no_name_can_be_is_refused(shiftbench, words, bad):
+def test_an_impossible_file_name_is_refused(shiftbench, words, bad):
     assert_refused_in_a_line(shiftbench, words, bad)
 
 
@@ -215,15 +216,15 @@ def assert_refused_in_a_line(shiftbench, words, bad):
     assert len(lines) == 1 and lines[0].isprintable()
 
 
-def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbench, asked, monkeypatch):
-    refused(shiftbench(*arguments(asked, pair__name="x\udcff")), "pair.name=x\\udcff", "UTF-8")
-    assert not Path(asked["store.path"]).exists()
+def test_a_name_of_invalid_utf8_is_refused_before_anything_is_computed(shiftbench, job_options, monkeypatch):
+    refused(shiftbench(*arguments(job_options, pair__name="x\udcff")), "pair.name=x\\udcff", "UTF-8")
+    assert not Path(job_options["store.path"]).exists()
     monkeypatch.setenv("NAMED", "x\udcff")
-    refused(shiftbench(*arguments(asked, pair__name="${oc.env:NAMED}")), "pair.name", "UTF-8")
-    assert not Path(asked["store.path"]).exists()
+    refused(shiftbench(*arguments(job_options, pair__name="${oc.env:NAMED}")), "pair.name", "UTF-8")
+    assert not Path(job_options["store.path"]).exists()
 
 
 def test_the_digest_of_a_ratings_file_never_raises(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in ("~nosuch/x", "a\0b", str(tmp_path), str(tmp_path / "pipe"), "/no/such"):
-        assert configuration.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}
+        assert settings.decisive({"f": {"ratings": {"path": path}}}) == {"f": {"ratings": {"path": path}}}

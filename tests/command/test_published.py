@@ -1,10 +1,10 @@
-"""`shiftbench published`: one command from a folder to tables and report; bad input is one line and code 2."""
+"""`shiftbench published`: it computes tables and a report from a folder; bad input is one line and exit code 2."""
 
 import json
 
 import pytest
 
-from shiftbench import configuration
+from shiftbench.config import composition
 from tests.command.test_bad_input import refused
 from tests.published.synthetic import BASE, write_folder
 
@@ -22,7 +22,7 @@ def test_a_folder_becomes_tables_and_a_report(shiftbench, tmp_path):
 
 
 def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
-    config = configuration.compose("published", ["path=/somewhere"])
+    config = composition.compose("published", ["path=/somewhere"])
     ran = shiftbench("published", "--help")
     assert ran.code == 0 and all(f"{key}: " in ran.out for key in config)
 
@@ -35,7 +35,7 @@ def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
         (["pth=x"], ["pth", "'path'"]),
     ],
 )
-def test_bad_words_are_refused(shiftbench, words, parts):
+def test_bad_arguments_are_refused(shiftbench, words, parts):
     refused(shiftbench("published", *words), *parts)
 
 

@@ -1,4 +1,4 @@
-"""`shiftbench score` keeps its contract: the files, the last line, the store, the sweep."""
+"""What `shiftbench score` promises: its files, its last line of output, its use of the store, and sweeps."""
 
 import csv
 import json
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.whole
 SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
 
 
-def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, asked):
-    ran = shiftbench(*arguments(asked))
-    out = Path(asked["out"])
+def test_a_job_writes_the_promised_files_and_prints_its_folder_last(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options))
+    out = Path(job_options["out"])
     assert ran.code == 0, ran.err
     assert ran.out.rstrip().splitlines()[-1].endswith(str(out))
     document = scores(out)
@@ -37,49 +37,52 @@ def test_a_job_leaves_what_others_rely_on_and_names_the_folder_last(shiftbench, 
         "concept_rotation.table5.csv",
     } <= tables
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert config["pair"]["base"] == asked["pair.base"] and config["response"]["max_new_tokens"] == 6
+    assert config["pair"]["base"] == job_options["pair.base"] and config["response"]["max_new_tokens"] == 6
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tracked.json"]
 
 
-def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, asked):
-    first = shiftbench(*arguments(asked))
-    before = (Path(asked["out"]) / "scores.json").read_bytes()
-    second = shiftbench(*arguments(asked, out=asked["out"] + "2"))
+def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, job_options):
+    first = shiftbench(*arguments(job_options))
+    before = (Path(job_options["out"]) / "scores.json").read_bytes()
+    second = shiftbench(*arguments(job_options, out=job_options["out"] + "2"))
     assert "explained 0 units anew" not in first.out and "explained 0 units anew" in second.out
-    assert (Path(asked["out"] + "2") / "scores.json").read_bytes() == before
+    assert (Path(job_options["out"] + "2") / "scores.json").read_bytes() == before
 
 
-def test_less_memory_is_another_way_to_the_same_numbers(shiftbench, asked, tmp_path):
-    shiftbench(*arguments(asked))
+def test_less_memory_gives_the_same_numbers(shiftbench, job_options, tmp_path):
+    shiftbench(*arguments(job_options))
     changed = {"findings.instruction_recognition.explain.memory": "1", "store.path": str(tmp_path / "elsewhere")}
-    shiftbench(*arguments(asked, out=asked["out"] + "2", **changed))
-    for one, two in zip(scores(asked["out"])["scores"], scores(asked["out"] + "2")["scores"], strict=True):
+    shiftbench(*arguments(job_options, out=job_options["out"] + "2", **changed))
+    for one, two in zip(scores(job_options["out"])["scores"], scores(job_options["out"] + "2")["scores"], strict=True):
         assert one["name"] == two["name"] and one["n"] == two["n"]
         assert one["value"] == pytest.approx(two["value"], abs=1e-6)
 
 
-def test_a_model_against_itself_scores_exactly_zero(shiftbench, asked):
-    ran = shiftbench(*arguments(asked, pair__tuned=asked["pair.base"]))
+def test_a_model_against_itself_scores_exactly_zero(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options, pair__tuned=job_options["pair.base"]))
     assert ran.code == 0, ran.err
-    found = scores(asked["out"])["scores"]
+    found = scores(job_options["out"])["scores"]
     for score in found:
-        if score["finding"] != "attribution_faithfulness":  # which says how right attributions are, not what changed
+        if score["finding"] != "attribution_faithfulness":  # which measures attributions and no change
             assert (score["value"], score["low"], score["high"], score["p"], score["n"]) == (0, 0, 0, None, 0), score
     level = {score["name"]: score["value"] for score in found if score["finding"] == "attribution_faithfulness"}
     assert all(level[f"base_{name[6:]}"] == value for name, value in level.items() if name.startswith("tuned_"))
 
 
-def test_attributions_no_better_than_random_are_flagged_and_noted(shiftbench, asked):
-    """Nobody trained the tiny pair: its masks say so, once a model and on one response mode only."""
-    ran = shiftbench(*arguments(asked, control="gaussian", control__draws="1"))
+def test_attributions_no_better_than_random_are_flagged_and_noted(shiftbench, job_options):
+    """The tiny pair is untrained, so its attributions find no important tokens.
+
+    Each model is flagged once, and only one response mode is checked.
+    """
+    ran = shiftbench(*arguments(job_options, control="gaussian", control__draws="1"))
     assert ran.code == 0, ran.err
-    document = scores(asked["out"])
+    document = scores(job_options["out"])
     jsonschema.validate(document, SCHEMA)
     rows = {s["name"]: s for s in document["scores"] if s["finding"] == "attribution_faithfulness"}
     assert len(rows) == 6 and not any("over_null" in name or "own_response" in name for name in rows)
     flagged = [m for m in ("base", "tuned") if rows[f"{m}_comprehensiveness_over_random"]["low"] <= 0]
     assert flagged and document["pair"]["flags"] == ",".join(f"unfaithful:{model}" for model in flagged)
-    report = (Path(asked["out"]) / "report.html").read_text(encoding="utf-8")
+    report = (Path(job_options["out"]) / "report.html").read_text(encoding="utf-8")
     for model in flagged:
         assert any(note.startswith(f"unfaithful:{model}: ") for note in document["notes"])
         assert f"unfaithful:{model}: " in report
@@ -88,69 +91,70 @@ def test_attributions_no_better_than_random_are_flagged_and_noted(shiftbench, as
 
 
 @pytest.mark.parametrize("mode", ["shared", "own", "reference"])
-def test_every_response_mode_runs(shiftbench, asked, folders, tmp_path, mode):
+def test_every_response_mode_runs(shiftbench, job_options, folders, tmp_path, mode):
     rows = [json.loads(line) for line in (folders / "prompts.jsonl").read_text().split("\n")[:-1]]
     path = tmp_path / "with_response.jsonl"
     path.write_text("".join(json.dumps({**row, "response": " the answer"}) + "\n" for row in rows))
-    ran = shiftbench(*arguments(asked, dataset__path=str(path), response__mode=mode, response__beside="null"))
+    ran = shiftbench(*arguments(job_options, dataset__path=str(path), response__mode=mode, response__beside="null"))
     assert ran.code == 0, ran.err
-    assert [s["n"] for s in scores(asked["out"])["scores"] if s["name"] == "recognition"] == [6]
+    assert [s["n"] for s in scores(job_options["out"])["scores"] if s["name"] == "recognition"] == [6]
 
 
-def test_prompts_that_do_not_fit_are_listed_not_cut(shiftbench, asked, folders, tmp_path):
+def test_prompts_that_are_too_long_are_listed_and_not_cut(shiftbench, job_options, folders, tmp_path):
     rows = (folders / "prompts.jsonl").read_text()
     long = {"id": "too_long", "prompt": "word " * 400, "instruction": [[0, 4]]}
     silent = {"id": "silent", "prompt": "no task here", "instruction": []}
     path = tmp_path / "long.jsonl"
     path.write_text(rows + json.dumps(long) + "\n" + json.dumps(silent) + "\n")
-    ran = shiftbench(*arguments(asked, dataset__path=str(path)))
+    ran = shiftbench(*arguments(job_options, dataset__path=str(path)))
     assert ran.code == 0, ran.err
-    notes = " ".join(scores(asked["out"])["notes"])
+    notes = " ".join(scores(job_options["out"])["notes"])
     assert "too_long" in notes and "1 prompts" in notes
     assert "no instruction span" in notes
-    assert [s["n"] for s in scores(asked["out"])["scores"] if s["name"] == "recognition"] == [6]
+    assert [s["n"] for s in scores(job_options["out"])["scores"] if s["name"] == "recognition"] == [6]
 
 
-def test_a_sweep_finishes_the_jobs_beside_a_failed_one_and_names_it(shiftbench, asked, tmp_path):
+def test_a_sweep_finishes_the_jobs_beside_a_failed_one_and_names_it(shiftbench, job_options, tmp_path):
     bad = str(tmp_path / "nowhere")
-    changed = arguments(asked, pair__tuned=f"{bad},{asked['pair.tuned']}")
+    changed = arguments(job_options, pair__tuned=f"{bad},{job_options['pair.tuned']}")
     ran = shiftbench(*changed, "-m")
     assert ran.code == 2
     assert "failed" in ran.err.rstrip().splitlines()[-1] and "nowhere" in ran.err.rstrip().splitlines()[-1]
-    written = list(Path(asked["out"]).glob("*/scores.json"))
+    written = list(Path(job_options["out"]).glob("*/scores.json"))
     assert len(written) == 1
 
 
-def test_a_dry_run_explains_nothing_and_says_what_it_would_take(shiftbench, asked):
-    ran = shiftbench(*arguments(asked, dry_run="true"))
+def test_a_dry_run_explains_nothing_and_prints_an_estimate(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options, dry_run="true"))
     assert ran.code == 0, ran.err
     assert "estimated time" in ran.out and "estimated memory" in ran.out and "estimated disk" in ran.out
-    assert not Path(asked["out"]).exists()
+    assert not Path(job_options["out"]).exists()
 
 
 TEMPLATE = "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}Assistant:"
 
 
 @pytest.mark.parametrize("template", ["tuned", "own"])
-def test_a_chat_template_surrounds_the_prompt_and_no_span(shiftbench, asked, folders, tmp_path, template):
+def test_a_chat_template_surrounds_the_prompt_and_no_span(shiftbench, job_options, folders, tmp_path, template):
     for name in ("base", "tuned"):
         shutil.copytree(folders / name, tmp_path / name)
         (tmp_path / name / "chat_template.jinja").write_text(TEMPLATE)
     models = {"pair.base": str(tmp_path / "base"), "pair.tuned": str(tmp_path / "tuned")}
-    bare = shiftbench(*arguments(asked))
-    templated = shiftbench(*arguments(asked, out=asked["out"] + "2", template=template, **models))
+    bare = shiftbench(*arguments(job_options))
+    templated = shiftbench(*arguments(job_options, out=job_options["out"] + "2", template=template, **models))
     assert bare.code == templated.code == 0, templated.err
-    lengths = [tokens_of(asked["out"] + end) for end in ("", "2")]
+    lengths = [tokens_of(job_options["out"] + end) for end in ("", "2")]
     assert all(longer > shorter for shorter, longer in zip(*lengths, strict=True))
 
 
 def tokens_of(out):
+    """The number of tokens of each prompt, from the results in a folder."""
     rows = csv.DictReader((Path(out) / "tables" / "instruction_recognition.prompts.csv").open(encoding="utf-8-sig"))
     return [int(row["prompt_tokens"]) for row in rows]
 
 
-def test_a_template_that_is_not_there_is_refused(shiftbench, asked):
-    ran = shiftbench(*arguments(asked, template="tuned"))
+def test_a_template_that_is_not_there_is_refused(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options, template="tuned"))
     assert ran.code == 2 and "no chat template" in ran.err
 
 
@@ -162,45 +166,50 @@ def test_help_and_version(shiftbench):
     assert "prune" in shiftbench("store", "--help").out
 
 
-def test_a_sweep_leaves_no_password_behind(shiftbench, asked, tmp_path):
+def test_a_sweep_leaves_no_password_behind(shiftbench, job_options, tmp_path):
     uri = "postgresql://user:hunter2@127.0.0.1:1/none"
-    shiftbench(*arguments(asked, dry_run="true", **{"tracking": "mlflow", "tracking.uri": uri, "seed": "0,1"}), "-m")
+    shiftbench(
+        *arguments(job_options, dry_run="true", **{"tracking": "mlflow", "tracking.uri": uri, "seed": "0,1"}), "-m"
+    )
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
-def test_jobs_that_differ_in_a_group_or_a_value_have_folders_of_their_own(shiftbench, asked):
-    ran = shiftbench(*arguments(asked, vectors="model,auto", seed="0,1"), "-m")
+def test_jobs_that_differ_in_a_group_or_a_value_have_folders_of_their_own(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options, vectors="model,auto", seed="0,1"), "-m")
     assert ran.code == 0, ran.err
-    names = {path.parent.name for path in Path(asked["out"]).glob("*/scores.json")}
+    names = {path.parent.name for path in Path(job_options["out"]).glob("*/scores.json")}
     [pair] = {name.split(",")[0] for name in names}
     assert pair.startswith("base-tuned-")
     assert names == {f"{pair},vectors={vectors},seed={seed}" for vectors in ("model", "auto") for seed in (0, 1)}
 
 
-def test_what_an_earlier_run_left_is_not_taken_for_this_runs(shiftbench, asked):
-    shiftbench(*arguments(asked))
-    assert list((Path(asked["out"]) / "tables").glob("*own_response*"))
-    shiftbench(*arguments(asked, response__beside="null"))
-    assert not list((Path(asked["out"]) / "tables").glob("*own_response*"))
-    assert (Path(asked["out"]) / "tables" / "instruction_recognition.table2.csv").exists()
+def test_files_of_an_earlier_run_are_not_among_this_runs_results(shiftbench, job_options):
+    shiftbench(*arguments(job_options))
+    assert list((Path(job_options["out"]) / "tables").glob("*own_response*"))
+    shiftbench(*arguments(job_options, response__beside="null"))
+    assert not list((Path(job_options["out"]) / "tables").glob("*own_response*"))
+    assert (Path(job_options["out"]) / "tables" / "instruction_recognition.table2.csv").exists()
 
 
-def test_a_response_token_that_base_cannot_read_leaves_its_prompt_out(shiftbench, asked, folders, tmp_path):
-    """Tuning added tokens: the tuned model is made to say one, and base has no embedding for it."""
+def test_a_response_token_that_base_cannot_read_leaves_its_prompt_out(shiftbench, job_options, folders, tmp_path):
+    """The tuned model generates a token that tuning added, for which base has no embedding."""
     module = AutoModelForCausalLM.from_pretrained(folders / "tuned", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folders / "tuned")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
     rows = module.get_input_embeddings().weight.shape[0]
     module.resize_token_embeddings(rows + 8)
-    with (
-        torch.no_grad()
-    ):  # a row along the mean of the others' negatives would do; a large one is sure to win somewhere
+    # The output rows of the new tokens are so large that some prompt's most likely token is one of them.
+    with torch.no_grad():
         module.get_output_embeddings().weight[rows:] = 50 * module.get_output_embeddings().weight[:8]
     module.save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")
     changed = {"pair__tuned": str(tmp_path / "wide")}
-    ran = shiftbench(*arguments(asked, **changed, response__beside="null"))
-    assert ran.code == 2 and "no embedding for and were left out: q0, q1" in ran.err  # of all, so there is no score
-    ran = shiftbench(*arguments(asked, **changed, response__mode="own", response__beside="shared"))
+    ran = shiftbench(*arguments(job_options, **changed, response__beside="null"))
+    assert (
+        ran.code == 2 and "no embedding for and were left out: q0, q1" in ran.err
+    )  # all prompts are left out, so there is no score
+    ran = shiftbench(*arguments(job_options, **changed, response__mode="own", response__beside="shared"))
     assert ran.code == 0, ran.err
-    assert "Nothing is reported on shared responses: no response is left" in " ".join(scores(asked["out"])["notes"])
+    assert "Nothing is reported on shared responses: no response is left" in " ".join(
+        scores(job_options["out"])["notes"]
+    )

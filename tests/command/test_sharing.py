@@ -1,4 +1,4 @@
-"""Processes that are at the same pair at the same time make each unit once."""
+"""Processes that score the same pair at the same time compute each unit once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.explain.work import Work
-from shiftbench.explanation import Unit, content_key
-from shiftbench.sharing import shared
-from shiftbench.store import Store
+from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.sharing import shared
+from shiftbench.store.store import Store
+from shiftbench.store.work import Work
 from tests.command.conftest import arguments, scores
 
 pytestmark = pytest.mark.whole
 HOLDER = """
 import sys, time
-from shiftbench.store import Store
+from shiftbench.store.store import Store
 with Store(sys.argv[1]).claim(sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -27,50 +27,52 @@ with Store(sys.argv[1]).claim(sys.argv[2]) as mine:
 
 
 def holder(store, key):
+    """A process that holds the claim on a unit until it is killed."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(store), key], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
     return process
 
 
 def work(name):
-    return Work(name, {"unit": name}, lambda: Unit({}, {"made": [name]}))
+    """A work item that computes a unit with this name in it."""
+    return Work(name, {"unit": name}, lambda: Unit({}, {"computed": [name]}))
 
 
-def test_two_processes_racing_for_one_pair_make_each_unit_once(asked, tmp_path):
+def test_two_processes_racing_for_one_pair_make_each_unit_once(job_options, tmp_path):
     outs = [str(tmp_path / name) for name in ("one", "two")]
-    commands = [[sys.executable, "-m", "shiftbench", *arguments(asked, out=out)] for out in outs]
+    commands = [[sys.executable, "-m", "shiftbench", *arguments(job_options, out=out)] for out in outs]
     racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    said = [process.communicate(timeout=200)[0] for process in racing]
+    outputs = [process.communicate(timeout=200)[0] for process in racing]
     assert [process.returncode for process in racing] == [0, 0]
-    counts = [re.search(r"explained (\d+) units anew, (\d+) were in the store", text) for text in said]
-    made = [int(count[1]) for count in counts]
-    units = len(list(Store(asked["store.path"]).entries()))
-    assert sum(made) == units and all(int(count[1]) + int(count[2]) == units for count in counts)
+    counts = [re.search(r"explained (\d+) units anew, (\d+) were in the store", text) for text in outputs]
+    computed = [int(count[1]) for count in counts]
+    units = len(list(Store(job_options["store.path"]).entries()))
+    assert sum(computed) == units and all(int(count[1]) + int(count[2]) == units for count in counts)
     assert scores(outs[0]) == scores(outs[1])
-    assert not list((Path(asked["store.path"]) / "claims").iterdir())
+    assert not list((Path(job_options["store.path"]) / "claims").iterdir())
 
 
-def test_what_another_process_makes_is_left_for_later_and_made_here_when_it_dies(tmp_path):
+def test_a_unit_claimed_by_another_process_is_computed_here_once_that_process_dies(tmp_path):
     store = Store(tmp_path)
     process = holder(tmp_path, content_key({"unit": "a"}))
     items = shared(store, [work("a"), work("b")])
     assert next(items)[0].unit == "b", "a is claimed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    item, unit, made = next(items)
-    assert (item.unit, unit.words["made"], made) == ("a", ["a"], True)
+    item, unit, computed = next(items)
+    assert (item.unit, unit.words["computed"], computed) == ("a", ["a"], True)
 
 
-def test_what_another_process_made_meanwhile_is_taken(tmp_path):
+def test_a_unit_that_another_process_stored_meanwhile_is_read_from_the_store(tmp_path):
     store, key = Store(tmp_path), content_key({"unit": "a"})
     process = holder(tmp_path, key)
     items = shared(store, [work("a"), work("b")])
     next(items)
-    store.put(key, Unit({}, {"made": ["elsewhere"]}), {"unit": "a"})
-    assert [(unit.words["made"], made) for _, unit, made in items] == [(["elsewhere"], False)]
+    store.put(key, Unit({}, {"computed": ["elsewhere"]}), {"unit": "a"})
+    assert [(unit.words["computed"], computed) for _, unit, computed in items] == [(["elsewhere"], False)]
     process.kill()
     process.wait()
 
 
-def test_prompts_of_the_same_text_share_a_unit_and_wait_for_nobody(tmp_path):
-    assert [made for _, _, made in shared(Store(tmp_path), [work("a"), work("a")])] == [True, False]
+def test_prompts_with_the_same_text_share_a_unit_without_waiting(tmp_path):
+    assert [computed for _, _, computed in shared(Store(tmp_path), [work("a"), work("a")])] == [True, False]

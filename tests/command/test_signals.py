@@ -1,4 +1,7 @@
-"""SIGTERM, SIGHUP and Ctrl-C end a job alike: a message, an exit code, no lock and no child left, and it can go on."""
+"""SIGTERM, SIGHUP and Ctrl-C end a job with a message and an exit code, without a lock or a child left behind.
+
+The same command then resumes the job.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import locks, signals
 from shiftbench.sweep.ledger import INTERRUPTED, Ledger
+from shiftbench.system import locks, signals
 from tests.command.conftest import arguments
-from tests.command.kills import killed
+from tests.command.kills import kill_jobs
 from tests.command.spawned import Spawner
 
 pytestmark = pytest.mark.whole
@@ -20,19 +23,19 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture(scope="module")
 def spawner():
-    with Spawner() as made:
-        yield made
+    with Spawner() as spawner:
+        yield spawner
 
 
 @pytest.fixture
 def started(spawner, tmp_path):
-    """Starts the command line in a process of its own; gives it back once `ready()` is true."""
+    """A function that starts the command line in a process and returns that process once `ready()` is true."""
 
     def start(words, ready, ignored=0):
         process = spawner.start(words, tmp_path / "log", ignored)
         until = time.monotonic() + 60
         while not ready():
-            assert process.poll() is None, process.said()
+            assert process.poll() is None, process.output()
             assert time.monotonic() < until
             time.sleep(0.02)
         return process
@@ -40,54 +43,57 @@ def started(spawner, tmp_path):
     return start
 
 
-def units(asked):
-    return lambda: len(list(Path(asked["store.path"]).glob("[0-9a-f][0-9a-f]/*"))) > 2
+def units(job_options):
+    """A function that says whether the job has stored more than two units."""
+    return lambda: len(list(Path(job_options["store.path"]).glob("[0-9a-f][0-9a-f]/*"))) > 2
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_job_with_a_message_and_its_exit_code(started, asked, number, code):
-    process = started(arguments(asked), units(asked))
+def test_a_signal_ends_a_job_with_a_message_and_its_exit_code(started, job_options, number, code):
+    process = started(arguments(job_options), units(job_options))
     process.send_signal(number)
-    assert process.wait() == code, process.said()
-    said = process.said()
-    assert "Traceback" not in said and "the same command goes on where this one stopped" in said
-    assert not list(Path(asked["out"]).glob(".p*")) and not list((Path(asked["store.path"]) / "claims").iterdir())
+    assert process.wait() == code, process.output()
+    output = process.output()
+    assert "Traceback" not in output and "the same command goes on where this one stopped" in output
+    assert not list(Path(job_options["out"]).glob(".p*")) and not list(
+        (Path(job_options["store.path"]) / "claims").iterdir()
+    )
 
 
-def test_nohup_stays(started, asked):
-    """Where SIGHUP is ignored, as under nohup, it ends nothing."""
-    process = started(arguments(asked), units(asked), ignored=signal.SIGHUP)
+def test_a_job_under_nohup_ignores_sighup(started, job_options):
+    """A job that was started with SIGHUP ignored, as nohup does, is not ended by SIGHUP."""
+    process = started(arguments(job_options), units(job_options), ignored=signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
-    assert process.wait() == 0, process.said()
+    assert process.wait() == 0, process.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_never_says_that_its_own_process_is_gone(started, asked, number):
-    ledger = Ledger(Path(asked["out"]))
-    process = started([*arguments(asked, seed="0,1"), "-m"], units(asked))
+def test_an_interrupted_sweep_does_not_report_its_own_process_as_gone(started, job_options, number):
+    ledger = Ledger(Path(job_options["out"]))
+    process = started([*arguments(job_options, seed="0,1"), "-m"], units(job_options))
     process.send_signal(number)
-    assert process.wait() == 128 + number, process.said()
-    said = process.said()
-    assert "is gone" not in said and "Traceback" not in said and "interrupted" in said
+    assert process.wait() == 128 + number, process.output()
+    output = process.output()
+    assert "is gone" not in output and "Traceback" not in output and "interrupted" in output
     states = [status.state for status in ledger.statuses()]
     assert states[0] == INTERRUPTED and locks.free(ledger.folder / "lock") is True
 
 
-def test_a_sweep_that_is_ended_leaves_no_child(started, asked):
+def test_a_sweep_that_is_ended_leaves_no_child(started, job_options):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = [*arguments(asked, seed="0,1"), "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    process = started(words, units(asked))
+    words = [*arguments(job_options, seed="0,1"), "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    process = started(words, units(job_options))
     children = signals.descendants(process.pid)
     assert children
     process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143, process.said()
+    assert process.wait() == 143, process.output()
     until = time.monotonic() + 10
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
         time.sleep(0.1)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_a_handler_that_is_there_stays():
+def test_a_signal_handler_that_was_set_before_is_kept():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         signals.handle()
@@ -97,9 +103,9 @@ def test_a_handler_that_is_there_stays():
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def test_three_kills_at_random_moments_change_no_score(spawner, asked, tmp_path):
-    """A small version of tests/command/kills.py, which is run by hand with 40."""
-    small = {**asked, "dataset.limit": "3", "bootstrap.resamples": "100"}
-    figures = killed(small, tmp_path / "kills", 3, start=spawner.start)
-    assert figures.kills == 3 and figures.equal == 3, figures
+def test_three_kills_at_random_moments_change_no_score(spawner, job_options, tmp_path):
+    """A short version of tests/command/kills.py, which is run by hand with 40 kills."""
+    small = {**job_options, "dataset.limit": "3", "bootstrap.resamples": "100"}
+    counts = kill_jobs(small, tmp_path / "kills", 3, start=spawner.start)
+    assert counts.kills == 3 and counts.equal == 3, counts
     assert os.listdir(tmp_path / "kills")

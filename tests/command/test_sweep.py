@@ -1,4 +1,4 @@
-"""`shiftbench score -m` and `shiftbench sweep status`: what is done is not done again, and nothing that fails hides."""
+"""`shiftbench score -m` and `shiftbench sweep status`: done jobs are not run again, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ pytestmark = pytest.mark.whole
 
 
 @pytest.fixture
-def sweep(asked, folders, tmp_path):
-    """Arguments of a sweep over two pairs of one base."""
+def sweep(job_options, folders, tmp_path):
+    """The options of a sweep over two pairs with the same base."""
     shutil.copytree(folders / "tuned", tmp_path / "other")
-    both = f"{asked['pair.tuned']},{tmp_path / 'other'}"
-    return {**asked, "pair.tuned": both, "pair.name": "${.tuned}"}
+    both = f"{job_options['pair.tuned']},{tmp_path / 'other'}"
+    return {**job_options, "pair.tuned": both, "pair.name": "${.tuned}"}
 
 
 def ledger(out):
+    """The statuses in the ledger of a sweep, by the name of the job."""
     return {s["name"]: s for s in (json.loads(p.read_text()) for p in Path(out, ".sweep", "jobs").glob("*.json"))}
 
 
@@ -53,7 +54,7 @@ def test_a_sweep_again_runs_only_what_is_missing(shiftbench, sweep):
     assert now[gone]["scores"] == done[gone]["scores"] and now[gone]["explained"] == 0
 
 
-def test_changed_input_is_another_job(shiftbench, sweep, folders, tmp_path):
+def test_a_changed_input_file_makes_another_job(shiftbench, sweep, folders, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     shutil.copy(folders / "prompts.jsonl", prompts)
     command = [*arguments(sweep, dataset__path=str(prompts)), "-m"]
@@ -61,17 +62,19 @@ def test_changed_input_is_another_job(shiftbench, sweep, folders, tmp_path):
     os.utime(prompts, ns=(1, 1))
     again = shiftbench(*command)
     assert again.code == 0 and "done already" not in again.err and "0 units explained" in again.err
-    assert shiftbench("sweep", "status", f"out={sweep['out']}").out.count("done") == 3, "two rows and their sum"
+    assert shiftbench("sweep", "status", f"out={sweep['out']}").out.count("done") == 3, (
+        "two rows of the table and the line of totals"
+    )
 
 
-def test_memory_and_place_change_no_job(shiftbench, sweep, tmp_path):
+def test_memory_limits_and_the_stores_path_do_not_change_a_job(shiftbench, sweep, tmp_path):
     assert shiftbench(*arguments(sweep), "-m").code == 0
     moved = {"store.path": str(tmp_path / "elsewhere"), "findings.instruction_recognition.explain.memory": "64"}
     assert "2 of 2 jobs are done already" in shiftbench(*arguments(sweep, **moved), "-m").err
     assert "done already" not in shiftbench(*arguments(sweep, seed="1"), "-m").err
 
 
-def test_a_failed_job_is_told_with_its_reason_and_run_again(shiftbench, sweep, tmp_path):
+def test_a_failed_job_is_listed_with_its_reason_and_run_again(shiftbench, sweep, tmp_path):
     shutil.rmtree(tmp_path / "other")
     first = shiftbench(*arguments(sweep), "-m")
     assert first.code == 2
@@ -82,13 +85,13 @@ def test_a_failed_job_is_told_with_its_reason_and_run_again(shiftbench, sweep, t
     assert again.code == 0 and "1 of 2 jobs are done already" in again.err
 
 
-def test_a_base_of_two_pairs_is_read_once(shiftbench, sweep, monkeypatch):
+def test_the_base_of_two_pairs_is_loaded_once(shiftbench, sweep, monkeypatch):
     read = []
-    really = loading._read
+    original = loading._read
 
     def counted(parts, config):
         read.append(parts.source.path)
-        return really(parts, config)
+        return original(parts, config)
 
     monkeypatch.setattr(loading, "_read", counted)
     assert shiftbench(*arguments(sweep), "-m").code == 0
@@ -101,7 +104,7 @@ def test_two_jobs_for_one_folder_are_refused_before_anything_runs(shiftbench, sw
     assert not Path(sweep["out"]).exists()
 
 
-def test_joblib_gives_what_one_process_gives(shiftbench, sweep, tmp_path):
+def test_joblib_gives_the_same_results_as_one_process(shiftbench, sweep, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     alone = shiftbench(*arguments(sweep, out=str(tmp_path / "alone")), "-m")
     both = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -114,13 +117,13 @@ def test_joblib_gives_what_one_process_gives(shiftbench, sweep, tmp_path):
         assert scores(status["folder"]) == scores(two[name]["folder"])
 
 
-def test_a_launcher_that_is_not_there_or_has_no_such_option(shiftbench, sweep):
+def test_an_unknown_launcher_or_launcher_option_is_refused(shiftbench, sweep):
     assert "choose from basic, joblib" in shiftbench(*arguments(sweep), "-m", "hydra/launcher=jobslib").err
     ran = shiftbench(*arguments(sweep), "-m", "hydra.launcher.n_jobs=2")
     assert ran.code == 2 and "n_jobs" in ran.err and not Path(sweep["out"]).exists()
 
 
-def test_one_sweep_a_folder(sweep, shiftbench):
+def test_a_folder_takes_one_sweep_at_a_time(sweep, shiftbench):
     command = [sys.executable, "-m", "shiftbench", *arguments(sweep), "-m"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     lock = Path(sweep["out"]) / ".sweep" / "lock"
@@ -135,22 +138,22 @@ def test_one_sweep_a_folder(sweep, shiftbench):
 
 
 @pytest.mark.parametrize("name", ["../up", "..", "it's", '"q" <script>alert(1)</script>'])
-def test_hostile_names_stay_below_out(shiftbench, asked, tmp_path, name):
+def test_hostile_names_stay_below_out(shiftbench, job_options, tmp_path, name):
     quoted = name.replace("'", "\\'")
     before = set(tmp_path.iterdir())
-    ran = shiftbench(*arguments(asked, **{"pair.name": f"'{quoted}'"}), "-m")
+    ran = shiftbench(*arguments(job_options, **{"pair.name": f"'{quoted}'"}), "-m")
     assert ran.code == 0, ran.err
-    assert set(tmp_path.iterdir()) - before <= {Path(asked["out"]), Path(asked["store.path"])}
-    [status] = ledger(asked["out"]).values()
+    assert set(tmp_path.iterdir()) - before <= {Path(job_options["out"]), Path(job_options["store.path"])}
+    [status] = ledger(job_options["out"]).values()
     folder = Path(status["folder"])
-    assert folder.parent == Path(asked["out"]) and (folder / "scores.json").exists()
+    assert folder.parent == Path(job_options["out"]) and (folder / "scores.json").exists()
     assert "<script>alert" not in (folder / "report.html").read_text()
-    assert shiftbench("sweep", "status", f"out={asked['out']}").code == 0
+    assert shiftbench("sweep", "status", f"out={job_options['out']}").code == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, folders, tmp_path):
-    """The first pair is in the store and is scored; the second fits there only when there is room again."""
+def test_a_full_disk_fails_one_job_and_keeps_what_is_done(shiftbench, sweep, folders, tmp_path):
+    """The first pair's units are in the store. The second pair's fit there only once space has been freed."""
     rows = [{"id": f"q{i}", "prompt": f"Write {i} now.", "instruction": [[0, 5]]} for i in range(60)]
     prompts = tmp_path / "many.jsonl"
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -159,24 +162,24 @@ def test_a_full_disk_costs_one_job_and_nothing_that_is_done(shiftbench, sweep, f
     if os.system(f"mount -t tmpfs -o size=64m tmpfs {small} 2>/dev/null"):
         pytest.skip("this sandbox does not mount")
     try:
-        asked = {**sweep, "store.path": str(small / "store"), "dataset.path": str(prompts)}
+        job_options = {**sweep, "store.path": str(small / "store"), "dataset.path": str(prompts)}
         first, second = sweep["pair.tuned"].split(",")
         save(tiny_module("llama", seed=5), tmp_path / "other")
-        assert shiftbench(*arguments({**asked, "pair.tuned": first}, out=str(tmp_path / "before"))).code == 0
+        assert shiftbench(*arguments({**job_options, "pair.tuned": first}, out=str(tmp_path / "before"))).code == 0
         free = shutil.disk_usage(small).free
         (small / "ballast").write_bytes(bytes(free - 1_200_000))
-        ran = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
-        states = {s["name"].rpartition("pair.tuned=")[2]: s for s in ledger(asked["out"]).values()}
+        ran = shiftbench(*arguments(job_options, **{"pair.tuned": f"{first},{second}"}), "-m")
+        states = {s["name"].rpartition("pair.tuned=")[2]: s for s in ledger(job_options["out"]).values()}
         assert ran.code == 1, ran.err
         assert {s["state"] for s in states.values()} == {"done", "failed"}
         [failed] = [s for s in states.values() if s["state"] == "failed"]
         assert f"the disk at {small} is full" in failed["reason"] and "are missing" in failed["reason"]
-        made = failed["explained"]
-        assert made > 0
+        explained_before = failed["explained"]
+        assert explained_before > 0
         (small / "ballast").unlink()
-        again = shiftbench(*arguments(asked, **{"pair.tuned": f"{first},{second}"}), "-m")
+        again = shiftbench(*arguments(job_options, **{"pair.tuned": f"{first},{second}"}), "-m")
         assert again.code == 0 and "1 of 2 jobs are done already" in again.err
-        [now] = [s for s in ledger(asked["out"]).values() if s["name"] == failed["name"]]
-        assert now["state"] == "done" and now["explained"] > made
+        [now] = [s for s in ledger(job_options["out"]).values() if s["name"] == failed["name"]]
+        assert now["state"] == "done" and now["explained"] > explained_before
     finally:
         os.system(f"umount {small}")

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda
+from shiftbench import _C
 from shiftbench.engine import core
 from shiftbench.engine.importance import Tokens, importance
 from shiftbench.models.views import views_of
+from shiftbench.ops import cuda
 from tests.cuda import needs_kernels
 from tests.tiny import ARCHITECTURES, tiny_module
 

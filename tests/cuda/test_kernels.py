@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shiftbench import _C, cuda, ops
+from shiftbench import _C, ops
 from shiftbench.errors import InputError
+from shiftbench.ops import cuda, operators
 from tests.cuda import needs_kernels
 
 pytestmark = needs_kernels
@@ -28,8 +29,8 @@ def on_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """
     emulated = not _C.has_cuda
     if emulated:
-        monkeypatch.setattr(ops, "_core", lambda _: cuda)
-        monkeypatch.setattr(cuda, "_tile_bytes", lambda _: 1 << 16)
+        monkeypatch.setattr(operators, "core_of", lambda _: cuda)
+        monkeypatch.setattr("shiftbench.ops.cuda.topk._tile_bytes", lambda _: 1 << 16)
         _C.cuda.set_reversed(request.param)
     elif request.param:
         pytest.skip("a GPU runs its blocks as it likes")
@@ -140,7 +141,7 @@ def test_vocab_topk_refuses_what_the_cpu_refuses(on_gpu: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_word_pairs(on_gpu: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "SQUARE", 64)  # several blocks of cosines
+    monkeypatch.setattr("shiftbench.ops.pairs.SQUARE", 64)  # several blocks of cosines
     words, neurons, k = 230, 6, 70
     unit_VG = torch.nn.functional.normalize(torch.randn(words, 12, generator=seeded(13), dtype=dtype), dim=1)
     cutoff_V = torch.rand(words, generator=seeded(14), dtype=torch.float64) * 0.4
@@ -216,5 +217,5 @@ def test_stages(on_gpu: Any, dtype: torch.dtype, cotangent: bool, shape: tuple[i
 def cpu(function: Callable[..., Any], *arguments: Any) -> Any:
     """The function on the CPU's core, whatever the fixture has put in its place."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops, "_core", lambda _: _C)
+        patch.setattr(operators, "core_of", lambda _: _C)
         return function(*arguments)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.datasets.jsonl import Jsonl
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
+from shiftbench.prompts.datasets.jsonl import Jsonl
 
 GOOD = {"id": "a", "prompt": "Say hi to: Bob", "instruction": [[0, 6]], "context": [[11, 14]], "response": " hi"}
 

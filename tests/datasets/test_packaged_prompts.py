@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.datasets.mt_bench import MtBench
-from shiftbench.datasets.self_instruct import SelfInstruct
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
+from shiftbench.prompts.datasets.mt_bench import MtBench
+from shiftbench.prompts.datasets.self_instruct import SelfInstruct
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "wu2024" / "prompts.jsonl"
 

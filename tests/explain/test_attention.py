@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain.attention import Cooccurrence, LayerPairs, Prepared, WordPairs, head_knowledge
-from shiftbench.explain.work import Inputs
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 from tests import reference
 

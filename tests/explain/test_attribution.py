@@ -1,20 +1,18 @@
 """Attribution agrees with one plain backward pass a token, in every architecture, and with what holds by nature."""
 
 from dataclasses import fields
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution, agreement
 from shiftbench.explain.importance import importance, memory_bytes
-from shiftbench.explain.work import Inputs
 from shiftbench.models import ModelSource
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
-from shiftbench.run import by_method
 from tests import reference
 
 TEXT = "Translate the sentence to French. Input: good morning to all people. Output:"
@@ -192,7 +190,7 @@ def test_another_precision_is_measured_on_the_first_prompts(any_model):
     error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)
     assert torch.allclose(measured[0].error_R, error_R)
     errors = torch.cat([one.error_R for one in measured])
-    (note,) = by_method(SimpleNamespace(findings={"a": SimpleNamespace(explain=method)}))
+    (note,) = method.notes()
     assert note.startswith(f"{any_model.name} was explained with derivatives in bfloat16. Beside float32, on 3 prompts")
     assert f"{float(errors.median()):.1e} (median) and {float(errors.max()):.1e} (worst)" in note and "% of" in note
 

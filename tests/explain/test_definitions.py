@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from shiftbench import ops
-from shiftbench.configuration import packaged
+from shiftbench.config.composition import packaged
+from shiftbench.config.instantiation import instantiate as from_configuration
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
 from shiftbench.explain.importance import (
@@ -15,8 +17,6 @@ from shiftbench.explain.importance import (
     occlusion,
     total_importance,
 )
-from shiftbench.explain.work import Inputs
-from shiftbench.job import made as from_configuration
 from shiftbench.models import wrap
 from tests import reference
 from tests.explain.test_attribution import ANSWER, encoded

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from shiftbench.configuration import packaged
+from shiftbench.config.composition import packaged
+from shiftbench.config.instantiation import instantiate as from_configuration
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.faithfulness import Faithfulness
 from shiftbench.explain.importance import importance, occlusion
-from shiftbench.explain.work import Inputs
 from shiftbench.findings.attribution_faithfulness import of_prompt
-from shiftbench.job import made as from_configuration
 from shiftbench.models import wrap
 from tests import reference
 from tests.explain.test_attribution import ANSWER, TEXT, encoded

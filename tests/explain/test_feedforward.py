@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from shiftbench.annotate.lexical import LexicalAnnotator
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain.feedforward import Concepts, component_words, principal_components, unit_word_embeddings
-from shiftbench.explain.work import Inputs
-from shiftbench.explanation import Unit
+from shiftbench.store.explanation import Unit
 from shiftbench.words import Vocabulary
 from tests import reference
 from tests.explain.test_attention import WORDS, vectors

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.faithfulness import Faithfulness
 from shiftbench.explain.finite import check_importance
 from shiftbench.explain.importance import Definition, importance, log_probabilities, total_importance
 from shiftbench.explain.key_parts import KeyParts
 from shiftbench.explain.response import GreedyResponse
-from shiftbench.explain.work import Inputs, units
 from shiftbench.models import wrap
 from shiftbench.prompts import Prompt, encode
+from shiftbench.store.work import compute_all
 from tests.tiny import tiny_module, tiny_tokenizer
 
 TEXT, ANSWER = "Write a short poem about the sea", " The sky and the stars"
@@ -49,7 +50,7 @@ def test_greedy_decoding(overflowing, asked):
     with pytest.raises(InputError, match=message):
         work[0].compute()
     with pytest.raises(InputError, match=message):
-        list(units(work))
+        list(compute_all(work))
 
 
 def test_importance(overflowing, asked):
@@ -83,7 +84,7 @@ def test_one_logit_that_is_not_finite_is_enough(token, llama):
     with torch.no_grad():
         llama.module.lm_head.weight[token] = 3e38
     (work,) = GreedyResponse(2).work(llama, [prompt])
-    for made in (work.compute, lambda: list(units([work]))):
+    for made in (work.compute, lambda: list(compute_all([work]))):
         with pytest.raises(InputError, match="not finite"):
             made()
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.key_parts import KeyParts
-from shiftbench.explain.work import Inputs
-from shiftbench.prompts import Prompt, content_words, encode
+from shiftbench.prompts import Prompt, encode
+from shiftbench.prompts.prompt import content_words
 from tests import reference
 
 

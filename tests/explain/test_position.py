@@ -2,11 +2,11 @@
 
 import pytest
 
-from shiftbench.datasets.self_instruct import SelfInstruct
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain.attribution import Attribution
 from shiftbench.explain.position import PlacedAttribution, both_orders, unit_name
-from shiftbench.explain.work import Inputs
 from shiftbench.prompts import Prompt, encode
+from shiftbench.prompts.datasets.self_instruct import SelfInstruct
 
 
 def prompt(text, instruction, context, **more):

@@ -3,9 +3,9 @@
 import torch
 
 from shiftbench.explain.response import GreedyResponse
-from shiftbench.explain.work import units
 from shiftbench.models import wrap
 from shiftbench.prompts import Prompt, encode
+from shiftbench.store.work import compute_all
 from tests.tiny import tiny_module, tiny_tokenizer
 
 
@@ -49,7 +49,7 @@ def test_other_stop_tokens_are_another_response(llama):
 def made_together(model, texts, count):
     prompts = [encode(Prompt(f"p{i}", text, ()), model.tokenizer) for i, text in enumerate(texts)]
     work = GreedyResponse(count).work(model, prompts)
-    return [unit.arrays["response_R"].tolist() for _, unit in sorted(units(work), key=lambda made: made[0])], work
+    return [unit.arrays["response_R"].tolist() for _, unit in sorted(compute_all(work), key=lambda made: made[0])], work
 
 
 TEXTS = ["Write a short poem about", "Translate", "Explain why the answer is a number and list", "the sea"]
@@ -57,7 +57,7 @@ TEXTS = ["Write a short poem about", "Translate", "Explain why the answer is a n
 
 def test_many_at_a_time_are_what_each_is_alone(any_model):
     found, work = made_together(any_model, TEXTS, 10)
-    assert work[0].together is not None
+    assert work[0].batch is not None
     assert found == [item.compute().arrays["response_R"].tolist() for item in work]
 
 
@@ -65,11 +65,11 @@ def test_angles_that_follow_the_texts_length_are_left_to_transformers():
     module = tiny_module("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0})
     with wrap(module, tiny_tokenizer()) as model:
         found, work = made_together(model, TEXTS, 4)
-        assert work[0].together is None and [len(tokens) for tokens in found] == [4] * len(TEXTS)
+        assert work[0].batch is None and [len(tokens) for tokens in found] == [4] * len(TEXTS)
 
 
 def test_decoding_leaves_torchs_threads_as_they_were(llama):
     before = torch.get_num_threads()
     _, work = made_together(llama, TEXTS, 2)
-    for _ in units(work):
+    for _ in compute_all(work):
         assert torch.get_num_threads() == before

@@ -1,4 +1,4 @@
-"""Both commands on the bundled models, and what they refuse."""
+"""`shiftbench chain` and `shiftbench mixture` on the demo models, and the input that they refuse."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,7 @@ SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.j
 
 
 def run(capfd, *words):
+    """(exit code, standard output, standard error) of a command."""
     code = main(list(words))
     ran = capfd.readouterr()
     return code, ran.out, ran.err
@@ -85,7 +86,7 @@ def test_mixtures_are_compared_skill_by_skill(capfd, tmp_path):
         (["mixture", f"tuned=[{TUNED},{CONTINUED}]"], ["base is needed"]),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_explained(capfd, tmp_path, words, parts):
+def test_impossible_requests_are_refused_before_anything_is_explained(capfd, tmp_path, words, parts):
     more = [*SMALL, f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}"] if len(words) > 1 else []
     code, _, err = run(capfd, *words, *more)
     assert code == 2 and all(part in err for part in parts), err

@@ -1,4 +1,4 @@
-"""A mixture that raises one skill is found in that skill and nowhere else."""
+"""A shift that was planted in one skill of one model is found there and nowhere else."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ def test_one_skill_of_one_model_is_found_and_no_other():
     assert {score.name for score in result.scores} == {"moved_of_plain", "moved_of_coder"}
 
 
-def test_nothing_is_found_more_often_than_it_may_be():
-    """Holm over three skills, and over two models: some false finding in at most 5% of families."""
+def test_false_findings_are_no_more_frequent_than_the_level_allows():
+    """With Holm's correction, over three skills and over two models, at most 5% of families have a false finding."""
     wrong = uneven = 0
     for seed in range(60):
         (result,) = by_skill(matrix({"one": FLAT, "two": FLAT}, count=15, seed=seed), BOOTSTRAP)
@@ -37,7 +37,7 @@ def test_a_finding_of_weights_alone_has_no_skills():
     assert [result.finding for result in found] == ["planted"]
 
 
-def test_the_share_between_groups_is_what_was_planted_and_its_test_keeps_its_size():
+def test_the_planted_share_between_groups_is_found_and_the_test_keeps_its_level():
     draws = np.random.default_rng(0)
     labels = np.repeat(list("abcd"), 200)
     centre = np.repeat([-1.0, 1.0, -1.0, 1.0], 200)
@@ -51,6 +51,6 @@ def test_the_share_between_groups_is_what_was_planted_and_its_test_keeps_its_siz
 @pytest.mark.parametrize(
     ("values", "labels"), [([], []), ([1, 2], ["a", "a"]), ([1, 1], ["a", "b"]), ([3, 3, 3], list("aab"))]
 )
-def test_where_there_is_nothing_to_permute_there_is_no_p(values, labels):
+def test_a_permutation_test_without_possible_permutations_has_no_p_value(values, labels):
     found = between_groups(values, labels, 0)
     assert found.share == 0 and found.p is None and found.n == len(values)

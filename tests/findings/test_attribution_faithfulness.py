@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from shiftbench.explain.faithfulness import Faithfulness
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.attribution_faithfulness import AttributionFaithfulness
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
 
 TOKENS = 20
 FRACTIONS = (0.1, 0.5)

@@ -7,10 +7,10 @@ import pytest
 import scipy.stats
 import torch
 
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.concept_labels import LEVELS, TASKS
 from shiftbench.findings.concept_rotation import ConceptRotation
 from shiftbench.stats import Bootstrap, student_test
+from shiftbench.store.explanation import Explanation, Unit
 from tests.test_stats import basis, rotated
 
 LABELS = [*TASKS, *LEVELS]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench import configuration
 from shiftbench.commands import main
-from shiftbench.explanation import Explanation, Unit
+from shiftbench.config import composition
 from shiftbench.findings.followed_instructions import FollowedInstructions
 from shiftbench.published.asked import asked
 from shiftbench.published.folder import read
 from shiftbench.stats import Bootstrap, independent_effect
+from shiftbench.store.explanation import Explanation, Unit
 from tests.findings.test_instruction_recognition import unit
 
 pytestmark = pytest.mark.whole
@@ -97,7 +97,7 @@ def test_length_alone_goes_where_it_is_controlled():
 def test_on_the_papers_own_explanations_it_is_the_papers_table():
     wanted = json.loads((PUBLISHED / "expected_tables.json").read_text())["table1"]
     prompts, _ = asked(read(PUBLISHED))
-    node = configuration.packaged("finding/instruction_recognition")
+    node = composition.packaged("finding/instruction_recognition")
     for dataset, rows in wanted.items():
         units = {"base": {}, "tuned": {}}
         ratings = {}

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from shiftbench.explain.position import PLACES, unit_name
-from shiftbench.explanation import Explanation
 from shiftbench.findings.instruction_position import InstructionPosition
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation
 from tests.findings.test_instruction_recognition import unit
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.instruction_recognition import InstructionRecognition
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
 from tests import reference
 
 

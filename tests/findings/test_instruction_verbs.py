@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.instruction_verbs import InstructionVerbs, verb_counts
 from shiftbench.stats import Bootstrap, holm
+from shiftbench.store.explanation import Explanation, Unit
 from shiftbench.words import verbs
 
 LAYERS, HEADS = 8, 4

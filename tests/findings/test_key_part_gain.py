@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench.explanation import Explanation, Unit
 from shiftbench.findings.key_part_gain import KeyPartGain
 from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
 
 MASKS = ["nothing", "key parts", "random 1", "random 2"]
 

@@ -1,7 +1,7 @@
-"""Structure-aware mutations: each takes a random source and a well-formed input, and gives what a stranger may send.
+"""Mutations that keep the structure of a format: from a random source and a well-formed input to a malformed one.
 
-A mutation of bytes alone rarely passes a parser, so each format is taken apart, changed in its parts, and put together
-again; one time in four the bytes are changed as well.
+Changed bytes alone rarely pass a parser. Each mutation therefore parses the input, changes its parts and writes it
+again; for most formats, one result in four has some of its bytes changed as well.
 """
 
 from __future__ import annotations
@@ -42,45 +42,45 @@ NUMBERS = (0, 1, 2, 7, 255, 2**16, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2*
 
 
 def raw(random: Random, content: bytes) -> bytes:
-    """Bytes flipped, cut, doubled or put in."""
-    made = bytearray(content)
+    """The input with bits flipped, or with bytes removed, repeated, inserted or overwritten by numbers."""
+    changed = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 5))):
-        at = random.randrange(len(made) + 1)
+        at = random.randrange(len(changed) + 1)
         kind = random.randrange(6)
-        if kind == 0 and made:
-            made[at % len(made)] ^= 1 << random.randrange(8)
+        if kind == 0 and changed:
+            changed[at % len(changed)] ^= 1 << random.randrange(8)
         elif kind == 1:
-            del made[at:]
+            del changed[at:]
         elif kind == 2:
-            del made[at : at + random.choice((1, 2, 8, 100))]
+            del changed[at : at + random.choice((1, 2, 8, 100))]
         elif kind == 3:
-            made[at:at] = random.choice(WORDS)
+            changed[at:at] = random.choice(WORDS)
         elif kind == 4:
-            made[at:at] = made[at : at + random.choice((1, 8, 100, 1000))]
+            changed[at:at] = changed[at : at + random.choice((1, 8, 100, 1000))]
         else:
-            made[at : at + 8] = struct.pack("<Q", random.choice(NUMBERS))
-    return bytes(made)
+            changed[at : at + 8] = struct.pack("<Q", random.choice(NUMBERS))
+    return bytes(changed)
 
 
 def json_text(random: Random, content: bytes) -> bytes:
-    """A JSON document with one to three of its parts changed; sometimes a key is given twice or the text is cut."""
+    """A JSON document with one to three of its parts changed; rarely a key occurs twice or a number is enormous."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return raw(random, content)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
-        value = _changed(random, value)
+        value = _change_part(random, value)
     text = json.dumps(value, ensure_ascii=random.random() < 0.5)
     if random.random() < 0.04:
         text = text.replace("{", '{"twice": 1, "twice": 2, ', 1)
     if random.random() < 0.02:
         text = text.replace("1", "9" * 4301, 1)
-    made = text.encode("utf-8", "surrogatepass")
-    return raw(random, made) if random.random() < 0.1 else made
+    changed = text.encode("utf-8", "surrogatepass")
+    return raw(random, changed) if random.random() < 0.1 else changed
 
 
 def json_lines(random: Random, content: bytes) -> bytes:
-    """Lines of JSON with some of them changed, dropped or repeated."""
+    """Lines of JSON, some of which are changed, removed or inserted."""
     lines = content.split(b"\n")
     for _ in range(random.choice((1, 1, 2))):
         at = random.randrange(len(lines))
@@ -92,12 +92,12 @@ def json_lines(random: Random, content: bytes) -> bytes:
         else:
             del lines[at]
             lines = lines or [b""]
-    made = b"\n".join(lines)
-    return raw(random, made) if random.random() < 0.25 else made
+    changed = b"\n".join(lines)
+    return raw(random, changed) if random.random() < 0.25 else changed
 
 
 def text_lines(random: Random, content: bytes) -> bytes:
-    """Lines of fields with a field or a line changed."""
+    """Lines of fields separated by spaces, with fields or lines changed, removed or inserted."""
     lines = content.split(b"\n")
     for _ in range(random.choice((1, 1, 2))):
         at = random.randrange(len(lines))
@@ -115,12 +115,12 @@ def text_lines(random: Random, content: bytes) -> bytes:
         else:
             del fields[field]
             lines[at] = b" ".join(fields)
-    made = b"\n".join(lines)
-    return raw(random, made) if random.random() < 0.25 else made
+    changed = b"\n".join(lines)
+    return raw(random, changed) if random.random() < 0.25 else changed
 
 
 def gzipped(inner: Mutation) -> Mutation:
-    """A packed file whose content or whose packing is changed; at times one that unpacks to gigabytes."""
+    """A gzip file, changed before or after compression; in one case in 100, a file that decompresses to 256 MiB."""
 
     def mutation(random: Random, content: bytes) -> bytes:
         if random.random() < 0.01:
@@ -134,12 +134,12 @@ def gzipped(inner: Mutation) -> Mutation:
 
 @cache
 def bomb() -> bytes:
-    """256 MiB of zeros, packed into a MiB; made once, because making it takes longer than refusing it."""
+    """256 MiB of zeros, compressed to less than a MiB; computed once, because that takes longer than reading it."""
     return gzip.compress(bytes(2**28), 1)
 
 
 def safetensors(random: Random, content: bytes) -> bytes:
-    """A safetensors file whose header is changed as JSON, or whose length field or data are."""
+    """A safetensors file with a change in its header, its length field or its data."""
     (length,) = struct.unpack("<Q", content[:8])
     header, data = content[8 : 8 + length], content[8 + length :]
     kind = random.randrange(4)
@@ -153,7 +153,7 @@ def safetensors(random: Random, content: bytes) -> bytes:
                 ("F8_E4M3", "I8", "I32", "U32", "BOOL", "F64", "F16", "X", "I64", "C64")
             )
         else:
-            named = _changed(random, named)
+            named = _change_part(random, named)
         header = json.dumps(named).encode("utf-8", "surrogatepass")
     elif kind == 2:
         header = raw(random, header)
@@ -164,7 +164,7 @@ def safetensors(random: Random, content: bytes) -> bytes:
 
 
 def npz(random: Random, content: bytes) -> bytes:
-    """An archive of arrays with a member renamed, dropped, doubled, or changed in its header or data."""
+    """An .npz archive with a member renamed, removed, repeated, or changed in its header or data."""
     if random.random() < 0.25:
         return raw(random, content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -187,21 +187,21 @@ def npz(random: Random, content: bytes) -> bytes:
         members[at] = (name, head.ljust(end + 1) + array[end + 1 :])
     else:
         members[at] = (name, array.replace(b"<i8", random.choice((b"|O8", b"<f8", b"<i4", b"<U9", b"<c8")), 1))
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", random.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED))) as archive:
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w", random.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED))) as archive:
         for name, array in members:
             archive.writestr(name, array)
-    return made.getvalue()
+    return changed.getvalue()
 
 
 def gguf(random: Random, content: bytes) -> bytes:
-    """A GGUF file with numbers of its header replaced, or its bytes changed."""
-    made = bytearray(content)
+    """A GGUF file with numbers in its header replaced, or with its bytes changed."""
+    changed = bytearray(content)
     for _ in range(random.choice((1, 1, 2))):
-        at = random.randrange(min(len(made), random.choice((32, 600, 20_000))))
+        at = random.randrange(min(len(changed), random.choice((32, 600, 20_000))))
         width, form = random.choice(((4, "<I"), (8, "<Q")))
-        made[at : at + width] = struct.pack(form, random.choice(NUMBERS) % 2 ** (8 * width))
-    return raw(random, bytes(made)) if random.random() < 0.25 else bytes(made)
+        changed[at : at + width] = struct.pack(form, random.choice(NUMBERS) % 2 ** (8 * width))
+    return raw(random, bytes(changed)) if random.random() < 0.25 else bytes(changed)
 
 
 TEMPLATE_PARTS = (
@@ -219,14 +219,14 @@ TEMPLATE_PARTS = (
 
 
 def template(random: Random, content: bytes) -> bytes:
-    """A chat template with parts put in that fail, loop, grow, or leave its sandbox."""
+    """A chat template with an inserted part that fails, loops, uses much memory, or tries to leave the sandbox."""
     at = random.choice([0, len(content), *(i for i, c in enumerate(content) if c in b"{}")])
-    made = content[:at] + random.choice(TEMPLATE_PARTS) + content[at:]
-    return raw(random, made) if random.random() < 0.25 else made
+    changed = content[:at] + random.choice(TEMPLATE_PARTS) + content[at:]
+    return raw(random, changed) if random.random() < 0.25 else changed
 
 
 def sealed(inner: Mutation) -> Mutation:
-    """A store's record whose body is changed and sealed again with the right digest, or whose bytes are changed."""
+    """A record of the store with a changed body and the right digest of that body, or with changed bytes."""
 
     def mutation(random: Random, content: bytes) -> bytes:
         import hashlib
@@ -239,28 +239,28 @@ def sealed(inner: Mutation) -> Mutation:
     return mutation
 
 
-def _changed(random: Random, value: Any) -> Any:
-    """The value with one part, found by a walk from the root, replaced, renamed, removed or repeated."""
+def _change_part(random: Random, value: Any) -> Any:
+    """The JSON value with one part, chosen by a random walk from the root, replaced, renamed, removed or repeated."""
     if not isinstance(value, (dict, list)) or not value or random.random() < 0.05:
         return random.choice(ODD)
     if isinstance(value, dict):
         name = random.choice(list(value))
         kind = random.randrange(10)
-        made = dict(value)
+        changed = dict(value)
         if kind < 7:
-            made[name] = _changed(random, value[name])
+            changed[name] = _change_part(random, value[name])
         elif kind == 7:
-            del made[name]
+            del changed[name]
         elif kind == 8:
-            made[random.choice(("", "x", name.upper(), name + "s"))] = made.pop(name)
+            changed[random.choice(("", "x", name.upper(), name + "s"))] = changed.pop(name)
         else:
-            made[name] = value[random.choice(list(value))]
-        return made
+            changed[name] = value[random.choice(list(value))]
+        return changed
     at = random.randrange(len(value))
     kind = random.randrange(10)
     items = list(value)
     if kind < 7:
-        items[at] = _changed(random, items[at])
+        items[at] = _change_part(random, items[at])
     elif kind == 7:
         del items[at]
     elif kind == 8:

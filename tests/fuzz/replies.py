@@ -1,4 +1,4 @@
-"""Replies of servers as fuzz targets: one HTTP server on loopback that answers every request with the input."""
+"""Fuzz targets for the replies of servers: an HTTP server on loopback answers every request with the input."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ RUN = "0123456789abcdef" * 2
 
 
 class Server:
-    """Started by the first request for its address, which is in the child process that reads the inputs.
+    """An HTTP server whose replies are set by its attribute `content`.
 
-    content: the body of every reply; of the paths that `fixed` names, the body there.
+    It is started when its address is first read, which happens in the child process that reads the inputs. content: the
+    body of every reply. fixed: other bodies, by a part of the path that they answer.
     """
 
     def __init__(self, fixed: dict[str, bytes]) -> None:
@@ -37,13 +38,13 @@ class Server:
         return self._address
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        ours = self
+        outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                found = [body for path, body in ours._fixed.items() if path in self.path]
-                body = found[0] if found else ours.content
+                found = [body for path, body in outer._fixed.items() if path in self.path]
+                body = found[0] if found else outer.content
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -59,7 +60,7 @@ class Server:
 
 
 def runs_reader() -> tuple[list[bytes], Callable[[bytes], None]]:
-    """(well-formed lists of runs, what reads one as a leaderboard does)."""
+    """(well-formed lists of runs, a function that reads one as `shiftbench leaderboard` does)."""
     experiment = {"experiment_id": "1", "name": "shiftbench", "artifact_location": "mlflow-artifacts:/1",
                   "lifecycle_stage": "active"}  # fmt: skip
     info = {"run_id": RUN, "run_uuid": RUN, "experiment_id": "1", "status": "FINISHED", "start_time": 1,
@@ -77,7 +78,7 @@ def runs_reader() -> tuple[list[bytes], Callable[[bytes], None]]:
 
 
 def chat_reader() -> tuple[list[bytes], Callable[[bytes], None]]:
-    """(well-formed chat completions, what reads one as the annotator does)."""
+    """(well-formed chat completions, a function that reads one as the annotator does)."""
     message = {"role": "assistant", "content": '{"levels": ["semantics"], "tasks": ["math"]}'}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
     reply = {"id": "a", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
@@ -97,5 +98,6 @@ def chat_reader() -> tuple[list[bytes], Callable[[bytes], None]]:
 
 
 def readers() -> Iterator[tuple[str, list[bytes], Callable[[bytes], None]]]:
+    """The name, the well-formed inputs and the reader of each target."""
     yield "reply.runs", *runs_reader()
     yield "reply.chat", *chat_reader()

@@ -1,4 +1,4 @@
-"""Every reader of something from outside as a fuzz target: well-formed inputs, how to change them, what reads them."""
+"""The fuzz targets: for every reader of outside input, well-formed inputs, how to change them, and the reader."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import peft
 import torch
 
 from shiftbench import commands, models
-from shiftbench.configuration import compose
-from shiftbench.datasets.jsonl import Jsonl
-from shiftbench.explanation import Unit
+from shiftbench.config.composition import compose
 from shiftbench.leaderboard.sources import entry
 from shiftbench.models import ModelSource
 from shiftbench.prompts import Prompt, encode
+from shiftbench.prompts.datasets.jsonl import Jsonl
 from shiftbench.published.folder import read as read_published
 from shiftbench.ratings.file import FileRatings
-from shiftbench.scores import SCHEMA
-from shiftbench.store import Store
-from shiftbench.tracking import FoundRun, Tracking, pending, send
+from shiftbench.results.document import SCHEMA
+from shiftbench.store.explanation import Unit
+from shiftbench.store.store import Store
+from shiftbench.tracking import FoundRun, Tracking, pending_folders, send_run
 from shiftbench.words.vectors import text_file
 from shiftbench.words.vocabulary import tsv
 from tests.fuzz import mutate
@@ -47,10 +47,12 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Target:
-    """name: as on the command line. seeds: well-formed inputs, which `read` accepts. weight: its share of the inputs.
+    """One reader to fuzz.
 
-    read takes the bytes of one input. It may return, or refuse by InputError or by one of `refusals`, which its own
-    docstring promises; any other exception is a defect. refuses_seeds: whether the seeds need not be accepted.
+    name: as in only=NAME on the command line. seeds: well-formed inputs. mutation: changes one of them. read: takes the
+    bytes of an input, and may return, or raise InputError or one of `refusals`, which the reader's docstring promises;
+    every other exception is a defect. weight: the target's share of all inputs. refuses_seeds: whether `read` may
+    refuse the seeds as well.
     """
 
     name: str
@@ -62,27 +64,27 @@ class Target:
     refuses_seeds: bool = False
 
     def stored(self) -> list[tuple[str, bytes]]:
-        """The inputs that once failed, by file name; replayed before any new one and by `make test`."""
+        """(file name, content) of the inputs that once had a defect; read before new ones and by `make test`."""
         folder = SEEDS / self.name
         return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())] if folder.is_dir() else []
 
 
 def targets(root: Path) -> list[Target]:
-    """All of them; their files are made below root."""
-    made = [
+    """All targets. root: the folder that their files are written to."""
+    all_targets = [
         *_model_targets(root / "model"), *_adapter_targets(root / "adapter"), _gguf(root / "gguf"), _template(),
         *_text_targets(root / "text"), *_published_targets(root / "published"), _scores(), _store(root / "store"),
         _tracked(root / "tracked"), _override(), _argument(),
         *(Target(name, seeds, mutate.json_text, read, 8) for name, seeds, read in readers()),
     ]  # fmt: skip
-    mutate.bomb()  # before any child is made, so that each has it
-    names = [target.name for target in made]
+    mutate.bomb()  # computed here once, so that every child process inherits it
+    names = [target.name for target in all_targets]
     assert len(set(names)) == len(names)
-    return made
+    return all_targets
 
 
 def source(path: Path, **change: Any) -> ModelSource:
-    """As conf/model/default.yaml has it."""
+    """The model at a path, with the options of conf/model/default.yaml, except those in `change`."""
     plain = ModelSource(
         path=str(path), revision=None, adapter=None, merge_adapter=True, gguf_file=None, tokenizer=None,
         dtype="float32", device="cpu", device_map=None, trust_remote_code=False,
@@ -90,8 +92,8 @@ def source(path: Path, **change: Any) -> ModelSource:
     return replace(plain, **change)
 
 
-def use(where: ModelSource) -> None:
-    """Load a model, and do with it what every run does: encode a prompt, read its digests, run it."""
+def use_model(where: ModelSource) -> None:
+    """Load a model, encode a prompt, read the model's digests and run it, as every job does."""
     model = models.load(where)
     encoded = encode(Prompt("a", "Write a poem.", ((0, 13),)), model.tokenizer)
     assert model.tokenizer_digest and model.weights_digest and model.context_length
@@ -100,7 +102,7 @@ def use(where: ModelSource) -> None:
 
 
 def _file(folder: Path, name: str, read: Callable[[], Any]) -> Callable[[bytes], None]:
-    """A reader of a folder in which one file is what the input says; the folder is mended afterwards."""
+    """A reader that writes its input to one file of a folder, calls `read`, and restores the file."""
     path = folder / name
     before = path.read_bytes() if path.exists() else None
 
@@ -135,7 +137,7 @@ def _model_targets(folder: Path) -> Iterator[Target]:
     for name in names:
         yield Target(
             f"model.{name.removesuffix('.json')}", [(folder / name).read_bytes()], mutate.json_text,
-            _file(folder, name, lambda: use(source(folder))), 20,
+            _file(folder, name, lambda: use_model(source(folder))), 20,
         )  # fmt: skip
     for kind in ("gpt2", "gemma2", "qwen3"):
         other = folder.with_name(kind)
@@ -143,17 +145,17 @@ def _model_targets(folder: Path) -> Iterator[Target]:
         tokenizer.save_pretrained(other)
         yield Target(
             f"model.config.{kind}", [(other / "config.json").read_bytes()], mutate.json_text,
-            _file(other, "config.json", lambda other=other: use(source(other))), 10,
+            _file(other, "config.json", lambda other=other: use_model(source(other))), 10,
         )  # fmt: skip
     index = "model.safetensors.index.json"
     yield Target(
         "model.index", [(sharded / index).read_bytes()], mutate.json_text,
-        _file(sharded, index, lambda: use(source(sharded))),
+        _file(sharded, index, lambda: use_model(source(sharded))),
     )  # fmt: skip
     weights = "model.safetensors"
     yield Target(
         "model.safetensors", [(folder / weights).read_bytes()], mutate.safetensors,
-        _file(folder, weights, lambda: use(source(folder))), 20,
+        _file(folder, weights, lambda: use_model(source(folder))), 20,
     )  # fmt: skip
 
 
@@ -166,14 +168,14 @@ def _adapter_targets(folder: Path) -> Iterator[Target]:
     for name, mutation in (("config.json", mutate.json_text), ("model.safetensors", mutate.safetensors)):
         yield Target(
             f"adapter.{name.split('.')[0]}", [(folder / "lora" / f"adapter_{name}").read_bytes()], mutation,
-            _file(folder / "lora", f"adapter_{name}", lambda: use(source(base, adapter=str(folder / "lora")))),
+            _file(folder / "lora", f"adapter_{name}", lambda: use_model(source(base, adapter=str(folder / "lora")))),
         )  # fmt: skip
 
 
 def _gguf(folder: Path) -> Target:
     folder.mkdir(parents=True)
     write_gguf(folder / "model.gguf")
-    read = _file(folder, "model.gguf", lambda: use(source(folder, gguf_file="model.gguf")))
+    read = _file(folder, "model.gguf", lambda: use_model(source(folder, gguf_file="model.gguf")))
     return Target("model.gguf", [(folder / "model.gguf").read_bytes()], mutate.gguf, read)
 
 
@@ -261,12 +263,12 @@ def _store(folder: Path) -> Target:
 
 
 def _tracked(folder: Path) -> Target:
-    from shiftbench.tracking import TrackedRun, leave
+    from shiftbench.tracking import TrackedRun, spool_run
 
     folder.mkdir(parents=True)
     (folder / "scores.json").write_text("{}")
-    leave(folder, TrackedRun("run", {"p": "1"}, {"pair": "a"}, {"m.value": 1.0}, folder, None, ("scores.json",)))
-    nowhere = Tracking("http://127.0.0.1:9", "shiftbench")  # the discard port: nothing answers there
+    spool_run(folder, TrackedRun("run", {"p": "1"}, {"pair": "a"}, {"m.value": 1.0}, folder, None, ("scores.json",)))
+    absent_server = Tracking("http://127.0.0.1:9", "shiftbench")  # port 9 (discard), where no server answers
 
     before = (folder / ".tracked.json").read_bytes()
 
@@ -274,15 +276,15 @@ def _tracked(folder: Path) -> Target:
 
     def read(content: bytes) -> None:
         (folder / ".tracked.json").write_bytes(content)
-        pending(folder, nowhere)
-        if files not in content:  # one whose files agree would be sent, and a server that is not there costs seconds
-            send(nowhere, folder, None)
+        pending_folders(folder, absent_server)
+        if files not in content:  # the right digest would be sent, which takes seconds
+            send_run(absent_server, folder, None)
 
     return Target("tracked", [before], mutate.json_text, read)
 
 
 def _override() -> Target:
-    """A Hydra override of the command line, as bytes of an argument."""
+    """The target for a Hydra override on the command line; the input is the bytes of one argument."""
     seeds = [b"pair.base=/no/such/model", b"dataset.path=~/prompts.jsonl", b"response.max_new_tokens=4", b"suite=smoke",
              b"findings.instruction_recognition.cutoff=5", b"out='a (b)'", b"pair.tuned=x=y,z"]  # fmt: skip
 
@@ -293,7 +295,7 @@ def _override() -> Target:
 
 
 def _argument() -> Target:
-    """A command and its first word; whatever they are, they end in an exit code."""
+    """The target for a command and its first arguments; every input must end in an exit code."""
     seeds = [
         b"store list",
         b"socre pair=demo",
@@ -312,7 +314,7 @@ def _argument() -> Target:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with open(os.devnull, "w", errors="backslashreplace") as sink:  # as standard error is
+    with open(os.devnull, "w", errors="backslashreplace") as sink:  # the error handler of standard error
         from contextlib import redirect_stderr, redirect_stdout
 
         with redirect_stdout(sink), redirect_stderr(sink):

@@ -1,4 +1,4 @@
-"""Stored inputs stay mended, and the fuzzer itself sees a crash, a hang and a growth."""
+"""Inputs that once had a defect are read or refused, and the fuzzer detects a crash, a hang and a growth of memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.fuzz.targets import SEEDS, Target, targets
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory):
+def targets_by_name(tmp_path_factory):
     return {target.name: target for target in targets(tmp_path_factory.mktemp("fuzz"))}
 
 
-def test_every_stored_input_has_a_target(every):
-    assert {folder.name for folder in SEEDS.iterdir()} <= every.keys()
+def test_every_stored_input_has_a_target(targets_by_name):
+    assert {folder.name for folder in SEEDS.iterdir()} <= targets_by_name.keys()
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in SEEDS.iterdir()))
-def test_inputs_that_once_failed_are_read_or_refused(every, name, capfd):
-    target = every[name]
+def test_inputs_that_once_failed_are_read_or_refused(targets_by_name, name, capfd):
+    target = targets_by_name[name]
     for content in target.seeds if not target.refuses_seeds else ():
         target.read(content)
     for file, content in target.stored():
@@ -35,8 +35,8 @@ def test_inputs_that_once_failed_are_read_or_refused(every, name, capfd):
             raise AssertionError(f"tests/fuzz/seeds/{name}/{file} ends in {type(error).__name__}") from error
 
 
-def planted(content: bytes) -> None:
-    """Refuses, fails, hangs or grows, as its input says."""
+def planted_reader(content: bytes) -> None:
+    """A reader that returns, refuses, raises, hangs or takes memory, as its input says."""
     if content == b"refused":
         raise InputError("no")
     if content == b"fails":
@@ -44,7 +44,7 @@ def planted(content: bytes) -> None:
     if content == b"hangs":
         time.sleep(60)
     if content == b"grows":
-        held = bytearray(fuzz.GROWTH + 2**20)
+        held = bytearray(fuzz.MAX_GROWTH + 2**20)
         held[::4096] = b"x" * len(held[::4096])
 
 
@@ -54,10 +54,10 @@ def planted(content: bytes) -> None:
      (b"refused", "a well-formed input is refused")],
 )  # fmt: skip
 def test_a_defect_is_seen_and_its_input_kept(content, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(fuzz, "FOUND", tmp_path)
+    monkeypatch.setattr(fuzz, "DEFECTS", tmp_path)
     monkeypatch.setattr(fuzz, "WARM_UP", 5.0)
-    monkeypatch.setattr(fuzz, "GROWTH", 2**26)
-    tally = fuzz._fuzz(Target("planted", [content], lambda _, seed: b"accepted", planted), 0, 3, 60.0)
+    monkeypatch.setattr(fuzz, "MAX_GROWTH", 2**26)
+    tally = fuzz._fuzz(Target("planted", [content], lambda _, seed: b"accepted", planted_reader), 0, 3, 60.0)
     assert tally.inputs == 3
     if kind is None:
         assert not tally.defects

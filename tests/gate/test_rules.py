@@ -2,8 +2,8 @@
 
 import pytest
 
+from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Score
 from shiftbench.gate.rules import REQUIREMENTS, gate
 
 KEY = ("recognised", "share")

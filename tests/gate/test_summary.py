@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.gate import junit, markdown
 from shiftbench.gate.reference import Scores
 from shiftbench.gate.rules import gate

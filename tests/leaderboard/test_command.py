@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench import commands, configuration
+from shiftbench import commands
+from shiftbench.config import composition
 from shiftbench.tracking import Tracking
 
 from .runs import Planted, digest, record, row
@@ -158,4 +159,4 @@ def test_help_and_options(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, "--help")
     assert code == 0 and "publish: null" in out
     assert "'publish'" in refused(capfd, "publsh=x")
-    assert set(configuration.compose("leaderboard", [])) == {"tracking", "out", "publish", "group"}
+    assert set(composition.compose("leaderboard", [])) == {"tracking", "out", "publish", "group"}

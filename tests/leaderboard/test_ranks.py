@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from shiftbench.findings.result import Score
+from shiftbench.contracts.result import Score
 from shiftbench.leaderboard import Rank, ranks
 
 

@@ -13,7 +13,7 @@ from shiftbench.leaderboard import build, gather, read_reports
 from shiftbench.leaderboard.sources import PATIENCE
 from shiftbench.tracking import FoundRun, Tracking, find_runs
 from tests.tracking import hostile
-from tests.tracking.hostile import Liar
+from tests.tracking.hostile import ScriptedServer
 
 from .runs import Planted, row
 
@@ -47,7 +47,7 @@ def content(of: bytes | dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-def liar() -> Iterator[tuple[Liar, Tracking]]:
+def liar() -> Iterator[tuple[ScriptedServer, Tracking]]:
     """A server of one sound run, and one for every other document."""
     documents = {"good": GOOD, **WRONG, **STRANGE}
     names = {f"{number:032x}": name for number, name in enumerate(documents)}
@@ -55,7 +55,7 @@ def liar() -> Iterator[tuple[Liar, Tracking]]:
     files = {f"/{run_id}/scores.json": content(documents[name]) for run_id, name in names.items()}
     files |= {f"/{run_id}/report.html": b"<!doctype html><title>r</title>" for run_id in names}
 
-    class Of(Liar):
+    class Of(ScriptedServer):
         def found(self, query: str) -> Any:
             return {"run": next(run for run_id, run in runs.items() if run_id in query)}
 
@@ -65,7 +65,7 @@ def liar() -> Iterator[tuple[Liar, Tracking]]:
         yield server, Tracking(address, "shiftbench", 5)
 
 
-def test_one_bad_run_is_left_out_and_ends_nothing(liar: tuple[Liar, Tracking], tmp_path: Any) -> None:
+def test_one_bad_run_is_left_out_and_ends_nothing(liar: tuple[ScriptedServer, Tracking], tmp_path: Any) -> None:
     from shiftbench.leaderboard import write_site
 
     _, tracking = liar
@@ -88,10 +88,10 @@ def test_a_time_that_is_none_leaves_a_run_out() -> None:
         entry(run, content(GOOD))
 
 
-def test_a_server_that_falls_silent_is_not_asked_for_the_rest(liar: tuple[Liar, Tracking]) -> None:
+def test_a_server_that_falls_silent_is_not_asked_for_the_rest(liar: tuple[ScriptedServer, Tracking]) -> None:
     server, tracking = liar
     impatient = Tracking(tracking.uri, "shiftbench", 0.3)
-    server.files = {path: hostile.silent for path in server.files}
+    server.files = {path: hostile.never_answers for path in server.files}
     runs = find_runs(impatient) * 20  # 500 and more: one after another they would take minutes
     began = time.monotonic()
     entries, left_out = gather(impatient, runs)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from shiftbench import models
+from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.models import adapter as adapters
 from tests.models.conftest import save_adapter
@@ -301,11 +302,9 @@ def test_an_adapter_beside_whole_weights_is_refused_and_both_ways_out_are_told(l
 def local_pair():
     from hydra.utils import instantiate
 
-    from shiftbench import configuration
-
     def make(base, tuned):
         return instantiate(
-            configuration.compose("config", ["pair=local", f"pair.base={base}", f"pair.tuned={tuned}"]).pair
+            composition.compose("config", ["pair=local", f"pair.base={base}", f"pair.tuned={tuned}"]).pair
         )
 
     return make

@@ -6,7 +6,8 @@ import shutil
 import peft
 from hydra.utils import instantiate
 
-from shiftbench import configuration, models
+from shiftbench import models
+from shiftbench.config import composition
 from tests.tiny import tiny_module, tiny_tokenizer
 
 
@@ -26,5 +27,5 @@ def test_another_factor_is_another_digest(tmp_path):
 
 def digest(folder, adapter):
     words = ["pair=local", f"pair.base={folder / 'base'}", f"pair.tuned={folder / adapter}"]
-    pair = instantiate(configuration.compose("config", [*words, "pair.tuned_model.merge_adapter=false"]).pair)
+    pair = instantiate(composition.compose("config", [*words, "pair.tuned_model.merge_adapter=false"]).pair)
     return models.load(pair.tuned).weights_digest

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from shiftbench import heap, ops
+from shiftbench import ops
+from shiftbench.system import heap
 from tests.perf.rows import Results, Row, sources_digest, table
 from tests.perf.targets import Target
 

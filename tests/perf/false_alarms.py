@@ -17,10 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from shiftbench.files import write_whole
 from shiftbench.perf import baseline, measure
 from shiftbench.perf.check import check
 from shiftbench.perf.spots import Spot, spots
+from shiftbench.system.files import write_whole
 
 PLANTED = 0.2
 PROGRAM = (sys.executable, "-m", "tests.perf.false_alarms", "measure")

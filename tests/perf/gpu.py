@@ -67,13 +67,15 @@ def _measure(wanted: argparse.Namespace) -> int:
 
 def _emulate() -> None:
     """Leads ops and the engine to the emulated kernels, and attention to what it does on a GPU."""
-    from shiftbench import _C, cuda, ops
+    from shiftbench import _C
     from shiftbench.engine import core
+    from shiftbench.ops import cuda, operators
+    from shiftbench.ops.cuda import topk
 
     if _C.has_cuda:
         raise SystemExit("gpu.py: --rehearse needs a core with emulated kernels, and this one is for a GPU")
-    ops._core = lambda _: cuda
-    cuda._tile_bytes = lambda _: 1 << 16
+    operators.core_of = lambda _: cuda
+    topk._tile_bytes = lambda _: 1 << 16
     core._core = lambda _: cuda
     core.attends = lambda _: False
 

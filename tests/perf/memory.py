@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftbench import heap, ops
+from shiftbench import ops
+from shiftbench.system import heap
 
 ROOT = Path(__file__).parents[2]
 STATUS = Path("/proc/self/status")

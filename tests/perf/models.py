@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from shiftbench.data import packaged_lines
+from shiftbench.config import composition
 from shiftbench.explain import attribution
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
+from shiftbench.readers.text_files import packaged_lines
 
 SEED = 20231016
 
@@ -37,9 +38,7 @@ def packaged(method: str) -> Any:
     """An explainer with the options of conf/explain."""
     from hydra.utils import instantiate  # here alone: gpu.py runs where there is no Hydra
 
-    from shiftbench import configuration
-
-    return instantiate(configuration.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
+    return instantiate(composition.compose("config", ["pair=demo", f"+explain@one={method}"]).one)
 
 
 @cache

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.perf.compare import Sampled
 from shiftbench.perf.paper import spread
+from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 from tests.perf.models import packaged
 

@@ -20,14 +20,14 @@ from unittest.mock import patch
 
 import torch
 
-from shiftbench import heap
 from shiftbench.engine import core, decoding, importance, passes
 from shiftbench.engine.border import Border
 from shiftbench.engine.product import Precision
-from shiftbench.files import write_whole
 from shiftbench.models import Model
 from shiftbench.models.block import Block
 from shiftbench.perf.cases import Case
+from shiftbench.system import heap
+from shiftbench.system.files import write_whole
 from tests.perf import models
 from tests.perf.rows import Results, processor
 from tests.perf.targets import LENGTHS

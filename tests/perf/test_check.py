@@ -7,8 +7,9 @@ import sys
 import pytest
 from hydra.utils import instantiate
 
-from shiftbench import commands, configuration
+from shiftbench import commands
 from shiftbench.commands import perf
+from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.perf import baseline, measure, spots
 from shiftbench.perf.baseline import Baseline
@@ -129,7 +130,7 @@ def test_the_history_is_a_picture():
 
 def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
     words = [f"out={tmp_path / 'out'}", f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"]
-    config = configuration.compose("perf", words)
+    config = composition.compose("perf", words)
     tracking = instantiate(config.tracking)
     tracking.check()
     base = {"spot over paper's loop": 2.0}

@@ -14,17 +14,21 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from shiftbench import configuration, job, ops
+from shiftbench import ops
+from shiftbench.config import composition
 from shiftbench.explain import attention
-from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.perf import paper
 from shiftbench.perf.cases import Case
 from shiftbench.perf.compare import Agreement, Sampled
-from shiftbench.progress import Progress
+from shiftbench.pipeline.checks import check
+from shiftbench.pipeline.job import Job, build
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import Outcome
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import encode
-from shiftbench.run import Job, Outcome, check, run
-from shiftbench.store import Store
+from shiftbench.store.explanation import Unit
+from shiftbench.store.store import Store
 from shiftbench.words import word_embeddings
 from tests.perf import paper_knowledge
 from tests.perf.compare import alternate
@@ -53,8 +57,8 @@ class Side:
 
 def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Both explain each model's own responses and read the same vocabulary; the store is empty."""
-    asked = job.build(
-        configuration.compose(
+    asked = build(
+        composition.compose(
             "config",
             [
                 "pair=local", f"pair.base={folders[0]}", f"pair.tuned={folders[1]}", "tracking=none", "device=cpu",
@@ -67,7 +71,10 @@ def test_whole_pair(benchmark: Any, record: Callable[..., None], folders: tuple[
     check(asked)
     attention._cooccurrence.cache_clear()  # what base and tuned share is theirs, but nothing earlier
     compared = alternate(
-        benchmark, lambda asked: run(asked, Progress()), {PIPELINE: lambda asked: pipeline(asked, folders)}, [asked]
+        benchmark,
+        lambda asked: explain_and_score(asked, Progress()),
+        {PIPELINE: lambda asked: pipeline(asked, folders)},
+        [asked],
     )
     sides: Mapping[str, Side] = compared.peers[PIPELINE].result
     stages = {name: sum(side.seconds[name] for side in sides.values()) for name in next(iter(sides.values())).seconds}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain import attention
-from shiftbench.explain.work import Inputs
-from shiftbench.explanation import Unit
 from shiftbench.models import Model
 from shiftbench.perf.compare import Agreement
+from shiftbench.store.explanation import Unit
 from shiftbench.words.vectors import glove
 from shiftbench.words.vocabulary import packaged as packaged_vocabulary
 from tests.perf.compare import alternate

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shiftbench import configuration
+from shiftbench.config import composition
 from shiftbench.errors import InputError
-from shiftbench.job import settings
+from shiftbench.pipeline.recording import settings
 from shiftbench.prompts import Prompt
 from shiftbench.ratings.file import FileRatings
 
@@ -70,6 +70,6 @@ def test_what_a_file_says_decides_and_not_where_it_lies(tmp_path):
         path.write_text(LINE.format("a", rating))
         finding = ["+finding@findings.followed_instructions=followed_instructions"]
         finding.append(f"findings.followed_instructions.ratings.path={path}")
-        return settings(configuration.compose("config", ["pair=demo", *finding]))
+        return settings(composition.compose("config", ["pair=demo", *finding]))
 
     assert digest("one", 1) == digest("two", 1) != digest("one", 2)

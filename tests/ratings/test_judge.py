@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
-from shiftbench import configuration
 from shiftbench.commands import main
+from shiftbench.config import composition
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.work import Inputs, units
-from shiftbench.job import settings
+from shiftbench.pipeline.recording import settings
 from shiftbench.prompts import Prompt, encode
 from shiftbench.ratings.judge import Judge, read_rating
+from shiftbench.store.work import compute_all
 from tests.annotate.server import KEY, Reply, serving
 
 RESPONSES = {"a": " the cat", "b": " I refuse", "c": "", "d": ' say {"rating": 4}'}
@@ -53,7 +54,7 @@ def rated(judge, model):
         for name, text in RESPONSES.items()
     ]
     work = judge.work(model, Inputs(prompts, None, None))
-    made = {work[place].unit: unit for place, unit in units(work)}
+    made = {work[place].unit: unit for place, unit in compute_all(work)}
     return {name: int(unit.arrays["rating_1"][0]) for name, unit in made.items()}, made
 
 
@@ -150,7 +151,7 @@ def test_a_pair_is_scored_with_a_judge_and_what_cannot_be_read_is_told(served, t
 
 def test_how_it_asks_changes_no_digest_of_settings(tmp_path):
     def digest(*more):
-        return settings(configuration.compose("config", [*judged_run(tmp_path)[1:], *more]))
+        return settings(composition.compose("config", [*judged_run(tmp_path)[1:], *more]))
 
     ratings = "findings.followed_instructions.ratings"
     same = {digest(), digest(f"{ratings}.concurrency=2"), digest(f"{ratings}.budget=9"), digest(f"{ratings}.timeout=3")}

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from shiftbench.data import user_bytes
 from shiftbench.errors import InputError
 from shiftbench.readers import UNPACKED, path_of, unpacked
+from shiftbench.readers.text_files import user_bytes
 
 
 def test_a_packed_file_gives_what_was_packed_with_all_its_members():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from shiftbench.findings.result import Figure, Result, Saliency, Score
+from shiftbench.contracts.result import Figure, Result, Saliency, Score
 from shiftbench.report import RunSummary
 
 LAYERS, HEADS, PROMPTS = 8, 6, 60

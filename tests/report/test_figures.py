@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shiftbench.findings.result import Figure, Score
+from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, STRONGEST, light, themed
 from shiftbench.report.figures import described, draw, is_wide
 from shiftbench.report.intervals import WIDTH, interval_svg

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from shiftbench.contracts.result import Figure, Result, Saliency, Score
 from shiftbench.errors import InputError
-from shiftbench.findings.result import Figure, Result, Saliency, Score
 from shiftbench.report import RunSummary, attribution_html, score_table, write_report, write_tables
 from shiftbench.report.figures import draw
 from shiftbench.report.text import file_name, number, title, visible, visible_token

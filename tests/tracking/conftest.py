@@ -1,4 +1,4 @@
-"""A place to record in, a folder of results, and a real `mlflow server` on loopback."""
+"""Fixtures: databases to record in, a folder of results, and real MLflow servers on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tracking.servers import MlflowServer, with_users
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and no runs: making the tables takes seconds, copying them does not."""
+    """A sqlite file with MLflow's tables and no runs. Tests copy it, because creating the tables takes seconds."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     MlflowClient(tracking_uri=f"sqlite:///{path}")
@@ -26,20 +26,23 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
-    """The current folder, with a database where the default one is, and an environment that means somebody else."""
+    """The current folder, with an empty database at the default path.
+
+    The environment names another run, experiment and server, which no test may use.
+    """
     folder = tmp_path / "a place with spaces, # and ü"
     (folder / "shiftbench-runs").mkdir(parents=True)
     shutil.copy(empty_database, folder / "shiftbench-runs" / "mlflow.db")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of somebody else")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another experiment")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     return folder
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> TrackedRun:
-    """A run with a folder of results such as a job leaves."""
+    """A run with a folder of results like those that a job writes."""
     folder = tmp_path / "results"
     (folder / "tables").mkdir(parents=True)
     (folder / "scores.json").write_text('{"schema": "shiftbench/scores/1"}')
@@ -53,7 +56,7 @@ def run(tmp_path: Path) -> TrackedRun:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[str]:
-    """The address of a real `mlflow server` over sqlite, open to everybody on this machine."""
+    """The address of a real `mlflow server` with a sqlite database and without user accounts."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, folder / "mlflow.db")
     running = MlflowServer(folder, f"sqlite:///{folder}/mlflow.db").start()
@@ -63,19 +66,19 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Postgres]:
-    """A PostgreSQL on loopback; skips where it, or what MLflow needs for it, is not installed."""
-    where = programs()
-    if where is None:
+    """A PostgreSQL server on loopback. Skips the test where it, or what MLflow needs for it, is not installed."""
+    folder = programs()
+    if folder is None:
         pytest.skip("PostgreSQL is not installed: make test-server installs it")
     pytest.importorskip("psycopg2", reason="needs the extra 'server'")
     pytest.importorskip("flask_wtf", reason="needs the extra 'server'")
-    with postgres(where) as running:
+    with postgres(folder) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def team(databases: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """An MLflow server on PostgreSQL that keeps artifacts itself and asks who you are; not running yet."""
+    """An MLflow server on PostgreSQL with user accounts, which keeps artifacts itself; it is not running yet."""
     server = with_users(tmp_path_factory.mktemp("team"), databases)
     yield server
     server.kill()
@@ -83,5 +86,5 @@ def team(databases: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def guarded(team: MlflowServer) -> MlflowServer:
-    """The team's server, running."""
+    """The server `team`, running."""
     return team if team.process is not None else team.start()

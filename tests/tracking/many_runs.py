@@ -1,7 +1,8 @@
-"""How fast a team's server answers when it holds two hundred runs: `python tests/tracking/many_runs.py [FILE.json]`.
+"""Measures how fast a server with two hundred runs answers: `python tests/tracking/many_runs.py [FILE.json]`.
 
-Fills an MLflow server on PostgreSQL, with users, by what a sweep does (`leave` and `send`), then times the requests
-that MLflow's page makes, and the page itself in headless Chromium. Not a test; its figures stand in docs/server.md.
+The program fills an MLflow server on PostgreSQL, with users, as a sweep does (`spool_run` and `send_run`). It then
+times the requests that MLflow's page makes, and the page itself in headless Chromium. It is not a test; docs/server.md
+shows its numbers.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import requests
 
-from shiftbench.tracking import KIND, PAIR, SUITE, SWEEP, TrackedRun, Tracking, leave, metrics_of, send
+from shiftbench.tracking import KIND, PAIR, SUITE, SWEEP, TrackedRun, Tracking, select_metrics, send_run, spool_run
 from tests.report.browser import CHROMIUM, Browser, browser
 from tests.tracking.postgres import postgres, programs
 from tests.tracking.servers import ADMIN, MlflowServer, with_users
 
 SWEEPS, PAIRS, ARTIFACTS, REPEATS, PAGES = 5, 40, 20, 25, 5
-SHOTS = os.environ.get("SHOTS")  # a folder for pictures of the page
+SHOTS = os.environ.get("SHOTS")  # a folder for screenshots of the page; None for none
 SEARCH = "/ajax-api/2.0/mlflow/runs/search"
 RECOGNITION = "instruction_recognition.recognition.value"
 BASES = [f"meta-llama/base-{i}" for i in range(10)]
@@ -35,8 +36,8 @@ FINDINGS = {"instruction_recognition": 4, "instruction_verbs": 5, "concept_rotat
 
 
 def run(folder: Path, sweep: int, number: int) -> TrackedRun:
-    """A pair's results as a job leaves them: 56 metrics, 6 parameters, 25 tags once sent, 20 files."""
-    from shiftbench.findings.result import Score
+    """A run like that of a pair: 56 metrics, 6 parameters, 25 tags once it is sent, 20 files, which it writes."""
+    from shiftbench.contracts.result import Score
 
     draw = random.Random(f"{sweep} {number}")
     (folder / "tables").mkdir(parents=True)
@@ -57,29 +58,29 @@ def run(folder: Path, sweep: int, number: int) -> TrackedRun:
         **{f"explanation.{part} {which}": f"{draw.getrandbits(256):064x}" for part in FINDINGS for which in ("b", "t")},
     }  # fmt: skip
     params = {name: "self_instruct" for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
-    return TrackedRun(f"pair-{number}", params, tags, metrics_of(scores), folder, None)
+    return TrackedRun(f"pair-{number}", params, tags, select_metrics(scores), folder, None)
 
 
 def fill(tracking: Tracking, root: Path) -> list[float]:
-    """Seconds that each run took to send."""
-    took = []
+    """Send all runs; returns the seconds that each took."""
+    durations = []
     for sweep in range(SWEEPS):
         parent = tracking.open_suite("core", {SWEEP: f"sweep-{sweep}", "suite": "core"})
         assert parent
         for number in range(PAIRS):
             folder = root / str(sweep) / str(number)
-            leave(folder, run(folder, sweep, number))
+            spool_run(folder, run(folder, sweep, number))
             began = time.perf_counter()
-            assert send(tracking, folder, parent)
-            took.append(time.perf_counter() - began)
+            assert send_run(tracking, folder, parent)
+            durations.append(time.perf_counter() - began)
         tracking.close_suite(parent, "FINISHED")
-    return took
+    return durations
 
 
 def requests_of_the_page(server: MlflowServer, experiment: str, parent: str) -> dict[str, dict[str, Any]]:
-    """What MLflow's page asks for, by what a user did."""
+    """The body of the search that MLflow's page sends, for each of several actions of a user."""
     newest = ["attributes.start_time DESC"]
-    asked = {
+    searches_by_action = {
         "first 100 runs, newest first": {"order_by": newest},
         "by base": {"filter": f"tags.base = '{BASES[0]}'", "order_by": newest},
         "by suite and version": {"filter": "tags.suite = 'core' and tags.`version.torch` = '1'", "order_by": newest},
@@ -92,75 +93,79 @@ def requests_of_the_page(server: MlflowServer, experiment: str, parent: str) -> 
         "pairs of one parent": {"filter": f"tags.mlflow.parentRunId = '{parent}'", "order_by": newest},
     }
     common = {"experiment_ids": [experiment], "run_view_type": "ACTIVE_ONLY", "max_results": 100}
-    found = {name: {**common, **body} for name, body in asked.items()}
+    found = {name: {**common, **body} for name, body in searches_by_action.items()}
     first = found["first 100 runs, newest first"]
     answer = requests.post(server.address + SEARCH, json=first, auth=ADMIN)
     return {**found, "next 100 runs": {**first, "page_token": answer.json().get("next_page_token")}}
 
 
 def timed(server: MlflowServer, body: dict[str, Any]) -> dict[str, Any]:
-    """Milliseconds of a search, median and worst of some; how many runs and bytes came back."""
-    took = []
+    """The median and largest time of a search in milliseconds, and the number of runs and bytes in the answer."""
+    durations = []
     with requests.Session() as session:
         session.auth = ADMIN
         for _ in range(REPEATS + 3):
             began = time.perf_counter()
             answer = session.post(server.address + SEARCH, json=body)
-            took.append(1000 * (time.perf_counter() - began))
+            durations.append(1000 * (time.perf_counter() - began))
             answer.raise_for_status()
-    took = took[3:]
-    return {"median_ms": round(statistics.median(took)), "worst_ms": round(max(took)),
+    durations = durations[3:]
+    return {"median_ms": round(statistics.median(durations)), "worst_ms": round(max(durations)),
             "runs": len(answer.json().get("runs", [])), "bytes": len(answer.content)}  # fmt: skip
 
 
 def page(server: MlflowServer, experiment: str, matching: int, profile: Path) -> dict[str, float]:
-    """Seconds in a browser: until the table shows, first visit and later ones; from a search's Enter to its rows.
+    """Seconds in a browser: until the table shows, at the first visit and later; and from Enter to the rows of a
+    search.
 
-    matching: runs on the first base, which the search is for, and the sweeps that the page shows above them.
+    matching: the number of rows that the search shows, which are the runs on the first base and their sweeps' runs.
     """
-    known = "Basic " + base64.b64encode(":".join(ADMIN).encode()).decode()
+    authorization = "Basic " + base64.b64encode(":".join(ADMIN).encode()).decode()
     shows, searches = [], []
-    with browser(profile) as seen:
-        seen.call("Network.setExtraHTTPHeaders", headers={"Authorization": known})
+    with browser(profile) as chromium:
+        chromium.call("Network.setExtraHTTPHeaders", headers={"Authorization": authorization})
         for _ in range(PAGES):
-            seen.open("about:blank")
+            chromium.open("about:blank")
             began = time.perf_counter()
-            seen.open(f"{server.address}/#/experiments/{experiment}/runs")
-            wait(seen, "matching runs")
+            chromium.open(f"{server.address}/#/experiments/{experiment}/runs")
+            wait(chromium, "matching runs")
             shows.append(time.perf_counter() - began)
             box = "document.querySelector('input[placeholder*=\"metrics.rmse\"]')"
-            seen.value(f"{box}.focus(); {box}.select()")  # a search that the page still has is written over
-            seen.call("Input.insertText", text=f"tags.base = '{BASES[0]}'")
-            time.sleep(1)  # the box offers completions first
+            chromium.value(f"{box}.focus(); {box}.select()")  # replaces a search that the page remembers
+            chromium.call("Input.insertText", text=f"tags.base = '{BASES[0]}'")
+            time.sleep(1)  # the box first shows completions
             began = time.perf_counter()
-            while f"\n{matching} matching run" not in seen.value("document.body.innerText"):
-                press_enter(seen)  # a page that is busy drawing drops a key
-                assert time.perf_counter() - began < 60, seen.value("document.body.innerText")
+            while f"\n{matching} matching run" not in chromium.value("document.body.innerText"):
+                press_enter(chromium)  # the page may lose a key press while it draws
+                assert time.perf_counter() - began < 60, chromium.value("document.body.innerText")
                 time.sleep(0.2)
             searches.append(time.perf_counter() - began)
             if SHOTS:
-                shot = seen.call("Page.captureScreenshot")["data"]
+                shot = chromium.call("Page.captureScreenshot")["data"]
                 (Path(SHOTS) / "searched.png").write_bytes(base64.b64decode(shot))
-            seen.value("localStorage.clear(); sessionStorage.clear()")  # the page remembers its search
+            chromium.value("localStorage.clear(); sessionStorage.clear()")  # the page remembers its search
     first, *later = shows
     return {"first_s": round(first, 1), "later_s": round(statistics.median(later), 1),
             "search_s": round(statistics.median(searches), 1)}  # fmt: skip
 
 
-def press_enter(seen: Browser) -> None:
+def press_enter(chromium: Browser) -> None:
+    """Press the Enter key in the page."""
     for kind in ("keyDown", "keyUp"):
         enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-        seen.call("Input.dispatchKeyEvent", type=kind, **enter)
+        chromium.call("Input.dispatchKeyEvent", type=kind, **enter)
 
 
-def wait(seen: Browser, text: str) -> None:
+def wait(chromium: Browser, text: str) -> None:
+    """Wait until the page shows a text, for at most a minute."""
     until = time.monotonic() + 60
-    while text not in seen.value("document.body.innerText"):
-        assert time.monotonic() < until, f"no {text!r} in: " + seen.value("document.body.innerText")[-500:]
+    while text not in chromium.value("document.body.innerText"):
+        assert time.monotonic() < until, f"no {text!r} in: " + chromium.value("document.body.innerText")[-500:]
         time.sleep(0.02)
 
 
 def show(found: dict[str, Any]) -> None:
+    """Print the measured numbers."""
     print(f"{found['runs']} runs, {found['cores']} cores, load {found['load']}, {found['send_s']} s to send one")
     for name, row in found["search"].items():
         print(f"{name:32}{row['median_ms']:6} ms (worst {row['worst_ms']}) {row['runs']:4} runs {row['bytes']:9} bytes")
@@ -176,11 +181,11 @@ def main() -> None:
             tracking = Tracking(server.address, "shiftbench")
             sent = fill(tracking, Path(folder) / "results")
             client = tracking.client()
-            experiment = tracking.found(client).experiment_id
+            experiment = tracking.get_experiment(client).experiment_id
             parent = tracking.open_suite("core", {SWEEP: "sweep-0", "suite": "core"})
             bodies = requests_of_the_page(server, experiment, str(parent))
             found: dict[str, Any] = {"runs": SWEEPS * (PAIRS + 1), "cores": os.cpu_count()}
-            found["load"] = round(os.getloadavg()[0], 1)  # processes that wanted those cores in the last minute
+            found["load"] = round(os.getloadavg()[0], 1)  # processes that could run, averaged over the last minute
             found["send_s"] = round(statistics.median(sent), 2)
             found["search"] = {name: timed(server, body) for name, body in bodies.items()}
             show(found)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own in a temporary folder, on a free port of loopback, gone when it is left."""
+"""A PostgreSQL server for tests, in a temporary folder and on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ PASSWORD = "only-for-tests"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server of databases."""
+    """A running PostgreSQL server.
+
+    programs: the folder of PostgreSQL's programs.
+    """
 
     programs: Path
     port: int
 
     def database(self) -> str:
-        """The URI of a new, empty database. It names its driver: without, SQLAlchemy 2.0 and 2.1 choose differently."""
+        """The URI of a new, empty database.
+
+        It names the driver, because SQLAlchemy 2.0 and 2.1 have different default drivers.
+        """
         name = f"mlflow_{uuid.uuid4().hex[:8]}"
         self.sql(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg2://mlflow:{PASSWORD}@127.0.0.1:{self.port}/{name}"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """What psql prints for a statement, in the database of that name or URI."""
+        """What psql prints for a statement. database: a name or a URI."""
         name = database.rpartition("/")[2]
         uri = f"postgresql://mlflow:{PASSWORD}@127.0.0.1:{self.port}/{name}"
         command = [self.programs / "psql", uri, "-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
@@ -40,15 +46,18 @@ class Postgres:
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs, the newest there is; Debian keeps initdb off PATH."""
+    """The folder of the newest PostgreSQL's programs, None where there is none; on Debian it is not on PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
 @contextmanager
-def postgres(where: Path) -> Iterator[Postgres]:
-    """Started from the programs in that folder; by the user postgres where we are root, which PostgreSQL refuses."""
+def postgres(programs_folder: Path) -> Iterator[Postgres]:
+    """A PostgreSQL server that runs until the block ends. programs_folder: of PostgreSQL's programs.
+
+    Where the tests run as root, the server runs as the user postgres, because PostgreSQL refuses to run as root.
+    """
     folder = Path(tempfile.mkdtemp(prefix="shiftbench-postgres-"))
     (folder / "password").write_text(PASSWORD)
     as_user: list[str] = []
@@ -60,7 +69,7 @@ def postgres(where: Path) -> Iterator[Postgres]:
     port = free_port()
 
     def run(program: str, *arguments: str) -> None:
-        command = [*as_user, str(where / program), "-D", str(folder / "data"), *arguments]
+        command = [*as_user, str(programs_folder / program), "-D", str(folder / "data"), *arguments]
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
         if done.returncode:
@@ -71,7 +80,7 @@ def postgres(where: Path) -> Iterator[Postgres]:
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
         run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
         try:
-            yield Postgres(where, port)
+            yield Postgres(programs_folder, port)
         finally:
             run("pg_ctl", "-w", "-m", "immediate", "stop")
     finally:

@@ -1,4 +1,4 @@
-"""Real servers on loopback, in processes of their own, that tests may kill and start again."""
+"""Real MLflow servers on loopback, in their own processes, which tests may kill and start again."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ ADMIN = ("admin", "admin-only-for-tests")
 
 
 class Databases(Protocol):
-    """What makes databases: PostgreSQL, in tests/tracking/postgres.py."""
+    """A server that creates databases, such as `Postgres` in tests/tracking/postgres.py."""
 
     def database(self) -> str: ...
 
 
 @dataclass
 class MlflowServer:
-    """One `mlflow server` that can be killed, all its processes at once, and started again at the same address."""
+    """One `mlflow server`, which can be killed with all its processes and started again at the same address.
+
+    folder: for its log and artifacts. backend: the URI of its database. options: more arguments of `mlflow server`.
+    """
 
     folder: Path
     backend: str
@@ -50,7 +53,10 @@ class MlflowServer:
         return (self.folder / "log").read_text()
 
     def start(self) -> MlflowServer:
-        """Raises RuntimeError, with the end of its log, where it does not come up."""
+        """Start the server and wait until it answers.
+
+        Raises RuntimeError, with the end of its log, where it does not.
+        """
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", self.backend]
         command += ["--artifacts-destination", str(self.folder / "kept"), *self.options]
@@ -66,6 +72,7 @@ class MlflowServer:
         return self
 
     def answers(self, seconds: float = 120) -> bool:
+        """Whether the server answers within so many seconds; False as soon as its process ends."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process is not None and self.process.poll() is None:
             try:
@@ -76,7 +83,7 @@ class MlflowServer:
         return False
 
     def kill(self) -> None:
-        """SIGKILL to every process of it, as when the machine goes down."""
+        """End every process of the server with SIGKILL, as a machine that goes down would."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -85,7 +92,7 @@ class MlflowServer:
 
 
 def with_users(folder: Path, databases: Databases) -> MlflowServer:
-    """A server as docs/server.md has it: an account may write runs, not delete them; not running yet."""
+    """A server as in docs/server.md, not running yet. An account may write runs and may not delete them."""
     settings = folder / "basic_auth.ini"
     settings.write_text(
         "[mlflow]\ndefault_permission = EDIT\nauth_cache_ttl_seconds = 60\n"

@@ -1,4 +1,4 @@
-"""docs/server.md is followed to the letter, but for the ports, the packages' installation and what only root may do."""
+"""The commands of docs/server.md run as written, except the ports, the installation and what needs root."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from shiftbench.tracking import TrackedRun, leave
+from shiftbench.tracking import TrackedRun, spool_run
 from tests.tracking.postgres import PASSWORD, Postgres
 from tests.tracking.servers import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-LEFT_OUT = ("python3 -m venv venv", "venv/bin/pip install ")  # what they make is this test's own environment
-PUT_IN_PLACE = """
+SKIPPED_LINES = (
+    "python3 -m venv venv",
+    "venv/bin/pip install ",
+)  # this test's own environment replaces what these lines install
+PREPARATION = """
 mkdir -p ~/bin ~/mlflow/venv/bin
 printf '#!/bin/sh\\nexec {python} "$@"\\n' > ~/mlflow/venv/bin/python
 printf '#!/bin/sh\\nexec {python} -m mlflow "$@"\\n' > ~/mlflow/venv/bin/mlflow
@@ -30,7 +33,7 @@ echo "127.0.0.1:{database}:*:mlflow:{password}" > ~/.pgpass
 """
 
 
-def test_the_figures_are_those_that_were_measured() -> None:
+def test_the_numbers_on_the_page_are_the_measured_ones() -> None:
     measured = json.loads((Path(__file__).parent / "many_runs.json").read_text())
     for name, row in measured["search"].items():
         assert f"| {name} | {row['runs']} | {row['bytes'] / 1000:.0f} kB | {row['median_ms']} ms |" in PAGE
@@ -45,15 +48,15 @@ def test_the_page_can_be_followed(databases: Postgres, run: TrackedRun, tmp_path
     results = home / "shiftbench-runs" / "demo"
     results.parent.mkdir(parents=True)
     run.artifacts.rename(results)
-    leave(results, TrackedRun("demo", {}, {}, {"m": 1.0}, results, None))
+    spool_run(results, TrackedRun("demo", {}, {}, {"m": 1.0}, results, None))
     for name in ("mlflow", "mlflow_users"):
         databases.sql(f"CREATE DATABASE {name}")
     assert len(BLOCKS) == 7 and "createdb -O mlflow mlflow_users" in BLOCKS[0]
-    scored = r"shiftbench score .*\n"  # minutes; the test in test_server.py scores against such a server
+    scored = r"shiftbench score .*\n"  # it takes minutes; test_server.py scores against such a server
     _, settings, start, accounts, use, backup, upgrade = BLOCKS
     stop = "kill $(cat ~/mlflow/pid); sleep 5"
     steps = [settings, start, accounts, "cd ~", re.sub(scored, "", use), backup, stop, upgrade]
-    script = "\n".join(line for step in steps for line in step.splitlines() if not line.startswith(LEFT_OUT))
+    script = "\n".join(line for step in steps for line in step.splitlines() if not line.startswith(SKIPPED_LINES))
     for written, here in (
         ("5000", str(server)),
         ("127.0.0.1/mlflow", f"127.0.0.1:{databases.port}/mlflow"),
@@ -62,7 +65,7 @@ def test_the_page_can_be_followed(databases: Postgres, run: TrackedRun, tmp_path
     ):
         assert written in script
         script = script.replace(written, here)
-    first = PUT_IN_PLACE.format(python=sys.executable, database=databases.port, password=PASSWORD)
+    first = PREPARATION.format(python=sys.executable, database=databases.port, password=PASSWORD)
     again = f"until curl -fs http://127.0.0.1:{server}/health; do sleep 1; done"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment |= {"HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}"}

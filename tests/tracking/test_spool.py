@@ -1,4 +1,4 @@
-"""What a job leaves beside its results reaches MLflow exactly once, whoever sends it and however often."""
+"""A spooled run reaches each destination exactly once, however often and by whichever process it is sent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from shiftbench.tracking import KIND, OFF, RESULT, SUITE, SWEEP, TrackedRun, Tracking, leave, pending, send
-from tests.tracking.recorded import assert_recorded, runs_of
+from shiftbench.tracking import (
+    KIND,
+    OFF,
+    RESULT,
+    SUITE,
+    SWEEP,
+    TrackedRun,
+    Tracking,
+    pending_folders,
+    send_run,
+    spool_run,
+)
+from tests.tracking.recorded import assert_recorded, search_runs
 from tests.tracking.servers import free_port
 
 pytestmark = pytest.mark.whole
@@ -25,153 +36,157 @@ pytestmark = pytest.mark.whole
 SENDER = """
 import sys
 from pathlib import Path
-from shiftbench.tracking import Tracking, send
-print(send(Tracking(sys.argv[1], "shiftbench"), Path(sys.argv[2]), None))
+from shiftbench.tracking import Tracking, send_run
+print(send_run(Tracking(sys.argv[1], "shiftbench"), Path(sys.argv[2]), None))
 """
 
 
 def sender(tracking: Tracking, folder: Path) -> subprocess.Popen[str]:
-    """Another process that sends the same folder."""
+    """Another process, which sends the run in the same folder."""
     command = [sys.executable, "-c", SENDER, tracking.address, str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def left(folder: Path) -> dict:
+def spool_content(folder: Path) -> dict:
+    """The spool file of the results in a folder, parsed."""
     return json.loads((folder / ".tracked.json").read_text())
 
 
 @pytest.fixture
-def here_is(here: Path) -> Tracking:
+def local(here: Path) -> Tracking:
+    """The default destination, a sqlite file below the current folder."""
     return Tracking(None, "shiftbench")
 
 
 @pytest.fixture
-def client(here_is: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=here_is.address)
+def client(local: Tracking) -> MlflowClient:
+    return MlflowClient(tracking_uri=local.address)
 
 
-def test_what_is_left_is_sent_once(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
+def test_a_spooled_run_is_sent_once(local: Tracking, run: TrackedRun, client: MlflowClient) -> None:
     folder = run.artifacts
-    leave(folder, run)
-    assert pending(folder.parent, here_is) == [folder]
-    first = send(here_is, folder, None)
-    assert first and pending(folder.parent, here_is) == []
-    assert send(here_is, folder, None) == first
-    [found] = runs_of(client)
+    spool_run(folder, run)
+    assert pending_folders(folder.parent, local) == [folder]
+    first = send_run(local, folder, None)
+    assert first and pending_folders(folder.parent, local) == []
+    assert send_run(local, folder, None) == first
+    [found] = search_runs(client)
     assert_recorded(found, run, client)
-    assert found.info.run_id == first and found.data.tags[RESULT] == left(folder)["result"]
-    assert left(folder)["sent"] == [{"uri": here_is.shown, "experiment": "shiftbench", "run": first}]
+    assert found.info.run_id == first and found.data.tags[RESULT] == spool_content(folder)["result"]
+    assert spool_content(folder)["sent"] == [{"uri": local.shown, "experiment": "shiftbench", "run": first}]
 
 
-def test_results_written_anew_are_another_run(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
-    leave(run.artifacts, run)
-    first = send(here_is, run.artifacts, None)
-    leave(run.artifacts, run)
-    assert pending(run.artifacts, here_is) == [run.artifacts]
-    second = send(here_is, run.artifacts, None)
-    assert second not in (None, first) and len(runs_of(client)) == 2
+def test_results_that_are_written_again_become_another_run(
+    local: Tracking, run: TrackedRun, client: MlflowClient
+) -> None:
+    spool_run(run.artifacts, run)
+    first = send_run(local, run.artifacts, None)
+    spool_run(run.artifacts, run)
+    assert pending_folders(run.artifacts, local) == [run.artifacts]
+    second = send_run(local, run.artifacts, None)
+    assert second not in (None, first) and len(search_runs(client)) == 2
 
 
-def test_a_run_whose_note_was_lost_is_only_noted(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
-    """The sender was killed between MLflow's last answer and writing down that it was sent."""
-    leave(run.artifacts, run)
+def test_a_run_that_mlflow_has_already_is_only_marked_as_sent(
+    local: Tracking, run: TrackedRun, client: MlflowClient
+) -> None:
+    """As where the sender was killed after MLflow's last answer and before the spool file was updated."""
+    spool_run(run.artifacts, run)
     before = (run.artifacts / ".tracked.json").read_bytes()
-    first = send(here_is, run.artifacts, None)
+    first = send_run(local, run.artifacts, None)
     (run.artifacts / ".tracked.json").write_bytes(before)
-    assert send(here_is, run.artifacts, None) == first
-    assert len(runs_of(client)) == 1 and pending(run.artifacts, here_is) == []
+    assert send_run(local, run.artifacts, None) == first
+    assert len(search_runs(client)) == 1 and pending_folders(run.artifacts, local) == []
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED"])
-def test_a_run_that_stayed_half_done_is_completed(
-    here_is: Tracking, run: TrackedRun, client: MlflowClient, status: str
-) -> None:
-    """Twice the same request, as when a server went down over it: one of the two is completed, the other ends."""
-    leave(run.artifacts, run)
-    here_is.check()
-    experiment = here_is.found(client).experiment_id
-    half = [client.create_run(experiment, 1000 + i, {RESULT: left(run.artifacts)["result"]}) for i in range(2)]
+def test_an_unfinished_run_is_completed(local: Tracking, run: TrackedRun, client: MlflowClient, status: str) -> None:
+    """As where a server went down and a request was repeated: one of two runs is completed, the other marked KILLED."""
+    spool_run(run.artifacts, run)
+    local.check()
+    experiment = local.get_experiment(client).experiment_id
+    half = [client.create_run(experiment, 1000 + i, {RESULT: spool_content(run.artifacts)["result"]}) for i in range(2)]
     client.log_param(half[0].info.run_id, "dataset", "self_instruct")
     client.log_metric(half[0].info.run_id, "recognition.recognition.value", 0.25)
     if status == "FAILED":
         client.set_terminated(half[0].info.run_id, "FAILED")
-    assert send(here_is, run.artifacts, None) == half[0].info.run_id
-    found = {item.info.run_id: item for item in runs_of(client)}
+    assert send_run(local, run.artifacts, None) == half[0].info.run_id
+    found = {item.info.run_id: item for item in search_runs(client)}
     assert len(found) == 2 and found[half[1].info.run_id].info.status == "KILLED"
     completed = found[half[0].info.run_id]
     assert_recorded(completed, replace(run, name=completed.info.run_name), client)
 
 
-def test_a_run_goes_to_a_second_place_too(here_is: Tracking, run: TrackedRun, tmp_path: Path) -> None:
-    leave(run.artifacts, run)
+def test_a_run_is_sent_to_a_second_destination_too(local: Tracking, run: TrackedRun, tmp_path: Path) -> None:
+    spool_run(run.artifacts, run)
     other = Tracking(None, "another experiment")
-    assert send(here_is, run.artifacts, None) and pending(run.artifacts, other) == [run.artifacts]
-    assert send(other, run.artifacts, None) and pending(run.artifacts, other) == []
-    assert len(left(run.artifacts)["sent"]) == 2
+    assert send_run(local, run.artifacts, None) and pending_folders(run.artifacts, other) == [run.artifacts]
+    assert send_run(other, run.artifacts, None) and pending_folders(run.artifacts, other) == []
+    assert len(spool_content(run.artifacts)["sent"]) == 2
 
 
-def test_two_senders_at_once_make_one_run(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
-    here_is.check()
-    leave(run.artifacts, run)
-    both = [sender(here_is, run.artifacts) for _ in range(2)]
-    told = [process.communicate()[0].strip() for process in both]
-    [found] = runs_of(client)
-    assert told == [found.info.run_id] * 2
+def test_two_senders_at_once_make_one_run(local: Tracking, run: TrackedRun, client: MlflowClient) -> None:
+    local.check()
+    spool_run(run.artifacts, run)
+    both = [sender(local, run.artifacts) for _ in range(2)]
+    printed = [process.communicate()[0].strip() for process in both]
+    [found] = search_runs(client)
+    assert printed == [found.info.run_id] * 2
     assert_recorded(found, run, client)
 
 
-def test_a_sender_killed_in_the_middle_leaves_one_run_in_the_end(
-    here_is: Tracking, run: TrackedRun, client: MlflowClient
+def test_after_a_sender_was_killed_the_next_completes_the_same_run(
+    local: Tracking, run: TrackedRun, client: MlflowClient
 ) -> None:
-    here_is.check()
+    local.check()
     for i in range(300):
         (run.artifacts / "tables" / f"{i}.csv").write_text(f"{i}\n" * 100)
-    leave(run.artifacts, run)
-    process = sender(here_is, run.artifacts)
+    spool_run(run.artifacts, run)
+    process = sender(local, run.artifacts)
     until = time.monotonic() + 60
-    place = here_is.artifacts
-    while time.monotonic() < until and len(list(place.rglob("tables/*.csv"))) < 20:
+    artifacts = local.artifact_folder
+    while time.monotonic() < until and len(list(artifacts.rglob("tables/*.csv"))) < 20:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    [half] = runs_of(client)
-    assert half.info.status == "RUNNING" and pending(run.artifacts, here_is) == [run.artifacts]
-    assert send(here_is, run.artifacts, None) == half.info.run_id
-    [found] = runs_of(client)
+    [half] = search_runs(client)
+    assert half.info.status == "RUNNING" and pending_folders(run.artifacts, local) == [run.artifacts]
+    assert send_run(local, run.artifacts, None) == half.info.run_id
+    [found] = search_runs(client)
     assert_recorded(found, run, client)
 
 
 def test_a_dead_server_leaves_it_pending(
-    here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture, here_is: Tracking
+    here: Path, run: TrackedRun, caplog: pytest.LogCaptureFixture, local: Tracking
 ) -> None:
     dead = Tracking(f"http://127.0.0.1:{free_port()}", "shiftbench")
-    leave(run.artifacts, run)
-    assert send(dead, run.artifacts, None) is None
+    spool_run(run.artifacts, run)
+    assert send_run(dead, run.artifacts, None) is None
     assert str(run.artifacts) in caplog.text and "`shiftbench sync` sends them later" in caplog.text
-    assert pending(run.artifacts, dead) == [run.artifacts]
-    assert send(here_is, run.artifacts, None)
+    assert pending_folders(run.artifacts, dead) == [run.artifacts]
+    assert send_run(local, run.artifacts, None)
 
 
-def test_where_nothing_is_tracked_nothing_is_sent_but_it_could_be(here_is: Tracking, run: TrackedRun) -> None:
-    leave(run.artifacts, run)
-    assert send(Tracking(OFF, "shiftbench"), run.artifacts, None) is None
-    assert pending(run.artifacts, here_is) == [run.artifacts]
+def test_a_run_without_tracking_is_not_sent_and_can_be_sent_later(local: Tracking, run: TrackedRun) -> None:
+    spool_run(run.artifacts, run)
+    assert send_run(Tracking(OFF, "shiftbench"), run.artifacts, None) is None
+    assert pending_folders(run.artifacts, local) == [run.artifacts]
 
 
-def test_results_that_changed_since_are_not_sent_under_old_numbers(
-    here_is: Tracking, run: TrackedRun, client: MlflowClient, caplog: pytest.LogCaptureFixture
+def test_files_that_changed_since_they_were_spooled_are_not_sent(
+    local: Tracking, run: TrackedRun, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here_is.check()
-    leave(run.artifacts, run)
-    (run.artifacts / "scores.json").write_text("of a later job that was killed before it left anything")
-    assert send(here_is, run.artifacts, None) is None
+    local.check()
+    spool_run(run.artifacts, run)
+    (run.artifacts / "scores.json").write_text("of a later job that was killed before it wrote its spool file")
+    assert send_run(local, run.artifacts, None) is None
     assert "are not those that were left to be sent; score the pair again" in caplog.text
-    assert runs_of(client) == []
+    assert search_runs(client) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_costs_no_results(
-    here_is: Tracking, run: TrackedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    local: Tracking, run: TrackedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -181,66 +196,66 @@ def test_a_full_disk_costs_no_results(
         folder = small / "results"
         shutil.copytree(run.artifacts, folder)
         here = replace(run, artifacts=folder)
-        leave(folder, here)
+        spool_run(folder, here)
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
         with suppress(OSError), open(small / "filler", "wb", buffering=0) as filler:
             while True:
                 filler.write(b"x" * 4096)
-        leave(folder, here)
+        spool_run(folder, here)
         assert "results in" in caplog.text and "are complete, but nothing could be left there" in caplog.text
-        assert send(here_is, folder, None) is None and pending(folder, here_is) == []
+        assert send_run(local, folder, None) is None and pending_folders(folder, local) == []
         assert {path: path.read_bytes() for path in before} == before
         assert [path.name for path in folder.iterdir() if path.name.startswith(".tracked")] == []
         (small / "filler").unlink()
-        leave(folder, here)
-        assert send(here_is, folder, None)
+        spool_run(folder, here)
+        assert send_run(local, folder, None)
     finally:
         subprocess.run(["umount", small], check=True)
 
 
-def test_a_spoiled_file_is_told_and_stays_pending(
-    here_is: Tracking, run: TrackedRun, caplog: pytest.LogCaptureFixture
+def test_a_damaged_spool_file_is_a_warning_and_stays_pending(
+    local: Tracking, run: TrackedRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run.artifacts / ".tracked.json").write_text("{")
-    assert pending(run.artifacts, here_is) == [run.artifacts]
-    assert send(here_is, run.artifacts, None) is None
+    assert pending_folders(run.artifacts, local) == [run.artifacts]
+    assert send_run(local, run.artifacts, None) is None
     assert str(run.artifacts) in caplog.text
 
 
 # Suites
 
 
-def test_a_sweep_started_again_goes_on_under_its_own_run(
-    here_is: Tracking, run: TrackedRun, client: MlflowClient
+def test_a_sweep_that_is_started_again_keeps_its_parent_run(
+    local: Tracking, run: TrackedRun, client: MlflowClient
 ) -> None:
     tags = {SWEEP: "0123", "suite": "core"}
-    parent = here_is.open_suite("core", tags)
+    parent = local.open_suite("core", tags)
     assert parent
-    here_is.close_suite(parent, "FAILED")
+    local.close_suite(parent, "FAILED")
     assert client.get_run(parent).info.status == "FAILED"
-    assert here_is.open_suite("core", tags) == parent
+    assert local.open_suite("core", tags) == parent
     assert client.get_run(parent).info.status == "RUNNING"
-    assert here_is.open_suite("core", {**tags, SWEEP: "4567"}) != parent
-    leave(run.artifacts, run)
-    child = send(here_is, run.artifacts, parent)
-    here_is.close_suite(parent, "FINISHED")
-    [found] = runs_of(client, f"tags.mlflow.parentRunId = '{parent}'")
+    assert local.open_suite("core", {**tags, SWEEP: "4567"}) != parent
+    spool_run(run.artifacts, run)
+    child = send_run(local, run.artifacts, parent)
+    local.close_suite(parent, "FINISHED")
+    [found] = search_runs(client, f"tags.mlflow.parentRunId = '{parent}'")
     assert found.info.run_id == child
     assert client.get_run(parent).data.tags[KIND] == SUITE
 
 
-def test_a_pair_sent_later_finds_or_makes_its_sweeps_run(
-    here_is: Tracking, run: TrackedRun, client: MlflowClient, tmp_path: Path
+def test_a_pair_that_is_sent_later_finds_or_creates_its_sweeps_parent_run(
+    local: Tracking, run: TrackedRun, client: MlflowClient, tmp_path: Path
 ) -> None:
-    """The server was down when the sweep began, so that no job knows a parent."""
+    """As where the server was down when the sweep began, so that no job knows the parent run."""
     swept = replace(run, tags={**run.tags, SWEEP: "89ab", "suite": "core"})
-    leave(swept.artifacts, swept)
-    first = send(here_is, swept.artifacts, None)
-    leave(swept.artifacts, swept)
-    second = send(here_is, swept.artifacts, None)
-    [parent] = runs_of(client, f"tags.`{KIND}` = '{SUITE}'")
+    spool_run(swept.artifacts, swept)
+    first = send_run(local, swept.artifacts, None)
+    spool_run(swept.artifacts, swept)
+    second = send_run(local, swept.artifacts, None)
+    [parent] = search_runs(client, f"tags.`{KIND}` = '{SUITE}'")
     assert parent.info.run_name == "core" and parent.data.tags[SWEEP] == "89ab"
-    children = runs_of(client, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    children = search_runs(client, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert {item.info.run_id for item in children} == {first, second}
 
 
@@ -265,8 +280,8 @@ WHOLE = {
     ],
     ids=lambda content: repr(content)[:60],
 )  # fmt: skip
-def test_what_no_job_left_is_a_warning(
-    content: object, here_is: Tracking, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_spool_file_that_no_job_wrote_is_a_warning(
+    content: object, local: Tracking, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "results" / ".tracked.json"
     path.parent.mkdir()
@@ -276,22 +291,22 @@ def test_what_no_job_left_is_a_warning(
         path.mkdir()
     else:
         path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    assert pending(tmp_path, here_is) == [path.parent]
-    assert send(here_is, path.parent, None) is None
+    assert pending_folders(tmp_path, local) == [path.parent]
+    assert send_run(local, path.parent, None) is None
     [warned] = [record.getMessage() for record in caplog.records if record.name.startswith("shiftbench")]
     assert ".tracked.json" in warned and len(warned.splitlines()) == 1
 
 
-def test_a_link_out_of_the_results_is_not_sent(here_is: Tracking, run: TrackedRun, client: MlflowClient) -> None:
-    """Results that somebody passed on may hold a link to a private file of whoever sends them."""
+def test_a_link_out_of_the_results_is_not_sent(local: Tracking, run: TrackedRun, client: MlflowClient) -> None:
+    """Results from somebody else may hold a link to a private file of the user who sends them."""
     private = run.artifacts.parent / "private"
     private.mkdir()
     (private / "key").write_text("secret")
     (run.artifacts / "key").symlink_to(private / "key")
     (run.artifacts / "tables" / "keys").symlink_to(private)
-    leave(run.artifacts, run)
-    run_id = send(here_is, run.artifacts, None)
+    spool_run(run.artifacts, run)
+    run_id = send_run(local, run.artifacts, None)
     assert run_id is not None
-    kept = here_is.artifacts / run_id / "artifacts"
+    kept = local.artifact_folder / run_id / "artifacts"
     names = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file())
     assert names == ["report.html", "scores.json", "tables/table 2, ü.csv"]

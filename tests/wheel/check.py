@@ -1,4 +1,7 @@
-"""The installed package does the whole job from a folder of its own (`make test-wheel`): check.py COMMAND."""
+"""Checks that the package installed from a wheel scores the demo pair: `check.py COMMAND`, run by `make test-wheel`.
+
+COMMAND is the installed program `shiftbench`. The current folder must not be the clone.
+"""
 
 import json
 import subprocess
@@ -12,7 +15,7 @@ CLONE = Path(__file__).parents[2]
 
 
 def main(command: str) -> None:
-    """Raise where the installed package lacks something."""
+    """Raise an error where the installed package lacks a file or does not run."""
     package = Path(shiftbench.__file__).parent
     assert "site-packages" in package.parts, f"{package} is not the installed package"
     missing = [name for name in expected() if not (package / name).is_file()]
@@ -31,7 +34,7 @@ def main(command: str) -> None:
 
 
 def expected() -> list[str]:
-    """Every file of the clone that the package needs at run time, named as in the package."""
+    """Every file of the clone that the package must contain, by its path in the package."""
     files = subprocess.run(
         ["git", "ls-files", "shiftbench", "conf"], cwd=CLONE, check=True, capture_output=True, text=True
     )

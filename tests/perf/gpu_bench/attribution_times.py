@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from shiftbench import cuda
 from shiftbench.engine.product import Precision
+from shiftbench.ops import cuda
 from shiftbench.perf import paper
 from shiftbench.perf.compare import columns
 from tests.perf import models

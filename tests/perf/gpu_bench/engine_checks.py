@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from shiftbench import cuda
 from shiftbench.engine.product import Precision
 from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
+from shiftbench.ops import cuda
 from shiftbench.perf import paper
 from shiftbench.perf.compare import column_error
 from tests import reference

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from shiftbench import cuda, ops
+from shiftbench import ops
+from shiftbench.ops import cuda
 from shiftbench.perf.compare import Agreement, Comparison, ranked, values
 from tests import reference
 from tests.perf import peers

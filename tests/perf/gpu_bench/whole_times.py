@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from shiftbench import ops
+from shiftbench.contracts.explainer import Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.explain import attention
 from shiftbench.explain.attention import Prepared, WordPairs
 from shiftbench.explain.feedforward import component_words, principal_components
-from shiftbench.explain.work import Inputs
 from shiftbench.models.model import tensor_digest
 from shiftbench.perf.compare import Agreement, columns
 from shiftbench.perf.paper import spread

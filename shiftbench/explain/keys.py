@@ -1,0 +1,43 @@
+"""What a unit's key is computed from, and draws that depend on a prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from shiftbench.contracts.explainer import Method
+from shiftbench.models import Model
+from shiftbench.prompts import EncodedPrompt
+from shiftbench.store.explanation import content_key
+
+
+def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a unit's content that is the same for all units of one method on one model.
+
+    options: those that decide the numbers. Memory, devices and paths never belong to them.
+    """
+    return {
+        "method": method.method,
+        "version": method.version,
+        "options": dict(options),
+        "weights": model.weights_digest,
+        "tokenizer": model.tokenizer_digest,
+        "dtype": model.dtype,
+    }
+
+
+def prompt_draws(prompt: EncodedPrompt, seed: int, purpose: str) -> torch.Generator:
+    """A random generator that depends on the prompt's ids and not on the model, so base and tuned get equal draws.
+
+    purpose: keeps the draws for one purpose apart from those for another.
+    """
+    key = content_key({"seed": seed, "use": purpose, "prompt": list(prompt.prompt_ids)})
+    return torch.Generator().manual_seed(int(key[:15], 16))
+
+
+def text_content(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """The part of a unit's content that says which text it explains. response: token ids; None: of the prompt alone."""
+    text = {"prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)}
+    return text if response is None else {**text, "response": list(response)}

@@ -1,0 +1,58 @@
+"""A whole run of `shiftbench chain` or `shiftbench mixture`: checked, scored, written to disk and sent to MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from shiftbench.config import folders
+from shiftbench.config.instantiation import instantiate
+from shiftbench.contracts.result import Result
+from shiftbench.family.matrix import Matrix, check_all, restrict_job, score_all
+from shiftbench.pipeline.estimate import estimate
+from shiftbench.pipeline.job import Job
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import Recorded, show, summarise, tracked_run
+from shiftbench.prompts import Prompt
+from shiftbench.results import results_folder
+from shiftbench.results.writing import check_folder, write
+from shiftbench.stats import Bootstrap
+from shiftbench.tracking import KIND, send_run, spool_run
+
+ToResults = Callable[[Matrix, Bootstrap], list[Result]]
+
+
+def run_comparison(
+    kind: str, config: DictConfig, jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], to_results: ToResults
+) -> None:
+    """Score every job on every group of prompts; write the files and the report, send the run, and print the results.
+
+    kind: the value of the run's tag shiftbench.kind, which keeps it out of leaderboards. jobs: one for each tuned
+    model. to_results: computes the results of the run from the matrix of all models and groups. With `dry_run` in
+    config, only an estimate is printed.
+    """
+    jobs = [restrict_job(job, groups) for job in jobs]
+    check_all(jobs, groups)
+    if config.dry_run:
+        print("\n".join(map(estimate, jobs)))
+        return
+    folder, tracking = folders.pair_folder(config), instantiate(config.tracking)
+    check_folder(folder)
+    results_folder.check_kind(folder, kind, jobs[0].pair.base.name, ", ".join(job.pair.name for job in jobs))
+    tracking.check()
+    matrix = score_all(jobs, groups, Progress())
+    found, job = to_results(matrix, instantiate(config.bootstrap)), jobs[-1]
+    outcome = dataclasses.replace(matrix.last, results=found, notes=list(dict.fromkeys(matrix.notes)))
+    summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
+    summary = dataclasses.replace(summary, pair={
+        **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),
+    })  # fmt: skip
+    report = write(summary, folder)
+    run = tracked_run(job, summary, outcome, folder)
+    spool_run(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
+    send_run(tracking, folder, parent=None)
+    show(Recorded(outcome, summary, report))
+    print(f"report: {report}")
+    print(f"results: {folder}", flush=True)

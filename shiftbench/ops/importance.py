@@ -1,0 +1,157 @@
+"""Importance of prompt tokens: gradient times input, levels and densities (docs/mathematics.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shiftbench.errors import InputError
+from shiftbench.ops import operators
+from shiftbench.ops.operators import FLOATS
+
+
+def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
+    """Importance of each prompt token for each response token: gradient x input, summed over D (docs/mathematics.md).
+
+    grad_RPD: gradient of each response token's probability with respect to the prompt's embeddings.
+    embedding_PD: those embeddings. Both of one dtype: float32, float64, bfloat16 or float16.
+    Returns importance_PR, in units of probability; float64 for float64, else float32, summed in that type.
+    """
+    return operators.call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
+
+
+def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    """Level of each importance: clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
+
+    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)), a = max(0, importance): docs/mathematics.md.
+    importance_PR: any float dtype; the level is computed in float64. levels: 1 to 255.
+    Returns level_PR, uint8, uncut. Raises InputError where an importance is not finite.
+    """
+    return operators.call("importance_levels", levels, importance_PR=importance_PR)
+
+
+def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    """Importance density of each prompt token: l1 / lp norm of its levels, relative to the prompt's largest.
+
+    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio + 1e-9); see
+    docs/mathematics.md. level_PR: uint8 or any float dtype, not negative. p: the norm's order, at least 1.
+    Returns density_P, 0 to 1, 0 where no level is above the cutoff; float64 for float64, else float32; computed in
+    float64. Raises InputError where a level is negative or not finite.
+    """
+    return operators.call("importance_density", cutoff, p, level_PR=level_PR)
+
+
+def importance_density_from_grad(
+    grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(importance_PR, level_PR, density_P): the three functions above in one pass over the gradients, same bytes.
+
+    Arguments, dtypes and errors as there.
+    """
+    return operators.call(
+        "importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD
+    )
+
+
+def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_input") -> Tensor:
+    operators.check_tensor(op, "grad_RPD", grad_RPD, "response tokens, prompt tokens, model width")
+    operators.check_tensor(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
+    if grad_RPD.shape[1:] != embedding_PD.shape:
+        raise InputError(
+            f"{op}: grad_RPD has shape {tuple(grad_RPD.shape)}, which needs embedding_PD of shape "
+            f"{tuple(grad_RPD.shape[1:])}, got {tuple(embedding_PD.shape)}"
+        )
+    if grad_RPD.dtype != embedding_PD.dtype:
+        raise InputError(
+            f"{op}: grad_RPD is {grad_RPD.dtype} and embedding_PD {embedding_PD.dtype}; give both in one dtype"
+        )
+    return grad_RPD.new_empty(grad_RPD.shape[1], grad_RPD.shape[0], dtype=operators.result_dtype(grad_RPD))
+
+
+@operators.operator("grad_x_input(Tensor grad_RPD, Tensor embedding_PD) -> Tensor", _empty_importance)
+def _grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
+    importance_PR = _empty_importance(grad_RPD, embedding_PD)
+    operators.core_of(grad_RPD).grad_x_input(
+        operators.contiguous_rows(grad_RPD), operators.contiguous_rows(embedding_PD), importance_PR
+    )
+    return importance_PR
+
+
+def _empty_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    operators.check_tensor("importance_levels", "importance_PR", importance_PR, "prompt tokens, response tokens")
+    _check_levels("importance_levels", levels)
+    return importance_PR.new_empty(importance_PR.shape, dtype=torch.uint8)
+
+
+@operators.operator("importance_levels(Tensor importance_PR, int levels) -> Tensor", _empty_levels)
+def _importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
+    level_PR = _empty_levels(importance_PR, levels)
+    bad = operators.core_of(importance_PR).importance_levels(operators.contiguous_rows(importance_PR), level_PR, levels)
+    _refuse_importance("importance_levels", bad, level_PR.shape[1])
+    return level_PR
+
+
+def _empty_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    op = "importance_density"
+    operators.check_tensor(op, "level_PR", level_PR, "prompt tokens, response tokens", (torch.uint8, *FLOATS))
+    _check_norm(op, p)
+    return level_PR.new_empty(level_PR.shape[0], dtype=operators.result_dtype(level_PR))
+
+
+@operators.operator("importance_density(Tensor level_PR, int cutoff, float p) -> Tensor", _empty_density)
+def _importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
+    density_P = _empty_density(level_PR, cutoff, p)
+    bad = operators.core_of(level_PR).importance_density(operators.contiguous_rows(level_PR), density_P, cutoff, p)
+    if bad >= 0:
+        at_p, at_r = divmod(bad, level_PR.shape[1])
+        raise InputError(
+            f"importance_density: level_PR[{at_p}, {at_r}] is {level_PR[at_p, at_r].item()}; "
+            "levels must be finite and not negative"
+        )
+    return density_P
+
+
+def _empty_density_from_grad(
+    grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    op = "importance_density_from_grad"
+    importance_PR = _empty_importance(grad_RPD, embedding_PD, op)
+    _check_levels(op, levels)
+    _check_norm(op, p)
+    level_PR = importance_PR.new_empty(importance_PR.shape, dtype=torch.uint8)
+    return importance_PR, level_PR, importance_PR.new_empty(importance_PR.shape[0])
+
+
+@operators.operator(
+    "importance_density_from_grad(Tensor grad_RPD, Tensor embedding_PD, int levels, int cutoff, float p) "
+    "-> (Tensor, Tensor, Tensor)",
+    _empty_density_from_grad,
+)
+def _importance_density_from_grad(
+    grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    results = _empty_density_from_grad(grad_RPD, embedding_PD, levels, cutoff, p)
+    bad = operators.core_of(grad_RPD).importance_density_from_grad(
+        operators.contiguous_rows(grad_RPD), operators.contiguous_rows(embedding_PD), *results, levels, cutoff, p
+    )
+    _refuse_importance("importance_density_from_grad", bad, grad_RPD.shape[0])
+    return results
+
+
+def _check_levels(op: str, levels: int) -> None:
+    if not 1 <= levels <= 255:
+        raise InputError(f"{op}: levels must be between 1 and 255 (a level is one byte), got {levels}")
+
+
+def _check_norm(op: str, p: float) -> None:
+    if not 1 <= p < float("inf"):
+        raise InputError(f"{op}: p must be a finite number, at least 1, got {p}")
+
+
+def _refuse_importance(op: str, bad: int, response_tokens: int) -> None:
+    if bad >= 0:
+        at_p, at_r = divmod(bad, response_tokens)
+        raise InputError(
+            f"{op}: the importance of prompt token {at_p} for response token {at_r} is not finite; "
+            "look for nan or inf in the weights, or compute in a wider dtype"
+        )

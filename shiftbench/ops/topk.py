@@ -1,0 +1,54 @@
+"""The words of a vocabulary that are nearest to directions (docs/mathematics.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shiftbench.errors import InputError
+from shiftbench.ops import operators
+
+
+def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(values_CK, indices_CK): for each direction, the k words with the largest |embedding . direction|.
+
+    embedding_VD, direction_CD: any float dtypes. values_CK: signed, ordered by magnitude, largest first, ties to the
+    lower index; float64 if either is float64, else float32; summed in float64 and rounded. indices_CK: int64.
+    Scores are made a tile at a time and never written: 5 MiB of directions and candidates are held, and one panel of
+    words a thread (docs/mathematics.md).
+    Raises InputError where k is not in 1..V or a number is not finite.
+    """
+    return operators.call("vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD)
+
+
+def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    op = "vocab_topk"
+    operators.check_tensor(op, "embedding_VD", embedding_VD, "words, model width")
+    operators.check_tensor(op, "direction_CD", direction_CD, "directions, model width")
+    (words, width), (directions, direction_width) = embedding_VD.shape, direction_CD.shape
+    if width != direction_width:
+        raise InputError(f"{op}: embedding_VD is {width} wide and direction_CD {direction_width}; they must agree")
+    if not 1 <= k <= words:
+        raise InputError(f"{op}: k must be between 1 and the number of words ({words}), got {k}")
+    dtype = torch.float64 if torch.float64 in (embedding_VD.dtype, direction_CD.dtype) else torch.float32
+    return (
+        direction_CD.new_empty(directions, k, dtype=dtype),
+        direction_CD.new_empty(directions, k, dtype=torch.int64),
+    )
+
+
+@operators.operator("vocab_topk(Tensor embedding_VD, Tensor direction_CD, int k) -> (Tensor, Tensor)", _empty_topk)
+def _vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    value_CK, index_CK = _empty_topk(embedding_VD, direction_CD, k)
+    direction_CD = operators.contiguous_rows(direction_CD).to(value_CK.dtype)
+    word, direction, overflow = operators.core_of(embedding_VD).vocab_topk(
+        operators.contiguous_rows(embedding_VD), direction_CD, value_CK, index_CK
+    )
+    for name, row in (("embedding_VD", word), ("direction_CD", direction)):
+        if row >= 0:
+            raise InputError(f"vocab_topk: row {row} of {name} has a value that is not finite; look for nan or inf")
+    if overflow >= 0:
+        raise InputError(
+            f"vocab_topk: scores of direction {overflow} overflow {value_CK.dtype}; scale it to unit length"
+        )
+    return value_CK, index_CK

@@ -1,0 +1,116 @@
+"""Prompts as token ids: the same ids for both models, without the prompts that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from shiftbench.errors import InputError
+from shiftbench.models import Model
+from shiftbench.models.pairs import base_tokenizer_hint
+from shiftbench.pipeline.job import Job
+from shiftbench.prompts import EncodedPrompt, Prompt, encode_all, in_template
+from shiftbench.readers.templates import chat_template
+
+TEMPLATES = ("none", "tuned", "own")
+Speaker = tuple[str, Any]  # a model's name, and the tokenizer that its prompts may be encoded by
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """The prompts that fit, as each model sees them, and notes on those that were left out."""
+
+    base: Sequence[EncodedPrompt] = ()
+    tuned: Sequence[EncodedPrompt] = ()
+    notes: Sequence[str] = field(default=())
+
+
+def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> None:
+    """Raise InputError where a chat template is missing or fails on a prompt; needs the tokenizers and no model."""
+    sources = (job.pair.base, job.pair.tuned)
+    named = [(source.name, tokenizer) for source, tokenizer in zip(sources, (base, tuned), strict=True)]
+    for tokenizer, template, name in _speakers(job.template, *named):
+        if template is not None:
+            in_template(job.prompts, tokenizer, template, name)
+
+
+def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> EncodedPrompts:
+    """Prompts as token ids. Prompts without a token, and those that exceed the context, are left out with a note.
+
+    Raises InputError where the two models give a prompt different ids.
+    """
+    speakers = _speakers(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
+    first_side = encode_all(prompts, *speakers[0])
+    second_side = first_side if speakers[0] == speakers[1] else encode_all(prompts, *speakers[1])
+    bare = [first_side, second_side]
+    if job.template == "own":  # two templates give different ids; the prompts alone must still have the same
+        bare = [encode_all(prompts, model.tokenizer, None, model.name) for model in (base, tuned)]
+    for first, second in zip(*bare, strict=True):
+        _check_same_ids(first, second, base)
+    room = min(base.context_length, tuned.context_length) - job.responses.max_new_tokens
+    both: list[tuple[EncodedPrompt, EncodedPrompt]] = []
+    too_long, empty = [], []
+    for prompt, first, second in zip(prompts, first_side, second_side, strict=True):
+        longest = max(len(side.prefix_ids) + len(side.prompt_ids) for side in (first, second))
+        if not first.prompt_ids:
+            empty.append(prompt.id)
+        elif longest > room:
+            too_long.append(prompt.id)
+        else:
+            both.append((first, second))
+    notes = [
+        left_out("have no token", empty),
+        left_out(f"and response exceed the context ({room} tokens left)", too_long),
+        _spelled_prefix([first for first, second in both if first.spells_prefix or second.spells_prefix]),
+    ]
+    return EncodedPrompts([a for a, _ in both], [b for _, b in both], [note for note in notes if note])
+
+
+def left_out(why: str, ids: Sequence[str]) -> str:
+    """A note on prompts that were left out; empty where none was."""
+    return f"{len(ids)} prompts {why} and were left out: {', '.join(ids)}." if ids else ""
+
+
+def _speakers(template: str, base: Speaker, tuned: Speaker) -> list[tuple[Any, str | None, str]]:
+    """For base and for tuned: the tokenizer, the chat template and the model name that `encode_all` takes.
+
+    template: one of TEMPLATES. Raises InputError where a model that must have a template has none.
+    """
+    if template == "none":
+        return [(tokenizer, None, name) for name, tokenizer in (base, tuned)]
+    # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
+    found: list[tuple[Any, str | None, str]] = []
+    for name, tokenizer in {"tuned": (tuned, tuned), "own": (base, tuned)}[template]:
+        text = chat_template(tokenizer, name)
+        if text is None:
+            raise InputError(f"template={template}: {name} has no chat template; use template=none")
+        found.append((tokenizer, text, name))
+    return found
+
+
+def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
+    ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)
+    if ids[0] != ids[1]:
+        place = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
+        raise InputError(
+            f"prompt {first.prompt.id!r}: base and tuned give different token ids from token {place} on "
+            f"({ids[0][place : place + 1]} against {ids[1][place : place + 1]}); the pair is not comparable"
+            f"{base_tokenizer_hint(base.source) if base.source else ''}"
+        )
+    rows = base.module.get_input_embeddings().weight.shape[0]
+    beyond = [token for token in ids[1] if token >= rows]
+    if beyond:
+        token = second.tokens[second.prompt_ids.index(beyond[0])] if beyond[0] in second.prompt_ids else "in front"
+        raise InputError(f"the base model has no embedding for the template's token {token!r} (id {beyond[0]})")
+
+
+def _spelled_prefix(prompts: Sequence[EncodedPrompt]) -> str:
+    if not prompts:
+        return ""
+    return (
+        f"{len(prompts)} prompts begin with the beginning-of-text token, which stands in front of every text anyway; "
+        f"they have it once: {', '.join(prompt.prompt.id for prompt in prompts)}."
+    )

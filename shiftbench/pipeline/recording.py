@@ -1,0 +1,193 @@
+"""What remains of a job: scores.json and the report in its folder, what MLflow is to get, and the printed summary."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+import shiftbench
+from shiftbench.config import settings as config_settings
+from shiftbench.contracts.explainer import Explainer
+from shiftbench.contracts.finding import Finding
+from shiftbench.contracts.result import Result, all_scores
+from shiftbench.explain.response import GreedyResponse
+from shiftbench.pipeline.job import Job
+from shiftbench.report import RunSummary, score_table
+from shiftbench.results import results_folder
+from shiftbench.results.writing import WRITTEN, write
+from shiftbench.store.explanation import content_key
+from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, select_metrics, spool_run, without_secrets
+
+NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
+PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job found.
+
+    results: in the order of its findings. notes: for the reader. identity: which models were compared, as "pair" in
+    scores.json says it. keys: digest of the unit keys of each explanation. prompts: how many fit and were explained.
+    computed, found: units computed here and units that the store had. unanswered: of a group of a larger job, why none
+    of its responses could be explained; empty where one could.
+    """
+
+    results: Sequence[Result]
+    notes: Sequence[str]
+    identity: Mapping[str, str]
+    keys: Mapping[str, str]
+    prompts: int
+    computed: int
+    found: int
+    unanswered: str = ""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A job that is done: what it found, what was written of it, and the path of its report."""
+
+    outcome: Outcome
+    summary: RunSummary
+    report: Path
+
+
+def record(
+    config: DictConfig, job: Job, outcome: Outcome, folder: Path, suite: str, sweep: str | None = None
+) -> Recorded:
+    """Write the results, and what MLflow is to get of them, into the folder; nothing is sent."""
+    summary = summarise(config, job, outcome, suite)
+    report = write(summary, folder)
+    spool_run(folder, tracked_run(job, summary, outcome, folder, sweep))
+    return Recorded(outcome, summary, report)
+
+
+def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
+    """Raise InputError where the folder holds the results of another pair. identity: of the pair at hand."""
+    results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
+
+
+def show(recorded: Recorded) -> None:
+    """Print the scores, what the findings say and the notes on standard output."""
+    summary, outcome = recorded.summary, recorded.outcome
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=PIPE_WIDTH)
+    console.print(score_table(summary.results))
+    for result in summary.results:
+        console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+    for note in summary.notes:
+        console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
+    print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
+
+
+def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> RunSummary:
+    """What the report, scores.json and the tracked run are made from."""
+    pair = {
+        "name": job.pair.name,
+        "family": job.pair.family,
+        "size": job.pair.size,
+        **outcome.identity,
+        **conditions(config, job),
+        "prompts_explained": outcome.prompts,
+        "suite": suite,
+    }
+    flags = [flag for result in outcome.results for flag in result.flags]
+    if flags:
+        pair["flags"] = ",".join(flags)
+    return RunSummary(
+        pair=pair,
+        versions={name: str(value) for name, value in versions(job.findings).items()},
+        results=outcome.results,
+        notes=outcome.notes,
+        config=without_secrets(OmegaConf.to_yaml(config, resolve=True)),
+    )
+
+
+def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
+    """Of "pair" in scores.json: under which conditions the pair is scored, known before a model is loaded."""
+    return {
+        "dataset": str(config.dataset.get("name", "")),
+        "prompts": len(job.prompts),
+        "prompt_set": prompt_set(job),
+        "response": job.responses.mode,
+        "max_new_tokens": job.responses.max_new_tokens,
+        "template": job.template,
+        "control": job.control.kind if job.control is not None else "none",
+        "vocabulary": job.vocabulary.name,
+        "vocabulary_digest": job.vocabulary.digest,
+        "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
+        "settings": settings(config),
+    }
+
+
+def prompt_set(job: Job) -> str:
+    """sha256 (hex) of the prompts, which runs must share to be compared; of references where they are explained."""
+    explained = "reference" in job.responses.modes
+    rows = [
+        [
+            *(p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None),
+            *([p.key_spans] if p.key_spans else []),  # sets without them have the digest that they always had
+        ]
+        for p in job.prompts
+    ]
+    return content_key({"prompts": rows})
+
+
+def settings(config: DictConfig) -> str:
+    """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
+    return content_key({"findings": config_settings.decisive(config.findings)})
+
+
+def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
+    """Versions of everything that a score depends on: packages, findings and the methods under them."""
+    found: dict[str, str | int] = {
+        "shiftbench": shiftbench.__version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
+    for finding in findings.values():
+        found[f"finding.{finding.name}"] = finding.version
+        for method in finding.methods():
+            used = method.methods_used() if isinstance(method, Explainer) else ()
+            found.update({f"explain.{one.method}": one.version for one in (method, *used)})
+    found[f"explain.{GreedyResponse.method}"] = GreedyResponse.version
+    return found
+
+
+def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
+    """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
+    tags: dict[str, Any] = {
+        KIND: PAIR,
+        **({SWEEP: sweep} if sweep else {}),
+        "base": summary.pair["base"],
+        "tuned": summary.pair["tuned"],
+        "family": job.pair.family,
+        "size": job.pair.size,
+        "pair": job.pair.name,
+        "suite": summary.pair["suite"],
+        "prompt_set": summary.pair["prompt_set"],
+        "settings": summary.pair["settings"],
+        **({"flags": summary.pair["flags"]} if "flags" in summary.pair else {}),
+        **{f"version.{name}": version for name, version in summary.versions.items()},
+        **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
+    }
+    params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
+    return TrackedRun(
+        name=job.pair.name,
+        params=params,
+        tags={name: str(value) for name, value in tags.items()},
+        metrics=select_metrics(all_scores(summary.results)),
+        artifacts=folder,
+        parent=None,
+        only=WRITTEN,
+    )

@@ -1,0 +1,122 @@
+"""The responses that are explained: decoded greedily by a model, or given with the prompts as references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftbench.contracts.explainer import Answered
+from shiftbench.errors import InputError
+from shiftbench.explain.response import GreedyResponse
+from shiftbench.models import Model
+from shiftbench.models.pairs import base_tokenizer_hint
+from shiftbench.pipeline.encoding import EncodedPrompts, left_out
+from shiftbench.pipeline.session import Session
+
+Side = list[Answered]  # one model's prompts, each with the response ids to explain
+
+
+class Unanswered(InputError):
+    """No response of a mode has a token, or none is left, so there is nothing that a score of that mode could be of."""
+
+
+def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
+    """Base's and tuned's prompts with the response ids to explain, in one of job.RESPONSE_MODES.
+
+    Responses with tokens that one of the models has no embedding for are left out with a note. Raises Unanswered where
+    none is left, or where none has a token; in a group of a larger job the latter is noted instead.
+    """
+    job, gatherer = session.job, session.gatherer
+    if mode == "reference":
+        sides = _references(session, encoded)
+    else:
+        sides = _greedy(session, mode, encoded)
+    sides = _embeddable(session, sides)
+    try:
+        _check_answered(session, mode, sides)
+    except Unanswered as empty:
+        if not job.group:
+            raise
+        gatherer.unanswered = str(empty)
+        gatherer.notes.append(f"{str(empty)[0].upper()}{str(empty)[1:]}.")
+    return sides
+
+
+def _greedy(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
+    """'shared': the tuned model's responses for both; 'own': each model's own."""
+    greedy, gather = GreedyResponse(session.job.responses.max_new_tokens), session.gatherer
+    of_tuned = gather("greedy response, tuned", greedy.work(session.models.tuned, encoded.tuned))
+    of_base = of_tuned
+    if mode == "own":
+        of_base = gather("greedy response, base", greedy.work(session.models.base, encoded.base))
+    return [
+        [(prompt, tuple(responses.units[prompt.prompt.id].arrays["response_R"].tolist())) for prompt in side]
+        for side, responses in ((encoded.base, of_base), (encoded.tuned, of_tuned))
+    ]
+
+
+def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
+    """The given responses, as ids that are the same for both models.
+
+    Tuning may have added a token that base spells in several pieces: a prompt whose response has other ids for the two
+    models is left out with a note. Raises Unanswered where none is left.
+    """
+    base, tuned, notes = session.models.base, session.models.tuned, session.gatherer.notes
+    limit = session.job.responses.max_new_tokens
+    # As prompts are encoded: with one template for both, the tuned model's tokenizer speaks for both.
+    speakers = (tuned if session.job.template == "tuned" else base, tuned)
+    sides: list[Side] = [[], []]
+    skipped, cut = [], 0
+    for pair in zip(encoded.base, encoded.tuned, strict=True):
+        reference = pair[0].prompt.reference or ""
+        whole = [p.response_ids(m.tokenizer, reference) for p, m in zip(pair, speakers, strict=True)]
+        if whole[0][:limit] != whole[1][:limit]:
+            skipped.append(pair[0].prompt.id)
+            continue
+        cut += len(whole[1]) > limit
+        for side, prompt, ids in zip(sides, pair, whole, strict=True):
+            side.append((prompt, ids[:limit]))
+    if skipped:
+        notes.append(left_out("have a response that base and tuned spell by different token ids", skipped))
+    if skipped and not sides[0]:
+        hint = base_tokenizer_hint(base.source) if base.source else ""
+        raise Unanswered(f"no response is left to explain: {notes.pop().removesuffix('.')}{hint}")
+    if cut:
+        notes.append(f"{cut} references are longer than {limit} tokens; only their beginning is explained.")
+    return sides
+
+
+def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
+    """The prompts whose ids both models have an embedding for: tuning may have added tokens that base cannot read."""
+    notes = session.gatherer.notes
+    rows = [_embedding_rows(model) for model in (session.models.base, session.models.tuned)]
+    good = [
+        all(max((*p.prefix_ids, *p.prompt_ids, *ids)) < count for (p, ids), count in zip(pair, rows, strict=True))
+        for pair in zip(*sides, strict=True)
+    ]
+    skipped = [prompt.prompt.id for (prompt, _), fine in zip(sides[0], good, strict=True) if not fine]
+    if skipped:
+        notes.append(left_out("have a response with tokens that the base model has no embedding for", skipped))
+    if skipped and not any(good):
+        raise Unanswered(
+            f"no response is left to explain: {notes.pop().removesuffix('.')}; explain other responses with "
+            f"response.mode="
+        )
+    return [[item for item, fine in zip(side, good, strict=True) if fine] for side in sides]
+
+
+def _embedding_rows(model: Model) -> int:
+    rows: int = model.module.get_input_embeddings().weight.shape[0]
+    return rows
+
+
+def _check_answered(session: Session, mode: str, sides: Sequence[Side]) -> None:
+    """Raise Unanswered where one side has responses and none of them has a token."""
+    base, tuned = session.models.base, session.models.tuned
+    for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
+        if side and not any(response for _, response in side):
+            whose = "the references" if mode == "reference" else f"the responses of {model.name}"
+            raise Unanswered(
+                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so nothing can be explained; "
+                f"look at the tokens that end a text (eos_token_id in generation_config.json) and at template=, or "
+                f"explain other responses with response.mode="
+            )

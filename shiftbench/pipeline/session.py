@@ -1,0 +1,58 @@
+"""Session: a job under way, with the models and weights that its steps need, each loaded when it is first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from shiftbench.contracts.need import Need
+from shiftbench.models.pairs import PairModels
+from shiftbench.models.tokenizer import digest as tokenizer_digest
+from shiftbench.models.tokenizer import load_tokenizer
+from shiftbench.models.weights import FileWeights
+from shiftbench.pipeline.gathering import Gatherer
+from shiftbench.pipeline.job import Job
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the steps of one job share. models: loaded when first needed. gatherer: makes explanations."""
+
+    job: Job
+    models: PairModels
+    gatherer: Gatherer
+
+    @cached_property
+    def base_weights(self) -> FileWeights:
+        """The base model's weight files, for findings that load no model."""
+        return FileWeights(self.job.pair.base)
+
+    @cached_property
+    def tuned_weights(self) -> FileWeights:
+        """The tuned model's weight files."""
+        return FileWeights(self.job.pair.tuned)
+
+    def identity(self) -> dict[str, str]:
+        """Of "pair" in scores.json: which two models are compared, and in which dtype they compute.
+
+        Digests are of the loaded models where some finding needs one loaded, else of the weight files.
+        """
+        if self.job.needs(Need.BASE, Need.TUNED):
+            base, tuned = self.models.base, self.models.tuned
+            return {
+                "base": base.name,
+                "tuned": tuned.name,
+                "base_weights": base.weights_digest,
+                "tuned_weights": tuned.weights_digest,
+                "tokenizer": tuned.tokenizer_digest,
+                "dtype": base.dtype,
+            }
+        pair = self.job.pair
+        return {
+            "base": pair.base.name,
+            "tuned": pair.tuned.name,
+            "base_weights": self.base_weights.digest,
+            "tuned_weights": self.tuned_weights.digest,
+            "tokenizer": tokenizer_digest(load_tokenizer(pair.tuned)),
+            "dtype": pair.base.dtype,
+        }

@@ -1,0 +1,68 @@
+"""Reading text files: those in this package, and those that a user names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from shiftbench.errors import InputError
+from shiftbench.readers.boundary import reading
+from shiftbench.readers.files import file_bytes, path_of, unpacked
+
+
+def packaged_lines(name: str) -> list[str]:
+    """The lines of a text file in this package. name: its path below shiftbench/data."""
+    return _lines((files("shiftbench.data") / name).read_bytes())
+
+
+def user_bytes(path: str, option: str) -> bytes:
+    """The content of a file that a user named, decompressed where its name ends in .gz.
+
+    option: the option that names the file, for messages. Raises InputError where the file cannot be read.
+    """
+    source, what = path_of(path, option), f"{option}={path}"
+    with reading(f"{what}: cannot read the file"):
+        content = file_bytes(source, what)
+        return unpacked(content, what) if source.suffix == ".gz" else content
+
+
+def user_lines(path: str, option: str) -> list[str]:
+    """The lines of a UTF-8 text file that a user named. Raises InputError where it is unreadable or not UTF-8."""
+    try:
+        return _lines(user_bytes(path, option))
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{option}={path}, line {line}: not UTF-8 text; convert the file to UTF-8") from error
+
+
+def json_rows(
+    path: str, option: str, read_line: Callable[[str], tuple[dict[str, Any], Any]]
+) -> list[tuple[dict[str, Any], Any]]:
+    """What read_line returns for each line of a user's JSON-lines file.
+
+    read_line: from the text of a line to (the row as a dict with an "id", the value that was read from it). Empty lines
+    are skipped. Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
+    where the file holds no line.
+    """
+    rows, first_line = [], dict[str, int]()
+    for number, line in enumerate(user_lines(path, option), start=1):
+        if not line.strip():
+            continue
+        try:
+            row, value = read_line(line)
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+        if row["id"] in first_line:
+            raise InputError(f"{path}, line {number}: id {row['id']!r} is already that of line {first_line[row['id']]}")
+        first_line[row["id"]] = number
+        rows.append((row, value))
+    if not rows:
+        raise InputError(f"{path}: the file holds no line")
+    return rows
+
+
+def _lines(content: bytes) -> list[str]:
+    # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside texts.
+    lines = content.decode("utf-8-sig").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines

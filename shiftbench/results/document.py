@@ -1,0 +1,78 @@
+"""scores.json, as one function writes it and one reads it; its schema is shiftbench/schema/scores.schema.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shiftbench.contracts.result import Result, Score
+from shiftbench.readers import json_value
+
+SCHEMA = "shiftbench/scores/1"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a scores.json says of a run: whose it is, what computed it, and its scores, at least one.
+
+    levels: the findings whose scores are levels of one model (Result.level).
+    """
+
+    pair: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    scores: Sequence[Score]
+    levels: Sequence[str] = ()
+
+
+def document(
+    pair: Mapping[str, Any], versions: Mapping[str, Any], results: Sequence[Result], notes: Sequence[str]
+) -> dict[str, Any]:
+    """The content of scores.json. RuntimeError where a score is not finite: that is ours, not the user's."""
+    return {
+        "schema": SCHEMA,
+        "versions": dict(versions),
+        "pair": dict(pair),
+        "scores": [_row(score) for result in results for score in result.scores],
+        "levels": [result.finding for result in results if result.level],
+        "notes": list(notes),
+    }
+
+
+def parsed(content: bytes) -> Document:
+    """A file's bytes as a document. Raises ValueError, which says what is wrong, where they are none."""
+    found = json_value(content, "scores.json")
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"scores.json is not of the format {SCHEMA}: its schema is {str(schema)[:40]!r}")
+    pair, versions, rows = (found.get(name) for name in ("pair", "versions", "scores"))
+    if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
+        raise ValueError("scores.json lacks pair, versions or scores")
+    levels = found.get("levels", [])  # files from before there were any have none
+    if not isinstance(levels, list):
+        raise ValueError(f"scores.json: levels must be a list of findings, got {str(levels)[:40]}")
+    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels])
+
+
+def _row(score: Score) -> dict[str, Any]:
+    numbers = {"value": score.value, "low": score.low, "high": score.high}
+    bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+    if bad:
+        raise RuntimeError(f"score {score.finding}.{score.name}: {', '.join(bad)} is not a finite number")
+    return {"finding": score.finding, "name": score.name, **numbers, "p": score.p, "n": score.n}
+
+
+def _score(row: Any) -> Score:
+    try:
+        p = None if row["p"] is None else float(row["p"])
+        score = Score(
+            str(row["finding"]), str(row["name"]), float(row["value"]), float(row["low"]), float(row["high"]), p,
+            int(row["n"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"scores.json: a score cannot be read: {str(row)[:200]}") from None
+    numbers = (score.value, score.low, score.high, *([] if p is None else [p]))
+    if not all(map(math.isfinite, numbers)) or score.low > score.high:
+        raise ValueError(f"scores.json: {score.finding}.{score.name} has no usable interval")
+    return score

@@ -1,0 +1,70 @@
+"""What a run leaves in its folder: scores.json, tables, the resolved configuration and the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shiftbench.errors import InputError, Unwritable
+from shiftbench.report import RunSummary, write_report, write_tables
+from shiftbench.results import results_folder
+from shiftbench.results.document import document
+from shiftbench.system.files import why_not
+
+WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
+log = logging.getLogger(__name__)
+PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError where results could not be written: not a folder, no permission, or no room.
+
+    What killed processes left in the folder is removed.
+    """
+    try:
+        with results_folder.writing(folder), tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, PROBE_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"output folder {folder} cannot be written: {why_not(error, folder, PROBE_BYTES)}; choose another with "
+            "out=DIR"
+        ) from None
+
+
+def write(summary: RunSummary, folder: Path) -> Path:
+    """Write everything into folder; each file appears whole or not at all. Returns the path of report.html.
+
+    Results that are there already are replaced where they were made under the very same settings, and else moved to
+    `earlier` inside the folder, which a line in the log says. Raises Unwritable on a full disk.
+    """
+    content = document(summary.pair, summary.versions, summary.results, summary.notes)
+    with full_disk(folder), results_folder.writing(folder) as part:
+        (part / "scores.json").write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        (part / "config.yaml").write_text(summary.config, encoding="utf-8")
+        write_tables(summary.results, part)
+        write_report(summary, part)
+        same = results_folder.same_settings(folder, content["pair"], content["versions"], summary.config)
+        moved = results_folder.put(part, folder, WRITTEN, same)
+    if moved is not None:
+        log.warning("%s held results under other settings; they were moved to %s", folder, moved)
+    return folder / "report.html"
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Turns a failure of the block to write to a folder of results into an Unwritable that says what would help."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            error.errno,
+            f"output folder {folder} cannot be written any more: {why_not(error, folder, PROBE_BYTES)}; what was "
+            "explained is in the store: make room or give out=DIR, and the same command goes on from there",
+        ) from None

@@ -1,0 +1,164 @@
+"""One stored unit as a folder of two files, and how damage to it is seen.
+
+    arrays.safetensors   the unit's arrays
+    record.json          {"sha256": digest of body, "body": {key, created, arrays: sha256, words, record}}
+
+Nothing is pickled. Text is UTF-8 with lone surrogates passed through, because tokens may spell them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from shiftbench.errors import InputError
+from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.store.explanation import Unit
+
+ARRAYS, RECORD = "arrays.safetensors", "record.json"
+
+
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; a unit's files have a thousandth of that
+
+
+class Damaged(Exception):
+    """A stored unit that cannot be read as what was written, for whatever reason; the message says which part."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What record.json says about a unit, once its own digest has been found right."""
+
+    key: str
+    created: datetime
+    arrays: str  # sha256 of arrays.safetensors
+    words: Mapping[str, list[str]]
+    record: Mapping[str, Any]
+
+
+def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
+    """The two files of an entry, by name. Raises ValueError for a NaN in the record or a dtype safetensors lacks."""
+    # Copies: safetensors wants each array whole, contiguous and with memory of its own.
+    arrays = {
+        name: array.detach().cpu().clone(memory_format=torch.contiguous_format) for name, array in unit.arrays.items()
+    }
+    try:
+        packed = safetensors.torch.save(arrays)
+    except KeyError as error:
+        raise ValueError(f"unit {key}: safetensors has no dtype {error}") from None
+    body = {
+        "key": key,
+        "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "arrays": _digest(packed),
+        "words": {name: list(words) for name, words in unit.words.items()},
+        "record": dict(record),
+    }
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
+    return {ARRAYS: packed, RECORD: _sealed(text)}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder and its files, all on the disk when this returns."""
+    folder.mkdir()
+    for name, content in files.items():
+        with open(folder / name, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's list of names on the disk, so that a rename in it outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(folder: Path, key: str) -> tuple[Unit, Body]:
+    """The unit in a folder, every byte checked. Raises Damaged, and FileNotFoundError where there is no folder.
+
+    Damaged is whatever cannot be read, a folder or a pipe in a file's place and what its checksum seals but is no unit
+    among them; nothing here waits or runs code.
+    """
+    body = read_body(folder, key)
+    packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
+    if _digest(packed) != body.arrays:
+        raise Damaged(f"{ARRAYS} does not match its checksum")
+    with _damage(ARRAYS):
+        return Unit(safetensors.torch.load(packed), body.words), body
+
+
+def read_body(folder: Path, key: str) -> Body:
+    """The checked content of record.json; the arrays are not looked at. Raises as read does."""
+    content = _bytes(folder, RECORD, LARGEST_RECORD)
+    text = content[len(_sealed(b"")) - 2 : -2]
+    if content != _sealed(text):
+        raise Damaged(f"{RECORD} does not match its checksum")
+    with _damage(RECORD):
+        body = _body(json_value(text.decode("utf-8", "surrogatepass")))
+    if body.key != key:
+        raise Damaged(f"{RECORD} belongs to {body.key}")
+    return body
+
+
+def _sealed(text: bytes) -> bytes:
+    """record.json around the text of its body: still JSON, and any changed byte shows."""
+    return b'{"sha256":"' + _digest(text).encode() + b'","body":' + text + b"}\n"
+
+
+def _body(fields: Any) -> Body:
+    """What a record.json says. Raises ValueError, TypeError or KeyError for what no `encode` has written."""
+    if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
+        raise ValueError("its fields are not those of a unit")
+    created = datetime.fromisoformat(fields["created"])
+    words, record = fields["words"], fields["record"]
+    if created.tzinfo is None or not 1970 <= created.year < 9999:
+        raise ValueError(f"created {created} is no time of a unit")
+    if not isinstance(fields["key"], str) or not isinstance(fields["arrays"], str) or not isinstance(record, dict):
+        raise ValueError("a field is of another type than a unit's")
+    if not isinstance(words, dict) or not all(isinstance(row, list) for row in words.values()):
+        raise ValueError("its words are no lists")
+    if not all(isinstance(word, str) for row in words.values() for word in row):
+        raise ValueError("its words are no texts")
+    return Body(fields["key"], created, fields["arrays"], words, record)
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Turns any failure to understand a file into Damaged; its bytes are in memory by then."""
+    try:
+        with reading(name):
+            yield
+    except InputError as error:
+        raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
+
+
+def _bytes(folder: Path, name: str, most: int) -> bytes:
+    for _ in range(2):  # the whole folder may come between the two looks: then the second one finds its file
+        try:
+            return file_bytes(folder / name, name, most)
+        except (FileNotFoundError, NotADirectoryError):
+            if not os.path.lexists(folder):
+                raise FileNotFoundError(str(folder)) from None
+        except OSError as error:
+            raise Damaged(f"{name} cannot be read: {error.strerror or error}") from error
+        except InputError as error:
+            raise Damaged(str(error)) from error
+    raise Damaged(f"{name} is missing")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

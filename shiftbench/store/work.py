@@ -1,0 +1,39 @@
+"""Work: one unit that is still to be computed or found in the store, and computing the units of one method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shiftbench.store.explanation import Unit, content_key
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit of an explanation, not yet computed.
+
+    unit: the unit's name within its explanation, such as a prompt's id or 'layer 3'. content: everything that the
+    unit's numbers depend on, as JSON-able values; its digest is the unit's key in the store. compute: computes the
+    unit. batch: where a method computes many units faster than one after the other, this computes them; it takes work
+    of one method on one model and yields (index in that work, unit) as each is done. The units are equal to those of
+    `compute`. None: there is no faster way.
+    """
+
+    unit: str
+    content: Mapping[str, Any]
+    compute: Callable[[], Unit]
+    batch: Callable[[Sequence[Work]], Iterator[tuple[int, Unit]]] | None = None
+
+    @property
+    def key(self) -> str:
+        """The name under which the unit is stored: sha256 (hex) of `content`."""
+        return content_key(self.content)
+
+
+def compute_all(work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
+    """Compute one explainer's work; yields (index in the work, unit) as each unit is done, in any order."""
+    if work and work[0].batch is not None:
+        yield from work[0].batch(work)
+    else:
+        yield from ((index, item.compute()) for index, item in enumerate(work))

@@ -1,0 +1,86 @@
+"""GPUs of one machine shared by the jobs of sweeps: each job gets its own, by a lock that ends with its process."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from shiftbench.errors import InputError
+from shiftbench.system import locks
+
+WAIT = 1.0  # seconds between looks for a free GPU; jobs hold theirs for minutes
+BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set where Slurm itself gave this job GPUs that no other has
+
+
+@contextmanager
+def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
+    """The job's configuration on `gpus` GPUs that no other job of this machine has, for the block.
+
+    As it is where a device was named, where Slurm gave the devices, and where there is no GPU. With more than one, a
+    model is spread over them (device_map). Raises InputError where the machine has fewer.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+    if not count or any(name in os.environ for name in BY_SLURM):
+        yield config
+        return
+    with leased(config.gpus, visible(count), say) as mine:
+        yield _on(config, mine)
+
+
+def visible(count: int) -> list[str]:
+    """What this machine calls the GPUs that torch numbers 0 .. count - 1."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if len(named) >= count else [str(number) for number in range(count)]
+
+
+@contextmanager
+def leased(
+    count: int, names: Sequence[str], say: Callable[[str], None], root: Path | None = None
+) -> Iterator[list[int]]:
+    """Positions in names of so many GPUs that nobody else leases until the block ends or this process does.
+
+    Waits until that many are free at once, so two jobs that want groups never wait for each other. root: the folder
+    of the locks; None: one of this machine's temporary folder, of this user.
+    """
+    if not 1 <= count <= len(names):
+        raise InputError(f"gpus={count}: a job can take 1 to {len(names)} GPUs on this machine")
+    root = root or Path(tempfile.gettempdir()) / f"shiftbench-gpus-{getpass.getuser()}"
+    root.mkdir(exist_ok=True)
+    waiting = False
+    while True:
+        with ExitStack() as stack:
+            with locks.held(root / "choosing", wait=True):
+                free = (i for i, name in enumerate(names) if stack.enter_context(locks.held(root / _file(name))))
+                mine = list(islice(free, count))
+            if len(mine) == count:
+                yield mine
+                return
+        if not waiting:
+            say(f"waiting for {count} of {len(names)} GPUs to be free")
+        waiting = True
+        time.sleep(WAIT)
+
+
+def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
+    """A copy of the configuration in which both models are on these devices and no other."""
+    config = config.copy()
+    config.device = f"cuda:{devices[0]}"
+    for model in (config.pair.base_model, config.pair.tuned_model):
+        if len(devices) > 1 or model.device_map == "auto":
+            OmegaConf.update(model, "device_map", list(devices))
+        model.device = config.device
+    return config
+
+
+def _file(name: str) -> str:
+    return "gpu-" + "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)

@@ -1,0 +1,142 @@
+"""Store keys, settings digests and names are those of the commit in recorded.json, except what CHANGED lists.
+
+Users compare runs by `pair.settings` and `pair.prompt_set`, stores find units by their keys, and scripts read scores,
+tables, files, tags and columns by their names. None of them may change because code moves. A change on purpose becomes
+a row in CHANGED, with its reason; recorded.json stays as it is. Where a module moves, `Package` in record.py follows.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.frozen.record import record
+
+RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
+SECTIONS = [name for name in RECORDED if name not in ("commit", "units")]
+ABSENT = "(absent)"
+LISTED = 40  # differences that one message lists
+LONGEST = 200  # characters of one value in a message
+
+# {section: {name: (today's value, why it is not the recorded one)}}
+CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
+    "options": {
+        "tracking.timeout": (
+            20,
+            "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
+        ),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def today() -> dict[str, Any]:
+    """What record.py finds on today's code."""
+    found: dict[str, Any] = json.loads(json.dumps(record()))
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_users_depend_on_is_as_recorded(section, today):
+    changed = {name: value for name, (value, _) in CHANGED.get(section, {}).items()}
+    expected = flat(RECORDED[section])
+    stale = [name for name, value in changed.items() if expected.get(name, ABSENT) == value]
+    assert not stale, f"{section}: CHANGED lists {stale}, which have their recorded values: take the rows out"
+    report(section, differences({**expected, **changed}, flat(today.get(section, {}))))
+
+
+@pytest.mark.parametrize("job", RECORDED["units"])
+def test_a_store_finds_its_units_again(job, today):
+    report(f"units of the job {job!r}", unit_differences(RECORDED["units"][job], today["units"].get(job, [])))
+
+
+def test_every_section_and_every_job_is_compared(today):
+    assert set(today) == {*SECTIONS, "units"}
+    assert set(today["units"]) == set(RECORDED["units"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a": {"b": 2, "c": ["x", "y"]}}, "a > b: recorded 1, today 2"),
+        ({"a": {"c": ["x", "y"]}}, "a > b: recorded 1, today (absent)"),
+        ({"a": {"b": 1, "c": ["x"]}}, "a > c > y: recorded 'listed', today (absent)"),
+        ({"a": {"b": 1, "c": ["y", "x"]}}, "a > c > (order): recorded ['x', 'y'], today ['y', 'x']"),
+    ],
+)
+def test_a_difference_is_told_by_name(change, message):
+    assert differences(flat({"a": {"b": 1, "c": ["x", "y"]}}), flat(change)) == [message]
+
+
+def test_a_key_that_changed_is_told_with_the_field_that_changed_it():
+    unit = {"content": {"method": "concepts", "options": {"top": 50}}, "layers": ["k0", "k1"]}
+    other = {"content": {"method": "concepts", "options": {"top": 51}}, "layers": ["k2", "k3"]}
+    (said,) = unit_differences([unit], [other])
+    assert "concepts" in said and "content > options > top: recorded 50, today 51" in said
+    assert "layers > k0" not in said  # the keys follow from the content
+
+
+def report(what: str, said: list[str]) -> None:
+    """Fail where there are differences, with one line each."""
+    if said:
+        more = [f"... and {len(said) - LISTED} more"] if len(said) > LISTED else []
+        lines = "\n  ".join([*said[:LISTED], *more])
+        pytest.fail(f"{what}: {len(said)} differences from commit {RECORDED['commit'][:7]}:\n  {lines}", pytrace=False)
+
+
+def flat(found: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value under its name. Each text of a list is a name of its own, and so is the list's order."""
+    rows: dict[str, Any] = {}
+    if isinstance(found, dict):
+        for name, value in found.items():
+            rows.update(flat(value, f"{prefix}{name} > "))
+    elif isinstance(found, list) and found and all(isinstance(item, str) for item in found):
+        rows.update({f"{prefix}{item}": "listed" for item in found})
+        rows[f"{prefix}(order)"] = found
+    else:
+        rows[prefix.removesuffix(" > ")] = found
+    return rows
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """A line for each name whose value is another, or that one side lacks; an order only where the items are equal."""
+    names = [*expected, *(name for name in found if name not in expected)]
+    lines = []
+    for name in names:
+        before, after = expected.get(name, ABSENT), found.get(name, ABSENT)
+        if name.endswith("(order)") and isinstance(before, list) and isinstance(after, list):
+            if sorted(before) != sorted(after):
+                continue
+        if before != after:
+            lines.append(f"{name}: recorded {_shown(before)}, today {_shown(after)}")
+    return lines
+
+
+def unit_differences(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[str]:
+    """A line for each unit, or each group of layers, whose key is not found again, with what its content differs in."""
+    new = [unit for unit in found if unit not in expected]
+    lines = []
+    for unit in (unit for unit in expected if unit not in found):
+        name = f"{unit['content'].get('method')} of {_weights(unit)}"
+        closest = min(new, key=lambda other: len(differences(flat(unit), flat(other))), default=None)
+        if closest is None:
+            lines.append(f"{name}: no unit with {_shown(unit)} was made")
+            continue
+        new.remove(closest)
+        said = differences(flat({"content": unit["content"]}), flat({"content": closest["content"]}))
+        said = said or differences(flat(unit), flat(closest))
+        lines.append(f"{name}: {'; '.join(said)}")
+    return [*lines, *(f"{unit['content'].get('method')}: new, {_shown(unit)}" for unit in new)]
+
+
+def _weights(unit: dict[str, Any]) -> str:
+    weights = unit["content"].get("weights", "no weights")
+    return " and ".join(one[:12] for one in ([weights] if isinstance(weights, str) else weights))
+
+
+def _shown(value: Any) -> str:
+    text = value if value == ABSENT else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
