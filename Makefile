@@ -64,6 +64,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy shiftbench
+	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
 # The core's tests on a core that stops at the first bad address or undefined operation. Python and torch are not
 # built so, hence the preloading; what they leave allocated at exit is not ours to report.

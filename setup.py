@@ -1,4 +1,4 @@
-"""Packages and the compiled core. What the core consists of is CMakeLists.txt's business alone."""
+"""Lists the packages, and runs CMake to build the compiled core. Only CMakeLists.txt says how the core is built."""
 
 import os
 import shutil
@@ -12,38 +12,40 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 
 
-def tool(name: str) -> str:
-    """Path of a build tool: beside this Python first (a venv need not be activated), then on PATH."""
+def find_tool(name: str) -> str:
+    """The path of a build tool, looked for beside this Python first (so that no venv need be active), then on PATH."""
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if not found:
-        raise SystemExit(f"shiftbench's core is built with {name}, which is missing: pip install {name}")
+        raise SystemExit(f"shiftbench's compiled core is built with {name}, which was not found; pip install {name}")
     return found
 
 
 def has_gpu() -> bool:
-    """Whether this machine has a GPU and its compiler. SHIFTBENCH_CUDA=ON or OFF in the environment goes first."""
+    """Whether this machine has an NVIDIA GPU and the CUDA compiler nvcc."""
     return bool(shutil.which("nvcc")) and Path("/dev/nvidiactl").exists()
 
 
 class CMakeBuild(build_ext):
+    """Builds shiftbench/_C by CMake and Ninja, with the kernels for GPUs if SHIFTBENCH_CUDA says so, or has_gpu()."""
+
     def build_extension(self, ext: Extension) -> None:
         import pybind11
 
         target = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
         build = (Path(self.build_temp) / ext.name).resolve()
-        # The cache of an earlier build remembers the tools of a build environment that pip has since removed.
+        # CMake's cache of an earlier build names tools of pip's build environment, which pip has since removed.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         definitions = {
             "CMAKE_BUILD_TYPE": "Release",
-            "CMAKE_MAKE_PROGRAM": tool("ninja"),
+            "CMAKE_MAKE_PROGRAM": find_tool("ninja"),
             "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "SHIFTBENCH_CUDA": os.environ.get("SHIFTBENCH_CUDA") or ("ON" if has_gpu() else "OFF"),
         }
         options = [f"-D{name}={value}" for name, value in definitions.items()]
-        subprocess.run([tool("cmake"), "-G", "Ninja", "-S", ROOT, "-B", build, *options], check=True)
-        subprocess.run([tool("cmake"), "--build", build], check=True)
+        subprocess.run([find_tool("cmake"), "-G", "Ninja", "-S", ROOT, "-B", build, *options], check=True)
+        subprocess.run([find_tool("cmake"), "--build", build], check=True)
 
 
 configs = ["shiftbench.conf", *(f"shiftbench.conf.{name}" for name in find_packages("conf"))]

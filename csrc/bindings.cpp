@@ -1,8 +1,12 @@
-// What Python sees of the core: which memory, which type, then the core. Arguments were checked by shiftbench/ops.py.
+// The Python module shiftbench._C. Each function here reads the tensors' memory, chooses the C++ type of their
+// elements, shares the work among threads where the stage does not do so itself, and calls the core. Arguments are not
+// checked: callers are shiftbench's own ops and engine, which check theirs. Shapes that the engine promises are
+// asserted in debug builds.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -32,6 +36,8 @@ namespace {
 
 void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, const py::object& importance_PR) {
     const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR);
+    assert(embedding.has_shape({grad.shape.at(1), grad.shape.at(2)}));
+    assert(importance.has_shape({grad.shape.at(1), grad.shape.at(0)}));
     with_float_type(grad.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         cpu::grad_x_input(grad.planes<const T>(), embedding.rows<const T>(), importance.rows<accumulator_t<T>>());
@@ -40,6 +46,7 @@ void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, co
 
 std::int64_t importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels) {
     const Tensor importance(importance_PR), level(level_PR);
+    assert(level.has_shape(importance.shape));
     return with_float_type(importance.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         return cpu::importance_levels(importance.rows<const T>(), level.rows<std::uint8_t>(), levels);
@@ -48,6 +55,7 @@ std::int64_t importance_levels(const py::object& importance_PR, const py::object
 
 std::int64_t importance_density(const py::object& level_PR, const py::object& density_P, int cutoff, double p) {
     const Tensor level(level_PR), density(density_P);
+    assert(density.has_shape({level.shape.at(0)}));
     if (level.dtype == "torch.uint8") {
         const py::gil_scoped_release release;
         return cpu::importance_density(level.rows<const std::uint8_t>(), density.pointer<float>(), cutoff, p);
@@ -67,15 +75,18 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
         using T = typename decltype(type)::type;
         using A = accumulator_t<T>;
         return cpu::importance_density_from_grad(grad.planes<const T>(), embedding.rows<const T>(),
-                                                 importance.rows<A>(), level.rows<std::uint8_t>(),
-                                                 density.pointer<A>(), levels, cutoff, p);
+                                                 importance.rows<A>(), level.rows<std::uint8_t>(), density.pointer<A>(),
+                                                 levels, cutoff, p);
     });
 }
 
-// (row of embedding_VD, row of direction_CD, direction that overflows) that is refused, each -1 where there is none.
+// Returns (row of embedding_VD, row of direction_CD, direction whose scores overflow) that is refused, each -1 if none
+// is.
 auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
                 const py::object& index_CK) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
+    assert(embedding.shape.at(1) == direction.shape.at(1) && value.shape.at(0) == direction.shape.at(0));
+    assert(index.has_shape(value.shape));
     const auto refusal = with_topk_types(embedding.dtype, value.dtype, [&](auto stored, auto wide) {
         using E = typename decltype(stored)::type;
         using T = typename decltype(wide)::type;
@@ -85,56 +96,75 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
-// The stages in the numbers of some rows.
+// The stages for the element type T of a stage's arguments, in the instruction set in use.
 template <template <class> class R, class T>
-const cpu::Stages<T>& stages_for(const R<T>&) { return std::get<cpu::Stages<T>>(cpu::kernels().stages); }
+const cpu::Stages<T>& stages_for(const R<T>&) {
+    return std::get<cpu::Stages<T>>(cpu::kernels().stages);
+}
 
-void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
+void norm_rows(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent) {
-    with_norm_rows(d, hat, rho, gain, position, out, centred, cotangent,
+    with_norm_rows(derivative, hat, rho, gain, position, out, centred, cotangent,
                    [](const auto& rows) { stages_for(rows).norm(rows); });
 }
 
 void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
-                 bool back) {
-    with_rotate_rows(x, cosine, sine, position, back, [](const auto& rows) { stages_for(rows).rotate(rows); });
+                 bool inverse) {
+    with_rotate_rows(x, cosine, sine, position, inverse, [](const auto& rows) { stages_for(rows).rotate(rows); });
 }
 
-void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope,
-               const py::object& gate_slope, const py::object& position, bool cotangent) {
+void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
+               const py::object& position, bool cotangent) {
     with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
                    [](const auto& rows) { stages_for(rows).gate(rows); });
 }
 
+// Blocks of columns of `out` are shared among threads.
 void gated_rows(const py::object& x, const py::object& gate, const py::object& up, const py::object& gate_slope,
                 const py::object& up_slope, const py::object& position, const py::object& out, bool cotangent,
                 int threads) {
     const Tensor x_(x), gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope), position_(position),
         out_(out);
+    assert(up_.has_shape(gate_.shape) && up_slope_.has_shape(gate_slope_.shape));
+    assert(gate_slope_.shape.at(1) == gate_.shape.at(0) && position_.has_shape({x_.shape.at(0)}));
+    assert(x_.shape.at(1) == gate_.shape.at(cotangent ? 0 : 1));
+    assert(out_.has_shape({x_.shape.at(0), gate_.shape.at(cotangent ? 1 : 0)}));
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const std::int64_t columns = out_.shape[1], blocks = (columns + cpu::gated_columns - 1) / cpu::gated_columns;
         parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::GatedRows<T> rows{
-                x_.pointer<T>(), gate_.pointer<T>(), up_.pointer<T>(), gate_slope_.pointer<T>(), up_slope_.pointer<T>(),
-                position_.pointer<const std::int64_t>(), out_.pointer<T>(), x_.shape[0], gate_slope_.shape[0],
-                gate_.shape[1], gate_.shape[0], begin * cpu::gated_columns,
-                std::min(columns, end * cpu::gated_columns), cotangent};
+            const cpu::GatedRows<T> rows{x_.pointer<T>(),
+                                         gate_.pointer<T>(),
+                                         up_.pointer<T>(),
+                                         gate_slope_.pointer<T>(),
+                                         up_slope_.pointer<T>(),
+                                         position_.pointer<const std::int64_t>(),
+                                         out_.pointer<T>(),
+                                         x_.shape[0],
+                                         gate_slope_.shape[0],
+                                         gate_.shape[1],
+                                         gate_.shape[0],
+                                         begin * cpu::gated_columns,
+                                         std::min(columns, end * cpu::gated_columns),
+                                         cotangent};
             stages_for(rows).gated(rows);
         }, threads);
     });
 }
 
-// kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. Stretches of queries, keys and
-// mixed rows: [3, items] starts, stops and offsets, int64.
+// kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. stretches: the work items of
+// queries, of keys and values, and of mixed, each int64 [3, work items]: starts, stops, offsets (WorkItems). Work items
+// are shared among threads.
 void attention_rows(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
                     const std::vector<py::object>& stretches, bool cotangent, int threads) {
     const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
         stretches_(stretches.begin(), stretches.end());
     const std::int64_t count = stretches_[0].shape.at(1);
+    assert(kept_.size() == 6 && rows_.size() == 4 && stretches_.size() == 3);
+    for ([[maybe_unused]] const Tensor& items : stretches_) assert(items.has_shape({3, count}));
     const auto items = [&](std::size_t i, std::int64_t begin) {
         const auto* at = stretches_[i].pointer<const std::int64_t>() + begin;
-        return cpu::Items{at, at + count, at + 2 * count};
+        return cpu::WorkItems{at, at + count, at + 2 * count};
     };
     const auto& shape = kept_[0].shape;  // K, G, T, E
     with_wide_type(kept_[0].dtype, [&](auto type) {
@@ -144,53 +174,66 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
                 .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
                              kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
                              static_cast<T>(scale)},
-                            rows_[0].pointer<T>(), rows_[1].pointer<T>(), rows_[2].pointer<T>(),
-                            rows_[3].pointer<T>(), items(0, begin), items(1, begin), items(2, begin), end - begin,
+                            rows_[0].pointer<T>(),
+                            rows_[1].pointer<T>(),
+                            rows_[2].pointer<T>(),
+                            rows_[3].pointer<T>(),
+                            items(0, begin),
+                            items(1, begin),
+                            items(2, begin),
+                            end - begin,
                             cotangent});
         }, threads);
     });
 }
 
-// Rows of a decoding step, shared among threads. at_2N: the first and the last, exclusive, of the keys that a row meets.
+// at_2N: int64, for each row the first position of the KV cache that it attends to, and one more than the last
+// (AttendRows). Rows are shared among threads.
 void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
                  const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
+    assert(out.has_shape(query.shape) && value.has_shape(key.shape) && at.has_shape({2, query.shape.at(0)}));
+    assert(key.shape.at(2) == query.shape.at(2) && query.shape.at(1) % key.shape.at(0) == 0);
     const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[0],
-                       room = key.shape[1];
+                       capacity = key.shape[1];
     const auto *first = at.pointer<const std::int64_t>(), *last = first + rows;
-    std::int64_t most = 0;  // keys that a row meets
-    for (std::int64_t n = 0; n < rows; ++n) most = std::max(most, last[n] - first[n]);
+    std::int64_t max_keys = 0;  // that a row attends to
+    for (std::int64_t n = 0; n < rows; ++n) max_keys = std::max(max_keys, last[n] - first[n]);
     with_wide_type(query.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const auto& stages = std::get<cpu::Stages<T>>(cpu::kernels().stages);
-        parallel_for(rows, grain_of(heads * most * width), [&](std::int64_t begin, std::int64_t end) {
-            std::vector<T> scores(static_cast<std::size_t>(most));
+        parallel_for(rows, grain_of(heads * max_keys * width), [&](std::int64_t begin, std::int64_t end) {
+            std::vector<T> scores(static_cast<std::size_t>(max_keys));
             const std::int64_t own = begin * heads * width;
             stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), first + begin, last + begin,
-                           out.pointer<T>() + own, scores.data(), end - begin, key_heads, heads / key_heads, room,
+                           out.pointer<T>() + own, scores.data(), end - begin, key_heads, heads / key_heads, capacity,
                            width, static_cast<T>(scale), static_cast<T>(cap)});
         });
     });
 }
 
+// Outputs are shared among threads.
 void thin_rows(const py::object& x, const py::object& weight, const py::object& out) {
     const Tensor x_(x), weight_(weight), out_(out);
+    assert(weight_.shape.at(1) == x_.shape.at(1));
+    assert(out_.has_shape({x_.shape.at(0), weight_.shape.at(0)}));
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const std::int64_t rows = x_.shape[0], depth = x_.shape[1], outputs = weight_.shape[0];
         parallel_for(outputs, grain_of(rows * depth), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::ThinRows<T> part{x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs,
-                                        begin, end};
+            const cpu::ThinRows<T> part{
+                x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs, begin, end};
             stages_for(part).thin(part);
         });
     });
 }
 
-// A norm in a forward pass; bias: None where there is none.
+// Rows are shared among threads. bias may be None.
 void norm_forward(const py::object& x, const py::object& gain, const py::object& bias, const py::object& hat,
                   const py::object& rho, const py::object& out, double eps, bool centred, int threads) {
     const Tensor x_(x), gain_(gain), hat_(hat), rho_(rho), out_(out);
-    const Optional bias_(bias);
+    const OptionalTensor bias_(bias);
+    assert(hat_.has_shape(x_.shape) && out_.has_shape(x_.shape) && x_.shape.back() == gain_.shape.at(0));
     const std::int64_t width = gain_.shape[0];
     std::int64_t rows = 1;
     for (const std::int64_t size : rho_.shape) rows *= size;
@@ -198,51 +241,82 @@ void norm_forward(const py::object& x, const py::object& gain, const py::object&
         using T = typename decltype(type)::type;
         parallel_for(rows, grain_of(width), [&](std::int64_t begin, std::int64_t end) {
             const std::int64_t own = begin * width;
-            const cpu::NormForward<T> part{x_.pointer<T>() + own, gain_.pointer<T>(), bias_.pointer<T>(),
-                                           hat_.pointer<T>() + own, rho_.pointer<T>() + begin, out_.pointer<T>() + own,
-                                           end - begin, width, static_cast<T>(eps), centred};
+            const cpu::NormForward<T> part{x_.pointer<T>() + own,
+                                           gain_.pointer<T>(),
+                                           bias_.pointer<T>(),
+                                           hat_.pointer<T>() + own,
+                                           rho_.pointer<T>() + begin,
+                                           out_.pointer<T>() + own,
+                                           end - begin,
+                                           width,
+                                           static_cast<T>(eps),
+                                           centred};
             stages_for(part).norm_forward(part);
         }, threads);
     });
 }
 
-// x: [rows, heads * width], out: [heads, rows, width]; cosine and sine: None where nothing turns.
+// x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: None for models without rotary embedding. Rows
+// are shared among threads.
 void heads_forward(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
                    int threads) {
     const Tensor x_(x), out_(out);
-    const Optional cosine_(cosine), sine_(sine);
+    assert(x_.has_shape({out_.shape.at(1), out_.shape.at(0) * out_.shape.at(2)}));
+    const OptionalTensor cosine_(cosine), sine_(sine);
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const std::int64_t heads = out_.shape[0], rows = out_.shape[1], width = out_.shape[2];
         parallel_for(rows, grain_of(heads * width), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::HeadsForward<T> part{x_.pointer<T>(), cosine_.pointer<T>(), sine_.pointer<T>(), out_.pointer<T>(),
-                                            rows, heads, width, begin, end};
+            const cpu::HeadsForward<T> part{x_.pointer<T>(),
+                                            cosine_.pointer<T>(),
+                                            sine_.pointer<T>(),
+                                            out_.pointer<T>(),
+                                            rows,
+                                            heads,
+                                            width,
+                                            begin,
+                                            end};
             stages_for(part).heads_forward(part);
         }, threads);
     });
 }
 
-// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability and slope: [K, G, T, T], slope None without a cap.
-void mix_forward(const py::object& query, const py::object& key, const py::object& value,
-                 const py::object& probability, const py::object& slope, const py::object& mixed, std::int64_t window,
-                 double scale, double cap, int threads) {
+// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T], slope None if cap is 0. Work
+// items (MixForward) are shared among threads.
+void mix_forward(const py::object& query, const py::object& key, const py::object& value, const py::object& probability,
+                 const py::object& slope, const py::object& mixed, std::int64_t window, double scale, double cap,
+                 int threads) {
     const Tensor query_(query), key_(key), value_(value), probability_(probability), mixed_(mixed);
-    const Optional slope_(slope);
+    const OptionalTensor slope_(slope);
+    assert(mixed_.has_shape(query_.shape) && value_.has_shape(key_.shape));
+    assert(key_.has_shape({query_.shape.at(0), query_.shape.at(2), query_.shape.at(3)}));
+    assert(probability_.has_shape({query_.shape.at(0), query_.shape.at(1), query_.shape.at(2), query_.shape.at(2)}));
     const std::int64_t group = query_.shape[1], tokens = query_.shape[2], width = query_.shape[3];
     const std::int64_t blocks = (tokens + cpu::mix_queries - 1) / cpu::mix_queries;
     with_wide_type(query_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         parallel_for(query_.shape[0] * group * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::MixForward<T> part{query_.pointer<T>(), key_.pointer<T>(), value_.pointer<T>(),
-                                          probability_.pointer<T>(), slope_.pointer<T>(), mixed_.pointer<T>(), group,
-                                          tokens, width, window, begin, end, static_cast<T>(scale),
+            const cpu::MixForward<T> part{query_.pointer<T>(),
+                                          key_.pointer<T>(),
+                                          value_.pointer<T>(),
+                                          probability_.pointer<T>(),
+                                          slope_.pointer<T>(),
+                                          mixed_.pointer<T>(),
+                                          group,
+                                          tokens,
+                                          width,
+                                          window,
+                                          begin,
+                                          end,
+                                          static_cast<T>(scale),
                                           static_cast<T>(cap)};
             stages_for(part).mix_forward(part);
         }, threads);
     });
 }
 
-// A view outlives the call that made it: its tensor lives as long as the object that keeps the view.
+// The classes keep views of tensors that their constructors were given, so keep_alive makes those tensors live as long
+// as the object (in keep_alive<1, n>, 1 is the object and n - 1 the number of the argument).
 template <class T>
 void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
     using Cooccurrence = cpu::Cooccurrence<T>;
@@ -275,11 +349,11 @@ void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* 
         const Tensor starts(first), others(other), cosines(cosine), query(query_CK), query_sign(query_sign_CK),
             key(key_CK), key_sign(key_sign_CK);
         const py::gil_scoped_release release;
-        const Cooccurring<T> cooccurring{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
-                                              others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
+        const CooccurrenceLists<T> lists{starts.shape.at(0) - 1, starts.pointer<const std::int64_t>(),
+                                         others.pointer<const std::int32_t>(), cosines.pointer<const T>()};
         return std::make_unique<WordPairs>(
-            cooccurring, Side{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
-            Side{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
+            lists, NeuronSide{query.rows<const std::int64_t>(), query_sign.rows<const std::int8_t>()},
+            NeuronSide{key.rows<const std::int64_t>(), key_sign.rows<const std::int8_t>()});
     };
     const auto write_pairs = [](const WordPairs& pairs, const py::object& neuron, const py::object& query,
                                 const py::object& key, const py::object& cosine) {
@@ -304,9 +378,12 @@ void bootstrap(const py::object& value_N, const std::vector<std::int64_t>& lengt
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-    m.doc() = "shiftbench's compiled core. Call it through shiftbench.ops, which checks and documents.";
+    m.doc() =
+        "The compiled core of shiftbench. Call it through shiftbench.ops, which checks arguments and documents "
+        "functions.";
 #ifdef SHIFTBENCH_CUDA
-    py::module_ cuda = m.def_submodule("cuda", "The core on a GPU. Arguments end with the device and its stream.");
+    py::module_ cuda = m.def_submodule(
+        "cuda", "The core on a GPU. The last two arguments of each function are the device and the stream.");
     cuda::bind(cuda);
 #endif
 #if defined(SHIFTBENCH_CUDA) && !defined(SHIFTBENCH_EMULATED)
@@ -318,7 +395,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("get_threads", [] { return thread_count.load(); });
     m.def("instructions", [] {
         std::vector<std::string> names;
-        for (const auto* one : cpu::instructions()) names.emplace_back(one->name);
+        for (const auto* kernels : cpu::instructions()) names.emplace_back(kernels->name);
         return names;
     });
     m.def("is_intel", &cpu::is_intel);

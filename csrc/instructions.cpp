@@ -1,13 +1,16 @@
-// Which of the compiled instruction sets this CPU and its operating system can run.
+// Detects which of the compiled instruction sets this CPU and its operating system can run.
 #include "shiftbench/instructions.h"
 
 namespace shiftbench::cpu {
 
+// The tables that csrc/kernels/exact.cpp defines, one for each instruction set.
+// clang-format off: one instruction set per line, the fastest first.
 namespace avx512_vnni { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace neon { extern const Kernels kernels; }
 namespace baseline { extern const Kernels kernels; }
+// clang-format on
 
 const std::vector<const Kernels*>& instructions() {
     static const std::vector<const Kernels*> can_run = [] {
@@ -22,7 +25,7 @@ const std::vector<const Kernels*>& instructions() {
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
 #endif
 #ifdef __aarch64__
-        found.push_back(&neon::kernels);  // every 64-bit Arm has it
+        found.push_back(&neon::kernels);  // every 64-bit Arm CPU has it
 #else
         found.push_back(&baseline::kernels);
 #endif

@@ -1,5 +1,6 @@
-// A torch tensor as the core sees it, read through its Python attributes, so no torch header is needed; and which C++
-// type its numbers have.
+// A torch tensor as the core sees it, and the choice of the C++ type of its elements. The tensor's address, shape,
+// strides and dtype are read from its Python attributes. So the core includes no torch header: it builds without torch,
+// in seconds, and one build works with every version of torch.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -17,10 +18,11 @@ namespace shiftbench {
 
 namespace py = pybind11;
 
+// Does not own the memory; valid as long as the Python tensor lives.
 struct Tensor {
     void* data;
-    std::vector<std::int64_t> shape, stride;
-    std::string dtype;
+    std::vector<std::int64_t> shape, stride;  // strides in elements
+    std::string dtype;                        // as Python prints it: "torch.float32"
 
     explicit Tensor(const py::object& tensor)
         : data(reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>())),
@@ -35,19 +37,30 @@ struct Tensor {
     }
 
     template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
+    T* pointer() const {
+        return static_cast<T*>(data);
+    }
+    bool has_shape(const std::vector<std::int64_t>& expected) const { return shape == expected; }
+
+    // The tensor as a matrix, or as a stack of matrices. The last dimension must be contiguous.
     template <class T>
-    Rows<T> rows() const { return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)}; }
+    Rows<T> rows() const {
+        return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)};
+    }
     template <class T>
     Planes<T> planes() const {
         return {pointer<T>(), shape.at(0), shape.at(1), shape.at(2), stride.at(0), stride.at(1)};
     }
 };
 
+// A C++ type as an argument of a generic lambda.
 template <class T>
-struct Type { using type = T; };
+struct Type {
+    using type = T;
+};
 
-// Calls f(Type<T>{}) for the C++ type of a floating-point dtype, the interpreter lock released.
+// Calls f(Type<T>{}) for the C++ type of a floating-point dtype, with Python's interpreter lock released. Throws
+// std::invalid_argument for another dtype.
 template <class F>
 auto with_float_type(const std::string& dtype, const F& f) {
     const py::gil_scoped_release release;
@@ -55,20 +68,20 @@ auto with_float_type(const std::string& dtype, const F& f) {
     if (dtype == "torch.float64") return f(Type<double>{});
     if (dtype == "torch.bfloat16") return f(Type<bfloat16>{});
     if (dtype == "torch.float16") return f(Type<float16>{});
-    throw std::invalid_argument("_C: no floating-point type " + dtype);
+    throw std::invalid_argument("_C: the dtype must be torch.float32, float64, bfloat16 or float16, got " + dtype);
 }
 
-// Calls f(Type<T>{}) for float32 or float64, the interpreter lock released.
+// The same for the dtypes that the core computes in, float32 and float64.
 template <class F>
 auto with_wide_type(const std::string& dtype, const F& f) {
     const py::gil_scoped_release release;
     if (dtype == "torch.float32") return f(Type<float>{});
     if (dtype == "torch.float64") return f(Type<double>{});
-    throw std::invalid_argument("_C: float32 or float64 is wanted, not " + dtype);
+    throw std::invalid_argument("_C: the dtype must be torch.float32 or float64, got " + dtype);
 }
 
-// Calls f(Type<E>{}, Type<T>{}) for the type that vocab_topk's embeddings are stored in and the one it computes in, the
-// interpreter lock released.
+// The same for vocab_topk: calls f(Type<E>{}, Type<T>{}), where E is the type in which embeddings are stored and T the
+// one in which scores are computed.
 template <class F>
 auto with_topk_types(const std::string& embedding, const std::string& value, const F& f) {
     return with_float_type(embedding, [&](auto stored) {
@@ -78,14 +91,16 @@ auto with_topk_types(const std::string& embedding, const std::string& value, con
     });
 }
 
-// A tensor that may be missing: None is a null pointer.
-struct Optional {
+// A tensor that may be None, which becomes a null pointer.
+struct OptionalTensor {
     void* data = nullptr;
-    explicit Optional(const py::object& tensor) {
+    explicit OptionalTensor(const py::object& tensor) {
         if (!tensor.is_none()) data = Tensor(tensor).data;
     }
     template <class T>
-    T* pointer() const { return static_cast<T*>(data); }
+    T* pointer() const {
+        return static_cast<T*>(data);
+    }
 };
 
 }  // namespace shiftbench

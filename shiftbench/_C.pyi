@@ -1,17 +1,19 @@
-# shiftbench's compiled core, from csrc/bindings.cpp. Functions that return int return the flat index of the first
-# number they refuse, or -1.
+# The compiled core, from csrc/bindings.cpp. All arguments are positional. Functions write their results into tensors
+# that the caller has allocated, and check nothing: shiftbench/ops and the engine do. Functions that return int
+# return the lowest flat index of an element that they refuse, or -1; if it is not -1, their results are undefined.
 from typing import Any
 
 from torch import Tensor
 
-has_cuda: bool  # whether it was built for GPUs
-cuda: Any  # where it was, or their kernels are emulated: csrc/cuda/bindings.cpp, called by shiftbench/ops/cuda.py alone
+has_cuda: bool  # whether the core was built for GPUs
+# csrc/cuda/bindings.cpp; absent from cores without GPU kernels, emulated or not. Only shiftbench/ops/cuda.py uses it.
+cuda: Any
 
 def set_threads(count: int) -> None: ...
 def get_threads() -> int: ...
-def instructions() -> list[str]: ...  # that this CPU can run, the fastest first
-def is_intel() -> bool: ...  # the CPU
-def get_instructions() -> str: ...
+def instructions() -> list[str]: ...  # the instruction sets that this CPU can run, the fastest first
+def is_intel() -> bool: ...  # whether the CPU is made by Intel
+def get_instructions() -> str: ...  # the instruction set in use
 def set_instructions(name: str) -> None: ...
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor, importance_PR: Tensor) -> None: ...
 def importance_levels(importance_PR: Tensor, level_PR: Tensor, levels: int) -> int: ...
@@ -27,14 +29,17 @@ def importance_density_from_grad(
     p: float,
 ) -> int: ...
 
-# (row of embedding_VD, row of direction_CD, direction whose scores overflow) that is refused, each -1 if none is.
+# Returns (row of embedding_VD, row of direction_CD, direction whose scores overflow) that is refused, each -1 if none
+# is.
 def vocab_topk(
     embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> tuple[int, int, int]: ...
 
-# The engine's stages, unchecked (engine/core_calls.py): on rows of many derivatives, in place or in out.
+# The engine's stages, called by engine/core_calls.py; csrc/shiftbench/stages.h states formulas and shapes. Derivatives, which
+# are tangents or cotangents, are the rows of matrices; position holds each row's token position. Functions that have no
+# `out` write their results in place.
 def norm_rows(
-    d: Tensor,
+    derivative: Tensor,
     hat: Tensor,
     rho: Tensor,
     gain: Tensor,
@@ -43,7 +48,7 @@ def norm_rows(
     centred: bool,
     cotangent: bool,
 ) -> None: ...
-def rotate_rows(x: Tensor, cosine: Tensor, sine: Tensor, position: Tensor, back: bool) -> None: ...
+def rotate_rows(x: Tensor, cosine: Tensor, sine: Tensor, position: Tensor, inverse: bool) -> None: ...
 def gate_rows(
     up: Tensor, gate: Tensor | None, up_slope: Tensor, gate_slope: Tensor | None, position: Tensor, cotangent: bool
 ) -> None: ...
@@ -59,6 +64,9 @@ def gated_rows(
     threads: int,
 ) -> None: ...
 def thin_rows(x: Tensor, weight: Tensor, out: Tensor) -> None: ...
+
+# kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. stretches: the work items of
+# queries, of keys and values, and of mixed, each int64 [3, work items]: starts, stops, offsets.
 def attention_rows(
     kept: list[Tensor],
     scale: float,
@@ -67,6 +75,8 @@ def attention_rows(
     cotangent: bool,
     threads: int,
 ) -> None: ...
+
+# at_2N: for each row the first position of the KV cache that it attends to, and one more than the last.
 def attend_rows(
     query_NHE: Tensor,
     key_KTE: Tensor,
@@ -102,6 +112,7 @@ def mix_forward(
 ) -> None: ...
 def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) -> None: ...
 
+# Finds the pairs of words that co-occur; csrc/shiftbench/word_pairs.h. One class for each dtype of unit_VG.
 class Cooccurrence32:
     def __init__(self, unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor, error: float) -> None: ...
     def scan(self, score_VV: Tensor, first_row: int, first_col: int) -> None: ...
@@ -114,6 +125,7 @@ class Cooccurrence64:
     def size(self) -> int: ...
     def write(self, first_V: Tensor, other_N: Tensor, cosine_N: Tensor) -> None: ...
 
+# Finds the word pairs of neuron pairs; csrc/shiftbench/word_pairs.h. One class for each dtype of cosine_N.
 class WordPairs32:
     def __init__(
         self,

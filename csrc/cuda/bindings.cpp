@@ -1,5 +1,6 @@
-// What Python sees of the core on a GPU. Every function is given its device and stream last, and scratch memory by the
-// caller, whose allocator knows streams; nothing here waits for the GPU.
+// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda.py calls. The last two arguments of every function
+// are the device and the stream. The caller allocates results and scratch memory, because torch's allocator knows which
+// stream uses them. No function waits for the GPU.
 #include "bindings.h"
 
 #include <pybind11/stl.h>
@@ -20,9 +21,10 @@ namespace shiftbench::cuda {
 namespace python {
 namespace {
 
-struct On {
+// Makes a device the current one and converts the address of its stream.
+struct DeviceStream {
     Stream stream;
-    On(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
+    DeviceStream(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
 };
 
 unsigned long long* counters(const py::object& tensor) {
@@ -32,25 +34,25 @@ unsigned long long* counters(const py::object& tensor) {
 void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, const py::object& importance_PR,
                   const py::object& largest_R, const py::object& bad, int device, std::uintptr_t stream) {
     const Tensor grad(grad_RPD), embedding(embedding_PD), importance(importance_PR);
-    const Noted noted{counters(largest_R), counters(bad)};
+    const ImportanceRecord record{counters(largest_R), counters(bad)};
     with_float_type(grad.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         cuda::grad_x_input(grad.planes<const T>(), embedding.rows<const T>(), importance.rows<accumulator_t<T>>(),
-                           noted, On(device, stream).stream);
+                           record, DeviceStream(device, stream).stream);
     });
 }
 
-// noted: whether largest_R and bad are there already.
+// recorded: whether grad_x_input has already filled largest_R and bad.
 void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
-                       const py::object& largest_R, const py::object& bad, bool noted, int device,
+                       const py::object& largest_R, const py::object& bad, bool recorded, int device,
                        std::uintptr_t stream) {
     const Tensor importance(importance_PR), level(level_PR);
-    const Noted found{counters(largest_R), counters(bad)};
+    const ImportanceRecord record{counters(largest_R), counters(bad)};
     with_float_type(importance.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        const On on(device, stream);
-        if (!noted) cuda::note_largest(importance.rows<const T>(), found, on.stream);
-        cuda::importance_levels(importance.rows<const T>(), level.rows<std::uint8_t>(), levels, found, on.stream);
+        const DeviceStream on(device, stream);
+        if (!recorded) cuda::record_importance(importance.rows<const T>(), record, on.stream);
+        cuda::importance_levels(importance.rows<const T>(), level.rows<std::uint8_t>(), levels, record, on.stream);
     });
 }
 
@@ -58,12 +60,12 @@ void importance_density(const py::object& level_PR, const py::object& ratio_P, c
                         double p, const py::object& bad, int device, std::uintptr_t stream) {
     const Tensor level(level_PR), ratio(ratio_P), density(density_P);
     unsigned long long* refused = counters(bad);
-    const On on(device, stream);
+    const DeviceStream on(device, stream);
     if (level.dtype == "torch.uint8") {
         with_wide_type(density.dtype, [&](auto type) {
             using Out = typename decltype(type)::type;
-            cuda::importance_density(level.rows<const std::uint8_t>(), ratio.pointer<double>(),
-                                     density.pointer<Out>(), cutoff, p, refused, on.stream);
+            cuda::importance_density(level.rows<const std::uint8_t>(), ratio.pointer<double>(), density.pointer<Out>(),
+                                     cutoff, p, refused, on.stream);
         });
         return;
     }
@@ -74,7 +76,7 @@ void importance_density(const py::object& level_PR, const py::object& ratio_P, c
     });
 }
 
-// candidates: score, word, count, sure, error (vocab_topk.h).
+// candidates: score, word, count, kth_bound, error (vocab_topk.h).
 template <class T>
 Candidates<T> candidates_of(const std::vector<Tensor>& tensors, int k) {
     return {tensors[0].rows<T>(),    tensors[1].pointer<std::int32_t>(), tensors[2].pointer<std::int32_t>(),
@@ -87,7 +89,8 @@ void topk_collect(const py::object& score_CW, std::int64_t first_word, const std
     const std::vector<Tensor> held(candidates.begin(), candidates.end());
     with_wide_type(score.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        cuda::topk_collect<T>(score.rows<const T>(), first_word, candidates_of<T>(held, k), On(device, stream).stream);
+        cuda::topk_collect<T>(score.rows<const T>(), first_word, candidates_of<T>(held, k),
+                              DeviceStream(device, stream).stream);
     });
 }
 
@@ -100,7 +103,7 @@ void topk_finish(const py::object& embedding_VD, const py::object& direction_CD,
         using E = typename decltype(stored)::type;
         using T = typename decltype(wide)::type;
         cuda::topk_finish<T, E>(embedding.rows<const E>(), direction.rows<const T>(), candidates_of<T>(held, k),
-                                value.rows<T>(), index.rows<std::int64_t>(), On(device, stream).stream);
+                                value.rows<T>(), index.rows<std::int64_t>(), DeviceStream(device, stream).stream);
     });
 }
 
@@ -118,45 +121,47 @@ void cooccurrence_scan(const py::object& score_VV, std::int64_t first_row, std::
                                    spelling.pointer<const std::int64_t>(),
                                    {out[0].pointer<std::int32_t>(), out[1].pointer<std::int32_t>(), out[2].pointer<T>(),
                                     out[3].pointer<unsigned long long>()},
-                                   On(device, stream).stream);
+                                   DeviceStream(device, stream).stream);
     });
 }
 
 template <class T>
-Cooccurring<T> cooccurring_of(const std::vector<Tensor>& tensors) {
+CooccurrenceLists<T> lists_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].shape.at(0) - 1, tensors[0].pointer<const std::int64_t>(),
             tensors[1].pointer<const std::int32_t>(), tensors[2].pointer<const T>()};
 }
 
-Side side_of(const std::vector<Tensor>& tensors) {
+NeuronSide side_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].rows<const std::int64_t>(), tensors[1].rows<const std::int8_t>()};
 }
 
-// cooccurring: first, other, cosine. query, key: word, sign. refused: the lowest bad query word and key word.
-void count_word_pairs(const std::vector<py::object>& cooccurring, const std::vector<py::object>& query,
+// lists: first, other, cosine (CooccurrenceLists). query, key: word, sign (NeuronSide). refused: [2], bad_query and
+// bad_key (word_pairs.h).
+void count_word_pairs(const std::vector<py::object>& lists, const std::vector<py::object>& query,
                       const std::vector<py::object>& key, const py::object& count_C, const py::object& refused,
                       int device, std::uintptr_t stream) {
-    const std::vector<Tensor> near(cooccurring.begin(), cooccurring.end()), queries(query.begin(), query.end()),
+    const std::vector<Tensor> neighbours(lists.begin(), lists.end()), queries(query.begin(), query.end()),
         keys(key.begin(), key.end());
     unsigned long long *count = counters(count_C), *bad = counters(refused);
-    with_wide_type(near[2].dtype, [&](auto type) {
+    with_wide_type(neighbours[2].dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        cuda::count_word_pairs<T>(cooccurring_of<T>(near), side_of(queries), side_of(keys), count, bad, bad + 1,
-                                  On(device, stream).stream);
+        cuda::count_word_pairs<T>(lists_of<T>(neighbours), side_of(queries), side_of(keys), count, bad, bad + 1,
+                                  DeviceStream(device, stream).stream);
     });
 }
 
-void write_word_pairs(const std::vector<py::object>& cooccurring, const std::vector<py::object>& query,
+void write_word_pairs(const std::vector<py::object>& lists, const std::vector<py::object>& query,
                       const std::vector<py::object>& key, const py::object& next_C, const py::object& place_N,
                       const py::object& cosine_N, int device, std::uintptr_t stream) {
-    const std::vector<Tensor> near(cooccurring.begin(), cooccurring.end()), queries(query.begin(), query.end()),
+    const std::vector<Tensor> neighbours(lists.begin(), lists.end()), queries(query.begin(), query.end()),
         keys(key.begin(), key.end());
     const Tensor place(place_N), cosine(cosine_N);
     unsigned long long* next = counters(next_C);
-    with_wide_type(near[2].dtype, [&](auto type) {
+    with_wide_type(neighbours[2].dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        cuda::write_word_pairs<T>(cooccurring_of<T>(near), side_of(queries), side_of(keys), next,
-                                  place.pointer<std::int64_t>(), cosine.pointer<T>(), On(device, stream).stream);
+        cuda::write_word_pairs<T>(lists_of<T>(neighbours), side_of(queries), side_of(keys), next,
+                                  place.pointer<std::int64_t>(), cosine.pointer<T>(),
+                                  DeviceStream(device, stream).stream);
     });
 }
 
@@ -165,26 +170,26 @@ void bootstrap(const py::object& value_N, const py::object& length_G, std::uint6
     const Tensor value(value_N), length(length_G), mean(mean_SG);
     const py::gil_scoped_release release;
     cuda::bootstrap(value.pointer<const double>(), length.pointer<const std::int64_t>(), seed, mean.rows<double>(),
-                    On(device, stream).stream);
+                    DeviceStream(device, stream).stream);
 }
 
-void norm_rows(const py::object& d, const py::object& hat, const py::object& rho, const py::object& gain,
+void norm_rows(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
                const py::object& position, const py::object& out, bool centred, bool cotangent, int device,
                std::uintptr_t stream) {
-    with_norm_rows(d, hat, rho, gain, position, out, centred, cotangent,
-                   [&](const auto& rows) { cuda::norm_rows(rows, On(device, stream).stream); });
+    with_norm_rows(derivative, hat, rho, gain, position, out, centred, cotangent,
+                   [&](const auto& rows) { cuda::norm_rows(rows, DeviceStream(device, stream).stream); });
 }
 
 void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
-                 bool back, int device, std::uintptr_t stream) {
-    with_rotate_rows(x, cosine, sine, position, back,
-                     [&](const auto& rows) { cuda::rotate_rows(rows, On(device, stream).stream); });
+                 bool inverse, int device, std::uintptr_t stream) {
+    with_rotate_rows(x, cosine, sine, position, inverse,
+                     [&](const auto& rows) { cuda::rotate_rows(rows, DeviceStream(device, stream).stream); });
 }
 
 void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
                const py::object& position, bool cotangent, int device, std::uintptr_t stream) {
     with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
-                   [&](const auto& rows) { cuda::gate_rows(rows, On(device, stream).stream); });
+                   [&](const auto& rows) { cuda::gate_rows(rows, DeviceStream(device, stream).stream); });
 }
 
 }  // namespace

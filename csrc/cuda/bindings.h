@@ -1,4 +1,4 @@
-// The submodule _C.cuda.
+// Defines the functions of the submodule _C.cuda.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -6,20 +6,22 @@ namespace shiftbench::cuda {
 
 namespace {
 
-// The random bits of the positions of a draw, from one of them on.
-struct BitsFrom {
+// The random bits of a resample, counted from `position` on.
+struct DrawBits {
     const Draw& draw;
     std::int64_t position;
 
     __device__ std::uint32_t operator()(std::int64_t i) const {
-        const auto at = static_cast<std::uint64_t>(position + i);
-        const std::uint64_t both = draw[at / 2];
-        return static_cast<std::uint32_t>(at % 2 ? both >> 32 : both);
+        const auto index = static_cast<std::uint64_t>(position + i);
+        const std::uint64_t both = draw[index / 2];
+        return static_cast<std::uint32_t>(index % 2 ? both >> 32 : both);
     }
 };
 
-// A thread a draw. Positions are summed in the CPU's blocks, so the sums are its own.
-__global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean) {
+// One thread per resample. Sums restart at the blocks of draw_block positions at which the CPU's sums restart, so they
+// are rounded alike. Each thread computes every pair of random bits twice, once for each of its two positions.
+__global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed,
+                                 Rows<double> mean) {
     const std::int64_t s = global_thread();
     if (s >= mean.rows) return;
     const Draw draw(seed, static_cast<std::uint64_t>(s));
@@ -31,7 +33,7 @@ __global__ void bootstrap_kernel(const double* value, const std::int64_t* length
             const std::int64_t block_end = (position / draw_block + 1) * draw_block;
             const std::int64_t stop = last < block_end ? last : block_end;
             total += drawn_sum(value + first, static_cast<std::uint64_t>(length[g]), stop - position,
-                               BitsFrom{draw, position});
+                               DrawBits{draw, position});
             position = stop;
         }
         mean[s][g] = total / static_cast<double>(length[g]);

@@ -1,4 +1,4 @@
-// shiftbench/bootstrap.h on a GPU.
+// The stratified bootstrap (shiftbench/bootstrap.h) on a GPU.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace shiftbench::cuda {
 
-// mean[s][g], as on the CPU to the last bit. length: of the mean.cols strata.
+// mean[s][g], with the bytes that the CPU computes. length: [strata]; mean: [resamples, strata]. All in GPU memory.
 void bootstrap(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean, Stream stream);
 
 }  // namespace shiftbench::cuda

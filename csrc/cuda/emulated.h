@@ -1,5 +1,7 @@
-// What the kernels use of CUDA, on the CPU: every thread of a block is a fiber, blocks run one after another. For tests
-// on machines without a GPU, of the very kernels that run on one; a missing barrier shows when the order is reversed.
+// Emulates the part of CUDA that the kernels use, on the CPU, so that tests run the kernels' own source on machines
+// without a GPU. Blocks run one after another. The threads of a block are fibers, which take turns: a fiber runs until
+// it reaches a barrier or ends. `reversed` runs blocks and threads in the opposite order; a kernel that lacks a barrier
+// then gives other results.
 #pragma once
 
 #include <ucontext.h>
@@ -25,11 +27,13 @@ namespace shiftbench::cuda {
 
 using Stream = void*;
 
+// The block that is running.
 class Block {
 public:
     dim3 size, index;
     unsigned thread = 0;
 
+    // Runs the kernel once for each of size.x threads, until all have ended.
     void run(const std::function<void()>& kernel, bool reversed) {
         const unsigned threads = size.x;
         kernel_ = &kernel;
@@ -46,7 +50,7 @@ public:
             makecontext(&fibers_[t].context, &Block::start, 0);
         }
         warp_waiting_.assign((threads + 31) / 32, 0);
-        warp_turn_.assign(warp_waiting_.size(), 0);
+        warp_generation_.assign(warp_waiting_.size(), 0);
         while (alive_ > 0)
             for (unsigned i = 0; i < threads; ++i) {
                 thread = reversed ? threads - 1 - i : i;
@@ -54,27 +58,30 @@ public:
             }
     }
 
+    // __syncthreads: returns when every thread of the block has called it.
     void barrier() {
-        const std::uint64_t mine = turn_;
+        const std::uint64_t mine = generation_;
         if (++waiting_ == size.x) {
             waiting_ = 0;
-            ++turn_;
+            ++generation_;
             return;
         }
-        while (turn_ == mine) yield();
+        while (generation_ == mine) yield();
     }
 
+    // The same for the threads of the running thread's warp.
     void warp_barrier() {
         const unsigned warp = thread / 32, lanes = std::min(32u, size.x - 32 * warp);
-        const std::uint64_t mine = warp_turn_[warp];
+        const std::uint64_t mine = warp_generation_[warp];
         if (++warp_waiting_[warp] == lanes) {
             warp_waiting_[warp] = 0;
-            ++warp_turn_[warp];
+            ++warp_generation_[warp];
             return;
         }
-        while (warp_turn_[warp] == mine) yield();
+        while (warp_generation_[warp] == mine) yield();
     }
 
+    // Returns the value that the thread `from`, of the same warp, passes to its own call.
     template <class T>
     T exchange(T value, unsigned from) {
         static_assert(sizeof(T) <= sizeof(std::uint64_t));
@@ -85,27 +92,28 @@ public:
         return value;
     }
 
-    static Block& here() {
+    static Block& current() {
         static Block block;
         return block;
     }
     inline static bool reversed = false;
 
 private:
-    static constexpr std::size_t stack = 256 << 10;
+    static constexpr std::size_t stack = 256 << 10;  // bytes of a fiber's stack, on which kernels keep their registers
 
     struct Fiber {
         ucontext_t context;
-        std::uint64_t passed = 0;
+        std::uint64_t passed = 0;  // the value that exchange() hands over
         bool done = false;
     };
 
     static void start() {
-        Block& block = here();
+        Block& block = current();
         (*block.kernel_)();
         block.fibers_[block.thread].done = true;
         --block.alive_;
     }
+    // Lets the other threads run.
     void yield() {
         const unsigned mine = thread;
         swapcontext(&fibers_[mine].context, &main_);
@@ -117,14 +125,14 @@ private:
     std::vector<Fiber> fibers_;
     std::vector<std::unique_ptr<char[]>> stacks_;
     unsigned waiting_ = 0, alive_ = 0;
-    std::uint64_t turn_ = 0;
+    std::uint64_t generation_ = 0;
     std::vector<unsigned> warp_waiting_;
-    std::vector<std::uint64_t> warp_turn_;
+    std::vector<std::uint64_t> warp_generation_;
 };
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream, A... arguments) {
-    Block& block = Block::here();
+    Block& block = Block::current();
     block.size = dim3(threads);
     for (std::int64_t i = 0; i < blocks; ++i) {
         block.index = dim3(static_cast<unsigned>(Block::reversed ? blocks - 1 - i : i));
@@ -136,15 +144,15 @@ inline void use_device(int) {}
 
 }  // namespace shiftbench::cuda
 
-#define threadIdx (dim3(::shiftbench::cuda::Block::here().thread))
-#define blockIdx (::shiftbench::cuda::Block::here().index)
-#define blockDim (::shiftbench::cuda::Block::here().size)
+#define threadIdx (dim3(::shiftbench::cuda::Block::current().thread))
+#define blockIdx (::shiftbench::cuda::Block::current().index)
+#define blockDim (::shiftbench::cuda::Block::current().size)
 
-inline void __syncthreads() { ::shiftbench::cuda::Block::here().barrier(); }
+inline void __syncthreads() { ::shiftbench::cuda::Block::current().barrier(); }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-    auto& block = ::shiftbench::cuda::Block::here();
+    auto& block = ::shiftbench::cuda::Block::current();
     return block.exchange(value, block.thread ^ static_cast<unsigned>(mask));
 }
 

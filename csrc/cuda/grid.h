@@ -1,5 +1,5 @@
-// Launching kernels, and what the threads of a warp or a block do together. Kernels use one-dimensional blocks of whole
-// warps, and nothing of CUDA that emulated.h lacks.
+// Launching kernels, and sums over a warp or a block. Kernels use one-dimensional grids and blocks, and blocks of whole
+// warps. Of CUDA they use only what emulated.h emulates.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,13 @@ namespace shiftbench::cuda {
 
 using Stream = cudaStream_t;
 
+// Throws std::runtime_error, which names the call, unless the status is success.
 inline void check(cudaError_t status, const char* call) {
     if (status != cudaSuccess)
         throw std::runtime_error(std::string("_C.cuda: ") + call + ": " + cudaGetErrorString(status));
 }
 
-// The device whose memory the arguments of the next launch are in.
+// Makes `device` the device of the following launches.
 inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
 
 #ifdef __CUDACC__
@@ -41,30 +42,31 @@ void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream 
 
 namespace shiftbench::cuda {
 
-constexpr unsigned block_threads = 256, every_lane = 0xffffffffu;
+// Eight warps per block: enough to hide the latency of memory, and few enough for several blocks to share a
+// multiprocessor.
+constexpr unsigned block_threads = 256;
+constexpr unsigned all_lanes = 0xffffffffu;  // the mask of a whole warp
 
-// Blocks that have a thread for each of so many items.
+// The number of blocks with which every item has a thread of its own.
 inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threads - 1) / block_threads; }
 
-__device__ inline std::int64_t global_thread() {
-    return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-}
+__device__ inline std::int64_t global_thread() { return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
-// The sum over the block, for all its threads, in one order. `room`: shared, block_threads / 32 numbers. Every thread
-// of the block must come here.
+// The sum of `value` over the threads of the block, in one fixed order; every thread gets it. scratch: shared memory
+// for block_threads / 32 numbers. All threads of the block must call this.
 template <class T>
-__device__ T block_sum(T value, T* room) {
-    for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(every_lane, value, half);
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = value;
+__device__ T block_sum(T value, T* scratch) {
+    for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(all_lanes, value, half);
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
     __syncthreads();
     T sum = 0;
-    for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) sum += room[warp];
+    for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) sum += scratch[warp];
     __syncthreads();
     return sum;
 }
 
-// The inner product of n numbers, in type A and in the order of the CPU's `dot`, by sixteen neighbouring threads, for
-// all of them. Every thread of the warp must come here with the same n.
+// The inner product of n elements, in type A and in the order of the CPU's `dot` (formulas.h), computed by sixteen
+// consecutive threads, each of which gets it. All threads of the warp must call this with the same n.
 template <class A, class X, class Y>
 __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
     const std::int64_t lane = threadIdx.x % dot_lanes;
@@ -73,13 +75,13 @@ __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
         const std::int64_t end = n - begin < dot_stretch ? n : begin + dot_stretch;
         A sum = 0;
         for (std::int64_t i = begin + lane; i < end; i += dot_lanes) sum += A(x[i]) * A(y[i]);
-        for (int half = dot_lanes / 2; half > 0; half /= 2) sum += __shfl_xor_sync(every_lane, sum, half);
+        for (int half = dot_lanes / 2; half > 0; half /= 2) sum += __shfl_xor_sync(all_lanes, sum, half);
         total += sum;
     }
     return total;
 }
 
-// The same by one thread.
+// The same, computed by one thread.
 template <class A, class X, class Y>
 __device__ A thread_dot(const X* x, const Y* y, std::int64_t n) {
     A total = 0;

@@ -18,45 +18,50 @@ __device__ inline double double_of(unsigned long long bits) {
     return x;
 }
 
-__device__ inline void note(Noted noted, double importance, std::int64_t p, std::int64_t r, std::int64_t responses) {
+// Records one importance.
+__device__ inline void record_one(ImportanceRecord record, double importance, std::int64_t p, std::int64_t r,
+                                  std::int64_t responses) {
     if (!finite(importance))
-        atomicMin(noted.bad, static_cast<unsigned long long>(p * responses + r));
+        atomicMin(record.bad, static_cast<unsigned long long>(p * responses + r));
     else if (importance > 0)
-        atomicMax(noted.largest + r, bits_of(importance));
+        atomicMax(record.largest + r, bits_of(importance));
 }
 
+// Sixteen threads per importance: one element of grad . embedding after the other for each lane of `dot`.
 template <class T>
 __global__ void grad_x_input_kernel(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance,
-                                    Noted noted) {
-    const std::int64_t tokens = grad.rows, items = grad.planes * tokens, mine = global_thread() / dot_lanes;
-    const std::int64_t item = mine < items ? mine : items - 1;  // a whole warp is needed to the end
+                                    ImportanceRecord record) {
+    const std::int64_t tokens = grad.rows, items = grad.planes * tokens, own_item = global_thread() / dot_lanes;
+    const std::int64_t item = own_item < items ? own_item : items - 1;  // half_warp_dot needs all threads of the warp
     const std::int64_t r = item / tokens, p = item % tokens;
     const auto sum = half_warp_dot<accumulator_t<T>>(grad[r][p], embedding[p], grad.cols);
-    if (mine >= items || threadIdx.x % dot_lanes != 0) return;
+    if (own_item >= items || threadIdx.x % dot_lanes != 0) return;
     importance[p][r] = sum;
-    if (noted.largest) note(noted, sum, p, r, grad.planes);
+    if (record.largest) record_one(record, sum, p, r, grad.planes);
 }
 
+// One thread per importance.
 template <class T>
-__global__ void note_largest_kernel(Rows<const T> importance, Noted noted) {
+__global__ void record_kernel(Rows<const T> importance, ImportanceRecord record) {
     const std::int64_t i = global_thread();
     if (i >= importance.rows * importance.cols) return;
     const std::int64_t p = i / importance.cols, r = i % importance.cols;
-    note(noted, double(importance[p][r]), p, r, importance.cols);
+    record_one(record, double(importance[p][r]), p, r, importance.cols);
 }
 
+// One thread per importance.
 template <class T>
-__global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level, int levels, Noted noted) {
+__global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record) {
     const std::int64_t i = global_thread();
-    if (i >= importance.rows * importance.cols || *noted.bad != nothing) return;
+    if (i >= importance.rows * importance.cols || *record.bad != no_index) return;
     const std::int64_t p = i / importance.cols, r = i % importance.cols;
-    level[p][r] = level_of(double(importance[p][r]), double_of(noted.largest[r]), levels);
+    level[p][r] = level_of(double(importance[p][r]), double_of(record.largest[r]), levels);
 }
 
-// A block a prompt token.
+// One block per prompt token.
 template <class T>
 __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, double p_norm, unsigned long long* bad) {
-    __shared__ double room[block_threads / 32];
+    __shared__ double scratch[block_threads / 32];
     const std::int64_t p = blockIdx.x;
     double l1 = 0, power = 0;
     for (std::int64_t r = threadIdx.x; r < level.cols; r += blockDim.x) {
@@ -68,20 +73,20 @@ __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, dou
             power += pow(value, p_norm);
         }
     }
-    l1 = block_sum(l1, room);
-    power = block_sum(power, room);
+    l1 = block_sum(l1, scratch);
+    power = block_sum(power, scratch);
     if (threadIdx.x == 0) ratio[p] = density_ratio(l1, power, p_norm);
 }
 
-// One block.
+// One block in all: the largest ratio, then the densities. Two passes over the ratios.
 template <class Out>
 __global__ void density_kernel(const double* ratio, std::int64_t tokens, Out* density) {
-    __shared__ double most[block_threads];
+    __shared__ double thread_largest[block_threads];
     double largest = 0;
     for (std::int64_t p = threadIdx.x; p < tokens; p += blockDim.x) largest = ratio[p] > largest ? ratio[p] : largest;
-    most[threadIdx.x] = largest;
+    thread_largest[threadIdx.x] = largest;
     __syncthreads();
-    for (unsigned i = 0; i < blockDim.x; ++i) largest = most[i] > largest ? most[i] : largest;
+    for (unsigned i = 0; i < blockDim.x; ++i) largest = thread_largest[i] > largest ? thread_largest[i] : largest;
     for (std::int64_t p = threadIdx.x; p < tokens; p += blockDim.x)
         density[p] = static_cast<Out>(density_of(ratio[p], largest));
 }
@@ -89,22 +94,23 @@ __global__ void density_kernel(const double* ratio, std::int64_t tokens, Out* de
 }  // namespace
 
 template <class T>
-void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance, Noted noted,
-                  Stream stream) {
+void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance,
+                  ImportanceRecord record, Stream stream) {
     const std::int64_t threads = grad.planes * grad.rows * dot_lanes;
-    launch(grad_x_input_kernel<T>, blocks_for(threads), block_threads, stream, grad, embedding, importance, noted);
+    launch(grad_x_input_kernel<T>, blocks_for(threads), block_threads, stream, grad, embedding, importance, record);
 }
 
 template <class T>
-void note_largest(Rows<const T> importance, Noted noted, Stream stream) {
+void record_importance(Rows<const T> importance, ImportanceRecord record, Stream stream) {
     const std::int64_t blocks = blocks_for(importance.rows * importance.cols);
-    launch(note_largest_kernel<T>, blocks, block_threads, stream, importance, noted);
+    launch(record_kernel<T>, blocks, block_threads, stream, importance, record);
 }
 
 template <class T>
-void importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels, Noted noted, Stream stream) {
+void importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record,
+                       Stream stream) {
     const std::int64_t blocks = blocks_for(importance.rows * importance.cols);
-    launch(level_kernel<T>, blocks, block_threads, stream, importance, level, levels, noted);
+    launch(level_kernel<T>, blocks, block_threads, stream, importance, level, levels, record);
 }
 
 template <class T, class Out>
@@ -115,11 +121,12 @@ void importance_density(Rows<const T> level, double* ratio, Out* density, int cu
            level.rows, density);
 }
 
-#define SHIFTBENCH_FOR(T)                                                                                             \
-    template void grad_x_input(Planes<const T>, Rows<const T>, Rows<accumulator_t<T>>, Noted, Stream);                \
-    template void note_largest(Rows<const T>, Noted, Stream);                                                         \
-    template void importance_levels(Rows<const T>, Rows<std::uint8_t>, int, Noted, Stream);                           \
-    template void importance_density(Rows<const T>, double*, accumulator_t<T>*, int, double, unsigned long long*, Stream);
+#define SHIFTBENCH_FOR(T)                                                                                         \
+    template void grad_x_input(Planes<const T>, Rows<const T>, Rows<accumulator_t<T>>, ImportanceRecord, Stream); \
+    template void record_importance(Rows<const T>, ImportanceRecord, Stream);                                     \
+    template void importance_levels(Rows<const T>, Rows<std::uint8_t>, int, ImportanceRecord, Stream);            \
+    template void importance_density(Rows<const T>, double*, accumulator_t<T>*, int, double, unsigned long long*, \
+                                     Stream);
 SHIFTBENCH_FOR(float)
 SHIFTBENCH_FOR(double)
 SHIFTBENCH_FOR(bfloat16)

@@ -8,38 +8,40 @@ using cpu::GateRows;
 using cpu::NormRows;
 using cpu::RotateRows;
 
-// A block a group of a row.
+// One block per group of a row. Two passes over the group: the sums, then the output.
 template <class T>
 __global__ void norm_kernel(NormRows<T> a) {
-    __shared__ T room[block_threads / 32];
+    __shared__ T scratch[block_threads / 32];
     const std::int64_t item = blockIdx.x, n = item / a.groups, g = item % a.groups;
     const std::int64_t kept = a.position[n] * a.groups + g;
-    const T *d = a.d + item * a.width, *hat = a.hat + kept * a.width;
+    const T *derivative = a.derivative + item * a.width, *hat = a.hat + kept * a.width;
     T* out = a.out + item * a.width;
     T along = 0, mean = 0;
     for (std::int64_t i = threadIdx.x; i < a.width; i += blockDim.x) {
-        const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
+        const T x = a.cotangent ? derivative[i] * a.gain[i] : derivative[i];
         along += x * hat[i];
         mean += x;
     }
-    along = block_sum(along, room) / T(a.width);
-    mean = a.centred ? block_sum(mean, room) / T(a.width) : T(0);
+    along = block_sum(along, scratch) / T(a.width);
+    mean = a.centred ? block_sum(mean, scratch) / T(a.width) : T(0);
     for (std::int64_t i = threadIdx.x; i < a.width; i += blockDim.x) {
-        const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
+        const T x = a.cotangent ? derivative[i] * a.gain[i] : derivative[i];
         const T y = norm_derivative(x, hat[i], mean, along, a.rho[kept]);
         out[i] = a.cotangent ? y : y * a.gain[i];
     }
 }
 
+// One thread per pair of elements, one pass.
 template <class T>
 __global__ void rotate_kernel(RotateRows<T> a) {
     const std::int64_t half = a.width / 2, item = global_thread();
     if (item >= a.rows * a.heads * half) return;
     const std::int64_t i = item % half, head = item / half, at = a.position[head / a.heads] * a.width + i;
     T* x = a.x + head * a.width + i;
-    turn_by(a.cosine[at], a.back ? -a.sine[at] : a.sine[at], x[0], x[half]);
+    rotate_pair(a.cosine[at], a.inverse ? -a.sine[at] : a.sine[at], x[0], x[half]);
 }
 
+// One thread per element, one pass.
 template <class T>
 __global__ void gate_kernel(GateRows<T> a) {
     const std::int64_t item = global_thread();
@@ -73,7 +75,7 @@ void gate_rows(const GateRows<T>& rows, Stream stream) {
     launch(gate_kernel<T>, blocks_for(rows.rows * rows.width), block_threads, stream, rows);
 }
 
-#define SHIFTBENCH_FOR(T)                               \
+#define SHIFTBENCH_FOR(T)                                    \
     template void norm_rows(const NormRows<T>&, Stream);     \
     template void rotate_rows(const RotateRows<T>&, Stream); \
     template void gate_rows(const GateRows<T>&, Stream);

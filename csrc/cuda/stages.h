@@ -1,4 +1,5 @@
-// shiftbench/stages.h on a GPU, but for attention, which is matrix products.
+// The stages of derivatives on a GPU (shiftbench/stages.h). Attention and merged projections are missing: on a GPU the
+// engine computes them by torch's batched matrix products. All pointers are to GPU memory.
 #pragma once
 
 #include "grid.h"

@@ -11,52 +11,57 @@ template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
 template <class T>
-__device__ T number(Bits<T> bits) {
+__device__ T number_of_bits(Bits<T> bits) {
     T value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
 template <class T>
-__device__ Bits<T> infinity_bits() { return sizeof(T) == 4 ? Bits<T>(0x7f800000u) : Bits<T>(0x7ff0000000000000ull); }
+__device__ Bits<T> infinity_bits() {
+    return sizeof(T) == 4 ? Bits<T>(0x7f800000u) : Bits<T>(0x7ff0000000000000ull);
+}
 
 template <class T>
-__device__ T magnitude(T x) { return x < 0 ? -x : x; }
+__device__ T magnitude(T x) {
+    return x < 0 ? -x : x;
+}
 
-// One direction's candidates while its block works on them.
+// The candidates of the direction that a block works on.
 template <class T>
-struct Held {
+struct BlockCandidates {
     T* score;
     std::int32_t* word;
-    std::int32_t* count;  // shared
-    T* sure;              // shared
+    std::int32_t* count;  // in shared memory
+    T* kth_bound;         // in shared memory
     T error;
     std::int32_t k;
-    std::int32_t* room;  // shared, for block_sum
+    std::int32_t* scratch;  // in shared memory, for block_sum
 
-    __device__ T least() const { return *sure - error; }
+    __device__ T threshold() const { return *kth_bound - error; }
 
-    // As on the CPU (candidates.h): finds a magnitude that at least k reach, and drops what k others exceed whatever the
-    // errors. Every thread of the block must come here, none between a barrier and a write to the candidates.
-    __device__ void cut() {
-        constexpr int each = most_candidates / block_threads;
+    // As Candidates::prune on the CPU (shiftbench/candidates.h): bisects the representable numbers for a magnitude that
+    // at least k candidates reach, and drops the candidates that k others exceed whatever the errors are. All threads
+    // of the block must call this, after a barrier behind their last push.
+    __device__ void prune() {
+        constexpr int per_thread = most_candidates / block_threads;
         const std::int32_t held = *count;
         Bits<T> low = 0, high = infinity_bits<T>();
         while (high - low > 1) {
             const Bits<T> middle = low + (high - low) / 2;
-            std::int32_t reach = 0;
+            std::int32_t reached = 0;
             for (std::int32_t i = threadIdx.x; i < held; i += blockDim.x)
-                reach += magnitude(score[i]) >= number<T>(middle);
-            reach = block_sum(reach, room);
-            if (reach >= k)
+                reached += magnitude(score[i]) >= number_of_bits<T>(middle);
+            reached = block_sum(reached, scratch);
+            if (reached >= k)
                 low = middle;
             else
                 high = middle;
-            if (reach >= k && reach <= k + 16) break;
+            if (reached >= k && reached <= k + 16) break;  // as on the CPU: close enough, where ties allow it
         }
-        T kept_score[each];
-        std::int32_t kept_word[each];
-        for (int n = 0; n < each; ++n) {
+        T kept_score[per_thread];
+        std::int32_t kept_word[per_thread];
+        for (int n = 0; n < per_thread; ++n) {
             const std::int32_t i = n * block_threads + threadIdx.x;
             if (i < held) {
                 kept_score[n] = score[i];
@@ -65,13 +70,14 @@ struct Held {
         }
         __syncthreads();
         if (threadIdx.x == 0) {
-            const T reached = number<T>(low) - error;
-            *sure = reached > *sure ? reached : *sure;
+            const T bound = number_of_bits<T>(low) - error;
+            *kth_bound = bound > *kth_bound ? bound : *kth_bound;
             *count = 0;
         }
         __syncthreads();
-        for (int n = 0; n < each; ++n)
-            if (static_cast<std::int32_t>(n * block_threads + threadIdx.x) < held && magnitude(kept_score[n]) >= least())
+        for (int n = 0; n < per_thread; ++n)
+            if (static_cast<std::int32_t>(n * block_threads + threadIdx.x) < held &&
+                magnitude(kept_score[n]) >= threshold())
                 push(kept_score[n], kept_word[n]);
         __syncthreads();
     }
@@ -83,73 +89,76 @@ struct Held {
     }
 };
 
-// A block a direction.
+// One block per direction.
 template <class T>
-__global__ void __launch_bounds__(block_threads) collect_kernel(Rows<const T> tile, std::int64_t first_word,
-                                                                Candidates<T> all) {
-    __shared__ std::int32_t count, room[block_threads / 32];
-    __shared__ T sure;
+__global__ void __launch_bounds__(block_threads)
+    collect_kernel(Rows<const T> tile, std::int64_t first_word, Candidates<T> all) {
+    __shared__ std::int32_t count, scratch[block_threads / 32];
+    __shared__ T kth_bound;
     const std::int64_t c = blockIdx.x, capacity = all.score.cols;
     if (threadIdx.x == 0) {
         count = all.count[c];
-        sure = all.sure[c];
+        kth_bound = all.kth_bound[c];
     }
     __syncthreads();
     if (count == overflowed) return;
-    Held<T> mine{all.score[c], all.word + c * capacity, &count, &sure, all.error[c], all.k, room};
+    BlockCandidates<T> candidates{all.score[c], all.word + c * capacity, &count, &kth_bound, all.error[c], all.k,
+                                  scratch};
     bool full = false;
     for (std::int64_t begin = 0; begin < tile.cols && !full; begin += words_at_once) {
         const std::int64_t there = tile.cols - begin < words_at_once ? tile.cols - begin : words_at_once;
         if (count + there > capacity) {
-            mine.cut();
+            candidates.prune();
             full = count + there > capacity;
         }
-        __syncthreads();  // all have read the count before anyone raises it
-        const T least = mine.least();
+        __syncthreads();  // every thread must have read the count before one of them raises it
+        const T threshold = candidates.threshold();
         for (std::int64_t w = begin + threadIdx.x; w < begin + there && !full; w += blockDim.x) {
             const T value = tile[c][w];
-            if (magnitude(value) >= least) mine.push(value, static_cast<std::int32_t>(first_word + w));
+            if (magnitude(value) >= threshold) candidates.push(value, static_cast<std::int32_t>(first_word + w));
         }
         __syncthreads();
     }
     if (threadIdx.x == 0) {
         all.count[c] = full ? overflowed : count;
-        all.sure[c] = sure;
+        all.kth_bound[c] = kth_bound;
     }
 }
 
-// A block a direction: exact scores of what is left, each written where its rank is.
+// One block per direction: prunes the candidates, computes their exact scores, and writes each to the place of its
+// rank. Ranks are found by comparing all candidates with each other; they are hardly more than k.
 template <class T, class E>
-__global__ void __launch_bounds__(block_threads) finish_kernel(Rows<const E> embedding, Rows<const T> direction,
-                                                               Candidates<T> all, Rows<T> value,
-                                                               Rows<std::int64_t> index) {
-    __shared__ std::int32_t count, room[block_threads / 32];
-    __shared__ T sure;
+__global__ void __launch_bounds__(block_threads)
+    finish_kernel(Rows<const E> embedding, Rows<const T> direction, Candidates<T> all, Rows<T> value,
+                  Rows<std::int64_t> index) {
+    __shared__ std::int32_t count, scratch[block_threads / 32];
+    __shared__ T kth_bound;
     const std::int64_t c = blockIdx.x;
     if (threadIdx.x == 0) {
         count = all.count[c];
-        sure = all.sure[c];
+        kth_bound = all.kth_bound[c];
     }
     __syncthreads();
     if (count == overflowed) return;
-    Held<T> mine{all.score[c], all.word + c * all.score.cols, &count, &sure, all.error[c], all.k, room};
-    mine.cut();
+    BlockCandidates<T> candidates{all.score[c], all.word + c * all.score.cols, &count, &kth_bound, all.error[c], all.k,
+                                  scratch};
+    candidates.prune();
     const std::int32_t held = count, at_once = block_threads / dot_lanes;
     for (std::int32_t begin = 0; begin < held; begin += at_once) {
         const std::int32_t own = begin + static_cast<std::int32_t>(threadIdx.x / dot_lanes);
-        const std::int32_t i = own < held ? own : held - 1;  // a whole warp is needed to the end
-        const double exact = half_warp_dot<double>(embedding[mine.word[i]], direction[c], embedding.cols);
-        if (own < held && threadIdx.x % dot_lanes == 0) mine.score[i] = static_cast<T>(exact);
+        const std::int32_t i = own < held ? own : held - 1;  // half_warp_dot needs all threads of the warp
+        const double exact = half_warp_dot<double>(embedding[candidates.word[i]], direction[c], embedding.cols);
+        if (own < held && threadIdx.x % dot_lanes == 0) candidates.score[i] = static_cast<T>(exact);
     }
     __syncthreads();
     for (std::int32_t i = threadIdx.x; i < held; i += blockDim.x) {
         std::int32_t rank = 0;
         for (std::int32_t j = 0; j < held; ++j)
-            rank += precedes(mine.score[j], static_cast<std::uint32_t>(mine.word[j]), mine.score[i],
-                             static_cast<std::uint32_t>(mine.word[i]));
+            rank += precedes(candidates.score[j], static_cast<std::uint32_t>(candidates.word[j]), candidates.score[i],
+                             static_cast<std::uint32_t>(candidates.word[i]));
         if (rank >= all.k) continue;
-        value[c][rank] = mine.score[i];
-        index[c][rank] = mine.word[i];
+        value[c][rank] = candidates.score[i];
+        index[c][rank] = candidates.word[i];
     }
 }
 

@@ -1,5 +1,7 @@
-// shiftbench/vocab_topk.h on a GPU: scores come from the vendor's matrix product a tile at a time, which stays in the L2
-// cache; what is kept of a tile are the words that may be among the k best.
+// vocab_topk on a GPU (shiftbench/vocab_topk.h). As on the CPU, approximate scores choose candidates, whose scores are
+// then computed exactly. The approximate scores come from the vendor's matrix product, which shiftbench/ops/cuda.py
+// calls for one tile of words at a time: all directions times so many words that their scores stay in the L2 cache.
+// topk_collect reads them there and adds to each direction's candidates the words that may be among its k best.
 #pragma once
 
 #include <cstdint>
@@ -10,27 +12,34 @@
 
 namespace shiftbench::cuda {
 
-// Candidates of each direction: score and word [directions, capacity]; count, at first 0, and `overflowed` once there
-// were more than there is room for; sure: k words are at least this large, exactly, at first -infinity; error: how far
-// a score may be from the exact one.
+// The candidates of all directions, in GPU memory.
+//   score, word: [directions, capacity].
+//   count: [directions], the number of candidates; 0 at first, `overflowed` once there were more than the capacity.
+//   kth_bound: [directions]; at least k words have an exact score of this magnitude; -infinity at first.
+//   error: [directions], a bound on |approximate score - exact score|.
 template <class T>
 struct Candidates {
     Rows<T> score;
     std::int32_t* word;
     std::int32_t* count;
-    T* sure;
+    T* kth_bound;
     const T* error;
     std::int32_t k;
 };
 constexpr std::int32_t overflowed = -1;
-// Words of a tile that a direction takes between two looks at the room left, and the most there is room for.
-constexpr std::int64_t words_at_once = 1024, most_candidates = 8192;
+// Words of a tile that a direction takes before it checks again whether its candidates have to be pruned: four for each
+// thread of a block.
+constexpr std::int64_t words_at_once = 1024;
+// The largest capacity. Pruning holds all candidates of a direction in its block's registers, 32 for each thread.
+constexpr std::int64_t most_candidates = 8192;
 
-// score: [directions, words], of the words first_word, first_word + 1, ...
+// score: [directions, words of the tile]; the tile's first word is first_word. One pass over the scores.
 template <class T>
 void topk_collect(Rows<const T> score, std::int64_t first_word, Candidates<T> candidates, Stream stream);
 
-// value and index [directions, k], by `dot`'s sum in double, rounded; untouched where a direction has overflowed.
+// Writes the k best words of each direction by exact score, with the CPU's bytes: inner products in double, in the
+// order of `dot`, rounded to T. value, index: [directions, k]; the rows of directions that overflowed are left as they
+// are.
 template <class T, class E>
 void topk_finish(Rows<const E> embedding, Rows<const T> direction, Candidates<T> candidates, Rows<T> value,
                  Rows<std::int64_t> index, Stream stream);

@@ -4,9 +4,10 @@ namespace shiftbench::cuda {
 
 namespace {
 
+// One thread per element of the block.
 template <class T>
 __global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
-                            const T* low, const double* cutoff, const std::int64_t* spelling, FoundWords<T> found) {
+                            const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found) {
     const std::int64_t i = global_thread();
     if (i >= score.rows * score.cols) return;
     const std::int64_t row = i / score.cols, col = i % score.cols, a = first_row + row, b = first_col + col;
@@ -19,50 +20,56 @@ __global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::in
     found.cosine[n] = static_cast<T>(cosine);
 }
 
-// Where a word stands among a neuron's key words: a table in shared memory with twice as many places, probed in turn.
+// A hash table in shared memory, from a word to its position among the neuron pair's key words. Open addressing with
+// linear probing; it is at most half full, so probing ends soon.
 struct KeyTable {
-    static constexpr int places = 2 * most_words, empty = -1;
+    static constexpr int entries = 2 * most_words, empty = -1;
     std::int32_t *word, *position;
 
+    // Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): the factor is 2^32
+    // divided by the golden ratio, and the 12 highest bits of the product index the 4,096 entries.
     __device__ static int start(std::int64_t which) {
-        return static_cast<int>((static_cast<std::uint32_t>(which) * 2654435761u) >> 20) % places;
+        static_assert(entries == 1 << 12);
+        return static_cast<int>((static_cast<std::uint32_t>(which) * 2654435761u) >> 20) % entries;
     }
     __device__ void clear() const {
-        for (int i = threadIdx.x; i < places; i += blockDim.x) {
+        for (int i = threadIdx.x; i < entries; i += blockDim.x) {
             word[i] = empty;
             position[i] = most_words;
         }
     }
-    // Of words that stand there twice, the first.
+    // Where a word is put twice, its lower position stays.
     __device__ void put(std::int64_t which, std::int32_t where) const {
-        for (int i = start(which);; i = (i + 1) % places) {
+        for (int i = start(which);; i = (i + 1) % entries) {
             const std::int32_t seen = atomicCAS(word + i, std::int32_t{empty}, static_cast<std::int32_t>(which));
             if (seen != empty && seen != which) continue;
             atomicMin(position + i, where);
             return;
         }
     }
+    // The position of a word, or -1 if it is none of the key words.
     __device__ std::int32_t find(std::int32_t which) const {
-        for (int i = start(which);; i = (i + 1) % places) {
+        for (int i = start(which);; i = (i + 1) % entries) {
             if (word[i] == which) return position[i];
             if (word[i] == empty) return -1;
         }
     }
 };
 
-// A block a neuron pair, a warp a query word.
+// One block per neuron pair; each of its warps takes one query word at a time and reads that word's list of neighbours.
+// With `write` false it counts the word pairs and reports bad words, with `write` true it writes the pairs.
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
-    pairs_kernel(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* count,
+    pairs_kernel(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                  unsigned long long* bad_query, unsigned long long* bad_key, std::int64_t* place, T* cosine) {
-    __shared__ std::int32_t table_word[KeyTable::places], table_position[KeyTable::places];
+    __shared__ std::int32_t table_word[KeyTable::entries], table_position[KeyTable::entries];
     const KeyTable table{table_word, table_position};
     const std::int64_t e = blockIdx.x, keys = key.word.cols, queries = query.word.cols;
     table.clear();
     __syncthreads();
     for (std::int64_t j = threadIdx.x; j < keys; j += blockDim.x) {
         const std::int64_t word = key.word[e][j];
-        if (word >= 0 && word < cooccurring.words)
+        if (word >= 0 && word < lists.words)
             table.put(word, static_cast<std::int32_t>(j));
         else if (!write)
             atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
@@ -70,64 +77,65 @@ __global__ void __launch_bounds__(block_threads)
     __syncthreads();
     for (std::int64_t j = threadIdx.x; j < keys && !write; j += blockDim.x) {
         const std::int64_t word = key.word[e][j];
-        if (word >= 0 && word < cooccurring.words && table.find(static_cast<std::int32_t>(word)) != j)
+        if (word >= 0 && word < lists.words && table.find(static_cast<std::int32_t>(word)) != j)
             atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
     }
-    unsigned long long mine = 0;
+    unsigned long long own_count = 0;
     for (std::int64_t i = threadIdx.x / 32; i < queries; i += blockDim.x / 32) {
         const std::int64_t word = query.word[e][i];
         const std::int8_t sign = query.sign[e][i];
-        if (word < 0 || word >= cooccurring.words) {
+        if (word < 0 || word >= lists.words) {
             if (!write && threadIdx.x % 32 == 0) atomicMin(bad_query, static_cast<unsigned long long>(e * queries + i));
             continue;
         }
         if (sign == 0) continue;
-        for (std::int64_t n = cooccurring.first[word] + threadIdx.x % 32; n < cooccurring.first[word + 1]; n += 32) {
-            const std::int32_t j = table.find(cooccurring.other[n]);
+        for (std::int64_t n = lists.first[word] + threadIdx.x % 32; n < lists.first[word + 1]; n += 32) {
+            const std::int32_t j = table.find(lists.other[n]);
             if (j < 0 || key.sign[e][j] != sign) continue;
             if (write) {
                 const unsigned long long at = atomicAdd(count + e, 1ull);
                 place[at] = i * keys + j;
-                cosine[at] = cooccurring.cosine[n];
+                cosine[at] = lists.cosine[n];
             } else {
-                ++mine;
+                ++own_count;
             }
         }
     }
-    if (!write && mine) atomicAdd(count + e, mine);
+    if (!write && own_count) atomicAdd(count + e, own_count);
 }
 
 }  // namespace
 
 template <class T>
 void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
-                       const T* low, const double* cutoff, const std::int64_t* spelling, FoundWords<T> found,
+                       const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found,
                        Stream stream) {
     launch(scan_kernel<T>, blocks_for(score.rows * score.cols), block_threads, stream, score, first_row, first_col,
            unit, low, cutoff, spelling, found);
 }
 
 template <class T>
-void count_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* count,
+void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                       unsigned long long* bad_query, unsigned long long* bad_key, Stream stream) {
-    launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, cooccurring, query, key, count, bad_query,
-           bad_key, static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
+    launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, lists, query, key, count, bad_query, bad_key,
+           static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
 }
 
 template <class T>
-void write_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* next,
+void write_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream) {
     const auto none = static_cast<unsigned long long*>(nullptr);
-    launch(pairs_kernel<true, T>, query.word.rows, block_threads, stream, cooccurring, query, key, next, none, none,
-           place, cosine);
+    launch(pairs_kernel<true, T>, query.word.rows, block_threads, stream, lists, query, key, next, none, none, place,
+           cosine);
 }
 
-#define SHIFTBENCH_FOR(T)                                                                                         \
-    template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*,           \
-                                    const double*, const std::int64_t*, FoundWords<T>, Stream);                   \
-    template void count_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, unsigned long long*,   \
-                                   unsigned long long*, Stream);                                                  \
-    template void write_word_pairs(Cooccurring<T>, Side, Side, unsigned long long*, std::int64_t*, T*, Stream);
+#define SHIFTBENCH_FOR(T)                                                                                              \
+    template void cooccurrence_scan(Rows<const T>, std::int64_t, std::int64_t, Rows<const T>, const T*, const double*, \
+                                    const std::int64_t*, FoundPairs<T>, Stream);                                       \
+    template void count_word_pairs(CooccurrenceLists<T>, NeuronSide, NeuronSide, unsigned long long*,                  \
+                                   unsigned long long*, unsigned long long*, Stream);                                  \
+    template void write_word_pairs(CooccurrenceLists<T>, NeuronSide, NeuronSide, unsigned long long*, std::int64_t*,   \
+                                   T*, Stream);
 SHIFTBENCH_FOR(float)
 SHIFTBENCH_FOR(double)
 

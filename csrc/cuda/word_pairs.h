@@ -1,4 +1,5 @@
-// shiftbench/word_pairs.h on a GPU. The order of what is found is the caller's to make: sorting is a library's business.
+// Word pairs on a GPU (shiftbench/word_pairs.h). Pairs are found in no particular order; the caller sorts them by
+// torch. All pointers are to GPU memory.
 #pragma once
 
 #include <cstdint>
@@ -9,32 +10,40 @@
 
 namespace shiftbench::cuda {
 
-// Pairs of words that co-occur, as they are found. count: how many, at first 0.
+// Pairs of words that co-occur, in the order in which threads found them. a, b, cosine: [capacity]; count: one number,
+// 0 at first.
 template <class T>
-struct FoundWords {
+struct FoundPairs {
     std::int32_t *a, *b;
     T* cosine;
     unsigned long long* count;
 };
 
-// score: cosines of the words first_row, ... with the words first_col, ..., good enough to choose whom to look at: those
-// above low of both. Those that co-occur by `dot`'s cosine, row before column, are added to `found`, which must have room.
+// Reads one block of the words x words matrix of approximate cosines, whose first element belongs to the words
+// first_row and first_col. Pairs with row < column whose approximate cosine is above `low` of both words are
+// candidates. A candidate's cosine is computed in double by `dot`'s order, and the pair is added to `found` if its
+// words co-occur. The capacity of `found` must be the size of the block. low, cutoff, spelling: [words]; low is the
+// cutoff less the error of the scores. One pass over the block.
 template <class T>
 void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
-                       const T* low, const double* cutoff, const std::int64_t* spelling, FoundWords<T> found,
+                       const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found,
                        Stream stream);
 
-constexpr std::int64_t most_words = 2048;  // key words of a neuron pair
+// The largest number of key words of a neuron pair. A table of twice as many entries then takes 32 kB of shared memory,
+// which every GPU has.
+constexpr std::int64_t most_words = 2048;
 
-// count[e]: the word pairs of neuron pair e. bad_query, bad_key: the lowest flat index of a word that does not exist or,
-// among a neuron's key words, stands there twice; at first `nothing`, all ones.
+// count[e]: the number of word pairs of neuron pair e, 0 before the call. bad_query, bad_key: one number each, the
+// lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron pair's
+// key words, occurs a second time; all bits are set before the call, and stay so if there is none.
 template <class T>
-void count_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* count,
+void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                       unsigned long long* bad_query, unsigned long long* bad_key, Stream stream);
 
-// place[n] = position of the query word * K + that of the key word, from next[e] on for neuron pair e; next is raised.
+// Writes the word pairs of neuron pair e to the elements from next[e] on, and raises next[e] by their number. place[n]
+// is the position of the query word times K plus that of the key word; cosine[n] is their cosine.
 template <class T>
-void write_word_pairs(Cooccurring<T> cooccurring, Side query, Side key, unsigned long long* next,
+void write_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream);
 
 }  // namespace shiftbench::cuda

@@ -1,8 +1,8 @@
-// The loops whose every rounding is fixed: the same bytes in every instruction set; and packing for rounded tiles.
-// Templates here are in an unnamed namespace and call no other that could be linked once for all sets.
+// The loops that give the same bytes with every instruction set, compiled without fused multiply-adds; and the table of
+// all innermost loops of this instruction set (shiftbench/kernels.h). See tile.h, "Linkage".
 #include <cstring>
 
-#include "keep.h"
+#include "filter.h"
 #include "pack.h"
 #include "rounded.h"
 #include "score.h"
@@ -18,14 +18,16 @@ namespace {
 using shiftbench::bfloat16;
 using shiftbench::float16;
 
-// Summed in type A. Sixteen running sums per stretch, added as a tree; then stretch after stretch. The order is fixed,
-// vectorises without -ffast-math, and its rounding error grows with 16 + n / 256 where a running sum's grows with n.
+// The inner product, summed in type A in the order that shiftbench/formulas.h describes. The order is fixed, and yet
+// the compiler can vectorise it without -ffast-math. Its rounding error grows with 16 + n / 256; that of a single
+// running sum grows with n. One pass over x and y.
 template <class A, class X, class Y>
 A ordered_dot(const X* x, const Y* y, std::int64_t n) {
     constexpr std::int64_t lanes = shiftbench::dot_lanes, stretch = shiftbench::dot_stretch;
     A total = 0;
     for (std::int64_t begin = 0; begin < n; begin += stretch) {
-        const std::int64_t end = n - begin < stretch ? n : begin + stretch, whole = begin + (end - begin) / lanes * lanes;
+        const std::int64_t end = n - begin < stretch ? n : begin + stretch,
+                           whole = begin + (end - begin) / lanes * lanes;
         A sum[lanes] = {};
         for (std::int64_t i = begin; i < whole; i += lanes)
             for (std::int64_t lane = 0; lane < lanes; ++lane) sum[lane] += A(x[i + lane]) * A(y[i + lane]);
@@ -42,25 +44,27 @@ void pack_directions(const T* first_row, std::int64_t stride, std::int64_t rows,
     pack(first_row, stride, rows, width, tile_directions, packed);
 }
 
+// Tiles::count_at_least.
 template <class T>
-std::int64_t count(const T* x, std::int64_t n, T least) {
+std::int64_t count_at_least(const T* x, std::int64_t n, T threshold) {
     std::int32_t found = 0;
-    for (std::int64_t i = 0; i < n; ++i) found += (x[i] < 0 ? -x[i] : x[i]) >= least;
+    for (std::int64_t i = 0; i < n; ++i) found += (x[i] < 0 ? -x[i] : x[i]) >= threshold;
     return found;
 }
 
 template <class T>
-constexpr shiftbench::cpu::Tiles<T> tiles{tile_directions, tile_words<T>, false,
-                                          shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count<T>, keep,
-                                          pack_directions<T>};
+constexpr shiftbench::cpu::Tiles<T> tiles{
+    tile_directions, tile_words<T>,     false, shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS::score, count_at_least<T>,
+    keep_at_least,   pack_directions<T>};
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
 template <class T>
-constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows,    own::gated_rows,
-                                            own::attention_rows, own::attend_rows, own::thin_rows,    own::norm_forward,
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows, own::gated_rows,
+                                            own::attention_rows, own::attend_rows, own::thin_rows, own::norm_forward,
                                             own::heads_forward,  own::mix_forward};
 
-// Made by the compiler: no code of this instruction set runs before it is chosen.
+// A constant, so that the module needs no code of this instruction set to initialise it: that code would run on every
+// CPU.
 constexpr shiftbench::cpu::Kernels table{
     SHIFTBENCH_STRING(SHIFTBENCH_INSTRUCTIONS),
     {ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot,
@@ -69,7 +73,8 @@ constexpr shiftbench::cpu::Kernels table{
     {tiles<float>, tiles<double>},
 #ifdef __AVX512VNNI__
     {true,
-     {tile_directions, tile_words<float>, true, own::score_rounded, count<float>, keep, pack_directions_rounded},
+     {tile_directions, tile_words<float>, true, own::score_rounded, count_at_least<float>, keep_at_least,
+      pack_directions_rounded},
      {pack_words_rounded, pack_words_rounded, pack_words_rounded}},
 #else
     {},

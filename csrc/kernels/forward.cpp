@@ -1,11 +1,12 @@
-// What stands between the matrix products of a forward pass, with what the derivatives need of it. Compiled with fused
-// multiply-adds, like stages.cpp.
-#include <math.h>  // not <cmath>: as in maps.h
+// The stages of a forward pass that keeps what derivatives need: norms, the split into heads with rotary embedding, and
+// causal attention (shiftbench/stages.h: NormForward, HeadsForward, MixForward). Compiled with fused multiply-adds, so
+// the last bits depend on the instruction set, like those of the matrix products between the stages.
+#include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
 #include <limits>
 
-#include "maps.h"
+#include "attention_map.h"
 #include "shiftbench/formulas.h"
 #include "stages.h"
 #include "vectors.h"
@@ -14,25 +15,31 @@ namespace {
 
 using namespace shiftbench::cpu;
 
+// A vector whose lanes are all x.
 template <class T>
-inline Vector<T> all(T x) { return x - Vector<T>{}; }
+inline Vector<T> broadcast(T x) {
+    return x - Vector<T>{};
+}
 
-// e^x for x <= 0, to the last bit but one; what is below the smallest normal number is that.
+// e^x for x <= 0, with a relative error of about one unit in the last place. Below x = -87, where e^x approaches the
+// smallest normal float, the result is e^-87.
 inline Vector<float> exponential(Vector<float> x) {
     typedef std::uint32_t Bits __attribute__((vector_size(vector_bytes)));
-    const Vector<float> least = all(-87.0f);
-    x = x < least ? least : x;
-    // x = n ln 2 + r with |r| <= ln 2 / 2. Adding so large a number leaves n in its last bits, from where it becomes an
-    // exponent; ln 2 is taken off in two parts, of which the first times n is exact.
-    constexpr float large = 12582912.0f;  // 1.5 * 2^23
-    const Vector<float> shifted = x * 1.44269504f + large, n = shifted - large;
-    const Vector<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    Vector<float> sum = all(1.0f / 5040);  // Taylor's series: what is left of it is below 6e-9
+    const Vector<float> smallest = broadcast(-87.0f);
+    x = x < smallest ? smallest : x;
+    // e^x = 2^n e^r, where x = n ln 2 + r and |r| <= ln 2 / 2. Adding 1.5 * 2^23 to x / ln 2 rounds it to the integer n
+    // and leaves n in the last bits of the sum, from where it is shifted into the exponent of a float. ln 2 is
+    // subtracted in two parts, high and -low; the high part has few bits, so its product with n is exact.
+    constexpr float rounding = 12582912.0f;  // 1.5 * 2^23
+    constexpr float inverse_ln_2 = 1.44269504f, ln_2_high = 0.693359375f, minus_ln_2_low = 2.12194440e-4f;
+    const Vector<float> shifted = x * inverse_ln_2 + rounding, n = shifted - rounding;
+    const Vector<float> r = (x - n * ln_2_high) + n * minus_ln_2_low;
+    Vector<float> sum = broadcast(1.0f / 5040);  // the Taylor series up to r^7 / 7!; the remainder is below 6e-9
     const float coefficients[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
     for (const float coefficient : coefficients) sum = sum * r + coefficient;
     Bits bits;
     std::memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits << 23) + 0x3f800000u;
+    bits = (bits << 23) + 0x3f800000u;  // n in the exponent's place, plus the bits of 1.0f
     Vector<float> power;
     std::memcpy(&power, &bits, sizeof power);
     return sum * power;
@@ -43,9 +50,11 @@ inline Vector<double> exponential(Vector<double> x) {
     return x;
 }
 
-inline float root(float x) { return sqrtf(x); }
-inline double root(double x) { return sqrt(x); }
+inline float square_root(float x) { return sqrtf(x); }
+inline double square_root(double x) { return sqrt(x); }
 
+// Three passes over each row, which is in the innermost cache after the first: the mean (where the norm centres), the
+// mean square, the output.
 template <class T>
 void norm(const NormForward<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
@@ -58,7 +67,7 @@ void norm(const NormForward<T>& a) {
             Vector<T> sum_v = {};
             for (i64 i = 0; i < whole; i += lanes) sum_v += load(x + i);
             for (i64 i = whole; i < width; ++i) mean += x[i];
-            mean = (mean + total<T>(sum_v)) / T(width);
+            mean = (mean + sum_lanes<T>(sum_v)) / T(width);
         }
         Vector<T> square_v = {};
         for (i64 i = 0; i < whole; i += lanes) {
@@ -66,7 +75,7 @@ void norm(const NormForward<T>& a) {
             square_v += centre * centre;
         }
         for (i64 i = whole; i < width; ++i) square += (x[i] - mean) * (x[i] - mean);
-        const T rho = 1 / root((square + total<T>(square_v)) / T(width) + a.eps);
+        const T rho = 1 / square_root((square + sum_lanes<T>(square_v)) / T(width) + a.eps);
         a.rho[n] = rho;
         for (i64 i = 0; i < width; ++i) {
             hat[i] = (x[i] - mean) * rho;
@@ -75,8 +84,9 @@ void norm(const NormForward<T>& a) {
     }
 }
 
+// One pass.
 template <class T>
-void heads(const HeadsForward<T>& a) {
+void split_heads(const HeadsForward<T>& a) {
     const i64 E = a.width;
     for (i64 n = a.first; n < a.last; ++n)
         for (i64 h = 0; h < a.heads; ++h) {
@@ -84,72 +94,77 @@ void heads(const HeadsForward<T>& a) {
             std::memcpy(first, a.x + (n * a.heads + h) * E, sizeof(T) * static_cast<std::size_t>(E));
             if (!a.cosine) continue;
             const T *cosine = a.cosine + n * E, *sine = a.sine + n * E;
-            for (i64 i = 0; i < E / 2; ++i) shiftbench::turn_by(cosine[i], sine[i], first[i], second[i]);
+            for (i64 i = 0; i < E / 2; ++i) shiftbench::rotate_pair(cosine[i], sine[i], first[i], second[i]);
         }
 }
 
-// One row of logits, those of the keys first .. last - 1, becomes probabilities; slope: of the cap, where there is one,
-// becomes probability times it. Whole vectors are written behind the last.
+// Softmax of one row of a map, in place: logits of the keys [first, last) become probabilities. The logits are scaled
+// and, unless cap is 0, become cap * tanh(logit / cap); `slope` then receives the probability times the cap's
+// derivative, 1 - tanh^2. Up to one vector behind `last` is overwritten. Three passes over the row, which is in the
+// innermost cache: the largest logit, the exponentials and their sum, the division by the sum.
 template <class T>
-void soften(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
+void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;
     for (i64 j = last; j < last + lanes; ++j) row[j] = std::numeric_limits<T>::lowest();
     if (cap != 0)
         for (i64 j = first; j < last; ++j) {
-            const T x = squashed(row[j] * (scale / cap));
+            const T x = hyperbolic_tangent(row[j] * (scale / cap));
             row[j] = x * cap;
             slope[j] = 1 - x * x;
         }
-    const Vector<T> times = all(cap != 0 ? T(1) : scale);
-    Vector<T> most_v = all(std::numeric_limits<T>::lowest()), sum_v = {};
+    const Vector<T> factor = broadcast(cap != 0 ? T(1) : scale);
+    Vector<T> largest_v = broadcast(std::numeric_limits<T>::lowest()), sum_v = {};
     for (i64 j = first; j < last; j += lanes) {
-        const Vector<T> x = load(row + j) * times;
+        const Vector<T> x = load(row + j) * factor;
         store(row + j, x);
-        most_v = x > most_v ? x : most_v;
+        largest_v = x > largest_v ? x : largest_v;
     }
-    T most = most_v[0];
-    for (int i = 1; i < lanes; ++i) most = most_v[i] > most ? most_v[i] : most;
+    T largest = largest_v[0];
+    for (int i = 1; i < lanes; ++i) largest = largest_v[i] > largest ? largest_v[i] : largest;
     for (i64 j = first; j < last; j += lanes) {
-        Vector<T> x = exponential(load(row + j) - all(most));
+        Vector<T> x = exponential(load(row + j) - broadcast(largest));
         if (j + lanes > last)
             for (i64 i = last - j; i < lanes; ++i) x[i] = 0;
         store(row + j, x);
         sum_v += x;
     }
-    const T share = 1 / total<T>(sum_v);
-    for (i64 j = first; j < last; ++j) row[j] *= share;
+    const T inverse_sum = 1 / sum_lanes<T>(sum_v);
+    for (i64 j = first; j < last; ++j) row[j] *= inverse_sum;
     if (cap != 0)
         for (i64 j = first; j < last; ++j) slope[j] *= row[j];
 }
 
+// For each work item, map = queries @ keys^T, then softmax by row, then mixed = map @ values. Only the probabilities
+// (and slopes) of all positions are written to memory; the logits stay in the cache.
 template <class T>
-void mix(const MixForward<T>& a) {
-    const i64 E = a.width, S = a.tokens, M = padded<T>(S) + lanes_of<T>, blocks = (S + mix_queries - 1) / mix_queries;
+void attend_causally(const MixForward<T>& a) {
+    const i64 E = a.width, S = a.tokens, M = whole_vectors<T>(S) + lanes_of<T>,
+              blocks = (S + mix_queries - 1) / mix_queries;
     const Scratch<T> keys(E * M), maps(mix_queries * M);
     T *const key_EM = keys.get(), *const map = maps.get();
-    i64 turned = -1;
-    for (i64 unit = a.first; unit < a.last; ++unit) {
-        const i64 h = unit / blocks, k = h / a.group, begin = unit % blocks * mix_queries;
+    i64 transposed = -1;  // the key head whose keys are in key_EM
+    for (i64 work_item = a.first; work_item < a.last; ++work_item) {
+        const i64 h = work_item / blocks, k = h / a.group, begin = work_item % blocks * mix_queries;
         const i64 end = begin + mix_queries < S ? begin + mix_queries : S, rows = end - begin;
-        if (k != turned) turn(a.key + k * S * E, E, S, E, key_EM, M);
-        turned = k;
-        product<false, Map::made, T>({a.query + (h * S + begin) * E, E, 1}, rows, key_EM, M, E, padded<T>(end), map, M,
-                                     begin);
+        if (k != transposed) transpose_matrix(a.key + k * S * E, E, S, E, key_EM, M);
+        transposed = k;
+        product<false, CausalMap::output, T>({a.query + (h * S + begin) * E, E, 1}, rows, key_EM, M, E,
+                                             whole_vectors<T>(end), map, M, begin);
         for (i64 row = 0; row < rows; ++row) {
             const i64 last = begin + row + 1, first = a.window && last > a.window ? last - a.window : 0;
             T *own = map + row * M, *probability = a.probability + (h * S + begin + row) * S;
             T* slope = a.cap != 0 ? a.slope + (h * S + begin + row) * S : nullptr;
-            soften(own, first, last, a.scale, a.cap, slope);
+            softmax(own, first, last, a.scale, a.cap, slope);
             for (i64 j = 0; j < first; ++j) own[j] = 0;
-            hide(own, last, end);
+            mask_future_keys(own, last, end);
             for (i64 j = 0; j < last; ++j) probability[j] = own[j];
             for (i64 j = last; j < S; ++j) probability[j] = 0;
             if (!slope) continue;
             for (i64 j = 0; j < first; ++j) slope[j] = 0;
             for (i64 j = last; j < S; ++j) slope[j] = 0;
         }
-        product<false, Map::queries, T>({map, M, 1}, rows, a.value + k * S * E, E, end, E,
-                                        a.mixed + (h * S + begin) * E, E, begin);
+        product<false, CausalMap::left, T>({map, M, 1}, rows, a.value + k * S * E, E, end, E,
+                                           a.mixed + (h * S + begin) * E, E, begin);
     }
 }
 
@@ -159,9 +174,9 @@ namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
 void norm_forward(const NormForward<float>& a) { norm(a); }
 void norm_forward(const NormForward<double>& a) { norm(a); }
-void heads_forward(const HeadsForward<float>& a) { heads(a); }
-void heads_forward(const HeadsForward<double>& a) { heads(a); }
-void mix_forward(const MixForward<float>& a) { mix(a); }
-void mix_forward(const MixForward<double>& a) { mix(a); }
+void heads_forward(const HeadsForward<float>& a) { split_heads(a); }
+void heads_forward(const HeadsForward<double>& a) { split_heads(a); }
+void mix_forward(const MixForward<float>& a) { attend_causally(a); }
+void mix_forward(const MixForward<double>& a) { attend_causally(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

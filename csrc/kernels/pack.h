@@ -1,4 +1,5 @@
-// Rows laid out for a tile: the first numbers of all, then the second ones, and so on. As tile.h, for the kernels only.
+// Packs rows for a tile (shiftbench/kernels.h, Pack): element 0 of all rows, then element 1 of all rows, and so on. For
+// the files of csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 namespace {
 
-// Sixteen columns at a time, so that what is written stays in the nearest cache. Rows that are not there are zeros.
+// packed[i * lanes + row] = element i of that row; 0 for the rows that are missing (rows <= row < lanes). Sixteen
+// columns are taken at a time, so that the memory that they are written to, at most 2 kB, stays in the innermost cache.
 template <class T, class E>
 void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t lanes,
           T* packed) {
@@ -25,8 +27,9 @@ void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64
     }
 }
 
-// A square of numbers at a time, transposed in registers: one store for as many numbers as fit a vector, where the
-// plain loop needs one for each. Every word is packed once, so for few directions this shows.
+// The same for a tile of words. Squares of lanes x lanes elements are transposed in registers and then stored vector by
+// vector, where `pack` stores every element by itself. Every word is packed once, so packing takes a visible share of
+// the time when there are few directions to score the words against.
 template <class T, class E>
 void pack_words(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
     constexpr int lanes = lanes_of<T>;

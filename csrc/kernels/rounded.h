@@ -1,5 +1,6 @@
-// Rows rounded to 16-bit whole numbers, two in the room of a float, for tiles of scores that are made twice as fast.
-// A row is a step times whole numbers whose norm is below 2^15.5, so that no inner product of two rows leaves 32 bits.
+// Packs rows rounded to 16-bit integers, two of which take the place of one float, so that tiles of scores are computed
+// about twice as fast. A row is approximated by step * q, where q is a vector of integers with a norm below 2^15.5. By
+// the Cauchy-Schwarz inequality no inner product of two such vectors reaches 2^31, so sums of 32 bits do not overflow.
 #pragma once
 
 #include <cstdint>
@@ -13,89 +14,96 @@
 
 namespace {
 
-// Sixteen numbers; what there is behind the first `there` of them is zero.
+// Sixteen elements from x on, as floats; elements behind the first `valid` are 0 and are not read.
 template <class E>
-__m512 sixteen(const E* x, std::int64_t there) {
+__m512 sixteen(const E* x, std::int64_t valid) {
     alignas(64) float wide[16] = {};
-    if (there >= 16)
+    if (valid >= 16)
         for (int i = 0; i < 16; ++i) wide[i] = float(x[i]);
     else
-        for (std::int64_t i = 0; i < there; ++i) wide[i] = float(x[i]);
+        for (std::int64_t i = 0; i < valid; ++i) wide[i] = float(x[i]);
     return _mm512_load_ps(wide);
 }
 
-inline __m512 sixteen(const float* x, std::int64_t there) {
-    const unsigned mask = there < 16 ? (1u << there) - 1 : 0xffffu;
+inline __m512 sixteen(const float* x, std::int64_t valid) {
+    const unsigned mask = valid < 16 ? (1u << valid) - 1 : 0xffffu;
     return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x);
 }
 
+// sum + x^2, in double: the elements of the upper and of the lower half of x are added in the same lanes.
 inline __m512d add_squares(__m512 x, __m512d sum) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
     const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
     return _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, sum));
 }
 
-inline double root(__m512d sum) {
+// The square root of the sum of the lanes. An intrinsic, since std::sqrt might be linked from elsewhere.
+inline double root_of_total(__m512d sum) {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(_mm512_reduce_add_pd(sum))));
 }
 
-constexpr double longest_whole = 46300;  // 2^15.5 is 46341: room for what the step's own rounding adds
-constexpr double largest_whole = 32760;  // of 16 bits, again with room
-constexpr double smallest_step = 1e-35;  // its inverse is finite
+// Bounds of q. Both are a little smaller than 2^15.5 = 46341 and 2^15 - 1 = 32767, because rounding the step to a float
+// may enlarge q.
+constexpr double max_norm_of_q = 46300, max_element_of_q = 32760;
+constexpr double min_step = 1e-35;  // a float whose reciprocal is finite
 
-// The smallest step that a row may have.
+// The smallest step with which q stays within its bounds.
 template <class E>
 float step_of(const E* row, std::int64_t width) {
-    __m512 most = _mm512_setzero_ps();
+    __m512 largest = _mm512_setzero_ps();
     __m512d sum = _mm512_setzero_pd();
     for (std::int64_t begin = 0; begin < width; begin += 16) {
         const __m512 x = sixteen(row + begin, width - begin);
-        most = _mm512_max_ps(most, _mm512_abs_ps(x));
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(x));
         sum = add_squares(x, sum);
     }
-    // Rounding may add half to each whole number.
-    const double longest = longest_whole - root(_mm512_set_pd(0, 0, 0, 0, 0, 0, 0, double(width))) / 2;
-    const double by_norm = root(sum) / (longest > 1 ? longest : 1);
-    const double by_largest = double(_mm512_reduce_max_ps(most)) / largest_whole;
+    // Rounding may add 1/2 to each element and so sqrt(width) / 2 to the norm.
+    const double max_norm = max_norm_of_q - root_of_total(_mm512_set_pd(0, 0, 0, 0, 0, 0, 0, double(width))) / 2;
+    const double by_norm = root_of_total(sum) / (max_norm > 1 ? max_norm : 1);
+    const double by_largest = double(_mm512_reduce_max_ps(largest)) / max_element_of_q;
     const double step = by_norm > by_largest ? by_norm : by_largest;
-    return float(step > smallest_step ? step : smallest_step);
+    return float(step > min_step ? step : min_step);
 }
 
-// At least so much as a float: rounding down would matter most where it is hardly a normal number.
-inline float at_least(double lost) { return lost > 0 ? float(1.000001 * lost + 1.2e-38) : 0; }
+// A float that is not below x, for x >= 0. The factor makes up for rounding to 24 bits; the summand, which is about the
+// smallest normal float, makes up for the coarser rounding of subnormal numbers. 0 stays 0.
+inline float round_up(double x) { return x > 0 ? float(1.000001 * x + 1.2e-38) : 0; }
 
-// Slots of one row, 16 at a time to put(place, slots): two consecutive numbers each. Returns the norm of what is lost.
+// Rounds a row. Passes its slots, which hold two consecutive elements of q each, to put(first_slot, slots), 16 at a
+// time. Returns the norm of row - step * q. One pass over the row.
 template <class E, class F>
 double round_row(const E* row, std::int64_t width, float step, const F& put) {
-    const __m512 of_step = _mm512_set1_ps(step), per_step = _mm512_set1_ps(1 / step);
-    __m512d lost = _mm512_setzero_pd();
-    const auto whole = [&](std::int64_t begin) {
+    const __m512 broadcast_step = _mm512_set1_ps(step), inverse_step = _mm512_set1_ps(1 / step);
+    __m512d squared_error = _mm512_setzero_pd();
+    const auto quantize = [&](std::int64_t begin) {
         const __m512 x = sixteen(row + begin, width - begin);
-        const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(x, per_step));
-        lost = add_squares(_mm512_fnmadd_ps(_mm512_cvtepi32_ps(q), of_step, x), lost);
+        const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse_step));
+        squared_error = add_squares(_mm512_fnmadd_ps(_mm512_cvtepi32_ps(q), broadcast_step, x), squared_error);
         return _mm512_cvtepi32_epi16(q);
     };
     for (std::int64_t begin = 0; begin < width; begin += 32) {
-        const __m256i low = whole(begin), high = begin + 16 < width ? whole(begin + 16) : _mm256_setzero_si256();
+        const __m256i low = quantize(begin), high = begin + 16 < width ? quantize(begin + 16) : _mm256_setzero_si256();
         put(begin / 2, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
     }
-    return root(lost);
+    return root_of_total(squared_error);
 }
 
+// How many of the 16 slots from `place` on belong to a row of this width.
 inline std::int64_t slots_from(std::int64_t place, std::int64_t width) {
     const std::int64_t left = (width + 1) / 2 - place;
     return left < 16 ? left : 16;
 }
 
-// The first `used` slots, each `lanes` numbers behind the one before.
+// Stores the first `used` slots, `lanes` elements apart.
 inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float* to) {
     alignas(64) std::int32_t each[16];
     _mm512_store_si512(each, slots);
     for (std::int64_t j = 0; j < used; ++j) std::memcpy(to + j * lanes, &each[j], sizeof(float));
 }
 
-// Packed rows begin with each row's step, and with the norm of what its rounding takes away. Whole squares of 16 rows by
-// 16 slots are written as they are and then transposed where they stand, the rest slot by slot.
+// Packs a tile of words. The packed rows begin with two groups of `lanes` floats: the step of each row, and the norm of
+// row - step * q. Then come the slots. Complete squares of 16 rows by 16 slots are first stored row by row and then
+// transposed in place; the remaining slots are scattered one by one.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;
@@ -113,7 +121,7 @@ void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t ro
             };
             if (r < rows) {
                 packed[r] = step_of(first_row + r * stride, width);
-                packed[lanes + r] = at_least(round_row(first_row + r * stride, width, packed[r], put));
+                packed[lanes + r] = round_up(round_row(first_row + r * stride, width, packed[r], put));
             } else {
                 for (std::int64_t place = 0; place < (width + 1) / 2; place += 16) put(place, _mm512_setzero_si512());
             }
@@ -129,6 +137,7 @@ void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t ro
     }
 }
 
+// The same for a tile of directions. There are few of them, so all their slots are scattered.
 inline void pack_directions_rounded(const float* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width,
                                     float* packed) {
     float* slot = packed + 2 * tile_directions;
@@ -138,7 +147,7 @@ inline void pack_directions_rounded(const float* first_row, std::int64_t stride,
             scatter(slots, slots_from(place, width), tile_directions, slot + place * tile_directions + r);
         };
         packed[r] = step_of(first_row + r * stride, width);
-        packed[tile_directions + r] = at_least(round_row(first_row + r * stride, width, packed[r], put));
+        packed[tile_directions + r] = round_up(round_row(first_row + r * stride, width, packed[r], put));
     }
 }
 

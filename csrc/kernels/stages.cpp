@@ -1,13 +1,14 @@
-// Derivatives of a layer's parts, row by row and head by head, each in one pass while what it needs is in cache.
-// Compiled with fused multiply-adds: what they compute is rounded to float32 a hundred times elsewhere.
+// The stages of derivatives (shiftbench/stages.h: NormRows, RotateRows, GateRows, AttentionRows) and the attention of
+// decoding steps (AttendRows). Compiled with fused multiply-adds, so the last bits depend on the instruction set. Those
+// bits do not matter here: the matrix products between the stages round a derivative to the same precision many times.
 #include "stages.h"
 
-#include <math.h>  // not <cmath>: as in maps.h
+#include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
 #include <limits>
 
-#include "maps.h"
+#include "attention_map.h"
 #include "shiftbench/formulas.h"
 #include "vectors.h"
 
@@ -21,7 +22,7 @@ void norm(const NormRows<T>& a) {
     const i64 width = a.width, whole = width / lanes * lanes;
     for (i64 n = 0; n < a.rows; ++n)
         for (i64 g = 0; g < a.groups; ++g) {
-            const T* d = a.d + (n * a.groups + g) * width;
+            const T* d = a.derivative + (n * a.groups + g) * width;
             const T* hat = a.hat + (a.position[n] * a.groups + g) * width;
             T* out = a.out + (n * a.groups + g) * width;
             Vector<T> along_v = {}, mean_v = {};
@@ -36,8 +37,8 @@ void norm(const NormRows<T>& a) {
                 along += x * hat[i];
                 mean += x;
             }
-            along = (along + total<T>(along_v)) / T(width);
-            mean = a.centred ? (mean + total<T>(mean_v)) / T(width) : T(0);
+            along = (along + sum_lanes<T>(along_v)) / T(width);
+            mean = a.centred ? (mean + sum_lanes<T>(mean_v)) / T(width) : T(0);
             const T rho = a.rho[a.position[n] * a.groups + g];
             for (i64 i = 0; i < whole; i += lanes) {
                 const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
@@ -57,12 +58,12 @@ void norm(const NormRows<T>& a) {
 template <class T>
 void rotate(const RotateRows<T>& a) {
     const i64 half = a.width / 2;
-    const T sign = a.back ? T(-1) : T(1);
+    const T sign = a.inverse ? T(-1) : T(1);
     for (i64 n = 0; n < a.rows; ++n) {
         const T *cosine = a.cosine + a.position[n] * a.width, *sine = a.sine + a.position[n] * a.width;
         for (i64 h = 0; h < a.heads; ++h) {
             T *first = a.x + (n * a.heads + h) * a.width, *second = first + half;
-            for (i64 i = 0; i < half; ++i) shiftbench::turn_by(cosine[i], sign * sine[i], first[i], second[i]);
+            for (i64 i = 0; i < half; ++i) shiftbench::rotate_pair(cosine[i], sign * sine[i], first[i], second[i]);
         }
     }
 }
@@ -85,137 +86,152 @@ void gate(const GateRows<T>& a) {
     }
 }
 
-// Per key head and item: map = slope * scale * (dq k^T + q dk^T), mixed = map v + P dv - rowsum(map) O.
+// Tangent of causal attention. With q, k, v the kept queries, keys and values, P the probabilities, O the kept outputs
+// (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
+//   map = slope * scale * (dq k^T + q dk^T)        by element but for the two products; [positions, keys]
+//   out = map v + P dv - rowsum(map) O
+// dq has rows at query_items' positions, dk and dv at key_items', `out` at mixed_items'; elsewhere they are zero, and
+// the products leave those positions out. The map exists for one block of queries at a time. For every head, one pass
+// over the kept queries, slopes and probabilities of the work item's positions.
 template <class T>
 void attention_tangent(const AttentionRows<T>& a) {
     const auto& kept = a.kept;
-    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, M = padded<T>(S) + lanes_of<T>;
-    const Scratch<T> keys(E * M), turned(E * M), maps(block * M);
-    T *const key_EM = keys.get(), *const turned_EM = turned.get(), *const map = maps.get();
+    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group,
+              M = whole_vectors<T>(S) + lanes_of<T>;
+    const Scratch<T> keys(E * M), dkeys(E * M), maps(query_block * M);
+    T *const key_EM = keys.get(), *const dkey_EM = dkeys.get(), *const map = maps.get();
     for (i64 k = 0; k < kept.key_heads; ++k) {
-        turn(kept.key + k * S * E, E, S, E, key_EM, M);
+        transpose_matrix(kept.key + k * S * E, E, S, E, key_EM, M);
         const T* value = kept.value + k * S * E;
-        for (i64 item = 0; item < a.items; ++item) {
-            const i64 first = a.outer.starts[item], last = a.outer.stops[item];
-            const i64 q_first = a.queries.starts[item], q_last = a.queries.stops[item];
-            const i64 k_first = a.keys.starts[item], k_last = a.keys.stops[item];
-            const T* dk = a.key + (a.keys.offsets[item] * kept.key_heads + k) * E;
-            const T* dv = a.value + (a.keys.offsets[item] * kept.key_heads + k) * E;
-            const i64 key_row = kept.key_heads * E;
-            turn(dk, key_row, k_last - k_first, E, turned_EM, M);
-            // Whole vectors are read: behind an item's keys must be nothing of an item before.
+        for (i64 item = 0; item < a.work_items; ++item) {
+            const i64 first = a.mixed_items.starts[item], last = a.mixed_items.stops[item];
+            const i64 q_first = a.query_items.starts[item], q_last = a.query_items.stops[item];
+            const i64 k_first = a.key_items.starts[item], k_last = a.key_items.stops[item];
+            const T* dk = a.key + (a.key_items.offsets[item] * kept.key_heads + k) * E;
+            const T* dv = a.value + (a.key_items.offsets[item] * kept.key_heads + k) * E;
+            const i64 key_stride = kept.key_heads * E;
+            transpose_matrix(dk, key_stride, k_last - k_first, E, dkey_EM, M);
+            // Whole vectors are read, so what an earlier work item left behind this one's last key is set to 0.
             for (i64 e = 0; e < E; ++e)
-                for (i64 j = k_last - k_first; j < padded<T>(k_last - k_first); ++j) turned_EM[e * M + j] = 0;
+                for (i64 j = k_last - k_first; j < whole_vectors<T>(k_last - k_first); ++j) dkey_EM[e * M + j] = 0;
             for (i64 g = 0; g < kept.group; ++g) {
                 const i64 h = k * kept.group + g;
                 const T *query = kept.query + h * S * E, *slope = kept.slope + h * S * S;
                 const T *probability = kept.probability + h * S * S, *mixed = kept.mixed + h * S * E;
-                for (i64 begin = first; begin < last; begin += block) {
-                    const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
+                for (i64 begin = first; begin < last; begin += query_block) {
+                    const i64 end = begin + query_block < last ? begin + query_block : last, rows = end - begin;
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
-                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
-                    // A changed query meets every key, but for those behind the block's last, which it does not see;
-                    // where none has changed, only changed keys are met.
-                    i64 met_first = 0, met_last = end;
+                    const i64 changed_keys = (end < k_last ? end : k_last) - k_first;
+                    // The keys [map_first, map_last) are those where the block's map is not zero: all keys up to the
+                    // block's last position if a query of the block has a tangent, else only keys that have one.
+                    i64 map_first = 0, map_last = end;
                     if (from < to) {
                         if (from > begin || to < end)
                             std::memset(map, 0, sizeof(T) * static_cast<std::size_t>(rows * M));
-                        const T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
-                        product<false, Map::made, T>({dq, heads * E, 1}, to - from, key_EM, M, E, padded<T>(end),
-                                                     map + (from - begin) * M, M, from);
-                        if (new_keys > 0)
-                            product<true, Map::made, T>({query + begin * E, E, 1}, rows, turned_EM, M, E,
-                                                        padded<T>(new_keys), map + k_first, M, begin - k_first);
+                        const T* dq = a.query + ((a.query_items.offsets[item] + from - q_first) * heads + h) * E;
+                        product<false, CausalMap::output, T>({dq, heads * E, 1}, to - from, key_EM, M, E,
+                                                             whole_vectors<T>(end), map + (from - begin) * M, M, from);
+                        if (changed_keys > 0)
+                            product<true, CausalMap::output, T>({query + begin * E, E, 1}, rows, dkey_EM, M, E,
+                                                                whole_vectors<T>(changed_keys), map + k_first, M,
+                                                                begin - k_first);
                     } else {
-                        met_first = k_first, met_last = new_keys > 0 ? k_first + new_keys : k_first;
-                        if (new_keys > 0)
-                            product<false, Map::made, T>({query + begin * E, E, 1}, rows, turned_EM, M, E,
-                                                         padded<T>(new_keys), map + k_first, M, begin - k_first);
+                        map_first = k_first, map_last = changed_keys > 0 ? k_first + changed_keys : k_first;
+                        if (changed_keys > 0)
+                            product<false, CausalMap::output, T>({query + begin * E, E, 1}, rows, dkey_EM, M, E,
+                                                                 whole_vectors<T>(changed_keys), map + k_first, M,
+                                                                 begin - k_first);
                     }
-                    T* out = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
+                    T* out = a.mixed + ((a.mixed_items.offsets[item] + begin - first) * heads + h) * E;
                     for (i64 row = 0; row < rows; ++row) {
                         T* own = map + row * M;
                         const T* factor = slope + (begin + row) * S;
                         Vector<T> sum_v = {};
                         T sum = 0;
-                        const i64 seen = begin + row + 1 < met_last ? begin + row + 1 : met_last;
-                        i64 j = met_first;
+                        const i64 seen = begin + row + 1 < map_last ? begin + row + 1 : map_last;
+                        i64 j = map_first;
                         for (; j + lanes_of<T> <= seen; j += lanes_of<T>) {
                             const Vector<T> x = load(own + j) * load(factor + j) * kept.scale;
                             store(own + j, x);
                             sum_v += x;
                         }
                         for (; j < seen; ++j) sum += own[j] *= factor[j] * kept.scale;
-                        hide(own, seen, met_last);
-                        sum += total<T>(sum_v);
+                        mask_future_keys(own, seen, map_last);
+                        sum += sum_lanes<T>(sum_v);
                         for (i64 e = 0; e < E; ++e) out[row * heads * E + e] = -sum * mixed[(begin + row) * E + e];
                     }
-                    product<true, Map::queries, T>({map + met_first, M, 1}, rows, value + met_first * E, E,
-                                                   met_last - met_first, E, out, heads * E, begin - met_first);
-                    if (new_keys > 0)
-                        product<true, Map::queries, T>({probability + begin * S + k_first, S, 1}, rows, dv, key_row,
-                                                       new_keys, E, out, heads * E, begin - k_first);
+                    product<true, CausalMap::left, T>({map + map_first, M, 1}, rows, value + map_first * E, E,
+                                                      map_last - map_first, E, out, heads * E, begin - map_first);
+                    if (changed_keys > 0)
+                        product<true, CausalMap::left, T>({probability + begin * S + k_first, S, 1}, rows, dv,
+                                                          key_stride, changed_keys, E, out, heads * E, begin - k_first);
                 }
             }
         }
     }
 }
 
-// Per key head and item: map = slope * scale * (dO v^T - rowsum(dO O)); dq = map k, dk = map^T q, dv = P^T dO.
+// Cotangent of causal attention. With dO the cotangent of the outputs and the other symbols as above, for every head:
+//   map = slope * scale * (dO v^T - rowsum(dO * O))     by element but for the product
+//   dq = map k,  dk = map^T q,  dv = P^T dO             dk and dv summed over the query heads that share the key head
+// The map exists for one block of queries at a time, and the cost in memory passes is that of the tangent.
 template <class T>
 void attention_cotangent(const AttentionRows<T>& a) {
     const auto& kept = a.kept;
-    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, key_row = kept.key_heads * E,
-              M = padded<T>(S) + lanes_of<T>;
-    const Scratch<T> values(E * M), maps(block * M);
+    const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, key_stride = kept.key_heads * E,
+              M = whole_vectors<T>(S) + lanes_of<T>;
+    const Scratch<T> values(E * M), maps(query_block * M);
     T *const value_EM = values.get(), *const map = maps.get();
     for (i64 k = 0; k < kept.key_heads; ++k) {
-        turn(kept.value + k * S * E, E, S, E, value_EM, M);
+        transpose_matrix(kept.value + k * S * E, E, S, E, value_EM, M);
         const T* key = kept.key + k * S * E;
-        for (i64 item = 0; item < a.items; ++item) {
-            const i64 first = a.outer.starts[item], last = a.outer.stops[item];
-            const i64 q_first = a.queries.starts[item], q_last = a.queries.stops[item];
-            const i64 k_first = a.keys.starts[item], k_last = a.keys.stops[item];
-            T* dk = a.key + (a.keys.offsets[item] * kept.key_heads + k) * E;
-            T* dv = a.value + (a.keys.offsets[item] * kept.key_heads + k) * E;
+        for (i64 item = 0; item < a.work_items; ++item) {
+            const i64 first = a.mixed_items.starts[item], last = a.mixed_items.stops[item];
+            const i64 q_first = a.query_items.starts[item], q_last = a.query_items.stops[item];
+            const i64 k_first = a.key_items.starts[item], k_last = a.key_items.stops[item];
+            T* dk = a.key + (a.key_items.offsets[item] * kept.key_heads + k) * E;
+            T* dv = a.value + (a.key_items.offsets[item] * kept.key_heads + k) * E;
             for (i64 j = 0; j < k_last - k_first; ++j) {
-                std::memset(dk + j * key_row, 0, sizeof(T) * static_cast<std::size_t>(E));
-                std::memset(dv + j * key_row, 0, sizeof(T) * static_cast<std::size_t>(E));
+                std::memset(dk + j * key_stride, 0, sizeof(T) * static_cast<std::size_t>(E));
+                std::memset(dv + j * key_stride, 0, sizeof(T) * static_cast<std::size_t>(E));
             }
             for (i64 g = 0; g < kept.group; ++g) {
                 const i64 h = k * kept.group + g;
                 const T *query = kept.query + h * S * E, *slope = kept.slope + h * S * S;
                 const T *probability = kept.probability + h * S * S, *mixed = kept.mixed + h * S * E;
-                for (i64 begin = first; begin < last; begin += block) {
-                    const i64 end = begin + block < last ? begin + block : last, rows = end - begin;
-                    const T* d = a.mixed + ((a.outer.offsets[item] + begin - first) * heads + h) * E;
-                    product<false, Map::made, T>({d, heads * E, 1}, rows, value_EM, M, E, padded<T>(end), map, M,
-                                                 begin);
+                for (i64 begin = first; begin < last; begin += query_block) {
+                    const i64 end = begin + query_block < last ? begin + query_block : last, rows = end - begin;
+                    const T* d = a.mixed + ((a.mixed_items.offsets[item] + begin - first) * heads + h) * E;
+                    product<false, CausalMap::output, T>({d, heads * E, 1}, rows, value_EM, M, E, whole_vectors<T>(end),
+                                                         map, M, begin);
                     for (i64 row = 0; row < rows; ++row) {
                         T delta = 0;
                         Vector<T> delta_v = {};
-                        const T *own = d + row * heads * E, *with = mixed + (begin + row) * E;
+                        const T *own = d + row * heads * E, *output = mixed + (begin + row) * E;
                         i64 e = 0;
-                        for (; e + lanes_of<T> <= E; e += lanes_of<T>) delta_v += load(own + e) * load(with + e);
-                        for (; e < E; ++e) delta += own[e] * with[e];
-                        delta += total<T>(delta_v);
-                        T* line = map + row * M;
+                        for (; e + lanes_of<T> <= E; e += lanes_of<T>) delta_v += load(own + e) * load(output + e);
+                        for (; e < E; ++e) delta += own[e] * output[e];
+                        delta += sum_lanes<T>(delta_v);
+                        T* map_row = map + row * M;
                         const T* factor = slope + (begin + row) * S;
-                        for (i64 j = 0; j <= begin + row; ++j) line[j] = (line[j] - delta) * factor[j] * kept.scale;
-                        hide(line, begin + row + 1, end);
+                        for (i64 j = 0; j <= begin + row; ++j)
+                            map_row[j] = (map_row[j] - delta) * factor[j] * kept.scale;
+                        mask_future_keys(map_row, begin + row + 1, end);
                     }
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
                     if (from < to) {
-                        T* dq = a.query + ((a.queries.offsets[item] + from - q_first) * heads + h) * E;
-                        product<false, Map::queries, T>({map + (from - begin) * M, M, 1}, to - from, key, E, end, E, dq,
-                                                        heads * E, from);
+                        T* dq = a.query + ((a.query_items.offsets[item] + from - q_first) * heads + h) * E;
+                        product<false, CausalMap::left, T>({map + (from - begin) * M, M, 1}, to - from, key, E, end, E,
+                                                           dq, heads * E, from);
                     }
-                    const i64 new_keys = (end < k_last ? end : k_last) - k_first;
-                    if (new_keys > 0) {
-                        product<true, Map::keys, T>({map + k_first, 1, M}, new_keys, query + begin * E, E, rows, E, dk,
-                                                    key_row, begin - k_first);
-                        product<true, Map::keys, T>({probability + begin * S + k_first, 1, S}, new_keys, d, heads * E,
-                                                    rows, E, dv, key_row, begin - k_first);
+                    const i64 changed_keys = (end < k_last ? end : k_last) - k_first;
+                    if (changed_keys > 0) {
+                        product<true, CausalMap::left_transposed, T>({map + k_first, 1, M}, changed_keys,
+                                                                     query + begin * E, E, rows, E, dk, key_stride,
+                                                                     begin - k_first);
+                        product<true, CausalMap::left_transposed, T>({probability + begin * S + k_first, 1, S},
+                                                                     changed_keys, d, heads * E, rows, E, dv,
+                                                                     key_stride, begin - k_first);
                     }
                 }
             }
@@ -226,31 +242,32 @@ void attention_cotangent(const AttentionRows<T>& a) {
 inline float exponential(float x) { return expf(x); }
 inline double exponential(double x) { return exp(x); }
 
-// Every head sums in one fixed order, so a row does not depend on the rows beside it, nor on the cache's room.
+// One pass over the keys and one over the values that a row attends to, for every query head. All sums have one fixed
+// order, so a row depends neither on the other rows nor on the capacity of the KV cache.
 template <class T>
 void attend(const AttendRows<T>& a) {
     const i64 E = a.width, whole = E / lanes_of<T> * lanes_of<T>;
     for (i64 n = 0; n < a.rows; ++n)
         for (i64 h = 0; h < a.key_heads * a.group; ++h) {
-            const i64 cached = (h / a.group * a.room + a.first[n]) * E, row = n * a.key_heads * a.group + h;
+            const i64 cached = (h / a.group * a.capacity + a.first_key[n]) * E, row = n * a.key_heads * a.group + h;
             const T *query = a.query + row * E, *key = a.key + cached, *value = a.value + cached;
-            T most = -std::numeric_limits<T>::infinity();
-            const i64 met = a.last[n] - a.first[n];
-            for (i64 j = 0; j < met; ++j) {
+            T largest = -std::numeric_limits<T>::infinity();
+            const i64 keys = a.last_key[n] - a.first_key[n];
+            for (i64 j = 0; j < keys; ++j) {
                 Vector<T> sum_v = {};
                 T sum = 0;
                 for (i64 e = 0; e < whole; e += lanes_of<T>) sum_v += load(query + e) * load(key + j * E + e);
                 for (i64 e = whole; e < E; ++e) sum += query[e] * key[j * E + e];
-                T score = (sum + total<T>(sum_v)) * a.scale;
-                if (a.cap != 0) score = a.cap * squashed(score / a.cap);
+                T score = (sum + sum_lanes<T>(sum_v)) * a.scale;
+                if (a.cap != 0) score = a.cap * hyperbolic_tangent(score / a.cap);
                 a.scores[j] = score;
-                most = score > most ? score : most;
+                largest = score > largest ? score : largest;
             }
             T sum = 0;
-            for (i64 j = 0; j < met; ++j) sum += a.scores[j] = exponential(a.scores[j] - most);
+            for (i64 j = 0; j < keys; ++j) sum += a.scores[j] = exponential(a.scores[j] - largest);
             T* out = a.out + row * E;
             for (i64 e = 0; e < E; ++e) out[e] = 0;
-            for (i64 j = 0; j < met; ++j) {
+            for (i64 j = 0; j < keys; ++j) {
                 const T weight = a.scores[j] / sum;
                 for (i64 e = 0; e < E; ++e) out[e] += weight * value[j * E + e];
             }

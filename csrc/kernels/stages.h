@@ -1,4 +1,5 @@
-// What csrc/kernels/forward.cpp, gated.cpp, stages.cpp and thin.cpp give to exact.cpp of the same instruction set.
+// The stages (shiftbench/stages.h), which forward.cpp, gated.cpp, stages.cpp and thin.cpp define and exact.cpp puts
+// into the table of the instruction set.
 #pragma once
 
 #include "shiftbench/stages.h"

@@ -1,5 +1,6 @@
-// Products of a few rows with weights that are read once, from memory: what a step of decoding is made of. Each number
-// is summed in one order, whatever rows stand beside its own. Compiled with fused multiply-adds, like stages.cpp.
+// A linear layer for few rows (shiftbench/stages.h, ThinRows), as in a decoding step. The weights are read from memory
+// once, which takes most of the time. Every output element is summed in one order, whatever other rows there are, so a
+// sequence's numbers do not depend on the batch. Compiled with fused multiply-adds, like stages.cpp.
 #include "stages.h"
 #include "transpose.h"
 #include "vectors.h"
@@ -9,9 +10,10 @@ namespace {
 using namespace shiftbench::cpu;
 using i64 = std::int64_t;
 
-// sum[s]: of sums[s]'s lanes. As many vectors at a time as they have lanes become columns first.
+// sum[s] = the sum of the lanes of sums[s]. Takes as many vectors as a vector has lanes, transposes them, and adds the
+// transposed vectors, which takes fewer operations than adding the lanes of each.
 template <int N, class T>
-inline void add_lanes(const Vector<T> (&sums)[N], T* sum) {
+inline void sum_lanes_of_each(const Vector<T> (&sums)[N], T* sum) {
     constexpr int lanes = lanes_of<T>;
 #pragma GCC unroll 16
     for (int begin = 0; begin < N; begin += lanes) {
@@ -28,10 +30,11 @@ inline void add_lanes(const Vector<T> (&sums)[N], T* sum) {
     }
 }
 
-// N rows from `row` on. ahead: how far behind a weight stands the one to be fetched meanwhile; 0: none. The processor
-// itself looks ahead too little, and would wait for memory and compute by turns.
+// The rows [row, row + N) times the outputs [a.first, a.last), two outputs at a time. While a weight is used, the one
+// that lies `prefetch_distance` elements behind it is prefetched (0: none). The CPU's own prefetcher does not reach far
+// enough ahead: the CPU would wait for memory and compute by turns.
 template <int N, class T>
-void multiply(const ThinRows<T>& a, i64 row, i64 ahead) {
+void multiply_rows(const ThinRows<T>& a, i64 row, i64 prefetch_distance) {
     constexpr i64 lanes = lanes_of<T>;
     const i64 whole = a.depth / lanes * lanes;
     const T* x = a.x + row * a.depth;
@@ -41,9 +44,9 @@ void multiply(const ThinRows<T>& a, i64 row, i64 ahead) {
         Vector<T> sums[2 * N] = {};
         for (i64 i = 0; i < whole; i += lanes) {
             const Vector<T> l = load(left + i), r = load(right + i);
-            if (ahead) {
-                __builtin_prefetch(left + i + ahead, 0, 2);
-                __builtin_prefetch(right + i + ahead, 0, 2);
+            if (prefetch_distance) {
+                __builtin_prefetch(left + i + prefetch_distance, 0, 2);
+                __builtin_prefetch(right + i + prefetch_distance, 0, 2);
             }
 #pragma GCC unroll 16
             for (int d = 0; d < N; ++d) {
@@ -53,7 +56,7 @@ void multiply(const ThinRows<T>& a, i64 row, i64 ahead) {
             }
         }
         T sum[2 * N];
-        add_lanes(sums, sum);
+        sum_lanes_of_each(sums, sum);
         for (int d = 0; d < N; ++d) {
             for (i64 i = whole; i < a.depth; ++i) {
                 sum[d] += x[d * a.depth + i] * left[i];
@@ -66,17 +69,20 @@ void multiply(const ThinRows<T>& a, i64 row, i64 ahead) {
     }
 }
 
-// A few outputs at a time: their weights stay near for the other tiles of rows.
+// Takes a few outputs at a time, whose weights stay in the cache for all tiles of rows. The first tile prefetches the
+// weights of the next outputs.
 template <class T>
 void thin(const ThinRows<T>& a) {
-    const i64 fit = (i64{1} << 14) / a.depth, together = fit < 2 ? 2 : fit / 2 * 2;
+    constexpr i64 cached_weights = i64{1} << 14;  // 64 kB of float, 128 kB of double
+    const i64 fit = cached_weights / a.depth, together = fit < 2 ? 2 : fit / 2 * 2;
     for (i64 first = a.first; first < a.last; first += together) {
         ThinRows<T> part = a;
         part.first = first;
         part.last = first + together < a.last ? first + together : a.last;
-        each_tile(a.rows, [&](i64 begin, i64 end) {
-            const i64 ahead = begin == 0 ? together * a.depth : 0;
-            with_rows(end - begin, [&](auto rows) { multiply<decltype(rows)::value>(part, begin, ahead); });
+        for_each_tile(a.rows, [&](i64 begin, i64 end) {
+            const i64 prefetch_distance = begin == 0 ? together * a.depth : 0;
+            with_constant_rows(
+                end - begin, [&](auto rows) { multiply_rows<decltype(rows)::value>(part, begin, prefetch_distance); });
         });
     }
 }

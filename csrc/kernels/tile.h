@@ -1,5 +1,10 @@
-// The shape of a tile of scores in one instruction set. Included by its kernels only, which are compiled several times:
-// nothing here or there may have a linkage that another instruction set's copy could replace.
+// The shape of a tile in the instruction set that this file is compiled for, and its vector types.
+//
+// Linkage. The files of csrc/kernels/ are compiled once for each instruction set. If two of the compilations defined
+// the same inline function or template with external linkage, the linker would keep one of the two, and CPUs that lack
+// its instructions would crash. So everything in the headers of this folder is in an unnamed namespace, they are
+// included by the files of this folder alone, and these files use no template or inline function of the standard
+// library that could become a function of its own (std::vector, the overloads of <cmath>).
 #pragma once
 
 #include <cstdint>
@@ -7,17 +12,21 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int vector_bytes = 64, tile_directions = 12;  // 24 sums, 2 words and a direction in 32 registers
+constexpr int vector_bytes = 64, tile_directions = 12;  // 24 sums, 2 vectors of words, 1 direction: 27 of 32 registers
 #elif defined(__AVX2__)
-constexpr int vector_bytes = 32, tile_directions = 6;  // 12 sums, 2 words and a direction in 16 registers
+constexpr int vector_bytes = 32, tile_directions = 6;  // 12 sums, 2 vectors of words, 1 direction: 15 of 16 registers
 #elif defined(__aarch64__)
-constexpr int vector_bytes = 16, tile_directions = 12;
+constexpr int vector_bytes = 16, tile_directions = 12;  // as for AVX-512: 32 registers
 #else
-constexpr int vector_bytes = 16, tile_directions = 4;  // no fused multiply-add: a product needs a register too
+constexpr int vector_bytes = 16, tile_directions = 4;  // 16 registers; a product needs one before it is added
 #endif
 
+// A tile of scores has tile_directions rows (directions) and tile_words<T> columns (words), which are two vectors. All
+// its sums stay in registers, so each element that is loaded takes part in several products.
 template <class T>
-struct VectorOf { typedef T type __attribute__((vector_size(vector_bytes))); };
+struct VectorOf {
+    typedef T type __attribute__((vector_size(vector_bytes)));
+};
 template <class T>
 using Vector = typename VectorOf<T>::type;
 template <class T>

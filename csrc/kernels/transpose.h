@@ -1,4 +1,4 @@
-// Transposes a square of numbers in registers.
+// Transposes a square of elements in registers. For the files of csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <type_traits>
@@ -8,9 +8,9 @@
 
 namespace {
 
-// The numbers of a and b by their places: those of a first, then those of b.
+// A vector of elements chosen from a and b: place i is element i of a, place lanes + i is element i of b.
 template <class T, int... place>
-[[gnu::always_inline]] inline Vector<T> chosen(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>) {
+[[gnu::always_inline]] inline Vector<T> select(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>) {
 #ifdef __clang__
     return __builtin_shufflevector(a, b, place...);
 #else
@@ -19,7 +19,8 @@ template <class T, int... place>
 #endif
 }
 
-// Swaps the blocks off the diagonal, of `half` numbers, in every square of two by two blocks; then does so within them.
+// Divides the square into squares of 2 half x 2 half elements and swaps the two off-diagonal blocks, of half x half
+// elements, of each.
 template <int half, class T, int... i>
 [[gnu::always_inline]] inline void transpose_blocks(Vector<T>* row, std::integer_sequence<int, i...>) {
     constexpr int lanes = lanes_of<T>;
@@ -27,11 +28,13 @@ template <int half, class T, int... i>
     for (int r = 0; r < lanes; ++r) {
         if (r & half) continue;
         const Vector<T> upper = row[r], lower = row[r + half];
-        row[r] = chosen<T>(upper, lower, std::integer_sequence<int, (i & half ? lanes + i - half : i)...>());
-        row[r + half] = chosen<T>(upper, lower, std::integer_sequence<int, (i & half ? lanes + i : i + half)...>());
+        row[r] = select<T>(upper, lower, std::integer_sequence<int, (i & half ? lanes + i - half : i)...>());
+        row[r + half] = select<T>(upper, lower, std::integer_sequence<int, (i & half ? lanes + i : i + half)...>());
     }
 }
 
+// Transposes lanes x lanes elements, one row per vector; call it with half = lanes / 2. Swaps the off-diagonal blocks
+// of the whole square, then of each quarter, and so on down to single elements.
 template <int half, class T>
 [[gnu::always_inline]] inline void transpose(Vector<T>* row) {
     transpose_blocks<half, T>(row, std::make_integer_sequence<int, lanes_of<T>>());

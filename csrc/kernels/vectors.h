@@ -1,4 +1,5 @@
-// Vectors of one instruction set in memory, and memory for them. As tile.h, for the kernels only.
+// Loading, storing and summing vectors of one instruction set; scratch memory; and loops over the rows of tiles. For
+// the files of csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <cstdint>
@@ -18,16 +19,20 @@ Vector<T> load(const T* from) {
 }
 
 template <class T>
-void store(T* to, const Vector<T>& x) { std::memcpy(to, &x, sizeof x); }
+void store(T* to, const Vector<T>& x) {
+    std::memcpy(to, &x, sizeof x);
+}
 
+// The sum of a vector's lanes, in their order.
 template <class T>
-T total(const Vector<T>& x) {
+T sum_lanes(const Vector<T>& x) {
     T sum = 0;
     for (int i = 0; i < lanes_of<T>; ++i) sum += x[i];
     return sum;
 }
 
-// No std::vector here: its members would be linked once for all instruction sets, perhaps this one's.
+// An array of `count` elements, freed at the end of its scope: std::vector may not be used here (tile.h, "Linkage").
+// Throws std::bad_alloc.
 template <class T>
 class Scratch {
 public:
@@ -45,21 +50,25 @@ private:
     T* data_;
 };
 
-// f(begin, end) for tiles of rows, none of more than fit into registers and none much smaller than the others.
+// Calls f(begin, end) for the ranges of rows of consecutive tiles. No tile has more than tile_directions rows, and the
+// tiles' heights differ by at most one, because a tile of few rows leaves most registers unused and is slow.
 template <class F>
-inline void each_tile(std::int64_t rows, const F& f) {
+inline void for_each_tile(std::int64_t rows, const F& f) {
     const std::int64_t tiles = (rows + tile_directions - 1) / tile_directions;
     for (std::int64_t i = 0; i < tiles; ++i) f(rows * i / tiles, rows * (i + 1) / tiles);
 }
 
+// A number that is known when the program is compiled, as an argument of a generic lambda.
 template <int N>
-struct Count { static constexpr int value = N; };
+struct Constant {
+    static constexpr int value = N;
+};
 
-// f(Count<rows>{}) for a tile's rows, which are N at most.
+// Calls f(Constant<rows>{}) for a number of rows between 1 and N.
 template <int N = tile_directions, class F>
-inline void with_rows(std::int64_t rows, const F& f) {
-    if (rows == N) return f(Count<N>{});
-    if constexpr (N > 1) with_rows<N - 1>(rows, f);
+inline void with_constant_rows(std::int64_t rows, const F& f) {
+    if (rows == N) return f(Constant<N>{});
+    if constexpr (N > 1) with_constant_rows<N - 1>(rows, f);
 }
 
 }  // namespace

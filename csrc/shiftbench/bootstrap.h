@@ -1,4 +1,4 @@
-// Means of observations drawn again with replacement, within strata: the stratified bootstrap (Efron 1979).
+// The stratified bootstrap (Efron 1979): means of observations that are drawn again with replacement, within strata.
 #pragma once
 
 #include <algorithm>
@@ -12,15 +12,18 @@
 
 namespace shiftbench::cpu {
 
-// mean[s][g]: mean of length[g] values drawn with replacement from stratum g, in draw s. The strata lie one after
-// another in value, none empty; what stands at a position depends on (seed, s, position) alone.
+// mean[s][g] = (1 / length[g]) * sum of length[g] values drawn with replacement from stratum g, in resample s.
+// value: the strata one after another, so it has sum(length) elements; no stratum is empty. mean: [resamples, strata].
+// The observation drawn at a position depends on (seed, s, position) alone; positions count through all strata.
+// One pass over the positions per resample; random bits are computed a block ahead and stay in the innermost cache.
 inline void bootstrap(const double* value, const std::vector<std::int64_t>& length, std::uint64_t seed,
                       Rows<double> mean) {
     constexpr std::int64_t block = draw_block;
+    constexpr std::int64_t cost_per_position = 4;  // the random bits, the index, the load and the addition
     std::int64_t positions = 0;
     for (const std::int64_t count : length) positions += count;
-    parallel_for(mean.rows, grain_of(4 * positions), [&](std::int64_t begin, std::int64_t end) {
-        std::array<std::uint32_t, block> bits;
+    parallel_for(mean.rows, grain_of(cost_per_position * positions), [&](std::int64_t begin, std::int64_t end) {
+        std::array<std::uint32_t, block> bits;  // of the positions [ready - block, ready)
         for (std::int64_t s = begin; s < end; ++s) {
             const Draw draw(seed, static_cast<std::uint64_t>(s));
             std::int64_t position = 0, ready = 0;
@@ -39,8 +42,8 @@ inline void bootstrap(const double* value, const std::vector<std::int64_t>& leng
                         ready += block;
                     }
                     const std::int64_t stop = std::min(last, ready);
-                    const std::uint32_t* at = bits.data() + (position + block - ready);
-                    total += drawn_sum(value + first, count, stop - position, [&](std::int64_t i) { return at[i]; });
+                    const std::uint32_t* own = bits.data() + (position + block - ready);
+                    total += drawn_sum(value + first, count, stop - position, [&](std::int64_t i) { return own[i]; });
                     position = stop;
                 }
                 mean[s][static_cast<std::int64_t>(g)] = total / static_cast<double>(length[g]);

@@ -1,4 +1,5 @@
-// The k words that may have the largest scores of each direction, while scores arrive in any order, from any thread.
+// For each direction, the words that may be among the k with the largest scores in magnitude. Approximate scores arrive
+// in any order and from any thread; a bound on their error is known, and exact scores can be computed on demand.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +20,12 @@
 
 namespace shiftbench::cpu {
 
-// Holds at most k + 256 words a direction, whatever the number of words: a score enters when it may belong to the k
-// best, and a full row is cut back to those that still may. `error` is the farthest that a score of the direction seen
-// so far may be from the exact one, which `exact(word)` computes; that of one panel of words, in least(), may be less.
+// Every direction has a row of at most k + 256 candidates, whatever the size of the vocabulary. A word enters the row
+// when its score may belong to the k best. When the row is full, it is pruned to the words that still may.
+//
+// `error` is a bound on |approximate score - exact score|, over all scores of the direction that were added so far.
+// `exact(word)` computes an exact score. The result depends on exact scores alone: which words become candidates
+// depends on the order of arrival and on the errors, but they always include the k best.
 template <class T>
 class Candidates {
 public:
@@ -32,42 +36,50 @@ public:
           score_(static_cast<std::size_t>(directions * capacity())),
           word_(score_.size()) {}
 
-    static std::int64_t bytes(std::int64_t k) { return (k + slack + tile) * std::int64_t{sizeof(T) + sizeof(std::uint32_t)}; }
-
-    // The least magnitude by which a score may enter.
-    T least(std::int64_t c, T error) const { return rows_[std::size_t(c)].sure.load(std::memory_order_relaxed) - error; }
-
-    // At most a tile's words and their scores. error_now(): of all that the direction was offered so far, these included;
-    // asked for while nobody else offers.
-    template <class Error, class Exact>
-    void offer(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
-               const Exact& exact) {
-        Row& row = rows_[std::size_t(c)];
-        const Held held(row);
-        const T error = error_now();
-        row.count +=
-            tiles_.keep(score, word, count, least(c, error), scores(c) + row.count, words(c) + row.count);
-        if (row.count < full()) return;
-        cut(c, error);
-        if (row.count > k_ + slack / 2) settle(c, exact);
+    // Memory of one direction's row.
+    static std::int64_t bytes(std::int64_t k) {
+        return (k + slack + tile) * std::int64_t{sizeof(T) + sizeof(std::uint32_t)};
     }
 
-    // Every direction's k best by exact magnitude, largest first, ties to the lower index. error(c), exact(c, word).
-    // Word after word, so that each is read from memory once however many directions it is a candidate of.
+    // A word whose score's magnitude is below this is not among the k best. error: a bound for the scores that will be
+    // compared with the threshold; it may be that of a few words only, and then be smaller than that of all.
+    T threshold(std::int64_t c, T error) const {
+        return rows_[std::size_t(c)].kth_bound.load(std::memory_order_relaxed) - error;
+    }
+
+    // Adds the words of one tile of scores, as far as they may be among the k best. error_now() gives the bound for all
+    // scores that were added to this direction so far, these included; it is called while the row is locked.
+    template <class Error, class Exact>
+    void add(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
+             const Exact& exact) {
+        Row& row = rows_[std::size_t(c)];
+        const RowLock lock(row);
+        const T error = error_now();
+        row.count +=
+            tiles_.keep_at_least(score, word, count, threshold(c, error), scores(c) + row.count, words(c) + row.count);
+        if (row.count < full()) return;
+        prune(c, error);
+        if (row.count > k_ + slack / 2) rescore(c, exact);
+    }
+
+    // Writes every direction's k best words by exact score, in the order of `precedes`. value and index:
+    // [directions, k]; error(c) and exact(c, word) as above. Exact scores are computed word after word, not direction
+    // after direction, so that an embedding is read from memory once, however many directions it is a candidate of.
     template <class Error, class Exact>
     void finish(const Error& error, const Exact& exact, Rows<T> value, Rows<std::int64_t> index) {
-        parallel_for(value.rows, grain_of(32 * full()), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t c = begin; c < end; ++c) cut(c, error(c));
+        parallel_for(value.rows, grain_of(cost_per_candidate * full()), [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t c = begin; c < end; ++c) prune(c, error(c));
         });
-        std::vector<Place> places = by_word();
-        const auto count = static_cast<std::int64_t>(places.size());
-        parallel_for(count, 64, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<CandidateSlot> slots = by_word();
+        const auto count = static_cast<std::int64_t>(slots.size());
+        constexpr std::int64_t exact_grain = 64;  // exact scores per thread at least; each reads a whole embedding
+        parallel_for(count, exact_grain, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t i = begin; i < end; ++i) {
-                const auto [word, c, slot] = places[std::size_t(i)];
+                const auto [word, c, slot] = slots[std::size_t(i)];
                 scores(c)[slot] = exact(c, word);
             }
         });
-        parallel_for(value.rows, grain_of(32 * k_), [&](std::int64_t begin, std::int64_t end) {
+        parallel_for(value.rows, grain_of(cost_per_candidate * k_), [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t c = begin; c < end; ++c) {
                 const std::vector<Candidate> best = sorted(c);
                 for (std::size_t i = 0; i < std::size_t(k_); ++i) {
@@ -79,34 +91,40 @@ public:
     }
 
 private:
+    // With a larger `slack`, rows are pruned less often, but they take more memory and leave more scores to be computed
+    // exactly at the end. `tile` is an upper bound on Tiles::words, which is at most 32.
     static constexpr std::int64_t slack = 256, tile = 64;
+    // Elementary operations that pruning or sorting takes per candidate: about one for each bit of a score.
+    static constexpr std::int64_t cost_per_candidate = 32;
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
     struct Candidate {
         T score;
         std::uint32_t word;
 
-        bool operator<(const Candidate& other) const {
-            return precedes(score, word, other.score, other.word);
-        }
+        bool operator<(const Candidate& other) const { return precedes(score, word, other.score, other.word); }
     };
     struct Row {
         std::atomic<bool> busy{false};
-        std::atomic<T> sure{-std::numeric_limits<T>::infinity()};  // k words are at least this large, exactly
+        std::atomic<T> kth_bound{
+            -std::numeric_limits<T>::infinity()};  // at least k words have an exact score this large
         std::int64_t count = 0;
     };
-    class Held {
+    // Locks a row. Threads rarely add to the same direction at once, so a waiting thread only yields.
+    class RowLock {
     public:
-        explicit Held(Row& row) : row_(row) {
+        explicit RowLock(Row& row) : row_(row) {
             while (row_.busy.exchange(true, std::memory_order_acquire)) std::this_thread::yield();
         }
-        ~Held() { row_.busy.store(false, std::memory_order_release); }
+        ~RowLock() { row_.busy.store(false, std::memory_order_release); }
 
     private:
         Row& row_;
     };
 
-    struct Place { std::uint32_t word, direction, slot; };
+    struct CandidateSlot {
+        std::uint32_t word, direction, slot;
+    };
 
     std::int64_t directions() const { return static_cast<std::int64_t>(rows_.size()); }
     std::int64_t full() const { return k_ + slack; }
@@ -114,9 +132,10 @@ private:
     T* scores(std::int64_t c) { return score_.data() + c * capacity(); }
     std::uint32_t* words(std::int64_t c) { return word_.data() + c * capacity(); }
 
-    // A magnitude that at least k candidates reach, and hardly more than k do: bisects the representable numbers, whose
-    // bits are in their order.
-    T reached(std::int64_t c) {
+    // A magnitude that at least k candidates reach and, if ties allow, at most k + slack / 16. Bisects the
+    // representable numbers: as long as they are not negative, their bits, read as integers, are in the same order as
+    // they are. At most one pass over the row for each bit.
+    T kth_magnitude(std::int64_t c) {
         const auto number = [](Bits bits) {
             T value;
             std::memcpy(&value, &bits, sizeof value);
@@ -127,46 +146,50 @@ private:
         std::memcpy(&high, &infinity, sizeof high);
         while (high - low > 1) {
             const Bits middle = low + (high - low) / 2;
-            const std::int64_t count = tiles_.count(scores(c), rows_[std::size_t(c)].count, number(middle));
+            const std::int64_t count = tiles_.count_at_least(scores(c), rows_[std::size_t(c)].count, number(middle));
             (count >= k_ ? low : high) = middle;
             if (count >= k_ && count <= k_ + slack / 16) break;
         }
         return number(low);
     }
 
-    // Drops what k others exceed whatever the errors: the k-th magnitude may be one error less, a candidate's one more.
-    void cut(std::int64_t c, T error) {
+    // Drops the candidates that k others exceed whatever the errors are: the exact k-th magnitude is at least the
+    // approximate one less one error, and the exact magnitude of a candidate is at most its approximate one plus one.
+    void prune(std::int64_t c, T error) {
         Row& row = rows_[std::size_t(c)];
-        row.sure = std::max(row.sure.load(), reached(c) - error);
-        row.count = tiles_.keep(scores(c), words(c), row.count, least(c, error), scores(c), words(c));
+        row.kth_bound = std::max(row.kth_bound.load(), kth_magnitude(c) - error);
+        row.count = tiles_.keep_at_least(scores(c), words(c), row.count, threshold(c, error), scores(c), words(c));
     }
 
-    // All candidates, in the order of their words.
-    std::vector<Place> by_word() {
+    // All candidates of all directions, ordered by word. A counting sort.
+    std::vector<CandidateSlot> by_word() {
         std::vector<std::uint32_t> next(std::size_t(vocabulary_) + 1);
         for (std::int64_t c = 0; c < directions(); ++c)
             for (std::int64_t i = 0; i < rows_[std::size_t(c)].count; ++i) ++next[words(c)[i] + 1];
         std::partial_sum(next.begin(), next.end(), next.begin());
-        std::vector<Place> places(next.back());
+        std::vector<CandidateSlot> slots(next.back());
         for (std::int64_t c = 0; c < directions(); ++c)
             for (std::int64_t i = 0; i < rows_[std::size_t(c)].count; ++i)
-                places[next[words(c)[i]]++] = {words(c)[i], std::uint32_t(c), std::uint32_t(i)};
-        return places;
+                slots[next[words(c)[i]]++] = {words(c)[i], std::uint32_t(c), std::uint32_t(i)};
+        return slots;
     }
 
-    // The k best of a row whose scores are exact, in order.
+    // The candidates of a row whose scores are exact; at least the first k are in order.
     std::vector<Candidate> sorted(std::int64_t c) {
         std::vector<Candidate> found(std::size_t(rows_[std::size_t(c)].count));
         for (std::size_t i = 0; i < found.size(); ++i) found[i] = {scores(c)[i], words(c)[i]};
-        // Of hardly more than k, sorting all is faster.
-        if (std::int64_t(found.size()) < 2 * k_) std::sort(found.begin(), found.end());
-        else std::partial_sort(found.begin(), found.begin() + k_, found.end());
+        // Where hardly more than k candidates are left, a full sort is faster than a partial one.
+        if (std::int64_t(found.size()) < 2 * k_)
+            std::sort(found.begin(), found.end());
+        else
+            std::partial_sort(found.begin(), found.begin() + k_, found.end());
         return found;
     }
 
-    // Where errors leave more candidates than there is room for, their scores are made exact, and the k best stay.
+    // Replaces the scores of a row by exact ones and keeps the k best. Needed where the errors are so large that
+    // pruning leaves a row nearly full.
     template <class F>
-    void settle(std::int64_t c, const F& exact) {
+    void rescore(std::int64_t c, const F& exact) {
         Row& row = rows_[std::size_t(c)];
         for (std::int64_t i = 0; i < row.count; ++i) scores(c)[i] = exact(words(c)[i]);
         const std::vector<Candidate> best = sorted(c);
@@ -175,7 +198,7 @@ private:
             scores(c)[i] = best[i].score;
             words(c)[i] = best[i].word;
         }
-        row.sure = std::max(row.sure.load(), std::abs(best[std::size_t(k_ - 1)].score));
+        row.kth_bound = std::max(row.kth_bound.load(), std::abs(best[std::size_t(k_ - 1)].score));
     }
 
     const Tiles<T>& tiles_ = std::get<Tiles<T>>(kernels().tiles);

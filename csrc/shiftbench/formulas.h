@@ -1,4 +1,5 @@
-// What the CPU and a GPU compute alike, number by number. The tests of the CPU's version cover both.
+// Formulas that the CPU's loops and the GPU's kernels share, so that both compute the same numbers. Tests of the CPU's
+// version therefore cover both.
 #pragma once
 
 #include <cmath>
@@ -9,50 +10,64 @@
 #else
 #define SHIFTBENCH_SHARED
 #endif
-// Always inlined on the CPU: a copy of its own, compiled for one instruction set, could be linked into another's code.
+// Functions that files of csrc/kernels/ call are inlined always. If one of them were compiled as a function of its own,
+// the linker would keep one copy for all instruction sets, and that copy might use instructions that the CPU lacks.
 #define SHIFTBENCH_INLINE [[gnu::always_inline]] inline SHIFTBENCH_SHARED
 
 namespace shiftbench {
 
-// The order of `dot`: sixteen running sums per stretch, added as a tree; then stretch after stretch.
+// The order in which `dot` sums n products, on every device and with every instruction set. The products are taken in
+// stretches of `dot_stretch`. Within a stretch, product i is added to running sum i % dot_lanes; the running sums are
+// then added as a binary tree; the sums of the stretches are added one after another. 16 lanes fill one AVX-512 vector
+// of float and divide the vectors of all other instruction sets. 256 products per stretch keep the rounding error small
+// (it grows with 16 + n / 256) while the tree, which costs 15 additions, stays cheap.
 constexpr std::int64_t dot_lanes = 16, dot_stretch = 256;
 
+// False for nan and for the infinities.
 SHIFTBENCH_INLINE bool finite(double x) { return x - x == 0; }
 
-// In double whatever the importance's type: a level is a step function, and a step must not fall to rounding.
-// The 1e-7 keeps a response token that the model finds improbable from getting full levels.
+// The paper's stabilisers (docs/mathematics.md, "Attribution of a response to its prompt"). `level_eps` is large enough
+// that a response token which the model finds improbable does not reach the full levels.
+constexpr double level_eps = 1e-7, density_eps = 1e-9;
+
+// level = ceil(levels * max(0, importance) / (largest + level_eps)), where `largest` is the largest importance that any
+// prompt token has for the same response token, and at least 0. Computed in double whatever the type of the importance:
+// a level is a step function, and rounding must not move an importance across a step.
 SHIFTBENCH_INLINE std::uint8_t level_of(double importance, double largest, int levels) {
-    return static_cast<std::uint8_t>(std::ceil(levels * ((importance > 0 ? importance : 0.0) / (largest + 1e-7))));
+    return static_cast<std::uint8_t>(std::ceil(levels * ((importance > 0 ? importance : 0.0) / (largest + level_eps))));
 }
 
-// Importance density before it is divided by the prompt's largest, from the sums of a token's levels and of their
-// p-th powers.
+// The importance density of a prompt token before it is divided by the prompt's largest: l1 / (lp + density_eps).
+// l1 is the sum of the token's levels; lp = power ^ (1 / p_norm), where `power` is the sum of their p_norm-th powers.
 SHIFTBENCH_INLINE double density_ratio(double l1, double power, double p_norm) {
-    return l1 / (std::pow(power, 1 / p_norm) + 1e-9);
+    return l1 / (std::pow(power, 1 / p_norm) + density_eps);
 }
-SHIFTBENCH_INLINE double density_of(double ratio, double largest) { return ratio / (largest + 1e-9); }
+// The density itself; `largest` is the largest ratio in the prompt.
+SHIFTBENCH_INLINE double density_of(double ratio, double largest) { return ratio / (largest + density_eps); }
 
-// Words by the magnitude of their scores, largest first, ties to the lower index.
+// Whether `word` comes before `other_word` in a top-k list: by the magnitude of the score, largest first; of two words
+// with equal magnitude, the one with the lower index.
 template <class T>
-SHIFTBENCH_INLINE bool precedes(T score, std::uint32_t word, T other, std::uint32_t other_word) {
-    const T x = score < 0 ? -score : score, y = other < 0 ? -other : other;
-    return x > y || (x == y && word < other_word);
+SHIFTBENCH_INLINE bool precedes(T score, std::uint32_t word, T other_score, std::uint32_t other_word) {
+    const T magnitude = score < 0 ? -score : score, other_magnitude = other_score < 0 ? -other_score : other_score;
+    return magnitude > other_magnitude || (magnitude == other_magnitude && word < other_word);
 }
 
-// Two words co-occur whose cosine is above both cutoffs (nan is above none).
+// Whether two words co-occur: their cosine is above the cutoff of each. A nan is never above a cutoff.
 SHIFTBENCH_INLINE bool cooccur(double cosine, double cutoff, double other_cutoff) {
     return cosine > cutoff && cosine > other_cutoff;
 }
 
-// One number of a norm's derivative: rho (d - mean - hat along).
+// One element of a norm's derivative: rho * (derivative - mean - hat * along). stages.h (NormRows) explains the
+// symbols.
 template <class V, class S>
-SHIFTBENCH_INLINE V norm_derivative(V d, V hat, S mean, S along, S rho) {
-    return (d - mean - hat * along) * rho;
+SHIFTBENCH_INLINE V norm_derivative(V derivative, V hat, S mean, S along, S rho) {
+    return (derivative - mean - hat * along) * rho;
 }
 
-// A pair of numbers turned by an angle.
+// Rotates the vector (first, second) in place, by the angle with this cosine and sine.
 template <class T>
-SHIFTBENCH_INLINE void turn_by(T cosine, T sine, T& first, T& second) {
+SHIFTBENCH_INLINE void rotate_pair(T cosine, T sine, T& first, T& second) {
     const T x = first, y = second;
     first = x * cosine - y * sine;
     second = y * cosine + x * sine;

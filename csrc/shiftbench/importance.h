@@ -1,5 +1,7 @@
-// Importance of prompt tokens for response tokens: gradient x input, its levels, their density (docs/mathematics.md).
-// P prompt tokens, R response tokens, D model width.
+// Importance of prompt tokens for response tokens: gradient x input, its levels, and their density
+// (docs/mathematics.md, "Attribution of a response to its prompt").
+// Shapes, for P prompt tokens, R response tokens and model width D: grad [R, P, D], embedding [P, D],
+// importance and level [P, R], density [P].
 #pragma once
 
 #include <algorithm>
@@ -15,7 +17,7 @@
 
 namespace shiftbench::cpu {
 
-// importance[p, r] = grad[r, p, :] . embedding[p, :].
+// importance[p, r] = grad[r, p, :] . embedding[p, :], by `dot`. One pass over the gradients.
 template <class T>
 void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance) {
     const std::int64_t tokens = grad.rows, width = grad.cols;
@@ -27,19 +29,21 @@ void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulato
     });
 }
 
-// level[p, r] = ceil(levels * a[p, r] / (max over p of a[:, r] + 1e-7)), a = max(0, importance).
-// Returns the flat index of the first importance that is not finite (levels are then undefined), or -1.
+// level[p, r] = ceil(levels * a[p, r] / (max over p of a[p, r] + level_eps)) with a = max(0, importance). levels: 1 to
+// 255. Returns the lowest flat index of an importance that is not finite (the levels are then undefined), or -1.
+// Two passes over the importances: one finds the largest of every column, one writes the levels. A thread works on a
+// range of columns, row by row, so that it reads memory in order.
 template <class T>
 std::int64_t importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels) {
-    Lowest bad;
+    LowestIndex bad;
     parallel_for(importance.cols, grain_of(importance.rows), [&](std::int64_t begin, std::int64_t end) {
         std::vector<double> largest(static_cast<std::size_t>(end - begin), 0.0);
         for (std::int64_t p = 0; p < importance.rows; ++p)
             for (std::int64_t r = begin; r < end; ++r) {
                 const double value = importance[p][r];
                 if (!std::isfinite(value)) return bad.report(p * importance.cols + r);
-                auto& most = largest[static_cast<std::size_t>(r - begin)];
-                most = std::max(most, value);
+                auto& column_largest = largest[static_cast<std::size_t>(r - begin)];
+                column_largest = std::max(column_largest, value);
             }
         for (std::int64_t p = 0; p < importance.rows; ++p)
             for (std::int64_t r = begin; r < end; ++r)
@@ -48,14 +52,16 @@ std::int64_t importance_levels(Rows<const T> importance, Rows<std::uint8_t> leve
     return bad.get();
 }
 
-// density[p] = l1 / (lp + 1e-9) of row p of level, levels at or below cutoff taken as 0; then divided by
-// (the largest density + 1e-9). 0 where the row is all zero.
-// Returns the flat index of the first level that is negative or not finite (density is then undefined), or -1.
+// ratio[p] = l1 / (lp + density_eps) of row p of `level`, where lp is the p_norm-norm and levels at or below `cutoff`
+// count as 0. density[p] = ratio[p] / (max of ratio + density_eps). It is 0 where the whole row counts as 0.
+// Returns the lowest flat index of a level that is negative or not finite (the densities are then undefined), or -1.
+// One pass over the levels.
 template <class T, class Out>
 std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, double p_norm) {
-    Lowest bad;
+    LowestIndex bad;
     std::vector<double> ratio(static_cast<std::size_t>(level.rows));
-    parallel_for(level.rows, grain_of(16 * level.cols), [&](std::int64_t begin, std::int64_t end) {
+    constexpr std::int64_t cost_per_level = 16;  // mostly that of std::pow, in elementary operations
+    parallel_for(level.rows, grain_of(cost_per_level * level.cols), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t p = begin; p < end; ++p) {
             double l1 = 0, power = 0;
             for (std::int64_t r = 0; r < level.cols; ++r) {
@@ -73,13 +79,14 @@ std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, d
     return bad.get();
 }
 
-// The three above in one pass over the gradients: a response token's levels are made while its importances, a
-// thousandth of its gradients, are in cache. Returns as importance_levels does; density is then undefined too.
+// grad_x_input, importance_levels and importance_density, with the same bytes as these, in one pass over the gradients:
+// the levels of a response token are computed while its importances are still in cache. (They are 1 / D of the
+// gradients in size.) Returns what importance_levels returns; if that is not -1, levels and densities are undefined.
 template <class T>
 std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> embedding,
                                           Rows<accumulator_t<T>> importance, Rows<std::uint8_t> level,
                                           accumulator_t<T>* density, int levels, int cutoff, double p_norm) {
-    Lowest bad;
+    LowestIndex bad;
     parallel_for(grad.planes, grain_of(grad.rows * grad.cols), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t r = begin; r < end; ++r) {
             const Rows<const T> plane = grad[r];
@@ -94,8 +101,8 @@ std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> em
         }
     });
     if (bad.get() >= 0) return bad.get();
-    const Rows<const std::uint8_t> done{level.data, level.rows, level.cols, level.stride};
-    return importance_density(done, density, cutoff, p_norm);
+    const Rows<const std::uint8_t> finished{level.data, level.rows, level.cols, level.stride};
+    return importance_density(finished, density, cutoff, p_norm);
 }
 
 }  // namespace shiftbench::cpu

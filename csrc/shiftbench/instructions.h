@@ -1,5 +1,7 @@
-// The instruction set in use: the best that this CPU can run, chosen when the core is loaded. One build serves every
-// CPU, and nothing but speed depends on the choice.
+// The instruction set in use. The core contains its innermost loops once for each of several instruction sets, and the
+// fastest one that this CPU can run is chosen when the module is loaded. So one build serves every CPU. Results of the
+// functions in shiftbench/ops do not depend on the choice; derivatives and activations of the engine do in their last
+// bits.
 #pragma once
 
 #include <atomic>
@@ -13,25 +15,30 @@
 
 namespace shiftbench::cpu {
 
-// What this CPU can run, the fastest first.
+// The instruction sets that this CPU can run, the fastest first.
 const std::vector<const Kernels*>& instructions();
 
-// Whether the CPU is Intel's: some libraries use all of an instruction set on these alone.
+// Whether the CPU is made by Intel. Some libraries use the whole instruction set on Intel's CPUs only.
 bool is_intel();
 
 inline std::atomic<const Kernels*> chosen_instructions{instructions().front()};
 
 inline const Kernels& kernels() { return *chosen_instructions.load(std::memory_order_relaxed); }
 
-// For tests, which compare them.
+// Chooses another instruction set. Only tests do so, to compare them. Throws std::invalid_argument for a name that is
+// not among instructions().
 inline void set_instructions(const std::string& name) {
-    for (const Kernels* one : instructions())
-        if (one->name == name) return chosen_instructions.store(one);
-    throw std::invalid_argument("_C: this CPU or this build has no instructions named '" + name + "'");
+    for (const Kernels* candidate : instructions())
+        if (candidate->name == name) return chosen_instructions.store(candidate);
+    std::string known;
+    for (const Kernels* candidate : instructions()) known += std::string(known.empty() ? "" : ", ") + candidate->name;
+    throw std::invalid_argument("_C: no instruction set '" + name + "' in this build on this CPU; there are: " + known);
 }
 
-// The inner product of x and y, summed in type A in one fixed order.
+// The inner product of x and y, n elements each, summed in type A in the fixed order that formulas.h describes.
 template <class A, class X, class Y>
-A dot(const X* x, const Y* y, std::int64_t n) { return std::get<Dot<A, X, Y>>(kernels().dots)(x, y, n); }
+A dot(const X* x, const Y* y, std::int64_t n) {
+    return std::get<Dot<A, X, Y>>(kernels().dots)(x, y, n);
+}
 
 }  // namespace shiftbench::cpu

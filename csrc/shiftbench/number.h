@@ -1,4 +1,5 @@
-// The 16-bit floating-point types of stored tensors, and the type each number is summed in.
+// The 16-bit floating-point types of stored tensors, which the core reads and converts but never computes in; and the
+// type in which elements of each type are summed.
 #pragma once
 
 #include <cstdint>
@@ -14,28 +15,34 @@ SHIFTBENCH_INLINE float float_of_bits(std::uint32_t bits) {
     return value;
 }
 
+// The upper half of a float.
 struct bfloat16 {
     std::uint16_t bits;
 
     [[gnu::always_inline]] SHIFTBENCH_SHARED operator float() const { return float_of_bits(std::uint32_t{bits} << 16); }
 };
 
+// IEEE 754 half precision.
 struct float16 {
     std::uint16_t bits;
 
     [[gnu::always_inline]] SHIFTBENCH_SHARED operator float() const {
         const std::uint32_t sign = (bits & 0x8000u) << 16, magnitude = (bits & 0x7fffu) << 13;
         if ((bits & 0x7c00u) == 0x7c00u) return float_of_bits(sign | magnitude | 0x7f800000u);  // inf, nan
-        // The exponent is biased by 15 where float's is by 127: read as a float it is 2^112 too small. Exact,
-        // subnormal numbers included.
+        // The exponent's bias is 15 here and 127 in a float, so these bits, read as a float, are 2^(127 - 15) times too
+        // small. The multiplication is exact, for subnormal numbers too.
         return float_of_bits(sign | magnitude) * 0x1p112f;
     }
 };
 
 template <class T>
-struct accumulator { using type = float; };
+struct accumulator {
+    using type = float;
+};
 template <>
-struct accumulator<double> { using type = double; };
+struct accumulator<double> {
+    using type = double;
+};
 template <class T>
 using accumulator_t = typename accumulator<T>::type;
 

@@ -1,5 +1,5 @@
-// Work shared among threads such that no result depends on how many there are: each item is computed by one
-// thread, in the same order of operations whoever computes it.
+// Work shared among threads so that no result depends on their number. Every work item is computed by one thread, which
+// performs the same operations in the same order whichever thread it is; nothing is summed across threads.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +14,14 @@ namespace shiftbench {
 
 inline std::atomic<int> thread_count{static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
 
-// Calls f(begin, end) on disjoint ranges that cover 0..items, each of at least `grain` items where there are as
-// many: starting a thread costs about as much as summing ten thousand numbers. Rethrows the first range's exception.
+// Splits [0, items) into at most `threads` contiguous ranges of nearly equal size and calls f(begin, end) for each, one
+// thread per range. A range has at least `grain` items, unless there are fewer items than that. An exception in a range
+// is rethrown here after all ranges have ended; of several exceptions, that of the lowest range.
 template <class F>
 void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int threads = thread_count) {
     if (items <= 0) return;
-    const std::int64_t most = std::max<std::int64_t>(1, items / std::max<std::int64_t>(1, grain));
-    const std::int64_t ranges = std::min<std::int64_t>(std::max(1, threads), most);
+    const std::int64_t max_ranges = std::max<std::int64_t>(1, items / std::max<std::int64_t>(1, grain));
+    const std::int64_t ranges = std::min<std::int64_t>(std::max(1, threads), max_ranges);
     std::vector<std::exception_ptr> failures(static_cast<std::size_t>(ranges));
     const auto run = [&](std::int64_t range) {
         try {
@@ -30,36 +31,40 @@ void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int thread
         }
     };
 #ifdef _OPENMP
-    // torch's own threads where both use the same OpenMP: they wait for work without sleeping, and two pools would
-    // take the cores from each other.
+    // Where torch and this module load the same OpenMP library, these are torch's own threads. A second pool of threads
+    // would compete with torch's for the cores, because OpenMP's threads spin while they wait for work.
 #pragma omp parallel for num_threads(static_cast<int>(ranges)) schedule(static, 1)
     for (std::int64_t range = 0; range < ranges; ++range) run(range);
 #else
-    std::vector<std::thread> threads;
-    for (std::int64_t range = 1; range < ranges; ++range) threads.emplace_back(run, range);
+    std::vector<std::thread> workers;
+    for (std::int64_t range = 1; range < ranges; ++range) workers.emplace_back(run, range);
     run(0);
-    for (auto& thread : threads) thread.join();
+    for (auto& worker : workers) worker.join();
 #endif
     for (const auto& failure : failures)
         if (failure) std::rethrow_exception(failure);
 }
 
-// The grain for items that each take `cost` elementary operations.
-inline std::int64_t grain_of(std::int64_t cost) { return 1 + 32768 / std::max<std::int64_t>(1, cost); }
+// Elementary operations (multiply and add) that a thread should have at least: starting a thread costs about as much as
+// adding ten thousand numbers, so starting it takes at most about a quarter of the time that the thread is in use.
+constexpr std::int64_t operations_per_thread = 32768;
 
-// The smallest of the indices that threads report, none being -1.
-class Lowest {
+// The grain of parallel_for for items that take `cost` elementary operations each.
+inline std::int64_t grain_of(std::int64_t cost) { return 1 + operations_per_thread / std::max<std::int64_t>(1, cost); }
+
+// The lowest of the indices that threads report, whatever the order of the reports; -1 if none was reported.
+class LowestIndex {
 public:
     void report(std::int64_t index) {
         std::int64_t seen = lowest_;
         while (index < seen && !lowest_.compare_exchange_weak(seen, index)) {
         }
     }
-    std::int64_t get() const { return lowest_ == nothing ? -1 : lowest_.load(); }
+    std::int64_t get() const { return lowest_ == none ? -1 : lowest_.load(); }
 
 private:
-    static constexpr std::int64_t nothing = std::numeric_limits<std::int64_t>::max();
-    std::atomic<std::int64_t> lowest_{nothing};
+    static constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+    std::atomic<std::int64_t> lowest_{none};
 };
 
 }  // namespace shiftbench

@@ -1,5 +1,5 @@
-// Random numbers that are computed, not drawn in turn: number `position` of draw `draw` depends on these two and the
-// seed alone, so any thread, and any device, may make any of them.
+// Counter-based random numbers. The number at `position` of resample `draw` is a function of (seed, draw, position)
+// alone, so any thread and any device can compute any of them, and all of them compute the same.
 #pragma once
 
 #include <cstdint>
@@ -8,43 +8,51 @@
 
 namespace shiftbench {
 
-constexpr std::uint64_t golden = 0x9e3779b97f4a7c15u;  // 2^64 over the golden ratio: SplitMix64's step
+// The increment of SplitMix64 (Steele, Lea and Flood 2014): 2^64 divided by the golden ratio, rounded to an odd number.
+constexpr std::uint64_t splitmix_step = 0x9e3779b97f4a7c15u;
 
-// SplitMix64's output function (Steele, Lea and Flood 2014): a bijection whose every input bit reaches every output bit.
-SHIFTBENCH_INLINE std::uint64_t mix(std::uint64_t x) {
+// The output function of SplitMix64, with that paper's multipliers. It is a bijection, and every bit of its input
+// influences every bit of its output.
+SHIFTBENCH_INLINE std::uint64_t splitmix_output(std::uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
 
-// One draw is one SplitMix64 stream, from a state that is itself mixed from seed and draw; each output serves two
-// positions, 32 bits each.
+// The random bits of one resample: a SplitMix64 stream whose initial state is itself mixed from the seed and the number
+// of the resample. Each output of 64 bits serves two positions, with 32 bits each.
 class Draw {
 public:
-    SHIFTBENCH_SHARED Draw(std::uint64_t seed, std::uint64_t draw) : state_(mix(mix(seed + golden) + golden * (draw + 1))) {}
+    SHIFTBENCH_SHARED Draw(std::uint64_t seed, std::uint64_t draw)
+        : state_(splitmix_output(splitmix_output(seed + splitmix_step) + splitmix_step * (draw + 1))) {}
 
-    // The bits of positions 2 * pair (the low half) and 2 * pair + 1 (the high half).
-    SHIFTBENCH_SHARED std::uint64_t operator[](std::uint64_t pair) const { return mix(state_ + golden * (pair + 1)); }
+    // The bits of position 2 * pair in the low half, and those of position 2 * pair + 1 in the high half.
+    SHIFTBENCH_SHARED std::uint64_t operator[](std::uint64_t pair) const {
+        return splitmix_output(state_ + splitmix_step * (pair + 1));
+    }
 
 private:
     std::uint64_t state_;
 };
 
-// 0 .. count - 1, each as likely as the others to within count / 2^32.
-SHIFTBENCH_INLINE std::uint64_t below(std::uint64_t count, std::uint32_t bits) { return (count * bits) >> 32; }
+// Maps 32 random bits to an index in [0, count). Each index has the same probability, up to a relative error of
+// count / 2^32.
+SHIFTBENCH_INLINE std::uint64_t index_below(std::uint64_t count, std::uint32_t bits) { return (count * bits) >> 32; }
 
-// The sum of the values drawn for positions 0 .. count - 1 of a block, bits(i) being position i's. Four sums, so that an
-// addition need not wait for the one before; their order is fixed.
+// Positions whose random bits are computed at a time. Sums restart at each such block, so CPU and GPU must use the same
+// size. 512 positions of 4 bytes are 2 kB, which leaves most of the innermost cache to the values.
+constexpr std::int64_t draw_block = 512;
+
+// The sum of `count` values drawn with replacement from value[0 .. values - 1]. bits(i) gives the random bits of the
+// i-th. Four running sums let four additions be under way at once; their order is fixed, so the result is too.
 template <class Bits>
 SHIFTBENCH_INLINE double drawn_sum(const double* value, std::uint64_t values, std::int64_t count, const Bits& bits) {
     double sum[4] = {};
     std::int64_t i = 0;
     for (; i + 4 <= count; i += 4)
-        for (std::int64_t lane = 0; lane < 4; ++lane) sum[lane] += value[below(values, bits(i + lane))];
-    for (; i < count; ++i) sum[0] += value[below(values, bits(i))];
+        for (std::int64_t lane = 0; lane < 4; ++lane) sum[lane] += value[index_below(values, bits(i + lane))];
+    for (; i < count; ++i) sum[0] += value[index_below(values, bits(i))];
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
-
-constexpr std::int64_t draw_block = 512;  // positions whose random bits are made at a time: 2 kB
 
 }  // namespace shiftbench

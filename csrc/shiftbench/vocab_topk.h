@@ -1,8 +1,16 @@
-// The words with the largest |embedding . direction| for each direction. A fast product's last bits depend on how it is
-// computed, so its scores only choose candidates, within a bound on their error; what is returned is computed by `dot`,
-// in one order everywhere. Scores are made and read a tile at a time: none is ever written to memory that lasts. Since
-// they only choose, they are made from rows rounded to 16-bit whole numbers where the CPU multiplies these faster: the
-// bound is wider then, and a few more candidates are computed exactly.
+// For each direction, the k words with the largest |embedding . direction|.
+//
+// Candidates, then exact rescoring. The last bits of a fast matrix product depend on the instruction set, so its scores
+// only choose candidates: a word is a candidate if its score, within a bound on the score's error, may be among the k
+// largest. The scores of the candidates are then computed by `dot`, in one order everywhere, and these are compared and
+// returned. So words and values have the same bytes on every CPU and with every number of threads.
+//
+// Approximate scores are computed tile by tile in registers and read at once; the matrix of all scores never exists.
+// Where the CPU multiplies 16-bit integers faster (AVX-512 VNNI), they are computed from rows rounded to such integers.
+// The bound on the error is then wider, and a few more candidates have to be computed exactly.
+//
+// Memory passes: one over the embeddings for as many directions as fit the working memory (`working_bytes`), plus one
+// read of an embedding for each candidate.
 #pragma once
 
 #include <algorithm>
@@ -21,71 +29,88 @@
 
 namespace shiftbench::cpu {
 
-// The first row of each that cannot be computed with, or -1.
+// Why the arguments are refused; each field is -1 where there is nothing to refuse.
 struct TopkRefusal {
-    std::int64_t embedding = -1, direction = -1;  // has a number that is not finite
-    std::int64_t overflow = -1;                   // direction whose scores may not fit T
+    std::int64_t embedding = -1, direction = -1;  // the first row of either that has an element which is not finite
+    std::int64_t overflow = -1;                   // the first direction whose scores may overflow T
 
     bool any() const { return embedding >= 0 || direction >= 0 || overflow >= 0; }
 };
 
-// |row|, in double.
+// The Euclidean norm of a row, in double.
 template <class X>
-double norm_of(const X* row, std::int64_t width) { return std::sqrt(dot<double>(row, row, width)); }
+double norm_of(const X* row, std::int64_t width) {
+    return std::sqrt(dot<double>(row, row, width));
+}
 
-// The largest norm of some rows, and the largest norm of what rounding took from one of them.
-struct Extent {
-    double norm, lost;
+// Bounds for a set of rows: the largest norm of a row, and the largest norm of (row - rounded row), which is 0 where
+// rows are not rounded.
+struct NormBound {
+    double norm, rounding;
 };
 
-// How far a score in T of a direction may be from its inner product in double, rounded to T: the bound of any order of
-// summation, D u / (1 - D u) |direction| |word| with u = eps / 2 (Higham 2002, section 3.1), doubled for the second
-// rounding, and a little for those of this bound; what underflow can take; and, of rows a and b rounded to a' and b',
-// |a . b - a' . b'| <= |a - a'| |b| + |a'| |b - b'|. A direction of zeros has no error.
+// A bound on the error of a direction's approximate scores: |score computed in T - exact score rounded to T|, where the
+// exact score is the inner product in double. It is the sum of
+//   (D + 2) eps |direction| |word|     summation in any order has an error of at most D u / (1 - D u) |direction|
+//   |word|
+//                                      with u = eps / 2 (Higham 2002, section 3.1); this is twice that, for the
+//                                      rounding of the exact score, and a little more, for the rounding errors of this
+//                                      bound;
+//   |a - a'| |b| + |a'| |b - b'|       where the direction a and the word b are rounded to a' and b'. It is at least
+//                                      |a . b - a' . b'|, and |a'| is at most |a| + |a - a'|;
+//   D tiny                             for products that underflow; `tiny` is the smallest normal number.
+// For a direction of zeros the bound is 0.
 template <class T>
 struct ScoreError {
-    double per_norm, per_lost, least;
+    double per_norm, per_rounding, constant;  // factors of the word's norm and rounding, and the term without either
 
-    ScoreError(std::int64_t width, const Extent& direction, bool rounded)
-        : per_norm(double(width + 2) * std::numeric_limits<T>::epsilon() * direction.norm + little * direction.lost),
-          per_lost(little * (direction.norm + direction.lost)),
-          least(direction.norm > 0 ? double(width) * std::numeric_limits<T>::min() + (rounded ? of_steps : 0) : 0) {}
+    ScoreError(std::int64_t width, const NormBound& direction, bool rounded)
+        : per_norm(double(width + 2) * std::numeric_limits<T>::epsilon() * direction.norm +
+                   safety * direction.rounding),
+          per_rounding(safety * (direction.norm + direction.rounding)),
+          constant(direction.norm > 0 ? double(width) * std::numeric_limits<T>::min() + (rounded ? step_underflow : 0)
+                                      : 0) {}
 
-    T operator()(const Extent& word) const {
-        return static_cast<T>(per_norm * word.norm + per_lost * word.lost + least);
+    T operator()(const NormBound& word) const {
+        return static_cast<T>(per_norm * word.norm + per_rounding * word.rounding + constant);
     }
 
 private:
-    static constexpr double little = 1 + 1e-6;
-    static constexpr double of_steps = 0x1p-94;  // a product of steps below 2^-126 may become 0, times sums to 2^31
+    static constexpr double safety = 1 + 1e-6;  // for the rounding errors of the norms and of this bound
+    // The product of two steps may underflow to 0 where it is below 2^-126. It is multiplied by sums below 2^31, so an
+    // error of less than 2^-95 results; this is twice that.
+    static constexpr double step_underflow = 0x1p-94;
 };
 
-// Of a packed row.
+// The number of slots of a packed row (kernels.h, Pack).
 template <class T>
-std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) { return tiles.rounded ? 2 + (width + 1) / 2 : width; }
+std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) {
+    return tiles.rounded ? 2 + (width + 1) / 2 : width;
+}
 
-// How a pass makes its scores.
+// The kernels by which a pass computes its approximate scores.
 template <class T, class E>
 struct Scoring {
     const Tiles<T>& tiles;
     Pack<T, E> pack_words;
 
-    static Scoring plain() {
-        return {std::get<Tiles<T>>(kernels().tiles), std::get<Pack<T, E>>(kernels().pack_words)};
-    }
+    static Scoring plain() { return {std::get<Tiles<T>>(kernels().tiles), std::get<Pack<T, E>>(kernels().pack_words)}; }
     static Scoring fastest() {
         if constexpr (std::is_same_v<T, float>) {
-            const Rounded& rounded = kernels().rounded;
-            if (rounded.there) return {rounded.tiles, std::get<Pack<T, E>>(rounded.pack_words)};
+            const RoundedTiles& rounded = kernels().rounded;
+            if (rounded.available) return {rounded.tiles, std::get<Pack<T, E>>(rounded.pack_words)};
         }
         return plain();
     }
 };
 
-enum class Passed { yes, refused, too_close };  // too_close: rounded rows do not tell enough of the words apart
+// How a pass ended. too_close: the scores of rounded rows lie so close together, compared with their errors, that a
+// pass without rounding is faster.
+enum class PassResult { complete, refused, too_close };
 
-// One pass over the embeddings for as many directions as are held at a time. Threads take panels of words in turn;
-// a direction's candidates are all threads' business, which is rarely.
+// One pass over the embeddings, for some of the directions. Each thread takes the next panel of words (as many words as
+// a tile has) until none is left, and scores it against all panels of directions. Threads share the candidates of a
+// direction, but few scores reach them, so threads seldom wait for each other.
 template <class T, class E>
 class TopkPass {
 public:
@@ -93,7 +118,7 @@ public:
              const double* direction_norm, std::int64_t k)
         : embedding_(embedding),
           direction_(direction),
-          steepest_(*std::max_element(direction_norm, direction_norm + direction.rows)),
+          max_direction_norm_(*std::max_element(direction_norm, direction_norm + direction.rows)),
           tiles_(scoring.tiles),
           pack_words_(scoring.pack_words),
           slots_(slots_of(tiles_, direction.cols)),
@@ -111,23 +136,27 @@ public:
         error_.reserve(static_cast<std::size_t>(direction.rows));
         for (std::int64_t c = 0; c < direction.rows; ++c) {
             const T* panel = packed_panel(c / tiles_.directions);
-            const double lost = tiles_.rounded ? panel[tiles_.directions + c % tiles_.directions] : 0;
-            error_.emplace_back(direction.cols, Extent{direction_norm[c], lost}, tiles_.rounded);
+            const double rounding = tiles_.rounded ? panel[tiles_.directions + c % tiles_.directions] : 0;
+            error_.emplace_back(direction.cols, NormBound{direction_norm[c], rounding}, tiles_.rounded);
         }
     }
 
-    // Offers every word's scores to the candidates. Gives up where a word is not finite, a score might overflow, or
-    // so many scores had to be made exact that a pass without rounding is the faster one.
-    Passed score() {
+    // Scores every word and adds it to the candidates. Gives up where an embedding is not finite, where a score might
+    // overflow, or where so many scores had to be computed exactly that a pass without rounding is faster.
+    PassResult score() {
         const std::int64_t work = embedding_.rows * embedding_.cols * direction_.rows;
-        parallel_for(std::min<std::int64_t>(thread_count, 1 + work / 1000000), 1,
-                     [&](std::int64_t, std::int64_t) { take_panels(); });
-        return refused_ ? Passed::refused : too_close_ ? Passed::too_close : Passed::yes;
+        // Threads take panels at their own pace, so the ranges of parallel_for say only how many threads there are: one
+        // for every million products, since fewer would not be worth starting a thread.
+        constexpr std::int64_t products_per_thread = 1000000;
+        parallel_for(std::min<std::int64_t>(thread_count, 1 + work / products_per_thread), 1,
+                     [&](std::int64_t, std::int64_t) { score_panels(); });
+        return refused_ ? PassResult::refused : too_close_ ? PassResult::too_close : PassResult::complete;
     }
 
-    // value and index: directions x k; by magnitude, largest first, ties to the lower index. Values keep their sign.
+    // Writes the k best words of every direction: by the magnitude of the exact score, largest first, ties to the lower
+    // index. value and index: [directions, k]; values keep their sign.
     void finish(Rows<T> value, Rows<std::int64_t> index) {
-        const Extent all{longest_, most_lost_};
+        const NormBound all{max_norm_, max_rounding_};
         candidates_.finish([&](std::int64_t c) { return error(c, all); },
                            [&](std::int64_t c, std::int64_t word) { return exact(c, word); }, value, index);
     }
@@ -135,107 +164,114 @@ public:
 private:
     T* packed_panel(std::int64_t panel) { return packed_.data() + panel * tiles_.directions * slots_; }
 
-    T error(std::int64_t c, const Extent& words) const { return error_[static_cast<std::size_t>(c)](words); }
+    T error(std::int64_t c, const NormBound& words) const { return error_[static_cast<std::size_t>(c)](words); }
 
     T exact(std::int64_t c, std::int64_t word) const {
         return static_cast<T>(dot<double>(embedding_[word], direction_[c], embedding_.cols));
     }
 
-    void take_panels() {
+    void score_panels() {
         std::vector<T> words(static_cast<std::size_t>(tiles_.words * slots_));
         std::vector<T> score(static_cast<std::size_t>(tiles_.words * tiles_.directions));
-        std::vector<T> least(static_cast<std::size_t>(tiles_.directions));
-        std::vector<std::uint32_t> name(static_cast<std::size_t>(tiles_.words));
+        std::vector<T> threshold(static_cast<std::size_t>(tiles_.directions));
+        std::vector<std::uint32_t> word_index(static_cast<std::size_t>(tiles_.words));
         while (!refused_ && !too_close_) {
             const std::int64_t first = next_word_.fetch_add(tiles_.words);
             if (first >= embedding_.rows) return;
             const std::int64_t count = std::min(tiles_.words, embedding_.rows - first);
-            const double longest = longest_of(first, count);
+            const double max_norm = max_norm_of(first, count);
             if (refused_ || too_close_) return;
             pack_words_(embedding_[first], embedding_.stride, count, embedding_.cols, words.data());
-            Extent here{longest, 0};
+            NormBound here{max_norm, 0};
             if (tiles_.rounded)
-                here.lost = *std::max_element(words.data() + tiles_.words, words.data() + tiles_.words + count);
-            raise(longest_, here.norm);  // before any of these words is offered
-            raise(most_lost_, here.lost);
-            std::iota(name.begin(), name.end(), static_cast<std::uint32_t>(first));
+                here.rounding = *std::max_element(words.data() + tiles_.words, words.data() + tiles_.words + count);
+            raise_to(max_norm_, here.norm);  // before any of these words is added, as the candidates' error bound needs
+            raise_to(max_rounding_, here.rounding);
+            std::iota(word_index.begin(), word_index.end(), static_cast<std::uint32_t>(first));
             for (std::int64_t panel = 0; panel < panels_; ++panel) {
                 const std::int64_t from = panel * tiles_.directions;
                 const std::int64_t to = std::min(from + tiles_.directions, direction_.rows);
-                std::fill(least.begin(), least.end(), std::numeric_limits<T>::infinity());
+                std::fill(threshold.begin(), threshold.end(), std::numeric_limits<T>::infinity());
                 for (std::int64_t c = from; c < to; ++c)
-                    least[static_cast<std::size_t>(c - from)] = candidates_.least(c, error(c, here));
-                std::uint32_t found = tiles_.score(packed_panel(panel), words.data(), slots_, least.data(),
-                                                   score.data());
+                    threshold[static_cast<std::size_t>(c - from)] = candidates_.threshold(c, error(c, here));
+                std::uint32_t found =
+                    tiles_.score(packed_panel(panel), words.data(), slots_, threshold.data(), score.data());
                 for (; found; found &= found - 1) {
                     const std::int64_t d = __builtin_ctz(found), c = from + d;
-                    const auto error_now = [&] { return error(c, {longest_, most_lost_}); };
-                    const auto settled = [&](std::int64_t word) {
-                        if (error_now() > 0) ++settled_;  // a direction of zeros settles in any pass
+                    const auto error_now = [&] { return error(c, {max_norm_, max_rounding_}); };
+                    const auto rescore = [&](std::int64_t word) {
+                        if (error_now() > 0) ++rescored_;  // a direction of zeros needs exact scores in any pass
                         return exact(c, word);
                     };
-                    candidates_.offer(c, score.data() + d * tiles_.words, name.data(), count, error_now, settled);
+                    candidates_.add(c, score.data() + d * tiles_.words, word_index.data(), count, error_now, rescore);
                 }
             }
-            // An exact score costs tens of a tile's: beyond this the tiles without rounding are the faster ones.
-            if (tiles_.rounded && settled_ > direction_.rows * embedding_.rows / 32) too_close_ = true;
+            // Computing a score exactly takes tens of times as long as computing it in a tile. Where more than this
+            // share of the scores needs it, tiles without rounding are faster.
+            constexpr std::int64_t max_rescored_share = 32;  // one in so many
+            if (tiles_.rounded && rescored_ > direction_.rows * embedding_.rows / max_rescored_share) too_close_ = true;
         }
     }
 
-    // The largest norm of these words; refuses what the scores could not hold.
-    double longest_of(std::int64_t first, std::int64_t count) {
-        double longest = 0;
+    // The largest norm of the embeddings [first, first + count). Sets refused_ where one is not finite or where a score
+    // might overflow T.
+    double max_norm_of(std::int64_t first, std::int64_t count) {
+        double max_norm = 0;
         for (std::int64_t v = first; v < first + count; ++v) {
             const double norm = norm_of(embedding_[v], embedding_.cols);
             if (!std::isfinite(norm)) refused_ = true;
-            longest = std::max(longest, norm);
+            max_norm = std::max(max_norm, norm);
         }
-        constexpr double most = double(std::numeric_limits<T>::max());
-        if (longest * steepest_ >= most) refused_ = true;
-        if (tiles_.rounded && longest * steepest_ >= most / 2) too_close_ = true;  // a rounded score may be larger
-        return longest;
+        constexpr double max_score = double(std::numeric_limits<T>::max());
+        if (max_norm * max_direction_norm_ >= max_score) refused_ = true;
+        // The score of rounded rows may be larger than the exact one.
+        if (tiles_.rounded && max_norm * max_direction_norm_ >= max_score / 2) too_close_ = true;
+        return max_norm;
     }
 
-    static void raise(std::atomic<double>& most, double value) {
-        double before = most;
-        while (value > before && !most.compare_exchange_weak(before, value)) {
+    // largest = max(largest, value).
+    static void raise_to(std::atomic<double>& largest, double value) {
+        double before = largest;
+        while (value > before && !largest.compare_exchange_weak(before, value)) {
         }
     }
 
     Rows<const E> embedding_;
     Rows<const T> direction_;
-    double steepest_;
+    double max_direction_norm_;
     std::vector<ScoreError<T>> error_;
     const Tiles<T>& tiles_;
     Pack<T, E> pack_words_;
     std::int64_t slots_, panels_;
     std::vector<T> packed_;
     Candidates<T> candidates_;
-    std::atomic<std::int64_t> next_word_{0}, settled_{0};
-    std::atomic<double> longest_{0}, most_lost_{0};
+    std::atomic<std::int64_t> next_word_{0}, rescored_{0};
+    std::atomic<double> max_norm_{0}, max_rounding_{0};
     std::atomic<bool> refused_{false}, too_close_{false};
 };
 
-// Why a pass gave up: looked for in order, so that every run names the same place.
+// What a pass refused. It is searched for once more, in the order of the rows, so that every run names the same row
+// although threads do not visit them in order.
 template <class T, class E>
-TopkRefusal topk_refusal(Rows<const E> embedding, const std::vector<double>& direction_norm) {
+TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& direction_norm) {
     TopkRefusal refusal;
-    double longest = 0;
+    double max_norm = 0;
     for (std::int64_t v = 0; v < embedding.rows; ++v) {
         const double norm = norm_of(embedding[v], embedding.cols);
         if (!std::isfinite(norm)) {
             refusal.embedding = v;
             return refusal;
         }
-        longest = std::max(longest, norm);
+        max_norm = std::max(max_norm, norm);
     }
     for (std::size_t c = 0; c < direction_norm.size() && refusal.overflow < 0; ++c)
-        if (longest * direction_norm[c] >= double(std::numeric_limits<T>::max()))
+        if (max_norm * direction_norm[c] >= double(std::numeric_limits<T>::max()))
             refusal.overflow = static_cast<std::int64_t>(c);
     return refusal;
 }
 
-// value and index: directions x k, k = value.cols. Undefined where something is refused.
+// See the head of this file. embedding: [words, D], in the type E that it is stored in; direction: [directions, D];
+// value and index: [directions, k], in the order of `precedes`, undefined if the result refuses something. k >= 1.
 template <class T, class E>
 TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T> value, Rows<std::int64_t> index) {
     TopkRefusal refusal;
@@ -245,21 +281,22 @@ TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T>
         if (!std::isfinite(norm[static_cast<std::size_t>(c)])) refusal.direction = c;
     }
     if (refusal.direction >= 0) return refusal;
-    bool rounds = true;
+    bool use_rounded = true;
     for (std::int64_t first = 0; first < direction.rows;) {
-        const auto scoring = rounds ? Scoring<T, E>::fastest() : Scoring<T, E>::plain();
-        // Directions and their candidates held at a time: most of the working memory.
-        constexpr std::int64_t budget = 5 << 20;
+        const auto scoring = use_rounded ? Scoring<T, E>::fastest() : Scoring<T, E>::plain();
+        // The packed directions and the candidates of one pass fit this many bytes, which are most of the memory that
+        // the function needs. More directions than that are taken in several passes of equal size.
+        constexpr std::int64_t working_bytes = 5 << 20;
         const std::int64_t each =
             slots_of(scoring.tiles, direction.cols) * std::int64_t{sizeof(T)} + Candidates<T>::bytes(value.cols);
-        const std::int64_t left = direction.rows - first, passes = (left * each + budget - 1) / budget;
+        const std::int64_t left = direction.rows - first, passes = (left * each + working_bytes - 1) / working_bytes;
         const std::int64_t count = (left + passes - 1) / passes;
         TopkPass<T, E> pass(scoring, embedding, {direction[first], count, direction.cols, direction.stride},
                             norm.data() + first, value.cols);
-        const Passed passed = pass.score();
-        if (passed == Passed::refused) return topk_refusal<T>(embedding, norm);
-        if (passed == Passed::too_close) {
-            rounds = false;
+        const PassResult passed = pass.score();
+        if (passed == PassResult::refused) return find_refusal<T>(embedding, norm);
+        if (passed == PassResult::too_close) {
+            use_rounded = false;
             continue;
         }
         pass.finish({value[first], count, value.cols, value.stride}, {index[first], count, index.cols, index.stride});

@@ -1,6 +1,7 @@
-// Word pairs of neuron pairs (docs/mathematics.md), by way of a list of every word's co-occurring words. Co-occurrence
-// and spelling do not depend on the neuron, and about one pair of words in a hundred passes: a neuron's K x K
-// candidates become K short lists, each read once.
+// Word pairs of neuron pairs (docs/mathematics.md, "Word pairs of attention heads"), in two steps. Which words co-occur
+// does not depend on the neuron pair, so it is computed once, as a list of neighbours for every word. About one pair of
+// words in a hundred co-occurs. A neuron pair then reads K short lists, one for each of its query words, instead of
+// comparing K x K words.
 #pragma once
 
 #include <algorithm>
@@ -17,48 +18,56 @@
 
 namespace shiftbench::cpu {
 
-// Which words co-occur: those spelled differently whose cosine, the inner product of their unit vectors, is above both
-// words' cutoffs. As in vocab_topk, a matrix product only chooses whom to look at, within a bound on its error; the
-// cosine that decides and is kept is `dot`'s, in double, rounded once.
+// Finds the pairs of words that co-occur: their spellings differ and their cosine, which is the inner product of their
+// unit vectors, is above the cutoffs of both. As in vocab_topk.h, a fast matrix product only chooses candidates, within
+// a bound on its error; `dot` then computes the cosine of each candidate in double, and that cosine decides and is
+// kept, rounded to T.
 template <class T>
 class Cooccurrence {
 public:
+    // unit: [words, width], unit vectors; cutoff and spelling: [words], and words with equal numbers in `spelling` are
+    // spelled alike. error: a bound on the error of the scores that scan() is given. All must outlive this object.
     Cooccurrence(Rows<const T> unit, const double* cutoff, const std::int64_t* spelling, double error)
         : unit_(unit), cutoff_(cutoff), spelling_(spelling), found_(static_cast<std::size_t>(unit.rows)) {
-        constexpr double most = std::numeric_limits<T>::max();
+        constexpr double largest = std::numeric_limits<T>::max();
         for (std::int64_t v = 0; v < unit.rows; ++v) {
-            const double low = std::min(std::max(cutoff[v] - error, -most), most);  // nan stays, and passes nothing
-            low_.push_back(std::nextafter(static_cast<T>(low), -std::numeric_limits<T>::infinity()));
+            // A cutoff that is nan stays nan, and no score is above it.
+            const double threshold = std::min(std::max(cutoff[v] - error, -largest), largest);
+            threshold_.push_back(std::nextafter(static_cast<T>(threshold), -std::numeric_limits<T>::infinity()));
         }
     }
 
-    // score: inner products of the words first_row, ... with the words first_col, ...; a row's blocks come in the order
-    // of their columns. A pair is looked at where row < column.
+    // Reads one block of the words x words matrix of approximate cosines; its first element belongs to the words
+    // first_row and first_col. Only pairs with row < column are read, since the matrix is symmetric. Blocks of the same
+    // rows must come in ascending order of their columns. One pass over the block.
     void scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col) {
         parallel_for(score.rows, grain_of(score.cols), [&](std::int64_t begin, std::int64_t end) {
-            std::vector<std::int64_t> maybe(static_cast<std::size_t>(score.cols) + 1);
+            std::vector<std::int64_t> candidate(static_cast<std::size_t>(score.cols) + 1);
             for (std::int64_t r = begin; r < end; ++r) {
                 const std::int64_t word = first_row + r;
                 const T* row = score[r];
-                const T *low = low_.data() + first_col, mine = low_[static_cast<std::size_t>(word)];
+                const T *threshold = threshold_.data() + first_col,
+                        own_threshold = threshold_[static_cast<std::size_t>(word)];
                 std::size_t count = 0;
                 for (std::int64_t c = std::max<std::int64_t>(0, word + 1 - first_col); c < score.cols; ++c) {
-                    maybe[count] = first_col + c;  // without a branch: the next one overwrites what does not count
-                    count += (row[c] > mine) & (row[c] > low[c]);
+                    // Every word is written, and the next one overwrites it unless it counts: a branch would be
+                    // mispredicted often.
+                    candidate[count] = first_col + c;
+                    count += (row[c] > own_threshold) & (row[c] > threshold[c]);
                 }
-                for (std::size_t i = 0; i < count; ++i) look(word, maybe[i]);
+                for (std::size_t i = 0; i < count; ++i) check_pair(word, candidate[i]);
             }
         });
     }
 
-    // How many (word, other word) there are, both ways round.
+    // The number of (word, neighbour); every pair that co-occurs counts twice, once for each of its words.
     std::int64_t size() const {
         std::int64_t count = 0;
         for (const auto& row : found_) count += 2 * static_cast<std::int64_t>(row.size());
         return count;
     }
 
-    // What Cooccurring reads.
+    // Writes the neighbours in the layout of CooccurrenceLists. first: [words + 1]; other and cosine: [size()].
     void write(std::int64_t* first, std::int32_t* other, T* cosine) const {
         const std::size_t words = found_.size();
         std::fill(first, first + words + 1, 0);
@@ -68,7 +77,9 @@ public:
         }
         for (std::size_t v = 0; v < words; ++v) first[v + 1] += first[v];
         std::vector<std::int64_t> next(first, first + words);
-        for (std::size_t v = 0; v < words; ++v)  // when v's turn comes, all lower words have written themselves
+        // Words are visited in ascending order. When the loop arrives at v, all lower words have already written
+        // themselves into v's list, so the list comes out in ascending order.
+        for (std::size_t v = 0; v < words; ++v)
             for (const Neighbour& one : found_[v]) {
                 other[next[v]] = one.word;
                 cosine[next[v]++] = one.cosine;
@@ -84,7 +95,7 @@ private:
         T cosine;
     };
 
-    void look(std::int64_t a, std::int64_t b) {
+    void check_pair(std::int64_t a, std::int64_t b) {
         if (spelling_[a] == spelling_[b]) return;
         const double cosine = dot<double>(unit_[a], unit_[b], unit_.cols);
         if (cooccur(cosine, cutoff_[a], cutoff_[b]))
@@ -94,47 +105,49 @@ private:
     Rows<const T> unit_;
     const double* cutoff_;
     const std::int64_t* spelling_;
-    std::vector<T> low_;  // no product at or below it can be above the cutoff
-    std::vector<std::vector<Neighbour>> found_;
+    std::vector<T> threshold_;  // an approximate cosine at or below it cannot belong to a cosine above the cutoff
+    std::vector<std::vector<Neighbour>> found_;  // of every word, its neighbours with a higher index, ascending
 };
 
-// For every neuron pair, the (query word, key word) that co-occur and whose activations have the same sign, ordered by
-// descending cosine, ties to the lower (query position, key position).
+// Finds, for every neuron pair, the pairs of a query word and a key word that co-occur and whose activations have the
+// same sign. They are ordered by descending cosine; ties go to the lower position of the query word among the neuron's
+// K query words, then to the lower position of the key word.
 template <class T>
 class WordPairs {
 public:
-    WordPairs(Cooccurring<T> cooccurring, Side query, Side key)
+    WordPairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key)
         : query_(query.word), key_(key.word), found_(static_cast<std::size_t>(query.word.rows)) {
-        // A neuron looks at its words and, for each query word, at a list of about a hundredth of all words.
-        const std::int64_t cost = query.word.cols * (2 + cooccurring.words / 100);
+        // A neuron pair reads its words and, for each query word, a list of about a hundredth of all words.
+        const std::int64_t cost = query.word.cols * (2 + lists.words / 100);
         parallel_for(query.word.rows, grain_of(cost), [&](std::int64_t begin, std::int64_t end) {
-            // Where a word stands among the neuron's key words (-1: nowhere), and apart from it the sign, in one byte,
-            // so that the test of every listed word stays in the innermost cache.
-            std::vector<std::int32_t> place(static_cast<std::size_t>(cooccurring.words), -1);
-            std::vector<std::int8_t> sign(place.size(), 0);
+            // For every word of the vocabulary: its position among the neuron pair's key words, or -1; and the sign of
+            // its activation there, 0 if it is none of them. The innermost loop mostly reads the sign. It has an array
+            // of its own, one byte per word, so that the array stays in the innermost cache.
+            std::vector<std::int32_t> position(static_cast<std::size_t>(lists.words), -1);
+            std::vector<std::int8_t> sign(position.size(), 0);
             for (std::int64_t e = begin; e < end; ++e) {
                 const std::int64_t* keys = key.word[e];
                 for (std::int64_t j = 0; j < key.word.cols; ++j) {
-                    if (!exists(keys[j], cooccurring.words) || place[static_cast<std::size_t>(keys[j])] >= 0)
+                    if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0)
                         return bad_key_.report(e * key.word.cols + j);
-                    place[static_cast<std::size_t>(keys[j])] = static_cast<std::int32_t>(j);
+                    position[static_cast<std::size_t>(keys[j])] = static_cast<std::int32_t>(j);
                     sign[static_cast<std::size_t>(keys[j])] = key.sign[e][j];
                 }
                 auto& here = found_[static_cast<std::size_t>(e)];
                 for (std::int64_t i = 0; i < query.word.cols; ++i) {
                     const std::int64_t word = query.word[e][i];
-                    const std::int8_t mine = query.sign[e][i];
-                    if (!exists(word, cooccurring.words)) return bad_query_.report(e * query.word.cols + i);
-                    if (i + 1 < query.word.cols) fetch(cooccurring, query.word[e][i + 1]);
-                    if (mine == 0) continue;
-                    for (std::int64_t n = cooccurring.first[word]; n < cooccurring.first[word + 1]; ++n) {
-                        const auto other = static_cast<std::size_t>(cooccurring.other[n]);
-                        if (sign[other] != mine) continue;
-                        here.push_back({cooccurring.cosine[n], static_cast<std::int32_t>(i), place[other]});
+                    const std::int8_t own_sign = query.sign[e][i];
+                    if (!is_word(word, lists.words)) return bad_query_.report(e * query.word.cols + i);
+                    if (i + 1 < query.word.cols) prefetch_list(lists, query.word[e][i + 1]);
+                    if (own_sign == 0) continue;
+                    for (std::int64_t n = lists.first[word]; n < lists.first[word + 1]; ++n) {
+                        const auto other = static_cast<std::size_t>(lists.other[n]);
+                        if (sign[other] != own_sign) continue;
+                        here.push_back({lists.cosine[n], static_cast<std::int32_t>(i), position[other]});
                     }
                 }
                 for (std::int64_t j = 0; j < key.word.cols; ++j) {
-                    place[static_cast<std::size_t>(keys[j])] = -1;
+                    position[static_cast<std::size_t>(keys[j])] = -1;
                     sign[static_cast<std::size_t>(keys[j])] = 0;
                 }
                 std::sort(here.begin(), here.end(), before);
@@ -142,8 +155,9 @@ public:
         });
     }
 
-    // The flat index of the first word that does not exist or, among a neuron's key words, stands there twice; or -1.
-    // What was found is then undefined.
+    // The lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron
+    // pair's key words, occurs a second time; -1 if there is none. If there is one, the
+    // results of the other members are undefined.
     std::int64_t bad_query() const { return bad_query_.get(); }
     std::int64_t bad_key() const { return bad_key_.get(); }
 
@@ -153,7 +167,8 @@ public:
         return count;
     }
 
-    // A row a pair: the neuron, the two words, their cosine.
+    // The word pairs of all neuron pairs, one element of each array per pair: the neuron pair, the two words, the
+    // cosine. Each array has size() elements.
     void write(std::int64_t* neuron, std::int64_t* query_word, std::int64_t* key_word, T* cosine) const {
         std::int64_t n = 0;
         for (std::int64_t e = 0; e < query_.rows; ++e)
@@ -168,25 +183,26 @@ public:
 private:
     struct Pair {
         T cosine;
-        std::int32_t query, key;
+        std::int32_t query, key;  // positions among the neuron pair's words
     };
 
     static bool before(const Pair& a, const Pair& b) {
         if (a.cosine != b.cosine) return a.cosine > b.cosine;
         return a.query != b.query ? a.query < b.query : a.key < b.key;
     }
-    // Asks for the list that is read next: lists are short, and the CPU cannot foresee where the next one lies.
-    static void fetch(const Cooccurring<T>& cooccurring, std::int64_t word) {
-        constexpr std::int64_t line = 64 / sizeof(std::int32_t);
-        if (!exists(word, cooccurring.words)) return;
-        for (std::int64_t n = cooccurring.first[word]; n < cooccurring.first[word + 1]; n += line)
-            __builtin_prefetch(cooccurring.other + n);
+    // Prefetches the list that is read next. Lists are short and lie far apart, so the CPU's own prefetcher, which
+    // recognises consecutive addresses, does not help.
+    static void prefetch_list(const CooccurrenceLists<T>& lists, std::int64_t word) {
+        constexpr std::int64_t line = 64 / sizeof(std::int32_t);  // elements in a cache line of 64 bytes
+        if (!is_word(word, lists.words)) return;
+        for (std::int64_t n = lists.first[word]; n < lists.first[word + 1]; n += line)
+            __builtin_prefetch(lists.other + n);
     }
-    static bool exists(std::int64_t word, std::int64_t words) { return word >= 0 && word < words; }
+    static bool is_word(std::int64_t word, std::int64_t words) { return word >= 0 && word < words; }
 
     Rows<const std::int64_t> query_, key_;
     std::vector<std::vector<Pair>> found_;
-    Lowest bad_query_, bad_key_;
+    LowestIndex bad_query_, bad_key_;
 };
 
 }  // namespace shiftbench::cpu

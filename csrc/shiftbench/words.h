@@ -1,4 +1,5 @@
-// What word pairs are found from, on the CPU and on a GPU.
+// The inputs of the search for word pairs, on the CPU and on a GPU (docs/mathematics.md, "Word pairs of attention
+// heads").
 #pragma once
 
 #include <cstdint>
@@ -7,17 +8,20 @@
 
 namespace shiftbench {
 
-// The words that co-occur with word v, ascending, are other[first[v]] .. other[first[v + 1] - 1].
+// For every word, the words that co-occur with it, in compressed sparse row layout: the neighbours of word v are
+// other[first[v]] .. other[first[v + 1] - 1], in ascending order, and cosine[] holds the cosine with each of them.
+// first: [words + 1]; other and cosine: [first[words]].
 template <class T>
-struct Cooccurring {
+struct CooccurrenceLists {
     std::int64_t words;
     const std::int64_t* first;
     const std::int32_t* other;
     const T* cosine;
 };
 
-// One side of the neuron pairs, neurons x K: the words, and the sign of their activations (-1, 0 or 1).
-struct Side {
+// The query side or the key side of all neuron pairs, both matrices [neuron pairs, K]: the K words with the largest
+// activations in magnitude, and the sign of each activation (-1, 0 or 1).
+struct NeuronSide {
     Rows<const std::int64_t> word;
     Rows<const std::int8_t> sign;
 };
