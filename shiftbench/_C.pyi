@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 has_cuda: bool  # whether the core was built for GPUs
-# csrc/cuda/bindings.cpp; absent from cores without GPU kernels, emulated or not. Only shiftbench/ops/cuda.py uses it.
+# csrc/cuda/bindings.cpp; absent from cores without GPU kernels, emulated or not. Only shiftbench/ops/cuda/ uses it.
 cuda: Any
 
 def set_threads(count: int) -> None: ...
@@ -35,9 +35,9 @@ def vocab_topk(
     embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> tuple[int, int, int]: ...
 
-# The engine's stages, called by engine/core_calls.py; csrc/shiftbench/stages.h states formulas and shapes. Derivatives, which
-# are tangents or cotangents, are the rows of matrices; position holds each row's token position. Functions that have no
-# `out` write their results in place.
+# The engine's stages, called by engine/core_calls.py; csrc/shiftbench/stages.h states formulas and shapes. Derivatives,
+# which are tangents or cotangents, are the rows of matrices; position holds each row's token position. Functions that
+# have no `out` write their results in place.
 def norm_rows(
     derivative: Tensor,
     hat: Tensor,

@@ -1,4 +1,4 @@
-// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda.py calls. The last two arguments of every function
+// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda/ calls. The last two arguments of every function
 // are the device and the stream. The caller allocates results and scratch memory, because torch's allocator knows which
 // stream uses them. No function waits for the GPU.
 #include "bindings.h"

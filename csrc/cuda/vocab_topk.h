@@ -1,5 +1,5 @@
 // vocab_topk on a GPU (shiftbench/vocab_topk.h). As on the CPU, approximate scores choose candidates, whose scores are
-// then computed exactly. The approximate scores come from the vendor's matrix product, which shiftbench/ops/cuda.py
+// then computed exactly. The approximate scores come from the vendor's matrix product, which shiftbench/ops/cuda/
 // calls for one tile of words at a time: all directions times so many words that their scores stay in the L2 cache.
 // topk_collect reads them there and adds to each direction's candidates the words that may be among its k best.
 #pragma once

@@ -63,8 +63,10 @@ def load(out: Path, name: str) -> nn.Module:
     """One of the four models in float32; tuned_lora is base with the adapter applied."""
     if name == "tuned_lora":
         base = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
-        return peft.PeftModel.from_pretrained(base, out / name)
-    return LlamaForCausalLM.from_pretrained(out / name, dtype=torch.float32)
+        adapted: nn.Module = peft.PeftModel.from_pretrained(base, out / name)
+        return adapted
+    module: nn.Module = LlamaForCausalLM.from_pretrained(out / name, dtype=torch.float32)
+    return module
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, de
     output = model.eval().generate(  # type: ignore[operator]
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=MAX_ANSWER_TOKENS, do_sample=False
     )
-    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
 
 def one_per_instruction(triples: Sequence[Triple], count: int, max_input_characters: int = 600) -> list[Triple]:

@@ -29,7 +29,7 @@ class Products(TorchDispatchMode):
     """Counts the FLOPs of torch's matrix products on this thread, including those inside our own operators."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch says nothing of it
         self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

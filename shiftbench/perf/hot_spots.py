@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from shiftbench import ops
 from shiftbench.engine.product import product
-from shiftbench.explain import attribution
 from shiftbench.explain.feedforward import principal_components
+from shiftbench.explain.importance import importance
 from shiftbench.models import Model
 from shiftbench.models.block import Attention, Linear
 from shiftbench.perf import counters, paper
@@ -220,7 +220,7 @@ def random_case(prompt: int, response: int) -> Case:
 
 def attribute(model: Model, case: Case) -> Tensor:
     """importance_PR as `shiftbench score` computes it."""
-    return attribution.importance(model, case.prompt, case.response, memory=None)[0]
+    return importance(model, case.prompt, case.response, memory=None)[0]
 
 
 def random_normal(*shape: int, seed: int = 0) -> Tensor:

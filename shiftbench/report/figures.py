@@ -57,7 +57,7 @@ def is_wide(figure: Figure) -> bool:
     """Whether the chart needs the page's full width."""
     rows = rows_to_draw(figure)
     if figure.kind == "heat":
-        return rows[figure.x].nunique() > MOST_NARROW_COLUMNS
+        return bool(rows[figure.x].nunique() > MOST_NARROW_COLUMNS)
     return _needs_panels(figure, rows)
 
 

@@ -48,7 +48,7 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(label(figure.x_label or figure.x))
     axes.set_ylabel(label(figure.y_label or figure.series))
-    canvas.colorbar(mesh, ax=axes, fraction=0.04, pad=0.03).outline.set_visible(False)  # type: ignore[operator]
+    canvas.colorbar(mesh, ax=axes, fraction=0.04, pad=0.03).outline.set_visible(False)
     return canvas
 
 

@@ -42,7 +42,7 @@ def check(settings: Sequence[str], folder: Path) -> DictConfig:
     """The launcher's configuration. Raises InputError where it is not installed or has no such option."""
     with _initialised_hydra(settings, folder) as config:
         plain = OmegaConf.to_container(config.hydra.launcher)
-    return OmegaConf.create(plain)  # type: ignore[arg-type, return-value]
+    return OmegaConf.create(plain)  # type: ignore[return-value]
 
 
 def runs_in_this_process(settings: Sequence[str]) -> bool:

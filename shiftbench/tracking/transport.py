@@ -161,7 +161,8 @@ class _Socket:
 
     def sendall(self, data: Any) -> None:
         if self.limit is None:
-            return self.connected.sendall(data)
+            self.connected.sendall(data)
+            return
         rest = memoryview(data).cast("B")
         while rest:
             self.connected.settimeout(self.limit.seconds_left())
@@ -213,7 +214,7 @@ class _Connection(HTTPConnection):
         if limit is not None:
             self.timeout = limit.seconds_left()
         super().connect()
-        self.sock = _Socket(self.sock, limit)  # type: ignore[assignment]
+        self.sock = _Socket(self.sock, limit)
 
     def request(self, *arguments: Any, **options: Any) -> None:
         if isinstance(self.sock, _Socket):  # an earlier request with another limit opened it
@@ -226,11 +227,11 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection  # type: ignore[assignment]
+    ConnectionCls = _Connection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection  # type: ignore[assignment]
+    ConnectionCls = _SecureConnection
 
 
 class _LimitedRetry(Retry):
@@ -248,7 +249,7 @@ class _LimitedRetry(Retry):
                     f"the server asks to wait {wait:.0f} s, and an answer may take {limit.timeout:g} s "
                     "(tracking.timeout)"
                 )
-        super().sleep(response)  # type: ignore[arg-type]
+        super().sleep(response)
 
 
 class _Adapter(HTTPAdapter):
@@ -320,6 +321,6 @@ def _mount_adapters(session: requests.Session) -> requests.Session:
         for scheme in ("http://", "https://"):
             adapter = session.adapters[scheme]
             if not isinstance(adapter, _Adapter):
-                session.mount(scheme, _Adapter(adapter))  # type: ignore[arg-type]
+                session.mount(scheme, _Adapter(adapter))
         session.max_redirects = MAX_REDIRECTS
     return session

@@ -45,7 +45,7 @@ def test_a_second_forward_pass_and_more_rows_raise_the_counters():
     """With too little memory, the engine computes the forward pass of its layers again."""
     model, case = hot_spots.small_model(), hot_spots.random_case(20, 6)
     roomy = attribution(lambda: hot_spots.attribute(model, case))
-    tight = attribution(lambda: hot_spots.attribution.importance(model, case.prompt, case.response, 1))
+    tight = attribution(lambda: hot_spots.importance(model, case.prompt, case.response, 1))
     assert roomy["layers_forward"] == hot_spots.LAYERS < tight["layers_forward"]
     assert roomy["flops"] < tight["flops"] and tight["bytes_kept"] < roomy["bytes_kept"]
     longer = attribution(lambda: hot_spots.attribute(model, hot_spots.random_case(40, 6)))
