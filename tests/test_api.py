@@ -251,6 +251,7 @@ def test_any_path_is_taken_as_it_is(folders, tmp_path):  # noqa: F811
         shiftbench.score(str(place / "base"), str(place / "nothing"), store__path=place / "store", device="cpu")
 
 
+@pytest.mark.long
 def test_importing_the_engine_needs_none_of_the_harness():
     """A GPU machine for benchmarks has torch and transformers only."""
     code = "import sys, shiftbench.engine.importance, shiftbench.models, shiftbench.explain.attribution as _\n"

@@ -50,6 +50,8 @@ def test_the_family_fits_in_a_package():
     assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 25_000_000
 
 
+# Eight processes that import for seconds each. tests/command/test_signals.py kills a smaller job three times.
+@pytest.mark.nightly
 def test_killed_at_random_moments_the_same_command_goes_on(tmp_path):
     """kill -9 again and again; what was stored stays, and the scores are those of a run that nobody killed."""
     whole = run(tmp_path, "whole", f"store.path={tmp_path / 'other'}")

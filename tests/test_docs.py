@@ -112,7 +112,10 @@ def composes(words: list[str]) -> None:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all pages, so that a page finds the explanations of the pages before it."""
-    return tmp_path_factory.mktemp("cache")
+    workers_own = tmp_path_factory.getbasetemp()
+    folder = (workers_own.parent if "PYTEST_XDIST_WORKER" in os.environ else workers_own) / "store-of-all-pages"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.mark.docs

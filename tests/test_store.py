@@ -240,6 +240,7 @@ def _entry_into_a_pipe(file: Path) -> None:
     os.mkfifo(file.parent)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [entry_module.ARRAYS, entry_module.RECORD])
 @pytest.mark.parametrize(
     "damage",
@@ -365,6 +366,7 @@ def write_forever(root: Path, first: int) -> None:
         put_number(store, number)
 
 
+@pytest.mark.long
 def test_kill_9_at_random_moments_loses_at_most_the_unit_in_hand(tmp_path: Path) -> None:
     store = Store(tmp_path)
     seed = random.SystemRandom().randrange(2**32)

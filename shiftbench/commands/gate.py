@@ -70,7 +70,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
 
 def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
     """Refuse what cannot be compared before a model is loaded."""
-    from shiftbench.gate import comparable
+    from shiftbench.gate import check_comparable
     from shiftbench.pipeline.job import build
     from shiftbench.pipeline.recording import conditions
     from shiftbench.pipeline.recording import versions as versions_of
@@ -84,7 +84,7 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
                 f"{', '.join(sorted(scored))}); choose another suite, or take the rule out with ~gate.rules.{rule.name}"
             )
     versions = {name: str(version) for name, version in versions_of(planned.findings).items()}
-    comparable(conditions(config, planned), versions, reference)
+    check_comparable(conditions(config, planned), versions, reference)
 
 
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
@@ -101,7 +101,7 @@ def key_of(word: str) -> str:
 
 def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
     """Judge, print, write."""
-    from shiftbench.gate import comparable, junit, markdown
+    from shiftbench.gate import check_comparable, junit, markdown
     from shiftbench.gate.summary import Judgement
     from shiftbench.system.files import write_whole
 
@@ -109,7 +109,7 @@ def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, 
     named = config.get("pair")
     if config.results and named is not None and named.name != current.pair.get("name"):
         raise InputError(f"{current.origin} are of the pair {current.pair.get('name')!r}, not of {named.name!r}")
-    notes = comparable(current.pair, current.versions, reference)
+    notes = check_comparable(current.pair, current.versions, reference)
     judged = Judgement(gate.name, current, reference, gate.judge(current.scores, reference.scores), notes)
     text = markdown(judged)
     if config.summary:

@@ -16,7 +16,7 @@ from rich.text import Text
 from shiftbench.config import composition, help_texts, literals
 from shiftbench.config.overrides import read, without_meaning
 from shiftbench.leaderboard import Board, build, gather, read_reports, site
-from shiftbench.leaderboard.board import group_counts
+from shiftbench.leaderboard.board import count_reasons
 from shiftbench.leaderboard.view import Cell, lines, named
 from shiftbench.readers import path_of
 from shiftbench.report.intervals import interval_text
@@ -74,7 +74,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _left_out(board: Board) -> Sequence[str]:
-    reasons = group_counts(board.left_out)
+    reasons = count_reasons(board.left_out)
     return [
         f"left out: {count} {'run' if count == 1 else 'runs'}: {visible(textwrap.shorten(reason, NOTE_WIDTH))}"
         for reason, count in reasons.items()

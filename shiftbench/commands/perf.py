@@ -45,7 +45,7 @@ def record(config: DictConfig) -> int:
     """Measure in several processes and write the baseline file, beside what it has of other machines."""
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
-    from shiftbench.perf.measure import Asked, measured
+    from shiftbench.perf.measure import MeasurementRequest, measured
     from shiftbench.perf.statistic import BLOCK
 
     path = path_of(str(config.baseline), "baseline") if config.baseline else folder(config) / "baseline.json"
@@ -54,7 +54,7 @@ def record(config: DictConfig) -> int:
     tracking.check()
     runs = []
     for number in range(1, config.processes + 1):
-        runs.append(measured(Asked(None, {}, 3 * BLOCK)))
+        runs.append(measured(MeasurementRequest(None, {}, 3 * BLOCK)))
         print(f"process {number} of {config.processes}: {len(runs[-1].ratios)} ratios", flush=True)
     found = baseline.recorded(runs, before)
     baseline.write(found, path)

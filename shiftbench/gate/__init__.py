@@ -4,8 +4,8 @@
 compared, and `summary.py` writes the result for people and for CI.
 """
 
-from shiftbench.gate.reference import Scores, comparable, read
+from shiftbench.gate.reference import Scores, check_comparable, read
 from shiftbench.gate.rules import Gate, Verdict, gate
 from shiftbench.gate.summary import junit, markdown
 
-__all__ = ["Gate", "Scores", "Verdict", "comparable", "gate", "junit", "markdown", "read"]
+__all__ = ["Gate", "Scores", "Verdict", "check_comparable", "gate", "junit", "markdown", "read"]

@@ -66,7 +66,7 @@ def _scores(content: bytes, origin: str) -> Scores:
     return Scores(origin, document.pair, document.versions, by_name)
 
 
-def comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:
+def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:
     """Check that a run may be compared with the reference, and return notes on differences that are allowed.
 
     pair, versions: of the run, as in scores.json; fields that are not known yet may be missing.

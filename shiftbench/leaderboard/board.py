@@ -146,7 +146,7 @@ def columns(rows: Sequence[Entry]) -> list[Column]:
     return sorted(found, key=lambda column: column.level)
 
 
-def group_counts(left_out: Iterable[LeftOut]) -> dict[str, int]:
+def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, int]:
     """The number of runs that each reason leaves out, by reason, the most frequent reason first."""
     counts: dict[str, int] = defaultdict(int)
     for item in left_out:

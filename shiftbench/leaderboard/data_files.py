@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shiftbench.contracts.result import Score
-from shiftbench.leaderboard.board import Board, group_counts
+from shiftbench.leaderboard.board import Board, count_reasons
 from shiftbench.leaderboard.view import Cell, Line
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.page import model_name
@@ -80,7 +80,7 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
         "Each cell has a rank, a value and its confidence interval. A rank is 1 + the number of pairs whose whole "
         "interval lies above."
     )
-    left_out = [f"- {count} left out: {_escaped(reason)}" for reason, count in group_counts(board.left_out).items()]
+    left_out = [f"- {count} left out: {_escaped(reason)}" for reason, count in count_reasons(board.left_out).items()]
     return "\n".join(["# Leaderboard", "", legend, "", *table, *(["", *left_out] if left_out else [])]) + "\n"
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from shiftbench.contracts.result import Score
-from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, group_counts, setting_text
+from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, count_reasons, setting_text
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text
 from shiftbench.report.colours import COLOURS
@@ -48,7 +48,7 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
         board=board, lines=lines, location=location, written_at=written_at,
         style=Markup(colour_variables() + package_text("leaderboard.css")),
         script=Markup(package_text("leaderboard.js")),
-        data=_comparison_data(lines), reasons=group_counts(board.left_out), most_left_out=MOST_LEFT_OUT,
+        data=_comparison_data(lines), reasons=count_reasons(board.left_out), most_left_out=MOST_LEFT_OUT,
     )  # fmt: skip
     return with_policy(rendered)
 

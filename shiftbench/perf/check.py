@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from shiftbench.perf.baseline import Baseline
-from shiftbench.perf.measure import PROGRAM, Asked, Measured, measured
+from shiftbench.perf.measure import PROGRAM, Measured, MeasurementRequest, measured
 from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
@@ -101,7 +101,7 @@ def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) ->
     """
     measure = partial(measured, program=program)
     base = baseline.ratios(machine)
-    first = measure(Asked(keys=list(base), limits={key: LIMIT * value for key, value in base.items()}))
+    first = measure(MeasurementRequest(keys=list(base), limits={key: LIMIT * value for key, value in base.items()}))
     ratios = list(judge_ratios(base, first, measure))
     counters = list(judge_counters(baseline, first))
     missing = sorted({*base} - {*first.ratios}) + sorted({*baseline.counters} - {*first.counters})
@@ -109,7 +109,7 @@ def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) ->
 
 
 def judge_ratios(
-    base: Mapping[str, float], first: Measured, again: Callable[[Asked], Measured]
+    base: Mapping[str, float], first: Measured, again: Callable[[MeasurementRequest], Measured]
 ) -> Iterator[JudgedRatio]:
     """Judge every ratio that has a baseline. again: measures in a further process; called for suspect ratios."""
     known = {key: found for key, found in first.ratios.items() if key in base}
@@ -117,7 +117,7 @@ def judge_ratios(
     suspects = [key for key, found in known.items() if found.value > LIMIT * base[key]]
     for _ in range(PROCESSES):
         if suspects:
-            more = again(Asked(suspects, {key: LIMIT * base[key] for key in suspects}, CONFIRMING)).ratios
+            more = again(MeasurementRequest(suspects, {key: LIMIT * base[key] for key in suspects}, CONFIRMING)).ratios
             for key in suspects:
                 confirming[key].append(more[key])
             suspects = [key for key in suspects if more[key].value > LIMIT * base[key]]

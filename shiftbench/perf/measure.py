@@ -32,7 +32,7 @@ PROGRAM = (sys.executable, "-m", "shiftbench.perf.measure")
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasurementRequest:
     """What a process is to measure.
 
     keys: the ratios; None: all, an empty list: counters alone. limits: by key; rounds of such a ratio end when its
@@ -54,7 +54,7 @@ class Measured:
     counters: Mapping[str, Counts]
 
 
-def measured(request: Asked, program: Sequence[str] = PROGRAM) -> Measured:
+def measured(request: MeasurementRequest, program: Sequence[str] = PROGRAM) -> Measured:
     """Measure in a new process. program: its command. Raises RuntimeError where the process fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
     done = subprocess.run(
@@ -72,7 +72,7 @@ def this_machine() -> str:
     return machine_class(THREADS)
 
 
-def measure(request: Asked, measured_spots: Sequence[HotSpot]) -> Measured:
+def measure(request: MeasurementRequest, measured_spots: Sequence[HotSpot]) -> Measured:
     """Measure in this process: count every hot spot, then time the requested ratios."""
     torch.set_num_threads(THREADS)
     ops.set_threads(THREADS)
@@ -84,7 +84,7 @@ def measure(request: Asked, measured_spots: Sequence[HotSpot]) -> Measured:
     return Measured(this_machine(), torch.__version__, ratios, counted)
 
 
-def timed(spot: HotSpot, keys: Mapping[str, str], request: Asked) -> dict[str, Ratio]:
+def timed(spot: HotSpot, keys: Mapping[str, str], request: MeasurementRequest) -> dict[str, Ratio]:
     """The hot spot's time divided by that of each yardstick, by key.
 
     keys: yardstick -> key. Blocks of rounds are added until all ratios are decided, or there are MOST_ROUNDS.
@@ -114,8 +114,8 @@ def _repeated(call: Call, times: int) -> Callable[[object], None]:
 
 
 def main(argument: str, make_spots: Callable[[], Sequence[HotSpot]] = hot_spots) -> None:
-    """Measure what the argument, an Asked as JSON, describes, and print the Measured as JSON."""
-    print(json.dumps(asdict(measure(Asked(**json.loads(argument)), make_spots()))), flush=True)
+    """Measure what the argument, an MeasurementRequest as JSON, describes, and print the Measured as JSON."""
+    print(json.dumps(asdict(measure(MeasurementRequest(**json.loads(argument)), make_spots()))), flush=True)
 
 
 if __name__ == "__main__":

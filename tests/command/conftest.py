@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shiftbench import commands
+from tests.command.spawned import NO_PICTURE
 from tests.tiny import tiny_module, tiny_tokenizer
 
 WORDS = (
@@ -73,6 +74,12 @@ def shiftbench(tmp_path, monkeypatch, capfd):
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports without drawn figures, which take half the time of a small job. Those of test_score.py have them."""
+    monkeypatch.setattr("shiftbench.report.svg._svg", lambda canvas: NO_PICTURE)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shiftbench.tracking import TrackedRun
 from tests.command.conftest import arguments, scores, small_job
 from tests.command.test_bad_input import refused
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="module")

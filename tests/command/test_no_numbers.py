@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.command.conftest import arguments, scores
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
 
 REMOVED_FINDINGS = {
     "~findings.concept_rotation": None,

@@ -16,7 +16,7 @@ from shiftbench.errors import InputError
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
 
 NAMES = [
     "v1.0 (final)", "x=y", "x=y,z", "a,b", "a[1]", "[x]", "a{b}", "it's", 'q"x', "50%", "a#b", "a$b", "a${b}c",

@@ -25,7 +25,7 @@ from shiftbench.tracking import Tracking, pending_folders
 from tests.command.conftest import arguments, scores
 from tests.command.test_bad_input import refused
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
 
 
 def nudged(folder, target, seed=1):

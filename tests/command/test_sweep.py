@@ -17,7 +17,7 @@ from shiftbench.models import loading
 from tests.command.conftest import arguments, save, scores
 from tests.tiny import tiny_module
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_every_target_of_a_gpu_names_a_row_that_is_measured():
     assert {case for _, case, _ in TARGETS if case.startswith(f"{SEVEN}, ") and "2 layers" not in case} < cases
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
     done = subprocess.run([sys.executable, GPU, "--out", tmp_path], capture_output=True, text=True, check=False)

@@ -176,6 +176,7 @@ def test_without_enough_memory_chunks_are_small_and_segments_have_one_layer():
     assert len(split_layers(blocks(576, 9, 3, 1536, 30, "cpu"), 250, found.cache_bytes)) == 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_core", [True, False], ids=["core", "torch"])
 @pytest.mark.parametrize("sizes", [(40, 70), (70, 40)], ids=str)
 def test_the_whole_stays_within_its_memory(sizes, in_core, monkeypatch):

@@ -57,6 +57,7 @@ def test_two_steps_with_the_same_model_forget_nothing():
     assert score.value == 0 and score.n == 0
 
 
+@pytest.mark.long
 def test_intervals_of_forgetting_cover_zero_as_often_as_they_claim():
     """With one earlier step there is no choice of the best step, so that choice causes no bias."""
     missed = 0

@@ -85,6 +85,7 @@ def test_an_importance_that_is_upside_down_is_less_than_random():
     assert named(result)["tuned_correlation"].value == pytest.approx(-1.0) and len(result.flags) == 2
 
 
+@pytest.mark.long
 def test_random_importance_passes_as_rarely_as_its_interval_says():
     """Under the null the interval lies above 0 in 2.5 % of cases: 200 of them, at most 12 (p = 0.003 for more)."""
     passed = rejected = 0

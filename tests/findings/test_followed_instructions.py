@@ -1,6 +1,7 @@
 """A planted difference between followed and unfollowed responses is found, and the paper's Table 1 on its own maps."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from shiftbench.config import composition
 from shiftbench.findings.followed_instructions import FollowedInstructions
 from shiftbench.published.comparable_prompts import comparable_prompts
 from shiftbench.published.folder import read
-from shiftbench.stats import Bootstrap, independent_effect
+from shiftbench.stats import Bootstrap, between_groups, independent_effect
 from shiftbench.store.explanation import Explanation, Unit
 from tests.findings.test_instruction_recognition import unit
 
@@ -62,7 +63,10 @@ def test_a_planted_difference_is_found_in_the_tuned_model_alone():
     assert result.level and "leans on the instruction more" in result.sentence
 
 
-def test_under_the_null_the_test_keeps_its_size():
+def test_under_the_null_the_test_keeps_its_size(monkeypatch):
+    """With 199 permutations instead of 10,000: the size of a permutation test does not depend on their number."""
+    few = partial(between_groups, draws=199)
+    monkeypatch.setattr("shiftbench.findings.followed_instructions.between_groups", few)
     p, base = [], side([0.4] * 60, 999)
     for seed in range(60):
         result = finding(bootstrap=Bootstrap(20, 0.95, seed))(base, side([0.4] * 60, seed), rated(RATINGS))

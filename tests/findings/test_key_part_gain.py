@@ -46,6 +46,7 @@ def test_what_every_token_gains_is_not_of_the_key_parts():
     assert abs(found["key_gain_over_random"].value) < 0.1
 
 
+@pytest.mark.long
 def test_under_the_null_an_interval_misses_zero_as_often_as_it_says():
     missed = 0
     for seed in range(200):

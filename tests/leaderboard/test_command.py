@@ -54,6 +54,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     return lines[0]
 
 
+@pytest.mark.long
 def test_from_tracked_runs_to_pages(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'board'}")
     assert (code, err) == (0, "")
@@ -90,6 +91,7 @@ def test_another_group_can_be_chosen(tracked: str, tmp_path: Path, capfd: pytest
     assert code == 0 and "1 pair of 6 runs" in out and "left out: 4 runs: another setting" in out
 
 
+@pytest.mark.long
 def test_a_place_without_runs_is_refused(
     tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

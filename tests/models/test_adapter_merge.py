@@ -82,6 +82,7 @@ def test_what_merges_into_the_same_function_is_merged(trained, source, tied, cha
     assert all(torch.equal(merged[name], tensor) for name, tensor in plain.state_dict().items())
 
 
+@pytest.mark.long
 def test_a_merge_that_is_another_function_is_undone_by_reading_the_base_again(trained, source, monkeypatch):
     base, folder, wanted = trained(False, peft.LoraConfig(**LORA))
     merge, in_memory = peft.tuners.lora.LoraModel.merge_and_unload, []

@@ -180,7 +180,7 @@ def id_without_a_row(parts):
         ("null", "tokenizer.json must hold a JSON object, got NoneType"),
         ("[" * 100_000, "tokenizer.json: cannot read the file"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_a_malformed_tokenizer(source, changed, change, said):
     refused(source(changed("tokenizer.json", change)), said)

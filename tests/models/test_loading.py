@@ -329,6 +329,7 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.long
 def test_the_hubs_reason_is_given_in_one_line(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -40,6 +40,9 @@ def verdict(first, second):
     return judged, requests
 
 
+EVERYTHING = measure.MeasurementRequest(None, {})
+
+
 def test_a_ratio_that_is_slow_in_every_process_fails():
     judged, requests = verdict(1.2, 1.18)
     assert judged.failed and judged.slowdown == 1.18
@@ -147,7 +150,9 @@ def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
 
 def test_a_failing_measuring_process_raises_its_message():
     with pytest.raises(RuntimeError, match="no such hot spot"):
-        measure.measured(measure.Asked(None, {}), [sys.executable, "-c", "raise SystemExit('no such hot spot')"])
+        measure.measured(
+            measure.MeasurementRequest(None, {}), [sys.executable, "-c", "raise SystemExit('no such hot spot')"]
+        )
 
 
 # The functions below run in processes of their own, with two hot spots that take a millisecond.
@@ -170,7 +175,7 @@ def program(maker):
 def test_a_planted_fifth_is_seen_in_fresh_processes_and_unchanged_code_passes():
     """The baseline is the ratios that were measured a moment before."""
     machine = measure.this_machine()
-    base = baseline.recorded([measure.measured(measure.Asked(None, {}), program("two_spots")) for _ in range(3)], None)
+    base = baseline.recorded([measure.measured(EVERYTHING, program("two_spots")) for _ in range(3)], None)
     assert base.ratios(machine)
     assert perf_check(base, machine, program("two_spots")).passed
     slow = perf_check(base, machine, program("two_slower_spots"))

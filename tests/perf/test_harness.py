@@ -25,6 +25,13 @@ from tests.tiny import tiny_module, tiny_tokenizer
 CASE = lengths(SMOL, *LENGTHS[0])
 
 
+@pytest.fixture
+def benchmark(benchmark):
+    """pytest-benchmark's fixture, which times nothing beside pytest-xdist. No test here needs a quiet machine."""
+    benchmark.disabled = False
+    return benchmark
+
+
 def test_a_planted_twofold_slowdown_gives_a_ratio_of_one_half(benchmark):
     def slow(_):
         time.sleep(0.2)  # long compared with what a busy machine adds to a sleep

@@ -70,6 +70,7 @@ def test_hostile_text_is_shown_and_does_nothing(text, plain_shape, tmp_path):
         assert path.resolve().is_relative_to((tmp_path / "out").resolve()) and path.name.isprintable()
 
 
+@pytest.mark.long
 def test_the_same_folder_gives_the_same_bytes(tmp_path):
     folder = write_folder(tmp_path / "in")
     for name in ("first", "second"):

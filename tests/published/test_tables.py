@@ -54,6 +54,7 @@ def rounding():
     return 1e-9 if (np.power(x, np.float32(0.25)) != exact).mean() > 0.1 else 1e-6
 
 
+@pytest.mark.long
 @needs_published
 def test_the_published_folder_gives_the_expected_tables(tmp_path):
     reproduction = reproduce(PUBLISHED, tmp_path)
@@ -139,6 +140,7 @@ def test_short_responses_count_where_the_paper_counts_them(tmp_path):
     assert rows["base_min_len"].isna().sum() == 2
 
 
+@pytest.mark.long
 def test_prompts_that_do_not_align_are_counted_listed_and_left_out_for_both_models(tmp_path):
     prompts = prompt_rows(8)
     prompts[5]["instruction"] = [[0, 5], [26, 27]]  # the second span is a line break

@@ -89,6 +89,7 @@ def test_a_response_without_a_readable_answer_is_excluded(judge, served, llama):
     assert set(found.values()) == {-1} and not made["a"].arrays["answered_S"].any()
 
 
+@pytest.mark.long
 def test_failures_are_retried_and_the_last_one_is_shown_without_secrets(judge, served, llama):
     served.script = lambda asked, place: Reply(status=(429, 500, 503)[place]) if place < 3 else judged(asked, place)
     assert rated(judge, llama)[0]["a"] == 4

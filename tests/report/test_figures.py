@@ -58,6 +58,7 @@ def test_a_subject_has_one_colour_for_both_models() -> None:
     assert used == {"series-1", "series-2"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["line", "bar"])
 def test_many_series_get_a_panel_each_that_names_it(kind: str) -> None:
     names = [f"verb {i}" for i in range(38)]

@@ -88,6 +88,7 @@ def written(run: RunSummary, folder: Path) -> str:
     return write_report(run, folder).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_path: Path) -> None:
     run = summary()
     page = Page(written(run, tmp_path))
@@ -107,6 +108,7 @@ def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_pa
     assert "This chart has no data: no row of its table has a finite number." in text
 
 
+@pytest.mark.long
 def test_ids_are_unique_and_every_link_inside_the_page_has_a_target(tmp_path: Path) -> None:
     page = Page(written(summary(), tmp_path))
     ids = page.attributes("id")
@@ -116,6 +118,7 @@ def test_ids_are_unique_and_every_link_inside_the_page_has_a_target(tmp_path: Pa
     assert wanted <= set(ids)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", [summary(), hostile("https://example.org/x.png")], ids=["sample", "hostile"])
 def test_the_page_loads_nothing_and_has_no_script(run: RunSummary, tmp_path: Path) -> None:
     text = written(run, tmp_path)
@@ -168,6 +171,7 @@ HTML = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         write_report(summary(), tmp_path / folder)

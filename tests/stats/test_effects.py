@@ -17,6 +17,7 @@ def test_intervals_cover_the_planted_effect(effect, size):
     assert binomtest(covered, 1000, 0.9).pvalue > 0.001, covered
 
 
+@pytest.mark.long
 def test_hedges_g_has_no_bias_where_cohens_d_has():
     data = np.random.default_rng(0).normal(0.8, 1.0, (4000, 6))
     found = [paired_effect(row) for row in data]

@@ -15,6 +15,7 @@ def names(*arguments: str) -> list[str]:
     return [one.name for one in command_line.compose_jobs(list(arguments))]
 
 
+@pytest.mark.long
 def test_a_suite_names_its_pairs_and_prompt_sets() -> None:
     assert names("-m", "suite=smoke") == ["demo", "demo_lora", "demo_continued"]
     paper = command_line.compose_jobs(["-m", "suite=paper"])

@@ -71,6 +71,7 @@ def test_a_launcher_that_starts_no_job_is_an_input_error_without_secrets(ledger:
     assert "secret" not in str(e.value)
 
 
+@pytest.mark.long
 def test_a_launcher_that_does_not_notice_a_dead_worker_is_not_waited_for(ledger: Ledger) -> None:
     task = make_task("a", ledger.root)
     ledger.write(as_started(task.after(ledger.read(task.key))))  # RUNNING, with a free lock

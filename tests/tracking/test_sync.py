@@ -59,6 +59,7 @@ def test_a_folder_that_cannot_be_sent_stops_no_other(
     assert pending_folders(root, Tracking(None, "shiftbench")) == [three_runs[0].artifacts]
 
 
+@pytest.mark.long
 def test_a_server_that_is_down_is_one_message(three_runs: list[TrackedRun], capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = sync(capfd, f"tracking.uri=http://127.0.0.1:{free_port()}", "root=shiftbench-runs")
     assert code == 1 and out == "" and len(err.splitlines()) == 1
