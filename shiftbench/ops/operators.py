@@ -39,6 +39,7 @@ def to_supported_device(tensor: Tensor) -> Tensor:
 
 
 _library = torch.library.Library("shiftbench", "DEF")
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}  # the function that each operator calls, by the operator's name
 
 
 def call(op: str, *numbers: float | list[int], **tensors: Tensor) -> Any:
@@ -77,6 +78,7 @@ def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., 
         for device in ("CPU", "CUDA"):
             _library.impl(name, compute, device)
         torch.library.register_fake(f"shiftbench::{name}", empty, lib=_library)
+        IMPLEMENTATIONS[name] = compute
         return compute
 
     return register

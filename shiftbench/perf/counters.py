@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shiftbench import ops
 from shiftbench.engine import core_calls, segmented_forward
 from shiftbench.engine.forward import forward
 from shiftbench.engine.forward_cache import LayerCache
 from shiftbench.engine.schedule import threads_each
+from shiftbench.ops.operators import IMPLEMENTATIONS
 
 Counts = Mapping[str, int]
 
@@ -35,7 +35,7 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "shiftbench":  # torch shows the operator and not what it calls, so its function is called
             with self:
-                return getattr(ops, f"_{func._schema.name.split('::')[1]}")(*args, **(kwargs or {}))
+                return IMPLEMENTATIONS[func._schema.name.split("::")[1]](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if packet in flop_registry:

@@ -320,7 +320,7 @@ def _mount_adapters(session: requests.Session) -> requests.Session:
     with _patching:
         for scheme in ("http://", "https://"):
             adapter = session.adapters[scheme]
-            if not isinstance(adapter, _Adapter):
+            if isinstance(adapter, HTTPAdapter) and not isinstance(adapter, _Adapter):
                 session.mount(scheme, _Adapter(adapter))
         session.max_redirects = MAX_REDIRECTS
     return session

@@ -61,7 +61,11 @@ def rated(judge, model):
 def test_each_response_is_judged_once_per_seed_and_never_again(judge, served, llama):
     found, made = rated(judge, llama)
     assert found == {"a": 4, "b": 1, "d": 1}  # c has no response
-    assert len(served.requests) == judge.asks(3) == 9 and {a["seed"] for a in served.requests} == {0, 1, 2}
+    assert (
+        len(served.requests) == 9
+        and judge.questions(3).startswith("at most 9 questions")
+        and {a["seed"] for a in served.requests} == {0, 1, 2}
+    )
     assert all(unit.arrays["answered_S"].tolist() == [True] * 3 for unit in made.values())
     assert rated(replace(judge, budget=0), llama)[0] == found and len(served.requests) == 9
 
