@@ -19,7 +19,7 @@ from shiftbench.leaderboard.framed import framed
 from shiftbench.leaderboard.page import Place, page
 from shiftbench.leaderboard.view import Names, lines, many, named
 from shiftbench.readers import file_bytes, json_value
-from shiftbench.system.files import mode_of_new, part_folder, why_not
+from shiftbench.system.files import new_mode, temporary_folder, write_failure
 
 DATA = "leaderboard.json"
 EXCHANGE, HERE = 2, -100  # renameat2's RENAME_EXCHANGE and AT_FDCWD
@@ -49,7 +49,7 @@ def check(folder: Path, option: str) -> None:
                 f"empty folder with {option}=DIR"
             )
         parent = next(above for above in folder.parents if above.exists())
-        with part_folder(parent, _prefix(folder)):
+        with temporary_folder(parent, _prefix(folder)):
             pass
     except OSError as error:
         raise InputError(
@@ -69,14 +69,14 @@ def _is_ours(data: Path) -> bool:
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with part_folder(folder.parent, _prefix(folder)) as part:
+        with temporary_folder(folder.parent, _prefix(folder)) as part:
             _fill(board, reports, part, home)
             part.chmod(_mode(folder))  # mkdtemp's is for us alone
             _swap(part, folder)
     except OSError as error:
         needed = sum(map(len, reports.values()))
         raise InputError(
-            f"the leaderboard could not be written to {folder}: {why_not(error, folder.parent, needed)}"
+            f"the leaderboard could not be written to {folder}: {write_failure(error, folder.parent, needed)}"
         ) from None
     return folder / home
 
@@ -90,7 +90,7 @@ def _mode(folder: Path) -> int:
     """Permissions of the folder that is there; those of a new one where there is none."""
     if folder.is_dir():
         return folder.stat().st_mode & 0o7777
-    return mode_of_new(0o777)
+    return new_mode(0o777)
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:

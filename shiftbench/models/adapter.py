@@ -22,9 +22,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from shiftbench.errors import InputError
-from shiftbench.models.finite import not_finite
-from shiftbench.models.hub import hub_file, quiet, refusing
-from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, place_of
+from shiftbench.models.finite import not_finite_error
+from shiftbench.models.hub import as_input_error, hub_file, quiet
+from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, hub_id_or_folder
 from shiftbench.models.weight_files import FLOATS, json_object
 from shiftbench.readers import one_line, reading
 from shiftbench.readers.patterns import check_patterns
@@ -69,13 +69,13 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 class Adapter:
     """What was found of an adapter, checked as far as can be without its base.
 
-    folder: where PEFT finds adapter_model.safetensors. settings: of its configuration, what PEFT is given. made_for:
+    folder: where PEFT finds adapter_model.safetensors. settings: of its configuration, what PEFT is given. base_name:
     the base it names. notes: remarks for the reader. tensors: by name.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    made_for: str
+    base_name: str
     notes: tuple[str, ...]
     tensors: Mapping[str, StoredTensor]
 
@@ -97,20 +97,20 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 
     Reads the adapter's configuration and the header of its weights, never the base's weights.
     """
-    found = _found(source)
+    found = _read_adapter(source)
 
     def base() -> PreTrainedModel:  # PEFT changes the module that it is given, and its configuration
         return skeleton(copy.deepcopy(config), source.trust_remote_code)
 
-    with refusing(f"model {source.path}"):
+    with as_input_error(f"model {source.path}"):
         plain = base()
     layers = [name for name, _ in plain.named_modules()]
     check_patterns(list(_patterns(found.settings)), layers, f"adapter {source.adapter}: {ADAPTER_CONFIG}")
-    with refusing(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
-        misfit = _misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
+    with as_input_error(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
+        misfit = _first_misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
     if misfit:
         raise InputError(
-            f"adapter {source.adapter} does not fit: it was made for {found.made_for}, and on {source.path} {misfit}"
+            f"adapter {source.adapter} does not fit: it was made for {found.base_name}, and on {source.path} {misfit}"
         )
 
 
@@ -125,25 +125,25 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
     the weights. Raises InputError where the adapter cannot be put on, where its logits are not finite, and where the
     kept adapter is not PEFT's own function either.
     """
-    found = _found(source)
+    found = _read_adapter(source)
     notes = list(found.notes)
-    adapted = _put_on(source, found, read())
+    adapted = _put_on_base(source, found, read())
     wanted_TV = _logits(adapted, source)
     if source.merge_adapter:
-        why = _shared(adapted)
+        why = _shared_weight(adapted)
         if why is None:
             merged, why = _merged(adapted, source, wanted_TV)
             if merged is not None:
                 return _cast(merged, source), tuple(notes)
             del adapted, merged
             gc.collect()
-            adapted = _put_on(source, found, read())
+            adapted = _put_on_base(source, found, read())
         notes.append(
             f"The adapter {source.adapter} is kept beside the weights and not merged into them: {why}. The model "
             f"computes what PEFT computes."
         )
     kept: PreTrainedModel = adapted.get_base_model()
-    moved = _moved(wanted_TV, _logits(kept, source))
+    moved = _relative_difference(wanted_TV, _logits(kept, source))
     if not moved <= TOLERANCE["float32"]:  # the same layers, so the same numbers in any dtype
         raise InputError(
             f"adapter {source.adapter}: on its base's layers alone it is not what PEFT computes with it: the logits of "
@@ -159,7 +159,7 @@ def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTr
             merged: PreTrainedModel = adapted.merge_and_unload()
     except InputError as error:
         return None, str(error)
-    moved = _moved(wanted_TV, _logits(merged, source, must_be_finite=False))
+    moved = _relative_difference(wanted_TV, _logits(merged, source, must_be_finite=False))
     if moved <= TOLERANCE[source.dtype]:
         return merged, None
     return None, (
@@ -168,11 +168,11 @@ def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTr
     )
 
 
-def _put_on(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
+def _put_on_base(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
     """PEFT's model of a base and an adapter, in eval mode."""
     import peft
 
-    with refusing(f"adapter {source.adapter}"):
+    with as_input_error(f"adapter {source.adapter}"):
         return peft.PeftModel.from_pretrained(module, str(found.folder), config=found.config()).eval()
 
 
@@ -189,21 +189,21 @@ def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Ten
     device = next(embedding.parameters()).device
     rows = int(embedding.weight.shape[0])
     ids_T = torch.arange(PROBES) * (rows // PROBES) + min(1, rows - 1)
-    with refusing(f"model {source.name}: its forward pass fails"):
+    with as_input_error(f"model {source.name}: its forward pass fails"):
         logits_TV: Tensor = model(input_ids=ids_T.clamp_max(rows - 1)[None].to(device), use_cache=False).logits[0]
     logits_TV = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
     if must_be_finite and not torch.isfinite(logits_TV).all():
-        raise not_finite(source.name, source.dtype, f"the logits of {PROBES} tokens are not finite (NaN or inf)")
+        raise not_finite_error(source.name, source.dtype, f"the logits of {PROBES} tokens are not finite (NaN or inf)")
     return logits_TV
 
 
-def _moved(wanted_TV: Tensor, found_TV: Tensor) -> float:
+def _relative_difference(wanted_TV: Tensor, found_TV: Tensor) -> float:
     """The largest difference over the largest logit; NaN where any is."""
     largest = wanted_TV.abs().amax().clamp_min(torch.finfo(wanted_TV.dtype).tiny)
     return float((found_TV.to(wanted_TV) - wanted_TV).abs().amax() / largest)
 
 
-def _shared(adapted: Any) -> str | None:
+def _shared_weight(adapted: Any) -> str | None:
     """Which weight a merge would change that another layer uses too, in words; None where there is none.
 
     PEFT adds an adapter's part to a layer's weight in place. Tied embeddings are one tensor, so that a LoRA on the
@@ -228,11 +228,11 @@ def _shared(adapted: Any) -> str | None:
     return None
 
 
-def _found(source: ModelSource) -> Adapter:
+def _read_adapter(source: ModelSource) -> Adapter:
     """The adapter's files, found and checked. PEFT is asked for nothing but the names of its types and their fields."""
     import peft
 
-    what, place = f"adapter {source.adapter}", place_of("adapter", str(source.adapter))
+    what, place = f"adapter {source.adapter}", hub_id_or_folder("adapter", str(source.adapter))
     config, weights = (_file(place, name, what) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
     if config is None:
         raise InputError(f"{what} has no {ADAPTER_CONFIG}; give the folder that PEFT's save_pretrained wrote")
@@ -244,11 +244,11 @@ def _found(source: ModelSource) -> Adapter:
     tensors = {tensor.name: tensor for tensor in safetensors_header(weights, f"{what}: {ADAPTER_WEIGHTS}")}
     unknown = sorted(name for name, value in settings.items() if name not in known and value)
     notes = [f"PEFT {peft.__version__} leaves out settings of {what} that it does not know: {', '.join(unknown)}."]
-    made_for = declared.get("base_model_name_or_path")
+    base_name = declared.get("base_model_name_or_path")
     return Adapter(
         weights.parent,
         {name: value for name, value in settings.items() if name in known},
-        made_for if isinstance(made_for, str) else "a base that it does not name",
+        base_name if isinstance(base_name, str) else "a base that it does not name",
         tuple(notes) if unknown else (),
         tensors,
     )
@@ -258,13 +258,13 @@ def _file(place: str, name: str, what: str) -> Path | None:
     """A file of an adapter's folder, or of one on the hub, downloaded; None where there is none."""
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
-    with refusing(what):
+    with as_input_error(what):
         return hub_file(place, name, None)
 
 
 def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     """The fields of the adapter's type; refuses a type and settings that do not make one set of weights."""
-    with refusing(what):
+    with as_input_error(what):
         import peft
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -319,7 +319,7 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from (rf".*\.{name}\.(\d+)\." for name in names if isinstance(name, str))
 
 
-def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
+def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
     """The first thing in which an adapter's weights are not those that the module would want, in words.
 
     before: how many numbers the base has without the adapter. base: makes a skeleton of the base. The adapter is built
@@ -334,7 +334,7 @@ def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) ->
         wanted.init_lora_weights = True  # others compute from the base's values, and a skeleton has none
     try:
         with quiet():
-            adapted = _built(wanted, found, base)
+            adapted = _build_on_skeleton(wanted, found, base)
     except InputError:
         raise
     except ValueError as error:
@@ -360,7 +360,7 @@ def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) ->
     return None
 
 
-def _built(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
+def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
     """PEFT's model of a skeleton and an adapter that is not loaded."""
     import peft
 

@@ -43,10 +43,10 @@ NAMES_FILES = ("transformers_weights", "configuration_files")
 ROPE = ("rope_scaling", "rope_parameters")
 
 
-def without_choices(config: dict[str, Any]) -> dict[str, Any]:
+def without_code_choices(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration, at every depth, without what chooses code to compute with."""
     return {
-        name: without_choices(value) if isinstance(value, dict) else value
+        name: without_code_choices(value) if isinstance(value, dict) else value
         for name, value in config.items()
         if name not in CHOOSES_CODE
     }

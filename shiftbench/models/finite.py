@@ -13,6 +13,6 @@ REMEDIES = {
 DAMAGED = "its weights or its config.json are damaged"
 
 
-def not_finite(name: str, dtype: str, what: str) -> InputError:
+def not_finite_error(name: str, dtype: str, what: str) -> InputError:
     """The error: which model, in which dtype, what was not finite and what to type."""
     return InputError(f"{name} in {dtype}: {what}; {REMEDIES.get(dtype, DAMAGED)}")

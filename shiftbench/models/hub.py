@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def refusing(what: str, shown: Path | None = None, called: str = "") -> Iterator[None]:
+def as_input_error(what: str, shown: Path | None = None, called: str = "") -> Iterator[None]:
     """Turn any failure to read a part of a model into an InputError of one line that starts with `what`, quietly.
 
     shown: the folder that a library was shown in the place of the model's own; messages call it `called`.

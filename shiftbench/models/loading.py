@@ -17,12 +17,12 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from shiftbench.errors import InputError
 from shiftbench.models import adapter
 from shiftbench.models.declared import check_built, check_end_tokens
-from shiftbench.models.hub import quiet, refusing
+from shiftbench.models.hub import as_input_error, quiet
 from shiftbench.models.model import Model
 from shiftbench.models.parts import ATTENTION, Parts, configuration, parts_of
-from shiftbench.models.source import DTYPES, ModelSource, check_computation
-from shiftbench.models.state import State
-from shiftbench.models.tokenizer import fast, load_tokenizer
+from shiftbench.models.source import DTYPES, ModelSource, check_dtype_and_device
+from shiftbench.models.state import ModuleState
+from shiftbench.models.tokenizer import load_tokenizer, require_fast
 from shiftbench.models.weight_files import unused
 
 PROBE = "Write a short story about 12 robots."
@@ -74,8 +74,8 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
         module = inner()
     if not isinstance(module, PreTrainedModel):
         raise InputError(f"model must be a transformers PreTrainedModel, got {type(module).__name__}")
-    tokenizer = fast(tokenizer, "the tokenizer")
-    state = State(module)
+    tokenizer = require_fast(tokenizer, "the tokenizer")
+    state = ModuleState(module)
     try:
         with quiet():  # some parts of a multimodal model have one attention only, and transformers warns of them
             module.set_attn_implementation("eager")
@@ -83,7 +83,7 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
         name = module.name_or_path or type(module).__name__
         yield Model(name, module, tokenizer, None, str(module.dtype).removeprefix("torch."))
     finally:
-        state.put_back()
+        state.restore()
 
 
 def check(source: ModelSource) -> PreTrainedConfig:
@@ -94,7 +94,7 @@ def check(source: ModelSource) -> PreTrainedConfig:
 def shape_of(source: ModelSource) -> ModelShape:
     """How large the model of a source is; raises as check does and reads no weights."""
     config = check(source)
-    with refusing(f"model {source.path}"):
+    with as_input_error(f"model {source.path}"):
         parameters = adapter.skeleton(config, source.trust_remote_code).num_parameters()
     return ModelShape(
         parameters, config.num_hidden_layers, config.num_attention_heads, config.hidden_size, config.vocab_size
@@ -118,12 +118,12 @@ def _checked(source: ModelSource, whole: bool) -> tuple[Parts, PreTrainedConfig]
 
     whole: download the weights of a model on the hub too.
     """
-    check_computation(source)
+    check_dtype_and_device(source)
     parts = parts_of(source, whole)
     config = configuration(parts)
     if parts.weights is not None:
         what = f"model {source.path}"
-        with refusing(what):
+        with as_input_error(what):
             built = adapter.skeleton(copy.deepcopy(config), source.trust_remote_code)
         file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
         check_built(built, parts.weights, f"{what}: {file}")
@@ -135,13 +135,13 @@ def _checked(source: ModelSource, whole: bool) -> tuple[Parts, PreTrainedConfig]
 def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
     """The base's module as it is on disk, in the dtype asked for."""
     source = parts.source
-    with parts.loadable(whole=True) as (place, options), parts.refusing(place):
+    with parts.loadable(whole=True) as (place, options), parts.as_input_error(place):
         read: Any = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,
             **options,
             dtype=DTYPES[source.dtype],
-            **_spread(source.device_map),
+            **_device_options(source.device_map),
             attn_implementation=ATTENTION,
             use_safetensors=True,
             output_loading_info=True,
@@ -172,7 +172,7 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
 @torch.no_grad()
 def _try_out(model: Model) -> None:
     """One pass over a few tokens, and what is read of the configuration later: some malformed ones fail only there."""
-    with refusing(f"model {model.name}"):
+    with as_input_error(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]
         rows = model.module.get_input_embeddings().weight.shape[0]
         # Tokens that were added later may have no row yet, as long as no text holds them.
@@ -185,10 +185,10 @@ def _try_out(model: Model) -> None:
             )
         model.module(input_ids=torch.tensor([ids], device=model.input_device), use_cache=False)
         check_end_tokens(getattr(model.module.generation_config, "eos_token_id", None), f"model {model.name}")
-        _ = model.views.layers, model.context_length, model.plain
+        _ = model.views.layers, model.context_length, model.transformer_or_reason
 
 
-def _spread(device_map: Any) -> dict[str, Any]:
+def _device_options(device_map: Any) -> dict[str, Any]:
     """What transformers is told of devices; a list of GPUs means: spread over these alone."""
     if not isinstance(device_map, list):
         return {"device_map": device_map}

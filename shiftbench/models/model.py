@@ -16,9 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from shiftbench.errors import InputError
 from shiftbench.models import tokenizer as tokenizers
 from shiftbench.models.block import Transformer
-from shiftbench.models.hub import refusing
+from shiftbench.models.hub import as_input_error
 from shiftbench.models.source import ModelSource
-from shiftbench.models.views import NotPlain, WeightViews, views_of
+from shiftbench.models.views import NotPlainLayer, WeightViews, views_of
 from shiftbench.readers.templates import chat_template
 
 # Of a configuration: bookkeeping that no forward pass depends on.
@@ -57,7 +57,7 @@ class Model:
         return views_of(self.module)
 
     @cached_property
-    def plain(self) -> tuple[Transformer | None, str]:
+    def transformer_or_reason(self) -> tuple[Transformer | None, str]:
         """(the model as data for the engine, "") or (None, why there is none): then autograd does the engine's work."""
         if self.dtype not in ("float32", "float64"):
             return None, f"it computes in {self.dtype}"
@@ -65,7 +65,7 @@ class Model:
             found = self.views.transformer()
         except InputError:
             return None, f"its architecture {self.module.config.model_type!r} is not known to the engine"
-        except NotPlain as part:
+        except NotPlainLayer as part:
             return None, f"it has a {part} where a plain layer is expected"
         return found, "" if found else f"nobody has written {self.module.config.model_type!r} down for the engine"
 
@@ -91,7 +91,7 @@ class Model:
     @cached_property
     def tokenizer_digest(self) -> str:
         """sha256 (hex) of all that decides token ids; not of the chat template."""
-        with refusing(f"tokenizer of {self.name}"):
+        with as_input_error(f"tokenizer of {self.name}"):
             return tokenizers.digest(self.tokenizer)
 
     @property

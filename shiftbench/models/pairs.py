@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from shiftbench import models
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
-from shiftbench.models.hub import refusing
+from shiftbench.models.hub import as_input_error
 from shiftbench.models.source import is_adapter
-from shiftbench.models.tokenizer import first_difference, load_tokenizer, may_share
+from shiftbench.models.tokenizer import can_share_ids, first_difference, load_tokenizer
 from shiftbench.readers import path_of
 
 # What must be equal for weights and explanations to be compared one by one, and how messages call it.
@@ -125,13 +125,13 @@ def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]
         if sides[0] != sides[1]:
             raise InputError(_differ(pair, called, *sides))
     base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
-    with refusing(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
+    with as_input_error(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
         difference = first_difference(base_tokenizer, tuned_tokenizer)
     if difference:
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
             f"a pair is compared on the same token ids"
-            f"{base_tokenizer_hint(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
+            f"{base_tokenizer_hint(pair.base) if can_share_ids(base_tokenizer, tuned_tokenizer) else ''}"
         )
     return base_tokenizer, tuned_tokenizer
 

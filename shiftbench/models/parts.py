@@ -13,18 +13,18 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models import declared
-from shiftbench.models.hub import cached, hub_file, optional_file, refusing
-from shiftbench.models.source import ModelSource, is_adapter, place_of
+from shiftbench.models.hub import as_input_error, cached, hub_file, optional_file
+from shiftbench.models.source import ModelSource, hub_id_or_folder, is_adapter
 from shiftbench.models.views import architectures, check_architecture
 from shiftbench.models.weight_files import (
     INDEX,
     LARGEST_INDEX,
     WEIGHTS,
     WeightFiles,
+    folder_of_links,
     gguf_files,
     json_object,
     plain_name,
-    shown,
     weight_files,
 )
 
@@ -60,23 +60,23 @@ class Parts:
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
-                place_of("model", self.source.path),
+                hub_id_or_folder("model", self.source.path),
                 {"revision": self.source.revision, "trust_remote_code": True},
             )
         else:
             assert self.config is not None
-            with shown(self.config, self.beside, self.weights if whole else None) as folder:
+            with folder_of_links(self.config, self.beside, self.weights if whole else None) as folder:
                 yield str(folder), {"trust_remote_code": False}
 
     @contextmanager
-    def refusing(self, loaded: str, file: str = "") -> Iterator[None]:
-        """As hub.refusing; messages call the folder that transformers was shown by the model's name.
+    def as_input_error(self, loaded: str, file: str = "") -> Iterator[None]:
+        """As hub.as_input_error; messages call the folder that transformers was shown by the model's name.
 
         file: the file of the model that is read, where it is one.
         """
         path = self.source.path
         what = f"model {path}: {file}" if file else f"model {path}"
-        with refusing(what, Path(loaded) if loaded != str(self.place) else None, path):
+        with as_input_error(what, Path(loaded) if loaded != str(self.place) else None, path):
             yield
 
 
@@ -85,11 +85,11 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
 
     whole: download the weights of a model on the hub too; else they are checked only where they are in its cache.
     """
-    what, place = f"model {source.path}", place_of("model", source.path)
+    what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
         return _of_gguf(source, what, place)
     local = Path(place).is_dir()
-    with refusing(what):
+    with as_input_error(what):
         revision = None if local else resolve_revision(place, source.revision)
         file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
         brings_adapter = is_adapter(Path(place)) if local else file is None and optional_file(place, ADAPTER, revision)
@@ -102,7 +102,7 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     config, folder = json_object(file, f"{what}: config.json"), file.parent
     _check_kind(config, what)
     if not local:
-        with refusing(what):
+        with as_input_error(what):
             complete = _fetch(place, revision, what, whole)
     weights = weight_files(folder, what) if local or complete else None
     if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
@@ -116,13 +116,13 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     if (folder / GENERATION).exists():
         beside[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
         declared.check_end_tokens(beside[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
-    return Parts(source, folder, declared.without_choices(config), beside, weights, None)
+    return Parts(source, folder, declared.without_code_choices(config), beside, weights, None)
 
 
 def configuration(parts: Parts) -> PreTrainedConfig:
     """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
-    with parts.loadable(whole=False) as (place, options), parts.refusing(place, file):
+    with parts.loadable(whole=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
         config._attn_implementation = ATTENTION  # in every part of it too
         config._name_or_path = parts.source.path
@@ -132,12 +132,12 @@ def configuration(parts: Parts) -> PreTrainedConfig:
 
 def gguf_path(source: ModelSource) -> Path:
     """The GGUF file of a source, downloaded where the hub's cache lacks it."""
-    what, place = f"model {source.path}", place_of("model", source.path)
+    what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():
         file: Path | None = Path(place, name)
     else:
-        with refusing(what):
+        with as_input_error(what):
             file = hub_file(place, name, source.revision)
     if file is None or not file.is_file():
         raise InputError(f"gguf_file={name}: there is no such file in {place}")

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 ORIGINAL = "original_inv_freq"  # a rotary module's frequencies as it was made with them; a layer type stands in front
 
 
-def restart(module: nn.Module) -> None:
+def reset_angles(module: nn.Module) -> None:
     """Put the angles of every rotary embedding back to what the model was made with, whatever was computed before.
 
     For `dynamic`, transformers keeps the frequencies of the longest text beyond the model's own length, and uses them
@@ -20,13 +20,13 @@ def restart(module: nn.Module) -> None:
     for part in module.modules():
         if "rope_type" not in part.__dict__:  # looked up for every text, so cheaply
             continue
-        for name in [name for name in _names(part) if name.endswith(ORIGINAL)]:
+        for name in [name for name in _attribute_names(part) if name.endswith(ORIGINAL)]:
             layer_type = name.removesuffix(ORIGINAL)
-            if _follows(_rope_type(part, layer_type)):
+            if _follows_length(_rope_type(part, layer_type)):
                 own = getattr(part, f"{layer_type}inv_freq")
                 as_made = getattr(part, name).to(own.device).clone()  # a copy: longrope writes into the buffer
                 part.register_buffer(f"{layer_type}inv_freq", as_made, persistent=False)
-                for cached in {f"{layer_type}max_seq_len_cached", "max_seq_len_cached"} & set(_names(part)):
+                for cached in {f"{layer_type}max_seq_len_cached", "max_seq_len_cached"} & set(_attribute_names(part)):
                     setattr(part, cached, part.original_max_seq_len)
 
 
@@ -35,7 +35,7 @@ def follows_length(config: PreTrainedConfig) -> str | None:
     known = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in known.values() if isinstance(value, dict)]
     types = (str(rope.get("rope_type")) for rope in [known, *nested])
-    return next((kind for kind in types if _follows(kind)), None)
+    return next((kind for kind in types if _follows_length(kind)), None)
 
 
 def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
@@ -54,7 +54,7 @@ def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
     return bool(max(tokens, computed) <= config.max_position_embeddings)
 
 
-def _names(part: nn.Module) -> list[str]:
+def _attribute_names(part: nn.Module) -> list[str]:
     return [*part._buffers, *part.__dict__]
 
 
@@ -63,5 +63,5 @@ def _rope_type(part: nn.Module, layer_type: str) -> str:
     return str(kind.get(layer_type.rstrip("_"), "") if isinstance(kind, dict) else kind)
 
 
-def _follows(kind: str) -> bool:
+def _follows_length(kind: str) -> bool:
     return "dynamic" in kind or kind == "longrope"

@@ -57,7 +57,7 @@ class ModelSource:
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
 
 
-def check_computation(source: ModelSource) -> None:
+def check_dtype_and_device(source: ModelSource) -> None:
     """Refuse a dtype or a device that is not there."""
     if source.dtype not in DTYPES:
         raise InputError(f"dtype={source.dtype!r} is not known; choose from {', '.join(DTYPES)}")
@@ -68,7 +68,7 @@ def check_computation(source: ModelSource) -> None:
         raise InputError(f"device={source.device}: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
-def place_of(what: str, path: str) -> str:
+def hub_id_or_folder(what: str, path: str) -> str:
     """A hub id as it is, or the folder that a path means; InputError where it looks like a path and is no folder."""
     folder = path_of(path, what)
     if path and folder.is_dir():

@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 COPIED = 2**20  # bytes: a larger buffer is a mask or a table that no forward pass writes into, and is not copied
 
 
-class State:
-    """The state of a module when this was made; `put_back` restores it.
+class ModuleState:
+    """The state of a module when this was made; `restore` restores it.
 
     Of every submodule: training mode, which parameters learn, the attention implementation of its configuration, its
     non-persistent buffers and its attributes that are tensors or numbers. Some forward passes change those: dynamic
@@ -24,11 +24,14 @@ class State:
         self._learning = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
         configs = {id(config): config for part in parts if isinstance(part, PreTrainedModel) for config in _all(part)}
         self._attention = [(config, config._attn_implementation) for config in configs.values()]
-        self._buffers = [(part, name, part._buffers[name], _copy(part._buffers[name])) for part, name in _kept(parts)]
+        self._buffers = [
+            (part, name, part._buffers[name], _copy(part._buffers[name]))
+            for part, name in _non_persistent_buffers(parts)
+        ]
         self._values = [(part, {n: v for n, v in part.__dict__.items() if _is_value(n, v)}) for part in parts]
         self._rescaled = [(part, part.layers_are_rescaled) for part in parts if hasattr(part, "_rescale_layers")]
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Restore everything; what a forward pass added is removed."""
         rescaled: Any
         for rescaled, before in self._rescaled:  # RWKV: its weights follow the mode, at the next forward pass
@@ -59,7 +62,7 @@ def _all(part: PreTrainedModel) -> list[PreTrainedConfig]:
     return found
 
 
-def _kept(parts: list[nn.Module]) -> list[tuple[nn.Module, str]]:
+def _non_persistent_buffers(parts: list[nn.Module]) -> list[tuple[nn.Module, str]]:
     return [(part, name) for part in parts for name in part._non_persistent_buffers_set if name in part._buffers]
 
 

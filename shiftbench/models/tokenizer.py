@@ -15,9 +15,9 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models.declared import check_bounds, check_files_named
-from shiftbench.models.hub import optional_file, refusing, without_panics
+from shiftbench.models.hub import as_input_error, optional_file, without_panics
 from shiftbench.models.parts import gguf_path
-from shiftbench.models.source import ModelSource, place_of
+from shiftbench.models.source import ModelSource, hub_id_or_folder
 from shiftbench.models.weight_files import LARGEST_JSON, json_object
 from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
@@ -41,17 +41,17 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
 
     Raises InputError where a file of it is a git-lfs pointer, far too large or malformed, and where it cannot encode.
     """
-    place, options = place_of("model", source.path), source.hub_options()
+    place, options = hub_id_or_folder("model", source.path), source.hub_options()
     elsewhere = source.tokenizer or _adapters_own(source)
     if elsewhere:
-        place, options = place_of("tokenizer", elsewhere), {"trust_remote_code": source.trust_remote_code}
+        place, options = hub_id_or_folder("tokenizer", elsewhere), {"trust_remote_code": source.trust_remote_code}
     elif source.gguf_file is not None:
         file = gguf_path(source)
         place, options = str(file.parent), {"gguf_file": str(file)}
     what = f"tokenizer of {elsewhere or source.path}"
     _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
-    with refusing(f"{what}: cannot read its files"), without_panics():
-        found = fast(AutoTokenizer.from_pretrained(place, **options), what)
+    with as_input_error(f"{what}: cannot read its files"), without_panics():
+        found = require_fast(AutoTokenizer.from_pretrained(place, **options), what)
         _refuse_far_ids(_by_id(found), what)
         found(PROBES[0])
         _parts(found)
@@ -77,7 +77,7 @@ def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
 def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
     """Refuse files of a tokenizer that are no JSON objects, git-lfs pointers or far too large."""
     local = Path(place).is_dir()
-    with refusing(what):
+    with as_input_error(what):
         revision = None if local else resolve_revision(place, revision)
         files = {
             name: Path(place, name) if local else optional_file(place, name, revision) for name in (*SETTINGS, *TABLES)
@@ -106,7 +106,7 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
             check_bounds(found, None, f"{what}: {name}")
 
 
-def fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
+def require_fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
     """The tokenizer itself; InputError where it is not one of the tokenizers library, which alone gives offsets."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{what} ({type(tokenizer).__name__}) gives no character offsets; convert it to a fast one")
@@ -147,7 +147,7 @@ def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFa
     return None
 
 
-def may_share(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
+def can_share_ids(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
     """Whether no id means one token in base and another in tuned, so that base's ids may be right for both models."""
     first, second = _by_id(base), _by_id(tuned)
     return all(first[token_id] == second[token_id] for token_id in first.keys() & second.keys())
@@ -157,8 +157,8 @@ def _adapters_own(source: ModelSource) -> str | None:
     """The adapter's place, where it brings a tokenizer."""
     if source.adapter is None:
         return None
-    place = place_of("adapter", source.adapter)
-    with refusing(f"adapter {source.adapter}"):
+    place = hub_id_or_folder("adapter", source.adapter)
+    with as_input_error(f"adapter {source.adapter}"):
         found = cached_file(place, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
     return source.adapter if found else None
 

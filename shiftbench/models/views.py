@@ -56,7 +56,7 @@ class WeightViews(ABC):
     def transformer(self) -> Transformer | None:
         """The model as data for the engine, views of its own weights; None where nobody has written it down.
 
-        Raises NotPlain where a submodule is not the plain one that its architecture was made with.
+        Raises NotPlainLayer where a submodule is not the plain one that its architecture was made with.
         """
         return None
 
@@ -111,14 +111,14 @@ def applied_weight(module: nn.Module) -> Tensor:
     return module.weight  # type: ignore[return-value]
 
 
-class NotPlain(Exception):
+class NotPlainLayer(Exception):
     """A submodule does more than multiply by its weight: a kept adapter, a quantised or an offloaded layer."""
 
 
 def linear(module: nn.Module) -> Linear:
-    """A linear submodule's weight, input first, and bias; raises NotPlain."""
+    """A linear submodule's weight, input first, and bias; raises NotPlainLayer."""
     if type(module) not in (nn.Linear, Conv1D) or getattr(module, "_forward_hooks", None) or is_offloaded(module):
-        raise NotPlain(type(module).__name__)
+        raise NotPlainLayer(type(module).__name__)
     weight: Tensor = module.weight.detach()  # type: ignore[operator, union-attr]
     bias: Tensor | None = module.bias  # type: ignore[assignment]
     return Linear(weight.T if type(module) is nn.Linear else weight, None if bias is None else bias.detach())

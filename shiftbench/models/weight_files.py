@@ -2,7 +2,7 @@
 
 Only safetensors and GGUF are opened. transformers' own choice follows an index wherever it leads, reads pickled weights
 where the index names them, and looks at adapters and further files that lie beside; so a loader is shown a folder of
-links to the checked files alone (`shown`), never the model's own folder.
+links to the checked files alone (`folder_of_links`), never the model's own folder.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def gguf_files(file: Path, what: str) -> WeightFiles:
 
 
 @contextmanager
-def shown(config: dict[str, Any], beside: Mapping[str, Any], weights: WeightFiles | None) -> Iterator[Path]:
+def folder_of_links(config: dict[str, Any], beside: Mapping[str, Any], weights: WeightFiles | None) -> Iterator[Path]:
     """A folder, gone afterwards, that holds a configuration and links to checked files and nothing else.
 
     beside: name -> content of the JSON files to be written beside config.json.

@@ -85,7 +85,7 @@ def bare_product(model: Model, case: Case, back: bool = False) -> Call:
 
     With the model's own weights, because the engine and its yardstick must want as much of the machine's caches.
     """
-    transformer, _ = model.plain
+    transformer, _ = model.transformer_or_reason
     assert transformer is not None
     *below, last = transformer.blocks
     linears: list[Linear] = []

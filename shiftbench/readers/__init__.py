@@ -10,7 +10,7 @@ from shiftbench.readers.boundary import check_text, one_line, reading
 from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
 from shiftbench.readers.limited import limited
 from shiftbench.readers.strict_json import json_objects, json_value
-from shiftbench.readers.weights import sampled
+from shiftbench.readers.weights import sampled_digest
 
 __all__ = [
     "UNPACKED",
@@ -22,6 +22,6 @@ __all__ = [
     "one_line",
     "path_of",
     "reading",
-    "sampled",
+    "sampled_digest",
     "unpacked",
 ]

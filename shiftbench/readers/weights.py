@@ -17,7 +17,7 @@ PLACES = 64  # of a file whose tensors cannot be told apart
 TENSORS = 4096  # of one file, evenly spread where there are more
 
 
-def sampled(place: Path) -> str:
+def sampled_digest(place: Path) -> str:
     """sha256 (hex) of samples of the weights in a folder or a file, the same wherever they lie and however sharded.
 
     Of a safetensors file: each tensor's name, dtype and shape with the first, the middle and the last PIECE bytes of

@@ -64,7 +64,7 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         "record": dict(record),
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-    return {ARRAYS: packed, RECORD: _sealed(text)}
+    return {ARRAYS: packed, RECORD: _with_checksum(text)}
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -97,29 +97,29 @@ def read(folder: Path, key: str) -> tuple[Unit, Body]:
     packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
     if _digest(packed) != body.arrays:
         raise Damaged(f"{ARRAYS} does not match its checksum")
-    with _damage(ARRAYS):
+    with _as_damaged(ARRAYS):
         return Unit(safetensors.torch.load(packed), body.words), body
 
 
 def read_body(folder: Path, key: str) -> Body:
     """The checked content of record.json; the arrays are not looked at. Raises as read does."""
     content = _bytes(folder, RECORD, LARGEST_RECORD)
-    text = content[len(_sealed(b"")) - 2 : -2]
-    if content != _sealed(text):
+    text = content[len(_with_checksum(b"")) - 2 : -2]
+    if content != _with_checksum(text):
         raise Damaged(f"{RECORD} does not match its checksum")
-    with _damage(RECORD):
-        body = _body(json_value(text.decode("utf-8", "surrogatepass")))
+    with _as_damaged(RECORD):
+        body = _checked_body(json_value(text.decode("utf-8", "surrogatepass")))
     if body.key != key:
         raise Damaged(f"{RECORD} belongs to {body.key}")
     return body
 
 
-def _sealed(text: bytes) -> bytes:
+def _with_checksum(text: bytes) -> bytes:
     """record.json around the text of its body: still JSON, and any changed byte shows."""
     return b'{"sha256":"' + _digest(text).encode() + b'","body":' + text + b"}\n"
 
 
-def _body(fields: Any) -> Body:
+def _checked_body(fields: Any) -> Body:
     """What a record.json says. Raises ValueError, TypeError or KeyError for what no `encode` has written."""
     if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
         raise ValueError("its fields are not those of a unit")
@@ -137,7 +137,7 @@ def _body(fields: Any) -> Body:
 
 
 @contextmanager
-def _damage(name: str) -> Iterator[None]:
+def _as_damaged(name: str) -> Iterator[None]:
     """Turns any failure to understand a file into Damaged; its bytes are in memory by then."""
     try:
         with reading(name):

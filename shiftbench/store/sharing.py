@@ -14,7 +14,7 @@ WAIT = 0.1  # seconds between looks at what others make, once there is nothing e
 BATCH = 64  # units claimed at once where a method makes them faster in company; others may take the rest
 
 
-def shared(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
+def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
     """Each item of the work with its unit, and whether it was made here. Not in the order of the work.
 
     What is missing is made and stored at once. An item that another process makes is left for later; where that
@@ -31,13 +31,13 @@ def shared(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, boo
     while missing:
         left: list[Work] = []
         for start in range(0, len(missing), size):
-            yield from _claimed(store, missing[start : start + size], left)
+            yield from _take_or_compute(store, missing[start : start + size], left)
         if len(left) == len(missing):
             time.sleep(WAIT)
         missing = left
 
 
-def _claimed(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
+def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
     """Those of the items that no other process has in hand; the others are added to left."""
     with ExitStack() as stack:
         mine = []

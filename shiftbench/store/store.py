@@ -78,23 +78,25 @@ class Store:
         self.path = _root(path)
         self._tmp, self._claims = self.path / "tmp", self.path / "claims"
         self._is_full = False
-        self._refused = self._probe()
-        if self._refused is not None:
+        self._unwritable = self._try_writing()
+        if self._unwritable is not None:
             if not self._keys():
-                raise self._refused
-            log.warning("%s; what it holds is used", self._refused)
+                raise self._unwritable
+            log.warning("%s; what it holds is used", self._unwritable)
 
-    def _probe(self) -> InputError | None:
+    def _try_writing(self) -> InputError | None:
         """Why a unit cannot be written here at this moment; None where it can."""
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._claims.mkdir(exist_ok=True)
-            with self._room() as room:
-                entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
+            with self._temporary_folder() as folder_in_tmp:
+                entry.write(folder_in_tmp / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
             self._is_full = error.errno in FULL
             named = "" if error.filename is None else f": {error.filename}"
-            reason = disks.no_room(error, self.path, PROBE_BYTES) if self._is_full else f"{error.strerror}{named}"
+            reason = (
+                disks.no_room_reason(error, self.path, PROBE_BYTES) if self._is_full else f"{error.strerror}{named}"
+            )
             return InputError(
                 f"store of explanations {self.path} cannot be written: {reason}; choose another with store.path=DIR"
             )
@@ -103,10 +105,10 @@ class Store:
     def check_writable(self) -> None:
         """Before work whose result must be kept: raises InputError where the store could not be written at the start
         and still cannot."""
-        if self._refused is not None:
-            self._refused = self._probe()
-        if self._refused is not None:
-            raise self._refused
+        if self._unwritable is not None:
+            self._unwritable = self._try_writing()
+        if self._unwritable is not None:
+            raise self._unwritable
 
     def get(self, key: str) -> Unit | None:
         """The unit under a key, or None. A damaged one is removed with a line in the log, and None comes back."""
@@ -116,7 +118,7 @@ class Store:
             return None
         except Damaged as damage:
             log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
-            if self._refused is None:  # a store that is only read is left as it is
+            if self._unwritable is None:  # a store that is only read is left as it is
                 with suppress(OSError):  # another user's: `put` says so when it cannot replace it
                     self._remove(key)
             return None
@@ -130,14 +132,14 @@ class Store:
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
         try:
-            with self._room() as room:
-                entry.write(room / "entry", files)
+            with self._temporary_folder() as folder_in_tmp:
+                entry.write(folder_in_tmp / "entry", files)
                 folder.parent.mkdir(exist_ok=True)
-                self._move_in(room / "entry", key)
+                self._move_in(folder_in_tmp / "entry", key)
         except Unwritable:
             raise
         except OSError as error:
-            raise self._full(error, sum(map(len, files.values()))) from None
+            raise self._write_error(error, sum(map(len, files.values()))) from None
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -153,7 +155,7 @@ class Store:
             try:
                 mine = stack.enter_context(locks.held(self._claims / key, remove=True))
             except OSError as error:
-                raise self._full(error, 0) from None
+                raise self._write_error(error, 0) from None
             yield mine
 
     def entries(self) -> Iterator[Entry]:
@@ -195,15 +197,15 @@ class Store:
                 pass
         conditions = (older_than_days, method, weights)
         named = any(condition is not None for condition in conditions)
-        chosen = [item for item in self.entries() if _meets(item, *conditions)] if named else []
+        chosen = [item for item in self.entries() if _matches(item, *conditions)] if named else []
         for item in () if dry_run else chosen:
             self._remove(item.key)
         return Pruned(len(chosen), len(leftovers), sum(leftovers) + sum(item.size for item in chosen))
 
     def _check_removable(self) -> None:
         """A full store may be emptied, one that cannot be written for another reason not."""
-        if self._refused is not None and not self._is_full:
-            raise self._refused
+        if self._unwritable is not None and not self._is_full:
+            raise self._unwritable
 
     def _folder(self, key: str) -> Path:
         if not KEY.fullmatch(key):
@@ -245,21 +247,21 @@ class Store:
 
     def _remove(self, key: str) -> None:
         """Take an entry away in one step, so that nobody ever sees half of it."""
-        with self._room() as room:
+        with self._temporary_folder() as folder_in_tmp:
             try:
-                os.rename(self._folder(key), room / "entry")
+                os.rename(self._folder(key), folder_in_tmp / "entry")
             except FileNotFoundError:
                 pass  # another process removed it
 
     @contextmanager
-    def _room(self) -> Iterator[Path]:
+    def _temporary_folder(self) -> Iterator[Path]:
         """A new folder under tmp/ for the time of the block; while it lasts, nobody sweeps."""
         with self._lock(fcntl.LOCK_SH):
-            room = Path(tempfile.mkdtemp(dir=self._tmp))
+            folder_in_tmp = Path(tempfile.mkdtemp(dir=self._tmp))
             try:
-                yield room
+                yield folder_in_tmp
             finally:
-                shutil.rmtree(room, ignore_errors=True)
+                shutil.rmtree(folder_in_tmp, ignore_errors=True)
 
     @contextmanager
     def _lock(self, kind: int) -> Iterator[bool]:
@@ -294,7 +296,7 @@ class Store:
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
-    def _full(self, error: OSError, needed: int) -> Unwritable:
+    def _write_error(self, error: OSError, needed: int) -> Unwritable:
         if error.errno not in FULL:
             named = "" if error.filename is None else f": {error.filename}"
             what = f"{error.strerror or error}{named}"
@@ -302,12 +304,13 @@ class Store:
             return Unwritable(error.errno, said)
         return Unwritable(
             error.errno,
-            f"store of explanations {self.path} cannot take another unit: {disks.no_room(error, self.path, needed)}; "
-            "make room (shiftbench store prune) or set store.path=DIR, and the same command goes on from here",
+            f"store of explanations {self.path} cannot take another unit: "
+            f"{disks.no_room_reason(error, self.path, needed)}; make room (shiftbench store prune) or set "
+            "store.path=DIR, and the same command goes on from here",
         )
 
 
-def list_lines(config: Any) -> int:
+def print_entries(config: Any) -> int:
     """Print what the store holds, by method and weights. Returns 0: nothing is judged."""
     store = Store(config.store.path)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
@@ -325,7 +328,7 @@ def list_lines(config: Any) -> int:
     return 0
 
 
-def verify_lines(config: Any) -> int:
+def verify_and_print(config: Any) -> int:
     """Print every damaged entry. Returns how many there are; 0 where they were removed (repair=true)."""
     store = Store(config.store.path)
     damaged = store.verify(repair=config.repair)
@@ -335,7 +338,7 @@ def verify_lines(config: Any) -> int:
     return 0 if config.repair else len(damaged)
 
 
-def prune_lines(config: Any) -> int:
+def prune_and_print(config: Any) -> int:
     """Remove leftovers, and the entries that the options name; print what went. Returns 0."""
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
@@ -350,7 +353,7 @@ def _root(path: Path | str | None) -> Path:
     return path_of(str(path), "store.path").absolute()
 
 
-def _meets(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
+def _matches(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
     if older_than_days is not None and item.created > datetime.now(timezone.utc) - timedelta(days=older_than_days):
         return False
     if method is not None and item.record.get("method") != method:

@@ -28,7 +28,7 @@ def mount_of(path: Path) -> Path:
     return above
 
 
-def free(path: Path) -> int:
+def free_bytes(path: Path) -> int:
     """Bytes that this user can still write to the disk of a path."""
     above = path.absolute()
     while not above.exists() and above != above.parent:
@@ -37,7 +37,7 @@ def free(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def no_room(error: OSError, path: Path, needed: int) -> str:
+def no_room_reason(error: OSError, path: Path, needed: int) -> str:
     """Why there is no room at a path, as the end of a sentence. needed: bytes that were to be written."""
     if error.errno == errno.EFBIG:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -48,6 +48,6 @@ def no_room(error: OSError, path: Path, needed: int) -> str:
     look = os.statvfs(mount_of(path))
     if look.f_files and not look.f_favail:
         return f"the disk at {mount_of(path)} has no room for another file: all {look.f_files:,} inodes are used"
-    left = free(path)
+    left = free_bytes(path)
     missing = f"{amount(needed - left)} are missing" if needed > left else "files take more room than they have bytes"
     return f"the disk at {mount_of(path)} is full: {amount(needed)} are needed, {amount(left)} are free; {missing}"

@@ -32,7 +32,7 @@ def replace_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(part, mode_of_new(0o666))  # mkstemp's own is for the owner alone
+            os.chmod(part, new_mode(0o666))  # mkstemp's own is for the owner alone
             os.replace(part, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -41,7 +41,7 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def part_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
+def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
     """A new folder in parent for the time of the block; another process that wants one of this prefix waits so long.
 
     What killed processes left is removed first: all of this prefix, and what `besides` names as (folder, prefix). A
@@ -50,7 +50,7 @@ def part_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] =
     """
     lock = parent / f"{prefix}lock"
     with locks.held(lock, wait=True, remove=True):
-        unlocked = locks.free(lock) is None  # a file system without locks, where only age tells a leftover from work
+        unlocked = locks.is_free(lock) is None  # a file system without locks, where only age tells a leftover from work
         before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
         for place, beginning in ((parent, prefix), *besides):
             with suppress(OSError):
@@ -98,27 +98,27 @@ def write_whole(path: Path, text: str, option: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, len(text))}") from None
+        raise InputError(f"{option}={path} cannot be written: {write_failure(error, path.parent, len(text))}") from None
 
 
-def why_not(error: OSError, folder: Path, needed: int) -> str:
+def write_failure(error: OSError, folder: Path, needed: int) -> str:
     """Why something cannot be written to a folder. needed: its bytes, which count where the disk is full."""
-    return disks.no_room(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
+    return disks.no_room_reason(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
 
 
-def check_place(path: Path, option: str) -> None:
+def check_writable(path: Path, option: str) -> None:
     """Raise InputError where `write_whole` could not write, before there is anything to write."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, 0)}") from None
+        raise InputError(f"{option}={path} cannot be written: {write_failure(error, path.parent, 0)}") from None
     if path.is_dir():
         raise InputError(f"{option}={path} is a folder; name a file in it")
 
 
-def mode_of_new(mode: int) -> int:
+def new_mode(mode: int) -> int:
     """The permissions of a new file or folder that asks for these, under this process's umask."""
     mask = os.umask(0)
     os.umask(mask)

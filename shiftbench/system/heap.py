@@ -13,7 +13,7 @@ import sys
 SETTINGS = {-8: 1, -3: 32 << 20, -1: 512 << 20}  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
-def use_one() -> bool:
+def use_one_arena() -> bool:
     """All threads take memory from one heap, which keeps it. To be called before any thread starts.
 
     Does nothing, and says so by False, where the C library is not glibc, or the environment already sets its malloc.

@@ -17,7 +17,7 @@ def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]
     """Holds the file's lock for the block, the file made where missing; False, at once, where another holds it.
 
     wait: until the other lets go, so never False. remove: the file goes when the block ends. True, too, where the file
-    system has no locks: whoever needs to know asks `free` first. Raises OSError where the file cannot be made or
+    system has no locks: whoever needs to know asks `is_free` first. Raises OSError where the file cannot be made or
     opened, and where something else than a file is in its place.
     """
     file = _taken(path, wait)
@@ -30,7 +30,7 @@ def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]
             file.close()
 
 
-def free(path: Path) -> bool | None:
+def is_free(path: Path) -> bool | None:
     """Whether nobody holds the file's lock; None where the file system has no locks, and so cannot say."""
     try:
         with opened(path, os.O_RDONLY) as file:

@@ -91,7 +91,7 @@ def test_a_merge_that_is_another_function_is_undone_by_reading_the_base_again(tr
         module.model.layers[1].self_attn.q_proj.weight.data.mul_(1.01)
         return module
 
-    read = adapters._put_on
+    read = adapters._put_on_base
 
     def counted(*arguments):
         gc.collect()
@@ -99,7 +99,7 @@ def test_a_merge_that_is_another_function_is_undone_by_reading_the_base_again(tr
         return read(*arguments)
 
     monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", wrong)
-    monkeypatch.setattr(adapters, "_put_on", counted)
+    monkeypatch.setattr(adapters, "_put_on_base", counted)
     model = models.load(source(base, adapter=str(folder)))
     torch.testing.assert_close(logits(model.module), wanted)
     assert is_kept(model) and "merging moves the logits of 8 tokens by" in model.notes[0]

@@ -6,7 +6,7 @@ import torch
 from shiftbench.explain.importance import importance, log_probabilities
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import wrap
-from shiftbench.models.rotary import follows_length, restart, same_angles
+from shiftbench.models.rotary import follows_length, reset_angles, same_angles
 from shiftbench.prompts import Prompt, encode
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -69,7 +69,7 @@ def test_importance_is_that_of_the_modules_own_pass_over_the_whole_text(change, 
         prompt = encode(Prompt("p", text, ()), model.tokenizer)
         ids = prompt.response_ids(model.tokenizer, ANSWER)
         found_PR, _ = importance(model, prompt, ids, 4)
-        restart(module)
+        reset_angles(module)
         embedding_TD = module.get_input_embeddings()(torch.tensor([prompt.prompt_ids + ids])).requires_grad_(True)
         start = len(prompt.prompt_ids)
         p_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, start - 1 : -1].softmax(-1)
@@ -82,7 +82,7 @@ def test_importance_is_that_of_the_modules_own_pass_over_the_whole_text(change, 
 def test_angles_of_other_types_are_left_alone():
     module = tiny_module("llama")
     before = module.model.rotary_emb.inv_freq
-    restart(module)
+    reset_angles(module)
     assert module.model.rotary_emb.inv_freq is before
     assert follows_length(module.config) is None and same_angles(module.config, 10**6, 10**6)
 
@@ -106,7 +106,7 @@ def test_angles_of_one_kind_of_layers_among_others_are_seen():
     with torch.no_grad():
         module(input_ids=torch.arange(1, 40)[None])
     assert not torch.equal(module.model.rotary_emb.full_attention_inv_freq, before)
-    restart(module)
+    reset_angles(module)
     assert torch.equal(module.model.rotary_emb.full_attention_inv_freq, before)
 
 

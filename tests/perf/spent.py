@@ -149,7 +149,7 @@ def measured(model: Model, prompt: int, response: int) -> str:
 
 
 def main(given: Sequence[str]) -> None:
-    heap.use_one()
+    heap.use_one_arena()
     model, said = models.smollm(), [processor().head]
     print(said[0])
     for lengths in [tuple(map(int, one.split(","))) for one in given] or LENGTHS:

@@ -15,7 +15,7 @@ from shiftbench.models import pairs
 from tests.models.conftest import save_adapter
 from tests.tiny import tiny_module, tiny_tokenizer
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 NAMED = sorted(path.stem for path in (CONF / "pair").glob("*.yaml") if path.stem != "local")
 
 

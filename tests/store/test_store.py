@@ -26,7 +26,7 @@ from shiftbench.errors import InputError, Unwritable
 from shiftbench.store import entry as entry_module
 from shiftbench.store import store as store_module
 from shiftbench.store.explanation import Unit, content_key
-from shiftbench.store.store import Store, list_lines, prune_lines, verify_lines
+from shiftbench.store.store import Store, print_entries, prune_and_print, verify_and_print
 
 # Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
 processes = multiprocessing.get_context("forkserver")
@@ -280,7 +280,7 @@ GOOD = {"key": "a" * 64, "created": "2026-01-01T00:00:00+00:00", "arrays": "0" *
 def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), {})
-    (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._sealed(body.encode()))
+    (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._with_checksum(body.encode()))
     assert [item.damage is not None for item in store.entries()] == [True]
     assert len(store.verify()) == 1 and store.prune(older_than_days=0).entries <= 1
     assert store.get("a" * 64) is None
@@ -294,7 +294,7 @@ def test_wrong_arrays_under_a_right_seal_are_damage(tmp_path: Path, packed: byte
     store.put("a" * 64, unit_of(1), {})
     folder = tmp_path / "aa" / ("a" * 64)
     body = json.dumps({**GOOD, "arrays": entry_module._digest(packed)}).encode()
-    (folder / entry_module.RECORD).write_bytes(entry_module._sealed(body))
+    (folder / entry_module.RECORD).write_bytes(entry_module._with_checksum(body))
     (folder / entry_module.ARRAYS).write_bytes(packed)
     assert len(store.verify()) == 1 and store.get("a" * 64) is None
 
@@ -305,7 +305,7 @@ def test_a_record_of_another_kind_is_listed(
 ) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), record)
-    assert list_lines(OmegaConf.create({"store": {"path": str(tmp_path)}})) == 0
+    assert print_entries(OmegaConf.create({"store": {"path": str(tmp_path)}})) == 0
     assert "1 units" in capsys.readouterr().out
     assert store.prune(weights="ff").entries == 0 and store.prune(method="x").entries == 0
 
@@ -677,21 +677,21 @@ def test_the_verbs_say_what_there_is_what_is_wrong_and_what_went(
 ) -> None:
     options = {"store": {"path": str(filled.path)}, "repair": False, "older_than_days": None, "method": "rotation"}
     config = OmegaConf.create({**options, "weights": None, "dry_run": True})
-    assert list_lines(config) == 0
+    assert print_entries(config) == 0
     out = capsys.readouterr().out
     assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and "4 units, " in out
     assert f" KiB, in {filled.path}" in out
 
     key = next(item.key for item in filled.entries() if item.record["number"] == 1)
     (filled.path / key[:2] / key / entry_module.RECORD).write_text("{")
-    assert list_lines(config) == 0
+    assert print_entries(config) == 0
     assert "(damaged)" in capsys.readouterr().out
-    assert verify_lines(config) == 1
+    assert verify_and_print(config) == 1
     assert f"{key}: record.json does not match its checksum" in capsys.readouterr().out
 
-    assert prune_lines(config) == 0
+    assert prune_and_print(config) == 0
     assert "would remove 1 units and 0 leftovers" in capsys.readouterr().out
     config.dry_run, config.repair = False, True
-    assert prune_lines(config) == 0 and verify_lines(config) == 0
+    assert prune_and_print(config) == 0 and verify_and_print(config) == 0
     assert "removed 1 units" in capsys.readouterr().out
-    assert verify_lines(config) == 0 and len(list(filled.entries())) == 2
+    assert verify_and_print(config) == 0 and len(list(filled.entries())) == 2
