@@ -1,4 +1,4 @@
-"""The parts of a model, found and checked: its configuration as JSON and its files of weights."""
+"""Finds and checks the parts of a model: its configuration as JSON and its weight files."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from shiftbench.models.weight_files import (
 
 ADAPTER = "adapter_config.json"
 GENERATION = "generation_config.json"
-ATTENTION = "eager"  # the only implementation of attention that is ever asked for
+ATTENTION = "eager"  # the only implementation of attention that shiftbench uses
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What was found of a model.
+    """The files of a model.
 
-    place: its folder; of a model on the hub the folder in the hub's cache. config: of config.json, without what chooses
-    code to compute with; None of a GGUF file, whose metadata say it. beside: name -> content of other JSON files that
-    loading reads. weights: None where they are on the hub and not in its cache. gguf_file: the file that holds them,
-    of a GGUF file.
+    place: its folder; for a model on the hub, the folder in the hub's cache. config: the content of config.json without
+    the fields that choose code; None for a GGUF file, which describes the model in its metadata. beside: name ->
+    content of the other JSON files that loading reads. weights: None where they are on the hub and not downloaded.
+    gguf_file: the GGUF file with the weights; None for safetensors.
     """
 
     source: ModelSource
@@ -52,11 +52,12 @@ class Parts:
 
     @contextmanager
     def loadable(self, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(what transformers is to load from, its options): only what was checked; whole: with the weights.
+        """(what to pass to from_pretrained, its options), such that transformers sees checked files only.
 
-        Where the model's own code may run, that is the model's folder itself: the code can open anything.
+        whole: weights included. With trust_remote_code it is the model's own folder or hub id, because hiding files
+        from code that can open anything protects nothing.
         """
-        if self.gguf_file is not None:  # by its whole path: a name is looked for in the working directory first
+        if self.gguf_file is not None:  # its whole path: a bare name would be looked for in the working directory
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
@@ -70,9 +71,9 @@ class Parts:
 
     @contextmanager
     def as_input_error(self, loaded: str, file: str = "") -> Iterator[None]:
-        """As hub.as_input_error; messages call the folder that transformers was shown by the model's name.
+        """As hub.as_input_error; messages name the model instead of the temporary folder that transformers got.
 
-        file: the file of the model that is read, where it is one.
+        loaded: what transformers loads from (see loadable). file: the name of the file that is read, where it is one.
         """
         path = self.source.path
         what = f"model {path}: {file}" if file else f"model {path}"
@@ -81,9 +82,10 @@ class Parts:
 
 
 def parts_of(source: ModelSource, whole: bool) -> Parts:
-    """The parts of a model, all refused that can be without building it or reading a weight.
+    """The parts of a model, checked as far as is possible without building it or reading a weight.
 
-    whole: download the weights of a model on the hub too; else they are checked only where they are in its cache.
+    whole: also download the weights of a model on the hub. Otherwise weights are checked only where they are in the
+    hub's cache. Raises InputError.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
@@ -107,8 +109,8 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     weights = weight_files(folder, what) if local or complete else None
     if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
         raise InputError(
-            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and it is not said whether that is in them "
-            f"already: move the adapter's files away to take the weights as they are, or give "
+            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and nothing says whether the weights "
+            f"contain it already: move the adapter's files away to take the weights as they are, or give "
             f"pair.tuned=BASE pair.tuned_model.adapter={source.path} to add the adapter to its base"
         )
     _check_values(config, weights, what)
@@ -120,18 +122,18 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
 
 
 def configuration(parts: Parts) -> PreTrainedConfig:
-    """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
+    """The model's configuration as transformers reads it, with eager attention whatever the model's files say."""
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
     with parts.loadable(whole=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
-        config._attn_implementation = ATTENTION  # in every part of it too
+        config._attn_implementation = ATTENTION  # sets it in the parts of a multimodal configuration too
         config._name_or_path = parts.source.path
         check_architecture(config.model_type)
     return config
 
 
 def gguf_path(source: ModelSource) -> Path:
-    """The GGUF file of a source, downloaded where the hub's cache lacks it."""
+    """The GGUF file of a source, downloaded where the hub's cache lacks it. Raises InputError where there is none."""
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():
@@ -152,7 +154,7 @@ def _of_gguf(source: ModelSource, what: str, place: str) -> Parts:
 
 
 def _check_kind(config: dict[str, Any], what: str) -> None:
-    """Refuse a quantised model, one of an unknown architecture, and a configuration that leads to other files."""
+    """Raise InputError for a quantised model, an unknown architecture, and a configuration that names other files."""
     declared.check_files_named(config, f"{what}: config.json")
     texts = [config, config.get("text_config")]
     if any(isinstance(part, dict) and part.get("quantization_config") is not None for part in texts):
@@ -160,25 +162,26 @@ def _check_kind(config: dict[str, Any], what: str) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError(f"{what}: config.json has no model_type, the name of an architecture")
-    if "auto_map" not in config:  # else it may bring code of its own, for which trust_remote_code is asked
+    if "auto_map" not in config:  # with an auto_map the model may bring code of its own, which needs trust_remote_code
         check_architecture(kind)
 
 
 def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
+    """Raise InputError for counts and sizes in config.json that are wrong or larger than the weight files allow."""
     declared.check_bounds(config, weights, f"{what}: config.json")
     if config["model_type"] in architectures():
         declared.check_declared(config, f"{what}: config.json")
 
 
 def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
-    """Whether the hub's cache holds a model's weights, after they were downloaded where `whole` asks for that."""
+    """Whether the hub's cache holds a model's weights. whole: download them first."""
     if whole:
         optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
         index = hub_file(model, INDEX, revision)
         if index is None:
-            return True  # the check of the folder in the cache says what is missing
+            return True  # weight_files, called on the folder in the cache, then says what is missing
     elif cached(model, [WEIGHTS], revision):
         return True
     elif not cached(model, [INDEX], revision):

@@ -1,4 +1,4 @@
-"""Angles that follow the text's length are those of this text, whatever was computed before."""
+"""Where angles depend on the text's length, they are those of the present text, whatever was computed before."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_no_result_depends_on_what_the_caller_computed_before(change):
 @KINDS
 @pytest.mark.parametrize("text", [SHORT, SHORT * 2, SHORT * 3, LONG])
 def test_importance_is_that_of_the_modules_own_pass_over_the_whole_text(change, text):
-    """The engine pads the text, which must not choose other angles for it."""
+    """The engine pads the text, and padding must not change the angles."""
     module = tiny_module("llama", **change).double()
     with wrap(module, tiny_tokenizer()) as model:
         prompt = encode(Prompt("p", text, ()), model.tokenizer)

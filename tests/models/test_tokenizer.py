@@ -1,4 +1,4 @@
-"""Which tokenizers are the same, and which token tells two apart."""
+"""Which tokenizers count as equal, and the first token on which two differ."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The store keeps what it is given, byte for byte, whatever happens to its writers and its files."""
+"""The store returns units as they were stored, byte for byte, whatever happens to its writers and its files."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_odd_strings_survive_in_words_and_record(tmp_path: Path) -> None:
     assert [item.record for item in store.entries()] == [record]
 
 
-def test_a_stored_array_may_be_changed_by_who_got_it(tmp_path: Path) -> None:
+def test_changing_an_array_from_the_store_does_not_change_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
     key = put_number(store, 3)
     first = store.get(key)
@@ -176,7 +176,7 @@ def _replace_folder_by_file(file: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [_truncate, _lengthen, Path.unlink, lambda f: f.write_bytes(b""), _replace_folder_by_file]
 )
-def test_a_damaged_entry_is_told_removed_and_made_again(
+def test_a_damaged_entry_is_logged_removed_and_stored_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None]
 ) -> None:
     store = Store(tmp_path)
@@ -192,7 +192,7 @@ def test_a_damaged_entry_is_told_removed_and_made_again(
 
 
 @pytest.mark.parametrize("damage", [_truncate, Path.unlink, _replace_folder_by_file])
-def test_put_replaces_a_damaged_entry_that_nobody_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_put_replaces_a_damaged_entry_that_was_not_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = Store(tmp_path)
     key = put_number(store, 1)
     damage(tmp_path / key[:2] / key / entry_module.ARRAYS)
@@ -277,7 +277,7 @@ GOOD = {"key": "a" * 64, "created": "2026-01-01T00:00:00+00:00", "arrays": "0" *
         json.dumps({name: value for name, value in GOOD.items() if name != "words"}),
     ],
 )  # fmt: skip
-def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) -> None:
+def test_a_wrong_body_with_a_right_checksum_is_damage(tmp_path: Path, body: str) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), {})
     (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._with_checksum(body.encode()))
@@ -289,7 +289,7 @@ def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) ->
 @pytest.mark.parametrize(
     "packed", [b"", b"junk", b"\xff" * 8, (2**40).to_bytes(8, "little"), b"\x02" + bytes(7) + b"[]"]
 )
-def test_wrong_arrays_under_a_right_seal_are_damage(tmp_path: Path, packed: bytes) -> None:
+def test_wrong_arrays_with_a_right_checksum_are_damage(tmp_path: Path, packed: bytes) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), {})
     folder = tmp_path / "aa" / ("a" * 64)
@@ -325,7 +325,7 @@ def _nowhere(path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "tmp", "claims", "tmp/lock"])
 @pytest.mark.parametrize("made", [_file, _loop, _nowhere, Path.mkdir, os.mkfifo])
 def test_a_store_in_whose_place_something_else_is(tmp_path: Path, place: str, made: Callable[[Path], None]) -> None:
-    """It is refused in one line, or it works; it never waits."""
+    """Either it is refused in one line, or it works. It never waits."""
     root = tmp_path / "store"
     where = root / place if place else root
     where.parent.mkdir(parents=True, exist_ok=True)
@@ -431,7 +431,7 @@ def test_killed_at_each_step_of_a_put(tmp_path: Path, call: str, turn: int, ther
 def put_when_told(
     root: Path, at_work: multiprocessing.synchronize.Event, go: multiprocessing.synchronize.Event
 ) -> None:
-    """Put unit 7, stopping with half of it written until told to go on."""
+    """Put unit 7, but stop when half of it is written, until `go` is set."""
     store, real = Store(root), os.fsync
 
     def patient(handle: int) -> None:
@@ -494,7 +494,7 @@ def test_the_second_put_of_a_key_changes_nothing(tmp_path: Path) -> None:
 def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another process puts it in place after the first look for its file and before the look for its folder."""
+    """Another process puts it in place between the first check for its file and the check for its folder."""
     store, key, read = Store(tmp_path), content_key(record_of(1)), entry_module.file_bytes
 
     def late(path: Path, what: str, most: int) -> bytes:
@@ -508,7 +508,7 @@ def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_o
     assert not caplog.text
 
 
-def test_a_file_that_may_not_grow_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_beyond_the_limit_of_size_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -534,7 +534,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_what_it_has(small_disk: Path) -> None:
     store = Store(small_disk / "store")
     kept = put_number(store, 1)
     large = Unit({"value_PR": torch.zeros(5 * 2**18)})
@@ -550,7 +550,7 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
         Store(small_disk / "another")
 
 
-def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_made(
+def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_computed(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = put_number(Store(small_disk), 1)
@@ -629,7 +629,7 @@ def test_a_folder_without_permission_is_refused() -> None:
 
 @pytest.fixture
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Entries of two methods and two models, one of a pair; number 3 was made forty days ago."""
+    """Entries of two methods and two models, one of them of a pair. Number 3 was stored forty days ago."""
     store = Store(tmp_path)
     made = [("attribution", "aa" * 32), ("attribution", "bb" * 32), ("rotation", ["aa" * 32, "bb" * 32])]
     for number, (method, weights) in enumerate(made):

@@ -1,4 +1,4 @@
-"""The process's heap: set by the command line, and left alone where the user set it."""
+"""The settings of malloc: made by the command line, and left alone where the user made some."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ libc.malloc_stats()
 
 
 def arenas(**environment):
-    """(what use_one_arena said, arenas of a process with four threads that all take memory)."""
+    """(what use_one_arena printed, number of arenas of a process with four threads that allocate memory)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run(
         [sys.executable, "-c", ARENAS], env=kept | environment, capture_output=True, text=True, check=True
