@@ -156,11 +156,11 @@ def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) 
     if not isinstance(value, int | float) or name not in LAYERS | SIZES:
         return
     if name in LAYERS:
-        most, held = (MOST_LAYERS, "") if weights is None else (len(weights.tensors), " tensors")
+        limit, held = (MOST_LAYERS, "") if weights is None else (len(weights.tensors), " tensors")
     else:
-        most, held = (MOST, "") if weights is None else (weights.values, " weights")
-    if value > most:
-        why = f"its files hold {most:,}{held}" if held else f"at most {most:,} are allowed"
+        limit, held = (MOST, "") if weights is None else (weights.values, " weights")
+    if value > limit:
+        why = f"its files hold {limit:,}{held}" if held else f"at most {limit:,} are allowed"
         raise InputError(f"{what}: {name} is {value:,}, and {why}")
 
 

@@ -49,7 +49,7 @@ def load(source: ModelSource) -> Model:
     place for, where a weight is not finite, where a device map leaves a weight on disk, and where a trial forward pass
     fails. Raises torch.OutOfMemoryError where the device has too little memory.
     """
-    parts, config = _checked(source, whole=True)
+    parts, config = _checked(source, download=True)
     tokenizer = load_tokenizer(source)
     read = partial(_read, parts, config)
     module, notes = (read(), ()) if source.adapter is None else adapter.attach(source, read)
@@ -89,7 +89,7 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 
 def check(source: ModelSource) -> PreTrainedConfig:
     """The model's configuration. Raises InputError for everything that is seen to be wrong without reading weights."""
-    return _checked(source, whole=False)[1]
+    return _checked(source, download=False)[1]
 
 
 def shape_of(source: ModelSource) -> ModelShape:
@@ -114,13 +114,13 @@ def check_weights(module: PreTrainedModel, name: str) -> None:
             raise InputError(f"{name}: weight {weight!r} has NaN or inf in it")
 
 
-def _checked(source: ModelSource, whole: bool) -> tuple[Parts, PreTrainedConfig]:
+def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConfig]:
     """A model's parts and configuration, checked as far as is possible before its weights are read.
 
-    whole: also download the weights of a model on the hub.
+    download: whether to download the weights of a model on the hub.
     """
     check_dtype_and_device(source)
-    parts = parts_of(source, whole)
+    parts = parts_of(source, download)
     config = configuration(parts)
     if parts.weights is not None:
         what = f"model {source.path}"
@@ -136,7 +136,7 @@ def _checked(source: ModelSource, whole: bool) -> tuple[Parts, PreTrainedConfig]
 def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
     """The module as its files describe it, without an adapter, in the source's dtype."""
     source = parts.source
-    with parts.loadable(whole=True) as (place, options), parts.as_input_error(place):
+    with parts.loadable(with_weights=True) as (place, options), parts.as_input_error(place):
         read: Any = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,

@@ -38,7 +38,7 @@ class Parts:
     """The files of a model.
 
     place: its folder; for a model on the hub, the folder in the hub's cache. config: the content of config.json without
-    the fields that choose code; None for a GGUF file, which describes the model in its metadata. beside: name ->
+    the fields that choose code; None for a GGUF file, which describes the model in its metadata. json_files: name ->
     content of the other JSON files that loading reads. weights: None where they are on the hub and not downloaded.
     gguf_file: the GGUF file with the weights; None for safetensors.
     """
@@ -46,16 +46,16 @@ class Parts:
     source: ModelSource
     place: Path
     config: dict[str, Any] | None
-    beside: Mapping[str, Any]
+    json_files: Mapping[str, Any]
     weights: WeightFiles | None
     gguf_file: Path | None
 
     @contextmanager
-    def loadable(self, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    def loadable(self, with_weights: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         """(what to pass to from_pretrained, its options), such that transformers sees checked files only.
 
-        whole: weights included. With trust_remote_code it is the model's own folder or hub id, because hiding files
-        from code that can open anything protects nothing.
+        with_weights: whether the weights are among them. With trust_remote_code it is the model's own folder or hub id:
+        the model's code can open any file, so hiding files would protect nothing.
         """
         if self.gguf_file is not None:  # its whole path: a bare name would be looked for in the working directory
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
@@ -66,7 +66,7 @@ class Parts:
             )
         else:
             assert self.config is not None
-            with folder_of_links(self.config, self.beside, self.weights if whole else None) as folder:
+            with folder_of_links(self.config, self.json_files, self.weights if with_weights else None) as folder:
                 yield str(folder), {"trust_remote_code": False}
 
     @contextmanager
@@ -81,11 +81,11 @@ class Parts:
             yield
 
 
-def parts_of(source: ModelSource, whole: bool) -> Parts:
+def parts_of(source: ModelSource, download: bool) -> Parts:
     """The parts of a model, checked as far as is possible without building it or reading a weight.
 
-    whole: also download the weights of a model on the hub. Otherwise weights are checked only where they are in the
-    hub's cache. Raises InputError.
+    download: whether to download the weights of a model on the hub. Otherwise weights are checked only where they are
+    in the hub's cache. Raises InputError.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
@@ -105,7 +105,7 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     _check_kind(config, what)
     if not local:
         with as_input_error(what):
-            complete = _fetch(place, revision, what, whole)
+            complete = _fetch(place, revision, what, download)
     weights = weight_files(folder, what) if local or complete else None
     if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
         raise InputError(
@@ -114,17 +114,17 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
             f"pair.tuned=BASE pair.tuned_model.adapter={source.path} to add the adapter to its base"
         )
     _check_values(config, weights, what)
-    beside = {}
+    json_files = {}
     if (folder / GENERATION).exists():
-        beside[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
-        declared.check_end_tokens(beside[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
-    return Parts(source, folder, declared.without_code_choices(config), beside, weights, None)
+        json_files[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
+        declared.check_end_tokens(json_files[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
+    return Parts(source, folder, declared.without_code_choices(config), json_files, weights, None)
 
 
 def configuration(parts: Parts) -> PreTrainedConfig:
     """The model's configuration as transformers reads it, with eager attention whatever the model's files say."""
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
-    with parts.loadable(whole=False) as (place, options), parts.as_input_error(place, file):
+    with parts.loadable(with_weights=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
         config._attn_implementation = ATTENTION  # sets it in the parts of a multimodal configuration too
         config._name_or_path = parts.source.path
@@ -173,9 +173,9 @@ def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str
         declared.check_declared(config, f"{what}: config.json")
 
 
-def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
-    """Whether the hub's cache holds a model's weights. whole: download them first."""
-    if whole:
+def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
+    """Whether the hub's cache holds a model's weights. download: download them first."""
+    if download:
         optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
@@ -191,6 +191,6 @@ def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
         assert index is not None
     shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
     names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
-    if whole:
+    if download:
         return all([hub_file(model, name, revision) for name in names] or [True])
     return cached(model, names, revision)

@@ -58,16 +58,16 @@ def unused(tensor: StoredTensor) -> bool:
     return found and not (tensor.name.endswith("attn.bias") and len(tensor.shape) != 4)
 
 
-def json_object(path: Path, what: str, most: int = LARGEST_JSON) -> dict[str, Any]:
+def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
-    git-lfs pointer, has more than `most` bytes, is not JSON, gives a key twice or holds no object. Links that lead out
-    of the folder are allowed: the file is read as JSON only, and messages repeat nothing of it but names.
+    git-lfs pointer, has more than `max_bytes` bytes, is not JSON, gives a key twice or holds no object. Links that
+    lead out of the folder are allowed: the file is read as JSON only, and messages repeat nothing of it but names.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
-        found = json_value(file_bytes(path, what, most), what)
+        found = json_value(file_bytes(path, what, max_bytes), what)
     if not isinstance(found, dict):
         raise InputError(f"{what} must hold a JSON object, got {type(found).__name__}")
     return found
@@ -127,15 +127,17 @@ def gguf_files(file: Path, what: str) -> WeightFiles:
 
 
 @contextmanager
-def folder_of_links(config: dict[str, Any], beside: Mapping[str, Any], weights: WeightFiles | None) -> Iterator[Path]:
+def folder_of_links(
+    config: dict[str, Any], json_files: Mapping[str, Any], weights: WeightFiles | None
+) -> Iterator[Path]:
     """A temporary folder that holds a configuration, links to the checked weight files, and nothing else.
 
-    beside: name -> content of the JSON files to be written beside config.json. weights: None: no links. The folder is
-    removed when the block ends.
+    json_files: name -> content of the JSON files to be written beside config.json. weights: None: no links. The
+    folder is removed when the block ends.
     """
     with TemporaryDirectory(prefix="shiftbench-model-") as name_of_folder:
         place = Path(name_of_folder)
-        written = {"config.json": config, **beside}
+        written = {"config.json": config, **json_files}
         if weights is not None:
             for name, file in weights.files.items():
                 (place / name).symlink_to(file)

@@ -44,7 +44,7 @@ class FileWeights(Weights):
     def __init__(self, source: ModelSource) -> None:
         self.name = source.name
         check_weight_files(source)
-        files = parts_of(source, whole=True).weights
+        files = parts_of(source, download=True).weights
         if files is None:
             raise InputError(f"model {source.name}: its weight files are not on this machine and cannot be downloaded")
         only = next(iter(files.files))

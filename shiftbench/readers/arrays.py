@@ -50,8 +50,9 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
             raise InputError(f"{what}: {member.filename!r} is encrypted, or packed in a way that numpy does not write")
         members[member.filename] = member
     # zipfile never unpacks a member beyond the size that it declares, so checking the declared sizes is enough.
-    declared, most = sum(member.file_size for member in members.values()), min(LARGEST, max(UNPACKED, EXPANSION * size))
-    if declared > most:
+    declared = sum(member.file_size for member in members.values())
+    limit = min(LARGEST, max(UNPACKED, EXPANSION * size))
+    if declared > limit:
         raise InputError(f"{what}: the file has {size:,} bytes and says that it unpacks to {declared:,}")
     return members
 

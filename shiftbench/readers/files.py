@@ -61,27 +61,27 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
         os.close(handle)
 
 
-def file_bytes(path: Path, what: str, most: int = LARGEST) -> bytes:
+def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
     """The bytes of a regular file. Opening never waits, as it would for a pipe.
 
     what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened or read,
-    and InputError where it is a folder, a pipe or a device, or has more than `most` bytes.
+    and InputError where it is a folder, a pipe or a device, or has more than `max_bytes` bytes.
     """
     with opened(path, what) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise InputError(f"{what}: the file is too large; it may have {most:,} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InputError(f"{what}: the file is too large; it may have {max_bytes:,} bytes")
     return content
 
 
-def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
+def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
     """The decompressed content of a gzip file, all its members joined.
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file is damaged, and where
-    it unpacks to more than `most` bytes or to more than both UNPACKED bytes and EXPANSION times its own size: a file of
-    5 MB can unpack to 5 GB.
+    it unpacks to more than `max_bytes` bytes or to more than both UNPACKED bytes and EXPANSION times its own size: a
+    file of 5 MB can unpack to 5 GB.
     """
-    most = min(most, max(UNPACKED, EXPANSION * len(content)))
+    max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()
     rest = content
     with reading(f"{what}: cannot read the file: it is no whole gzip file"):
@@ -93,9 +93,9 @@ def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
                 if not piece and not rest and not member.eof:
                     raise InputError(f"{what}: cannot read the file: it is no whole gzip file: it ends too early")
                 whole.write(piece)
-                if whole.tell() > most:
+                if whole.tell() > max_bytes:
                     raise InputError(
-                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {most:,}; "
+                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {max_bytes:,}; "
                         f"if that is intended, unpack it and give the plain file"
                     )
             rest = member.unused_data.lstrip(b"\0")  # gzip pads with zeros

@@ -37,11 +37,11 @@ TEXT, FAILED, DONE = b"t", b"f", b"d"  # kinds of messages
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
-def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, most: int) -> list[str]:
+def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, max_bytes: int) -> list[str]:
     """The texts that `make` yields in a child process.
 
     what, remedy: begin and end the messages of errors. seconds: limit of the child's processor time; its wall-clock
-    limit is CLOCK_FACTOR times that. most: limit of the bytes of all texts together, as UTF-8.
+    limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8.
     Raises InputError where `make` fails in any way or exceeds a limit. The child has always ended when this returns.
     """
 
@@ -62,11 +62,11 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
         ended = None
         try:
             try:
-                return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, most))
+                return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, max_bytes))
             except TimeoutError:
                 raise input_error(f"it does not end within {CLOCK_FACTOR * seconds:.0f} seconds") from None
             except OverflowError:
-                raise input_error(f"it makes more than {most:,} bytes") from None
+                raise input_error(f"it makes more than {max_bytes:,} bytes") from None
             except RuntimeError as error:
                 raise input_error(str(error)) from None
             except EOFError:
@@ -146,13 +146,13 @@ def _send(pipe: int, kind: bytes, text: str) -> None:
             rest = rest[os.write(pipe, rest) :]
 
 
-def _texts(pipe: int, deadline: float, most: int) -> Iterator[str]:
+def _texts(pipe: int, deadline: float, max_bytes: int) -> Iterator[str]:
     """The texts that a child sends.
 
-    Raises TimeoutError after the deadline, OverflowError beyond `most` bytes, RuntimeError with the reason that the
-    child sent, and EOFError where the child ends without sending one.
+    Raises TimeoutError after the deadline, OverflowError beyond `max_bytes` bytes, RuntimeError with the reason that
+    the child sent, and EOFError where the child ends without sending one.
     """
-    left = most
+    left = max_bytes
     while True:
         kind, size = FRAME.unpack(_read(pipe, FRAME.size, deadline))
         left -= size if kind == TEXT else 0

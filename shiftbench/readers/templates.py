@@ -42,10 +42,10 @@ def rendered(contents: Sequence[str], tokenizer: PreTrainedTokenizerBase, templa
     def make() -> Iterator[str]:
         for content in contents:
             message = [{"role": "user", "content": content}]
-            made = tokenizer.apply_chat_template(
+            text = tokenizer.apply_chat_template(
                 message, chat_template=template, tokenize=False, add_generation_prompt=True
             )
-            yield str(made)
+            yield str(text)
 
     given = sum(len(content.encode("utf-8", "surrogatepass")) for content in contents)
     return limited(

@@ -256,7 +256,7 @@ def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
     return StoredTensor(name, dtype, tuple(shape)), offsets[0], offsets[1]
 
 
-def _counts(found: Any, most: int) -> TypeGuard[list[int]]:
-    """Whether a value is a list of at most `most` whole numbers from 0 to 2**63 - 1."""
-    short = isinstance(found, list) and len(found) <= most
+def _counts(found: Any, max_length: int) -> TypeGuard[list[int]]:
+    """Whether a value is a list of at most `max_length` whole numbers from 0 to 2**63 - 1."""
+    short = isinstance(found, list) and len(found) <= max_length
     return short and all(type(number) is int and 0 <= number < 2**63 for number in found)

@@ -149,11 +149,11 @@ def _as_damaged(name: str) -> Iterator[None]:
         raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
 
 
-def _bytes(folder: Path, name: str, most: int) -> bytes:
+def _bytes(folder: Path, name: str, max_bytes: int) -> bytes:
     """A file's bytes. Raises FileNotFoundError where the folder is missing, and Damaged where only the file is."""
     for _ in range(2):  # another process may create the folder between the two checks: then the second try succeeds
         try:
-            return file_bytes(folder / name, name, most)
+            return file_bytes(folder / name, name, max_bytes)
         except (FileNotFoundError, NotADirectoryError):
             if not os.path.lexists(folder):
                 raise FileNotFoundError(str(folder)) from None

@@ -170,7 +170,7 @@ class Store:
         Only records are read and checked; `verify` also reads the arrays.
         """
         for key in self._keys():
-            found = self._entry(key, whole=False)
+            found = self._entry(key, with_arrays=False)
             if found is not None:
                 yield found
 
@@ -181,7 +181,7 @@ class Store:
         """
         if repair:
             self._check_removable()
-        found = [self._entry(key, whole=True) for key in self._keys()]
+        found = [self._entry(key, with_arrays=True) for key in self._keys()]
         damaged = [item for item in found if item is not None and item.damage]
         for item in damaged if repair else ():
             self._remove(item.key)
@@ -227,13 +227,13 @@ class Store:
     def _keys(self) -> list[str]:
         return sorted(path.name for path in self.path.glob("[0-9a-f][0-9a-f]/*") if KEY.fullmatch(path.name))
 
-    def _entry(self, key: str, whole: bool) -> Entry | None:
-        """The entry of a key; None where another process removed it meanwhile. whole: check the arrays too."""
+    def _entry(self, key: str, with_arrays: bool) -> Entry | None:
+        """The entry of a key; None where another process removed it meanwhile. with_arrays: check the arrays too."""
         folder = self._folder(key)
         try:
             size, changed = _size(folder), datetime.fromtimestamp(folder.lstat().st_mtime, timezone.utc)
             try:
-                body = entry.read(folder, key)[1] if whole else entry.read_body(folder, key)
+                body = entry.read(folder, key)[1] if with_arrays else entry.read_body(folder, key)
             except Damaged as damage:
                 return Entry(key, size, changed, {}, str(damage))
             return Entry(key, size, body.created, body.record)

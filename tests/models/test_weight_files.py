@@ -91,7 +91,7 @@ def test_a_decoy_is_no_file_of_weights(source, copied):
     with pytest.raises(InputError, match=r"has only pickled weights \(pytorch_model.bin\)"):
         models.check(source(copied))
     (copied / "pytorch_model.bin").unlink()
-    with pytest.raises(InputError, match=r"no model.safetensors and no .*index.json.*decoy.safetensors"):
+    with pytest.raises(InputError, match=r"safetensors files .decoy.safetensors. but neither model.safetensors nor .*index.json"):
         models.check(source(copied))
 
 
@@ -294,7 +294,7 @@ def test_weights_that_no_pass_needs_are_left_out(source, copied, saved):
     ("change", "said"),
     [
         (one_more("blk.0.attn_q.bias", 32), "holds .* weights, and the model that it describes has .*left out"),
-        (one_more("rope_freqs.weight"), r"has RoPE factors \(rope_freqs.weight\), which transformers leaves out"),
+        (one_more("rope_freqs.weight"), r"has RoPE factors \(rope_freqs.weight\), which transformers ignores"),
         (lambda writer: writer.add_string("llama.rope.scaling.type", "yarn"), "has RoPE scaling of type 'yarn'"),
         (one_more("blk.0.attn_q.scale", 4, np.int8), "holds 'blk.0.attn_q.scale' as integers"),
     ],
