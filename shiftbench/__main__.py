@@ -15,7 +15,7 @@ def main() -> int:
 
     Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
     """
-    heap.use_one()
+    heap.use_one_arena()
     signals.handle()
     code = commands.main(sys.argv[1:])
     if code in INTERRUPTED:

@@ -1,11 +1,11 @@
-"""The exceptions that mean: what the user gave cannot be used, or what was computed cannot be written."""
+"""The two exceptions that the command line prints as one line: bad input, and results that cannot be written."""
 
 
 class Unwritable(OSError):
-    """What was computed cannot be written, although the place was found good when the work began: a full disk.
+    """A result cannot be written although its folder was writable when the work began, as when the disk is full.
 
-    One message that names the place, how much is needed and how much is missing. The command line prints it without a
-    traceback and exits with 1; what is in the store stays.
+    The message names the folder, how many bytes are needed and how many are missing. The command line prints it without
+    a traceback and exits with 1. The units that are in the store already stay there.
     """
 
     def __str__(self) -> str:
@@ -13,7 +13,7 @@ class Unwritable(OSError):
 
 
 class InputError(ValueError):
-    """Bad input: one message that names the input, what is wrong with it and what to do.
+    """Bad input. The message names the input, says what is wrong with it and what to type instead.
 
     The command line prints it without a traceback and exits with 2. Raise it before any long work starts.
     """

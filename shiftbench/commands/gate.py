@@ -38,12 +38,12 @@ def main(arguments: list[str]) -> int:
     config = composed(arguments)
     from shiftbench.config.instantiation import instantiate
     from shiftbench.gate import read
-    from shiftbench.system.files import check_place
+    from shiftbench.system.files import check_writable
 
     gate, tracking = instantiate(config.gate), instantiate(config.tracking)
     for option in ("summary", "junit"):
         if config[option]:
-            check_place(place(config[option], option), option)
+            check_writable(place(config[option], option), option)
     reference = read(str(config.against), "against", tracking)
     gate.check_reference(reference.scores, reference.origin)
     if config.results:

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     """Run the verb that the first argument names."""
     from shiftbench.store import store as stored
 
-    verbs = {"list": stored.list_lines, "verify": stored.verify_lines, "prune": stored.prune_lines}
+    verbs = {"list": stored.print_entries, "verify": stored.verify_and_print, "prune": stored.prune_and_print}
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench store list|verify|prune [option=value ...]", "store"))
         return 0 if arguments else 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.readers import path_of, sampled
+from shiftbench.readers import path_of, sampled_digest
 
 RUNS = "shiftbench-runs"
 NAME_PART = 80  # characters of a model's name in the name of a folder
@@ -29,9 +29,9 @@ def pair_name(pair: Any) -> str:
     """What a folder of results is called after: the pair's name, or BASE-TUNED-DIGITS where nobody named it.
 
     pair=local takes the tuned model's path as its name, and `checkpoint-500` is the last folder of many paths. DIGITS
-    are eight hexadecimal ones: of samples of both models' weights where they lie in folders here
-    (readers.weights.sampled), else of the hub id and its revision, because the commit behind them is not known before
-    the hub is asked, and a sweep composes all its jobs first.
+    are eight hexadecimal digits. Where both models' weights lie in folders on this machine, they are of samples of the
+    weights (readers.weights.sampled_digest). Otherwise they are of the hub id and its revision: the commit behind a
+    revision is not known before the hub answers, and a sweep composes all its jobs first.
     """
     if pair.name != pair.tuned:
         return file_name(Path(str(pair.name)).name)
@@ -48,7 +48,7 @@ def _weights_of(path: str, options: Any) -> list[str]:
     found = []
     for file in files:
         try:
-            found.append(sampled(path_of(file, "pair")))
+            found.append(sampled_digest(path_of(file, "pair")))
         except (OSError, InputError):  # a hub id; or nothing at all, and then `check` says so
             found.append(f"{file} {options.get('revision')}")
     return found

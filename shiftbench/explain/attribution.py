@@ -86,7 +86,7 @@ class Attribution(Explainer):
 
     def check_model(self, model: Model) -> None:
         """The same of a loaded model."""
-        self._refuse(model.name, model.dtype, model.input_device, model.plain[1])
+        self._refuse(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
 
     def _refuse(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
         if self.precision == Precision.FLOAT32.value:

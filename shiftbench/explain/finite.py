@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shiftbench.engine.probability import NotFinite
 from shiftbench.models import Model
-from shiftbench.models.finite import not_finite
+from shiftbench.models.finite import not_finite_error
 
 
 @contextmanager
@@ -22,11 +22,11 @@ def finite(model: Model, text: str) -> Iterator[None]:
     try:
         yield
     except NotFinite as error:
-        raise not_finite(model.name, model.dtype, f"{error}, on {text}") from error
+        raise not_finite_error(model.name, model.dtype, f"{error}, on {text}") from error
 
 
 def check_importance(importance: Tensor, model: Model, prompt: str) -> None:
     """Raise InputError unless all importance is finite: gradients overflow where the logits still do not."""
     if not torch.isfinite(importance).all():
         what = f"the importance of the tokens of prompt {prompt!r} is not finite (NaN or inf)"
-        raise not_finite(model.name, model.dtype, what)
+        raise not_finite_error(model.name, model.dtype, what)

@@ -21,7 +21,7 @@ from shiftbench.engine.product import STEP, Precision
 from shiftbench.explain.finite import check_importance, finite
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
-from shiftbench.models.rotary import restart, same_angles
+from shiftbench.models.rotary import reset_angles, same_angles
 from shiftbench.prompts import EncodedPrompt
 
 At = Callable[[float], Tensor]  # scale of the prompt's embeddings -> importance there
@@ -192,13 +192,13 @@ def _engine(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> T
     autograd.ends(model.module)
     tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
     computed = tokens - 1 + -(tokens - 1) % STEP
-    return model.plain[0] if same_angles(model.module.config, tokens, computed) else None
+    return model.transformer_or_reason[0] if same_angles(model.module.config, tokens, computed) else None
 
 
 @contextmanager
 def _alone(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
     """Passes over one text, with angles that no earlier text changed; InputError where logits are not finite."""
-    restart(model.module)
+    reset_angles(model.module)
     with finite(model, f"prompt {prompt.prompt.id!r}"):
         yield
 

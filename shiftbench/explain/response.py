@@ -19,7 +19,7 @@ from shiftbench.explain.finite import finite
 from shiftbench.explain.keys import method_content, text_content
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
-from shiftbench.models.rotary import follows_length, restart
+from shiftbench.models.rotary import follows_length, reset_angles
 from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
@@ -78,7 +78,7 @@ class GreedyResponse(Method):
             pad_token_id=ends[0] if ends else 0,
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
-        restart(model.module)
+        reset_angles(model.module)
         # Given as an argument it would be filled up from the checkpoint's, whose penalties make greedy something else.
         own, model.module.generation_config = model.module.generation_config, greedy
         try:
@@ -112,7 +112,7 @@ def threads_for(model: Model) -> int:
 def decodable(model: Model) -> Transformer | None:
     """The model as the engine decodes it; None where transformers generates: it is unknown, or its angles follow the
     length of the text, which the prompts of a step do not share."""
-    return None if follows_length(model.module.config) else model.plain[0]
+    return None if follows_length(model.module.config) else model.transformer_or_reason[0]
 
 
 def end_tokens(model: Model) -> list[int]:

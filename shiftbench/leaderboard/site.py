@@ -17,7 +17,7 @@ from shiftbench.leaderboard.page import Location, page
 from shiftbench.leaderboard.report_frame import framed_report
 from shiftbench.leaderboard.view import Names, bases_with_pages, lines, named
 from shiftbench.readers import file_bytes, json_value
-from shiftbench.system.files import mode_of_new, part_folder, why_not
+from shiftbench.system.files import new_mode, temporary_folder, write_failure
 
 DATA = "leaderboard.json"
 
@@ -54,7 +54,7 @@ def check(folder: Path, option: str) -> None:
                 f"an empty folder with {option}=DIR"
             )
         parent = next(above for above in folder.parents if above.exists())
-        with part_folder(parent, _temporary_prefix(folder)):
+        with temporary_folder(parent, _temporary_prefix(folder)):
             pass
     except OSError as error:
         raise InputError(
@@ -75,14 +75,14 @@ def _is_leaderboard(data: Path) -> bool:
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with part_folder(folder.parent, _temporary_prefix(folder)) as part:
+        with temporary_folder(folder.parent, _temporary_prefix(folder)) as part:
             _fill(board, reports, part, home)
             part.chmod(_mode(folder))  # a temporary folder is readable by its owner alone
             swap(part, folder)
     except OSError as error:
         needed = sum(map(len, reports.values()))
         raise InputError(
-            f"the leaderboard could not be written to {folder}: {why_not(error, folder.parent, needed)}"
+            f"the leaderboard could not be written to {folder}: {write_failure(error, folder.parent, needed)}"
         ) from None
     return folder / home
 
@@ -96,7 +96,7 @@ def _mode(folder: Path) -> int:
     """The permissions of the folder; those of a new folder where it does not exist."""
     if folder.is_dir():
         return folder.stat().st_mode & 0o7777
-    return mode_of_new(0o777)
+    return new_mode(0o777)
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:

@@ -1,9 +1,9 @@
-"""PEFT adapters: whether one belongs to a base, and putting it on. peft is imported where an adapter is at hand.
+"""PEFT adapters: whether one fits its base, and putting it on. The package peft is imported only where it is needed.
 
-An adapter is read from two files, adapter_config.json and adapter_model.safetensors, both checked before PEFT is
-called. PEFT is given the checked configuration and never reads one itself. Of its own accord it would open pickled
-weights where there are no others, load further adapters or models that a configuration names, and import a module that
-it names.
+An adapter is read from two files, adapter_config.json and adapter_model.safetensors. Both are checked before PEFT is
+called. PEFT gets the checked configuration and never reads the file itself. Left alone, PEFT would open pickled weights
+where there are no others, load further adapters or models that the configuration names, and import a Python module that
+the configuration names.
 """
 
 from __future__ import annotations
@@ -22,37 +22,39 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from shiftbench.errors import InputError
-from shiftbench.models.finite import not_finite
-from shiftbench.models.hub import hub_file, quiet, refusing
-from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, place_of
+from shiftbench.models.finite import not_finite_error
+from shiftbench.models.hub import as_input_error, hub_file, quiet
+from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, hub_id_or_folder
 from shiftbench.models.weight_files import FLOATS, json_object
 from shiftbench.readers import one_line, reading
 from shiftbench.readers.patterns import check_patterns
 from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
-LARGEST_CONFIG = 2**20  # bytes; usual are 1 kB
-LONGEST_LIST = 10_000  # names or numbers
-MOST_ITERATIONS = 100  # of PiSSA's approximate decomposition; usual are 4 to 16
-PROBES = 8  # tokens on which a merge is checked
-# How far logits may move where an adapter is merged, over the largest logit. In float32 and float64 merging moves them
-# by the rounding of sums: 1e-6 to 6e-6 on random models of 2 to 24 layers. In half precision every merged weight is
-# rounded: 1e-2 to 8e-2 in bfloat16 and 2e-3 to 1e-2 in float16 on the same models.
+LARGEST_CONFIG = 2**20  # bytes; a usual configuration has 1 kB
+LONGEST_LIST = 10_000  # entries of a list or an object in the configuration
+MOST_ITERATIONS = 100  # of PiSSA's approximate singular value decomposition; 4 to 16 are usual
+PROBES = 8  # tokens whose logits are compared before and after a merge
+# How far merging an adapter may move the logits, relative to the largest logit. In float32 and float64 only the
+# rounding of sums moves them: by 1e-6 to 6e-6 on random models of 2 to 24 layers. In half precision every merged
+# weight is rounded: by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in float16 on the same models.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-1, "float16": 3e-2}
 
-# Of a configuration: what no forward pass depends on and PEFT would follow to other places.
+# Fields of a configuration that no forward pass depends on and that PEFT would follow to other files or modules.
 NOT_READ = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
-OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}  # types whose configuration names more to load
-# Fields whose effect no copy of the base's weights can have.
+# Adapter types whose configuration names something more to load.
+OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}
+# Fields whose effect cannot be written as other values of the base's weights. The text says why.
 UNSUITABLE = {
     "layer_replication": "it repeats layers of its base, so the tuned model has other layers, and a pair is compared "
     "layer by layer",
-    "alora_invocation_tokens": "it changes weights from certain tokens of a text on only (aLoRA), so the tuned model "
-    "has no weights of its own to compare",
-    "megatron_config": "it has Megatron import code; export it for plain transformers layers",
+    "alora_invocation_tokens": "it changes the weights only after certain tokens of a text (aLoRA), so the tuned model "
+    "has no one set of weights to compare",
+    "megatron_config": "it is for Megatron's layers; export it for the layers of transformers",
     "arrow_config": "it chooses among several adapters (Arrow), and one adapter is compared",
 }
 
-# What the fields that most types share must hold, which PEFT fails on without naming the field.
+# Field -> (what it must hold, for messages; the check). Most adapter types have these fields. PEFT fails on a
+# wrong value without naming the field.
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "r": ("a whole number", lambda value: type(value) is int),
     "lora_alpha": ("a number", lambda value: type(value) in (int, float)),
@@ -67,147 +69,153 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """What was found of an adapter, checked as far as can be without its base.
+    """An adapter's files, checked as far as is possible without its base.
 
-    folder: where PEFT finds adapter_model.safetensors. settings: of its configuration, what PEFT is given. made_for:
-    the base it names. notes: remarks for the reader. tensors: by name.
+    folder: holds adapter_model.safetensors. settings: the fields of its configuration that PEFT gets. base_name: the
+    base that its configuration names. notes: remarks for the report. tensors: name -> tensor, as the header describes
+    them.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    made_for: str
+    base_name: str
     notes: tuple[str, ...]
     tensors: Mapping[str, StoredTensor]
 
     def config(self) -> Any:
-        """A fresh PEFT configuration: PEFT changes the one that it is given."""
+        """A new PEFT configuration each time, because PEFT changes the one that it gets."""
         import peft
 
         return peft.PeftConfig.from_peft_type(**copy.deepcopy(dict(self.settings)))
 
 
 def skeleton(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """The model of a configuration without memory: shapes and names only."""
+    """The model of a configuration on the meta device: names and shapes, without memory for the weights."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
-    """Refuse an adapter that is no weight adapter, is pickled or damaged, or was made for a base of other shapes.
+    """Check that an adapter fits its base.
 
-    Reads the adapter's configuration and the header of its weights, never the base's weights.
+    config: the base's. Reads the adapter's configuration and the header of its weights, never the base's weights.
+    Raises InputError where the adapter changes no weights, is pickled or damaged, or was trained on a base of other
+    shapes.
     """
-    found = _found(source)
+    found = _read_adapter(source)
 
-    def base() -> PreTrainedModel:  # PEFT changes the module that it is given, and its configuration
+    def base() -> PreTrainedModel:  # a new one each time: PEFT changes the module and its configuration
         return skeleton(copy.deepcopy(config), source.trust_remote_code)
 
-    with refusing(f"model {source.path}"):
+    with as_input_error(f"model {source.path}"):
         plain = base()
     layers = [name for name, _ in plain.named_modules()]
     check_patterns(list(_patterns(found.settings)), layers, f"adapter {source.adapter}: {ADAPTER_CONFIG}")
-    with refusing(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
-        misfit = _misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
+    with as_input_error(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
+        misfit = _first_misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
     if misfit:
         raise InputError(
-            f"adapter {source.adapter} does not fit: it was made for {found.made_for}, and on {source.path} {misfit}"
+            f"adapter {source.adapter} does not fit: it was made for {found.base_name}, and on {source.path} {misfit}"
         )
 
 
 def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """(the base with its adapter merged into the weights or kept in its layers, remarks for the reader).
+    """(the base with its adapter merged into the weights or kept in its layers, remarks for the report).
 
-    read: reads the base. It is asked twice where a merge turns out to be another function, for a merge cannot be undone
-    exactly. The merged weights are let go first: no more than one copy is in memory.
+    read: reads the base from disk. It runs a second time where the merged model computes something else than PEFT
+    does, because a merge cannot be undone exactly. The merged weights are freed first, so that at most one copy is in
+    memory.
 
-    PEFT's own model computes the logits of a few tokens before the merge, the result after it. Where they differ by
-    more than TOLERANCE, and where merging would change a weight that another layer shares, the adapter is kept beside
-    the weights. Raises InputError where the adapter cannot be put on, where its logits are not finite, and where the
-    kept adapter is not PEFT's own function either.
+    PEFT's model gives the logits of PROBES tokens before the merge, and the merged model gives them after it. The
+    adapter is kept beside the weights where the two differ by more than TOLERANCE, and where merging would change a
+    weight that another layer shares. Raises InputError where the adapter cannot be put on, where its logits are not
+    finite, and where the model with the kept adapter does not compute what PEFT computes either.
     """
-    found = _found(source)
+    found = _read_adapter(source)
     notes = list(found.notes)
-    adapted = _put_on(source, found, read())
+    adapted = _put_on_base(source, found, read())
     wanted_TV = _logits(adapted, source)
     if source.merge_adapter:
-        why = _shared(adapted)
+        why = _shared_weight(adapted)
         if why is None:
             merged, why = _merged(adapted, source, wanted_TV)
             if merged is not None:
                 return _cast(merged, source), tuple(notes)
             del adapted, merged
             gc.collect()
-            adapted = _put_on(source, found, read())
+            adapted = _put_on_base(source, found, read())
         notes.append(
             f"The adapter {source.adapter} is kept beside the weights and not merged into them: {why}. The model "
             f"computes what PEFT computes."
         )
     kept: PreTrainedModel = adapted.get_base_model()
-    moved = _moved(wanted_TV, _logits(kept, source))
-    if not moved <= TOLERANCE["float32"]:  # the same layers, so the same numbers in any dtype
+    moved = _relative_difference(wanted_TV, _logits(kept, source))
+    if not moved <= TOLERANCE["float32"]:  # the layers are the same, so the numbers agree in any dtype
         raise InputError(
-            f"adapter {source.adapter}: on its base's layers alone it is not what PEFT computes with it: the logits of "
-            f"{PROBES} tokens move by {moved:.1e} of the largest, so this kind of adapter cannot be compared"
+            f"adapter {source.adapter}: the base's layers with the adapter do not compute what PEFT computes: the "
+            f"logits of {PROBES} tokens move by {moved:.1e} of the largest logit, so this kind of adapter "
+            f"cannot be compared"
         )
     return _cast(kept, source), tuple(notes)
 
 
 def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTrainedModel, None] | tuple[None, str]:
-    """(the merged model, None), or (None, why it is not the same function); `adapted` is used up."""
+    """(the merged model, None), or (None, why it computes something else). Merging destroys `adapted`."""
     try:
         with quiet(), reading("PEFT cannot merge it"):
             merged: PreTrainedModel = adapted.merge_and_unload()
     except InputError as error:
         return None, str(error)
-    moved = _moved(wanted_TV, _logits(merged, source, must_be_finite=False))
+    moved = _relative_difference(wanted_TV, _logits(merged, source, must_be_finite=False))
     if moved <= TOLERANCE[source.dtype]:
         return merged, None
     return None, (
-        f"merging moves the logits of {PROBES} tokens by {moved:.1e} of the largest, where rounding moves them by less "
-        f"than {TOLERANCE[source.dtype]:.0e} in {source.dtype}"
+        f"merging moves the logits of {PROBES} tokens by {moved:.1e} of the largest logit, and rounding moves them by "
+        f"less than {TOLERANCE[source.dtype]:.0e} in {source.dtype}"
     )
 
 
-def _put_on(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
-    """PEFT's model of a base and an adapter, in eval mode."""
+def _put_on_base(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
+    """PEFT's model of a base and an adapter, in eval mode. module: the base."""
     import peft
 
-    with refusing(f"adapter {source.adapter}"):
+    with as_input_error(f"adapter {source.adapter}"):
         return peft.PeftModel.from_pretrained(module, str(found.folder), config=found.config()).eval()
 
 
 def _cast(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
-    for parameter in module.parameters():  # PEFT keeps an adapter's own dtype, which would set that of the computation
+    """The module, its parameters converted in place to the source's dtype."""
+    for parameter in module.parameters():  # PEFT keeps the adapter's own dtype, and a layer would compute in it
         parameter.data = parameter.data.to(DTYPES[source.dtype])
     return module
 
 
 @torch.no_grad()
 def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Tensor:
-    """logits_TV of PROBES tokens, spread over the vocabulary, in float32 or float64."""
+    """logits_TV of PROBES tokens whose ids are spread evenly over the vocabulary, in float32 or float64."""
     embedding = model.get_input_embeddings()
     device = next(embedding.parameters()).device
     rows = int(embedding.weight.shape[0])
     ids_T = torch.arange(PROBES) * (rows // PROBES) + min(1, rows - 1)
-    with refusing(f"model {source.name}: its forward pass fails"):
+    with as_input_error(f"model {source.name}: its forward pass fails"):
         logits_TV: Tensor = model(input_ids=ids_T.clamp_max(rows - 1)[None].to(device), use_cache=False).logits[0]
     logits_TV = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
     if must_be_finite and not torch.isfinite(logits_TV).all():
-        raise not_finite(source.name, source.dtype, f"the logits of {PROBES} tokens are not finite (NaN or inf)")
+        raise not_finite_error(source.name, source.dtype, f"the logits of {PROBES} tokens are not finite (NaN or inf)")
     return logits_TV
 
 
-def _moved(wanted_TV: Tensor, found_TV: Tensor) -> float:
-    """The largest difference over the largest logit; NaN where any is."""
+def _relative_difference(wanted_TV: Tensor, found_TV: Tensor) -> float:
+    """The largest absolute difference of two arrays of logits over the largest logit; NaN where any logit is NaN."""
     largest = wanted_TV.abs().amax().clamp_min(torch.finfo(wanted_TV.dtype).tiny)
     return float((found_TV.to(wanted_TV) - wanted_TV).abs().amax() / largest)
 
 
-def _shared(adapted: Any) -> str | None:
-    """Which weight a merge would change that another layer uses too, in words; None where there is none.
+def _shared_weight(adapted: Any) -> str | None:
+    """Which weight a merge would change although another layer uses it too, in words; None where there is none.
 
-    PEFT adds an adapter's part to a layer's weight in place. Tied embeddings are one tensor, so that a LoRA on the
-    input embeddings would be added to the output embeddings as well.
+    adapted: PEFT's model. PEFT adds an adapter's product to a layer's weight in place. Tied embeddings are one tensor,
+    so a LoRA on the input embeddings would be added to the output embeddings as well.
     """
     from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -217,7 +225,7 @@ def _shared(adapted: Any) -> str | None:
     for name, parameter in module.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
     for name, layer in module.named_modules():
-        # Trainable tokens replace rows by their new values: twice is the same as once, and PEFT ties both layers.
+        # Trainable tokens overwrite rows with new values: doing so twice changes nothing, and PEFT ties both layers.
         if not isinstance(layer, BaseTunerLayer) or isinstance(layer, TrainableTokensLayer):
             continue
         for parameter in layer.get_base_layer().parameters(recurse=False):
@@ -228,11 +236,11 @@ def _shared(adapted: Any) -> str | None:
     return None
 
 
-def _found(source: ModelSource) -> Adapter:
-    """The adapter's files, found and checked. PEFT is asked for nothing but the names of its types and their fields."""
+def _read_adapter(source: ModelSource) -> Adapter:
+    """The adapter's files, found and checked. Of PEFT only the names of adapter types and of their fields are used."""
     import peft
 
-    what, place = f"adapter {source.adapter}", place_of("adapter", str(source.adapter))
+    what, place = f"adapter {source.adapter}", hub_id_or_folder("adapter", str(source.adapter))
     config, weights = (_file(place, name, what) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
     if config is None:
         raise InputError(f"{what} has no {ADAPTER_CONFIG}; give the folder that PEFT's save_pretrained wrote")
@@ -240,31 +248,34 @@ def _found(source: ModelSource) -> Adapter:
     settings = {name: value for name, value in declared.items() if name not in NOT_READ}
     known = _check_settings(settings, what)
     if weights is None:
-        raise InputError(f"{what} has no {ADAPTER_WEIGHTS}; only safetensors are read")
+        raise InputError(f"{what} has no {ADAPTER_WEIGHTS}; only safetensors files are read")
     tensors = {tensor.name: tensor for tensor in safetensors_header(weights, f"{what}: {ADAPTER_WEIGHTS}")}
     unknown = sorted(name for name, value in settings.items() if name not in known and value)
-    notes = [f"PEFT {peft.__version__} leaves out settings of {what} that it does not know: {', '.join(unknown)}."]
-    made_for = declared.get("base_model_name_or_path")
+    notes = [f"PEFT {peft.__version__} does not know, and leaves out, these settings of {what}: {', '.join(unknown)}."]
+    base_name = declared.get("base_model_name_or_path")
     return Adapter(
         weights.parent,
         {name: value for name, value in settings.items() if name in known},
-        made_for if isinstance(made_for, str) else "a base that it does not name",
+        base_name if isinstance(base_name, str) else "a base that it does not name",
         tuple(notes) if unknown else (),
         tensors,
     )
 
 
 def _file(place: str, name: str, what: str) -> Path | None:
-    """A file of an adapter's folder, or of one on the hub, downloaded; None where there is none."""
+    """A file of an adapter: in its folder, or downloaded from the hub; None where there is no such file."""
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
-    with refusing(what):
+    with as_input_error(what):
         return hub_file(place, name, None)
 
 
 def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
-    """The fields of the adapter's type; refuses a type and settings that do not make one set of weights."""
-    with refusing(what):
+    """The names of the fields that the adapter's type has.
+
+    Raises InputError where its type or its settings do not define one set of weights, or a field has a wrong value.
+    """
+    with as_input_error(what):
         import peft
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -278,10 +289,12 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     if issubclass(types[kind], peft.PromptLearningConfig):
         raise InputError(
             f"{what} is of type {kind}: it adds virtual tokens and changes no weight, so there is nothing to compare; "
-            f"give an adapter of weights such as LoRA"
+            f"give an adapter that changes weights, such as LoRA"
         )
     if kind in OTHERS:
-        raise InputError(f"{what} is of type {kind}: it loads {OTHERS[kind]} besides, which is not done; give a LoRA")
+        raise InputError(
+            f"{what} is of type {kind}: it also loads {OTHERS[kind]}, which shiftbench does not do; give a LoRA"
+        )
     for field, why in UNSUITABLE.items():
         if settings.get(field):
             raise InputError(f"{what}: {ADAPTER_CONFIG} has {field}: {why}")
@@ -290,24 +303,27 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
             raise InputError(f"{what}: {ADAPTER_CONFIG}: {field} must be {wanted}, got {str(settings[field])[:100]!r}")
     for field, value in settings.items():
         if isinstance(value, list | dict) and len(value) > LONGEST_LIST:
-            raise InputError(f"{what}: {ADAPTER_CONFIG}: {field} has {len(value):,} entries; {LONGEST_LIST:,} are read")
-    begun = re.fullmatch(r"pissa_niter_(\d+)", str(settings.get("init_lora_weights")))
-    if begun and int(begun[1]) > MOST_ITERATIONS:
-        raise InputError(f"{what}: {ADAPTER_CONFIG}: init_lora_weights={begun[0]!r} asks for too many iterations")
+            raise InputError(
+                f"{what}: {ADAPTER_CONFIG}: {field} has {len(value):,} entries; at most {LONGEST_LIST:,} are read"
+            )
+    iterations = re.fullmatch(r"pissa_niter_(\d+)", str(settings.get("init_lora_weights")))
+    if iterations and int(iterations[1]) > MOST_ITERATIONS:
+        raise InputError(f"{what}: {ADAPTER_CONFIG}: init_lora_weights={iterations[0]!r} asks for too many iterations")
     return set(inspect.signature(types[kind].__init__).parameters) - {"self"}
 
 
 def _is_object(value: Any, of: tuple[type, ...]) -> bool:
-    """Whether a value is null, which is none, or an object whose values are of these types."""
+    """Whether a value is null, which counts as an empty object, or an object whose values are of these types."""
     return value is None or (isinstance(value, dict) and all(type(inner) in of for inner in value.values()))
 
 
 def _is_names(value: Any, *or_of: type) -> bool:
+    """Whether a value is a list of strings, or of one of the types `or_of`."""
     return isinstance(value, or_of) or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
 def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The regular expressions that PEFT will try on the names of layers, as it builds them."""
+    """The regular expressions that PEFT builds from the settings and tries on the names of layers."""
     for field in ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"):
         if isinstance(settings.get(field), str):
             yield settings[field]
@@ -319,22 +335,22 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from (rf".*\.{name}\.(\d+)\." for name in names if isinstance(name, str))
 
 
-def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
-    """The first thing in which an adapter's weights are not those that the module would want, in words.
+def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
+    """The first difference between an adapter's weights and those that its base needs, in words; None if there is none.
 
     before: how many numbers the base has without the adapter. base: makes a skeleton of the base. The adapter is built
-    on a skeleton, whose tensors have no memory, so that a rank of any size can be declared without taking any. A
-    ValueError of PEFT is returned as words; its other exceptions are raised.
+    on a skeleton, whose tensors take no memory, because a configuration may declare a rank of any size. The message of
+    a ValueError from PEFT is returned; other exceptions are raised.
     """
     import peft
     from peft.utils import get_peft_model_state_dict
 
     wanted = found.config()
     if hasattr(wanted, "init_lora_weights"):
-        wanted.init_lora_weights = True  # others compute from the base's values, and a skeleton has none
+        wanted.init_lora_weights = True  # the other choices compute from the base's weights, which a skeleton lacks
     try:
         with quiet():
-            adapted = _built(wanted, found, base)
+            adapted = _build_on_skeleton(wanted, found, base)
     except InputError:
         raise
     except ValueError as error:
@@ -360,8 +376,11 @@ def _misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) ->
     return None
 
 
-def _built(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
-    """PEFT's model of a skeleton and an adapter that is not loaded."""
+def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
+    """PEFT's model of a skeleton of the base and the adapter's configuration, without the adapter's weights.
+
+    wanted: the configuration. base: makes a skeleton of the base.
+    """
     import peft
 
     try:
@@ -370,7 +389,8 @@ def _built(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> 
     except (NotImplementedError, RuntimeError) as error:
         if "meta" not in str(error):
             raise
-    # Some types (BOFT, Uni-LoRA) compute from what they draw, which has no memory here: they get it, for few numbers.
+    # Some types (BOFT, Uni-LoRA) compute from random draws, which fails on the meta device. They are built in memory,
+    # but only if no setting declares more numbers than the adapter's file holds.
     stored = sum(tensor.values for tensor in found.tensors.values())
     for field, value in found.settings.items():
         if type(value) is int and value > stored and "seed" not in field:

@@ -1,6 +1,7 @@
-"""A transformer as data: what one layer consists of, for whoever pushes derivatives through it by hand.
+"""A transformer written down as data: the weights and settings of each layer, for the engine to differentiate.
 
-Every architecture fills in the same fields; none needs code of its own in the engine.
+Every architecture fills in the same fields, so the engine has no code for a single architecture. Shape suffixes: T
+positions, D model width, E head width, I inputs and O outputs of a linear layer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Norm:
-    """x -> gain * (x - mean?) / sqrt(mean square + eps) + bias; RMSNorm does not centre, LayerNorm does."""
+    """RMSNorm, or LayerNorm where `centred` is true.
+
+    RMSNorm: x -> gain * x / sqrt(mean(x ** 2) + eps) + bias. LayerNorm first subtracts the mean of x. bias_D is None
+    where there is no bias.
+    """
 
     gain_D: Tensor
     eps: float
@@ -25,23 +30,26 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """x @ weight_IO + bias_O; weight_IO is a view of the module's own weight, no copy."""
+    """x -> x @ weight_IO + bias_O. weight_IO is a view of the module's own weight, not a copy."""
 
     weight_IO: Tensor
     bias_O: Tensor | None = None
 
     @cached_property
     def bfloat16_IO(self) -> Tensor:
-        """The weight rounded to bfloat16, laid out the same: made when first asked for, gone with the model."""
+        """The weight rounded to bfloat16, in the same memory layout. Computed on first use and freed with the model."""
         return self.weight_IO.to(torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Causal self-attention of one layer; query heads share keys in groups.
+    """Causal self-attention of one layer.
 
-    query_norm, key_norm: over each head where their gain is one head wide, over all heads together otherwise.
-    cap: logits become cap * tanh(logits / cap). window: positions that a query sees, itself included; None: all.
+    query, key, value, out: the four projections. heads: query heads. key_heads: key and value heads; each serves
+    heads / key_heads query heads. scale: factor of the logits. query_norm, key_norm: a norm over each head where its
+    gain is one head wide, over all heads together otherwise; None: no norm. cap: logits become
+    cap * tanh(logits / cap); None: no cap. window: how many positions a query sees, its own
+    included; None: all before it.
     """
 
     query: Linear
@@ -58,6 +66,7 @@ class Attention:
 
     @property
     def head_width(self) -> int:
+        """E: columns of the query projection that belong to one head."""
         return self.query.weight_IO.shape[1] // self.heads
 
 
@@ -73,7 +82,10 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Block:
-    """One layer: x += after(attention(before(x))), then the same with the feed-forward network. None: no norm there."""
+    """One layer: x += after_attention(attention(before_attention(x))), then the same with the feed-forward network.
+
+    A norm is None where the architecture has none at that place.
+    """
 
     attention: Attention
     feed_forward: FeedForward
@@ -85,10 +97,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A whole model. head: output embeddings. head_cap: logits become head_cap * tanh(logits / head_cap).
+    """A whole model.
 
-    rotary: positions and a tensor of the wanted dtype -> (cos_TE, sin_TE), first half of a head against its second;
-    None where positions are learned. position_TD: learned positions' embeddings, row = position.
+    head: the output embeddings. head_cap: logits become head_cap * tanh(logits / head_cap); None: no cap.
+    rotary: (positions_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE); the rotation pairs each element
+    of a head's first half with the one at the same place in its second half. None where positions are learned.
+    position_TD: the embeddings of learned positions, one row a position; None where the model has rotary embeddings.
     """
 
     blocks: Sequence[Block]

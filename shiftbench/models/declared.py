@@ -1,6 +1,7 @@
-"""What a configuration declares, held against limits and against the files of weights before anything is built of it.
+"""Checks of the counts and sizes that a configuration declares, before anything is built from them.
 
-transformers builds lists as long as a configuration says, layer by layer, before it opens a file of weights.
+They are compared with fixed limits and with the weight files. Without these checks a damaged config.json could fill the
+memory: transformers builds as many layers as it declares before it opens a weight file.
 """
 
 from __future__ import annotations
@@ -21,41 +22,40 @@ SIZES = {
     "num_key_value_heads", "head_dim", "embedding_length", "feed_forward_length", "head_count",
     "head_count_kv", "key_length", "value_length",
 }  # fmt: skip
-POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}  # no weight need have as many rows
-OPTIONAL = {
-    "n_inner",
-    "num_key_value_heads",
-    "head_dim",
-    "sliding_window",
-}  # may be null: then they follow from the others
-MOST_LAYERS = 10_000  # where the files are not at hand yet
-MOST = 2**31
-MOST_LABELS = 100_000  # names of classes, of which a language model needs none
-DEEPEST = 50  # objects and lists inside each other
+# Counts of positions. No weight needs to have as many rows, so the weight files do not limit them.
+POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}
+OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}  # null: transformers derives the value
+MOST_LAYERS = 10_000  # limit of LAYERS where the weight files are not downloaded yet
+MOST = 2**31  # limit of SIZES where the weight files are not downloaded yet
+MOST_LABELS = 100_000  # names of classes; a language model needs none
+DEEPEST = 50  # objects and lists nested inside each other
 
-# What chooses code to compute with. We ask for eager attention; another choice makes transformers fetch kernels.
+# Fields that choose the code to compute with. shiftbench needs eager attention; other choices can make transformers
+# download kernels.
 CHOOSES_CODE = {
     "attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation",
     "_experts_implementation", "_experts_implementation_internal", "fusion_config", "distributed_config",
 }  # fmt: skip
-# What sends transformers to other files than those that are checked.
+# Fields that make transformers open other files than the checked ones.
 NAMES_FILES = ("transformers_weights", "configuration_files")
 ROPE = ("rope_scaling", "rope_parameters")
 
 
-def without_choices(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration, at every depth, without what chooses code to compute with."""
+def without_code_choices(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the fields in CHOOSES_CODE, at every depth."""
     return {
-        name: without_choices(value) if isinstance(value, dict) else value
+        name: without_code_choices(value) if isinstance(value, dict) else value
         for name, value in config.items()
         if name not in CHOOSES_CODE
     }
 
 
 def check_declared(config: dict[str, Any], what: str) -> None:
-    """Refuse, in the configuration of a known architecture, sizes that are none, and unknown rotary embeddings.
+    """Check the configuration of a known architecture.
 
-    config: as config.json gives it. what: the configuration as the user named it, which messages begin with.
+    config: the content of config.json. what: the configuration as the user named it; messages begin with it.
+    Raises InputError where a count or size is not a positive whole number, a dtype is unknown, or a type of rotary
+    embeddings is unknown.
     """
     for name in sorted(LAYERS | SIZES | POSITIONS):
         value = config.get(name)
@@ -64,29 +64,32 @@ def check_declared(config: dict[str, Any], what: str) -> None:
     for name in ("dtype", "torch_dtype"):
         dtype = config.get(name)
         if dtype is not None and not (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype)):
-            raise InputError(f"{what}: {name} is {dtype!r}, which is no dtype")
+            raise InputError(f"{what}: {name} is {dtype!r}, which is no dtype of torch")
     for name in ROPE:
         _check_rope(config.get(name), f"{what}: {name}")
 
 
 def check_files_named(config: dict[str, Any], what: str) -> None:
-    """Refuse a configuration that sends transformers to other files than the model's own."""
+    """Raise InputError where a configuration makes transformers open other files than the model's own."""
     for name in NAMES_FILES:
         if config.get(name) is not None:
             raise InputError(f"{what}: {name} names other files than the model's own; remove it")
 
 
 def check_end_tokens(found: Any, what: str) -> None:
-    """Refuse ids of tokens that end a text which are no whole numbers; what: as in check_declared."""
+    """Raise InputError unless eos_token_id is absent, a token id or a list of token ids.
+
+    found: its value. what: as in check_declared.
+    """
     ends = found if isinstance(found, list) else [] if found is None else [found]
     if not all(type(end) is int and end >= 0 for end in ends):
         raise InputError(f"{what}: eos_token_id must be the id of a token or a list of such, got {found!r}"[:600])
 
 
 def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
-    """Refuse counts and sizes, at every depth of a configuration, beyond what the files of weights can hold.
+    """Raise InputError where a count or size, at any depth of a configuration, exceeds what the weight files can hold.
 
-    weights: None where the files are not at hand: then fixed limits hold. what: as in check_declared.
+    weights: None where the files are not downloaded yet; fixed limits hold then. what: as in check_declared.
     """
     for part in _objects(config, what):
         for name, value in part.items():
@@ -94,9 +97,9 @@ def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str)
 
 
 def check_metadata(weights: WeightFiles, known: list[str], what: str) -> None:
-    """Refuse a GGUF file of an architecture that is not known, or whose metadata declare more than it holds.
+    """Raise InputError where a GGUF file has an unknown architecture, or its metadata declare more than it holds.
 
-    known: GGUF names of architectures. what: the file as the user named it, which messages begin with.
+    known: names of architectures, as GGUF spells them. what: the file as the user named it; messages begin with it.
     """
     kind = weights.metadata.get("general.architecture")
     if kind not in known:
@@ -108,10 +111,11 @@ def check_metadata(weights: WeightFiles, known: list[str], what: str) -> None:
 
 
 def check_built(module: PreTrainedModel, weights: WeightFiles, what: str) -> None:
-    """Refuse a model, built without memory, whose weights have other shapes than in its files or are far more.
+    """Raise InputError where a model's weights have other shapes than in its files, or twice as many numbers.
 
-    Weights that are missing are named when the files are read, for which the model may need twice their memory.
-    A GGUF file must hold no more than the model has: transformers leaves out what it has no place for.
+    module: the model on the meta device. Missing weights are reported later, when the files are read; up to a factor of
+    2 the memory that they would take is harmless. A GGUF file must not hold more numbers than the model has, because
+    transformers silently leaves out those that it has no place for.
     """
     for name, shape in _shapes(module):
         stored = weights.tensors.get(name) or weights.tensors.get(name.removeprefix(f"{module.base_model_prefix}."))
@@ -132,7 +136,7 @@ def _shapes(module: PreTrainedModel) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value, itself first."""
+    """Every object in a JSON value, the value itself first; InputError beyond DEEPEST levels of nesting."""
     if depth > DEEPEST:
         raise InputError(f"{what} nests more than {DEEPEST} deep")
     if isinstance(found, dict):
@@ -144,6 +148,7 @@ def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) -> None:
+    """Raise InputError where one field declares more layers, numbers or labels than its limit."""
     if name in ("id2label", "label2id", "num_labels"):
         labels = len(value) if isinstance(value, dict | list) else value
         if isinstance(labels, int | float) and labels > MOST_LABELS:
@@ -151,16 +156,19 @@ def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) 
     if not isinstance(value, int | float) or name not in LAYERS | SIZES:
         return
     if name in LAYERS:
-        most, held = (MOST_LAYERS, "") if weights is None else (len(weights.tensors), " tensors")
+        limit, held = (MOST_LAYERS, "") if weights is None else (len(weights.tensors), " tensors")
     else:
-        most, held = (MOST, "") if weights is None else (weights.values, " weights")
-    if value > most:
-        why = f"its files hold {most:,}{held}" if held else f"at most {most:,} are taken"
+        limit, held = (MOST, "") if weights is None else (weights.values, " weights")
+    if value > limit:
+        why = f"its files hold {limit:,}{held}" if held else f"at most {limit:,} are allowed"
         raise InputError(f"{what}: {name} is {value:,}, and {why}")
 
 
 def _check_rope(found: Any, what: str) -> None:
-    """Refuse a type of rotary embeddings that transformers does not know; each kind of layer may have its own."""
+    """Raise InputError where transformers does not know a type of rotary embeddings.
+
+    Kinds of layers may differ in it.
+    """
     if not isinstance(found, dict):
         return
     for part in _objects(found, what):
@@ -168,6 +176,6 @@ def _check_rope(found: Any, what: str) -> None:
         known = {"default", *ROPE_INIT_FUNCTIONS}
         if kind is not None and (not isinstance(kind, str) or kind not in known):
             raise InputError(
-                f"{what} is of type {kind!r}, which this transformers does not know; known are "
+                f"{what} is of type {kind!r}, which this version of transformers does not know; known are "
                 f"{', '.join(sorted(known))}"
             )

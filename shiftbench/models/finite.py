@@ -1,10 +1,10 @@
-"""Numbers of a model that are not finite: the error that says in which dtype the model would give finite ones."""
+"""The error for NaN and inf in what a model computes. It names a dtype in which the numbers may be finite."""
 
 from __future__ import annotations
 
 from shiftbench.errors import InputError
 
-# Of a dtype: what to type instead. bfloat16 has the range of float32.
+# dtype -> what to type instead. bfloat16 has the range of float32.
 REMEDIES = {
     "float16": "float16 overflows at 65,504; use dtype=bfloat16 or dtype=float32",
     "bfloat16": "use dtype=float32",
@@ -13,6 +13,9 @@ REMEDIES = {
 DAMAGED = "its weights or its config.json are damaged"
 
 
-def not_finite(name: str, dtype: str, what: str) -> InputError:
-    """The error: which model, in which dtype, what was not finite and what to type."""
+def not_finite_error(name: str, dtype: str, what: str) -> InputError:
+    """The error to raise.
+
+    name: the model. dtype: of its computation. what: what was not finite, as part of a sentence.
+    """
     return InputError(f"{name} in {dtype}: {what}; {REMEDIES.get(dtype, DAMAGED)}")

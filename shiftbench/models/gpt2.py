@@ -1,4 +1,7 @@
-"""Weights of GPT-2: one fused projection for query, key and value, stored input first; LayerNorm in front."""
+"""Weights of GPT-2: one fused projection for query, key and value, stored inputs x outputs.
+
+LayerNorm before each part.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from shiftbench.models.views import WeightViews, linear
 
 
 class Gpt2Views(WeightViews):
-    """GPT-2's weights. Position embeddings are not in any view."""
+    """Weight views of GPT-2. The position embeddings are in none of them."""
 
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights with the gain of the LayerNorm before attention folded in; its centring and biases are not."""
+        """Query weights, multiplied by the gain of the LayerNorm before attention.
+
+        Its centring and its bias are left out.
+        """
         return self._projection_HDE(layer, 0)
 
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights, folded as query_HDE is."""
+        """Key weights, multiplied by the same gain as in query_HDE."""
         return self._projection_HDE(layer, 1)
 
     def down_FD(self, layer: int) -> Tensor:
@@ -27,7 +33,7 @@ class Gpt2Views(WeightViews):
         return self.weight(f"transformer.h.{layer}.mlp.c_proj", inner, self.width)
 
     def transformer(self) -> Transformer:
-        """The model as data; the fused projection is cut in three views."""
+        """The model as data. Query, key and value are three views of the fused projection."""
         trunk: Any = self.module.transformer
         return Transformer(
             [self._block(index, layer) for index, layer in enumerate(trunk.h)],
@@ -52,6 +58,7 @@ class Gpt2Views(WeightViews):
         return Block(attention, feed_forward, _norm(layer.ln_1), None, _norm(layer.ln_2), None)
 
     def _projection_HDE(self, layer: int, part: int) -> Tensor:
+        """One third of the fused projection times the norm's gain. part: 0 query, 1 key, 2 value."""
         place = f"transformer.h.{layer}"
         fused = self.weight(f"{place}.attn.c_attn", self.width, 3 * self.width)
         gain_D = self.weight(f"{place}.ln_1", self.width)

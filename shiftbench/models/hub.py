@@ -1,4 +1,7 @@
-"""What transformers and the hub say, made quiet while all is well and one line when it is not."""
+"""Files on the Hugging Face hub, and the output and failures of transformers.
+
+Output is silenced while all is well, and any failure becomes an InputError of one line.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ from transformers.utils import cached_file, logging
 
 from shiftbench.readers import one_line, reading
 
-OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # variables that forbid to ask the hub
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # environment variables that forbid requests to the hub
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No log lines, warnings or loading bars of transformers; the hub's download bars stay."""
+    """Silence log lines, warnings and loading bars of transformers for the block; the hub's download bars stay."""
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity(logging.CRITICAL)  # an error that is logged is raised too
-    logging._tqdm_active = False  # its own switch turns off the hub's bars too
+    logging.set_verbosity(logging.CRITICAL)  # an error that transformers logs is raised as well
+    logging._tqdm_active = False  # disable_progress_bar() would turn off the hub's bars too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -35,15 +38,15 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def refusing(what: str, shown: Path | None = None, called: str = "") -> Iterator[None]:
-    """Turn any failure to read a part of a model into an InputError of one line that starts with `what`, quietly.
+def as_input_error(what: str, replacement: Path | None = None, instead: str = "") -> Iterator[None]:
+    """Turn any failure of the block into an InputError of one line that starts with `what`, and silence transformers.
 
-    shown: the folder that a library was shown in the place of the model's own; messages call it `called`.
+    replacement: the folder that a library got instead of the model's own. Messages write `instead` in its place.
     """
 
     def in_words(error: BaseException) -> str:
         words = reason(error)
-        return words if shown is None else words.replace(str(shown), called)
+        return words if replacement is None else words.replace(str(replacement), instead)
 
     with reading(what, reason=in_words), quiet():
         yield
@@ -51,9 +54,10 @@ def refusing(what: str, shown: Path | None = None, called: str = "") -> Iterator
 
 @contextmanager
 def without_panics() -> Iterator[None]:
-    """What Rust prints on standard error when it panics is dropped, for the exception says it; all else is kept.
+    """Drop what Rust prints on standard error when it panics, because the exception says the same.
 
-    Everything that the process writes there meanwhile is held back until the block ends, so the block must be short.
+    Everything that the process writes to standard error in the block is held back until the block ends, so the block
+    must be short. Without a panic all of it is printed then.
     """
     if sys.stderr is not None:
         sys.stderr.flush()
@@ -83,7 +87,7 @@ def without_panics() -> Iterator[None]:
 def hub_file(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file.
 
-    Raises OSError where that cannot be known: the cache lacks the file and the hub cannot be asked.
+    Raises OSError where the cache lacks the file and the hub cannot be reached, so that the answer is unknown.
     """
     try:
         found = cached_file(model, name, revision=revision)
@@ -95,7 +99,7 @@ def hub_file(model: str, name: str, revision: str | None) -> Path | None:
 
 
 def optional_file(model: str, name: str, revision: str | None) -> Path | None:
-    """As hub_file, and None where the file is not in the cache and the hub cannot be asked."""
+    """As hub_file, but None as well where the cache lacks the file and the hub cannot be reached."""
     found = cached_file(
         model,
         name,
@@ -108,7 +112,7 @@ def optional_file(model: str, name: str, revision: str | None) -> Path | None:
 
 
 def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
-    """Whether the cache of the hub holds all of the named files of a model."""
+    """Whether the hub's cache on this machine holds all of the named files of a model."""
     return all(
         cached_file(
             model,
@@ -123,7 +127,7 @@ def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line: the hub's own words where it refused, else the library's whole message."""
+    """What went wrong, in one line: the hub's own message where the hub refused, else the library's whole message."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):

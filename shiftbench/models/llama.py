@@ -1,4 +1,4 @@
-"""Weights of the Llama family. Its members differ in where their norms stand, which is data here."""
+"""Weights of the Llama family. Its members differ in where their norms stand, which Norms says for each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from shiftbench.models.views import WeightViews, linear
 
 @dataclass(frozen=True)
 class Norms:
-    """What the norms of a layer are called, None where there is none, and what their gains add to the stored weight."""
+    """Names of the norms of a layer; None where the architecture has no norm at that place.
+
+    offset: a norm's gain is its stored weight plus this.
+    """
 
     before_attention: str | None = "input_layernorm"
     after_attention: str | None = None
@@ -25,7 +28,7 @@ class Norms:
 
 
 class LlamaViews(WeightViews):
-    """Weights of one member of the family; norms says where its norms stand."""
+    """Weight views of one member of the family."""
 
     gated = True
 
@@ -37,19 +40,22 @@ class LlamaViews(WeightViews):
         self.head_width: int = getattr(config, "head_dim", None) or self.width // self.heads
 
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights with the gain of the layer's input norm folded in; biases and query norms are left out.
+        """Query weights, multiplied by the gain of the layer's input norm; biases and query norms are left out.
 
-        OLMo-2 has no input norm: nothing is folded. Gemma-2 stores its gain less 1: 1 + weight is folded.
+        OLMo-2 has no input norm, so its weights are as stored. Gemma-2 stores gain - 1, so 1 is added first.
         """
         return self._projection_HDE(layer, "q_proj", self.heads)
 
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights, folded as query_HDE is, repeated for the query heads that share them; key norms are left out."""
+        """Key weights, multiplied by the same gain, and repeated for the query heads that share them.
+
+        Key norms are left out.
+        """
         key_HDE = self._projection_HDE(layer, "k_proj", self.key_heads)
         return key_HDE.repeat_interleave(self.heads // self.key_heads, dim=0)
 
     def down_FD(self, layer: int) -> Tensor:
-        """Rows of the down-projection, for gated activations; a norm after it (Gemma-2, OLMo-2) is left out."""
+        """Rows of the down-projection, one row a neuron; a norm after it (Gemma-2, OLMo-2) is left out."""
         return self.weight(f"model.layers.{layer}.mlp.down_proj", self.width, self.module.config.intermediate_size).T
 
     def transformer(self) -> Transformer:
@@ -100,6 +106,7 @@ class LlamaViews(WeightViews):
         return Norm(gain_D + self.norms.offset if self.norms.offset else gain_D, eps)
 
     def _projection_HDE(self, layer: int, name: str, heads: int) -> Tensor:
+        """The projection `name` times the gain of the input norm."""
         place = f"model.layers.{layer}"
         weight = self.weight(f"{place}.self_attn.{name}", heads * self.head_width, self.width)
         if self.norms.before_attention is not None:
@@ -113,11 +120,11 @@ _AROUND = Norms(
 )
 _BEHIND = Norms(None, "post_attention_layernorm", None, "post_feedforward_layernorm")
 ARCHITECTURES = {
-    "llama": _PLAIN,  # SmolLM and Vicuna too
+    "llama": _PLAIN,  # SmolLM and Vicuna have this type too
     "mistral": _PLAIN,
     "qwen2": _PLAIN,
     "qwen3": _PLAIN,
     "gemma2": partial(LlamaViews, norms=replace(_AROUND, offset=1.0)),
     "olmo2": partial(LlamaViews, norms=_BEHIND),
 }
-SLIDING = {"mistral"}  # a window in every layer, if its configuration has one
+SLIDING = {"mistral"}  # without layer_types every layer has the window that the configuration gives, if it gives one

@@ -16,19 +16,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from shiftbench.errors import InputError
 from shiftbench.models import tokenizer as tokenizers
 from shiftbench.models.block import Transformer
-from shiftbench.models.hub import refusing
+from shiftbench.models.hub import as_input_error
 from shiftbench.models.source import ModelSource
-from shiftbench.models.views import NotPlain, WeightViews, views_of
+from shiftbench.models.views import NotPlainLayer, WeightViews, views_of
 from shiftbench.readers.templates import chat_template
 
-# Of a configuration: bookkeeping that no forward pass depends on.
+# Fields of a configuration that no forward pass depends on; the weights' digest leaves them out.
 NOT_COMPUTED = {
     "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "id2label", "label2id",
     "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
 
-
-# Of an adapter's configuration: bookkeeping.
+# Fields of an adapter's configuration that what it computes does not depend on; the digest leaves them out too.
 NOT_THE_FUNCTION = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type",
 }  # fmt: skip
@@ -38,9 +37,9 @@ NOT_THE_FUNCTION = {
 class Model:
     """A loaded model in eval mode with frozen parameters and eager attention.
 
-    source: what it was loaded from; None where it was given as a module. dtype: of weights and computation.
-    known_digest: what weights_digest is, where whoever made the weights can say it without reading them.
-    notes: remarks for the reader on how it was loaded.
+    name: for messages and reports. source: what it was loaded from; None where the caller passed a module. dtype: of
+    weights and computation, such as "float32". known_digest: the value of weights_digest, where it is known without
+    reading the weights, as for a null model. notes: remarks for the report on how the model was loaded.
     """
 
     name: str
@@ -53,28 +52,35 @@ class Model:
 
     @cached_property
     def views(self) -> WeightViews:
-        """Weight views; InputError where the architecture has none."""
+        """The weight matrices that explainers need. Raises InputError where the architecture is not known."""
         return views_of(self.module)
 
     @cached_property
-    def plain(self) -> tuple[Transformer | None, str]:
-        """(the model as data for the engine, "") or (None, why there is none): then autograd does the engine's work."""
+    def transformer_or_reason(self) -> tuple[Transformer | None, str]:
+        """(the model as data for the engine, ""), or (None, why the engine cannot be used).
+
+        Autograd is used instead then.
+        """
         if self.dtype not in ("float32", "float64"):
             return None, f"it computes in {self.dtype}"
         try:
             found = self.views.transformer()
         except InputError:
             return None, f"its architecture {self.module.config.model_type!r} is not known to the engine"
-        except NotPlain as part:
+        except NotPlainLayer as part:
             return None, f"it has a {part} where a plain layer is expected"
-        return found, "" if found else f"nobody has written {self.module.config.model_type!r} down for the engine"
+        return (
+            found,
+            "" if found else f"its architecture {self.module.config.model_type!r} is not written down for the engine",
+        )
 
     @cached_property
     def weights_digest(self) -> str:
-        """sha256 (hex) of the weights as loaded, an adapter's included, and of the configuration they compute under.
+        """sha256 (hex) of the weights as loaded, an adapter's included, and of the configuration.
 
-        Over names, dtypes, shapes and bytes; never over a path. A merged and a kept adapter differ. The configuration
-        belongs in it because equal weights under another rotary base or norm epsilon give other numbers.
+        It covers names, dtypes, shapes and bytes, and never a path. A merged and a kept adapter give different digests.
+        The configuration is covered because equal weights with another rotary base or norm epsilon compute something
+        else.
         """
         if self.known_digest is not None:
             return self.known_digest
@@ -83,38 +89,42 @@ class Model:
             digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))
         config = {k: v for k, v in self.module.config.to_dict().items() if k not in NOT_COMPUTED}
         named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]
-        # The factor of a kept adapter is in no tensor and in no configuration of the model's.
+        # The scaling factor of a kept LoRA is in no tensor and not in the model's configuration.
         scaling = [[name, part.scaling] for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
-        content = json.dumps([named, config, scaling, *_settings(self.module)], sort_keys=True, default=str)
+        content = json.dumps([named, config, scaling, *_adapter_settings(self.module)], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def tokenizer_digest(self) -> str:
-        """sha256 (hex) of all that decides token ids; not of the chat template."""
-        with refusing(f"tokenizer of {self.name}"):
+        """sha256 (hex) of everything that decides token ids. The chat template is not covered."""
+        with as_input_error(f"tokenizer of {self.name}"):
             return tokenizers.digest(self.tokenizer)
 
     @property
     def context_length(self) -> int:
-        """Most tokens that the model was made for."""
+        """The largest number of tokens that the model was trained for."""
         return int(getattr(self.module.config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
 
     @property
     def input_device(self) -> torch.device:
-        """Where token ids must be: the input embeddings' device."""
-        return next(self.module.get_input_embeddings().parameters()).device
+        """The device of the input embeddings, where token ids must be."""
+        weight: Tensor = next(self.module.get_input_embeddings().parameters())
+        return weight.device
 
     @property
     def chat_template(self) -> str | None:
-        """The tokenizer's chat template, the default one where it has several; InputError where it is no text."""
+        """The tokenizer's chat template; the default one where it has several, None where it has none.
+
+        Raises InputError where it is not a string.
+        """
         return chat_template(self.tokenizer, self.name)
 
 
-def _settings(module: PreTrainedModel) -> list[dict[str, Any]]:
-    """The settings of each kept adapter that is no LoRA, as far as what it computes depends on them.
+def _adapter_settings(module: PreTrainedModel) -> list[dict[str, Any]]:
+    """The settings of each kept adapter other than a LoRA, without those that its computation does not depend on.
 
-    Two values of a setting (such as alpha) give two functions of equal weights, so the digest must hold it. A LoRA
-    needs none: its factors (`scaling`) are in the digest already.
+    Equal weights with two values of a setting (such as alpha) compute two different functions, so the digest must cover
+    the settings. A LoRA needs none of them, because the digest covers its scaling factors already.
     """
     found = []
     for settings in getattr(module, "peft_config", {}).values():
@@ -127,6 +137,6 @@ def _settings(module: PreTrainedModel) -> list[dict[str, Any]]:
 def tensor_digest(tensor: Tensor) -> str:
     """sha256 (hex) of a tensor's dtype, shape and bytes."""
     content = tensor.detach().cpu().contiguous()
-    made = hashlib.sha256(f"{content.dtype} {tuple(content.shape)} ".encode())
-    made.update(content.flatten().view(torch.uint8).numpy().data)
-    return made.hexdigest()
+    digest = hashlib.sha256(f"{content.dtype} {tuple(content.shape)} ".encode())
+    digest.update(content.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Pair: a base model and what instruction tuning made of it, and whether the two can be compared."""
+"""Pair: a base model and the model tuned from it. Checks that the two can be compared, and loads each when needed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from transformers import PreTrainedTokenizerFast
 from shiftbench import models
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
-from shiftbench.models.hub import refusing
+from shiftbench.models.hub import as_input_error
 from shiftbench.models.source import is_adapter
-from shiftbench.models.tokenizer import first_difference, load_tokenizer, may_share
+from shiftbench.models.tokenizer import can_share_ids, first_difference, load_tokenizer
 from shiftbench.readers import path_of
 
-# What must be equal for weights and explanations to be compared one by one, and how messages call it.
+# Fields of a configuration that must be equal, so that weights and explanations can be compared one by one -> the word
+# for each in messages.
 SHAPE = {
     "hidden_size": "width",
     "num_hidden_layers": "layers",
@@ -32,7 +33,7 @@ SHAPE = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A base model and its tuned one; family and size are what leaderboards group by."""
+    """A base model and the model tuned from it. family, size: what leaderboards group pairs by."""
 
     name: str
     family: str
@@ -50,11 +51,11 @@ def pair(
     base_model: Callable[..., ModelSource],
     tuned_model: Callable[..., ModelSource],
 ) -> Pair:
-    """The pair that a file in conf/pair describes; refuses nothing, `check` does.
+    """The pair that a file in conf/pair describes. Whether it can be compared is left to `check`.
 
-    base, tuned: hub id, folder or GGUF file; a tuned folder that holds only a PEFT adapter is taken as one on base.
-    base_model, tuned_model: how to load each (conf/model), called with the path. name: where it is the tuned one's
-    path, the last part of that.
+    base, tuned: hub id, folder or GGUF file. Where the tuned folder holds only a PEFT adapter, the tuned model is base
+    with that adapter. base_model, tuned_model: make the ModelSource from the path (conf/model). name: where it equals
+    `tuned`, a path, the pair is named by the path's last part.
     """
     base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
     if is_adapter(path_of(tuned, "pair.tuned")):
@@ -64,7 +65,7 @@ def pair(
 
 
 def _location(path: str, side: str) -> dict[str, str]:
-    """What a model's path says: of a GGUF file, its folder and its name. side: which of the pair's two it is."""
+    """The options of a ModelSource that follow from a path. side: "base" or "tuned", for messages."""
     file = path_of(path, f"pair.{side}")
     if file.suffix == ".gguf" and file.is_file():
         return {"path": str(file.parent), "gguf_file": file.name}
@@ -72,10 +73,10 @@ def _location(path: str, side: str) -> dict[str, str]:
 
 
 class PairModels:
-    """The two models of a pair, each loaded when it is first asked for, and kept until this object goes."""
+    """The two models of a pair. Each is loaded on first use and kept in memory as long as this object exists."""
 
     def __init__(self, pair: Pair, load: Callable[[ModelSource], Model], load_base: Callable[[ModelSource], Model]):
-        """load_base: loads the base, which a Loader may have in memory already."""
+        """load: loads the tuned model. load_base: loads the base, or returns the one that a Loader has in memory."""
         self._pair, self._load, self._load_base = pair, load, load_base
 
     @cached_property
@@ -85,66 +86,71 @@ class PairModels:
 
     @cached_property
     def tuned(self) -> Model:
-        """The tuned model; the base itself where both come from the same source."""
+        """The tuned model. Where both have the same source it is the base itself, and nothing is loaded twice."""
         return self.base if self._pair.tuned == self._pair.base else self._load(self._pair.tuned)
 
 
 class Loader:
-    """Gives the models of one pair after the other. A base stays in memory until that of another pair is loaded."""
+    """Returns the models of one pair after another. A base stays in memory until another base is loaded."""
 
     def __init__(self) -> None:
         self._base: Model | None = None
 
     def __call__(self, pair: Pair) -> PairModels:
-        """The pair's models, none of them loaded yet. Raises InputError, before any weight is read, as `check` does."""
+        """The pair's models, which are loaded on first use.
+
+        Raises InputError as `check` does, before weights are read.
+        """
         check(pair)
         return PairModels(pair, models.load, self._load_base)
 
     def _load_base(self, source: ModelSource) -> Model:
         if self._base is None or self._base.source != source:
-            self._base = None  # its memory is free before the next is read
+            self._base = None  # frees its memory before the next base is read
             self._base = models.load(source)
         return self._base
 
 
 def load_pair(pair: Pair) -> PairModels:
-    """The models of one pair, as a new Loader gives them."""
+    """The models of one pair, from a new Loader."""
     return Loader()(pair)
 
 
 def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
-    """Refuse, by InputError, a pair that cannot be loaded or compared; reads configurations and tokenizers only.
+    """The tokenizers of base and tuned. Reads configurations and tokenizers, and no weights.
 
-    Returns the tokenizers of base and tuned.
+    Raises InputError where the pair cannot be loaded, or where architectures, sizes or tokenizers differ, so that the
+    two models cannot be compared.
     """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:
         raise InputError(_differ(pair, "architectures", base.model_type, tuned.model_type))
-    for field, called in SHAPE.items():
+    for field, word in SHAPE.items():
         sides = getattr(base, field, None), getattr(tuned, field, None)
         if sides[0] != sides[1]:
-            raise InputError(_differ(pair, called, *sides))
+            raise InputError(_differ(pair, word, *sides))
     base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
-    with refusing(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
+    with as_input_error(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
         difference = first_difference(base_tokenizer, tuned_tokenizer)
     if difference:
         raise InputError(
             f"the tokenizers of {pair.base.name} and {pair.tuned.name} differ: {difference}; "
-            f"a pair is compared on the same token ids"
-            f"{base_tokenizer_hint(pair.base) if may_share(base_tokenizer, tuned_tokenizer) else ''}"
+            f"the models of a pair are compared on the same token ids"
+            f"{base_tokenizer_hint(pair.base) if can_share_ids(base_tokenizer, tuned_tokenizer) else ''}"
         )
     return base_tokenizer, tuned_tokenizer
 
 
 def base_tokenizer_hint(base: ModelSource) -> str:
-    """What to type where the tuned model can be given base's token ids, as the end of a message."""
+    """The end of a message: what to type where the tuned model understands base's token ids; "" where nothing helps."""
     if base.gguf_file is not None and base.tokenizer is None:
-        return ""  # a tokenizer is taken from a hub id or a folder
+        return ""  # the option takes a hub id or a folder, not a GGUF file
     return f"; where tuning kept base's token ids, pair.tuned_model.tokenizer={base.tokenizer or base.path} uses them"
 
 
 def _differ(pair: Pair, what: str, base: Any, tuned: Any) -> str:
+    """The message for a pair whose configurations differ. what: the word for the field that does."""
     return (
-        f"{pair.base.name} and {pair.tuned.name} are no pair: their {what} differ ({base} and {tuned}); "
+        f"{pair.base.name} and {pair.tuned.name} are not a pair: their {what} differ ({base} and {tuned}); "
         f"base must be the model that tuned was made from"
     )

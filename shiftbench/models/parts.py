@@ -1,4 +1,4 @@
-"""The parts of a model, found and checked: its configuration as JSON and its files of weights."""
+"""Finds and checks the parts of a model: its configuration as JSON and its weight files."""
 
 from __future__ import annotations
 
@@ -13,83 +13,85 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models import declared
-from shiftbench.models.hub import cached, hub_file, optional_file, refusing
-from shiftbench.models.source import ModelSource, is_adapter, place_of
+from shiftbench.models.hub import as_input_error, cached, hub_file, optional_file
+from shiftbench.models.source import ModelSource, hub_id_or_folder, is_adapter
 from shiftbench.models.views import architectures, check_architecture
 from shiftbench.models.weight_files import (
     INDEX,
     LARGEST_INDEX,
     WEIGHTS,
     WeightFiles,
+    folder_of_links,
     gguf_files,
     json_object,
     plain_name,
-    shown,
     weight_files,
 )
 
 ADAPTER = "adapter_config.json"
 GENERATION = "generation_config.json"
-ATTENTION = "eager"  # the only implementation of attention that is ever asked for
+ATTENTION = "eager"  # the only implementation of attention that shiftbench uses
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What was found of a model.
+    """The files of a model.
 
-    place: its folder; of a model on the hub the folder in the hub's cache. config: of config.json, without what chooses
-    code to compute with; None of a GGUF file, whose metadata say it. beside: name -> content of other JSON files that
-    loading reads. weights: None where they are on the hub and not in its cache. gguf_file: the file that holds them,
-    of a GGUF file.
+    place: its folder; for a model on the hub, the folder in the hub's cache. config: the content of config.json without
+    the fields that choose code; None for a GGUF file, which describes the model in its metadata. json_files: name ->
+    content of the other JSON files that loading reads. weights: None where they are on the hub and not downloaded.
+    gguf_file: the GGUF file with the weights; None for safetensors.
     """
 
     source: ModelSource
     place: Path
     config: dict[str, Any] | None
-    beside: Mapping[str, Any]
+    json_files: Mapping[str, Any]
     weights: WeightFiles | None
     gguf_file: Path | None
 
     @contextmanager
-    def loadable(self, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(what transformers is to load from, its options): only what was checked; whole: with the weights.
+    def loadable(self, with_weights: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(what to pass to from_pretrained, its options), such that transformers sees checked files only.
 
-        Where the model's own code may run, that is the model's folder itself: the code can open anything.
+        with_weights: whether the weights are among them. With trust_remote_code it is the model's own folder or hub id:
+        the model's code can open any file, so hiding files would protect nothing.
         """
-        if self.gguf_file is not None:  # by its whole path: a name is looked for in the working directory first
+        if self.gguf_file is not None:  # its whole path: a bare name would be looked for in the working directory
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
-                place_of("model", self.source.path),
+                hub_id_or_folder("model", self.source.path),
                 {"revision": self.source.revision, "trust_remote_code": True},
             )
         else:
             assert self.config is not None
-            with shown(self.config, self.beside, self.weights if whole else None) as folder:
+            with folder_of_links(self.config, self.json_files, self.weights if with_weights else None) as folder:
                 yield str(folder), {"trust_remote_code": False}
 
     @contextmanager
-    def refusing(self, loaded: str, file: str = "") -> Iterator[None]:
-        """As hub.refusing; messages call the folder that transformers was shown by the model's name.
+    def as_input_error(self, loaded: str, file: str = "") -> Iterator[None]:
+        """As hub.as_input_error; messages name the model instead of the temporary folder that transformers got.
 
-        file: the file of the model that is read, where it is one.
+        loaded: what transformers loads from (see loadable). file: the name of the file that is read, where it is one.
         """
         path = self.source.path
         what = f"model {path}: {file}" if file else f"model {path}"
-        with refusing(what, Path(loaded) if loaded != str(self.place) else None, path):
+        with as_input_error(what, Path(loaded) if loaded != str(self.place) else None, path):
             yield
 
 
-def parts_of(source: ModelSource, whole: bool) -> Parts:
-    """The parts of a model, all refused that can be without building it or reading a weight.
+def parts_of(source: ModelSource, download: bool) -> Parts:
+    """The parts of a model, checked as far as is possible without building it or reading a weight.
 
-    whole: download the weights of a model on the hub too; else they are checked only where they are in its cache.
+    download: whether to download the weights of a model on the hub. Otherwise weights are checked only where they are
+    in the hub's cache. Raises InputError.
     """
-    what, place = f"model {source.path}", place_of("model", source.path)
+    what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
         return _of_gguf(source, what, place)
     local = Path(place).is_dir()
-    with refusing(what):
+    with as_input_error(what):
         revision = None if local else resolve_revision(place, source.revision)
         file = Path(place, "config.json") if local else hub_file(place, "config.json", revision)
         brings_adapter = is_adapter(Path(place)) if local else file is None and optional_file(place, ADAPTER, revision)
@@ -102,42 +104,42 @@ def parts_of(source: ModelSource, whole: bool) -> Parts:
     config, folder = json_object(file, f"{what}: config.json"), file.parent
     _check_kind(config, what)
     if not local:
-        with refusing(what):
-            complete = _fetch(place, revision, what, whole)
+        with as_input_error(what):
+            complete = _fetch(place, revision, what, download)
     weights = weight_files(folder, what) if local or complete else None
     if (folder / ADAPTER).is_file() and (source.adapter is None or source.trust_remote_code):
         raise InputError(
-            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and it is not said whether that is in them "
-            f"already: move the adapter's files away to take the weights as they are, or give "
+            f"{what} has a PEFT adapter beside its weights ({ADAPTER}), and nothing says whether the weights "
+            f"contain it already: move the adapter's files away to take the weights as they are, or give "
             f"pair.tuned=BASE pair.tuned_model.adapter={source.path} to add the adapter to its base"
         )
     _check_values(config, weights, what)
-    beside = {}
+    json_files = {}
     if (folder / GENERATION).exists():
-        beside[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
-        declared.check_end_tokens(beside[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
-    return Parts(source, folder, declared.without_choices(config), beside, weights, None)
+        json_files[GENERATION] = json_object(folder / GENERATION, f"{what}: {GENERATION}")
+        declared.check_end_tokens(json_files[GENERATION].get("eos_token_id"), f"{what}: {GENERATION}")
+    return Parts(source, folder, declared.without_code_choices(config), json_files, weights, None)
 
 
 def configuration(parts: Parts) -> PreTrainedConfig:
-    """The model's configuration as transformers understands it, with eager attention whatever the model's files say."""
+    """The model's configuration as transformers reads it, with eager attention whatever the model's files say."""
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
-    with parts.loadable(whole=False) as (place, options), parts.refusing(place, file):
+    with parts.loadable(with_weights=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
-        config._attn_implementation = ATTENTION  # in every part of it too
+        config._attn_implementation = ATTENTION  # sets it in the parts of a multimodal configuration too
         config._name_or_path = parts.source.path
         check_architecture(config.model_type)
     return config
 
 
 def gguf_path(source: ModelSource) -> Path:
-    """The GGUF file of a source, downloaded where the hub's cache lacks it."""
-    what, place = f"model {source.path}", place_of("model", source.path)
+    """The GGUF file of a source, downloaded where the hub's cache lacks it. Raises InputError where there is none."""
+    what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():
         file: Path | None = Path(place, name)
     else:
-        with refusing(what):
+        with as_input_error(what):
             file = hub_file(place, name, source.revision)
     if file is None or not file.is_file():
         raise InputError(f"gguf_file={name}: there is no such file in {place}")
@@ -152,7 +154,7 @@ def _of_gguf(source: ModelSource, what: str, place: str) -> Parts:
 
 
 def _check_kind(config: dict[str, Any], what: str) -> None:
-    """Refuse a quantised model, one of an unknown architecture, and a configuration that leads to other files."""
+    """Raise InputError for a quantised model, an unknown architecture, and a configuration that names other files."""
     declared.check_files_named(config, f"{what}: config.json")
     texts = [config, config.get("text_config")]
     if any(isinstance(part, dict) and part.get("quantization_config") is not None for part in texts):
@@ -160,25 +162,26 @@ def _check_kind(config: dict[str, Any], what: str) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError(f"{what}: config.json has no model_type, the name of an architecture")
-    if "auto_map" not in config:  # else it may bring code of its own, for which trust_remote_code is asked
+    if "auto_map" not in config:  # with an auto_map the model may bring code of its own, which needs trust_remote_code
         check_architecture(kind)
 
 
 def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
+    """Raise InputError for counts and sizes in config.json that are wrong or larger than the weight files allow."""
     declared.check_bounds(config, weights, f"{what}: config.json")
     if config["model_type"] in architectures():
         declared.check_declared(config, f"{what}: config.json")
 
 
-def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
-    """Whether the hub's cache holds a model's weights, after they were downloaded where `whole` asks for that."""
-    if whole:
+def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
+    """Whether the hub's cache holds a model's weights. download: download them first."""
+    if download:
         optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
         index = hub_file(model, INDEX, revision)
         if index is None:
-            return True  # the check of the folder in the cache says what is missing
+            return True  # weight_files, called on the folder in the cache, then says what is missing
     elif cached(model, [WEIGHTS], revision):
         return True
     elif not cached(model, [INDEX], revision):
@@ -188,6 +191,6 @@ def _fetch(model: str, revision: str | None, what: str, whole: bool) -> bool:
         assert index is not None
     shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
     names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
-    if whole:
+    if download:
         return all([hub_file(model, name, revision) for name in names] or [True])
     return cached(model, names, revision)

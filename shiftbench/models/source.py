@@ -1,4 +1,4 @@
-"""ModelSource: where a model's parts are and how to load them, and what can be refused by looking at that alone."""
+"""ModelSource: where a model's files are and how to load them, with the checks that need no file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What is to be loaded; conf/model/default.yaml states every default.
+    """A model to be loaded; conf/model/default.yaml states every default.
 
-    path: hub id or folder. revision: of that hub id. adapter: PEFT adapter on it, hub id or folder; merge_adapter: add
-    it into the weights, or keep it beside them. gguf_file: its name in path. tokenizer: another place to take it from.
-    dtype: of weights and computation. device: auto, cpu, cuda, cuda:N; device_map: spread over devices, or over the
-    GPUs of a list, instead.
+    path: hub id or folder. revision: of that hub id. adapter: hub id or folder of a PEFT adapter to put on the model.
+    merge_adapter: whether the adapter is merged into the weights; otherwise it is kept beside them. gguf_file: name of
+    a GGUF file in path. tokenizer: hub id or folder of another tokenizer than the model's own. dtype: of weights and
+    computation, a key of DTYPES. device: auto, cpu, cuda or cuda:N. device_map: spreads the weights over several
+    devices instead, as in transformers; a list of GPU numbers spreads them over these. trust_remote_code: whether code
+    that comes with the model may run.
     """
 
     path: str
@@ -44,21 +46,21 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """How messages and reports call the model."""
+        """The model's name in messages and reports."""
         return f"{self.path} + {self.adapter}" if self.adapter else self.path
 
     def hub_options(self) -> dict[str, Any]:
-        """What transformers needs to find any file of the model."""
+        """The options with which transformers finds the model's files."""
         gguf = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **gguf}
 
     def torch_device(self) -> torch.device:
-        """The device that `device` means on this machine."""
+        """The device for `device` on this machine; auto is cuda where there is a GPU."""
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
 
 
-def check_computation(source: ModelSource) -> None:
-    """Refuse a dtype or a device that is not there."""
+def check_dtype_and_device(source: ModelSource) -> None:
+    """Raise InputError for an unknown dtype, and for a device that this machine lacks."""
     if source.dtype not in DTYPES:
         raise InputError(f"dtype={source.dtype!r} is not known; choose from {', '.join(DTYPES)}")
     kind, _, index = source.device.partition(":")
@@ -68,19 +70,23 @@ def check_computation(source: ModelSource) -> None:
         raise InputError(f"device={source.device}: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
-def place_of(what: str, path: str) -> str:
-    """A hub id as it is, or the folder that a path means; InputError where it looks like a path and is no folder."""
+def hub_id_or_folder(what: str, path: str) -> str:
+    """The folder that a path names, `~` expanded, or else the hub id unchanged.
+
+    what: "model", "adapter" or "tokenizer", for messages. Raises InputError where it is a file, and where it looks like
+    a path and there is no such folder.
+    """
     folder = path_of(path, what)
     if path and folder.is_dir():
         return str(folder)
     if folder.is_file():
-        raise InputError(f"{what} {path} is a file; give the folder it is in, or a GGUF file")
+        raise InputError(f"{what} {path} is a file; give the folder that holds it, or a GGUF file")
     if not path or path.startswith((".", "~")) or folder.is_absolute() or path.count("/") > 1 or "\\" in path:
         raise InputError(f"{what} {path!r}: there is no such folder")
     return path
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no weights of a whole model; a config.json may lie beside it."""
+    """Whether a folder holds a PEFT adapter and no weights of a whole model. A config.json may be there too."""
     whole = [folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("pytorch_model*")]
     return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in whole)

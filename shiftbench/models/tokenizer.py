@@ -1,4 +1,4 @@
-"""A model's tokenizer: loading it, what identifies it, and the first token on which two of them differ."""
+"""A model's tokenizer: loading it, the digest that identifies it, and the first difference between two tokenizers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from transformers.utils.hub import resolve_revision
 
 from shiftbench.errors import InputError
 from shiftbench.models.declared import check_bounds, check_files_named
-from shiftbench.models.hub import optional_file, refusing, without_panics
+from shiftbench.models.hub import as_input_error, optional_file, without_panics
 from shiftbench.models.parts import gguf_path
-from shiftbench.models.source import ModelSource, place_of
+from shiftbench.models.source import ModelSource, hub_id_or_folder
 from shiftbench.models.weight_files import LARGEST_JSON, json_object
 from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 
-# Files that make a tokenizer: JSON objects of settings, and tables that its library reads, none of which runs code.
+# The files of a tokenizer: JSON objects with settings, and tables that the tokenizers library reads. None runs code.
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 LARGEST_ID = 10_000_000  # of a token; the largest vocabularies have 260,000
-LARGEST = 256 * 2**20  # bytes of one of them; a vocabulary of 256,000 tokens takes 35 MB
+LARGEST = 256 * 2**20  # bytes of one file; a vocabulary of 256,000 tokens takes 35 MB
 
-# Where tokenizers of one vocabulary part ways: spaces, line ends, digits, case, accents, code, scripts, joiners.
+# Texts on which two tokenizers of one vocabulary may differ: spaces, line ends, digits, case, accents, code, scripts,
+# zero-width joiners.
 PROBES = (
     "Write a short story about 12,345 robots.\n\nInput: It's 9:30 already!\tOutput:  two  spaces",
     "def f(x):\n    return {'a': x ** 2}  # café naïve Ångström № ½",
@@ -37,21 +38,21 @@ PROBES = (
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model: the one asked for, else its adapter's, else its own.
+    """The tokenizer of a model: that of source.tokenizer, else the adapter's, else the model's own.
 
-    Raises InputError where a file of it is a git-lfs pointer, far too large or malformed, and where it cannot encode.
+    Raises InputError where one of its files is a git-lfs pointer, too large or malformed, and where it cannot encode.
     """
-    place, options = place_of("model", source.path), source.hub_options()
-    elsewhere = source.tokenizer or _adapters_own(source)
-    if elsewhere:
-        place, options = place_of("tokenizer", elsewhere), {"trust_remote_code": source.trust_remote_code}
+    place, options = hub_id_or_folder("model", source.path), source.hub_options()
+    other = source.tokenizer or _adapters_own(source)
+    if other:
+        place, options = hub_id_or_folder("tokenizer", other), {"trust_remote_code": source.trust_remote_code}
     elif source.gguf_file is not None:
         file = gguf_path(source)
         place, options = str(file.parent), {"gguf_file": str(file)}
-    what = f"tokenizer of {elsewhere or source.path}"
+    what = f"tokenizer of {other or source.path}"
     _check_files(place, options.get("revision"), what, reads_config="gguf_file" not in options)
-    with refusing(f"{what}: cannot read its files"), without_panics():
-        found = fast(AutoTokenizer.from_pretrained(place, **options), what)
+    with as_input_error(f"{what}: cannot read its files"), without_panics():
+        found = require_fast(AutoTokenizer.from_pretrained(place, **options), what)
         _refuse_far_ids(_by_id(found), what)
         found(PROBES[0])
         _parts(found)
@@ -59,25 +60,25 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
 
 
 def _check_added(file: Path, what: str) -> None:
-    """Refuse a tokenizer.json that is no JSON object, or adds tokens of ids that no vocabulary reaches."""
+    """Raise InputError where a tokenizer.json is no JSON object, or adds a token whose id is beyond LARGEST_ID."""
     with reading(f"{what}: cannot read the file"):
-        found = json.loads(file_bytes(file, what, LARGEST))  # a vocabulary of old may give a token twice
+        found = json.loads(file_bytes(file, what, LARGEST))  # plain json, because older vocabularies give a token twice
         if not isinstance(found, dict):
             raise InputError(f"{what} must hold a JSON object, got {type(found).__name__}")
         _refuse_far_ids((token.get("id") for token in found.get("added_tokens") or []), what)
 
 
 def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
-    """Refuse token ids that no vocabulary reaches: the tokenizers library walks over every number below them."""
+    """Raise InputError for token ids beyond LARGEST_ID: the tokenizers library loops over every number below an id."""
     far = next((token for token in ids if isinstance(token, int) and token > LARGEST_ID), None)
     if far is not None:
-        raise InputError(f"{what}: it has a token of id {far:,}, and at most {LARGEST_ID:,} is taken")
+        raise InputError(f"{what}: it has a token of id {far:,}, and at most {LARGEST_ID:,} is allowed")
 
 
 def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
-    """Refuse files of a tokenizer that are no JSON objects, git-lfs pointers or far too large."""
+    """Raise InputError where a file of a tokenizer is a git-lfs pointer, too large, or no JSON object of settings."""
     local = Path(place).is_dir()
-    with refusing(what):
+    with as_input_error(what):
         revision = None if local else resolve_revision(place, revision)
         files = {
             name: Path(place, name) if local else optional_file(place, name, revision) for name in (*SETTINGS, *TABLES)
@@ -106,17 +107,17 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
             check_bounds(found, None, f"{what}: {name}")
 
 
-def fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
-    """The tokenizer itself; InputError where it is not one of the tokenizers library, which alone gives offsets."""
+def require_fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
+    """The tokenizer itself, once it is known to be a fast one; InputError otherwise. Only fast ones give offsets."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{what} ({type(tokenizer).__name__}) gives no character offsets; convert it to a fast one")
     return tokenizer
 
 
 def digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 (hex) of all that decides token ids: vocabulary, merges, added tokens and every step around them.
+    """sha256 (hex) of everything that decides token ids: vocabulary, merges, added tokens, normalisation and so on.
 
-    Not in it: the chat template, and truncation and padding, which a mere call can change.
+    It does not cover the chat template, nor truncation and padding, because a call can change those two.
     """
     return hashlib.sha256(json.dumps(_parts(tokenizer), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -124,10 +125,10 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
     """The first token on which two tokenizers differ, in words; None where they give the same ids.
 
-    Tokens that tuning added to base's vocabulary are no difference, special or not, as long as texts without them keep
-    their ids: whether a prompt holds one is seen when that prompt is encoded. Tokenizers whose vocabularies agree
-    but for those and whose other parts do not are compared by the ids they give to probe texts and to the text of every
-    token of base.
+    Tokens that tuning added to base's vocabulary do not count as a difference, as long as texts without them keep their
+    ids. Whether a prompt holds such a token is checked when the prompt is encoded. If the vocabularies agree apart from
+    added tokens but other parts of the tokenizers differ, the two are compared by the ids that they give to PROBES and
+    to the text of every token of base.
     """
     tokens = _by_id(base), _by_id(tuned)
     added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
@@ -147,26 +148,28 @@ def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFa
     return None
 
 
-def may_share(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
-    """Whether no id means one token in base and another in tuned, so that base's ids may be right for both models."""
+def can_share_ids(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
+    """Whether every id in both vocabularies is the same token, so that base's ids can be right for both models."""
     first, second = _by_id(base), _by_id(tuned)
     return all(first[token_id] == second[token_id] for token_id in first.keys() & second.keys())
 
 
 def _adapters_own(source: ModelSource) -> str | None:
-    """The adapter's place, where it brings a tokenizer."""
+    """The adapter's hub id or folder, if the adapter has a tokenizer; else None."""
     if source.adapter is None:
         return None
-    place = place_of("adapter", source.adapter)
-    with refusing(f"adapter {source.adapter}"):
+    place = hub_id_or_folder("adapter", source.adapter)
+    with as_input_error(f"adapter {source.adapter}"):
         found = cached_file(place, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
     return source.adapter if found else None
 
 
 def _by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """id -> token, of the whole vocabulary."""
     return {token_id: token for token, token_id in tokenizer.get_vocab().items()}
 
 
 def _parts(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The content of tokenizer.json without truncation and padding."""
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     return {name: part for name, part in parts.items() if name not in ("truncation", "padding")}

@@ -1,4 +1,4 @@
-"""Where a model's weights are, turned so that a plain `@` is right."""
+"""WeightViews: the weight matrices of a model, oriented so that a plain `@` multiplies them correctly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,10 @@ from shiftbench.models.block import Linear, Transformer
 
 
 class WeightViews(ABC):
-    """Weights of one model as the explanations of attention heads and feed-forward networks want them.
+    """Weights of one model, as the explainers of attention heads and feed-forward networks need them.
 
-    All are detached, on the module's device, float32 (float64 where the module is float64), with the part of a kept
-    adapter added in. layers, heads (query heads), width (D) are counts.
+    Every tensor is detached, on the module's device, in float32 (float64 where the module is float64), with the product
+    of a kept adapter added. layers, heads (query heads) and width (D) are counts.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
@@ -34,34 +35,43 @@ class WeightViews(ABC):
         self.width: int = module.config.hidden_size
 
     def embedding_in_VD(self) -> Tensor:
-        """Input embeddings, a row a token id, as stored: a factor that the model puts on them later is left out."""
+        """Input embeddings as stored, one row a token id.
+
+        A factor by which the model multiplies them later is left out.
+        """
         return as_float(applied_weight(self.module.get_input_embeddings()))
 
     def embedding_out_VD(self) -> Tensor:
-        """Output embeddings, a row a token id; where they are tied these are the input embeddings."""
+        """Output embeddings, one row a token id; the input embeddings where the two are tied."""
         return as_float(applied_weight(self.module.get_output_embeddings()))
 
     @abstractmethod
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights of each head, embedding_VD @ query_HDE[h] = activation_VE; a family says what is folded in."""
+        """Query weights of each head: embedding_VD @ query_HDE[h] is activation_VE.
+
+        Each architecture says which gain of a norm the weights are multiplied by.
+        """
 
     @abstractmethod
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights of each query head; heads that share a key have equal ones."""
+        """Key weights of each query head, oriented as query_HDE.
+
+        Query heads that share a key head have equal weights.
+        """
 
     @abstractmethod
     def down_FD(self, layer: int) -> Tensor:
         """Down-projection of a layer's feed-forward network, one row a neuron."""
 
     def transformer(self) -> Transformer | None:
-        """The model as data for the engine, views of its own weights; None where nobody has written it down.
+        """The model as data for the engine, as views of its own weights; None where its architecture has no such form.
 
-        Raises NotPlain where a submodule is not the plain one that its architecture was made with.
+        Raises NotPlainLayer where a linear submodule does more than multiply by its weight.
         """
         return None
 
     def weight(self, name: str, *shape: int) -> Tensor:
-        """The weight of the submodule `name`; InputError where there is none or it has another shape."""
+        """The weight of the submodule `name`, as float; InputError where it is missing or has another shape."""
         try:
             found = as_float(applied_weight(self.module.get_submodule(name)))
         except AttributeError:
@@ -82,7 +92,7 @@ def views_of(module: PreTrainedModel) -> WeightViews:
 
 
 def check_architecture(model_type: str) -> None:
-    """Refuse an architecture whose weights nobody has said the place of, and say how to add it."""
+    """Raise InputError, which says how to add one, where no file of this room describes the architecture."""
     known = architectures()
     if model_type not in known:
         raise InputError(
@@ -94,41 +104,44 @@ def check_architecture(model_type: str) -> None:
 
 @cache
 def architectures() -> dict[str, Callable[[PreTrainedModel], WeightViews]]:
-    """model_type -> what makes its weight views: the ARCHITECTURES of every file beside this one that has them."""
+    """model_type -> constructor of its weight views: the ARCHITECTURES of all files in this folder."""
     package = importlib.import_module(__package__)
     files = [importlib.import_module(f"{__package__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
     return {kind: make for file in files for kind, make in getattr(file, "ARCHITECTURES", {}).items()}
 
 
 def applied_weight(module: nn.Module) -> Tensor:
-    """The weight that a submodule applies. One that carries a kept PEFT adapter stores the base's: merge a copy."""
-    if hasattr(module, "modules_to_save"):  # PEFT: a trained copy stands beside the base's module
-        return module.modules_to_save[module.active_adapter].weight  # type: ignore[index, union-attr]
-    if hasattr(module, "get_base_layer"):
-        merged = copy.deepcopy(module)
-        merged.merge()  # type: ignore[operator]
-        return merged.get_base_layer().weight  # type: ignore[operator]
-    return module.weight  # type: ignore[return-value]
+    """The weight that a submodule applies: with a kept PEFT adapter, the base's weight plus the adapter's product."""
+    part: Any = module  # PEFT's classes, which need not be installed, have attributes that nn.Module does not declare
+    if hasattr(part, "modules_to_save"):  # a trained copy stands beside the base's module
+        part = part.modules_to_save[part.active_adapter]
+    elif hasattr(part, "get_base_layer"):  # a copy is merged, so that the module keeps its own weight
+        merged = copy.deepcopy(part)
+        merged.merge()
+        part = merged.get_base_layer()
+    weight: Tensor = part.weight
+    return weight
 
 
-class NotPlain(Exception):
-    """A submodule does more than multiply by its weight: a kept adapter, a quantised or an offloaded layer."""
+class NotPlainLayer(Exception):
+    """A linear submodule does more than multiply by its weight: it has a kept adapter, or is quantised or offloaded."""
 
 
 def linear(module: nn.Module) -> Linear:
-    """A linear submodule's weight, input first, and bias; raises NotPlain."""
+    """A linear submodule's weight, oriented inputs x outputs, and bias. Raises NotPlainLayer."""
     if type(module) not in (nn.Linear, Conv1D) or getattr(module, "_forward_hooks", None) or is_offloaded(module):
-        raise NotPlain(type(module).__name__)
-    weight: Tensor = module.weight.detach()  # type: ignore[operator, union-attr]
-    bias: Tensor | None = module.bias  # type: ignore[assignment]
+        raise NotPlainLayer(type(module).__name__)
+    part: Any = module  # Conv1D, whose weight and bias transformers leaves untyped
+    weight: Tensor = part.weight.detach()
+    bias: Tensor | None = part.bias
     return Linear(weight.T if type(module) is nn.Linear else weight, None if bias is None else bias.detach())
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether accelerate brings the weights in for each call."""
+    """Whether accelerate keeps the weights elsewhere and loads them for each call."""
     return bool(getattr(getattr(module, "_hf_hook", None), "offload", False))
 
 
 def as_float(weight: Tensor) -> Tensor:
-    """Detached, float32; float64 stays."""
+    """The weight, detached, in float32; float64 is kept."""
     return weight.detach().to(torch.float64 if weight.dtype == torch.float64 else torch.float32)

@@ -1,8 +1,8 @@
-"""Which files of weights will be opened, decided and checked before transformers is called.
+"""Decides and checks which weight files will be opened, before transformers is called.
 
-Only safetensors and GGUF are opened. transformers' own choice follows an index wherever it leads, reads pickled weights
-where the index names them, and looks at adapters and further files that lie beside; so a loader is shown a folder of
-links to the checked files alone (`shown`), never the model's own folder.
+Only safetensors and GGUF files are opened. Left alone, transformers would open every file that an index names, pickled
+ones included, and adapters and other files in the same folder. Therefore it never gets the model's own folder: it gets
+a temporary folder with links to the checked files (`folder_of_links`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.readers.tensor_headers import StoredTensor, gguf_header, refuse_lfs_pointer, safetensors_header
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FLOATS = {"F64", "F32", "F16", "BF16"}  # dtypes of safetensors that are weights as they are
-GGUF_INTEGERS = {"24", "25", "26", "27"}  # I8, I16, I32, I64
-LARGEST_JSON = 4 * 2**20  # bytes of a config.json or a generation_config.json; usual are some kB
-LARGEST_INDEX = 64 * 2**20
+FLOATS = {"F64", "F32", "F16", "BF16"}  # dtypes of safetensors that need no dequantisation
+GGUF_INTEGERS = {"24", "25", "26", "27"}  # GGML types I8, I16, I32 and I64
+LARGEST_JSON = 4 * 2**20  # bytes of a config.json or a generation_config.json; some kB are usual
+LARGEST_INDEX = 64 * 2**20  # bytes of a model.safetensors.index.json
 
-# Tensors that older checkpoints hold and no forward pass needs: masks and rotary frequencies, which are computed, and
-# the value heads of reinforcement learning, which stand beside the output embeddings.
+# Names of tensors that older checkpoints hold and no forward pass needs: masks and rotary frequencies, which
+# transformers computes, and the value heads of reinforcement learning.
 UNUSED = re.compile(
     r"((^|\.)rotary_emb\.inv_freq|(^|\.)attn\.(masked_)?bias|(^|\.)position_ids|^(v_head|value_head)\..*)$"
 )
@@ -35,10 +35,10 @@ UNUSED = re.compile(
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The files that hold a model's weights.
+    """The files that hold a model's weights, and what their headers say.
 
-    files: name in the model's folder -> the file itself, links followed. shard_of: of an index, weight -> file name;
-    None where one file holds all. tensors: by their names in the files. metadata: of a GGUF file, else empty.
+    files: name in the model's folder -> the file itself, links resolved. shard_of: the index, weight -> file name; None
+    where one file holds all weights. tensors: name in the files -> tensor. metadata: of a GGUF file, else empty.
     """
 
     files: Mapping[str, Path]
@@ -48,26 +48,26 @@ class WeightFiles:
 
     @property
     def values(self) -> int:
-        """How many numbers the files hold, those that no forward pass needs left out."""
+        """How many numbers the files hold, without the tensors that no forward pass needs."""
         return sum(tensor.values for tensor in self.tensors.values() if not unused(tensor))
 
 
 def unused(tensor: StoredTensor) -> bool:
-    """Whether a tensor is one that no forward pass needs; an attention's real bias has one dimension, a mask four."""
+    """Whether no forward pass needs a tensor. An attn.bias with four dimensions is a mask, with one a real bias."""
     found = UNUSED.search(tensor.name) is not None
     return found and not (tensor.name.endswith("attn.bias") and len(tensor.shape) != 4)
 
 
-def json_object(path: Path, what: str, most: int = LARGEST_JSON) -> dict[str, Any]:
+def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """The object that a JSON file holds.
 
-    what: the file as the user named it, which messages begin with. Raises InputError where the file cannot be read, is
-    a git-lfs pointer, has more than `most` bytes, is not JSON, gives a key twice or holds something else. A link may
-    lead out of the folder: the file is only ever read as JSON, and nothing of it but names reaches a message.
+    what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
+    git-lfs pointer, has more than `max_bytes` bytes, is not JSON, gives a key twice or holds no object. Links that
+    lead out of the folder are allowed: the file is read as JSON only, and messages repeat nothing of it but names.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
-        found = json_value(file_bytes(path, what, most), what)
+        found = json_value(file_bytes(path, what, max_bytes), what)
     if not isinstance(found, dict):
         raise InputError(f"{what} must hold a JSON object, got {type(found).__name__}")
     return found
@@ -76,10 +76,11 @@ def json_object(path: Path, what: str, most: int = LARGEST_JSON) -> dict[str, An
 def weight_files(folder: Path, what: str) -> WeightFiles:
     """The safetensors files that a model's folder holds.
 
-    what: the model as the user named it, which messages begin with. Raises InputError where there is neither
-    model.safetensors nor its index, where the index names what is no safetensors file of the folder, where a link leads
-    out of it, where a header is damaged or does not hold the weights that the index promises, and where weights are
-    integers or 8-bit floats.
+    what: the model as the user named it; messages begin with it. Raises InputError
+    - where there is neither model.safetensors nor its index,
+    - where the index names anything but safetensors files of the folder, or a link leads out of the folder,
+    - where a header is damaged, or lacks weights that the index says are there,
+    - where weights are integers or 8-bit floats.
     """
     if (folder / WEIGHTS).is_file():
         names, shard_of = {WEIGHTS}, None
@@ -106,7 +107,10 @@ def weight_files(folder: Path, what: str) -> WeightFiles:
 
 
 def gguf_files(file: Path, what: str) -> WeightFiles:
-    """A GGUF file of weights; raises InputError where it is damaged, or scales angles in a way that is not read."""
+    """A GGUF file of weights. what: as in weight_files.
+
+    Raises InputError where it is damaged, holds integers, or scales rotary angles in a way that transformers ignores.
+    """
     header = gguf_header(file, f"{what}: {file.name}")
     for tensor in header.tensors:
         if tensor.dtype in GGUF_INTEGERS:
@@ -115,22 +119,25 @@ def gguf_files(file: Path, what: str) -> WeightFiles:
     kind = header.metadata.get("general.architecture")
     scaling = header.metadata.get(f"{kind}.rope.scaling.type", "none")
     if scaling != "none" and header.metadata.get(f"{kind}.rope.scaling.factor") != 1.0:
-        raise InputError(_rope_is_left_out(file, what, f"RoPE scaling of type {scaling!r}"))
+        raise InputError(_ignored_rope(file, what, f"RoPE scaling of type {scaling!r}"))
     for name in ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"):
         if name in tensors:
-            raise InputError(_rope_is_left_out(file, what, f"RoPE factors ({name})"))
+            raise InputError(_ignored_rope(file, what, f"RoPE factors ({name})"))
     return WeightFiles({file.name: file}, None, tensors, header.metadata)
 
 
 @contextmanager
-def shown(config: dict[str, Any], beside: Mapping[str, Any], weights: WeightFiles | None) -> Iterator[Path]:
-    """A folder, gone afterwards, that holds a configuration and links to checked files and nothing else.
+def folder_of_links(
+    config: dict[str, Any], json_files: Mapping[str, Any], weights: WeightFiles | None
+) -> Iterator[Path]:
+    """A temporary folder that holds a configuration, links to the checked weight files, and nothing else.
 
-    beside: name -> content of the JSON files to be written beside config.json.
+    json_files: name -> content of the JSON files to be written beside config.json. weights: None: no links. The
+    folder is removed when the block ends.
     """
-    with TemporaryDirectory(prefix="shiftbench-model-") as made:
-        place = Path(made)
-        written = {"config.json": config, **beside}
+    with TemporaryDirectory(prefix="shiftbench-model-") as name_of_folder:
+        place = Path(name_of_folder)
+        written = {"config.json": config, **json_files}
         if weights is not None:
             for name, file in weights.files.items():
                 (place / name).symlink_to(file)
@@ -142,11 +149,12 @@ def shown(config: dict[str, Any], beside: Mapping[str, Any], weights: WeightFile
 
 
 def plain_name(name: Any) -> bool:
-    """Whether a text is the name of a safetensors file and leads nowhere else."""
+    """Whether a value is a plain file name of a safetensors file, without a folder in it."""
     return isinstance(name, str) and name.endswith(".safetensors") and not re.search(r"[/\\\0]|^\.", name)
 
 
 def _shards(folder: Path, what: str) -> dict[str, str]:
+    """The index's weight -> file name; InputError unless every name is that of a safetensors file of the folder."""
     index = json_object(folder / INDEX, f"{what}: {INDEX}", LARGEST_INDEX)
     shard_of = index.get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
@@ -162,11 +170,11 @@ def _shards(folder: Path, what: str) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str, what: str) -> Path:
-    """The file itself, links followed; InputError where there is none or a link leads out of the folder."""
+    """The file itself, links resolved; InputError where it is missing or a link leads out of the folder."""
     with reading(f"{what}: {name}"):
         real, home = (folder / name).resolve(strict=True), folder.resolve(strict=True)
     allowed = [home]
-    if home.parent.name == "snapshots":  # of the hub's cache, whose snapshots are links into the blobs beside them
+    if home.parent.name == "snapshots":  # a folder of the hub's cache, whose files are links into a folder of blobs
         allowed += [home.parents[1] / "blobs", home.parents[2] / "blobs"]
     if not any(real.is_relative_to(place) for place in allowed):
         raise InputError(
@@ -176,6 +184,7 @@ def _inside(folder: Path, name: str, what: str) -> Path:
 
 
 def _no_weights(folder: Path, what: str) -> str:
+    """The message for a folder without safetensors weights; it names what the folder holds instead."""
     pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     others = sorted(file.name for file in folder.glob("*.safetensors"))
     if (folder / "adapter_config.json").is_file() and not pickled:
@@ -183,7 +192,7 @@ def _no_weights(folder: Path, what: str) -> str:
     if pickled:
         held = f"only pickled weights ({pickled[0]})"
     elif others:
-        held = f"no {WEIGHTS} and no {INDEX}, which alone are read of its safetensors files ({others[0]})"
+        held = f"safetensors files ({others[0]}) but neither {WEIGHTS} nor {INDEX}"
     else:
         held = "no weights"
     return (
@@ -193,16 +202,18 @@ def _no_weights(folder: Path, what: str) -> str:
 
 
 def _quantised(folder: Path, what: str, held: str) -> str:
+    """The message for quantised weights. held: the first sign of it."""
     names = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
     beside = next((name for name in names if (folder / name).is_file()), None)
     return (
-        f"{what} is quantised: {held}{f', and {beside} lies beside' if beside else ''}; give the checkpoint it was "
-        f"made from, or a GGUF file"
+        f"{what} is quantised: {held}{f', and {beside} is in the folder' if beside else ''}; give the checkpoint it "
+        f"was made from, or a GGUF file"
     )
 
 
-def _rope_is_left_out(file: Path, what: str, held: str) -> str:
+def _ignored_rope(file: Path, what: str, held: str) -> str:
+    """The message for a GGUF file with a kind of rotary angles that transformers ignores. held: which kind."""
     return (
-        f"{what}: {file.name} has {held}, which transformers leaves out when it reads a GGUF file, so that every "
-        f"number would be another model's; give the safetensors checkpoint"
+        f"{what}: {file.name} has {held}, which transformers ignores when it reads a GGUF file, so that it "
+        f"would compute another model; give the safetensors checkpoint"
     )

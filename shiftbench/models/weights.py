@@ -19,7 +19,7 @@ from shiftbench.readers import reading
 
 
 class Weights(ABC):
-    """Named tensors of one model. name: of the model, for messages. names: of its tensors, sorted."""
+    """Named tensors of one model. name: the model's, for messages. names: those of the tensors, sorted."""
 
     name: str
     names: tuple[str, ...]
@@ -31,22 +31,22 @@ class Weights(ABC):
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
-        """One tensor, on the CPU, in the dtype that it is stored in."""
+        """One tensor, on the CPU, in its stored dtype. Raises InputError where there is none of this name."""
 
 
 class FileWeights(Weights):
-    """The weights in a model's safetensors files. Tensors that no forward pass needs (old masks) are left out.
+    """The weights in a model's safetensors files. Tensors that no forward pass needs, such as old masks, are left out.
 
-    Raises InputError as `models.check` does where the files cannot be read, and for a GGUF file or an adapter, whose
-    weights are in no file as the model computes with them.
+    Construction raises InputError as `models.check` does where the files cannot be read. It also raises it for a GGUF
+    file or an adapter: the weights that the model computes with are then in no file.
     """
 
     def __init__(self, source: ModelSource) -> None:
         self.name = source.name
         check_weight_files(source)
-        files = parts_of(source, whole=True).weights
+        files = parts_of(source, download=True).weights
         if files is None:
-            raise InputError(f"model {source.name}: its weight files are not here and cannot be downloaded")
+            raise InputError(f"model {source.name}: its weight files are not on this machine and cannot be downloaded")
         only = next(iter(files.files))
         self._files = files
         self._file_of = {
@@ -56,9 +56,9 @@ class FileWeights(Weights):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) over names, dtypes, shapes and bytes as they are stored.
+        """sha256 (hex) of names, dtypes, shapes and bytes as stored.
 
-        It differs from Model.weights_digest, which is over the weights as loaded, in the dtype of the computation.
+        It differs from Model.weights_digest, which covers the weights as loaded, in the dtype of the computation.
         """
         named = [[name, tensor_digest(self.tensor(name))] for name in self.names]
         return hashlib.sha256(json.dumps(["weight files", named]).encode()).hexdigest()
@@ -74,13 +74,13 @@ class FileWeights(Weights):
 
 
 def check_weight_files(source: ModelSource) -> None:
-    """Raise InputError where a model's weights are not in safetensors files as the model computes with them."""
+    """Raise InputError where the weights that a model computes with are not in safetensors files."""
     if source.gguf_file is not None:
         raise InputError(
             f"model {source.name}: weights are read tensor by tensor from safetensors files, not from GGUF"
         )
     if source.adapter is not None:
         raise InputError(
-            f"model {source.name}: an adapter's weights are in no file as the model computes with them; merge the "
+            f"model {source.name}: with an adapter the model's weights are in no file; merge the "
             "adapter, save the model with save_pretrained, and give that folder"
         )

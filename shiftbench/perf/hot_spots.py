@@ -91,7 +91,7 @@ def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     which the engine merges with the up-projections. back: the products of the reverse mode. The model's own weights are
     used, so the engine and its yardstick need the same space in the machine's caches.
     """
-    transformer, _ = model.plain
+    transformer, _ = model.transformer_or_reason
     assert transformer is not None
     *below, last = transformer.blocks
     linears: list[Linear] = []

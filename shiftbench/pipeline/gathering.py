@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shiftbench.pipeline.progress import Progress
 from shiftbench.store.explanation import Explanation, Unit, content_key
-from shiftbench.store.sharing import shared
+from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store
 from shiftbench.store.work import Work
 
@@ -36,7 +36,7 @@ class Gatherer:
         by_key: dict[str, Unit] = {}
         keys = {item.unit: item.key for item in work}
         with self._progress.stage(title, len(work)) as advance:
-            for item, unit, computed in shared(self._store, work):
+            for item, unit, computed in take_or_compute(self._store, work):
                 new = item.key not in self._seen
                 self.computed += computed and new
                 self.found += not computed and new

@@ -141,7 +141,7 @@ def _settings_notes(job: Job) -> list[str]:
 
 def _autograd_notes(*models: Model) -> list[str]:
     """A note on each model whose attributions the engine leaves to autograd."""
-    reasons = {model.name: model.plain[1] for model in models}
+    reasons = {model.name: model.transformer_or_reason[1] for model in models}
     return [
         f"{name} was explained by autograd, slower and the same numbers: {reason}."
         for name, reason in reasons.items()

@@ -1,16 +1,25 @@
 """The boundary: everything that is read from outside goes through this room, and bad content ends in one InputError.
 
-Files, model folders, templates, archives and replies of servers may hold anything. `reading` turns whatever goes wrong
-while one of them is read into an InputError that names it; `json_value`, `file_bytes` and `unpacked` read what many
-formats share, under limits of size; `limited` has texts made in a child process, under limits of time, memory and
-output. This room imports nothing of shiftbench but its errors.
+Files, model folders, templates, archives and replies of servers may hold anything. This room imports nothing of
+shiftbench but its errors.
+
+boundary.py         reading: turns any failure to read something into one InputError that names it
+files.py            regular files of bounded size, also gzip-compressed
+text_files.py       text files and JSON lines: those of this package, and those that a user names
+strict_json.py      JSON that refuses an object with one key twice
+arrays.py           arrays of .npz files, with nothing unpickled
+tensor_headers.py   headers of safetensors and GGUF files, checked before a library opens the file
+weights.py          a quick digest of the weights in a folder, from samples
+limited.py          runs a function in a child process with limits on time, memory and output
+templates.py        chat templates, rendered in such a child process
+patterns.py         regular expressions that may take too long, tried in a process that can be killed
 """
 
 from shiftbench.readers.boundary import check_text, one_line, reading
 from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
 from shiftbench.readers.limited import limited
 from shiftbench.readers.strict_json import json_objects, json_value
-from shiftbench.readers.weights import sampled
+from shiftbench.readers.weights import sampled_digest
 
 __all__ = [
     "UNPACKED",
@@ -22,6 +31,6 @@ __all__ = [
     "one_line",
     "path_of",
     "reading",
-    "sampled",
+    "sampled_digest",
     "unpacked",
 ]

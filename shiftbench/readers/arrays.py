@@ -1,4 +1,4 @@
-"""Arrays of an .npz file that anybody may have made: sizes are checked before memory is taken, nothing is unpickled."""
+"""Arrays of an untrusted .npz file: sizes are checked before memory is allocated, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 from shiftbench.readers.files import EXPANSION, LARGEST, UNPACKED, file_bytes
 
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; other methods unpack without a bound at a time
-ENCRYPTED = 1  # the bit of a member's flags
+# The methods that numpy writes. Others cannot be unpacked in bounded steps.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED = 1  # this bit of an archive member's flags
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of those names in an .npz file, as np.savez writes them.
+    """The named arrays of an .npz file, as np.savez writes it.
 
-    Raises InputError where the file cannot be read, is no .npz file, is damaged, lacks one of them or has one twice,
-    declares to unpack to far more than its own size, or where an array's header and its bytes do not agree.
+    Raises InputError where the file cannot be read, is no .npz file or is damaged, where it lacks an array or has one
+    twice, where it declares to unpack to far more than its own size, and where an array's header contradicts its bytes.
     """
     what = str(path)
     with (
@@ -40,7 +41,7 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by name. size: of the file, in bytes."""
+    """The archive's members by name, checked. size: of the file, in bytes."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         if member.filename in members:
@@ -48,15 +49,16 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
         if member.compress_type not in PACKED or member.flag_bits & ENCRYPTED:
             raise InputError(f"{what}: {member.filename!r} is encrypted, or packed in a way that numpy does not write")
         members[member.filename] = member
-    # A member is never unpacked beyond what it declares.
-    declared, most = sum(member.file_size for member in members.values()), min(LARGEST, max(UNPACKED, EXPANSION * size))
-    if declared > most:
+    # zipfile never unpacks a member beyond the size that it declares, so checking the declared sizes is enough.
+    declared = sum(member.file_size for member in members.values())
+    limit = min(LARGEST, max(UNPACKED, EXPANSION * size))
+    if declared > limit:
         raise InputError(f"{what}: the file has {size:,} bytes and says that it unpacks to {declared:,}")
     return members
 
 
 def _array(content: bytes, what: str, name: str) -> NDArray[Any]:
-    """The array of an .npy file of plain numbers; its header is held against the bytes behind it."""
+    """The array in the bytes of an .npy file. InputError where it is pickled, or its header contradicts its bytes."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:

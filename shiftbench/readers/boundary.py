@@ -1,4 +1,4 @@
-"""One context around whatever reads something from outside: any failure in it becomes one InputError."""
+"""`reading`: the context manager around code that reads something from outside; any failure becomes one InputError."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 from shiftbench.errors import InputError
 
-SHOWN = 600  # characters of a library's message that a refusal repeats
+SHOWN = 600  # characters of a library's message that an InputError repeats
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong: every line of the error's message, joined into one line of at most SHOWN characters.
+    """An error's message as one line of at most SHOWN characters.
 
-    A library's first line often says only that something failed, and the reason stands below it. An error without a
-    message, or whose message is one bare word (as KeyError's), is led by the name of its type.
+    All lines are joined, because a library's first line often says only that something failed and the reason is below
+    it. If the message is empty or a single word, as that of a KeyError is, the name of the error's type comes first.
     """
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror and not isinstance(error, UnicodeError):
@@ -30,27 +30,27 @@ def one_line(error: BaseException) -> str:
 def reading(what: str, remedy: str = "", reason: Callable[[BaseException], str] = one_line) -> Iterator[None]:
     """Turn any failure of the block into an InputError: "{what}: {reason}; {remedy}".
 
-    what: the file or place that is read, and the option that named it. remedy: what to type instead.
-    reason: words for an error that is no InputError.
+    what: the file or address that is read, and the option that named it. remedy: what to type instead. reason: turns an
+    error that is no InputError into words.
 
-    Libraries that parse a malformed file raise whatever they stumble over (TypeError, AttributeError, IndexError, a
-    Rust panic), so the block must hold the reading alone: an error of our own that is raised inside it is reported as
-    the input's. The original exception stays the `__cause__`. An InputError, running out of a GPU's memory, a signal
-    and an exit pass unchanged.
+    Libraries raise all kinds of errors on a malformed file (TypeError, AttributeError, IndexError, a Rust panic), and
+    all are taken for faults of the input. So the block must hold nothing but the reading: a bug of ours in it would be
+    reported as bad input. The original exception is the `__cause__`. InputError, torch.OutOfMemoryError,
+    KeyboardInterrupt and SystemExit pass unchanged.
     """
     try:
         yield
     except (InputError, torch.OutOfMemoryError):
         raise
     except BaseException as error:
-        # pyo3's PanicException, of a tokenizers or safetensors bug, derives from BaseException and cannot be imported.
+        # A bug in tokenizers or safetensors raises pyo3's PanicException, a BaseException that cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{what}: {reason(error)}{'; ' if remedy else ''}{remedy}") from error
 
 
 def check_text(text: str, what: str) -> None:
-    """Refuse, by InputError, a text that no path and no file of results can hold. what: how the user gave it."""
+    """Raise InputError for a text that cannot stand in a path or a result file. what: the option that gave it."""
     if "\0" in text:
         raise InputError(f"{what} holds a NUL character, which no path and no name can have")
     try:

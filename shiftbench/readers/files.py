@@ -1,4 +1,4 @@
-"""Regular files of bounded size, packed by gzip or not."""
+"""Regular files of bounded size, compressed by gzip or not."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from shiftbench.readers.boundary import reading
 
 LARGEST = 8 * 2**30  # bytes of one text file: GloVe 840B, 300 wide, unpacked, has 5.6 GB
 UNPACKED = 64 * 2**20  # bytes that any archive may unpack to, however small it is
-EXPANSION = 100  # times its own size that a larger archive may unpack to; text packs to a tenth, rarely to a twentieth
+EXPANSION = 100  # an archive may unpack to this many times its own size; text usually unpacks to 10, rarely 20 times
 CHUNK = 2**20  # bytes unpacked at a time
 
 
 def path_of(text: str, option: str) -> Path:
-    """The path that a user's text means, `~` expanded.
+    """A user's text as a path, `~` expanded.
 
-    option: how the user named it. Raises InputError for a NUL character, for the home of a user who does not exist
-    and for a path that is longer than the file system takes.
+    option: the option that gave it, for messages. Raises InputError for a NUL character, for the home folder of a user
+    who does not exist, and for a path that is longer than the file system allows. The path need not exist.
     """
     if "\0" in text:
         raise InputError(f"{option}={text!r}: a path cannot hold a NUL character")
@@ -34,20 +34,20 @@ def path_of(text: str, option: str) -> Path:
         os.lstat(path)
         return path
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # pathlib's own questions, such as is_dir, would raise it later
+        if error.errno == errno.ENAMETOOLONG:  # otherwise a later is_dir would raise it
             raise InputError(f"{option}={text[:40]}...: the path is too long for this file system") from None
         return path
     except ValueError:
-        raise InputError(f"{option}={text!r}: no path can have these characters") from None
+        raise InputError(f"{option}={text!r}: a path cannot have these characters") from None
     except RuntimeError:
-        raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} whose home is meant") from None
+        raise InputError(f"{option}={text}: there is no user {text.split('/')[0]!r} with a home folder") from None
 
 
 @contextmanager
 def opened(path: Path, what: str) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; never waits for a pipe.
+    """A regular file, open for reading. Opening never waits, as it would for a pipe.
 
-    what: the file as the user named it, which messages begin with. Raises OSError where the file cannot be opened, and
+    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened, and
     InputError where it is a folder, a pipe or a device.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -61,27 +61,27 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
         os.close(handle)
 
 
-def file_bytes(path: Path, what: str, most: int = LARGEST) -> bytes:
-    """The bytes of a regular file, at most `most` of them; never waits for a pipe.
+def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
+    """The bytes of a regular file. Opening never waits, as it would for a pipe.
 
-    what: the file as the user named it, which messages begin with. Raises OSError where the file cannot be opened or
-    read, and InputError where it is a folder, a pipe or a device, or larger.
+    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened or read,
+    and InputError where it is a folder, a pipe or a device, or has more than `max_bytes` bytes.
     """
     with opened(path, what) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise InputError(f"{what}: the file is too large; it may have {most:,} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InputError(f"{what}: the file is too large; it may have {max_bytes:,} bytes")
     return content
 
 
-def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
-    """What gzip packed into `content`, of all its members.
+def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
+    """The decompressed content of a gzip file, all its members joined.
 
-    what: the file as the user named it, which messages begin with.
-    Raises InputError where it is damaged or unpacks to more than UNPACKED bytes and more than EXPANSION times its own
-    size, or to more than `most`: a file of 5 MB can unpack to 5 GB.
+    what: the file as the user named it; messages begin with it. Raises InputError where the file is damaged, and where
+    it unpacks to more than `max_bytes` bytes or to more than both UNPACKED bytes and EXPANSION times its own size: a
+    file of 5 MB can unpack to 5 GB.
     """
-    most = min(most, max(UNPACKED, EXPANSION * len(content)))
+    max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()
     rest = content
     with reading(f"{what}: cannot read the file: it is no whole gzip file"):
@@ -93,16 +93,17 @@ def unpacked(content: bytes, what: str, most: int = LARGEST) -> bytes:
                 if not piece and not rest and not member.eof:
                     raise InputError(f"{what}: cannot read the file: it is no whole gzip file: it ends too early")
                 whole.write(piece)
-                if whole.tell() > most:
+                if whole.tell() > max_bytes:
                     raise InputError(
-                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {most:,}; "
-                        f"if that is meant, unpack it and give the plain file"
+                        f"{what}: the file has {len(content):,} bytes and unpacks to more than {max_bytes:,}; "
+                        f"if that is intended, unpack it and give the plain file"
                     )
             rest = member.unused_data.lstrip(b"\0")  # gzip pads with zeros
     return whole.getvalue()
 
 
 def _kind(mode: int) -> str:
+    """What a file's mode says it is, in words."""
     kinds = {
         stat.S_ISDIR: "a folder",
         stat.S_ISFIFO: "a pipe",

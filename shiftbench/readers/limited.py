@@ -1,14 +1,15 @@
-"""Texts that code from outside makes, such as a chat template: made in a child process, under limits.
+"""Runs untrusted code that makes texts, such as a chat template, in a child process with limits.
 
-Nothing inside a process stops a call into C that makes 6 GB or never returns (`"a" * 6000000000`, `9 ** 9 ** 9`): no
-signal handler runs and no thread can end it. The kernel stops a process.
+Nothing inside a process can stop a call into C that allocates 6 GB or never returns (`"a" * 6000000000`,
+`9 ** 9 ** 9`): no signal handler runs, and no thread can end the call. The kernel can end a whole process.
 
-Why a fork and not a new interpreter: the child needs the caller's objects (a tokenizer), which nothing but a pickle
-would carry over, and importing transformers anew takes seconds. A fork copies the calling thread alone, so a lock that
-another thread holds at that moment stays locked in the child for ever. Therefore `make` must be plain Python that
-starts no thread, reads no file and computes nothing with torch or tokenizers; the interpreter's own locks and malloc's
-are put right by CPython and by the C library. A child that waits for a lock all the same is ended by the clock, and the
-caller never waits longer than that. shiftbench runs where fork is: it locks files by fcntl, which Windows lacks.
+The child is a fork and not a new interpreter, because it needs the caller's objects (a tokenizer), which only a pickle
+could carry over, and because importing transformers again takes seconds. A fork copies the calling thread alone, so a
+lock that another thread holds at that moment stays locked in the child for ever. Therefore `make` must be plain Python
+that starts no thread, reads no file and computes nothing with torch or tokenizers. CPython and the C library repair the
+locks of the interpreter and of malloc after a fork. If the child waits for a lock all the same, the time limit ends it,
+and the caller never waits longer. Windows has no fork; shiftbench does not run there anyway, because it locks files by
+fcntl.
 """
 
 from __future__ import annotations
@@ -29,23 +30,22 @@ from typing import NoReturn
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import one_line
 
-HEADROOM = 2**30  # bytes of address space that a child may take beyond its parent's: jinja2 needs some 20 MB
-CLOCK_FACTOR = 4  # a child may take this many times its processor seconds by the clock: the machine may be busy
-FRAME = struct.Struct("<cQ")  # of what a child sends: its kind, and how many bytes of UTF-8 follow
-TEXT, FAILED, DONE = b"t", b"f", b"d"
+HEADROOM = 2**30  # bytes of address space that a child may have beyond its parent's; jinja2 needs some 20 MB
+CLOCK_FACTOR = 4  # wall-clock limit over the limit of processor time; above 1 because the machine may be busy
+FRAME = struct.Struct("<cQ")  # header of each message from the child: its kind, and how many bytes of UTF-8 follow
+TEXT, FAILED, DONE = b"t", b"f", b"d"  # kinds of messages
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
-def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, most: int) -> list[str]:
-    """The texts that `make` gives, made in a child process.
+def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, max_bytes: int) -> list[str]:
+    """The texts that `make` yields in a child process.
 
-    what, remedy: begin and end the message of a refusal. seconds: processor time of the child; by the clock it has
-    CLOCK_FACTOR times that. most: bytes that all texts together may have as UTF-8.
-    Raises InputError where making them fails in any way or exceeds a limit. Whatever happens, the child has ended when
-    this returns.
+    what, remedy: begin and end the messages of errors. seconds: limit of the child's processor time; its wall-clock
+    limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8.
+    Raises InputError where `make` fails in any way or exceeds a limit. The child has always ended when this returns.
     """
 
-    def refusal(reason: str) -> InputError:
+    def input_error(reason: str) -> InputError:
         return InputError(f"{what}: {reason}; {remedy}")
 
     ours, its = os.pipe()
@@ -53,31 +53,31 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
         try:
             child = _fork()
         except OSError as error:
-            raise refusal(f"no child process could be started for it ({error.strerror})") from None
+            raise input_error(f"no child process could be started for it ({error.strerror})") from None
         if child == 0:
-            os.close(ours)  # else the child would wait for ever to be read once its parent is gone
-            _work(make, its, seconds)
+            os.close(ours)  # otherwise the child would wait for a reader for ever if its parent died
+            _run_child(make, its, seconds)
         os.close(its)
         its = -1
         ended = None
         try:
             try:
-                return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, most))
+                return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, max_bytes))
             except TimeoutError:
-                raise refusal(f"it does not end within {CLOCK_FACTOR * seconds:.0f} seconds") from None
+                raise input_error(f"it does not end within {CLOCK_FACTOR * seconds:.0f} seconds") from None
             except OverflowError:
-                raise refusal(f"it makes more than {most:,} bytes") from None
+                raise input_error(f"it makes more than {max_bytes:,} bytes") from None
             except RuntimeError as error:
-                raise refusal(str(error)) from None
+                raise input_error(str(error)) from None
             except EOFError:
                 ended = os.waitpid(child, 0)[1]
         finally:
             if ended is None:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                with suppress(ChildProcessError):  # where the program has the kernel collect its children
+                with suppress(ChildProcessError):  # the program may let the kernel collect its children
                     os.waitpid(child, 0)
-        raise refusal(_end(ended, seconds))
+        raise input_error(_reason_of_end(ended, seconds))
     finally:
         os.close(ours)
         if its >= 0:
@@ -86,14 +86,14 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
 
 def _fork() -> int:
     with _quiet_tokenizers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads; see above
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while threads run; see the top of this file
         return os.fork()
 
 
 @contextmanager
 def _quiet_tokenizers() -> Iterator[None]:
-    """The tokenizers library writes a warning from each child of a process that used its threads, unless this is set.
-    The child does not tokenize."""
+    """Set PARALLELISM for the block. Otherwise the tokenizers library, once it has used threads, prints a warning in
+    every forked child. The child does not tokenize."""
     if PARALLELISM in os.environ:
         yield
         return
@@ -104,12 +104,15 @@ def _quiet_tokenizers() -> Iterator[None]:
         del os.environ[PARALLELISM]
 
 
-def _work(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoReturn:
-    """The child's whole life. It leaves by _exit, so that nothing of the parent's is flushed or closed twice."""
+def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoReturn:
+    """Everything that the child does.
+
+    It ends by _exit, so that it neither flushes nor closes what the parent opened.
+    """
     try:
-        faulthandler.disable()  # a crash of the child is told by the parent, in one line
+        faulthandler.disable()  # the parent reports a crash of the child, in one line
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)  # the parent's handlers are about the parent's work
+            signal.signal(number, signal.SIG_DFL)  # the parent's handlers must not run in the child
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (1, 2):
             os.dup2(nowhere, stream)
@@ -125,10 +128,9 @@ def _work(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoRet
 
 
 def _limit(seconds: float) -> None:
+    """Limit this process's processor time and address space; no core dump."""
     wanted = [(resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_CORE, 0)]
-    with suppress(
-        OSError
-    ):  # macOS has no such file, and no limit of address space either: there the clock alone limits
+    with suppress(OSError):  # macOS has neither this file nor a limit of address space
         with open("/proc/self/statm", encoding="ascii") as file:
             wanted.append((resource.RLIMIT_AS, int(file.read().split()[0]) * resource.getpagesize() + HEADROOM))
     for kind, limit in wanted:
@@ -144,10 +146,13 @@ def _send(pipe: int, kind: bytes, text: str) -> None:
             rest = rest[os.write(pipe, rest) :]
 
 
-def _texts(pipe: int, deadline: float, most: int) -> Iterator[str]:
-    """The texts that a child sends. Raises TimeoutError, OverflowError (more than `most` bytes), RuntimeError with the
-    child's own reason, and EOFError where it ends without one."""
-    left = most
+def _texts(pipe: int, deadline: float, max_bytes: int) -> Iterator[str]:
+    """The texts that a child sends.
+
+    Raises TimeoutError after the deadline, OverflowError beyond `max_bytes` bytes, RuntimeError with the reason that
+    the child sent, and EOFError where the child ends without sending one.
+    """
+    left = max_bytes
     while True:
         kind, size = FRAME.unpack(_read(pipe, FRAME.size, deadline))
         left -= size if kind == TEXT else 0
@@ -162,6 +167,7 @@ def _texts(pipe: int, deadline: float, most: int) -> Iterator[str]:
 
 
 def _read(pipe: int, size: int, deadline: float) -> bytes:
+    """The next `size` bytes from the pipe. Raises TimeoutError after the deadline, EOFError where the pipe ends."""
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
     found = bytearray()
@@ -176,8 +182,8 @@ def _read(pipe: int, size: int, deadline: float) -> bytes:
     return bytes(found)
 
 
-def _end(status: int, seconds: float) -> str:
-    """Why a child ended before it said anything. status: as waitpid gives it."""
+def _reason_of_end(status: int, seconds: float) -> str:
+    """Why a child ended without sending a reason. status: from waitpid."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number == signal.SIGXCPU:
         return f"it does not end within {seconds:.0f} seconds of processor time"

@@ -1,4 +1,4 @@
-"""Regular expressions from outside: some take longer than anyone waits, and nothing in this process can stop one."""
+"""Untrusted regular expressions: some take hours to match, and nothing inside a process can stop the match."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from shiftbench.errors import InputError
 
-SECONDS = 5.0  # that all matches together may take; usual ones take milliseconds
+SECONDS = 5.0  # limit for all matches together; usual patterns take milliseconds
 MOST = 1000  # patterns
-REPEATS = re.compile(r"[*+{]")  # without repetition a pattern cannot take long
+REPEATS = re.compile(r"[*+{]")  # a pattern without repetition cannot take long
 
-# `re` never looks at a signal while it matches, so the matches are tried in a process that can be killed.
-_TRIES = """
+# `re` handles no signal while it matches, so the matches are tried in a process that can be killed.
+_TRIAL = """
 import json, re, sys
 patterns, texts = json.load(sys.stdin)
 for pattern in patterns:
@@ -31,16 +31,18 @@ for pattern in patterns:
 def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
     """Raise InputError unless every pattern can be tried on every text within SECONDS.
 
-    what: where the patterns stand, which messages begin with. Whether a pattern can be compiled is not checked.
+    what: where the patterns come from; messages begin with it. Whether a pattern can be compiled is not checked.
     """
     if len(patterns) > MOST:
         raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")
     slow = [pattern for pattern in patterns if REPEATS.search(pattern)]
     if not slow:
         return
-    asked = json.dumps([slow, list(texts)])
+    request = json.dumps([slow, list(texts)])
     try:
-        subprocess.run([sys.executable, "-I", "-S", "-c", _TRIES], input=asked, text=True, timeout=SECONDS, check=False)
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _TRIAL], input=request, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise InputError(
             f"{what}: its patterns take longer than {SECONDS:.0f} s to try; the longest is {max(slow, key=len)[:100]!r}"

@@ -1,4 +1,4 @@
-"""JSON as a user or a server wrote it, with nothing dropped silently."""
+"""JSON of a user or a server. An object that gives a key twice is an error, so nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shiftbench.errors import InputError
 def json_value(text: str | bytes, what: str = "") -> Any:
     """The value of a JSON text.
 
-    what: what the text is, for the message. Raises InputError where it is not JSON, nests too deeply, holds a number of
-    more digits than Python converts, or gives one key of an object twice: `json.loads` would keep the last without a
-    word.
+    what: what the text is; the message begins with it. Raises InputError where it is not JSON, nests too deeply, holds
+    a number of more digits than Python converts, or gives a key of an object twice. `json.loads` would silently keep
+    the last value of such a key.
     """
     where = f"{what} " if what else ""
     try:
@@ -26,7 +26,10 @@ def json_value(text: str | bytes, what: str = "") -> Any:
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, which may stand between fences or sentences; none that gives a key twice."""
+    """The JSON objects in a text, which may stand between fences or sentences.
+
+    Objects with one key twice are skipped.
+    """
     decoder, place = json.JSONDecoder(object_pairs_hook=_without_repeats), text.find("{")
     while place >= 0:
         try:
@@ -38,9 +41,10 @@ def json_objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    """The object with these keys and values; InputError where a key is there twice."""
+    result: dict[str, Any] = {}
     for name, value in pairs:
-        if name in made:
+        if name in result:
             raise InputError(f"gives the key {name!r} twice; keep one of the two")
-        made[name] = value
-    return made
+        result[name] = value
+    return result

@@ -1,4 +1,4 @@
-"""Chat templates: programs that come with a model, rendered in a child process under limits."""
+"""Chat templates. They are programs that come with a model, so they are rendered in a child process with limits."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ if TYPE_CHECKING:  # this room's readers of plain files need no transformers
     from transformers import PreTrainedTokenizerBase
 
 INSTEAD = "use template=none"
-# Of processor time for all prompts together: compiling a template takes some 20 ms, rendering one prompt below 1 ms.
+# Limit of processor time: SECONDS, and SECONDS_EACH for each prompt. Compiling a template takes some 20 ms, rendering
+# one prompt below 1 ms.
 SECONDS, SECONDS_EACH = 2.0, 0.02
-# What a template may make of one prompt: the prompt's own bytes a few times over, and words of its own. The longest
-# system prompts that templates bring along have some 20 KB; a quarter of a megabyte exceeds most models' contexts.
+# Limit of the output for one prompt: TIMES the prompt's own bytes, and OWN_BYTES for the template's own text. The
+# longest system prompts in templates have some 20 KB; a quarter of a megabyte exceeds most models' contexts.
 TIMES, OWN_BYTES = 4, 256 * 2**10
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
     """The tokenizer's chat template, the default one where it has several; None where it has none.
 
-    name: the model's, for the message. Raises InputError where what stands there is no text.
+    name: the model's, for the message. Raises InputError where the template is not a string.
     """
     found: Any = tokenizer.chat_template
     found = found.get("default") if isinstance(found, dict) else found
@@ -34,17 +35,17 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
 def rendered(contents: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> list[str]:
     """Each content inside the template, as one user's message that the assistant is to answer.
 
-    name: of the model that the template comes from. Raises InputError where the template cannot be compiled, raises,
-    does not end, or makes far more than its contents.
+    name: the model that the template comes from, for messages. Raises InputError where the template cannot be compiled,
+    raises an error, does not end, or makes far more text than its contents.
     """
 
     def make() -> Iterator[str]:
         for content in contents:
             message = [{"role": "user", "content": content}]
-            made = tokenizer.apply_chat_template(
+            text = tokenizer.apply_chat_template(
                 message, chat_template=template, tokenize=False, add_generation_prompt=True
             )
-            yield str(made)
+            yield str(text)
 
     given = sum(len(content.encode("utf-8", "surrogatepass")) for content in contents)
     return limited(

@@ -1,4 +1,4 @@
-"""Headers of safetensors and GGUF files: what a file says it holds, before a library opens it and a number is read."""
+"""Headers of safetensors and GGUF files: which tensors a file declares, checked before a library opens the file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from shiftbench.readers.boundary import reading
 from shiftbench.readers.files import opened
 from shiftbench.readers.strict_json import json_value
 
-LARGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more too
+LARGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 MOST_DIMENSIONS = 8
-PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # zip, as torch.save writes, or bare
+# First bytes of pickled weights: of a zip, as torch.save writes, or of a bare pickle.
+PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 # Bits of one value of each safetensors dtype.
@@ -35,7 +36,7 @@ _GGUF_VERSIONS = (2, 3)
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file. dtype: of safetensors its name ("F32", "I8"), of GGUF the number of its type."""
+    """One tensor of a file. dtype: in safetensors its name ("F32", "I8"), in GGUF the number of its GGML type."""
 
     name: str
     dtype: str
@@ -49,17 +50,16 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says of itself. metadata: its scalar values; of an array its length alone."""
+    """The header of a GGUF file. metadata: key -> value; for an array its length only."""
 
     metadata: dict[str, Any]
     tensors: tuple[StoredTensor, ...]
 
 
 def refuse_lfs_pointer(path: Path, what: str) -> None:
-    """Refuse a file that git-lfs left in the place of the real one.
+    """Raise InputError where a file is a git-lfs pointer, which stands in the place of the real file.
 
-    what: the file as the user named it, which messages begin with. Raises InputError; OSError where the file cannot be
-    opened.
+    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened.
     """
     with opened(path, what) as file:
         pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
@@ -76,11 +76,11 @@ def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
 
 
 def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, int]]:
-    """(tensor, its first byte in the file, the byte behind its last), in the order of the file's header.
+    """(tensor, offset of its first byte in the file, offset after its last), in the order of the file's header.
 
-    what: the file as the user named it, which messages begin with. Raises InputError where the file is a git-lfs
-    pointer, is pickled, or has a header that the rest of the file does not bear out: the length of the header and all
-    offsets lie within the file, the tensors lie one behind the other and fill it, and every dtype is one of BITS.
+    what: the file as the user named it; messages begin with it. Raises InputError where the file is a git-lfs pointer
+    or pickled, where the header's length or an offset lies beyond the file's end, where the tensors do not fill the
+    file one after the other, and where a dtype is not one of BITS.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -106,11 +106,11 @@ def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, i
 
 
 def gguf_header(path: Path, what: str) -> GgufHeader:
-    """What a GGUF file of version 2 or 3 says of itself.
+    """The header of a GGUF file of version 2 or 3.
 
-    what: the file as the user named it, which messages begin with. Raises InputError where the file is a git-lfs
-    pointer or no GGUF file, names a key or a tensor twice, or where a length, a count or an offset leads beyond its
-    end.
+    what: the file as the user named it; messages begin with it. Raises InputError where the file is a git-lfs pointer
+    or no GGUF file, where it names a key or a tensor twice, and where a length, a count or an offset leads beyond the
+    file's end.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -122,7 +122,7 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
 
 
 class _GgufReader:
-    """Reads a mapped GGUF file from its front; every length is held against what is left of the file."""
+    """Reads a memory-mapped GGUF file from its start. Every length is compared with the rest of the file."""
 
     def __init__(self, content: mmap.mmap, what: str) -> None:
         self.content, self.what, self.place = content, what, 0
@@ -134,8 +134,8 @@ class _GgufReader:
         version, tensor_count, metadata_count = self._unpack("IQQ")
         if version not in _GGUF_VERSIONS:
             raise InputError(f"{self.what}: GGUF version {version} is not known; known are versions 2 and 3")
-        self._room(tensor_count, 24)
-        self._room(metadata_count, 13)
+        self._check_rest(tensor_count, 24)
+        self._check_rest(metadata_count, 13)
         metadata: dict[str, Any] = {}
         for _ in range(metadata_count):
             key = self._string()
@@ -179,10 +179,10 @@ class _GgufReader:
             inner, count = self._unpack("IQ")
             if inner in _GGUF_VALUES:
                 size = struct.calcsize(f"<{_GGUF_VALUES[inner]}")
-                self._room(count, size)
+                self._check_rest(count, size)
                 self.place += count * size
             elif depth < 4:
-                self._room(count, 8)
+                self._check_rest(count, 8)
                 for _ in range(count):
                     self._value(inner, depth + 1)
             else:
@@ -194,19 +194,20 @@ class _GgufReader:
 
     def _string(self) -> str:
         (length,) = self._unpack("Q")
-        self._room(length, 1)
+        self._check_rest(length, 1)
         text = self.content[self.place : self.place + length]
         self.place += length
         return text.decode("utf-8", "surrogateescape")
 
     def _unpack(self, letters: str) -> tuple[Any, ...]:
         size = struct.calcsize(f"<{letters}")
-        self._room(1, size)
+        self._check_rest(1, size)
         found = struct.unpack_from(f"<{letters}", self.content, self.place)
         self.place += size
         return found
 
-    def _room(self, count: int, size: int) -> None:
+    def _check_rest(self, count: int, size: int) -> None:
+        """Raise InputError unless the rest of the file has room for `count` values of `size` bytes."""
         if count * size > len(self.content) - self.place:
             raise InputError(
                 f"{self.what} is no whole GGUF file: at byte {self.place:,} it announces more than it holds; "
@@ -224,8 +225,8 @@ def _gguf_sizes() -> dict[int, tuple[int, int]]:
     return {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
 
 
-def _placed(header: dict[str, Any], room: int, what: str) -> list[tuple[StoredTensor, int, int]]:
-    """The tensors of a safetensors header with their offsets, held against the `room` bytes behind the header."""
+def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTensor, int, int]]:
+    """The tensors of a safetensors header with their offsets. size: bytes of the file after the header."""
     placed = []
     for name, entry in header.items():
         tensor, begin, end = _entry(name, entry, what)
@@ -237,9 +238,9 @@ def _placed(header: dict[str, Any], room: int, what: str) -> list[tuple[StoredTe
         if begin != place:
             raise InputError(f"{what}: tensor {tensor.name!r} does not begin where the one before it ends")
         place = end
-    if place != room:
+    if place != size:
         raise InputError(
-            f"{what} is no whole safetensors file: its header describes {place:,} bytes of weights, and {room:,} "
+            f"{what} is no whole safetensors file: its header describes {place:,} bytes of weights, and {size:,} "
             f"follow it; copy the file again"
         )
     return placed
@@ -255,7 +256,7 @@ def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
     return StoredTensor(name, dtype, tuple(shape)), offsets[0], offsets[1]
 
 
-def _counts(found: Any, most: int) -> TypeGuard[list[int]]:
-    """Whether a value is a list of at most `most` whole numbers that fit 64 bits with their sign."""
-    short = isinstance(found, list) and len(found) <= most
+def _counts(found: Any, max_length: int) -> TypeGuard[list[int]]:
+    """Whether a value is a list of at most `max_length` whole numbers from 0 to 2**63 - 1."""
+    short = isinstance(found, list) and len(found) <= max_length
     return short and all(type(number) is int and 0 <= number < 2**63 for number in found)

@@ -41,8 +41,8 @@ def json_rows(
 ) -> list[tuple[dict[str, Any], Any]]:
     """What read_line returns for each line of a user's JSON-lines file.
 
-    read_line: from the text of a line to (the row as a dict with an "id", the value that was read from it). Empty lines
-    are skipped. Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
+    read_line: text of a line -> (the row as a dict with an "id", the value that was read from it). Empty lines are
+    skipped. Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
     where the file holds no line.
     """
     rows, first_line = [], dict[str, int]()

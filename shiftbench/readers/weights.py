@@ -1,4 +1,7 @@
-"""Which weights a folder holds, told from samples in milliseconds: to name a folder of results before any is loaded."""
+"""A digest of samples of a folder's weights, in milliseconds.
+
+It names a folder of results before weights are loaded.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,33 @@ from shiftbench.errors import InputError
 from shiftbench.readers.files import opened
 from shiftbench.readers.tensor_headers import safetensors_places
 
-PIECE = 4096  # bytes looked at in each place
-PLACES = 64  # of a file whose tensors cannot be told apart
-TENSORS = 4096  # of one file, evenly spread where there are more
+PIECE = 4096  # bytes of one sample
+PLACES = 64  # samples of a file that is not read as tensors
+TENSORS = 4096  # tensors of one file that are sampled, evenly spread where there are more
 
 
-def sampled(place: Path) -> str:
-    """sha256 (hex) of samples of the weights in a folder or a file, the same wherever they lie and however sharded.
+def sampled_digest(place: Path) -> str:
+    """sha256 (hex) of samples of the weights in a folder or a file. It depends neither on the path nor on the shards.
 
-    Of a safetensors file: each tensor's name, dtype and shape with the first, the middle and the last PIECE bytes of
-    its content. The header alone would not do, because every tuned model of a base has the same one; all the content
-    would take half a minute for a model of 14 GB, before there is anything to do. Training changes numbers all over a
-    tensor, so two models whose samples are equal are equal in all likelihood; whoever must be sure has the digest of
-    the loaded weights. Of another file, as GGUF: its size and PLACES pieces. Never waits for a pipe. Raises OSError
-    or InputError where there is nothing to read.
+    Of a safetensors file it covers each tensor's name, dtype and shape, and PIECE bytes at the start, in the middle and
+    at the end of its content. The header alone is not enough, because a base and its tuned models have the same one.
+    Reading everything would take half a minute for a model of 14 GB. Training changes numbers all over a tensor, so
+    models with equal samples are almost certainly equal; Model.weights_digest is exact. Of any other file, such as
+    GGUF, it covers the size and PLACES samples. It never waits for a pipe. Raises OSError or InputError where there is
+    nothing to read.
     """
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:
         raise FileNotFoundError(f"no weights in {place}")
-    rows = sorted(row for file in files for row in _rows(file))
+    rows = sorted(row for file in files for row in _samples(file))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _rows(file: Path) -> Iterator[list[str]]:
+def _samples(file: Path) -> Iterator[list[str]]:
     try:
         places = safetensors_places(file, str(file)) if file.suffix == ".safetensors" else None
     except InputError:
-        places = None  # a damaged file has a name of its own too, and is refused when it is to be loaded
+        places = None  # a damaged file gets a digest too, and is refused when it is loaded
     with opened(file, str(file)) as content:
         handle = content.fileno()
         if places is None:
@@ -52,7 +55,7 @@ def _rows(file: Path) -> Iterator[list[str]]:
 
 
 def _digest(handle: int, places: tuple[int, ...] | range, stop: int) -> str:
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for place in places:
-        made.update(os.pread(handle, min(PIECE, stop - place), place))
-    return made.hexdigest()
+        digest.update(os.pread(handle, min(PIECE, stop - place), place))
+    return digest.hexdigest()

@@ -26,7 +26,7 @@ from shiftbench.config import settings
 from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, json_value
 from shiftbench.results.document import SCHEMA
-from shiftbench.system.files import mode_of_new, part_folder, remove, sweep_files
+from shiftbench.system.files import new_mode, remove, sweep_files, temporary_folder
 from shiftbench.tracking.spool import SPOOLED
 
 PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
@@ -120,7 +120,7 @@ def writing(folder: Path) -> Iterator[Path]:
     What killed processes left is removed first. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with part_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
+    with temporary_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
         sweep_files(folder)
         yield part
 
@@ -165,7 +165,7 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
     for name in (*names, SPOOLED):  # which moves with the results it is about: what was not sent can still be sent
         if os.path.lexists(folder / name):
             _copied(folder / name, copy / name)
-    copy.chmod(mode_of_new(0o777))
+    copy.chmod(new_mode(0o777))
     moved = _name_for(folder)
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=PART, delete=False) as file:
         file.write(moved.name)

@@ -14,7 +14,7 @@ from shiftbench.errors import InputError, Unwritable
 from shiftbench.report import RunSummary, write_report, write_tables
 from shiftbench.results import results_folder
 from shiftbench.results.document import document
-from shiftbench.system.files import why_not
+from shiftbench.system.files import write_failure
 
 WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ def check_folder(folder: Path) -> None:
             os.posix_fallocate(probe.fileno(), 0, PROBE_BYTES)
     except OSError as error:
         raise InputError(
-            f"output folder {folder} cannot be written: {why_not(error, folder, PROBE_BYTES)}; choose another with "
-            "out=DIR"
+            f"output folder {folder} cannot be written: {write_failure(error, folder, PROBE_BYTES)}; choose another "
+            "with out=DIR"
         ) from None
 
 
@@ -65,6 +65,6 @@ def full_disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Unwritable(
             error.errno,
-            f"output folder {folder} cannot be written any more: {why_not(error, folder, PROBE_BYTES)}; what was "
+            f"output folder {folder} cannot be written any more: {write_failure(error, folder, PROBE_BYTES)}; what was "
             "explained is in the store: make room or give out=DIR, and the same command goes on from there",
         ) from None

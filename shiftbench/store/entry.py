@@ -1,9 +1,9 @@
-"""One stored unit as a folder of two files, and how damage to it is seen.
+"""One stored unit as a folder of two files, and how damage to them is detected.
 
     arrays.safetensors   the unit's arrays
     record.json          {"sha256": digest of body, "body": {key, created, arrays: sha256, words, record}}
 
-Nothing is pickled. Text is UTF-8 with lone surrogates passed through, because tokens may spell them.
+Nothing is pickled. Text is UTF-8, and lone surrogates are allowed in it because tokens may contain them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,16 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-
-
-LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; a unit's files have a thousandth of that
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; a usual unit's files have a thousandth of that
 
 
 class Damaged(Exception):
-    """A stored unit that cannot be read as what was written, for whatever reason; the message says which part."""
+    """The files of a stored unit are not as they were written. The message names the file and says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """What record.json says about a unit, once its own digest has been found right."""
+    """The content of a unit's record.json, once its digest is checked. created: when the unit was stored."""
 
     key: str
     created: datetime
@@ -47,8 +45,12 @@ class Body:
 
 
 def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
-    """The two files of an entry, by name. Raises ValueError for a NaN in the record or a dtype safetensors lacks."""
-    # Copies: safetensors wants each array whole, contiguous and with memory of its own.
+    """The content of a unit's two files, by file name.
+
+    key: the unit's key. record: what it was computed from, JSON-able. Raises ValueError where the record holds a NaN,
+    and where an array has a dtype that safetensors lacks.
+    """
+    # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
         name: array.detach().cpu().clone(memory_format=torch.contiguous_format) for name, array in unit.arrays.items()
     }
@@ -64,11 +66,11 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         "record": dict(record),
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-    return {ARRAYS: packed, RECORD: _sealed(text)}
+    return {ARRAYS: packed, RECORD: _with_checksum(text)}
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make the folder and its files, all on the disk when this returns."""
+    """Create the folder with these files. All are on the disk, not only in a cache, when this returns."""
     folder.mkdir()
     for name, content in files.items():
         with open(folder / name, "xb") as file:
@@ -79,7 +81,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's list of names on the disk, so that a rename in it outlives a power cut."""
+    """Write a folder's list of names to the disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -88,57 +90,58 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(folder: Path, key: str) -> tuple[Unit, Body]:
-    """The unit in a folder, every byte checked. Raises Damaged, and FileNotFoundError where there is no folder.
+    """The unit in a folder, with every byte checked against the checksums.
 
-    Damaged is whatever cannot be read, a folder or a pipe in a file's place and what its checksum seals but is no unit
-    among them; nothing here waits or runs code.
+    Raises FileNotFoundError where there is no folder, and Damaged for anything that cannot be read as a unit. That
+    includes a folder or a pipe in a file's place, and a file whose checksum is right but which holds no unit. Reading
+    never waits and runs no code.
     """
     body = read_body(folder, key)
     packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
     if _digest(packed) != body.arrays:
         raise Damaged(f"{ARRAYS} does not match its checksum")
-    with _damage(ARRAYS):
+    with _as_damaged(ARRAYS):
         return Unit(safetensors.torch.load(packed), body.words), body
 
 
 def read_body(folder: Path, key: str) -> Body:
-    """The checked content of record.json; the arrays are not looked at. Raises as read does."""
+    """The content of record.json, checked; the arrays are not read. Raises as `read` does."""
     content = _bytes(folder, RECORD, LARGEST_RECORD)
-    text = content[len(_sealed(b"")) - 2 : -2]
-    if content != _sealed(text):
+    text = content[len(_with_checksum(b"")) - 2 : -2]
+    if content != _with_checksum(text):
         raise Damaged(f"{RECORD} does not match its checksum")
-    with _damage(RECORD):
-        body = _body(json_value(text.decode("utf-8", "surrogatepass")))
+    with _as_damaged(RECORD):
+        body = _checked_body(json_value(text.decode("utf-8", "surrogatepass")))
     if body.key != key:
         raise Damaged(f"{RECORD} belongs to {body.key}")
     return body
 
 
-def _sealed(text: bytes) -> bytes:
-    """record.json around the text of its body: still JSON, and any changed byte shows."""
+def _with_checksum(text: bytes) -> bytes:
+    """The bytes of record.json, from the text of its body. They are JSON, and any changed byte is detected."""
     return b'{"sha256":"' + _digest(text).encode() + b'","body":' + text + b"}\n"
 
 
-def _body(fields: Any) -> Body:
-    """What a record.json says. Raises ValueError, TypeError or KeyError for what no `encode` has written."""
+def _checked_body(fields: Any) -> Body:
+    """The body of a record.json. Raises ValueError, TypeError or KeyError for anything that `encode` never writes."""
     if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
         raise ValueError("its fields are not those of a unit")
     created = datetime.fromisoformat(fields["created"])
     words, record = fields["words"], fields["record"]
     if created.tzinfo is None or not 1970 <= created.year < 9999:
-        raise ValueError(f"created {created} is no time of a unit")
+        raise ValueError(f"created {created} is not a time at which a unit can be stored")
     if not isinstance(fields["key"], str) or not isinstance(fields["arrays"], str) or not isinstance(record, dict):
-        raise ValueError("a field is of another type than a unit's")
+        raise ValueError("a field has another type than in a unit")
     if not isinstance(words, dict) or not all(isinstance(row, list) for row in words.values()):
-        raise ValueError("its words are no lists")
+        raise ValueError("its words are not lists")
     if not all(isinstance(word, str) for row in words.values() for word in row):
-        raise ValueError("its words are no texts")
+        raise ValueError("its words are not texts")
     return Body(fields["key"], created, fields["arrays"], words, record)
 
 
 @contextmanager
-def _damage(name: str) -> Iterator[None]:
-    """Turns any failure to understand a file into Damaged; its bytes are in memory by then."""
+def _as_damaged(name: str) -> Iterator[None]:
+    """Turn any failure to interpret a file's bytes, which are in memory already, into Damaged."""
     try:
         with reading(name):
             yield
@@ -146,10 +149,11 @@ def _damage(name: str) -> Iterator[None]:
         raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
 
 
-def _bytes(folder: Path, name: str, most: int) -> bytes:
-    for _ in range(2):  # the whole folder may come between the two looks: then the second one finds its file
+def _bytes(folder: Path, name: str, max_bytes: int) -> bytes:
+    """A file's bytes. Raises FileNotFoundError where the folder is missing, and Damaged where only the file is."""
+    for _ in range(2):  # another process may create the folder between the two checks: then the second try succeeds
         try:
-            return file_bytes(folder / name, name, most)
+            return file_bytes(folder / name, name, max_bytes)
         except (FileNotFoundError, NotADirectoryError):
             if not os.path.lexists(folder):
                 raise FileNotFoundError(str(folder)) from None

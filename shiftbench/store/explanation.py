@@ -1,4 +1,4 @@
-"""Explanation: what one method found in one model, and how it was made."""
+"""Explanation: what one method found in one model, and the record of how it was computed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest part of an explanation that is stored: one prompt, or one layer.
+    """The smallest part of an explanation that is stored: what was found for one prompt, or in one layer.
 
-    arrays: named tensors, CPU, named with their shape suffix. words: named lists of strings.
+    arrays: name with shape suffix -> CPU tensor. words: name -> list of strings.
     """
 
     arrays: Mapping[str, Tensor]
@@ -24,10 +24,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Units of one method on one model (or one pair), in order, and the record of how they were made.
+    """The units of one method on one model or one pair, and the record of how they were computed.
 
-    record: JSON-able; method, version, options, weight and tokenizer digests, dtype.
-    keys: the store key of each unit.
+    units: name -> unit, in order. record: JSON-able; method, version, options, digests of weights and tokenizer, dtype.
+    keys: name -> the unit's key in the store.
     """
 
     units: Mapping[str, Unit]
@@ -36,9 +36,9 @@ class Explanation:
 
 
 def content_key(content: Mapping[str, Any]) -> str:
-    """sha256 (hex) of canonical JSON: the name under which a unit is stored (shiftbench/store/store.py).
+    """The key of a unit in the store: sha256 (hex) of `content` as canonical JSON.
 
-    content holds what the unit is computed from and nothing else: never a path, a time or a device.
+    content: everything that the unit's numbers depend on, and nothing else: no path, no time, no device.
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()

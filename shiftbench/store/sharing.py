@@ -1,4 +1,4 @@
-"""Work that several processes may be at: each unit is made by one of them and taken from the store by the others."""
+"""Several processes share work: one of them computes each unit, and the others take it from the store."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from shiftbench.store.explanation import Unit
 from shiftbench.store.store import Store
 from shiftbench.store.work import Work, compute_all
 
-WAIT = 0.1  # seconds between looks at what others make, once there is nothing else to do
-BATCH = 64  # units claimed at once where a method makes them faster in company; others may take the rest
+WAIT = 0.1  # seconds between checks of the store while other processes compute all that is left
+BATCH = 64  # units claimed at once where a method computes many faster together; other processes can take the rest
 
 
-def shared(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """Each item of the work with its unit, and whether it was made here. Not in the order of the work.
+def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
+    """Yields (work item, its unit, whether this process computed it), not in the order of the work.
 
-    What is missing is made and stored at once. An item that another process makes is left for later; where that
-    process died, it is made here.
+    A unit that the store lacks is computed and stored before it is yielded. An item that another process is computing
+    is postponed; if that process dies, the unit is computed here.
     """
     missing = []
     for item in work:
@@ -31,14 +31,14 @@ def shared(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, boo
     while missing:
         left: list[Work] = []
         for start in range(0, len(missing), size):
-            yield from _claimed(store, missing[start : start + size], left)
+            yield from _take_or_compute(store, missing[start : start + size], left)
         if len(left) == len(missing):
             time.sleep(WAIT)
         missing = left
 
 
-def _claimed(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """Those of the items that no other process has in hand; the others are added to left."""
+def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
+    """As take_or_compute, for the items that no other process has claimed. Claimed ones are appended to `left`."""
     with ExitStack() as stack:
         mine = []
         for item in work:
@@ -46,7 +46,7 @@ def _claimed(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[t
             if unit is None and not stack.enter_context(store.claim(item.key)):
                 left.append(item)
                 continue
-            unit = unit or store.get(item.key)  # the other may have ended between the look and the claim
+            unit = unit or store.get(item.key)  # another process may have stored it between the check and the claim
             if unit is None:
                 mine.append(item)
             else:

@@ -1,8 +1,8 @@
-"""Explanations on disk, each unit under the digest of what it was computed from.
+"""Store: explanations on disk, each unit under the digest of everything that it was computed from.
 
-ROOT/KEY[:2]/KEY/ holds one whole unit. It is written under ROOT/tmp/ and renamed, so a reader sees all of it or
-nothing; whoever is killed leaves only a folder under tmp/, which `prune` sweeps. ROOT/claims/KEY is locked by the
-process that makes the unit.
+ROOT/KEY[:2]/KEY/ holds one unit. It is written under ROOT/tmp/ and then renamed, so a reader sees the whole unit or
+none. A writer that is killed leaves only a folder under tmp/, which `prune` removes. While a process computes a unit,
+it holds a lock on ROOT/claims/KEY. docs/design.md describes the store's contract.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from shiftbench.system import disks, locks
 from shiftbench.system.disks import amount
 
 KEY = re.compile(r"[0-9a-f]{64}")
-PROBE_BYTES = 2**20  # a unit is about this large; with less room than that a disk counts as full
+PROBE_BYTES = 2**20  # about the size of a unit; a disk with less room than that counts as full
 FULL = disks.FULL
-OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
-SWEEP_WAIT = 5.0  # seconds that prune waits for a moment in which nobody writes
-UNLOCKED_LEFTOVER = 86400.0  # seconds; on a file system without locks only age tells a leftover from work
+OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}  # errors of a rename onto something that exists
+SWEEP_WAIT = 5.0  # seconds that prune waits for a moment in which no process writes
+UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, only the age of a temporary file shows that its writer is dead
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored unit. size: bytes on disk. damage: why it cannot be read, None where nothing wrong was seen."""
+    """One stored unit. size: bytes on disk. damage: why it cannot be read; None where no damage was found."""
 
     key: str
     size: int
@@ -59,7 +59,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What prune removed, or would: entries, leftovers of killed writers, and their bytes together."""
+    """What prune removed, or would remove. leftovers: folders of killed writers. bytes: of all these together."""
 
     entries: int
     leftovers: int
@@ -67,110 +67,121 @@ class Pruned:
 
 
 class Store:
-    """Units by key. Any number of processes may read and write at once."""
+    """The units of all explanations, by key. Any number of processes may read and write at the same time."""
 
     def __init__(self, path: Path | str | None) -> None:
-        """path: the store's folder, made where missing; None: `explanations` in the user's cache folder.
+        """path: the store's folder, created where missing; None: `explanations` in the user's cache folder.
 
-        Raises InputError where the folder can be neither written nor read for units that it holds already. One that
-        can only be read serves a job whose units are all there; the first `claim` of a missing one raises.
+        Raises InputError where the folder cannot be written and holds no unit. A folder that can only be read is enough
+        for a job whose units are all there; the first `claim` of a missing unit raises.
         """
         self.path = _root(path)
         self._tmp, self._claims = self.path / "tmp", self.path / "claims"
         self._is_full = False
-        self._refused = self._probe()
-        if self._refused is not None:
+        self._unwritable = self._try_writing()
+        if self._unwritable is not None:
             if not self._keys():
-                raise self._refused
-            log.warning("%s; what it holds is used", self._refused)
+                raise self._unwritable
+            log.warning("%s; what it holds is used", self._unwritable)
 
-    def _probe(self) -> InputError | None:
-        """Why a unit cannot be written here at this moment; None where it can."""
+    def _try_writing(self) -> InputError | None:
+        """The error that says why no unit can be written now; None where one can.
+
+        It writes PROBE_BYTES and removes them.
+        """
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._claims.mkdir(exist_ok=True)
-            with self._room() as room:
-                entry.write(room / "probe", {"probe": bytes(PROBE_BYTES)})
+            with self._temporary_folder() as folder_in_tmp:
+                entry.write(folder_in_tmp / "probe", {"probe": bytes(PROBE_BYTES)})
         except OSError as error:
             self._is_full = error.errno in FULL
             named = "" if error.filename is None else f": {error.filename}"
-            reason = disks.no_room(error, self.path, PROBE_BYTES) if self._is_full else f"{error.strerror}{named}"
+            reason = (
+                disks.no_room_reason(error, self.path, PROBE_BYTES) if self._is_full else f"{error.strerror}{named}"
+            )
             return InputError(
                 f"store of explanations {self.path} cannot be written: {reason}; choose another with store.path=DIR"
             )
         return None
 
     def check_writable(self) -> None:
-        """Before work whose result must be kept: raises InputError where the store could not be written at the start
-        and still cannot."""
-        if self._refused is not None:
-            self._refused = self._probe()
-        if self._refused is not None:
-            raise self._refused
+        """Raise InputError where the store could not be written at the start and still cannot.
+
+        To be used before work whose result must be stored.
+        """
+        if self._unwritable is not None:
+            self._unwritable = self._try_writing()
+        if self._unwritable is not None:
+            raise self._unwritable
 
     def get(self, key: str) -> Unit | None:
-        """The unit under a key, or None. A damaged one is removed with a line in the log, and None comes back."""
+        """The unit with this key, or None. A damaged unit is removed, which is logged, and None is returned."""
         try:
             return entry.read(self._folder(key), key)[0]
         except FileNotFoundError:
             return None
         except Damaged as damage:
             log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
-            if self._refused is None:  # a store that is only read is left as it is
-                with suppress(OSError):  # another user's: `put` says so when it cannot replace it
+            if self._unwritable is None:  # a store that cannot be written is left as it is
+                with suppress(OSError):  # it may belong to another user; `put` raises where it cannot replace it
                     self._remove(key)
             return None
 
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
-        """Store a unit. Where two processes store the same key, the first one's stays.
+        """Store a unit. Where two processes store the same key, the unit of the first is kept.
 
-        record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, on a full disk; then nothing
-        of it is left.
+        record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where it cannot be written,
+        as on a full disk; no part of it is left then.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
         try:
-            with self._room() as room:
-                entry.write(room / "entry", files)
+            with self._temporary_folder() as folder_in_tmp:
+                entry.write(folder_in_tmp / "entry", files)
                 folder.parent.mkdir(exist_ok=True)
-                self._move_in(room / "entry", key)
+                self._move_in(folder_in_tmp / "entry", key)
         except Unwritable:
             raise
         except OSError as error:
-            raise self._full(error, sum(map(len, files.values()))) from None
+            raise self._write_error(error, sum(map(len, files.values()))) from None
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Says for the block, or until this process dies, that it makes the unit; False where another one makes it.
+        """Claim a unit for the block, so that no other process computes it. Yields False where another has claimed it.
 
-        Whoever gets True looks again whether the unit is there by now. Where the file system has no locks everybody
-        gets True, and processes that make the same unit agree: `put` keeps the first. Raises InputError where the
-        store could not be written at the start and still cannot.
+        The claim ends with the block or with the process. After True, the caller must check again whether the unit is
+        in the store by now. Where the file system has no locks, every process gets True and several may compute the
+        same unit: their results are equal, and `put` keeps the first. Raises InputError where the store could not be
+        written at the start and still cannot.
         """
-        self._folder(key)  # refuses what is no key
+        self._folder(key)  # raises for what is no key
         self.check_writable()
         with ExitStack() as stack:
             try:
                 mine = stack.enter_context(locks.held(self._claims / key, remove=True))
             except OSError as error:
-                raise self._full(error, 0) from None
+                raise self._write_error(error, 0) from None
             yield mine
 
     def entries(self) -> Iterator[Entry]:
-        """Every stored unit, by key. Only records are read and checked: `verify` also reads the arrays."""
+        """Every stored unit, in the order of keys.
+
+        Only records are read and checked; `verify` also reads the arrays.
+        """
         for key in self._keys():
-            found = self._entry(key, whole=False)
+            found = self._entry(key, with_arrays=False)
             if found is not None:
                 yield found
 
     def verify(self, repair: bool = False) -> list[Entry]:
-        """The damaged entries, each with what is wrong; every byte is read. repair: remove them.
+        """The damaged entries, each with what is wrong. Every byte of the store is read.
 
-        Raises InputError where they are to be removed from a store that may only be read.
+        repair: remove the damaged entries. Raises InputError for repair of a store that can only be read.
         """
         if repair:
             self._check_removable()
-        found = [self._entry(key, whole=True) for key in self._keys()]
+        found = [self._entry(key, with_arrays=True) for key in self._keys()]
         damaged = [item for item in found if item is not None and item.damage]
         for item in damaged if repair else ():
             self._remove(item.key)
@@ -183,27 +194,30 @@ class Store:
         weights: str | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Remove what killed writers left, and the entries that meet every condition given; none given: no entry.
+        """Remove what killed writers left, and the entries that meet all given conditions. No condition: no entry.
 
-        method: as in the record. weights: the first digits of a digest of weights, of either model of a pair.
-        dry_run: count, remove nothing. Raises InputError for a store that may only be read.
+        older_than_days, method, weights: the conditions; None means not given. method: as in the record. weights: the
+        first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing. Raises
+        InputError for a store that can only be read.
         """
         self._check_removable()
         leftovers = self._sweep(dry_run)
-        for claim in () if dry_run else list(self._claims.iterdir()):  # those of killed processes, which nobody holds
-            with suppress(OSError), locks.held(claim, remove=True):  # what is no file is nobody's claim
+        for claim in (
+            () if dry_run else list(self._claims.iterdir())
+        ):  # claims of killed processes, which no process holds
+            with suppress(OSError), locks.held(claim, remove=True):  # anything but a file is not a claim
                 pass
         conditions = (older_than_days, method, weights)
         named = any(condition is not None for condition in conditions)
-        chosen = [item for item in self.entries() if _meets(item, *conditions)] if named else []
+        chosen = [item for item in self.entries() if _matches(item, *conditions)] if named else []
         for item in () if dry_run else chosen:
             self._remove(item.key)
         return Pruned(len(chosen), len(leftovers), sum(leftovers) + sum(item.size for item in chosen))
 
     def _check_removable(self) -> None:
-        """A full store may be emptied, one that cannot be written for another reason not."""
-        if self._refused is not None and not self._is_full:
-            raise self._refused
+        """Raise InputError where the store cannot be written. A full disk is no reason: removing needs no room."""
+        if self._unwritable is not None and not self._is_full:
+            raise self._unwritable
 
     def _folder(self, key: str) -> Path:
         if not KEY.fullmatch(key):
@@ -213,13 +227,13 @@ class Store:
     def _keys(self) -> list[str]:
         return sorted(path.name for path in self.path.glob("[0-9a-f][0-9a-f]/*") if KEY.fullmatch(path.name))
 
-    def _entry(self, key: str, whole: bool) -> Entry | None:
-        """None where the entry went away meanwhile."""
+    def _entry(self, key: str, with_arrays: bool) -> Entry | None:
+        """The entry of a key; None where another process removed it meanwhile. with_arrays: check the arrays too."""
         folder = self._folder(key)
         try:
             size, changed = _size(folder), datetime.fromtimestamp(folder.lstat().st_mtime, timezone.utc)
             try:
-                body = entry.read(folder, key)[1] if whole else entry.read_body(folder, key)
+                body = entry.read(folder, key)[1] if with_arrays else entry.read_body(folder, key)
             except Damaged as damage:
                 return Entry(key, size, changed, {}, str(damage))
             return Entry(key, size, body.created, body.record)
@@ -227,6 +241,7 @@ class Store:
             return None
 
     def _move_in(self, part: Path, key: str) -> None:
+        """Rename a finished folder to its place, unless another process has stored the unit already."""
         folder = self._folder(key)
         for _ in range(3):
             try:
@@ -235,7 +250,9 @@ class Store:
             except OSError as error:
                 if error.errno not in OCCUPIED:
                     raise
-            if self.get(key) is not None:  # another process was first; get removes what is damaged
+            if (
+                self.get(key) is not None
+            ):  # another process was first; `get` removes a damaged unit, and the rename is tried again
                 return None
         raise Unwritable(
             errno.EEXIST,
@@ -244,28 +261,29 @@ class Store:
         )
 
     def _remove(self, key: str) -> None:
-        """Take an entry away in one step, so that nobody ever sees half of it."""
-        with self._room() as room:
+        """Remove an entry in one step, so that no process ever sees half of it."""
+        with self._temporary_folder() as folder_in_tmp:
             try:
-                os.rename(self._folder(key), room / "entry")
+                os.rename(self._folder(key), folder_in_tmp / "entry")
             except FileNotFoundError:
                 pass  # another process removed it
 
     @contextmanager
-    def _room(self) -> Iterator[Path]:
-        """A new folder under tmp/ for the time of the block; while it lasts, nobody sweeps."""
+    def _temporary_folder(self) -> Iterator[Path]:
+        """A new folder under tmp/ for the time of the block, in which no process may remove leftovers."""
         with self._lock(fcntl.LOCK_SH):
-            room = Path(tempfile.mkdtemp(dir=self._tmp))
+            folder_in_tmp = Path(tempfile.mkdtemp(dir=self._tmp))
             try:
-                yield room
+                yield folder_in_tmp
             finally:
-                shutil.rmtree(room, ignore_errors=True)
+                shutil.rmtree(folder_in_tmp, ignore_errors=True)
 
     @contextmanager
     def _lock(self, kind: int) -> Iterator[bool]:
-        """Holds ROOT/tmp/lock until the block ends or the process dies; False where the file system has no locks.
+        """Hold ROOT/tmp/lock until the block ends or the process dies. Yields False where the file system has no locks.
 
-        Writers share it; who sweeps has it alone. Raises BlockingIOError where kind says not to wait.
+        kind: flags of flock. Writers hold it shared; a process that removes leftovers holds it alone. Raises
+        BlockingIOError where another process holds it and kind says not to wait.
         """
         with locks.opened(self._tmp / "lock", os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             try:
@@ -278,7 +296,7 @@ class Store:
             yield locked
 
     def _sweep(self, dry_run: bool) -> list[int]:
-        """Sizes of the leftovers under tmp/, which are removed; none while somebody keeps writing."""
+        """Remove the leftovers under tmp/, and return their sizes in bytes; none while other processes keep writing."""
         until = time.monotonic() + SWEEP_WAIT
         while True:
             try:
@@ -286,29 +304,32 @@ class Store:
                     return [_discard(path, dry_run) for path in self._leftovers(locked)]
             except BlockingIOError:
                 if time.monotonic() > until:
-                    log.warning("store %s: writers are at work; what killed ones left stays for now", self.path)
+                    log.warning("store %s: writers are at work; what killed writers left stays for now", self.path)
                     return []
                 time.sleep(0.02)
 
     def _leftovers(self, locked: bool) -> list[Path]:
+        """What lies under tmp/ from killed writers. locked: whether the lock proves that none of it is in use."""
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
-    def _full(self, error: OSError, needed: int) -> Unwritable:
+    def _write_error(self, error: OSError, needed: int) -> Unwritable:
+        """The error to raise after a failed write. needed: bytes that were to be written."""
         if error.errno not in FULL:
             named = "" if error.filename is None else f": {error.filename}"
             what = f"{error.strerror or error}{named}"
-            said = f"store of explanations {self.path} cannot be written any more: {what}; set store.path=DIR"
-            return Unwritable(error.errno, said)
+            message = f"store of explanations {self.path} cannot be written any more: {what}; set store.path=DIR"
+            return Unwritable(error.errno, message)
         return Unwritable(
             error.errno,
-            f"store of explanations {self.path} cannot take another unit: {disks.no_room(error, self.path, needed)}; "
-            "make room (shiftbench store prune) or set store.path=DIR, and the same command goes on from here",
+            f"store of explanations {self.path} cannot take another unit: "
+            f"{disks.no_room_reason(error, self.path, needed)}; make room (shiftbench store prune) or set "
+            "store.path=DIR, and the same command goes on from here",
         )
 
 
-def list_lines(config: Any) -> int:
-    """Print what the store holds, by method and weights. Returns 0: nothing is judged."""
+def print_entries(config: Any) -> int:
+    """Print what the store holds, by method and weights. Returns the exit code 0."""
     store = Store(config.store.path)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for item in store.entries():
@@ -325,8 +346,8 @@ def list_lines(config: Any) -> int:
     return 0
 
 
-def verify_lines(config: Any) -> int:
-    """Print every damaged entry. Returns how many there are; 0 where they were removed (repair=true)."""
+def verify_and_print(config: Any) -> int:
+    """Print every damaged entry. Returns how many are left: 0 where they were removed (repair=true)."""
     store = Store(config.store.path)
     damaged = store.verify(repair=config.repair)
     for item in damaged:
@@ -335,22 +356,24 @@ def verify_lines(config: Any) -> int:
     return 0 if config.repair else len(damaged)
 
 
-def prune_lines(config: Any) -> int:
-    """Remove leftovers, and the entries that the options name; print what went. Returns 0."""
+def prune_and_print(config: Any) -> int:
+    """Remove leftovers and the entries that the options select, and print how many. Returns the exit code 0."""
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
-    did = "would remove" if config.dry_run else "removed"
-    print(f"{did} {pruned.entries} units and {pruned.leftovers} leftovers, {amount(pruned.bytes)}, in {store.path}")
+    verb = "would remove" if config.dry_run else "removed"
+    print(f"{verb} {pruned.entries} units and {pruned.leftovers} leftovers, {amount(pruned.bytes)}, in {store.path}")
     return 0
 
 
 def _root(path: Path | str | None) -> Path:
+    """The store's folder for the option store.path."""
     if path is None:
         return platformdirs.user_cache_path("shiftbench", appauthor=False) / "explanations"
     return path_of(str(path), "store.path").absolute()
 
 
-def _meets(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
+def _matches(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
+    """Whether an entry meets all of prune's conditions."""
     if older_than_days is not None and item.created > datetime.now(timezone.utc) - timedelta(days=older_than_days):
         return False
     if method is not None and item.record.get("method") != method:
@@ -359,12 +382,13 @@ def _meets(item: Entry, older_than_days: float | None, method: str | None, weigh
 
 
 def _weights(item: Entry) -> list[str]:
-    """Digests of the weights that a unit was made from: one model's, or both of a pair."""
+    """Digests of the weights that a unit was computed from: one model's, or those of both models of a pair."""
     weights = item.record.get("weights", [])
     return [weights] if isinstance(weights, str) else [str(d) for d in (weights if isinstance(weights, list) else ())]
 
 
 def _discard(path: Path, dry_run: bool) -> int:
+    """Remove a file or folder, unless dry_run, and return its size in bytes."""
     size = _size(path)
     if not dry_run:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -15,9 +15,9 @@ class Work:
 
     unit: the unit's name within its explanation, such as a prompt's id or 'layer 3'. content: everything that the
     unit's numbers depend on, as JSON-able values; its digest is the unit's key in the store. compute: computes the
-    unit. batch: where a method computes many units faster than one after the other, this computes them; it takes work
+    unit. batch: computes many units faster than one after the other; None where there is no faster way. It takes work
     of one method on one model and yields (index in that work, unit) as each is done. The units are equal to those of
-    `compute`. None: there is no faster way.
+    `compute`.
     """
 
     unit: str

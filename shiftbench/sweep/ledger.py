@@ -143,7 +143,7 @@ class Ledger:
             return replace(status, state=INTERRUPTED) if again == status else again
         if status.state == DONE and scores_digest(Path(status.folder)) != status.scores:
             return replace(status, state=MISSING, reason="its results are no longer in its folder")
-        if status.state == WAITING and locks.free(self.folder / "lock"):
+        if status.state == WAITING and locks.is_free(self.folder / "lock"):
             return replace(status, state=MISSING)
         return status
 
@@ -152,7 +152,7 @@ class Ledger:
         return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
-        free = locks.free(self.folder / "jobs" / f"{status.key}.lock")
+        free = locks.is_free(self.folder / "jobs" / f"{status.key}.lock")
         if free is None and status.host == socket.gethostname():  # None: the file system has no locks
             return Path(f"/proc/{status.pid}").exists()
         return not free

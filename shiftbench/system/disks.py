@@ -1,4 +1,4 @@
-"""Disks that are full: which one it is, how much is needed and how much is missing, in units that say something."""
+"""Full disks: which disk it is, how much is needed and how much is missing, in readable units."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import resource
 from pathlib import Path
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errors that more room would cure
+# Errors that end with more room on the disk, a larger quota or a higher limit of a file's size.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def amount(size: float) -> str:
-    """A number of bytes for people: '312 bytes', '4.2 KiB', '1.3 GiB'."""
+    """A number of bytes in words: '312 bytes', '4.2 KiB', '1.3 GiB'."""
     for unit in UNITS:
         if size < 1024 or unit == UNITS[-1]:
             break
@@ -21,15 +22,15 @@ def amount(size: float) -> str:
 
 
 def mount_of(path: Path) -> Path:
-    """The folder at which the disk is mounted that holds a path, or would hold it."""
+    """The mount point of the disk that holds a path. The path need not exist yet."""
     above = path.absolute()
     while not (above.exists() and os.path.ismount(above)) and above != above.parent:
         above = above.parent
     return above
 
 
-def free(path: Path) -> int:
-    """Bytes that this user can still write to the disk of a path."""
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write to the disk that holds a path. The path need not exist yet."""
     above = path.absolute()
     while not above.exists() and above != above.parent:
         above = above.parent
@@ -37,8 +38,11 @@ def free(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def no_room(error: OSError, path: Path, needed: int) -> str:
-    """Why there is no room at a path, as the end of a sentence. needed: bytes that were to be written."""
+def no_room_reason(error: OSError, path: Path, needed: int) -> str:
+    """Why nothing more can be written at a path, as part of a sentence.
+
+    error: that of the failed write; its errno is in FULL. needed: bytes that were to be written.
+    """
     if error.errno == errno.EFBIG:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         most = f"at most {amount(limit)}" if limit != resource.RLIM_INFINITY else "fewer"
@@ -48,6 +52,6 @@ def no_room(error: OSError, path: Path, needed: int) -> str:
     look = os.statvfs(mount_of(path))
     if look.f_files and not look.f_favail:
         return f"the disk at {mount_of(path)} has no room for another file: all {look.f_files:,} inodes are used"
-    left = free(path)
+    left = free_bytes(path)
     missing = f"{amount(needed - left)} are missing" if needed > left else "files take more room than they have bytes"
     return f"the disk at {mount_of(path)} is full: {amount(needed)} are needed, {amount(left)} are free; {missing}"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pathlib import Path
 from shiftbench.errors import InputError
 from shiftbench.system import disks, locks
 
-TEMPORARY = ".tmp-"  # between the name of a file and random letters: what becomes the file when it is whole
-UNLOCKED_LEFTOVER = 86400.0  # seconds
-YOUNG = 60.0  # seconds; a temporary file that young may not be locked yet by the process that makes it
+TEMPORARY = ".tmp-"  # in the name of a temporary file, between the name of the final file and random letters
+UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, a temporary folder that old counts as left by a dead process
+YOUNG = 60.0  # seconds; the process that writes a temporary file this young may not have locked it yet
 
 
 def replace_whole(path: Path, content: bytes) -> None:
-    """Put a file's new content there in one step, on the disk when this returns.
+    """Replace a file by one with this content in one step. The content is on the disk when this returns.
 
-    Raises OSError where it cannot be written; what was there before is then still there.
+    Raises OSError where it cannot be written; the old file is still there then.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}{TEMPORARY}")
     try:
         with open(handle, "wb") as file:
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # says that this process lives: see sweep_files
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shows sweep_files that this process is alive
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(part, mode_of_new(0o666))  # mkstemp's own is for the owner alone
+            os.chmod(part, new_mode(0o666))  # mkstemp gives the owner alone access
             os.replace(part, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -41,16 +41,16 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def part_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
-    """A new folder in parent for the time of the block; another process that wants one of this prefix waits so long.
+def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
+    """A new folder in `parent` for the time of the block. Other processes that need one of this prefix wait until then.
 
-    What killed processes left is removed first: all of this prefix, and what `besides` names as (folder, prefix). A
-    living process holds the lock parent/PREFIXlock, which is there only meanwhile. Raises OSError where it cannot be
-    made.
+    What killed processes left is removed first: everything in `parent` whose name begins with the prefix, and the same
+    for each (folder, prefix) in `besides`. During the block the process holds the lock file parent/PREFIXlock, which is
+    removed at the end. Raises OSError where the folder cannot be created.
     """
     lock = parent / f"{prefix}lock"
     with locks.held(lock, wait=True, remove=True):
-        unlocked = locks.free(lock) is None  # a file system without locks, where only age tells a leftover from work
+        unlocked = locks.is_free(lock) is None  # no locks: only age shows that its process is dead
         before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
         for place, beginning in ((parent, prefix), *besides):
             with suppress(OSError):
@@ -66,7 +66,7 @@ def part_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] =
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it."""
+    """Remove a file, a link, or a folder with everything in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -76,8 +76,8 @@ def remove(path: Path) -> None:
 def sweep_files(folder: Path) -> None:
     """Remove the temporary files of `replace_whole` that killed processes left in a folder.
 
-    A living process holds a lock on its own; one that was made a minute ago is left alone, as are all where the file
-    system has no locks.
+    A file that a living process has locked is kept, and so is one younger than YOUNG. Where the file system has no
+    locks, all are kept.
     """
     with suppress(OSError):
         for path in folder.glob(f".*{TEMPORARY}*"):
@@ -90,36 +90,37 @@ def sweep_files(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str, option: str) -> None:
-    """Write UTF-8 text in one step; its folder is made. option: how the user named the file.
+    """Write a UTF-8 text file in one step, and create its folder where missing.
 
-    Raises InputError where it cannot be written; what was there before is then still there.
+    option: the option that named the file. Raises InputError where it cannot be written; the old file is still there
+    then.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, len(text))}") from None
+        raise InputError(f"{option}={path} cannot be written: {write_failure(error, path.parent, len(text))}") from None
 
 
-def why_not(error: OSError, folder: Path, needed: int) -> str:
-    """Why something cannot be written to a folder. needed: its bytes, which count where the disk is full."""
-    return disks.no_room(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
+def write_failure(error: OSError, folder: Path, needed: int) -> str:
+    """Why a write to a folder failed, in words. needed: bytes that were to be written."""
+    return disks.no_room_reason(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
 
 
-def check_place(path: Path, option: str) -> None:
-    """Raise InputError where `write_whole` could not write, before there is anything to write."""
+def check_writable(path: Path, option: str) -> None:
+    """Raise InputError where `write_whole` would fail. To be used before the content is computed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{option}={path} cannot be written: {why_not(error, path.parent, 0)}") from None
+        raise InputError(f"{option}={path} cannot be written: {write_failure(error, path.parent, 0)}") from None
     if path.is_dir():
         raise InputError(f"{option}={path} is a folder; name a file in it")
 
 
-def mode_of_new(mode: int) -> int:
-    """The permissions of a new file or folder that asks for these, under this process's umask."""
+def new_mode(mode: int) -> int:
+    """The permissions that this process's umask leaves of `mode`, for a new file or folder."""
     mask = os.umask(0)
     os.umask(mask)
     return mode & ~mask

@@ -1,4 +1,4 @@
-"""The C library's heap, set for how the engine uses it. For a process that is shiftbench's own: the command line's."""
+"""Settings of glibc's malloc that suit the engine. Only the command line uses them, because its process is our own."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import ctypes
 import os
 import sys
 
-# mallopt's parameters (malloc.h) and what they become. One arena: a thread's own keeps what a chunk of derivatives gave
-# back, where no other thread can take it. No block below 32 MiB, the most that glibc allows, is mapped for itself, and
-# freed memory is returned to the kernel when there is much of it only: a layer's arrays come and go all the time, and
-# the kernel fills every page with zeros first.
+# Parameters of mallopt (malloc.h) -> values. One arena for all threads: with an arena for each thread, memory that one
+# thread freed after a chunk of derivatives could not be used by another. Blocks below 32 MiB, the highest threshold
+# that glibc allows, are not mapped individually, and freed memory returns to the kernel only when there is much of it:
+# a layer's arrays are allocated and freed all the time, and the kernel fills every page that it hands out with zeros.
 SETTINGS = {-8: 1, -3: 32 << 20, -1: 512 << 20}  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
-def use_one() -> bool:
-    """All threads take memory from one heap, which keeps it. To be called before any thread starts.
+def use_one_arena() -> bool:
+    """Let all threads share one heap, which keeps freed memory. Call it before any thread starts.
 
-    Does nothing, and says so by False, where the C library is not glibc, or the environment already sets its malloc.
+    Returns whether the settings were made. Where the C library is not glibc, or environment variables set malloc
+    already, it does nothing and returns False.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False

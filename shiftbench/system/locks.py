@@ -1,4 +1,4 @@
-"""Locks between processes, on one machine or on several that share a folder: held until the process lets go or ends."""
+"""Locks between processes, on one machine or on several that share a folder. A lock ends with its process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import BinaryIO
 
 @contextmanager
 def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]:
-    """Holds the file's lock for the block, the file made where missing; False, at once, where another holds it.
+    """Hold the lock of a file for the block. Yields whether this process holds it.
 
-    wait: until the other lets go, so never False. remove: the file goes when the block ends. True, too, where the file
-    system has no locks: whoever needs to know asks `free` first. Raises OSError where the file cannot be made or
-    opened, and where something else than a file is in its place.
+    The file is created where missing. wait: wait while another process holds the lock; otherwise False is yielded at
+    once. remove: remove the file when the block ends. Where the file system has no locks, True is yielded although
+    nothing is locked; `is_free` tells that case. Raises OSError where the file cannot be created or opened, and where
+    it is not a regular file.
     """
-    file = _taken(path, wait)
+    file = _acquire(path, wait)
     try:
         yield file is not None
     finally:
@@ -30,8 +31,8 @@ def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]
             file.close()
 
 
-def free(path: Path) -> bool | None:
-    """Whether nobody holds the file's lock; None where the file system has no locks, and so cannot say."""
+def is_free(path: Path) -> bool | None:
+    """Whether no process holds the file's lock; None where the file system has no locks."""
     try:
         with opened(path, os.O_RDONLY) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -44,7 +45,8 @@ def free(path: Path) -> bool | None:
         return None
 
 
-def _taken(path: Path, wait: bool) -> BinaryIO | None:
+def _acquire(path: Path, wait: bool) -> BinaryIO | None:
+    """The open file, locked; None where another process holds the lock and `wait` is false."""
     while True:
         file = opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
@@ -54,16 +56,19 @@ def _taken(path: Path, wait: bool) -> BinaryIO | None:
         except BlockingIOError:
             file.close()
             return None
-        except OSError:  # no locks here: everybody may go on
+        except OSError:  # the file system has no locks: go on without one
             return file
         except BaseException:
             file.close()
             raise
-        file.close()  # who held it before took the file away: the lock is on nothing that others can find
+        file.close()  # its last holder removed the file, so other processes cannot see this lock: try again
 
 
 def opened(path: Path, flags: int) -> BinaryIO:
-    """A regular file, opened; OSError for what is none. Opening a pipe would wait for somebody at its other end."""
+    """A regular file, opened with these flags; OSError for anything else.
+
+    O_NONBLOCK keeps it from waiting on a pipe.
+    """
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -72,6 +77,7 @@ def opened(path: Path, flags: int) -> BinaryIO:
 
 
 def _is_still(file: BinaryIO, path: Path) -> bool:
+    """Whether the path still names this open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

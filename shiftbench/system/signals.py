@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end the program as Ctrl-C does: blocks are left in order, locks let go, children ended."""
+"""SIGTERM and SIGHUP end the program as Ctrl-C does: by an exception, so that locks are released and children ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import suppress
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 30.0  # seconds that leaving all blocks may take
-GRACE = 5.0  # seconds that a child has to end itself
+PATIENCE = 30.0  # seconds that the program may take to clean up after the signal
+GRACE = 5.0  # seconds that a child process may take to end after SIGTERM
 
 
 class Ended(KeyboardInterrupt):
-    """A signal other than Ctrl-C's asked the program to end; everything that handles Ctrl-C handles it too."""
+    """SIGTERM or SIGHUP arrived. Code that handles Ctrl-C handles it too, because it is a KeyboardInterrupt."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -23,19 +23,20 @@ class Ended(KeyboardInterrupt):
 
 
 def handle() -> None:
-    """Let ENDING raise Ended in the main thread. A signal that is ignored (nohup) or handled already stays so.
+    """Make the signals in ENDING raise Ended in the main thread. One that is ignored (nohup) or handled stays so.
 
-    For a process that is shiftbench's own; one that it forks ends as it would have ended. The second signal of a kind
-    ends the process at once, and so does the first after PATIENCE, should some library have swallowed the exception.
+    Only for the command line's own process. In a process forked from it the signals have their default effect. A second
+    signal of the same kind ends the process at once. So does the first one after PATIENCE seconds, in case a library
+    swallowed the exception.
     """
-    mine = os.getpid()
+    own_pid = os.getpid()
 
     def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        if os.getpid() != mine:
+        if os.getpid() != own_pid:
             os.kill(os.getpid(), number)
             return
-        timer = threading.Timer(PATIENCE, os.kill, (mine, number))
+        timer = threading.Timer(PATIENCE, os.kill, (own_pid, number))
         timer.daemon = True
         timer.start()
         raise Ended(number)
@@ -46,14 +47,14 @@ def handle() -> None:
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """The exit code that a shell gives a program that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit code that shells give a program ended by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
 
 
 def end_children() -> None:
-    """End the processes that this one started, and theirs, and wait for them: first SIGTERM, after GRACE SIGKILL.
+    """End all descendants of this process and wait for them: SIGTERM first, SIGKILL after GRACE seconds.
 
-    Only where the system shows them below /proc; elsewhere they end when they next read from this process.
+    Needs /proc. On other systems the children end by themselves when they next read from this process.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + GRACE
@@ -67,7 +68,7 @@ def end_children() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Process ids of the living descendants of a process."""
+    """Process ids of the living descendants of a process, without Python's resource trackers."""
     children: dict[int, list[int]] = {}
     with suppress(OSError):
         for name in os.listdir("/proc"):
@@ -75,7 +76,7 @@ def descendants(root: int) -> list[int]:
                 with open(f"/proc/{int(name)}/stat", encoding="utf-8", errors="replace") as file:
                     state, parent = file.read().rpartition(")")[2].split()[:2]
                 with open(f"/proc/{int(name)}/cmdline", "rb") as command:
-                    tracker = b"resource_tracker" in command.read()  # ends with this process, and tidies up first
+                    tracker = b"resource_tracker" in command.read()  # it ends with this process, after cleaning up
                 if state != "Z" and not tracker:
                     children.setdefault(int(parent), []).append(int(name))
     found, left = [], [root]
@@ -87,6 +88,7 @@ def descendants(root: int) -> list[int]:
 
 
 def _reap() -> None:
+    """Collect the exit status of children that have ended, so that none stays a zombie."""
     with suppress(OSError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

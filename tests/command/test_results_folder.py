@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from shiftbench.config import folders, literals
 from shiftbench.leaderboard import site
-from shiftbench.readers import sampled
+from shiftbench.readers import sampled_digest
 from shiftbench.results import results_folder
 from shiftbench.system import locks
 from shiftbench.tracking import Tracking, pending_folders
@@ -63,13 +63,13 @@ def test_a_moved_or_resharded_model_keeps_the_digest_in_its_name(folders, tmp_pa
     names = sorted(weights)
     save_file({n: weights[n] for n in names[:3]}, tmp_path / "moved" / "a.safetensors")
     save_file({n: weights[n] for n in names[3:]}, tmp_path / "moved" / "b.safetensors", metadata={"format": "pt"})
-    assert sampled(tmp_path / "moved") == sampled(folders / "tuned") != sampled(folders / "base")
+    assert sampled_digest(tmp_path / "moved") == sampled_digest(folders / "tuned") != sampled_digest(folders / "base")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]rest"])
 def test_malformed_weights_have_a_digest_too(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
-    assert re.fullmatch("[0-9a-f]{64}", sampled(tmp_path))
+    assert re.fullmatch("[0-9a-f]{64}", sampled_digest(tmp_path))
     (tmp_path / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "model.safetensors")
     pair = {"name": str(tmp_path), "base": "some/hub-id", "tuned": str(tmp_path)}
@@ -218,7 +218,7 @@ def test_temporary_files_of_dead_processes_are_removed_and_of_living_ones_kept(s
     living = subprocess.Popen([sys.executable, "-c", code, str(out), "2"], stdout=subprocess.PIPE, text=True)
     part = Path(living.stdout.readline().strip())
     assert part.is_dir() and not (out / ".part-dead").exists(), "the next writer removes what a dead one left"
-    assert locks.free(out / ".part-lock") is False
+    assert locks.is_free(out / ".part-lock") is False
     with results_folder.writing(out):  # waits for the living process, whose folder stays until it has finished
         assert living.wait(10) == 0
     assert shiftbench(*arguments(job_options)).code == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shiftbench.store.explanation import Unit, content_key
-from shiftbench.store.sharing import shared
+from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store
 from shiftbench.store.work import Work
 from tests.command.conftest import arguments, scores
@@ -55,7 +55,7 @@ def test_two_processes_racing_for_one_pair_make_each_unit_once(job_options, tmp_
 def test_a_unit_claimed_by_another_process_is_computed_here_once_that_process_dies(tmp_path):
     store = Store(tmp_path)
     process = holder(tmp_path, content_key({"unit": "a"}))
-    items = shared(store, [work("a"), work("b")])
+    items = take_or_compute(store, [work("a"), work("b")])
     assert next(items)[0].unit == "b", "a is claimed"
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -66,7 +66,7 @@ def test_a_unit_claimed_by_another_process_is_computed_here_once_that_process_di
 def test_a_unit_that_another_process_stored_meanwhile_is_read_from_the_store(tmp_path):
     store, key = Store(tmp_path), content_key({"unit": "a"})
     process = holder(tmp_path, key)
-    items = shared(store, [work("a"), work("b")])
+    items = take_or_compute(store, [work("a"), work("b")])
     next(items)
     store.put(key, Unit({}, {"computed": ["elsewhere"]}), {"unit": "a"})
     assert [(unit.words["computed"], computed) for _, unit, computed in items] == [(["elsewhere"], False)]
@@ -75,4 +75,4 @@ def test_a_unit_that_another_process_stored_meanwhile_is_read_from_the_store(tmp
 
 
 def test_prompts_with_the_same_text_share_a_unit_without_waiting(tmp_path):
-    assert [computed for _, _, computed in shared(Store(tmp_path), [work("a"), work("a")])] == [True, False]
+    assert [computed for _, _, computed in take_or_compute(Store(tmp_path), [work("a"), work("a")])] == [True, False]

@@ -76,7 +76,7 @@ def test_an_interrupted_sweep_does_not_report_its_own_process_as_gone(started, j
     output = process.output()
     assert "is gone" not in output and "Traceback" not in output and "interrupted" in output
     states = [status.state for status in ledger.statuses()]
-    assert states[0] == INTERRUPTED and locks.free(ledger.folder / "lock") is True
+    assert states[0] == INTERRUPTED and locks.is_free(ledger.folder / "lock") is True
 
 
 def test_a_sweep_that_is_ended_leaves_no_child(started, job_options):

@@ -8,7 +8,7 @@ import torch
 from shiftbench.engine import autograd
 from shiftbench.engine.importance import Tokens, importance
 from shiftbench.engine.schedule import split_items
-from shiftbench.models.views import NotPlain, views_of
+from shiftbench.models.views import NotPlainLayer, views_of
 from tests import reference
 from tests.models.conftest import save_adapter
 from tests.tiny import ARCHITECTURES, VOCABULARY, tiny_module
@@ -134,5 +134,5 @@ def test_a_kept_adapter_is_not_plain(tmp_path):
     module = tiny_module("llama")
     save_adapter(module, tmp_path / "adapter", "base")
     kept = PeftModel.from_pretrained(tiny_module("llama"), tmp_path / "adapter").get_base_model()
-    with pytest.raises(NotPlain):
+    with pytest.raises(NotPlainLayer):
         views_of(kept).transformer()

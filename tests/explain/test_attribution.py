@@ -55,7 +55,7 @@ def test_what_the_engine_does_not_know_goes_by_autograd_and_says_why(llama):
     with torch.no_grad():
         llama.module.model.layers[0].mlp.up_proj.__class__ = type("Quantised", (torch.nn.Linear,), {})
     del llama.__dict__["plain"]
-    assert llama.plain == (None, "it has a Quantised where a plain layer is expected")
+    assert llama.transformer_or_reason == (None, "it has a Quantised where a plain layer is expected")
     found_PR, _ = explained(llama, prompt)
     assert float((found_PR - wanted_PR).abs().max() / wanted_PR.abs().max()) < 1e-5
 

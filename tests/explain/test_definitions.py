@@ -41,7 +41,7 @@ def unknown(model):
     """The same model with a layer that the engine does not know."""
     model.module.get_submodule("model.layers.0.mlp.up_proj").__class__ = type("Quantised", (torch.nn.Linear,), {})
     model.__dict__.pop("plain", None)
-    assert model.plain[0] is None
+    assert model.transformer_or_reason[0] is None
     return model
 
 

@@ -33,7 +33,7 @@ def overflowing(request):
         module.config.model_type = "unknown"
     assert all(parameter.isfinite().all() for parameter in module.parameters())
     with wrap(module, tiny_tokenizer()) as model:
-        assert (model.plain[0] is not None) == (request.param == BY_ENGINE)
+        assert (model.transformer_or_reason[0] is not None) == (request.param == BY_ENGINE)
         yield model, rf"LlamaForCausalLM in {dtype}: the logits .*not finite \(NaN or inf\), on .*{REMEDY[dtype]}"
 
 

@@ -1,4 +1,4 @@
-"""Tiny models in folders, and sources that name them."""
+"""Fixtures: folders with tiny models, and ModelSources for them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @pytest.fixture
 def source():
-    """A ModelSource with the defaults of conf/model, and some of them changed."""
+    """Makes a ModelSource with the defaults of conf/model, some of them changed."""
 
     def make(path, **change) -> ModelSource:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -27,7 +27,7 @@ def source():
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
-    """Saves a tiny model with the tiny tokenizer; the same call gives the same folder."""
+    """Saves a tiny model with the tiny tokenizer. Equal calls return the same folder."""
     root, made = tmp_path_factory.mktemp("models"), {}
 
     def save(architecture="llama", **change) -> Path:
@@ -43,7 +43,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def adapter(tmp_path_factory, saved):
-    """A LoRA adapter on every linear layer of the tiny Llama, its weights random."""
+    """A LoRA adapter on every linear layer of the tiny Llama, with random weights."""
     folder = tmp_path_factory.mktemp("adapter") / "lora"
     save_adapter(tiny_module("llama"), folder, str(saved()))
     return folder

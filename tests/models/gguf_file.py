@@ -18,7 +18,7 @@ _INNER = {
 
 
 def write_gguf(file: Path, change: Any = lambda writer: None, **metadata: int) -> Path:
-    """Write the tiny Llama; metadata replaces its counts (block_count, ...), change may add to the open writer."""
+    """Write the tiny Llama. metadata: replaces its counts, such as block_count. change: may add to the open writer."""
     counts = dict(block_count=2, context_length=256, embedding_length=32, feed_forward_length=64, vocab_size=VOCABULARY)
     counts |= {"attention.head_count": 4, "attention.head_count_kv": 2, "rope.dimension_count": 8} | metadata
     writer = GGUFWriter(str(file), "llama")
@@ -39,7 +39,7 @@ def write_gguf(file: Path, change: Any = lambda writer: None, **metadata: int) -
 
 
 def one_more(name: str, size: int = 4, dtype: Any = np.float32) -> Any:
-    """A change that adds a tensor of ones."""
+    """A `change` that adds a tensor of ones."""
     return lambda writer: writer.add_tensor(name, np.ones(size, dtype))
 
 

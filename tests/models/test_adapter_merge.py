@@ -1,4 +1,4 @@
-"""What an adapter computes is what PEFT computes: merged where that is the same function, kept beside it elsewhere."""
+"""A model with an adapter computes what PEFT computes: merged where a merge computes the same, otherwise kept."""
 
 import gc
 import json
@@ -27,7 +27,7 @@ def logits(module):
 
 @pytest.fixture
 def trained(tmp_path):
-    """Saves a tiny base and an adapter whose weights all say something; returns (base, adapter, PEFT's own logits)."""
+    """Saves a tiny base and an adapter none of whose weights is zero; returns (base, adapter, PEFT's own logits)."""
 
     def make(tied, config):
         base = tmp_path / f"base_{tied}"
@@ -92,7 +92,7 @@ def test_a_merge_that_is_another_function_is_undone_by_reading_the_base_again(tr
         module.model.layers[1].self_attn.q_proj.weight.data.mul_(1.01)
         return module
 
-    read = adapters._put_on
+    read = adapters._put_on_base
 
     def counted(*arguments):
         gc.collect()
@@ -100,11 +100,11 @@ def test_a_merge_that_is_another_function_is_undone_by_reading_the_base_again(tr
         return read(*arguments)
 
     monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", wrong)
-    monkeypatch.setattr(adapters, "_put_on", counted)
+    monkeypatch.setattr(adapters, "_put_on_base", counted)
     model = models.load(source(base, adapter=str(folder)))
     torch.testing.assert_close(logits(model.module), wanted)
     assert is_kept(model) and "merging moves the logits of 8 tokens by" in model.notes[0]
-    assert len(in_memory) == 2 and in_memory[1] <= in_memory[0]  # the first is gone before the second is read
+    assert len(in_memory) == 2 and in_memory[1] <= in_memory[0]  # the first model is freed before the second is read
     monkeypatch.undo()
     kept = models.load(source(base, adapter=str(folder), merge_adapter=False))
     assert model.weights_digest == kept.weights_digest and kept.notes == ()
@@ -140,12 +140,12 @@ def test_a_kept_adapter_of_another_type_has_its_settings_in_the_digest(trained, 
     assert digests[0] == digests[1] != digests[2]
 
 
-# --- what an adapter's configuration says, refused before PEFT builds anything
+# --- configurations of adapters that are refused before PEFT builds anything
 
 
 @pytest.fixture
 def changed(source, saved, adapter, tmp_path):
-    """Checks a copy of the adapter after its configuration was changed."""
+    """Checks a copy of the adapter whose configuration is changed."""
     shutil.copytree(adapter, tmp_path / "changed")
 
     def check(text=None, **fields):
@@ -184,8 +184,8 @@ def test_a_configuration_that_is_none_is_refused(changed, text, why):
     [
         (dict(peft_type="NOPE"), r"peft_type 'NOPE' is not known to PEFT .*known are ADALORA"),
         (dict(peft_type=["LORA"]), r"peft_type \['LORA'\] is not known"),
-        (dict(peft_type="XLORA"), "of type XLORA: it loads other adapters"),
-        (dict(peft_type="SHADOW", shadow_model="a/b"), "of type SHADOW: it loads another model"),
+        (dict(peft_type="XLORA"), "of type XLORA: it also loads other adapters"),
+        (dict(peft_type="SHADOW", shadow_model="a/b"), "of type SHADOW: it also loads another model"),
         (dict(target_modules="(("), "unterminated subpattern"),
         (dict(target_modules=7), "target_modules must be a pattern, a list of names or null, got '7'"),
         (dict(target_modules=["q_proj"] * 10_001), "target_modules has 10,001 entries"),
@@ -201,7 +201,7 @@ def test_a_configuration_that_is_none_is_refused(changed, text, why):
         (dict(lora_alpha="x"), "lora_alpha must be a number"),
         (dict(layer_replication=[[0, 10**9]]), "it repeats layers of its base"),
         (dict(alora_invocation_tokens=[1]), "aLoRA"),
-        (dict(megatron_config={"a": 1}, megatron_core="antigravity"), "import code"),
+        (dict(megatron_config={"a": 1}, megatron_core="antigravity"), "for Megatron's layers"),
         (dict(init_lora_weights="pissa_niter_99999999"), "too many iterations"),
         (dict(task_type="nope"), "Invalid task type: 'nope'. Must be one of the following task types"),
         (dict(bias="x"), "Requested bias: x"),
@@ -221,7 +221,7 @@ def test_a_pattern_that_never_ends_is_refused(changed, monkeypatch):
 
 
 def test_nothing_that_the_configuration_names_is_looked_for(changed, source, saved, tmp_path, monkeypatch):
-    """Nor imported: `this` would print, and no module of that name may be loaded."""
+    """Nor is a module imported: `this` would print, and no module of that name may be loaded."""
     import sys
 
     monkeypatch.delitem(sys.modules, "this", raising=False)
@@ -235,10 +235,14 @@ def test_nothing_that_the_configuration_names_is_looked_for(changed, source, sav
     assert "this" not in sys.modules
 
 
-def test_settings_that_this_peft_does_not_know_are_told(changed, source, saved, tmp_path):
+def test_settings_that_this_peft_does_not_know_are_reported(changed, source, saved, tmp_path):
     changed(use_tomorrow=True, use_yesterday=None)
     model = models.load(source(saved(), adapter=str(tmp_path / "changed")))
-    assert len(model.notes) == 1 and "that it does not know: use_tomorrow." in model.notes[0]
+    assert (
+        len(model.notes) == 1
+        and model.notes[0].endswith(": use_tomorrow.")
+        and "does not know, and leaves out, these settings" in model.notes[0]
+    )
 
 
 def test_pickled_weights_beside_the_safetensors_are_never_opened(source, saved, adapter, tmp_path):

@@ -1,4 +1,4 @@
-"""Malformed and absurd files of a model end in one line that names the file, soon, whatever the library would do."""
+"""Malformed and absurd files of a model end quickly in one line that names the file, whatever the library would do."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.models.gguf_file import write_gguf
 
 @pytest.fixture
 def changed(saved, tmp_path):
-    """A copy of a tiny model's folder with one JSON file changed: by an object, by a function, or its whole text."""
+    """A copy of a tiny model's folder with one JSON file changed: by an object, by a function or to a whole text."""
 
     def make(file, change, architecture="llama"):
         folder = tmp_path / "model"
@@ -36,7 +36,7 @@ def changed(saved, tmp_path):
 
 
 def refused(source, said, load=True):
-    """The message of the refusal, one line, soon and without much memory."""
+    """The message of the InputError. It must be one line, and come quickly and without much memory."""
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(InputError, match=said) as error:
         (models.load if load else models.check)(source)
@@ -93,7 +93,7 @@ def test_declared_sizes_are_held_against_the_files(source, changed, change, said
         ),
         (
             {"rope_parameters": {"rope_type": ["yarn"]}},
-            r"rope_parameters is of type \['yarn'\], which this transformers",
+            r"rope_parameters is of type \['yarn'\], which this version of transformers",
         ),
         ("null", "must hold a JSON object, got NoneType"),
         ("[" * 5000, "not JSON"),
@@ -108,7 +108,7 @@ def test_a_malformed_configuration(source, changed, change, said):
 
 
 def test_what_fails_only_in_the_first_pass_is_refused_there(source, changed):
-    """One pass of a few tokens is a part of loading."""
+    """Loading includes a forward pass over a few tokens."""
     folder = changed("config.json", {"return_dict": False})
     models.check(source(folder))
     refused(source(folder), r"^model .*model: ")
@@ -218,7 +218,7 @@ def test_a_tokenizer_that_is_far_too_large(source, changed):
 
 
 class PanicException(BaseException):
-    """As pyo3 names the one that a panic of Rust becomes."""
+    """Has the name that pyo3 gives the exception for a panic of Rust."""
 
 
 def test_the_noise_of_a_panic_is_dropped_and_all_else_is_kept(capfd, monkeypatch):
@@ -233,14 +233,14 @@ def test_the_noise_of_a_panic_is_dropped_and_all_else_is_kept(capfd, monkeypatch
         raise OSError("bad file descriptor")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "dup", closed)  # as where the process has no standard error
+        patch.setattr(os, "dup", closed)  # as in a process without standard error
         with without_panics():
             os.write(2, b"kept")
     assert capfd.readouterr().err == "kept"
 
 
 def test_a_panic_of_the_library_is_one_line(source, changed, capfd):
-    """A template of special tokens without the one it names makes the library panic when it encodes."""
+    """The tokenizers library panics while encoding where a template names a special token that is missing."""
 
     def panics(parts):
         parts["post_processor"] = {

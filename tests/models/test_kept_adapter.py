@@ -1,4 +1,4 @@
-"""A kept adapter's factor decides numbers, so it decides the digest."""
+"""The scaling factor of a kept adapter changes the numbers, so it changes the digest."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Loading from every kind of place, what identifies a model, and every refusal."""
+"""Loading from every kind of source, the digests that identify a model, and every error."""
 
 import json
 import os
@@ -207,7 +207,7 @@ def test_wrap_refuses_what_is_no_language_model():
         pass
 
 
-# --- refusals
+# --- errors
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "~/nowhere", "a/b/c", "..", ""])
@@ -218,7 +218,7 @@ def test_a_path_that_is_no_folder_of_a_model(source, path, tmp_path, monkeypatch
 
 
 def test_a_file_is_not_a_folder(source, saved):
-    with pytest.raises(InputError, match=r"config.json is a file; give the folder it is in, or a GGUF file"):
+    with pytest.raises(InputError, match=r"config.json is a file; give the folder that holds it, or a GGUF file"):
         models.check(source(saved() / "config.json"))
 
 
@@ -296,7 +296,7 @@ def test_code_that_comes_with_a_model_is_not_run(source, saved, tmp_path):
         models.check(source(tmp_path / "custom"))
 
 
-# --- the hub, spoken by a server on this machine
+# --- the hub, played by a server on this machine
 
 HUB = """
 import sys
@@ -313,7 +313,7 @@ for path in sys.argv[1:]:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does where a model is gated or missing."""
+    """Answers as the hub does for a gated or a missing model."""
 
     def do_GET(self):
         gated = "gated" in self.path

@@ -1,4 +1,4 @@
-"""Angles that follow the text's length are those of this text, whatever was computed before."""
+"""Where angles depend on the text's length, they are those of the present text, whatever was computed before."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from shiftbench.explain.importance import importance, log_probabilities
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import wrap
-from shiftbench.models.rotary import follows_length, restart, same_angles
+from shiftbench.models.rotary import follows_length, reset_angles, same_angles
 from shiftbench.prompts import Prompt, encode
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -63,13 +63,13 @@ def test_no_result_depends_on_what_the_caller_computed_before(change):
 @KINDS
 @pytest.mark.parametrize("text", [SHORT, SHORT * 2, SHORT * 3, LONG])
 def test_importance_is_that_of_the_modules_own_pass_over_the_whole_text(change, text):
-    """The engine pads the text, which must not choose other angles for it."""
+    """The engine pads the text, and padding must not change the angles."""
     module = tiny_module("llama", **change).double()
     with wrap(module, tiny_tokenizer()) as model:
         prompt = encode(Prompt("p", text, ()), model.tokenizer)
         ids = prompt.response_ids(model.tokenizer, ANSWER)
         found_PR, _ = importance(model, prompt, ids, 4)
-        restart(module)
+        reset_angles(module)
         embedding_TD = module.get_input_embeddings()(torch.tensor([prompt.prompt_ids + ids])).requires_grad_(True)
         start = len(prompt.prompt_ids)
         p_RV = module(inputs_embeds=embedding_TD, use_cache=False).logits[0, start - 1 : -1].softmax(-1)
@@ -82,7 +82,7 @@ def test_importance_is_that_of_the_modules_own_pass_over_the_whole_text(change, 
 def test_angles_of_other_types_are_left_alone():
     module = tiny_module("llama")
     before = module.model.rotary_emb.inv_freq
-    restart(module)
+    reset_angles(module)
     assert module.model.rotary_emb.inv_freq is before
     assert follows_length(module.config) is None and same_angles(module.config, 10**6, 10**6)
 
@@ -106,7 +106,7 @@ def test_angles_of_one_kind_of_layers_among_others_are_seen():
     with torch.no_grad():
         module(input_ids=torch.arange(1, 40)[None])
     assert not torch.equal(module.model.rotary_emb.full_attention_inv_freq, before)
-    restart(module)
+    reset_angles(module)
     assert torch.equal(module.model.rotary_emb.full_attention_inv_freq, before)
 
 

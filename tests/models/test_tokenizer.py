@@ -1,4 +1,4 @@
-"""Which tokenizers are the same, and which token tells two apart."""
+"""Which tokenizers count as equal, and the first token on which two differ."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from shiftbench.errors import InputError
-from shiftbench.models.tokenizer import digest, fast, first_difference, may_share
+from shiftbench.models.tokenizer import can_share_ids, digest, first_difference, require_fast
 from tests.tiny import tiny_tokenizer
 
 
@@ -90,8 +90,8 @@ def test_a_token_in_the_vocabulary_itself_is_a_difference():
 def test_base_ids_may_be_right_for_both_where_no_id_means_two_tokens():
     tuned = tiny_tokenizer()
     tuned.add_tokens(["robot"])
-    assert may_share(tiny_tokenizer(), tuned) and may_share(tiny_tokenizer(), changed(begin))
-    assert not may_share(tiny_tokenizer(), changed(swap))
+    assert can_share_ids(tiny_tokenizer(), tuned) and can_share_ids(tiny_tokenizer(), changed(begin))
+    assert not can_share_ids(tiny_tokenizer(), changed(swap))
 
 
 def test_the_same_ids_by_another_description_are_no_difference():
@@ -113,4 +113,4 @@ def test_a_tokenizer_without_offsets_is_refused():
         pass
 
     with pytest.raises(InputError, match=r"the tokenizer \(Slow\) gives no character offsets"):
-        fast(Slow(), "the tokenizer")
+        require_fast(Slow(), "the tokenizer")

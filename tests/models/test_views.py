@@ -1,4 +1,4 @@
-"""Every view against the forward pass of the module it is a view of."""
+"""Every weight view against the forward pass of its module."""
 
 import copy
 
@@ -15,7 +15,7 @@ LAYER = 1
 
 
 def seen(module, *names):
-    """(input, output) of each named submodule during one forward pass; no hook is left behind."""
+    """(input, output) of each named submodule in one forward pass. The hooks are removed afterwards."""
     found = {}
 
     def keep(name):
@@ -39,7 +39,7 @@ def activations(normalised, weight_HDE):
 
 
 def normalised_input(module, norm):
-    """What a projection is given, before the gain: from the norm's own input, where there is a norm in front."""
+    """The input of a projection without the norm's gain, from the norm's input where there is a norm before it."""
     place = f"model.layers.{LAYER}"
     if norm is None:
         return seen(module, f"{place}.self_attn.q_proj")[0][0]
@@ -89,7 +89,7 @@ def test_embeddings(architecture, tied):
     module = tiny_module(architecture, tie_word_embeddings=tied)
     views = views_of(module)
     ((_, embedded),) = seen(module, "transformer.wte" if architecture == "gpt2" else "model.embed_tokens")
-    # Gemma's module scales what it looks up; the view is what is stored.
+    # Gemma's module multiplies embeddings by a factor; the view has them as stored.
     scale = getattr(module.get_input_embeddings(), "embed_scale", 1.0)
     torch.testing.assert_close(views.embedding_in_VD()[IDS] * scale, embedded)
     ((top, logits),) = seen(module, "lm_head")

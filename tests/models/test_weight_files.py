@@ -55,7 +55,7 @@ def mapped_to(folder, name):
 
 
 class Planted:
-    """Unpickling one makes a file."""
+    """Unpickling an instance creates a file."""
 
     def __init__(self, file):
         self.file = file
@@ -91,7 +91,9 @@ def test_a_decoy_is_no_file_of_weights(source, copied):
     with pytest.raises(InputError, match=r"has only pickled weights \(pytorch_model.bin\)"):
         models.check(source(copied))
     (copied / "pytorch_model.bin").unlink()
-    with pytest.raises(InputError, match=r"no model.safetensors and no .*index.json.*decoy.safetensors"):
+    with pytest.raises(
+        InputError, match=r"safetensors files .decoy.safetensors. but neither model.safetensors nor .*index.json"
+    ):
         models.check(source(copied))
 
 
@@ -145,7 +147,7 @@ def test_a_configuration_names_no_other_file(source, copied, field):
 
 
 def test_what_lies_beside_is_not_read(source, copied, saved):
-    """transformers reads a distributed checkpoint, where one lies beside, in the place of model.safetensors."""
+    """Where the folder holds a distributed checkpoint too, transformers reads that instead of model.safetensors."""
     (copied / "shard-00000-model-00001-of-00001.safetensors").write_bytes(b"no weights")
     (copied / "custom_generate").mkdir()
     (copied / "custom_generate" / "generate.py").write_text("raise SystemExit('the code was run')")
@@ -178,7 +180,7 @@ def test_a_working_directory_holds_no_gguf_file_of_the_model(source, tmp_path, m
 
 @pytest.fixture
 def in_cache(saved, tmp_path, monkeypatch):
-    """Puts the tiny Llama into a cache of the hub, as its client lays it out; returns the folder of the repository."""
+    """Puts the tiny Llama into a folder laid out as the hub's cache; returns the folder of the repository."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     revision = "a" * 40
@@ -251,7 +253,9 @@ def test_8_bit_weights_with_scales_beside_are_quantised(source, copied):
     with pytest.raises(InputError, match=r"is quantised: model.safetensors holds '.*proj.weight' as F8_E4M3; give the"):
         models.check(source(copied))
     (copied / "hf_quant_config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"and hf_quant_config.json lies beside; give the checkpoint it was made from"):
+    with pytest.raises(
+        InputError, match=r"and hf_quant_config.json is in the folder; give the checkpoint it was made from"
+    ):
         models.check(source(copied))
 
 
@@ -292,7 +296,7 @@ def test_weights_that_no_pass_needs_are_left_out(source, copied, saved):
     ("change", "said"),
     [
         (one_more("blk.0.attn_q.bias", 32), "holds .* weights, and the model that it describes has .*left out"),
-        (one_more("rope_freqs.weight"), r"has RoPE factors \(rope_freqs.weight\), which transformers leaves out"),
+        (one_more("rope_freqs.weight"), r"has RoPE factors \(rope_freqs.weight\), which transformers ignores"),
         (lambda writer: writer.add_string("llama.rope.scaling.type", "yarn"), "has RoPE scaling of type 'yarn'"),
         (one_more("blk.0.attn_q.scale", 4, np.int8), "holds 'blk.0.attn_q.scale' as integers"),
     ],
@@ -308,7 +312,7 @@ def test_what_a_gguf_file_holds_and_nobody_reads_is_refused(source, tmp_path, ch
 
 @pytest.fixture
 def no_kernels(monkeypatch):
-    """Whatever would fetch a kernel, or ask anything of the network, fails."""
+    """Makes every download of a kernel and every request to the network fail."""
 
     def fail(*_, **__):
         raise SystemExit("a kernel was asked for")
@@ -352,7 +356,7 @@ def test_trusted_code_is_no_reason_to_fetch_a_kernel(source, copied, saved, no_k
 
 
 def test_the_planted_choice_would_fetch_a_kernel(copied, no_kernels):
-    """What the test above plants does reach the loader of kernels where transformers alone reads the folder."""
+    """The setting of the test above reaches the loader of kernels where transformers reads the folder itself."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     change_json(copied / "config.json", _attn_implementation="someone/kernel")
@@ -360,7 +364,7 @@ def test_the_planted_choice_would_fetch_a_kernel(copied, no_kernels):
         AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(copied))
 
 
-# --- what stands in for a file
+# --- what stands in the place of a file
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", INDEX])

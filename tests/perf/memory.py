@@ -98,7 +98,7 @@ def _resident(field: str) -> float:
 
 
 if __name__ == "__main__":
-    heap.use_one()
+    heap.use_one_arena()
     kind, *numbers = sys.argv[1].split("-")
     makers: dict[str, Callable[..., Prepared]] = {
         "attribution": attribution,

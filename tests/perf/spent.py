@@ -159,7 +159,7 @@ def measured(model: Model, prompt: int, response: int) -> str:
 
 
 def main(given: Sequence[str]) -> None:
-    heap.use_one()
+    heap.use_one_arena()
     model, texts = models.smollm(), [processor().head]
     print(texts[0])
     for lengths in [tuple(map(int, one.split(","))) for one in given] or LENGTHS:

@@ -1,4 +1,4 @@
-"""An .npz file that anybody may have made: damage and absurd sizes are one refusal, and nothing is unpickled."""
+"""Untrusted .npz files: damage and absurd sizes end in one InputError, and nothing is unpickled."""
 
 import io
 import pickle
@@ -26,7 +26,7 @@ def content(**arrays):
 def members(*named, method=zipfile.ZIP_DEFLATED):
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", method) as archive:
-        warnings.simplefilter("ignore")  # of a name given twice
+        warnings.simplefilter("ignore")  # zipfile warns of a name given twice
         for name, body in named:
             archive.writestr(name, body)
     return file.getvalue()
@@ -63,7 +63,7 @@ def test_arrays_are_those_that_numpy_wrote(tmp_path):
     ("found", "reason"),
     [
         (b"", "not a zip file"),
-        (GOOD, "not a zip file"),  # an .npy under another name
+        (GOOD, "not a zip file"),  # an .npy file with the name of an .npz file
         (pickle.dumps(print), "not a zip file"),
         (content()[:-30], "not a zip file"),
         (members(("a.npy", GOOD)), "array 'b' is missing"),

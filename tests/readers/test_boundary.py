@@ -10,7 +10,7 @@ from shiftbench.readers import one_line, reading
 
 
 class PanicException(BaseException):
-    """As pyo3's, which Rust libraries raise on a bug of theirs: no Exception, and of a module without a name."""
+    """Like pyo3's, which Rust libraries raise on a bug: a BaseException whose module has no name."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files from outside: regular ones, of bounded size, unpacked under a limit."""
+"""Files from outside must be regular and of bounded size, and are unpacked under a limit."""
 
 import gzip
 import os

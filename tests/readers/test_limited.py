@@ -1,4 +1,4 @@
-"""Texts made in a child process: they arrive as they are; a child that fails, grows or never ends is one refusal."""
+"""Texts made in a child process arrive unchanged. A child that fails, grows or never ends gives one InputError."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def asked(make, seconds=SHORT, most=MOST):
 
 
 def children():
-    """Processes of this one that nobody has waited for."""
+    """Child processes of this one that were not waited for."""
     try:
         return os.waitpid(-1, os.WNOHANG) != (0, 0)
     except ChildProcessError:

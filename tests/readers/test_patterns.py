@@ -1,4 +1,4 @@
-"""Regular expressions from outside end in time or are refused."""
+"""Untrusted regular expressions either match within the time limit or are refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""JSON from outside: nothing is dropped silently, and nothing but an InputError comes out."""
+"""JSON from outside: nothing is dropped silently, and every failure is an InputError."""
 
 import pytest
 

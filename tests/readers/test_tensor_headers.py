@@ -1,4 +1,4 @@
-"""Headers of safetensors and GGUF files: those of sound files are read, and no length in a bad one is trusted."""
+"""Headers of safetensors and GGUF files: sound ones are read, and no length in a bad one is trusted."""
 
 import json
 import os

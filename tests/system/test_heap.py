@@ -1,4 +1,4 @@
-"""The process's heap: set by the command line, and left alone where the user set it."""
+"""The settings of malloc: made by the command line, and left alone where the user made some."""
 
 import os
 import subprocess
@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from shiftbench.system.heap import use_one
+from shiftbench.system.heap import use_one_arena
 
 ARENAS = """
 import ctypes, threading
 from shiftbench.system import heap
-print(heap.use_one())
+print(heap.use_one_arena())
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 together = threading.Barrier(4)
@@ -27,7 +27,7 @@ libc.malloc_stats()
 
 
 def arenas(**environment):
-    """(what use_one said, arenas of a process with four threads that all take memory)."""
+    """(what use_one_arena printed, number of arenas of a process with four threads that allocate memory)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run(
         [sys.executable, "-c", ARENAS], env=kept | environment, capture_output=True, text=True, check=True
@@ -44,4 +44,4 @@ def test_threads_share_a_heap():
 
 def test_elsewhere_nothing_is_set(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not use_one()
+    assert not use_one_arena()

@@ -1,4 +1,4 @@
-"""The store keeps what it is given, byte for byte, whatever happens to its writers and its files."""
+"""The store returns units as they were stored, byte for byte, whatever happens to its writers and its files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shiftbench.errors import InputError, Unwritable
 from shiftbench.store import entry as entry_module
 from shiftbench.store import store as store_module
 from shiftbench.store.explanation import Unit, content_key
-from shiftbench.store.store import Store, list_lines, prune_lines, verify_lines
+from shiftbench.store.store import Store, print_entries, prune_and_print, verify_and_print
 
 # Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
 processes = multiprocessing.get_context("forkserver")
@@ -110,7 +110,7 @@ def test_odd_strings_survive_in_words_and_record(tmp_path: Path) -> None:
     assert [item.record for item in store.entries()] == [record]
 
 
-def test_a_stored_array_may_be_changed_by_who_got_it(tmp_path: Path) -> None:
+def test_changing_an_array_from_the_store_does_not_change_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
     key = put_number(store, 3)
     first = store.get(key)
@@ -176,7 +176,7 @@ def _replace_folder_by_file(file: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [_truncate, _lengthen, Path.unlink, lambda f: f.write_bytes(b""), _replace_folder_by_file]
 )
-def test_a_damaged_entry_is_told_removed_and_made_again(
+def test_a_damaged_entry_is_logged_removed_and_stored_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None]
 ) -> None:
     store = Store(tmp_path)
@@ -192,7 +192,7 @@ def test_a_damaged_entry_is_told_removed_and_made_again(
 
 
 @pytest.mark.parametrize("damage", [_truncate, Path.unlink, _replace_folder_by_file])
-def test_put_replaces_a_damaged_entry_that_nobody_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_put_replaces_a_damaged_entry_that_was_not_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = Store(tmp_path)
     key = put_number(store, 1)
     damage(tmp_path / key[:2] / key / entry_module.ARRAYS)
@@ -278,10 +278,10 @@ GOOD = {"key": "a" * 64, "created": "2026-01-01T00:00:00+00:00", "arrays": "0" *
         json.dumps({name: value for name, value in GOOD.items() if name != "words"}),
     ],
 )  # fmt: skip
-def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) -> None:
+def test_a_wrong_body_with_a_right_checksum_is_damage(tmp_path: Path, body: str) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), {})
-    (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._sealed(body.encode()))
+    (tmp_path / "aa" / ("a" * 64) / entry_module.RECORD).write_bytes(entry_module._with_checksum(body.encode()))
     assert [item.damage is not None for item in store.entries()] == [True]
     assert len(store.verify()) == 1 and store.prune(older_than_days=0).entries <= 1
     assert store.get("a" * 64) is None
@@ -290,12 +290,12 @@ def test_a_wrong_body_under_a_right_seal_is_damage(tmp_path: Path, body: str) ->
 @pytest.mark.parametrize(
     "packed", [b"", b"junk", b"\xff" * 8, (2**40).to_bytes(8, "little"), b"\x02" + bytes(7) + b"[]"]
 )
-def test_wrong_arrays_under_a_right_seal_are_damage(tmp_path: Path, packed: bytes) -> None:
+def test_wrong_arrays_with_a_right_checksum_are_damage(tmp_path: Path, packed: bytes) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), {})
     folder = tmp_path / "aa" / ("a" * 64)
     body = json.dumps({**GOOD, "arrays": entry_module._digest(packed)}).encode()
-    (folder / entry_module.RECORD).write_bytes(entry_module._sealed(body))
+    (folder / entry_module.RECORD).write_bytes(entry_module._with_checksum(body))
     (folder / entry_module.ARRAYS).write_bytes(packed)
     assert len(store.verify()) == 1 and store.get("a" * 64) is None
 
@@ -306,7 +306,7 @@ def test_a_record_of_another_kind_is_listed(
 ) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, unit_of(1), record)
-    assert list_lines(OmegaConf.create({"store": {"path": str(tmp_path)}})) == 0
+    assert print_entries(OmegaConf.create({"store": {"path": str(tmp_path)}})) == 0
     assert "1 units" in capsys.readouterr().out
     assert store.prune(weights="ff").entries == 0 and store.prune(method="x").entries == 0
 
@@ -326,7 +326,7 @@ def _nowhere(path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "tmp", "claims", "tmp/lock"])
 @pytest.mark.parametrize("made", [_file, _loop, _nowhere, Path.mkdir, os.mkfifo])
 def test_a_store_in_whose_place_something_else_is(tmp_path: Path, place: str, made: Callable[[Path], None]) -> None:
-    """It is refused in one line, or it works; it never waits."""
+    """Either it is refused in one line, or it works. It never waits."""
     root = tmp_path / "store"
     where = root / place if place else root
     where.parent.mkdir(parents=True, exist_ok=True)
@@ -433,7 +433,7 @@ def test_killed_at_each_step_of_a_put(tmp_path: Path, call: str, turn: int, ther
 def put_when_told(
     root: Path, at_work: multiprocessing.synchronize.Event, go: multiprocessing.synchronize.Event
 ) -> None:
-    """Put unit 7, stopping with half of it written until told to go on."""
+    """Put unit 7, but stop when half of it is written, until `go` is set."""
     store, real = Store(root), os.fsync
 
     def patient(handle: int) -> None:
@@ -496,7 +496,7 @@ def test_the_second_put_of_a_key_changes_nothing(tmp_path: Path) -> None:
 def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another process puts it in place after the first look for its file and before the look for its folder."""
+    """Another process puts it in place between the first check for its file and the check for its folder."""
     store, key, read = Store(tmp_path), content_key(record_of(1)), entry_module.file_bytes
 
     def late(path: Path, what: str, most: int) -> bytes:
@@ -510,7 +510,7 @@ def test_an_entry_that_comes_while_it_is_looked_for_is_not_taken_for_a_damaged_o
     assert not caplog.text
 
 
-def test_a_file_that_may_not_grow_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_beyond_the_limit_of_size_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -536,7 +536,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_what_it_has(small_disk: Path) -> None:
     store = Store(small_disk / "store")
     kept = put_number(store, 1)
     large = Unit({"value_PR": torch.zeros(5 * 2**18)})
@@ -552,7 +552,7 @@ def test_a_full_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> None:
         Store(small_disk / "another")
 
 
-def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_made(
+def test_a_full_store_gives_what_it_holds_and_refuses_before_anything_is_computed(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = put_number(Store(small_disk), 1)
@@ -631,7 +631,7 @@ def test_a_folder_without_permission_is_refused() -> None:
 
 @pytest.fixture
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Entries of two methods and two models, one of a pair; number 3 was made forty days ago."""
+    """Entries of two methods and two models, one of them of a pair. Number 3 was stored forty days ago."""
     store = Store(tmp_path)
     made = [("attribution", "aa" * 32), ("attribution", "bb" * 32), ("rotation", ["aa" * 32, "bb" * 32])]
     for number, (method, weights) in enumerate(made):
@@ -679,21 +679,21 @@ def test_the_verbs_say_what_there_is_what_is_wrong_and_what_went(
 ) -> None:
     options = {"store": {"path": str(filled.path)}, "repair": False, "older_than_days": None, "method": "rotation"}
     config = OmegaConf.create({**options, "weights": None, "dry_run": True})
-    assert list_lines(config) == 0
+    assert print_entries(config) == 0
     out = capsys.readouterr().out
     assert "attribution" in out and "aaaaaaaaaaaa bbbbbbbbbbbb" in out and "4 units, " in out
     assert f" KiB, in {filled.path}" in out
 
     key = next(item.key for item in filled.entries() if item.record["number"] == 1)
     (filled.path / key[:2] / key / entry_module.RECORD).write_text("{")
-    assert list_lines(config) == 0
+    assert print_entries(config) == 0
     assert "(damaged)" in capsys.readouterr().out
-    assert verify_lines(config) == 1
+    assert verify_and_print(config) == 1
     assert f"{key}: record.json does not match its checksum" in capsys.readouterr().out
 
-    assert prune_lines(config) == 0
+    assert prune_and_print(config) == 0
     assert "would remove 1 units and 0 leftovers" in capsys.readouterr().out
     config.dry_run, config.repair = False, True
-    assert prune_lines(config) == 0 and verify_lines(config) == 0
+    assert prune_and_print(config) == 0 and verify_and_print(config) == 0
     assert "removed 1 units" in capsys.readouterr().out
-    assert verify_lines(config) == 0 and len(list(filled.entries())) == 2
+    assert verify_and_print(config) == 0 and len(list(filled.entries())) == 2

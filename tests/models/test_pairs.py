@@ -1,4 +1,4 @@
-"""Pairs as conf/ describes them, and every reason not to compare two models."""
+"""Pairs as conf/ describes them, and every reason why two models cannot be compared."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from shiftbench.models import pairs
 from tests.models.conftest import save_adapter
 from tests.tiny import tiny_module, tiny_tokenizer
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 NAMED = sorted(path.stem for path in (CONF / "pair").glob("*.yaml") if path.stem != "local")
 
 
@@ -114,7 +114,7 @@ def test_a_tuned_model_may_have_more_special_tokens_and_rows(base, tmp_path):
     ids=str,
 )
 def test_models_of_other_shapes_are_no_pair(base, tmp_path, change, said):
-    with pytest.raises(InputError, match=f"base and .*other are no pair: their {said}"):
+    with pytest.raises(InputError, match=f"base and .*other are not a pair: their {said}"):
         pairs.check(local(base, save(tmp_path / "other", **change)))
 
 
@@ -130,7 +130,7 @@ def test_tokenizers_that_differ_are_told_by_the_first_token(base, tuned, tmp_pat
 
 
 def test_checking_reads_no_weights(base, tuned, tmp_path):
-    """A weight that is not finite is met only when it is read."""
+    """A weight that is not finite is found only when weights are read."""
     shutil.copytree(tuned, tmp_path / "spoiled")
     file = tmp_path / "spoiled" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + b"\xff" * 4)
