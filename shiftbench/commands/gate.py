@@ -64,7 +64,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
         return composition.compose("gate", arguments)
     for key, word in zip(keys, arguments, strict=True):
         if key not in WITH_RESULTS:
-            raise InputError(f"{word} has no meaning with results=DIR, where nothing is scored; leave one of them out")
+            raise InputError(f"{word} has no effect with results=DIR, which scores nothing; leave one of the two out")
     return composition.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
 
 

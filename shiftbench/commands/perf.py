@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"no command 'perf {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "perf")
     if verb == "check":
-        overrides.without_meaning(words, ("processes",), "for perf check, which measures as often as it must")
+        overrides.refuse_without_effect(words, ("processes",), "for perf check, which measures as often as it must")
     config = composition.compose("perf", words)
     if not isinstance(config.processes, int) or config.processes < 1:
         raise InputError(f"processes={config.processes} must be a whole number, at least 1")

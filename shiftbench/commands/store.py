@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     if verb not in verbs:
         raise InputError(f"no command 'store {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "store")
-    overrides.without_meaning(words, MEANINGLESS[verb], f"for store {verb}")
+    overrides.refuse_without_effect(words, MEANINGLESS[verb], f"for store {verb}")
     config = composition.compose("store", words)
     damaged = verbs[verb](config)
     return 1 if damaged else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftbench.contracts.explainer import Answered
+from shiftbench.contracts.explainer import PromptWithResponse
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import Model
@@ -12,7 +12,7 @@ from shiftbench.models.pairs import base_tokenizer_hint
 from shiftbench.pipeline.encoding import EncodedPrompts, left_out
 from shiftbench.pipeline.session import Session
 
-Side = list[Answered]  # one model's prompts, each with the response ids to explain
+Side = list[PromptWithResponse]  # one model's prompts, each with the response ids to explain
 
 
 class Unanswered(InputError):

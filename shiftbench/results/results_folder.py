@@ -203,7 +203,7 @@ def _asked(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping
 
 def _decisive(config: Mapping[str, Any]) -> Any:
     """A configuration without what changes no result, and without where the parts of the pair lie."""
-    plain = {name: value for name, value in config.items() if name not in settings.ELSEWHERE}
+    plain = {name: value for name, value in config.items() if name not in settings.EXECUTION_OPTIONS}
     pair = plain.get("pair")
     if isinstance(pair, Mapping):
         kept = {name: value for name, value in pair.items() if name not in PLACES}

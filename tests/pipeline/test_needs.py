@@ -174,7 +174,7 @@ def test_a_class_that_is_no_finding_is_refused_with_the_way_out(tmp_path, monkey
 
 
 def test_a_finding_that_does_not_say_what_it_is_fails_when_it_is_defined():
-    with pytest.raises(TypeError, match="Half says no group, needs"):
+    with pytest.raises(TypeError, match="Half must set group, needs"):
 
         class Half(Finding):
             name = "half"
