@@ -28,7 +28,7 @@ class Annotator(ABC):
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """Words that the annotator compares the concepts' words with, and that therefore need a vector; default: none."""
+        """Words that the annotator compares concepts with, and that need a vector too; default: none."""
         return ()
 
     @abstractmethod
@@ -40,12 +40,12 @@ class Annotator(ABC):
 
     @abstractmethod
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """The labels of C concepts, as a unit with the array label_CL (bool) and the words `label` (the L labels' names).
+        """The labels of C concepts: a unit with the array label_CL (bool) and the words `label` (the L labels).
 
         An annotator that reads each concept S times returns label_SCL and answered_SC (both bool) instead.
         concepts: C lists of equally many words, the words that best describe the concept first.
         """
 
     def questions(self, concepts: int) -> str | None:
-        """A line for the dry run: how many questions a chat model is asked about this many concepts; None: no model is."""
+        """A line for the dry run: how many questions this many concepts take; None: no chat model is asked."""
         return None

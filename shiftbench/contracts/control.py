@@ -1,4 +1,4 @@
-"""Control: supplies null models, which differ from base by a change that is no instruction tuning (docs/controls.md)."""
+"""Control: supplies null models, whose change from base is no instruction tuning (docs/controls.md)."""
 
 from __future__ import annotations
 

@@ -98,11 +98,11 @@ class Explainer(Method):
         return 0.0
 
     def stored_bytes(self, shape: ModelShape) -> float:
-        """The approximate bytes that the units of one model take in the store; units that belong to a prompt not counted."""
+        """The approximate bytes of one model's units in the store, the units of prompts not counted."""
         return 0.0
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """A line for the dry run: how many questions a chat model is asked; None: no chat model is."""
+        """A line for the dry run: how many questions a chat model is asked; None: none is asked."""
         return None
 
 

@@ -19,7 +19,8 @@ from shiftbench.stats import Bootstrap
 class Group(Enum):
     """The part of a model that a finding is about; reports and leaderboards are ordered by it.
 
-    CHECK: the finding tests how right another finding's method is, on each model alone. PROBE: every other finding.
+    CHECK: the finding tests how right another finding's method is, on each model alone. PROBE: a question of another
+    paper (docs/probes.md).
     """
 
     ATTRIBUTION = "attribution"

@@ -27,5 +27,5 @@ class Ratings(Method):
         """
 
     def questions(self, responses: int) -> str | None:
-        """A line for the dry run: how many questions a chat model is asked about this many responses; None: no model is."""
+        """A line for the dry run: how many questions this many responses take; None: no chat model is asked."""
         return None

@@ -45,8 +45,8 @@ class WeightNull(Control):
         """Raise InputError for an adapter that is not merged: its change is then in none of the model's weights."""
         if tuned.adapter is not None and not tuned.merge_adapter:
             raise InputError(
-                f"control={self.kind} draws random changes of weights, and the adapter of {tuned.name} is not merged into "
-                "the weights; use pair.tuned_model.merge_adapter=true"
+                f"control={self.kind} draws random changes of weights, and the adapter of {tuned.name} is not merged "
+                "into the weights; use pair.tuned_model.merge_adapter=true"
             )
 
     def check_models(self, base: Model, tuned: Model) -> None:
@@ -90,8 +90,8 @@ class WeightNull(Control):
         """
         if tuned.shape[1:] != base.shape[1:] or len(tuned) < len(base):
             raise InputError(
-                f"control={self.kind}: weight {name!r} has shape {tuple(base.shape)} in base and {tuple(tuned.shape)} in "
-                "tuned; use control=none"
+                f"control={self.kind}: weight {name!r} has shape {tuple(base.shape)} in base and {tuple(tuned.shape)} "
+                "in tuned; use control=none"
             )
         before = base.to(tuned.device, torch.float64)
         change = tuned[: len(base)].double() - before
