@@ -1,4 +1,4 @@
-"""`shiftbench leaderboard`: tracked runs as one table, on pages and in files."""
+"""`shiftbench leaderboard`: writes the tracked runs as one table, to pages and files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     words = read(arguments, "leaderboard")
     config = composition.compose("leaderboard", words)
     if config.publish:
-        refuse_without_effect(words, ("out",), "beside publish=, which names the folder of the site")
+        refuse_without_effect(words, ("out",), "with publish=, which names the folder of the site")
     option = "publish" if config.publish else "out"
     folder = path_of(str(config.publish or config.out or Path(RUNS) / "leaderboard"), option).absolute()
     site.check(folder, option)

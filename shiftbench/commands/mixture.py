@@ -1,4 +1,4 @@
-"""`shiftbench mixture`: several tuned models of one base, skill by skill."""
+"""`shiftbench mixture`: compares several tuned models of one base, skill by skill."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class Outcome:
     results: in the order of the job's findings. notes: for the report. identity: the fields of "pair" in scores.json
     that say which models were compared (`Session.identity`). keys: the digest of each explanation's unit keys, by
     title. prompts: the number of prompts that were not left out. computed, found: the number of units computed here,
-    and of units that the store had. unanswered: for a group of a larger job, why none of its responses could be explained;
-    empty where some could.
+    and of units that the store had. unanswered: for a group of a larger job, why none of its responses could be
+    explained; empty where some could.
     """
 
     results: Sequence[Result]
@@ -72,7 +72,7 @@ def record(
 
 
 def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
-    """Raise InputError where the folder holds the results of another pair. identity: `Session.identity` of this job."""
+    """Raise InputError where the folder holds the results of another pair. identity: `Session.identity`."""
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 
 

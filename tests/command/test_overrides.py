@@ -151,7 +151,7 @@ PAIRS = ("pair=demo", "demo_continued", "vicuna_7b")
         (["chain", "chain=[a,b]", "control=permuted"], ["no effect for a chain"]),
         (["chain", "chain=[a,b]", "pair.name=x"], ["no effect for a chain"]),
         (["mixture", "base=a", "tuned=[b,c]", "response.beside=own"], ["no effect for mixtures"]),
-        (["leaderboard", "publish=a", "out=b"], ["no effect beside publish="]),
+        (["leaderboard", "publish=a", "out=b"], ["no effect with publish="]),
         (["leaderboard", "--publish=x"], ["did you mean publish=x?"]),
         (["perf", "check", "processes=3"], ["no effect for perf check"]),
         (["perf", "chekc"], ["did you mean 'check'?"]),
