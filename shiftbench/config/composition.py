@@ -74,7 +74,7 @@ def _resolved(config: DictConfig) -> DictConfig:
     if not any("${" in text for _, text in texts):
         OmegaConf.resolve(config)
         return config
-    resolved = literal(plain)  # OmegaConf would interpolate the resolved text a second time
+    resolved: DictConfig = literal(plain)  # OmegaConf would interpolate the resolved text a second time
     OmegaConf.set_struct(resolved, True)
     return resolved
 

@@ -88,7 +88,8 @@ def check_pair(folder: Path, pair: Mapping[str, Any], config: str) -> None:
             for side in differ]  # fmt: skip
     raise InputError(
         f"output folder {folder} holds the results of another pair, {found.pair.get('name')!r} "
-        f"({'; '.join(differences)}); choose another folder with out=DIR, or give this pair a name of its own with pair.name=NAME"
+        f"({'; '.join(differences)}); choose another folder with out=DIR, or give this pair a name of its own with "
+        "pair.name=NAME"
     )
 
 
