@@ -1,6 +1,6 @@
-"""shiftbench: what instruction tuning changed inside a language model.
+"""shiftbench measures what instruction tuning changed inside a language model.
 
-The notebook API is loaded on first use, so that `import shiftbench` itself costs nothing:
+The notebook API (api.py), each name imported when it is first used, so that `import shiftbench` is fast:
 
     attribute(model, tokenizer, prompt, response) -> Attribution
     word_pairs(model, tokenizer, words, vectors, layers=None) -> DataFrame
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __version__ = version("shiftbench")
 
-_HOMES = {
+# name -> the module that it is imported from
+_MODULES = {
     "Attribution": "shiftbench.api",
     "attribute": "shiftbench.api",
     "concepts": "shiftbench.api",
@@ -47,6 +48,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'shiftbench' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `shiftbench score ...` and `shiftbench store ...`, every option a Hydra override."""
+"""The program `shiftbench`: runs the command that its arguments name (shiftbench/commands)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftbench.system import heap, signals
 def main() -> int:
     """Run the command that the arguments name.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
+    Returns the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     heap.use_one_arena()
     signals.handle()
@@ -23,7 +23,7 @@ def main() -> int:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
-        os._exit(code)  # threads that wait for a server or for a child would hold the process
+        os._exit(code)  # sys.exit would wait for threads that wait for a server or for a child process
     return code
 
 

@@ -1,4 +1,4 @@
-"""The notebook API: each explanation method on a loaded model, and a pair's scores, as plain Python calls."""
+"""The notebook API: functions that apply an explanation method to a loaded model, and one that scores a pair."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ from shiftbench.readers import check_text
 from shiftbench.report import attribution_html
 from shiftbench.words import StaticVectors, Vocabulary
 
-# Options of the command line that say nothing about scores, and what to do instead.
-MEANINGLESS = {
-    "out": "nothing is written but explanations; shiftbench score writes results on the command line",
+# Options of `shiftbench score` that would have no effect in Python, and the end of the message that says why.
+WITHOUT_EFFECT = {
+    "out": "only explanations are written, to the store; shiftbench score writes results on the command line",
     "tracking": "nothing is tracked; shiftbench score tracks runs on the command line",
-    "dry_run": "it always computes; `shiftbench score pair=local pair.base=BASE pair.tuned=TUNED dry_run=true` says "
-    "what that would take",
-    "gpus": "it is about the jobs of a sweep; give device, or pair__tuned_model__device_map",
-    "hydra": "it is about how jobs of a sweep are started",
-    "hydra/launcher": "it is about how jobs of a sweep are started",
+    "dry_run": "Python always computes; `shiftbench score pair=local pair.base=BASE pair.tuned=TUNED dry_run=true` "
+    "estimates the time, memory and disk space",
+    "gpus": "it sets the GPUs of each job of a sweep; give device, or pair__tuned_model__device_map",
+    "hydra": "it sets how the jobs of a sweep are started",
+    "hydra/launcher": "it sets how the jobs of a sweep are started",
 }
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each prompt token mattered for each response token; shows itself as HTML in Jupyter.
+    """How important each prompt token is for each response token. Jupyter shows the prompt coloured by density_P.
 
-    importance_PR: float32. level_PR: uint8, 0..10, uncut. density_P: float32, with the paper's cutoff and norm.
+    importance_PR: importance scores, float32. level_PR: importance levels, uint8, 0 to 10, without a cutoff.
+    density_P: importance density, float32, with the paper's cutoff and norm (docs/mathematics.md).
     """
 
     prompt_tokens: tuple[str, ...]
@@ -62,8 +63,8 @@ class Attribution:
 def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Attribution:
     """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; docs/mathematics.md).
 
-    model: a transformers causal language model; the call uses eager attention and puts back what was set.
-    response: the text that follows the prompt, its leading space included.
+    model: a transformers causal language model. It is switched to eager attention for the call, and back afterwards.
+    response: the text after the prompt, its leading space included.
     Raises InputError where the prompt or the response has no token.
     """
     encoded = encode(Prompt("prompt", prompt, ()), tokenizer)
@@ -85,10 +86,10 @@ def word_pairs(
     vectors: StaticVectors | None,
     layers: Iterable[int] | None = None,
 ) -> pd.DataFrame:
-    """Word pairs that the neuron pairs of self-attention heads encode (section 3.2; docs/mathematics.md).
+    """Word pairs that the neuron pairs of attention heads encode (Wu et al. 2023, section 3.2; docs/mathematics.md).
 
-    words: most frequent first. vectors: static word vectors; None: the model's own input embeddings.
-    Columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
+    words: the most frequent first. vectors: static word vectors; None: the model's own input embeddings are used.
+    Returns the columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
     """
     method = instantiate(composition.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
@@ -106,10 +107,10 @@ def concepts(
     rank: int = 300,
     top: int = 50,
 ) -> pd.DataFrame:
-    """Words of the principal components of feed-forward down-projections (section 3.3; docs/mathematics.md).
+    """Words of the principal components of feed-forward down-projections (Wu et al. 2023, section 3.3).
 
-    rank: components a layer, at most half of the model's width. top: words a component, largest |projection| first.
-    Columns layer, component, variance_ratio, words (list of str), values (list of float, signed).
+    rank: components in a layer, at most half of the model's width. top: words of a component, largest |projection|
+    first. Returns the columns layer, component, variance_ratio, words (list of str), values (list of float, signed).
     """
     _check_words("concepts", words, top)
     rows = []
@@ -128,22 +129,22 @@ def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **opti
     """Scores of a pair on the three shift findings, as `shiftbench score pair=local` computes them.
 
     base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts: None takes the
-    packaged Self-Instruct prompts. options: as on the command line with dots as double underscores, for example
-    response__max_new_tokens=64. Explanations are kept in the store as the command line's are; nothing is tracked.
-    Raises InputError for an option that would do nothing here: those of results on disk, of MLflow, of a dry run.
+    packaged Self-Instruct prompts. options: as on the command line, with double underscores for dots, for example
+    response__max_new_tokens=64. Explanations are stored as on the command line; no results are written or tracked.
+    Raises InputError for an option that would have no effect here, such as out, tracking and dry_run.
     """
     keys = {name.replace("__", "."): value for name, value in options.items()}
     for key, value in keys.items():
         _check_option(key, value, prompts is not None)
     given = [f"{key}={_quoted(key, value)}" for key, value in keys.items()]
     pair = ["pair=local", f"pair.base={_quoted('pair.base', base)}", f"pair.tuned={_quoted('pair.tuned', tuned)}"]
-    asked = build(composition.compose("config", [*pair, "tracking=none", *given]))
+    job = build(composition.compose("config", [*pair, "tracking=none", *given]))
     if prompts is not None:
         if not prompts:
-            raise InputError("score: the list of prompts is empty")
-        asked = replace(asked, prompts=list(prompts))
-    check(asked)
-    return all_scores(explain_and_score(asked, Progress()).results)
+            raise InputError("score: the list of prompts is empty; give at least one prompt, or prompts=None")
+        job = replace(job, prompts=list(prompts))
+    check(job)
+    return all_scores(explain_and_score(job, Progress()).results)
 
 
 def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:
@@ -160,22 +161,22 @@ def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
 
 
 def _check_option(key: str, value: Any, own_prompts: bool) -> None:
-    """Refuse, by InputError, an option of the command line that would do nothing, with what to do instead."""
+    """Raise InputError for an option that would have no effect in Python; the message says what to do instead."""
     check_text(f"{key}={value}", f"score: {f'{key}={value}'!a}")
     group = key.partition(".")[0]
-    instead = MEANINGLESS.get(key) or MEANINGLESS.get(group)
+    instead = WITHOUT_EFFECT.get(key) or WITHOUT_EFFECT.get(group)
     if group == "pair" and not key.startswith(("pair.base_model.", "pair.tuned_model.")):
         instead = "give the two models as base and tuned; a name, a family and a size are for results on disk"
     elif group == "dataset" and own_prompts:
-        instead = "prompts= are the prompts, so leave it out"
+        instead = "the prompts are those of prompts=, so leave it out"
     elif key.endswith(".saliency"):
-        instead = "it is about the report, which shiftbench score writes on the command line"
+        instead = "it sets a part of the report, which shiftbench score writes on the command line"
     if instead:
-        raise InputError(f"score: {key.replace('.', '__')}={value!r} would do nothing in Python; {instead}")
+        raise InputError(f"score: {key.replace('.', '__')}={value!r} would have no effect in Python; {instead}")
 
 
 def _quoted(key: str, value: object) -> str:
-    """A value as Hydra's override grammar reads it back, whatever characters a path has."""
+    """A value in Hydra's override grammar; a path may have any characters."""
     if isinstance(value, str) and overrides.is_text(key):
         return overrides.literal(value)
     return overrides.quoted(value)

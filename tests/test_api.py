@@ -231,7 +231,7 @@ def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch): 
     ],
 )
 def test_options_that_would_do_nothing_are_refused_with_what_to_do_instead(option, instead):
-    with pytest.raises(InputError, match=f"would do nothing in Python; .*{instead}"):
+    with pytest.raises(InputError, match=f"would have no effect in Python; .*{instead}"):
         shiftbench.score("a", "b", **option)
 
 

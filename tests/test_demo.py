@@ -103,7 +103,7 @@ def test_interrupted_by_the_user_it_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error.rstrip().splitlines()[-1].endswith("the same command goes on where this one stopped")
+    assert error.rstrip().splitlines()[-1].endswith("run the same command again to continue from here")
 
 
 def test_another_thread_count_gives_the_same_numbers(tmp_path):

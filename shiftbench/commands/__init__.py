@@ -1,4 +1,4 @@
-"""The command line: one module a command, each with a `main` that takes the words behind its name."""
+"""The command line: one module for each command, with a `main` that takes the arguments after the command's name."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from shiftbench.system import signals
 USAGE = """\
 shiftbench measures what instruction tuning changed inside a language model.
 
-  shiftbench score pair=NAME [option=value ...]     score a base/tuned pair on the three shift findings
-  shiftbench score -m pair=A,B,C [...]              one job a pair; a failed one stops no other
-  shiftbench sweep status [out=DIR]                 what became of the jobs of a sweep
-  shiftbench leaderboard [option=value ...]         the tracked pairs as one table: pages and files
-  shiftbench chain 'chain=[BASE,STEP1,...]' [...]   every finding over checkpoints, and what was forgotten
-  shiftbench mixture base=BASE 'tuned=[A,B]' [...]  several tuned models of one base, skill by skill
-  shiftbench published path=DIR [out=DIR]           a paper's tables, from the explanations that it published
-  shiftbench annotate check [annotate=NAME ...]     how far an annotator agrees with labels given by hand
-  shiftbench store list|verify|prune [...]          the explanations kept on disk
-  shiftbench sync [root=DIR] [tracking.uri=URI]     sends to MLflow what could not be sent when it was made
-  shiftbench gate pair=NAME against=WHAT [...]      passes or fails a pair's scores against an earlier run's
-  shiftbench perf record|check [...]                whether shiftbench is as fast here as it was
-  shiftbench COMMAND --help                         what a command can be told
+  shiftbench score pair=NAME [option=value ...]     score a base/tuned pair on every finding of its suite
+  shiftbench score -m pair=A,B,C [...]              one job for each pair; other jobs go on when one fails
+  shiftbench sweep status [out=DIR]                 the state of each job of a sweep
+  shiftbench leaderboard [option=value ...]         write the tracked pairs as one table: pages and files
+  shiftbench chain 'chain=[BASE,STEP1,...]' [...]   score checkpoints of one model in turn, and what was forgotten
+  shiftbench mixture base=BASE 'tuned=[A,B]' [...]  compare tuned models of one base, skill by skill
+  shiftbench published path=DIR [out=DIR]           compute a paper's tables from its published explanations
+  shiftbench annotate check [annotate=NAME ...]     compare an annotator's labels with labels given by hand
+  shiftbench store list|verify|prune [...]          list, check or remove the stored explanations
+  shiftbench sync [root=DIR] [tracking.uri=URI]     send results to MLflow that it does not have yet
+  shiftbench gate pair=NAME against=WHAT [...]      pass or fail a pair's scores, compared with an earlier run
+  shiftbench perf record|check [...]                check whether shiftbench is as fast here as before
+  shiftbench COMMAND --help                         the options of a command
 """
-# Each a module here, imported when it is called.
+# The modules of this package; each is imported when its command is run.
 COMMANDS = (
     "score",
     "sweep",
@@ -44,7 +44,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Dispatch on the first argument; bad input ends in one line on standard error and exit code 2."""
+    """Run the command that the first argument names. Bad input gives one line on standard error and exit code 2."""
     command, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        with suppress(OSError):  # the terminal may be gone, which is what SIGHUP says
-            said = f"interrupted{f' by {interrupt}' if str(interrupt) else ''}"
-            print(f"shiftbench: {said}; the same command goes on where this one stopped", file=sys.stderr)
+        with suppress(OSError):  # after SIGHUP the terminal may be gone
+            message = f"interrupted{f' by {interrupt}' if str(interrupt) else ''}"
+            print(f"shiftbench: {message}; run the same command again to continue from here", file=sys.stderr)
         return signals.exit_code(interrupt)

@@ -1,4 +1,4 @@
-"""`shiftbench annotate check`: an annotator's labels beside those that a reader gave."""
+"""`shiftbench annotate check`: compares an annotator's labels with labels that were given by hand."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     annotator.check(vectors)
     if vectors is None and annotator.seed_words:
         raise InputError(
-            "annotate check: this annotator compares word vectors and there are none; pip install 'shiftbench[glove]' "
-            "or give vectors=text vectors.path=FILE"
+            "annotate check: this annotator needs word vectors, and vectors=auto found none; pip install "
+            "'shiftbench[glove]' or give vectors=text vectors.path=FILE"
         )
     print(lines(agreement(annotator.annotate, vectors, instantiate(config.vocabulary))))
     return 0

@@ -1,4 +1,4 @@
-"""`shiftbench chain`: every finding over the checkpoints of a chain of tunings, and what was forgotten."""
+"""`shiftbench chain`: scores every checkpoint of a chain of tunings, and measures what was forgotten."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def main(arguments: list[str]) -> int:
         print(help_texts.options_help(USAGE, "chain"))
         return 0 if arguments else 2
     words = overrides.read(arguments, "chain")
-    overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for a chain, which scores bare checkpoints of its own")
+    overrides.refuse_without_effect(
+        words, overrides.OF_ONE_PAIR, "for a chain, which scores the checkpoints of chain= without controls"
+    )
     config = composition.compose("chain", words)
     if not OmegaConf.is_list(config.chain) or len(config.chain) < 2:
         raise InputError("chain must be a list of a base and at least one checkpoint: 'chain=[BASE,STEP1,STEP2]'")
     if config.prompts is not None:
-        overrides.without_meaning(words, ("dataset.path",), "beside prompts=, which names the prompts")
+        overrides.refuse_without_effect(words, ("dataset.path",), "with prompts=, which names the prompt sets")
     names = config.prompts if config.prompts is None or OmegaConf.is_list(config.prompts) else [config.prompts]
     from shiftbench.family import inputs
     from shiftbench.family.chain import trajectories

@@ -25,7 +25,7 @@ shiftbench gate results=DIR against=WHAT [gate=NAME] [option=value ...]  judge r
 Exits with 0 where every rule holds, 1 where one does not, 2 where the two cannot be compared.
 Rules are conf/gate/NAME.yaml's; +gate.rules.recognition.at_least=0.1 adds to one, ~gate.rules.verbs takes one out."""
 OWN = ("against", "results", "summary", "junit", "gate")
-WITH_RESULTS = (*OWN, "tracking", "pair")  # what has a meaning where nothing is scored
+WITH_RESULTS = (*OWN, "tracking", "pair")  # the options that have an effect with results=DIR
 
 
 def main(arguments: list[str]) -> int:
@@ -58,18 +58,18 @@ def main(arguments: list[str]) -> int:
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
-    """The configuration; with results=DIR no pair is needed, and no option of score has a meaning."""
+    """The configuration. With results=DIR no pair is needed, and options of score are refused."""
     keys = [key_of(word) for word in arguments]
     if "results" not in keys:
         return composition.compose("gate", arguments)
     for key, word in zip(keys, arguments, strict=True):
         if key not in WITH_RESULTS:
-            raise InputError(f"{word} has no meaning with results=DIR, where nothing is scored; leave one of them out")
+            raise InputError(f"{word} has no effect with results=DIR, which scores nothing; leave one of the two out")
     return composition.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
 
 
 def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
-    """Refuse what cannot be compared before a model is loaded."""
+    """Raise InputError, before a model is loaded, where the pair's scores could not be compared."""
     from shiftbench.gate import check_comparable
     from shiftbench.pipeline.job import build
     from shiftbench.pipeline.recording import conditions
@@ -88,7 +88,7 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
 
 
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
-    """The words that are score's, and where it is to leave its results."""
+    """The arguments for `shiftbench score`, with the folder for its results."""
     words = [word for word in arguments if key_of(word) not in OWN]
     folder = overrides.literal(str(folders.pair_folder(config)))
     return [*(word for word in words if key_of(word) != "out"), f"out={folder}"]
@@ -100,7 +100,7 @@ def key_of(word: str) -> str:
 
 
 def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
-    """Judge, print, write."""
+    """Judge the scores, print the verdict and write it to files. Returns 0 where every rule holds, else 1."""
     from shiftbench.gate import check_comparable, junit, markdown
     from shiftbench.gate.summary import Judgement
     from shiftbench.system.files import write_whole

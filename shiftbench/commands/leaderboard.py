@@ -1,4 +1,4 @@
-"""`shiftbench leaderboard`: tracked runs as one table, on pages and in files."""
+"""`shiftbench leaderboard`: writes the tracked runs as one table, to pages and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftbench.config import composition, help_texts, literals
-from shiftbench.config.overrides import read, without_meaning
+from shiftbench.config.overrides import read, refuse_without_effect
 from shiftbench.leaderboard import Board, build, gather, read_reports, site
 from shiftbench.leaderboard.board import count_reasons
 from shiftbench.leaderboard.view import Cell, lines, named
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     words = read(arguments, "leaderboard")
     config = composition.compose("leaderboard", words)
     if config.publish:
-        without_meaning(words, ("out",), "beside publish=, which names the folder of the site")
+        refuse_without_effect(words, ("out",), "with publish=, which names the folder of the site")
     option = "publish" if config.publish else "out"
     folder = path_of(str(config.publish or config.out or Path(RUNS) / "leaderboard"), option).absolute()
     site.check(folder, option)

@@ -1,4 +1,4 @@
-"""`shiftbench mixture`: several tuned models of one base, skill by skill."""
+"""`shiftbench mixture`: compares several tuned models of one base, skill by skill."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def main(arguments: list[str]) -> int:
         print(help_texts.options_help(USAGE, "mixture"))
         return 0 if arguments else 2
     words = overrides.read(arguments, "mixture")
-    overrides.without_meaning(words, overrides.OF_ONE_PAIR, "for mixtures, whose models are named by base= and tuned=")
+    overrides.refuse_without_effect(
+        words, overrides.OF_ONE_PAIR, "for mixtures, whose models are named by base= and tuned="
+    )
     config = composition.compose("mixture", words)
     if not OmegaConf.is_list(config.tuned) or len(config.tuned) < 2:
         raise InputError("tuned must be a list of at least two models: base=BASE 'tuned=[A,B]'")

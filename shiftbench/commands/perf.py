@@ -18,8 +18,8 @@ from shiftbench.errors import InputError
 from shiftbench.readers import path_of
 
 USAGE = """\
-shiftbench perf record [option=value ...]    measure this machine's baseline
-shiftbench perf check [option=value ...]     this machine's ratios, and all counters, against the baseline"""
+shiftbench perf record [option=value ...]    measure and write a baseline for this machine
+shiftbench perf check [option=value ...]     compare this machine's ratios and all counters with the baseline"""
 WIDTH = 120  # columns of a table where there is no terminal to ask
 
 
@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"no command 'perf {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "perf")
     if verb == "check":
-        overrides.without_meaning(words, ("processes",), "for perf check, which measures as often as it must")
+        overrides.refuse_without_effect(
+            words, ("processes",), "for perf check, which chooses the number of measurements itself"
+        )
     config = composition.compose("perf", words)
     if not isinstance(config.processes, int) or config.processes < 1:
         raise InputError(f"processes={config.processes} must be a whole number, at least 1")

@@ -1,4 +1,4 @@
-"""`shiftbench published path=DIR`: the paper's tables from its published explanations."""
+"""`shiftbench published path=DIR`: computes the paper's tables from its published explanations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def main(arguments: list[str]) -> int:
     config = composition.compose("published", read(arguments, "published"))
     from shiftbench.published.reproduction import reproduce
 
-    made = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))
-    for result in made.summary.results:
+    reproduction = reproduce(path_of(str(config.path), "path"), path_of(str(config.out), "out"))
+    for result in reproduction.summary.results:
         print(result.sentence)
-    for note in made.summary.notes:
+    for note in reproduction.summary.notes:
         print(f"note: {note}")
-    print(f"tables: {made.tables}")
-    print(f"report: {made.report}")
+    print(f"tables: {reproduction.tables}")
+    print(f"report: {reproduction.report}")
     return 0

@@ -1,4 +1,4 @@
-"""`shiftbench score`: one job, or a sweep of them."""
+"""`shiftbench score`: runs one job, or with -m a sweep of several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _single(one: command_line.ComposedJob) -> int:
-    """Score one pair, send the run to MLflow, and print what was found."""
+    """Score one pair, send the run to MLflow, and print the results."""
     from shiftbench.config.instantiation import instantiate
     from shiftbench.pipeline.progress import Progress
     from shiftbench.pipeline.recording import show
@@ -37,7 +37,7 @@ def _single(one: command_line.ComposedJob) -> int:
 
     if one.config.gpus != 1:
         raise InputError(
-            f"gpus={one.config.gpus} is about the jobs of a sweep: add -m, or spread the models of this job with "
+            f"gpus={one.config.gpus} has an effect only in a sweep: add -m, or spread the models of this job with "
             "pair.base_model.device_map=auto pair.tuned_model.device_map=auto"
         )
     root = folders.out_folder(one.config)
@@ -57,7 +57,7 @@ def _single(one: command_line.ComposedJob) -> int:
 
 
 def _estimated(composed: list[command_line.ComposedJob]) -> int:
-    """What each job of a sweep would take. Returns 2 where one of them would be refused."""
+    """Print the estimate of each job of a sweep. Returns 2 where a job would be refused, else 0."""
     from shiftbench.pipeline.run import dry_run
 
     code = 0

@@ -1,16 +1,17 @@
-"""`shiftbench store list|verify|prune`: the explanations kept on disk."""
+"""`shiftbench store list|verify|prune`: lists, checks or removes stored explanations."""
 
 from __future__ import annotations
 
 from shiftbench.config import composition, help_texts, names, overrides
 from shiftbench.errors import InputError
 
-CHOICE = ("older_than_days", "method", "weights", "dry_run")
-MEANINGLESS = {"list": (*CHOICE, "repair"), "verify": CHOICE, "prune": ("repair",)}  # options of the other verbs
+PRUNE_OPTIONS = ("older_than_days", "method", "weights", "dry_run")
+# The options that have no effect for each verb.
+WITHOUT_EFFECT = {"list": (*PRUNE_OPTIONS, "repair"), "verify": PRUNE_OPTIONS, "prune": ("repair",)}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the verb that the first argument names."""
+    """Run the verb that the first argument names. Returns 1 where a damaged entry was found, else 0."""
     from shiftbench.store import store as stored
 
     verbs = {"list": stored.print_entries, "verify": stored.verify_and_print, "prune": stored.prune_and_print}
@@ -21,7 +22,7 @@ def main(arguments: list[str]) -> int:
     if verb not in verbs:
         raise InputError(f"no command 'store {verb}'; {names.nearest(verb, verbs)}")
     words = overrides.read(rest, "store")
-    overrides.without_meaning(words, MEANINGLESS[verb], f"for store {verb}")
+    overrides.refuse_without_effect(words, WITHOUT_EFFECT[verb], f"for store {verb}")
     config = composition.compose("store", words)
     damaged = verbs[verb](config)
     return 1 if damaged else 0

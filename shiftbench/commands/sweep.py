@@ -1,4 +1,4 @@
-"""`shiftbench sweep status`: what became of the jobs of a sweep."""
+"""`shiftbench sweep status`: prints the state of each job of a sweep."""
 
 from __future__ import annotations
 

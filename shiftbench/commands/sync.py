@@ -1,4 +1,4 @@
-"""`shiftbench sync`: results that MLflow has not got, because a server was down or a job was killed, are sent to it."""
+"""`shiftbench sync`: sends to MLflow the results that it lacks because a server was down or a job was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftbench.tracking import OFF, Tracking, Unreachable, is_pending, pending_
 
 
 def main(arguments: list[str]) -> int:
-    """Send all that is pending below root: a line a run, exit code 1 where something could not be sent."""
+    """Send all results below root that were not sent yet; a line for each. Returns 1 where one could not be sent."""
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
         return 0
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     if not root.is_dir():
         raise InputError(f"root={config.root} is no folder; results are in ./shiftbench-runs unless out=DIR was given")
     if tracking.address == OFF:
-        raise InputError("tracking=none is no place to send to; give tracking.uri=URI")
+        raise InputError("tracking=none names no place to send results to; give tracking.uri=URI")
     waiting = pending_folders(root, tracking)
     if not waiting:
         print(f"nothing to send: {tracking.shown} has all results below {root}")
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def send_all(waiting: list[Path], tracking: Tracking) -> int:
-    """Send folder after folder; one that cannot be sent stops no other, a place that does not answer stops all."""
+    """Send the folders in turn. Stops where MLflow does not answer, but not where it refuses one folder."""
     failed = 0
     try:
         tracking.reach()

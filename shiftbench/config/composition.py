@@ -1,4 +1,7 @@
-"""Composing a configuration with Hydra; what does not compose is refused with what to type instead."""
+"""Composes a configuration with Hydra.
+
+Arguments that do not compose are refused by an InputError that names the argument, the reason and what to type instead.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,20 @@ CONFIG_MODULE = "shiftbench.conf"
 
 
 def register_resolvers() -> None:
-    """What `conf/` may call: the folder of a bundled model."""
+    """Define the function that files in conf/ may call: `${demo_model:NAME}` is the folder of a bundled model."""
     OmegaConf.register_new_resolver("demo_model", model_folder, replace=True)
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The resolved configuration `name` under overrides; InputError where it does not compose or lacks a value."""
+    """The configuration conf/NAME.yaml with the overrides applied and every interpolation filled in.
+
+    Raises InputError where it does not compose, or where a value that must be given is missing.
+    """
     return compose_with_choices(name, overrides)[0]
 
 
 def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    """(the resolved configuration, the member that each config group was composed with)."""
+    """The configuration as `compose` returns it, and the member that was chosen of each config group, by group."""
     register_resolvers()
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
@@ -43,20 +49,21 @@ def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfi
         choices = {str(group): str(member) for group, member in config.hydra.runtime.choices.items()}
         with open_dict(config):
             del config.hydra
-        missing = sorted(key for key in _dotted(config, "") if _is_missing(config, key))
+        missing = sorted(key for key in _dotted_keys(config, "") if _is_missing(config, key))
         if missing:
-            raise InputError(f"{missing[0]} is needed: give {missing[0]}=...")
+            raise InputError(f"{missing[0]} has no value; give {missing[0]}=VALUE")
         return _resolved(config), choices
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_explained(error, name, overrides)) from None
+        raise InputError(_reason(error, name, overrides)) from None
     except RecursionError:
         raise InputError("the configuration nests too deeply, or a value is interpolated from itself") from None
 
 
 def _resolved(config: DictConfig) -> DictConfig:
-    """The configuration with every interpolation filled in; a text that then has '${' in it keeps it.
+    """The configuration with every interpolation filled in. A '${' that an interpolation inserted stays as it is.
 
-    Raises InputError for a text that no file of results could hold, wherever it comes from: the environment, too.
+    Raises InputError for a text that cannot be written to a file of results, wherever the text comes from: an
+    environment variable may hold such a text.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     texts = list(texts_in(plain, ""))
@@ -67,20 +74,24 @@ def _resolved(config: DictConfig) -> DictConfig:
     if not any("${" in text for _, text in texts):
         OmegaConf.resolve(config)
         return config
-    made = literal(plain)  # OmegaConf would fill a resolved text in a second time
-    OmegaConf.set_struct(made, True)
-    return made
+    resolved: DictConfig = literal(plain)  # OmegaConf would interpolate the resolved text a second time
+    OmegaConf.set_struct(resolved, True)
+    return resolved
 
 
 def packaged(name: str) -> DictConfig:
-    """The packaged values of one file of a config group, as 'finding/instruction_recognition': the YAML states each
-    once, and whatever is not a job takes them from there."""
+    """The packaged values of one file of a config group.
+
+    name: GROUP/MEMBER, for example 'finding/instruction_recognition'. The notebook API reads its options here, so that
+    only the YAML file states them.
+    """
     group, _, member = name.partition("/")
-    return compose("config", ["pair=demo", f"+{group}@one={member}"]).one
+    part: DictConfig = compose("config", ["pair=demo", f"+{group}@one={member}"]).one
+    return part
 
 
 def groups() -> dict[str, list[str]]:
-    """The config groups a user chooses from, and what each holds."""
+    """The config groups that a user chooses from (the folders of conf/), and the names of each group's members."""
     root = resources.files(CONFIG_MODULE)
     found = {}
     for folder in sorted(root.iterdir(), key=lambda item: item.name):
@@ -89,36 +100,41 @@ def groups() -> dict[str, list[str]]:
     return {name: members for name, members in found.items() if members}
 
 
-def _explained(error: Exception, name: str, overrides: Sequence[str]) -> str:
-    """Hydra's reason in one line, with the nearest known name where one was mistyped."""
+def _reason(error: Exception, name: str, overrides: Sequence[str]) -> str:
+    """Hydra's reason in one line. Where a name is not known, the line suggests the known name nearest to it."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, wanted = str(error.missing_cfg_file).rpartition("/")
         return f"there is no {group}={wanted}; {nearest(wanted, groups().get(group, []), f'{group}=')}"
     if "You must specify" in text:
         wanted = re.findall(r"You must specify '(\w+)'", text)[0]
-        return f"{wanted} is needed: give {wanted}=NAME; {nearest('', groups().get(wanted, []))}"
+        return f"no {wanted} is chosen; give {wanted}=NAME; {nearest('', groups().get(wanted, []))}"
     key = next((re.split(r"[=]", o.lstrip("+~"))[0] for o in overrides if _names_key(text, o)), None)
     if key and isinstance(error, ConfigCompositionException):
         return f"there is no option {key!r}; {nearest_key(key, known_keys(name, overrides))}"
-    said = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    meant = [o for o in overrides if "${" in o]
-    if meant and isinstance(error, (InterpolationResolutionError, GrammarParseError)):
-        return f"{said}; where {meant[0]!r} means the characters themselves, write \\${{ for ${{"
-    return said
+    reason = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    interpolated = [o for o in overrides if "${" in o]
+    if interpolated and isinstance(error, (InterpolationResolutionError, GrammarParseError)):
+        return f"{reason}; if ${{ in {interpolated[0]!r} is not an interpolation but part of the text, write \\${{"
+    return reason
 
 
 def _names_key(text: str, override: str) -> bool:
+    """Whether an error's text contains the key of an override."""
     return override.lstrip("+~").split("=")[0] in text
 
 
 def known_keys(name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Dotted keys of the configuration under those overrides that choose a group's member, or do without one."""
-    return list(_dotted(_composed_for_names(name, tuple(overrides)), ""))
+    """The dotted keys of the configuration conf/NAME.yaml, for suggestions.
+
+    Of the overrides, those that choose a member of a config group, or remove a group, are applied: they decide which
+    keys there are.
+    """
+    return list(_dotted_keys(_composed_for_names(name, tuple(overrides)), ""))
 
 
 def default_of(name: str, key: str) -> Any:
-    """The value of an option where it is not given; None where there is none."""
+    """The default of an option; None where it has none, or where the default is an interpolation."""
     config = _composed_for_names(name, ())
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
@@ -128,6 +144,7 @@ def default_of(name: str, key: str) -> Any:
 
 @cache
 def _composed_for_names(name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration for its keys alone: nothing is resolved, and `pair` is demo where no pair is chosen."""
     register_resolvers()
     chosen = [o for o in overrides if o.removeprefix("~").split("=")[0] in groups()]
     if "pair" in _mandatory(name) and not any(o.removeprefix("~").startswith("pair") for o in chosen):
@@ -135,11 +152,12 @@ def _composed_for_names(name: str, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         try:
             return hydra_compose(name, overrides=chosen)
-        except (HydraException, OmegaConfBaseException):  # what was chosen is itself what is wrong
+        except (HydraException, OmegaConfBaseException):  # a choice itself is wrong, so compose without the choices
             return hydra_compose(name, overrides=["pair=demo"] if _mandatory(name) else [])
 
 
 def _mandatory(name: str) -> list[str]:
+    """The config groups of which conf/NAME.yaml has no default member."""
     return ["pair"] if name in ("config", "gate") else []
 
 
@@ -149,10 +167,11 @@ def _is_missing(config: DictConfig, key: str) -> bool:
     return OmegaConf.is_missing(node, last)
 
 
-def _dotted(config: DictConfig, prefix: str) -> Iterator[str]:
+def _dotted_keys(config: DictConfig, prefix: str) -> Iterator[str]:
+    """Every key of a configuration, nested ones with dots. What an interpolation stands for is not entered."""
     for key in map(str, config):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
             value = config[key]
             if isinstance(value, DictConfig):
-                yield from _dotted(value, f"{prefix}{key}.")
+                yield from _dotted_keys(value, f"{prefix}{key}.")

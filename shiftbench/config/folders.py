@@ -1,4 +1,4 @@
-"""The folders and file names under which results are kept."""
+"""The folders that results are written to, and their names."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from shiftbench.errors import InputError
 from shiftbench.readers import path_of, sampled_digest
 
 RUNS = "shiftbench-runs"
-NAME_PART = 80  # characters of a model's name in the name of a folder
+NAME_PART = 80  # the most characters of a model's name that a folder's name takes over
 
 
 def out_folder(config: Any) -> Path:
-    """The folder that the results of a sweep are under."""
+    """The folder that holds the results of a sweep, a folder a job: `out`, or ./shiftbench-runs where out is null."""
     return path_of(str(config.out or RUNS), "out").absolute()
 
 
 def pair_folder(config: Any) -> Path:
-    """Where the results of one pair go that is no job of a sweep: `out`, or a folder of the pair's name."""
+    """The folder that the results of a single job go to: `out`, or ./shiftbench-runs/PAIR where out is null."""
     root = out_folder(config)
     return root if config.out else root / pair_name(config.pair)
 
 
 def pair_name(pair: Any) -> str:
-    """What a folder of results is called after: the pair's name, or BASE-TUNED-DIGITS where nobody named it.
+    """The name of a pair's folder of results: the pair's name, or BASE-TUNED-DIGITS where the user gave none.
 
-    pair=local takes the tuned model's path as its name, and `checkpoint-500` is the last folder of many paths. DIGITS
-    are eight hexadecimal digits. Where both models' weights lie in folders on this machine, they are of samples of the
-    weights (readers.weights.sampled_digest). Otherwise they are of the hub id and its revision: the commit behind a
-    revision is not known before the hub answers, and a sweep composes all its jobs first.
+    Without pair.name, pair=local is named by the tuned model's path. That path's last folder does not tell pairs apart:
+    many paths end in `checkpoint-500`, for example. So the name has the last folder of both models' paths, and DIGITS:
+    the first eight hexadecimal digits of a sha256. It is of samples of the weights (readers.weights.sampled_digest) where a
+    model is a folder on this machine, else of its hub id and revision. The commit behind a revision is not used: it is
+    known only after a request to the hub, and a sweep names all its jobs before any request.
     """
     if pair.name != pair.tuned:
         return file_name(Path(str(pair.name)).name)
     sides = [(str(pair[side]), pair.get(f"{side}_model") or {}) for side in ("base", "tuned")]
-    called = [Path(str(options.get("adapter") or path).rstrip("/")).name[:NAME_PART] for path, options in sides]
+    names = [Path(str(options.get("adapter") or path).rstrip("/")).name[:NAME_PART] for path, options in sides]
     digits = hashlib.sha256(repr([_weights_of(path, options) for path, options in sides]).encode()).hexdigest()
-    return file_name("-".join([*called, digits[:8]]))
+    return file_name("-".join([*names, digits[:8]]))
 
 
 def _weights_of(path: str, options: Any) -> list[str]:
-    """What tells one model's weights from another's before they are loaded."""
+    """Texts that differ between models with different weights, found without loading them: one for each file."""
     gguf, adapter = options.get("gguf_file"), options.get("adapter")
     files = [path if gguf is None else str(Path(path, str(gguf))), *([str(adapter)] if adapter else [])]
     found = []
     for file in files:
         try:
             found.append(sampled_digest(path_of(file, "pair")))
-        except (OSError, InputError):  # a hub id; or nothing at all, and then `check` says so
+        except (OSError, InputError):  # a hub id, or a path where nothing is: `pipeline.checks` refuses the latter
             found.append(f"{file} {options.get('revision')}")
     return found
 
 
 def file_name(text: str) -> str:
-    """The text as the name of a file that is inside its folder on any system."""
+    """The text as a valid file name: characters other than letters, digits and _.,=+- become underscores."""
     return re.sub(r"[^\w.,=+-]+", "_", text).strip(".") or "pair"

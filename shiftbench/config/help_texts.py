@@ -1,4 +1,4 @@
-"""What `--help` prints of a command: its options, their defaults and their comments in conf/."""
+"""The texts that `--help` prints: a command's usage, and its options with their defaults and comments from conf/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shiftbench.config.composition import CONFIG_MODULE, groups
 
 
 def help_text() -> str:
-    """What `shiftbench score` can be told: the groups, and the options with their defaults and reasons."""
+    """The help of `shiftbench score`: the config groups with their members, and the options with their comments."""
     text = (resources.files(CONFIG_MODULE) / "config.yaml").read_text(encoding="utf-8")
     options = text[text.index("out: null") : text.index("bootstrap:")].rstrip()
     choices = groups()
@@ -20,18 +20,18 @@ def help_text() -> str:
         [
             "shiftbench score pair=NAME [option=value ...]",
             "",
-            "Choose (pair=local takes pair.base=PATH pair.tuned=PATH, dataset=jsonl takes dataset.path=FILE):",
+            "Choices (pair=local needs pair.base=PATH and pair.tuned=PATH too, dataset=jsonl needs dataset.path=FILE):",
             *lines,
             "",
-            "Options, with their defaults (nested ones as response.max_new_tokens=64):",
+            "Options, with their defaults (write a nested option with dots: response.max_new_tokens=64):",
             *("  " + line for line in options.splitlines()),
             "",
-            "Any value of a finding can be set too: findings.instruction_recognition.cutoff=5",
+            "Every option of a finding can be set too, for example findings.instruction_recognition.cutoff=5",
         ]
     )
 
 
 def options_help(usage: str, name: str) -> str:
-    """What a command can be told: its usage line and the options in its own configuration, conf/NAME.yaml."""
+    """The help of another command: its usage line, and the options in its own configuration, conf/NAME.yaml."""
     text = (resources.files(CONFIG_MODULE) / f"{name}.yaml").read_text(encoding="utf-8")
     return f"{usage}\n\nOptions, with their defaults:\n{text}".rstrip()

@@ -1,4 +1,4 @@
-"""Building the objects that a part of the configuration describes by `_target_`."""
+"""Builds the objects that parts of a configuration describe: `_target_` names the class, the other keys its fields."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shiftbench.readers import one_line
 
 
 def instantiate(node: DictConfig) -> Any:
-    """What a part of the configuration describes.
+    """The object that a part of the configuration describes.
 
-    Raises InputError where it names what is not there; an InputError of what is built comes out as itself, and not
-    inside Hydra's exception.
+    Raises InputError where there is no such class, or where the class has no such option. An InputError that the class
+    raises is passed on as it is, and not inside Hydra's exception.
     """
     try:
         return hydra_instantiate(instantiable(node), _convert_="all")
@@ -25,5 +25,7 @@ def instantiate(node: DictConfig) -> Any:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         if "unexpected keyword" in str(error) or error.__cause__ is None or "locating target" in str(error):
-            raise InputError(f"the configuration names what is not there: {one_line(error)}") from None
+            raise InputError(
+                f"the configuration names a class or an option that does not exist: {one_line(error)}"
+            ) from None
         raise

@@ -1,4 +1,7 @@
-"""Texts that OmegaConf would interpolate, kept as they are."""
+"""Texts that contain '${' and are to stay as they are: OmegaConf would interpolate them.
+
+A path or a prompt may contain '${'. Such a text is escaped, once for each time that OmegaConf resolves it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,16 @@ from omegaconf import OmegaConf
 
 
 def literal(plain: Any) -> Any:
-    """Plain containers as a configuration that says what they say: nothing in them is interpolated."""
+    """Dicts, lists and values as a configuration with the same content: OmegaConf interpolates nothing in it."""
     return OmegaConf.create(_escaped_all(plain))
 
 
 def instantiable(node: Any) -> Any:
-    """A part of a resolved configuration for Hydra's instantiate, which resolves once more than a look does."""
+    """A part of a resolved configuration, in the form in which Hydra's instantiate gets its texts as they are.
+
+    instantiate resolves a configuration once and then reads its values, which resolves them again. So texts are escaped
+    twice.
+    """
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not any("${" in text for _, text in texts_in(plain, "")):
         return node
@@ -23,7 +30,7 @@ def instantiable(node: Any) -> Any:
 
 
 def texts_in(plain: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in plain containers, under its dotted key."""
+    """Every (dotted key, text) in dicts and lists. The texts of a list all have the list's key."""
     if isinstance(plain, str):
         yield key, plain
     elif isinstance(plain, dict):
@@ -43,5 +50,5 @@ def _escaped_all(plain: Any) -> Any:
 
 
 def escaped(text: str) -> str:
-    """A text as a value in which OmegaConf interpolates nothing."""
+    """The text as OmegaConf must get it to give the text back: '${' and the backslashes before it are escaped."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)

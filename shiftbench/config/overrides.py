@@ -1,8 +1,11 @@
-"""The words of a command line as Hydra's overrides: paths are taken as they are, and a refusal shows what to type.
+"""Reads the arguments of a command line as Hydra's overrides, and refuses with what to type what cannot be read.
 
-Hydra reads `key=value` by a grammar in which (, =, [, a quote, #, a comma and letters beyond ASCII mean something else
-or nothing at all. A value that names a path is put into Hydra's quotes here, so that nobody has to quote twice; what
-is written in Hydra's own syntax (lists, sweeps, interpolations, quoted values) stays as it is.
+Hydra reads `key=value` by a grammar in which (, =, [, a quote, # and a comma have a meaning, and in which letters
+beyond ASCII are not allowed. A value that names a path is put into Hydra's quotes here, so that users have to quote for
+the shell only. What is written in Hydra's own syntax (lists, sweeps, interpolations, quoted values) stays as it is.
+
+The parameters of the functions here: `word` is one argument as the shell passes it, for example "pair=demo"; `name` is
+the command's configuration, conf/NAME.yaml.
 """
 
 from __future__ import annotations
@@ -21,24 +24,31 @@ from shiftbench.errors import InputError
 from shiftbench.readers import check_text
 
 MULTIRUN = ("-m", "--multirun")
-# The last part of the keys whose value is a path, or a hub id in a path's place.
+# The value of a key whose last part is one of these is a path, or a hub id in place of a path.
 PATHS = {
     "out", "path", "base", "tuned", "adapter", "tokenizer", "gguf_file", "uri", "against", "results", "summary",
     "junit", "root", "publish", "baseline",
 }  # fmt: skip
-# Other keys whose value is a text, whatever it looks like: a revision may be 1e3 and a name 2024.
+# The value of these keys is a text, even where it looks like a number: a revision may be 1e3, and a name 2024.
 TEXTS = {"pair.name", "pair.family", "pair.size", "experiment", "revision", "weights", "method", "group"}
-WRITTEN = {"out", "store.path", "summary", "junit", "publish", "baseline"}  # of which no job has several
-# Of score's options, those that a chain and a comparison of mixtures do without.
+WRITTEN = {
+    "out",
+    "store.path",
+    "summary",
+    "junit",
+    "publish",
+    "baseline",
+}  # places to write to: a sweep cannot vary them
+# Options of `shiftbench score` that describe a single pair: chains and comparisons of mixtures refuse them.
 OF_ONE_PAIR = ("pair", "control", "response.beside", "gpus")
 LISTS = {("chain", "chain"), ("chain", "prompts"), ("mixture", "tuned")}  # (configuration, key) whose value is a list
 
 
 def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str]:
-    """The words as overrides that Hydra reads as they were meant.
+    """The arguments as overrides that Hydra reads as the user meant them, in their order.
 
-    name: the command's configuration, conf/NAME.yaml. flags: the words with a leading dash that the command takes; they
-    come back too. Raises InputError for a word that is no override, with what to type instead.
+    flags: the arguments with a leading dash that the command accepts; they are returned unchanged.
+    Raises InputError for an argument that is neither; the message says what to type instead.
     """
     for word in words:
         check_text(word, f"argument {word!a}")
@@ -47,7 +57,7 @@ def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str
 
 
 def quoted(value: object) -> str:
-    """A Python value as Hydra's grammar reads it back; a path as its text, taken literally."""
+    """A Python value in Hydra's grammar. In an os.PathLike nothing is interpolated; in a str '${...}' is."""
     if isinstance(value, os.PathLike):
         return literal(str(os.fspath(value)))
     if isinstance(value, str):
@@ -60,76 +70,84 @@ def quoted(value: object) -> str:
 
 
 def literal(text: str) -> str:
-    """A text in Hydra's quotes, in which nothing is interpolated."""
+    """The text in Hydra's quotes, escaped so that Hydra reads exactly this text and interpolates nothing in it."""
     return QuotedString(literals.escaped(text), Quote.single).with_quotes()
 
 
-def without_meaning(words: Sequence[str], keys: Iterable[str], why: str) -> None:
-    """Refuse, by InputError, an option that would do nothing. keys: of such options, each for all that is under it."""
+def refuse_without_effect(words: Sequence[str], keys: Iterable[str], why: str) -> None:
+    """Raise InputError where an argument sets an option that would have no effect.
+
+    keys: the options without effect; a key stands for everything below it too. why: the end of "ARGUMENT has no effect
+    ...", for the message.
+    """
     for word in words:
         key = key_of(word)
-        if any(key == dead or key.startswith(f"{dead}.") for dead in keys):
-            raise InputError(f"{word} has no meaning {why}; leave it out")
+        if any(key == ignored or key.startswith(f"{ignored}.") for ignored in keys):
+            raise InputError(f"{word} has no effect {why}; leave it out")
 
 
-def typed(key: str, text: str) -> str:
-    """An override with a literal value as it is to be typed in a shell: the shell's quotes, then Hydra's."""
+def shell_text(key: str, text: str) -> str:
+    """What a user types in a shell to give an option exactly this text: in Hydra's quotes inside the shell's quotes."""
     return shlex.quote(f"{key}={QuotedString(literals.escaped(text), Quote.double).with_quotes()}")
 
 
 def is_text(key: str) -> bool:
-    """Whether the value of an option is a path, a hub id or a name, and so taken as it is written."""
+    """Whether the value of an option is a path, a hub id or a name. Such a value is taken as it is written."""
     return key.rpartition(".")[2] in PATHS or key in TEXTS or key.rpartition(".")[2] in TEXTS
 
 
 def key_of(word: str) -> str:
-    """The key of an override, without the package that a config group is put at."""
+    """The key of an override without Hydra's marks: 'finding' of '+finding@findings.one=probe'."""
     return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _read(word: str, words: Sequence[str], name: str, sweeping: bool) -> str:
+    """One argument as an override that Hydra reads as it was meant. sweeping: whether several values are allowed."""
     if word.startswith("-"):
-        raise InputError(_flag(word, words, name))
+        raise InputError(_flag_message(word, words, name))
     key, equals, value = word.partition("=")
     if not equals:
         if not word.startswith("~"):
-            raise InputError(_bare(word, name))
+            raise InputError(_no_value_message(word, name))
         return word
     plain = key_of(word)
     parsed = _parsed(word)
     if parsed is None:
-        for meant in _meant(plain, value, sweeping):
-            if _parsed(f"{key}={meant}") is not None:
-                return f"{key}={meant}"
-        raise InputError(_unreadable(word, key, value))
+        for candidate in _candidates(plain, value, sweeping):
+            if _parsed(f"{key}={candidate}") is not None:
+                return f"{key}={candidate}"
+        raise InputError(_unreadable_message(word, key, value))
     if is_text(plain) and (name, plain) not in LISTS:
-        word = f"{key}={_as_text(parsed, value, plain)}"
+        word = f"{key}={_text_value(parsed, value, plain)}"
         parsed = _parsed(word) or parsed
     if (name, plain) in LISTS and value.startswith("[") and value.endswith("]"):
-        made = f"{key}=[{','.join(map(_element, _elements(value[1:-1])))}]"
-        word = made if made != word and _parsed(made) is not None else word
+        quoted_elements = f"{key}=[{','.join(map(_element, _elements(value[1:-1])))}]"
+        word = quoted_elements if _parsed(quoted_elements) is not None else word
     if parsed.is_sweep_override() and not sweeping:
-        raise InputError(_several(word, key, value, name))
+        raise InputError(_several_values_message(word, key, value, name))
     return word
 
 
-def _as_text(parsed: Override, value: str, key: str) -> str:
-    """The value of an option whose value is a text, where Hydra could read it, perhaps as something else."""
-    found = parsed._value  # value() unpacks quotes, which say that the user wrote them
+def _text_value(parsed: Override, value: str, key: str) -> str:
+    """The value of an option that takes a text, quoted where Hydra would read something other than this text.
+
+    parsed: what Hydra reads, perhaps a number or a list.
+    """
+    found = parsed._value  # value() would remove the quotes; they show that the user quoted the value
     if isinstance(found, QuotedString):
         return literal(found.text) if "${" in found.text and _exists(found.text) else value
     if _exists(value) and found is not None and found != value:
         return literal(value)
     if isinstance(found, str):
-        cut = found != value and found == value.strip()  # a space at an end, which Hydra drops
-        return literal(value) if cut or ("${" in value and _exists(value)) else value
+        stripped = found != value and found == value.strip()  # Hydra drops spaces at the ends
+        return literal(value) if stripped or ("${" in value and _exists(value)) else value
     if not is_text(key) or found is None or (parsed.is_sweep_override() and key not in WRITTEN):
         return value
-    return literal(value)  # a number, a truth value or a list: Hydra's reading of what is a name here
+    return literal(value)  # Hydra read a number, a truth value or a list; here it is a name
 
 
-def _meant(key: str, value: str, sweeping: bool) -> Iterable[str]:
-    """What a value that Hydra cannot read may mean, the likeliest first."""
+def _candidates(key: str, value: str, sweeping: bool) -> Iterable[str]:
+    """Quoted forms of a value that Hydra cannot read, the likeliest first. The first that Hydra can read is taken."""
     if _exists(value):
         yield literal(value)
     if value.startswith("[") and value.endswith("]"):
@@ -142,7 +160,7 @@ def _meant(key: str, value: str, sweeping: bool) -> Iterable[str]:
 
 
 def _elements(text: str) -> list[str]:
-    """The parts between commas; those that together name an existing path stay one."""
+    """The parts between commas. Parts that together, commas included, name an existing path are one element."""
     parts = text.split(",")
     found: list[str] = []
     while parts:
@@ -154,6 +172,7 @@ def _elements(text: str) -> list[str]:
 
 
 def _element(text: str) -> str:
+    """One element of a list or of a sweep, quoted where Hydra would not read it as this text."""
     parsed = _parsed(f"key={text}")
     if text.startswith(("'", '"', "{", "[")):
         return text
@@ -163,7 +182,7 @@ def _element(text: str) -> str:
 
 
 def _parsed(word: str) -> Override | None:
-    """The override that Hydra reads, None where it cannot."""
+    """The override as Hydra reads it; None where Hydra cannot read it."""
     try:
         return OverridesParser.create().parse_override(word)
     except (HydraException, RecursionError):
@@ -171,15 +190,20 @@ def _parsed(word: str) -> Override | None:
 
 
 def _exists(text: str) -> bool:
+    """Whether something lies at this path, a dangling link included."""
     try:
         return bool(text) and os.path.lexists(os.path.expanduser(text))
     except (OSError, ValueError):
         return False
 
 
-def _unreadable(word: str, key: str, value: str) -> str:
+def _unreadable_message(word: str, key: str, value: str) -> str:
+    """The refusal of an argument that Hydra cannot read: with the value in quotes where that can be read."""
     if not value.startswith(("'", '"')) and _parsed(f"{key}={literal(value)}") is not None:
-        return f"cannot read {word!r}: the value has characters that mean something else; type {typed(key, value)}"
+        return (
+            f"cannot read {word!r}: the value has characters that have a meaning in Hydra's grammar; "
+            f"type {shell_text(key, value)}"
+        )
     try:
         OverridesParser.create().parse_override(word)
         reason = ""
@@ -188,21 +212,21 @@ def _unreadable(word: str, key: str, value: str) -> str:
     return f"cannot read {word!r}: {reason}; options are written key=value"
 
 
-def _several(word: str, key: str, value: str, name: str) -> str:
-    """What to say to several values where one is taken; a comma may be part of a path."""
-    one = f"; where the comma belongs to the value, type {typed(key, value)}"
-    said = f"{word} names several values: "
-    said += "add -m to run one job for each" if name == "config" else "this command takes one"
-    return said + (one if is_text(key_of(word)) else "")
+def _several_values_message(word: str, key: str, value: str, name: str) -> str:
+    """The refusal of several values where one is accepted. In a path the comma may be part of the value."""
+    one = f"; where the comma belongs to the value, type {shell_text(key, value)}"
+    message = f"{word} gives several values: "
+    message += "add -m to run one job for each" if name == "config" else "this command takes one"
+    return message + (one if is_text(key_of(word)) else "")
 
 
-def _flag(word: str, words: Sequence[str], name: str) -> str:
-    """What to say to `--pair=demo`, `--pair demo`, `--dry-run` and to what is like nothing."""
-    said = f"option {word!r} is not known; options are written key=value"
+def _flag_message(word: str, words: Sequence[str], name: str) -> str:
+    """The refusal of an argument with a leading dash: `--pair=demo`, `--pair demo`, `--dry-run`, or anything else."""
+    message = f"option {word!r} is not known; options are written key=value"
     if name == "config":
-        said += " (-m: a sweep)"
+        message += " (-m starts a sweep)"
     elif word in MULTIRUN:
-        return f"option {word!r} is not known to this command, which does one thing; sweeps are shiftbench score -m"
+        return f"option {word!r} is not known to this command; only shiftbench score -m runs several jobs"
     key, equals, value = word.lstrip("-").partition("=")
     key = key.replace("-", "_")
     if not equals:
@@ -211,38 +235,39 @@ def _flag(word: str, words: Sequence[str], name: str) -> str:
         value = "true" if value == "..." and _is_switch(name, key) else value
     members = composition.groups().get(key, [])
     if members and value not in (*members, "..."):
-        return f"{said}; {names.nearest(value, members, f'{key}=')}"
+        return f"{message}; {names.nearest(value, members, f'{key}=')}"
     known = composition.known_keys(name)
     if key in known:
         choices = f" choose from {', '.join(members)}" if members else ""
-        return f"{said}: did you mean {shlex.quote(f'{key}={value}')}?{choices}"
-    return f"{said}; {names.nearest_key(key, known)}"
+        return f"{message}: did you mean {shlex.quote(f'{key}={value}')}?{choices}"
+    return f"{message}; {names.nearest_key(key, known)}"
 
 
-def _bare(word: str, name: str) -> str:
-    """What to say to `demo`, `dmeo`, `dry_run`, and to what is like nothing."""
-    said = f"argument {word!r} is not key=value"
-    groups = {group: members for group, members in composition.groups().items() if group in _of(name)}
+def _no_value_message(word: str, name: str) -> str:
+    """The refusal of an argument without '=': `demo`, `dmeo`, `dry_run`, or anything else."""
+    message = f"argument {word!r} is not of the form key=value"
+    groups = {group: members for group, members in composition.groups().items() if group in _groups_of(name)}
     for group, members in groups.items():
         if word in members:
-            return f"{said}: did you mean {group}={word}? choose from {', '.join(members)}"
+            return f"{message}: did you mean {group}={word}? choose from {', '.join(members)}"
     known = composition.known_keys(name)
     if word in known:
-        return f"{said}: did you mean {word}={'true' if _is_switch(name, word) else '...'}?"
+        return f"{message}: did you mean {word}={'true' if _is_switch(name, word) else '...'}?"
     for group, members in groups.items():
         if close := names.closest(word, members):
-            return f"{said}: did you mean {group}={close}? choose from {', '.join(members)}"
+            return f"{message}: did you mean {group}={close}? choose from {', '.join(members)}"
     if name in ("config", "gate"):
-        return f"{said}; which pair? {names.nearest('', composition.groups()['pair'], 'pair=')}"
-    return f"{said}; {names.nearest_key(word, known)}"
+        return f"{message}; choose a pair with pair=NAME: {names.nearest('', composition.groups()['pair'], 'pair=')}"
+    return f"{message}; {names.nearest_key(word, known)}"
 
 
-def _of(name: str) -> list[str]:
-    """The config groups that a command's configuration chooses from, the pair first."""
+def _groups_of(name: str) -> list[str]:
+    """The config groups that a command's configuration chooses from, `pair` first."""
     known = composition.known_keys(name)
     return [group for group in ("pair", *composition.groups()) if group in known or group == "suite"]
 
 
 def _is_switch(name: str, key: str) -> bool:
+    """Whether an option is true or false."""
     value: Any = composition.default_of(name, key)
     return isinstance(value, bool)

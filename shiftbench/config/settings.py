@@ -1,4 +1,4 @@
-"""The part of a configuration that decides results: what `settings` in scores.json is a digest of."""
+"""The part of a configuration that results depend on; `settings` in scores.json is a digest of it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,39 @@ from shiftbench.config.targets import with_recorded_targets
 from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, path_of
 
-# Where and how a job runs changes no result; the annotator stands with its finding.
-ELSEWHERE = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
-ASKING = ("concurrency", "retries", "timeout", "budget", "store")  # how an annotator asks changes no answer
+# Options of where and how a job runs: no result depends on them. `annotate` is here because each finding that uses the
+# annotator holds its options too.
+EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
+# Options of how a chat model is asked: no answer depends on them.
+CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 
 
 def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The findings' options, less those that change no result but only how it is come by."""
+    """The findings' options without those that no result depends on. A path of ratings is replaced by a digest."""
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
     plain = with_recorded_targets(copy.deepcopy(plain))
     for finding in plain.values():
         explain = finding.get("explain", {})
         explain.pop("memory", None)
         if explain.get("method", "integrated_gradients") != "integrated_gradients":
-            explain.pop("steps", None)  # of no other attribution
+            explain.pop("steps", None)  # only integrated gradients uses it
         if explain.get("method") == "grad_x_input":
-            explain.pop("method")  # runs from before there was a choice have the same settings
+            explain.pop("method")  # the default; runs recorded before this option existed must have the same digest
         ratings = finding.get("ratings", {})
         if "path" in ratings:
-            ratings["path"] = _content(str(ratings["path"]))
-        for option in ASKING:
-            for asks in (explain.get("annotator", {}), ratings):
-                asks.pop(option, None)
+            ratings["path"] = _file_digest(str(ratings["path"]))
+        for option in CHAT_OPTIONS:
+            for options in (explain.get("annotator", {}), ratings):
+                options.pop(option, None)
     return dict(plain)
 
 
-def _content(path: str) -> str:
-    """sha256 (hex) of a file: what it says decides, and not where it lies."""
+def _file_digest(path: str) -> str:
+    """sha256 (hex) of a file's content, because results depend on the content and not on the path.
+
+    The path itself where the file cannot be read: the code that needs the content refuses it with the reason.
+    """
     try:
         return hashlib.sha256(file_bytes(path_of(path, "path"), path)).hexdigest()
-    except (OSError, InputError):  # whoever reads the file for its content says what is wrong with it
+    except (OSError, InputError):
         return path

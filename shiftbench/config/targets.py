@@ -1,8 +1,8 @@
-"""The `_target_` paths of configurations: where a class lives today, and the path by which `settings` knows it.
+"""The `_target_` paths of configurations: the path of a class today, and the path that digests of settings contain.
 
-A configuration names the class that it describes by `_target_`. When a module moves, MOVED gets a line. A user's
-configuration with the old path is then refused with the new one, and digests of settings stay as they were: they
-depend on what a class is, not on where it lives.
+A configuration names the class that it describes by `_target_`. When a module moves, add a line to MOVED. A user's
+configuration with the old path is then refused by a message that shows the new path. Digests of settings
+(`settings` in scores.json) keep the old path, so that they do not change when a module moves.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ MOVED = {
 
 
 def check_target(key: str, target: str) -> None:
-    """Raise InputError where a configuration names a class by a path that it had once. key: of the `_target_`."""
+    """Raise InputError where a configuration names a class by an old path. key: the dotted key of the `_target_`."""
     for old, new in MOVED.items():
         if target.startswith(old):
             raise InputError(
-                f"{key}={target} has moved; write {key}={new}{target.removeprefix(old)} in the configuration"
+                f"{key}={target}: the class has moved; write {key}={new}{target.removeprefix(old)} in the configuration"
             )
 
 
 def with_recorded_targets(plain: Any) -> Any:
-    """Plain containers in which every `_target_` is the path under which digests of settings know the class."""
+    """Dicts and lists in which every `_target_` is the path that digests of settings contain."""
     if isinstance(plain, dict):
         return {k: _recorded(v) if k == "_target_" else with_recorded_targets(v) for k, v in plain.items()}
     return [with_recorded_targets(value) for value in plain] if isinstance(plain, list) else plain

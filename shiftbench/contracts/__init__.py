@@ -1,13 +1,13 @@
-"""What the exchangeable parts of shiftbench promise each other: one file a kind of part, and what a finding returns.
+"""The base classes that the exchangeable parts of shiftbench derive from, and what a finding returns.
 
     explainer.py  Explainer, PairExplainer, WeightExplainer, and the Inputs that an explainer is given
     finding.py    Finding: compares base's explanation with tuned's
     result.py     Score, ScoreFact, Figure, Saliency, Result: what a finding returns
-    annotator.py  Annotator: gives labels to concepts
-    ratings.py    Ratings: says how far a response follows its instruction
-    control.py    Control: gives null models, which stand in the tuned model's place
-    need.py       Need: what a finding needs of a pair
+    annotator.py  Annotator: assigns labels to concepts
+    ratings.py    Ratings: rates how far a response follows its instruction
+    control.py    Control: supplies null models, on which findings are scored in place of the tuned model
+    need.py       Need: a part of a pair that a finding requires
 
-A part derives from one of these classes, overrides what is abstract, and inherits the defaults of the rest. A part is
-found by the `_target_` of its file in conf/; there is no registry.
+An explainer, finding, annotator, ratings or control derives from its class here, overrides the abstract methods, and
+inherits the defaults of the others. Its file in conf/ names it by `_target_`; there is no registry.
 """

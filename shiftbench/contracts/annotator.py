@@ -1,4 +1,4 @@
-"""Annotators: they give labels to concepts from the concepts' words alone."""
+"""Annotator: assigns labels to concepts. A concept is a list of words, and nothing else about it is used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from shiftbench.words import StaticVectors, Vocabulary
 
 
 class Annotator(ABC):
-    """Gives each concept its labels.
+    """Assigns labels to concepts.
 
-    labels: all labels that it can give. method, version: recorded beside every score that depends on its labels.
+    labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded with
+    every score that depends on its labels.
     """
 
     labels: ClassVar[tuple[str, ...]]
@@ -23,24 +24,28 @@ class Annotator(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """sha256 (hex) of all that its labels depend on, besides the concepts and the vectors."""
+        """sha256 (hex) of everything that the labels depend on besides the concepts and the word vectors."""
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """Words of its own that need a vector; none unless an annotator says so."""
+        """Words that the annotator compares concepts with, and that need a vector too; default: none."""
         return ()
 
     @abstractmethod
     def check(self, vectors: StaticVectors | None) -> None:
-        """Raise InputError, before any work, where it could not annotate. vectors: None for a model's embeddings."""
+        """Raise InputError, before any work begins, where the annotator cannot annotate.
+
+        vectors: static word vectors; None where the model's own input embeddings are used instead.
+        """
 
     @abstractmethod
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """label_CL (bool), or label_SCL and answered_SC (bool) of one that reads each concept S times; words label [L].
+        """The labels of C concepts: a unit with the array label_CL (bool) and the words `label` (the L labels).
 
-        concepts: C lists of equally many words, the most telling first.
+        An annotator that reads each concept S times returns label_SCL and answered_SC (both bool) instead.
+        concepts: C lists of equally many words, the words that best describe the concept first.
         """
 
     def questions(self, concepts: int) -> str | None:
-        """A line that says how many questions so many concepts take; None where it asks nobody."""
+        """A line for the dry run: how many questions this many concepts take; None: no chat model is asked."""
         return None

@@ -1,4 +1,4 @@
-"""Controls: they give null models, whose weights changed without any instruction tuning (docs/controls.md)."""
+"""Control: supplies null models, whose change from base is no instruction tuning (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from shiftbench.models.weights import Weights
 
 
 class Control(ABC):
-    """Gives models that stand in the tuned model's place, on the pair's own prompts and responses.
+    """Supplies null models. Each finding is scored on them too, in place of the tuned model, on the same responses.
 
-    kind: the control's name in tables, sentences and scores.json. draws: how many null models it gives.
+    kind: the control's name in tables, sentences and scores.json. draws: the number of null models.
     """
 
     kind: str
@@ -20,15 +20,15 @@ class Control(ABC):
 
     @abstractmethod
     def check(self, tuned: ModelSource) -> None:
-        """Raise InputError, before weights are read, where no null model could be made."""
+        """Raise InputError where no null model can be made, as far as is known before weights are read."""
 
     def check_models(self, base: Model, tuned: Model) -> None:  # noqa: B027
-        """Raise InputError where no null model can be made of the loaded models."""
+        """Raise InputError where no null model can be made from these loaded models; default: never."""
 
     @abstractmethod
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """The null models, one after the other; each may reuse the memory of the one before it."""
+        """Yields the null models. Each may reuse the memory of the one before it, so use one before taking the next."""
 
     @abstractmethod
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """The null models' weights, drawn tensor by tensor as they are read, without any model."""
+        """Yields the null models' weights, each tensor drawn when it is read. No model is loaded."""

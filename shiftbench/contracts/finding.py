@@ -1,4 +1,4 @@
-"""Findings: each compares a base model's explanation with the tuned model's and returns scores."""
+"""Finding: compares the base model's explanation with the tuned model's and returns scores (docs/finding.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from shiftbench.stats import Bootstrap
 
 
 class Group(Enum):
-    """What a finding looks at, for reports and boards. CHECK: whether another finding's method can be believed."""
+    """The part of a model that a finding is about; reports and leaderboards are ordered by it.
+
+    CHECK: the finding tests how right another finding's method is, on each model alone. PROBE: a question of another
+    paper (docs/probes.md).
+    """
 
     ATTRIBUTION = "attribution"
     ATTENTION = "attention"
@@ -27,11 +31,11 @@ class Group(Enum):
 
 
 class Finding(ABC):
-    """Compares explanations of two models; a finding never sees a model.
+    """Compares explanations of two models. A finding never has access to a model.
 
-    name, version: as in scores.json. group: where reports and boards show it. needs: what the pair must offer; nothing
-    else is loaded or computed for it. facts: what each of its scores means, by the score's name.
-    explain: the method whose explanations it compares. bootstrap: of its intervals.
+    name, version: as in scores.json. group: where reports and leaderboards show the finding. needs: the parts of a pair
+    that it requires; nothing else is loaded or computed for it. facts: what each of its scores means, by the score's
+    name. explain: the method whose explanations it compares. bootstrap: how its confidence intervals are computed.
     """
 
     name: ClassVar[str]
@@ -43,47 +47,51 @@ class Finding(ABC):
     bootstrap: Bootstrap
 
     def __init_subclass__(cls) -> None:
-        """Raise TypeError for a finding that does not say what it is."""
+        """Raise TypeError where a subclass lacks a class variable that every finding must set."""
         missing = [name for name in ("name", "version", "group", "needs") if not hasattr(cls, name)]
         if missing:
-            raise TypeError(f"{cls.__name__} says no {', '.join(missing)}; every Finding does (docs/finding.md)")
+            raise TypeError(f"{cls.__name__} must set {', '.join(missing)}, as every Finding does (docs/finding.md)")
 
     @abstractmethod
     def __call__(self, *explanations: Any, **further: Any) -> Result:
-        """The result, from explanations of the pair.
+        """The finding's result, computed from explanations of the pair.
 
-        They are given in this order: base's and tuned's, of `explain`; that of `pair_explainer`; that of
-        `ratings_of_responses`. Where `explain` is a WeightExplainer, its one explanation of the pair is all.
+        The arguments are, in this order: the base model's and the tuned model's explanation by `explain`; the
+        explanation by `pair_explainer`, where there is one; the ratings of `ratings_of_responses`, where there are any.
+        Where `explain` is a WeightExplainer, the only argument is its explanation of the pair.
         """
 
     def pair_explainer(self) -> PairExplainer | None:
-        """A method on both models at once whose explanation the finding wants too; None: it wants none."""
+        """A method on both models together, whose explanation the finding uses too; None: it uses no such method."""
         return None
 
     def ratings_of_responses(self) -> Ratings | None:
-        """Ratings of tuned's responses that the finding wants too; None: it wants none."""
+        """Ratings of the tuned model's responses, which the finding uses too; None: it uses no ratings."""
         return None
 
     def methods(self) -> list[Method]:
-        """Every method whose version decides the finding's scores."""
+        """Every method that the finding's scores depend on; the methods' versions are recorded with the scores."""
         further = [self.pair_explainer(), self.ratings_of_responses()]
         return [self.explain, *(method for method in further if method is not None)]
 
     def fact(self, score: str) -> ScoreFact | None:
-        """What a score means; None where the finding does not say.
+        """What a score means; None where `facts` has no entry for it.
 
-        score: its name. `_over_null` and `_MODE_response` at its end say what a score of that meaning is compared with
-        and which responses it is of, so they are left out. A name among `facts` may be a pattern.
+        score: the score's name. The endings `_over_null` (compared with null models) and `_MODE_response` (on responses
+        of another mode) do not change the meaning and are ignored. A key of `facts` may be a pattern with `*`.
         """
         plain = re.sub(r"(_over_null|_(shared|own|reference)_response)+$", "", score)
         return next((fact for name, fact in self.facts.items() if fnmatch(plain, name)), None)
 
     @property
     def is_check(self) -> bool:
-        """Whether its scores say how right a method is on one model: no null model and no second mode is asked."""
+        """Whether the finding checks a method on each model alone.
+
+        Such a finding is not scored on null models, nor on responses of a second mode.
+        """
         return self.group is Group.CHECK
 
     @property
     def needs_responses(self) -> bool:
-        """Whether it depends on responses to prompts, and not on weights alone."""
+        """Whether the finding depends on responses to prompts. If not, it depends on weights alone."""
         return Need.RESPONSES in self.needs

@@ -1,4 +1,4 @@
-"""What a finding needs of a pair, so that nothing else is loaded, encoded or decoded for it."""
+"""Need: a part of a pair that a finding requires. What no finding of a job requires is not loaded or computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Need(Enum):
-    """A part of a pair that a finding cannot do without. A value completes the sentence "the finding needs ..."."""
+    """A part of a pair that a finding requires. Each value ends a sentence that begins "the finding needs"."""
 
     WEIGHT_FILES = "the weight files of both models, read tensor by tensor"
     BASE = "the base model, loaded"

@@ -1,4 +1,4 @@
-"""Ratings: how far a response follows the instruction of its prompt."""
+"""Ratings: how far a response follows the instruction in its prompt."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from shiftbench.store.work import Work
 
 
 class Ratings(Method):
-    """Rates the responses that a finding explains; the scale is in ratings/scale.py."""
+    """Rates the responses that a finding's explanations are about, on the scale of shiftbench/ratings/scale.py."""
 
     @abstractmethod
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raise InputError, before any work, where no rating could be given."""
+        """Raise InputError, before any work begins, where responses to these prompts cannot be rated."""
 
     @abstractmethod
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a response that gets a rating, named as its prompt: rating_1, int64."""
+        """The ratings as work that is not done yet: one unit for each response that gets a rating.
+
+        A unit is named by the prompt's id and has the array rating_1 (int64, one element). model: the model whose
+        responses are in `inputs`.
+        """
 
     def questions(self, responses: int) -> str | None:
-        """A line that says how many questions so many responses take; None where it asks nobody."""
+        """A line for the dry run: how many questions this many responses take; None: no chat model is asked."""
         return None

@@ -1,4 +1,4 @@
-"""What a finding gives: scores with intervals, tables, and figures as data."""
+"""What a finding returns: scores with confidence intervals, tables, and figures as data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pandas as pd
 
 
 class Kind(Enum):
-    """What a score is. SHIFT: what tuning changed, 0 for a model and itself. LEVEL: what one model is like.
-    DIAGNOSTIC: a number that helps to read the others and answers no question of its own."""
+    """What kind of number a score is.
+
+    SHIFT: how much tuning changed something; 0 for a model compared with itself. LEVEL: a property of one model.
+    DIAGNOSTIC: a number that helps to interpret the finding's other scores.
+    """
 
     SHIFT = "shift"
     LEVEL = "level"
@@ -20,9 +23,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class ScoreFact:
-    """What a score means, for whoever shows it.
+    """What a score means, for reports and leaderboards.
 
-    label: the score's name in words. unit: of its value and interval. positive, zero: what such a value says.
+    label: the score's name in words. unit: the unit of its value and interval. positive: what a value above 0 means.
+    zero: what a value of 0 means.
     """
 
     label: str
@@ -34,11 +38,14 @@ class ScoreFact:
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a finding. Positive: tuning moved the model the way the finding says; 0 for a model and itself.
-    Of a check of the method (attribution_faithfulness): how right it is for one model, above 0 where it is at all.
+    """One number of a finding, with its confidence interval.
 
-    low, high: bounds of the confidence interval. p: None where no test was made. n: how many observations carry it;
-    0 where nothing changed or nothing could be compared.
+    A shift is positive where tuning changed the model in the direction that the finding states, and 0 for a model
+    compared with itself. The score of a check (attribution_faithfulness) says how right a method is on one model: it is
+    above 0 where the method does better than chance.
+
+    low, high: bounds of the confidence interval. p: None where no test was done. n: the number of observations that the
+    score is computed from; 0 where nothing changed or nothing could be compared.
     """
 
     finding: str
@@ -52,10 +59,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as data: the report draws it.
+    """A figure as data; the report draws it.
 
-    kind: 'line' (one line a series over x), 'bar' (grouped bars) or 'heat' (rows series, columns x, colour y).
-    table: long form, with the columns named by x, y, series and, where there is an interval, low and high.
+    kind: 'line' (one line for each series, over x), 'bar' (grouped bars) or 'heat' (a heat map: its rows are the
+    series, its columns x, its colours y). table: in long form. x, y, series, and low and high where there is an
+    interval, are the names of the table's columns.
     """
 
     name: str
@@ -67,15 +75,19 @@ class Figure:
     series: str
     low: str | None = None
     high: str | None = None
-    dashed: Sequence[str] = ()  # series drawn dashed: the base model's, as in the paper
-    diverging: bool = False  # a heat map whose zero is in the middle of its colours
+    dashed: Sequence[str] = ()  # the series that are drawn dashed; in the paper they are the base model's
+    diverging: bool = False  # whether 0 is in the middle of a heat map's colour scale
     x_label: str = ""
     y_label: str = ""
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """One prompt seen by both models: its tokens, which of them state the instruction, and each model's density."""
+    """One prompt with the importance density of its tokens in both models; the report colours the tokens by it.
+
+    instruction: for each token, whether it is part of the instruction. base_density, tuned_density: one value a token.
+    base_score, tuned_score: the finding's value of this prompt in each model.
+    """
 
     prompt_id: str
     tokens: Sequence[str]
@@ -89,14 +101,13 @@ class Saliency:
 
 @dataclass(frozen=True)
 class Result:
-    """All that one finding says about one pair.
+    """All that one finding returns for one pair.
 
-    sentence: the finding in one plain sentence with its numbers, for people who read no table.
-    headline: the name of the score that the sentence is about.
-    tables: by name. One called `prompts` has a row a prompt; where the headline is the mean of what prompts changed,
-    its columns HEADLINE_base and HEADLINE_tuned are what changed.
-    level: whether the scores say what one model is like (a check of its attributions), and not what tuning changed.
-    flags: warnings in a word, as 'unfaithful:base', for lists of runs; notes: remarks for the reader of this one.
+    sentence: the result in one plain sentence with its numbers. headline: the name of the score that the sentence is
+    about. tables: by name. The table `prompts`, where there is one, has a row for each prompt; where the headline is a
+    mean over prompts of tuned minus base, its columns HEADLINE_base and HEADLINE_tuned are the two values of a prompt.
+    level: whether the scores are properties of one model (a check of its attributions) and not shifts.
+    flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
     """
 
     finding: str
@@ -111,12 +122,12 @@ class Result:
     notes: Sequence[str] = ()
 
     def score(self, name: str) -> Score:
-        """The score of that name, which must be there."""
+        """The score of that name, which must exist."""
         return next(score for score in self.scores if score.name == name)
 
 
 def no_change(finding: str, name: str) -> Score:
-    """The score of two models between which nothing changed, or nothing could be compared."""
+    """The score 0 with n = 0, for a pair in which nothing changed or nothing could be compared."""
     return Score(finding, name, 0.0, 0.0, 0.0, None, 0)
 
 

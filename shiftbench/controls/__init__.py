@@ -1,4 +1,8 @@
-"""Null models: the same findings on models whose weights changed without instruction tuning (docs/controls.md)."""
+"""Controls: null models, on which a job's findings are scored for comparison (docs/controls.md).
+
+weight_null.py  WeightNull: base plus a random change, as large as the change that tuning made
+model_null.py   ModelNull: a model that the user names, for example base trained on plain text
+"""
 
 from shiftbench.controls.model_null import ModelNull
 from shiftbench.controls.weight_null import DRAWINGS, WeightNull
@@ -7,4 +11,4 @@ __all__ = ["DRAWINGS", "ModelNull", "WeightNull", "none"]
 
 
 def none() -> None:
-    """No control: conf/control/none.yaml names this, and the scores stand for themselves."""
+    """No control: the `_target_` of conf/control/none.yaml. Scores are then not compared with null models."""

@@ -1,4 +1,4 @@
-"""A null model that the user gives: base trained on as much plain text, for example (docs/controls.md)."""
+"""A null model that the user names, for example base trained on as much plain text (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shiftbench.models.weights import FileWeights, Weights
 
 @dataclass(frozen=True)
 class ModelNull(Control):
-    """One model that stands in the tuned model's place.
+    """One null model: the model at `path`, a hub id or a folder.
 
-    model: how it is loaded (conf/model), called with its path. path: hub id or folder.
+    model: makes the model's source from `path`, with the options of conf/model.
     """
 
     model: Callable[..., ModelSource]
@@ -28,11 +28,11 @@ class ModelNull(Control):
         models.check(self._source())
 
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """That model, loaded."""
+        """Yields that model, loaded."""
         yield models.load(self._source())
 
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """That model's weights, from its files."""
+        """Yields that model's weights, read from its files."""
         yield FileWeights(self._source())
 
     def _source(self) -> ModelSource:

@@ -1,4 +1,4 @@
-"""Null models whose weights changed at random, by as much as tuning changed them (docs/controls.md)."""
+"""Null models whose weights differ from base by a random change of the size of tuning's (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from shiftbench.models import Model, ModelSource
 from shiftbench.models.weights import Weights
 from shiftbench.store.explanation import content_key
 
-Drawing = Callable[[Tensor, torch.Generator], Tensor]  # (tuning's change of one tensor, draws) -> a random change
+# (tuning's change of one tensor, random generator) -> a random change of the same shape and Frobenius norm
+Drawing = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class WeightNull(Control):
-    """null weights = base + a random change of the same size as tuning's, tensor by tensor.
+    """Null weights: base plus a random change that has the Frobenius norm of tuning's change, for each tensor.
 
-    kind: 'permuted', the values of each tensor's own change in random places; 'gaussian', normal numbers of the same
-    Frobenius norm. draws: how many null models; 19 can place a score at p = 0.05 and no lower. seed: of the draws.
+    kind: 'permuted' (the values of the tensor's own change, in random order) or 'gaussian' (normally distributed
+    numbers). draws: the number of null models; with 19 the smallest p that a score can have is 0.05. seed: of the
+    random numbers.
     """
 
     kind: str
@@ -40,26 +42,26 @@ class WeightNull(Control):
             raise InputError(f"control.draws={self.draws} must be a whole number, at least 1")
 
     def check(self, tuned: ModelSource) -> None:
-        """Raise InputError for an adapter that is kept beside the weights: its change is in no weight of the model."""
+        """Raise InputError for an adapter that is not merged: its change is then in none of the model's weights."""
         if tuned.adapter is not None and not tuned.merge_adapter:
             raise InputError(
-                f"control={self.kind} draws changes of weights, and the adapter of {tuned.name} is kept beside them; "
-                "use pair.tuned_model.merge_adapter=true"
+                f"control={self.kind} draws random changes of weights, and the adapter of {tuned.name} is not merged "
+                "into the weights; use pair.tuned_model.merge_adapter=true"
             )
 
     def check_models(self, base: Model, tuned: Model) -> None:
-        """Raise InputError where one loaded model has weights that the other lacks, as a kept adapter has."""
+        """Raise InputError where one loaded model has weights that the other lacks, as with an adapter kept apart."""
         before, after = (dict(model.module.named_parameters()).keys() for model in (base, tuned))
         if before != after:
             only = min(before ^ after)
             raise InputError(
-                f"control={self.kind} draws changes of weights, and base and tuned do not have the same ones: {only!r} "
-                f"is in one of them alone. {' '.join(tuned.notes) or 'Use control=none.'}"
+                f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
+                f"only one of them has {only!r}. {' '.join(tuned.notes) or 'Use control=none.'}"
             )
 
     @torch.no_grad()
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """One null model after the other, all in the memory of one: the next overwrites the weights of the last."""
+        """Yields the null models. All share one module: each draw overwrites the weights of the draw before it."""
         module = copy.deepcopy(tuned.module)
         before, after = (dict(model.module.named_parameters()) for model in (base, tuned))
         for draw in range(self.draws):
@@ -69,43 +71,46 @@ class WeightNull(Control):
             yield Model(self._name(draw), module, tuned.tokenizer, None, tuned.dtype, digest)
 
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """One null model's weights after the other; each tensor is drawn when it is read, and not kept."""
+        """Yields the null models' weights. A tensor is drawn whenever it is read, and is not kept."""
         if base.names != tuned.names:
             only = min(set(base.names) ^ set(tuned.names))
             raise InputError(
-                f"control={self.kind} draws changes of weights, and base and tuned do not have the same ones: {only!r} "
-                "is in one of them alone. Use control=none."
+                f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
+                f"only one of them has {only!r}. Use control=none."
             )
         for draw in range(self.draws):
             yield _DrawnWeights(self, base, tuned, draw)
 
     def drawn(self, name: str, base: Tensor, tuned: Tensor, draw: int) -> Tensor:
-        """The null weight that stands in the place of `tuned`, in its dtype and on its device.
+        """The null weight that replaces `tuned`, in the dtype and on the device of `tuned`.
 
-        name: the weight's; each weight has a seed of its own, so a draw depends on no other weight and on no device.
-        Rows that tuning added at the end, for tokens of its own, stay as they are. Raises InputError where the shapes
-        differ otherwise.
+        name: the weight's name. The random numbers depend on `seed`, `draw` and `name` alone, and not on other weights
+        or the device. Rows that tuning added at the end, for new tokens, stay as they are. Raises InputError where
+        the shapes differ in any other way.
         """
         if tuned.shape[1:] != base.shape[1:] or len(tuned) < len(base):
-            raise InputError(f"control={self.kind}: weight {name!r} has other shapes in base and in tuned")
+            raise InputError(
+                f"control={self.kind}: weight {name!r} has shape {tuple(base.shape)} in base and {tuple(tuned.shape)} "
+                "in tuned; use control=none"
+            )
         before = base.to(tuned.device, torch.float64)
         change = tuned[: len(base)].double() - before
         text = f"{self.seed} {draw} {name}".encode()
-        draws = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1)
-        null = before + DRAWINGS[self.kind](change, draws)
+        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1)
+        null = before + DRAWINGS[self.kind](change, generator)
         return torch.cat([null.to(tuned.dtype), tuned[len(base) :]])
 
     def _name(self, draw: int) -> str:
         return f"{self.kind} {draw + 1}"
 
     def _digest(self, draw: int, base: str, tuned: str) -> str:
-        """What identifies the weights of a draw, without reading them."""
+        """The digest that identifies the weights of a draw, computed without drawing them."""
         drawn_by = {"control": self.kind, "version": self.version, "seed": self.seed, "draw": draw}
         return content_key({**drawn_by, "base": base, "tuned": tuned})
 
 
 class _DrawnWeights(Weights):
-    """The weights of one draw. Nothing but the tensor that is asked for is in memory."""
+    """The weights of one draw. Only the tensor that is read is in memory."""
 
     def __init__(self, null: WeightNull, base: Weights, tuned: Weights, draw: int) -> None:
         self.name, self.names = null._name(draw), tuned.names
@@ -118,17 +123,17 @@ class _DrawnWeights(Weights):
     def tensor(self, name: str) -> Tensor:
         base, tuned = self._base.tensor(name), self._tuned.tensor(name)
         if not tuned.is_floating_point():
-            return tuned  # a table of integers is no weight that a change could be drawn for
+            return tuned  # an integer table is not a trained weight: it stays as it is
         return self._null.drawn(name, base, tuned, self._draw)
 
 
-def _permuted(change: Tensor, draws: torch.Generator) -> Tensor:
-    order = torch.randperm(change.numel(), generator=draws).to(change.device)
+def _permuted(change: Tensor, generator: torch.Generator) -> Tensor:
+    order = torch.randperm(change.numel(), generator=generator).to(change.device)
     return change.flatten()[order].view_as(change)
 
 
-def _gaussian(change: Tensor, draws: torch.Generator) -> Tensor:
-    noise = torch.randn(change.shape, generator=draws, dtype=torch.float64).to(change.device)
+def _gaussian(change: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(change.shape, generator=generator, dtype=torch.float64).to(change.device)
     size = noise.norm()
     return noise * (change.norm() / size) if size > 0 else noise
 

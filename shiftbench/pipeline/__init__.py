@@ -1,15 +1,15 @@
-"""One job of `shiftbench score`, from a composed configuration to results on disk; a file a step.
+"""One job of `shiftbench score`, from a composed configuration to results on disk; one file for each step.
 
 run.py           calls the steps below in their order
-job.py           Job: everything that was asked for, built from the configuration
-checks.py        refuses what cannot be done, before weights are read and again once models are loaded
-session.py       Session: the job with its models, each loaded when a step first needs it
+job.py           Job: what to score and how, built from the configuration
+checks.py        refuses a job that cannot be done: before weights are read, and again once models are loaded
+session.py       Session: a running job with its models, each loaded when a step first needs it
 encoding.py      prompts as token ids, the same for both models
-responses.py     the responses to explain: decoded greedily, or given as references
-gathering.py     explanations: each unit is taken from the store, or computed and stored
-scoring.py       every finding on the explanations that it needs
-controls.py      the same findings on null models
-recording.py     scores.json, report and tracked run
-estimate.py      what a job would take (dry_run=true)
-progress.py      what long work shows of itself
+responses.py     the responses to explain: decoded greedily, or given with the prompts
+gathering.py     explanations: each unit is read from the store, or computed and stored
+scoring.py       scores a finding on the explanations that it needs
+controls.py      scores the same findings on null models
+recording.py     writes scores.json, the report and the record for MLflow
+estimate.py      estimates a job's time, memory and disk space (dry_run=true)
+progress.py      shows the progress of long work on standard error
 """

@@ -1,4 +1,4 @@
-"""Refusing a job that cannot be done: before any weight is read, and once more when models are loaded."""
+"""Refuses a job that cannot be done: `check` before any weight is read, `check_loaded` once models are loaded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from shiftbench.words import Vocabulary, word_ids
 
 
 def check(job: Job) -> None:
-    """Raise InputError for whatever can be refused before a model's weights are read."""
+    """Raise InputError where it is known before any weight is read that the job cannot be done."""
     if job.template not in TEMPLATES:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
     if not job.findings:
-        raise InputError("no findings to score: the suite names none")
+        raise InputError("the job has no finding to score; choose a suite with suite=NAME, for example suite=all")
     _check_ids(job)
     tokenizers = check_pair(job.pair)
     if job.needs(Need.PROMPTS):
@@ -36,13 +36,16 @@ def check(job: Job) -> None:
         missing = [prompt.id for prompt in job.prompts if prompt.reference is None]
         if missing:
             raise InputError(
-                f"response mode 'reference' needs a response for every prompt; {len(missing)} have none, "
-                f"first {missing[0]!r}"
+                f"response mode 'reference' needs a response with every prompt; {len(missing)} prompts have none, the "
+                f"first is {missing[0]!r}; add the responses to the prompts, or choose another response.mode="
             )
 
 
 def check_loaded(session: Session) -> None:
-    """Raise InputError for what only loaded models show; loads those that some finding needs, and no other."""
+    """Raise InputError where the loaded models show that the job cannot be done.
+
+    Loads the models that some finding needs, and no other.
+    """
     job, models = session.job, session.models
     loaded = [models.base] if job.needs(Need.BASE) else []
     loaded += [models.tuned] if job.needs(Need.TUNED) else []
@@ -61,12 +64,15 @@ def _check_ids(job: Job) -> None:
     seen: set[str] = set()
     for prompt in job.prompts:
         if prompt.id in seen:
-            raise InputError(f"two prompts have the id {prompt.id!r}; ids must differ")
+            raise InputError(f"two prompts have the id {prompt.id!r}; give every prompt an id of its own")
         seen.add(prompt.id)
 
 
 def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer) -> None:
-    """option: the key of the method's options in the configuration, for messages."""
+    """Raise InputError where a method cannot be used with the pair, the vocabulary or the word vectors.
+
+    option: the key of the method's options in the configuration, for messages.
+    """
     for source in (job.pair.base, job.pair.tuned):
         if isinstance(explain, WeightExplainer):
             check_weight_files(source)
@@ -77,7 +83,7 @@ def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer) -
 
 
 def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
-    """Refuse a model without the parts that a finding looks at."""
+    """Raise InputError where a model lacks a part that a finding needs."""
     offers = {Need.ATTENTION_HEADS: model.views.heads > 0, Need.GATED_NETWORK: model.views.gated}
     for need, offered in offers.items():
         if need in needs and not offered:
@@ -88,7 +94,11 @@ def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
 
 
 def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
-    """Refuse a word that has no token, and one that tuning added a token for: base's row of it is another quantity."""
+    """Raise InputError where a vocabulary word has no token, or other token ids in base than in tuned.
+
+    Tuning may have added a token for a word. Base has no embedding of that token, so the word's embeddings in the two
+    models could not be compared.
+    """
     ids = word_ids(base.tokenizer, vocabulary.words)
     if tuned.tokenizer_digest == base.tokenizer_digest:
         return

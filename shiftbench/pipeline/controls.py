@@ -1,4 +1,4 @@
-"""The findings of a job on null models, and the results beside them (docs/controls.md)."""
+"""Scores a job's findings on null models and adds the comparison to the results (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from shiftbench.contracts.explainer import WeightExplainer
 from shiftbench.contracts.result import Result
 from shiftbench.findings.null import beside_null
 from shiftbench.pipeline.encoding import EncodedPrompts
-from shiftbench.pipeline.scoring import answer, question
+from shiftbench.pipeline.scoring import comparison_of, result_of
 from shiftbench.pipeline.session import Session
 
 
-def controlled(session: Session, control: Control, results: Sequence[Result], encoded: EncodedPrompts) -> list[Result]:
-    """Each result beside those of the null models, on responses of the main mode; a check's result stays alone."""
+def compare_with_nulls(
+    session: Session, control: Control, results: Sequence[Result], encoded: EncodedPrompts
+) -> list[Result]:
+    """The results, each with its scores compared with those of the null models; a check's result stays as it is.
+
+    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
+    """
     findings = [finding for finding in session.job.findings.values() if not finding.is_check]
-    asked = [question(session, finding, session.job.responses.mode, encoded) for finding in findings]
+    comparisons = [comparison_of(session, finding, session.job.responses.mode, encoded) for finding in findings]
     nulls: dict[str, list[Result]] = {finding.name: [] for finding in findings}
-    on_models = [one for one in asked if not isinstance(one.finding.explain, WeightExplainer)]
-    on_weights = [one for one in asked if isinstance(one.finding.explain, WeightExplainer)]
-    # Base's explanations are read from the store for each draw: all findings' at once may be more than memory has.
+    on_models = [one for one in comparisons if not isinstance(one.finding.explain, WeightExplainer)]
+    on_weights = [one for one in comparisons if isinstance(one.finding.explain, WeightExplainer)]
+    # For each null model, base's explanations are read from the store again: those of all findings together may not fit
+    # into memory.
     if on_models:
         for model in control.models(session.models.base, session.models.tuned):
             for one in on_models:
-                nulls[one.finding.name].append(answer(session, one, model))
+                nulls[one.finding.name].append(result_of(session, one, model))
     if on_weights:
         for weights in control.weights(session.base_weights, session.tuned_weights):
             for one in on_weights:
-                nulls[one.finding.name].append(answer(session, one, weights))
+                nulls[one.finding.name].append(result_of(session, one, weights))
     return [
         result
         if finding.is_check

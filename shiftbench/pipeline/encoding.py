@@ -1,4 +1,4 @@
-"""Prompts as token ids: the same ids for both models, without the prompts that do not fit."""
+"""Encodes prompts as token ids, the same for both models; prompts that exceed a model's context are left out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from shiftbench.prompts import EncodedPrompt, Prompt, encode_all, in_template
 from shiftbench.readers.templates import chat_template
 
 TEMPLATES = ("none", "tuned", "own")
-Speaker = tuple[str, Any]  # a model's name, and the tokenizer that its prompts may be encoded by
+NamedTokenizer = tuple[str, Any]  # a model's name and its tokenizer
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """The prompts that fit, as each model sees them, and notes on those that were left out."""
+    """The prompts that were not left out, as token ids, and notes on those that were.
+
+    base, tuned: the same prompts in the same order, as each model gets them.
+    """
 
     base: Sequence[EncodedPrompt] = ()
     tuned: Sequence[EncodedPrompt] = ()
@@ -29,24 +32,25 @@ class EncodedPrompts:
 
 
 def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> None:
-    """Raise InputError where a chat template is missing or fails on a prompt; needs the tokenizers and no model."""
+    """Raise InputError where a chat template is missing or fails on a prompt. Needs the tokenizers but no model."""
     sources = (job.pair.base, job.pair.tuned)
     named = [(source.name, tokenizer) for source, tokenizer in zip(sources, (base, tuned), strict=True)]
-    for tokenizer, template, name in _speakers(job.template, *named):
+    for tokenizer, template, name in _encoders(job.template, *named):
         if template is not None:
             in_template(job.prompts, tokenizer, template, name)
 
 
 def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> EncodedPrompts:
-    """Prompts as token ids. Prompts without a token, and those that exceed the context, are left out with a note.
+    """Prompts as token ids, for both models.
 
-    Raises InputError where the two models give a prompt different ids.
+    Prompts without a token are left out with a note, and so are those that, together with the longest response, exceed
+    a model's context. Raises InputError where the two models give a prompt different ids.
     """
-    speakers = _speakers(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
-    first_side = encode_all(prompts, *speakers[0])
-    second_side = first_side if speakers[0] == speakers[1] else encode_all(prompts, *speakers[1])
+    encoders = _encoders(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
+    first_side = encode_all(prompts, *encoders[0])
+    second_side = first_side if encoders[0] == encoders[1] else encode_all(prompts, *encoders[1])
     bare = [first_side, second_side]
-    if job.template == "own":  # two templates give different ids; the prompts alone must still have the same
+    if job.template == "own":  # two templates give different ids; the prompts without templates must have the same
         bare = [encode_all(prompts, model.tokenizer, None, model.name) for model in (base, tuned)]
     for first, second in zip(*bare, strict=True):
         _check_same_ids(first, second, base)
@@ -70,18 +74,18 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
 
 
 def left_out(why: str, ids: Sequence[str]) -> str:
-    """A note on prompts that were left out; empty where none was."""
+    """The note that these prompts were left out; empty where there are none. why: "have no token", for example."""
     return f"{len(ids)} prompts {why} and were left out: {', '.join(ids)}." if ids else ""
 
 
-def _speakers(template: str, base: Speaker, tuned: Speaker) -> list[tuple[Any, str | None, str]]:
-    """For base and for tuned: the tokenizer, the chat template and the model name that `encode_all` takes.
+def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> list[tuple[Any, str | None, str]]:
+    """The arguments of `encode_all` for base and for tuned: tokenizer, chat template and model name.
 
-    template: one of TEMPLATES. Raises InputError where a model that must have a template has none.
+    template: one of TEMPLATES. Raises InputError where a model whose template is to be used has none.
     """
     if template == "none":
         return [(tokenizer, None, name) for name, tokenizer in (base, tuned)]
-    # One template for both means one tokenizer for both: only the tuned model's may know the template's tokens.
+    # template=tuned uses the tuned model's tokenizer for both: base's may not have the tokens of the template.
     found: list[tuple[Any, str | None, str]] = []
     for name, tokenizer in {"tuned": (tuned, tuned), "own": (base, tuned)}[template]:
         text = chat_template(tokenizer, name)
@@ -92,6 +96,7 @@ def _speakers(template: str, base: Speaker, tuned: Speaker) -> list[tuple[Any, s
 
 
 def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
+    """Raise InputError where base and tuned give a prompt different ids, or base has no embedding for one of them."""
     ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)
     if ids[0] != ids[1]:
         place = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
@@ -108,9 +113,10 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
 
 
 def _spelled_prefix(prompts: Sequence[EncodedPrompt]) -> str:
+    """The note on prompts whose own text begins with the beginning-of-text token; empty where there are none."""
     if not prompts:
         return ""
     return (
-        f"{len(prompts)} prompts begin with the beginning-of-text token, which stands in front of every text anyway; "
-        f"they have it once: {', '.join(prompt.prompt.id for prompt in prompts)}."
+        f"{len(prompts)} prompts begin with the beginning-of-text token, which is put in front of every text anyway; "
+        f"each of them has it once, not twice: {', '.join(prompt.prompt.id for prompt in prompts)}."
     )

@@ -1,4 +1,4 @@
-"""What a job would take, from the models' shapes and a short measurement of this machine's matrix product."""
+"""Estimates a job's time, memory and disk space from the models' shapes and a short timing of matrix products."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from shiftbench.pipeline.job import Job
 from shiftbench.prompts import Prompt
 from shiftbench.prompts.spans import span_notes
 
-# Of the matrix product's peak: what the autograd path reached with SmolLM2-135M, 6 prompts, responses to 200 tokens, on
-# 2 cores. Models of a few million parameters reach less, and end their answers before the limit: about as much.
+# The share of the matrix product's peak rate that explaining reaches. Measured on the autograd path with SmolLM2-135M,
+# 6 prompts and responses of up to 200 tokens, on 2 cores. Models of a few million parameters reach a smaller share, but
+# their responses end before the limit, so that their estimates are about as good.
 EFFICIENCY = 0.6
-PROGRAM_BYTES = 700 * 2**20  # torch, transformers and MLflow, before any model
-PROBE_SIDE = 1024
-TOKENS_PER_CHARACTER = 0.3  # English text, byte-level BPE of a large vocabulary; tokenizing needs the model
+PROGRAM_BYTES = 700 * 2**20  # memory of a process with torch, transformers and MLflow, before a model is loaded
+PROBE_SIDE = 1024  # side of the square matrices that are timed
+TOKENS_PER_CHARACTER = 0.3  # of English text, in a large byte-level BPE vocabulary; a dry run does not tokenize
 
 
 def estimate(job: Job) -> str:
-    """Lines that say how much would be explained, in how much time, memory and disk; loads no weights."""
+    """Lines that say what would be explained, and the estimated time, memory and disk space. Loads no weights."""
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
     prompts = _tokens(job.prompts)
     modes = len(job.responses.modes)
-    passes = sum(_flops(job, finding, shapes, modes) for finding in job.findings.values())
+    flops = sum(_flops(job, finding, shapes, modes) for finding in job.findings.values())
     if job.pair.base == job.pair.tuned:
-        passes /= len(shapes)  # one model, explained once
-    seconds = passes / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
+        flops /= len(shapes)  # one model, explained once
+    seconds = flops / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
     memory = PROGRAM_BYTES + sum(_model_bytes(job, shape) for shape in shapes)
     memory += max(_attribution_bytes(job, shapes[1], max(prompts)), _cache_bytes(job, shapes[1], prompts))
     disk = sum(prompts) * response * (modes + 1) + sum(_stored_bytes(job, shape) for shape in shapes)
@@ -43,8 +44,8 @@ def estimate(job: Job) -> str:
             f"pair {job.pair.name}: base {job.pair.base.path}, tuned {job.pair.tuned.path}",
             f"findings: {', '.join(job.findings)}",
             f"{len(job.prompts)} prompts, at most {response} response tokens each, {len(job.vocabulary.words)} words",
-            f"estimated time: {_duration(seconds)} on this machine for attributions and masks, if all responses "
-            "are that long and nothing is in the store",
+            f"estimated time: {_duration(seconds)} on this machine for attributions and masked passes, if every "
+            "response has that length and the store holds nothing",
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
             *_questions(job, shapes),
@@ -54,13 +55,16 @@ def estimate(job: Job) -> str:
 
 
 def _explainers(job: Job) -> list[Explainer]:
-    """The methods of the job's findings that look into a model."""
+    """The methods of the job's findings that explain a loaded model."""
     methods = [finding.explain for finding in job.findings.values()]
     return [method for method in methods if isinstance(method, Explainer)]
 
 
 def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int) -> float:
-    """Of what a finding explains on responses: base's on each mode's, tuned's own being the shared ones."""
+    """Floating-point operations of what a finding explains on responses.
+
+    Base is explained on the responses of each mode. Tuned is explained once: its own responses are the shared ones.
+    """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):
         return 0.0
@@ -71,28 +75,30 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[int]:
+    """The estimated number of tokens of each prompt."""
     return [max(1, round(len(prompt.text) * TOKENS_PER_CHARACTER)) for prompt in prompts]
 
 
 def _model_bytes(job: Job, shape: ModelShape) -> float:
-    """Weights in float32, and those that a method holds a second time."""
+    """Bytes of the weights in float32, and of the second copy of weights that a method may hold."""
     return 4.0 * shape.parameters + max((one.extra_weight_bytes(shape) for one in _explainers(job)), default=0.0)
 
 
 def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
-    """The KV caches while responses are decoded, as if each head had its own; gone before attribution begins.
+    """Bytes of the KV caches while responses are decoded, as if every attention head had its own keys and values.
 
-    They keep to a share of the weights' memory, but for one prompt that needs more alone.
+    The caches are freed before attribution begins. Together they take at most a fixed share of the weights' memory,
+    unless a single prompt needs more than that.
     """
     if job.responses.modes == ["reference"]:
         return 0.0
-    rooms = sorted(length + job.responses.max_new_tokens for length in prompts)[-PLACES:]
+    lengths = sorted(length + job.responses.max_new_tokens for length in prompts)[-PLACES:]
     each = 2.0 * shape.layers * shape.width
-    return 4.0 * max(each * rooms[-1], min(layer_parameters(shape) / CACHE_SHARE, each * sum(rooms)))
+    return 4.0 * max(each * lengths[-1], min(layer_parameters(shape) / CACHE_SHARE, each * sum(lengths)))
 
 
 def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
-    """What the engine may fill, or the rows of all derivatives where they are more, and logits."""
+    """Bytes that attribution takes: the larger of the engine's limit and all derivatives' rows, and the logits."""
     device = job.pair.tuned.torch_device()
     memory = max((one.engine_bytes(device) for one in _explainers(job)), default=0)
     response = job.responses.max_new_tokens
@@ -101,19 +107,19 @@ def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
 
 
 def _stored_bytes(job: Job, shape: ModelShape) -> float:
-    """Of the largest of the methods whose units do not depend on prompts."""
+    """Bytes in the store of the units that belong to no prompt, for the method that stores the most."""
     return max((one.stored_bytes(shape) for one in _explainers(job)), default=0.0)
 
 
 def _questions(job: Job, shapes: Sequence[ModelShape]) -> list[str]:
-    """A line for each annotator or judge that asks a chat model: how many questions, where the store answers none."""
+    """A line for each annotator or judge that asks a chat model: how many questions, if the store holds no answer."""
     lines = [one.questions(shapes) for one in _explainers(job)]
     lines += [r.questions(len(job.prompts)) for f in job.findings.values() if (r := f.ratings_of_responses())]
     return [line for line in lines if line is not None]
 
 
 def _peak_flops(device: torch.device) -> float:
-    """Float32 matrix-product rate of the device that the job would use, FLOP/s, best of four."""
+    """The rate of float32 matrix products on the job's device, in FLOP/s: the best of four timings."""
     a = torch.ones(PROBE_SIDE, PROBE_SIDE, device=device)
     best = 0.0
     for _ in range(4):

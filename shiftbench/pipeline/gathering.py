@@ -1,4 +1,4 @@
-"""Explanations through the store: each unit is taken from there, or computed and stored at once."""
+"""Gathers explanations: each unit is read from the store, or computed and stored at once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shiftbench.store.work import Work
 
 
 class Gatherer:
-    """Turns work into explanations, and keeps count.
+    """Turns work into explanations, and collects what a job's record needs to know of them.
 
-    computed, found: units that were computed here and units that the store had; each unit counts once, however many
-    explanations it is part of. keys: digest of the unit keys of each explanation, by its title. notes: for the reader.
-    unanswered: why no response of the main mode could be explained; empty where one could.
+    computed, found: the number of units that were computed here, and of units that the store had; a unit that is part
+    of several explanations counts once. keys: the digest of each explanation's unit keys, by title. notes: for the
+    report. unanswered: why no response could be explained; empty where some could.
     """
 
     def __init__(self, store: Store, progress: Progress) -> None:
@@ -28,8 +28,9 @@ class Gatherer:
         self.unanswered = ""
 
     def __call__(self, title: str, work: Sequence[Work], record_key: bool = True) -> Explanation:
-        """The explanation that the work makes. title: what progress and the run's tags call it.
+        """The explanation whose units are these pieces of work.
 
+        title: the explanation's name in the progress display and in the run's tags.
         record_key: whether the explanation's key is written into the run's tags. Null models pass False: there are
         many of them and nobody looks them up.
         """
@@ -45,11 +46,11 @@ class Gatherer:
                 advance(computed)
         if record_key:
             self.keys[title] = combined_key(keys.values())
-        # In the order of the work: several processes may have computed the units, in any order.
+        # Units come in any order, because several processes may compute them; the explanation has the order of `work`.
         units = {name: by_key[key] for name, key in keys.items()}
         return Explanation(units, dict(work[0].content) if work else {}, keys)
 
 
 def combined_key(keys: Iterable[str]) -> str:
-    """One sha256 (hex) for many unit keys, for tags and records."""
+    """One sha256 (hex) of many unit keys, in any order."""
     return content_key({"units": sorted(keys)})

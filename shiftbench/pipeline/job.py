@@ -1,4 +1,4 @@
-"""Job: everything that one run of `shiftbench score` was asked for, and building it from a configuration."""
+"""Job: what one run of `shiftbench score` is to score and how, and `build`, which makes it from a configuration."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RESPONSE_MODES = ("shared", "own", "reference")
 class Responses:
     """Which responses are explained.
 
-    mode: 'shared' (the tuned model's greedy responses, for both models), 'own' (each model's), or 'reference' (those
-    given with the prompts). beside: a second mode that is reported next to it, or None. max_new_tokens: the longest
-    response that is explained, in tokens.
+    mode: 'shared' (the tuned model's greedy responses, explained in both models), 'own' (each model's own greedy
+    responses), or 'reference' (the responses given with the prompts). beside: a second mode, reported in addition, or
+    None. max_new_tokens: the length in tokens at which responses are cut.
     """
 
     mode: str
@@ -42,17 +42,18 @@ class Responses:
 
     @property
     def modes(self) -> list[str]:
-        """The mode, and the one beside it where there is one that differs."""
+        """`mode`, and after it `beside` where that is another mode."""
         return list(dict.fromkeys(mode for mode in (self.mode, self.beside) if mode is not None))
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one run of `shiftbench score` was asked for.
+    """What one run of `shiftbench score` is to score, and how.
 
-    vectors: static word vectors; None where each model's own input embeddings stand in for them. template: one of
-    encoding.TEMPLATES. control: gives null models; None: scores stand for themselves. group: whether the prompts are
-    one group of a larger job, as in chains and mixtures: the responses of a group may all be empty.
+    vectors: static word vectors; None where each model's own input embeddings are used instead. template: one of
+    encoding.TEMPLATES. control: supplies null models; None: scores are not compared with null models. group: whether
+    the prompts are one group of a larger job (chains and mixtures have several); a group whose responses are all empty
+    is not an error.
     """
 
     pair: Pair
@@ -67,12 +68,12 @@ class Job:
     group: bool = False
 
     def needs(self, *needs: Need) -> bool:
-        """Whether some finding needs one of these of the pair."""
+        """Whether some finding has at least one of these needs."""
         return any(not finding.needs.isdisjoint(needs) for finding in self.findings.values())
 
 
 def build(config: DictConfig) -> Job:
-    """The job that a resolved configuration describes. Raises InputError; loads no model."""
+    """The job that a resolved configuration describes. Loads no model. Raises InputError for an invalid value."""
     findings: dict[str, Finding] = instantiate(config.findings)
     for name, finding in findings.items():
         if not isinstance(finding, Finding):

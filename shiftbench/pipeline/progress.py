@@ -1,4 +1,4 @@
-"""How long work shows itself: a moving bar on a terminal, a line a stage in a pipe, on standard error."""
+"""Shows the progress of long work on standard error: a moving bar on a terminal, and one line for each stage."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-Advance = Callable[[bool], None]
+Advance = Callable[[bool], None]  # called after each unit; True: the unit was computed, False: the store had it
+# Called with (title and how far the stage is, what the unit was advanced with); None where the stage begins.
 Watch = Callable[[str, bool | None], None]
 
 
 class Progress:
-    """Stages of counted units. A unit is advanced with True where it was explained, False where the store had it."""
+    """Shows stages one after the other, each of a known number of units."""
 
     def __init__(self, console: Console | None = None, watch: Watch | None = None) -> None:
-        """watch: is told the stage and how far it is, in the place of the console, and what a unit is advanced with."""
+        """console: where stages are shown; None: standard error. watch: is called instead of showing anything."""
         self._console = console or Console(file=sys.stderr, quiet=watch is not None)
         self._watch = watch
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """Shows the stage while it runs and one line when it ends."""
+        """Show a stage while the block runs, and one line when it ends.
+
+        Gives the block a function to call after each unit. total: the number of units.
+        """
         began = time.monotonic()
-        made = seen = 0
+        computed = seen = 0
         if self._watch:
             self._watch(title, None)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -36,15 +40,15 @@ class Progress:
             task = bar.add_task(title, total=total)
 
             def advance(explained: bool) -> None:
-                nonlocal made, seen
-                made, seen = made + explained, seen + 1
+                nonlocal computed, seen
+                computed, seen = computed + explained, seen + 1
                 bar.advance(task)
                 if self._watch:
                     self._watch(f"{title} {seen}/{total}", explained)
 
             yield advance
-        self.say(f"{title}: {made} explained, {total - made} from the store, {time.monotonic() - began:.1f} s")
+        self.say(f"{title}: {computed} explained, {total - computed} from the store, {time.monotonic() - began:.1f} s")
 
     def say(self, line: str) -> None:
-        """One plain line."""
+        """Print one line, without markup."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What remains of a job: scores.json and the report in its folder, what MLflow is to get, and the printed summary."""
+"""Records a finished job: scores.json and the report in its folder, the record for MLflow, and the printed summary."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from shiftbench.results.writing import WRITTEN, write
 from shiftbench.store.explanation import content_key
 from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, select_metrics, spool_run, without_secrets
 
-NOTE_WIDTH = 300  # characters of a note on the terminal; scores.json and the report have it whole
-PIPE_WIDTH = 110  # columns of the table where there is no terminal to ask; the longest score name fits
+NOTE_WIDTH = 300  # characters; a longer note is cut on the terminal, but not in scores.json and in the report
+PIPE_WIDTH = 110  # columns of the table where the output is no terminal; the longest score name fits
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job found.
+    """What scoring a job gave.
 
-    results: in the order of its findings. notes: for the reader. identity: which models were compared, as "pair" in
-    scores.json says it. keys: digest of the unit keys of each explanation. prompts: how many fit and were explained.
-    computed, found: units computed here and units that the store had. unanswered: of a group of a larger job, why none
-    of its responses could be explained; empty where one could.
+    results: in the order of the job's findings. notes: for the report. identity: the fields of "pair" in scores.json
+    that say which models were compared (`Session.identity`). keys: the digest of each explanation's unit keys, by
+    title. prompts: the number of prompts that were not left out. computed, found: the number of units computed here,
+    and of units that the store had. unanswered: for a group of a larger job, why none of its responses could be
+    explained; empty where some could.
     """
 
     results: Sequence[Result]
@@ -53,7 +54,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A job that is done: what it found, what was written of it, and the path of its report."""
+    """A finished job: its outcome, what the report was made from, and the path of the report."""
 
     outcome: Outcome
     summary: RunSummary
@@ -63,7 +64,7 @@ class Recorded:
 def record(
     config: DictConfig, job: Job, outcome: Outcome, folder: Path, suite: str, sweep: str | None = None
 ) -> Recorded:
-    """Write the results, and what MLflow is to get of them, into the folder; nothing is sent."""
+    """Write the results and the record for MLflow into the folder. Nothing is sent to MLflow yet."""
     summary = summarise(config, job, outcome, suite)
     report = write(summary, folder)
     spool_run(folder, tracked_run(job, summary, outcome, folder, sweep))
@@ -71,12 +72,12 @@ def record(
 
 
 def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
-    """Raise InputError where the folder holds the results of another pair. identity: of the pair at hand."""
+    """Raise InputError where the folder holds the results of another pair. identity: `Session.identity`."""
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 
 
 def show(recorded: Recorded) -> None:
-    """Print the scores, what the findings say and the notes on standard output."""
+    """Print the scores, each finding's sentence and the notes on standard output."""
     summary, outcome = recorded.summary, recorded.outcome
     console = Console(file=sys.stdout)
     if not console.is_terminal:
@@ -113,7 +114,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
 
 
 def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
-    """Of "pair" in scores.json: under which conditions the pair is scored, known before a model is loaded."""
+    """The fields of "pair" in scores.json that say how the pair is scored. They are known before a model is loaded."""
     return {
         "dataset": str(config.dataset.get("name", "")),
         "prompts": len(job.prompts),
@@ -130,12 +131,17 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 
 
 def prompt_set(job: Job) -> str:
-    """sha256 (hex) of the prompts, which runs must share to be compared; of references where they are explained."""
+    """sha256 (hex) of the prompts; runs are compared only where it is equal.
+
+    The responses given with the prompts count where they are explained (response mode 'reference').
+    """
     explained = "reference" in job.responses.modes
     rows = [
         [
             *(p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None),
-            *([p.key_spans] if p.key_spans else []),  # sets without them have the digest that they always had
+            *(
+                [p.key_spans] if p.key_spans else []
+            ),  # so that sets without key spans keep the digest from before this field existed
         ]
         for p in job.prompts
     ]
@@ -143,12 +149,12 @@ def prompt_set(job: Job) -> str:
 
 
 def settings(config: DictConfig) -> str:
-    """sha256 (hex) of every option of the findings and their methods, less those that change no result."""
+    """sha256 (hex) of the options of the findings and their methods that results depend on."""
     return content_key({"findings": config_settings.decisive(config.findings)})
 
 
 def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
-    """Versions of everything that a score depends on: packages, findings and the methods under them."""
+    """Versions of everything that scores depend on: packages, findings, and the methods that the findings use."""
     found: dict[str, str | int] = {
         "shiftbench": shiftbench.__version__,
         "python": platform.python_version(),
@@ -165,7 +171,7 @@ def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
 
 
 def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
-    """The run as MLflow gets it: few scalars, the folder as artifacts, tags to search by."""
+    """The run as it is sent to MLflow: headline scores as metrics, the folder as artifacts, and tags to search by."""
     tags: dict[str, Any] = {
         KIND: PAIR,
         **({SWEEP: sweep} if sweep else {}),

@@ -1,10 +1,10 @@
-"""The responses that are explained: decoded greedily by a model, or given with the prompts as references."""
+"""The responses to explain: decoded greedily by a model, or given with the prompts (references)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftbench.contracts.explainer import Answered
+from shiftbench.contracts.explainer import PromptWithResponse
 from shiftbench.errors import InputError
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import Model
@@ -12,18 +12,19 @@ from shiftbench.models.pairs import base_tokenizer_hint
 from shiftbench.pipeline.encoding import EncodedPrompts, left_out
 from shiftbench.pipeline.session import Session
 
-Side = list[Answered]  # one model's prompts, each with the response ids to explain
+Side = list[PromptWithResponse]  # one model's prompts, each with the token ids of the response to explain
 
 
 class Unanswered(InputError):
-    """No response of a mode has a token, or none is left, so there is nothing that a score of that mode could be of."""
+    """No response of a mode can be explained: all are empty, or all were left out. The mode then has no scores."""
 
 
 def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
-    """Base's and tuned's prompts with the response ids to explain, in one of job.RESPONSE_MODES.
+    """Base's and tuned's prompts, in this order, each with the token ids of the response to explain.
 
-    Responses with tokens that one of the models has no embedding for are left out with a note. Raises Unanswered where
-    none is left, or where none has a token; in a group of a larger job the latter is noted instead.
+    mode: one of job.RESPONSE_MODES. Responses with tokens that one of the models has no embedding of are left out with
+    a note. Raises Unanswered where no response is left, or where all are empty; in a group of a larger job, responses
+    that are all empty give a note instead.
     """
     job, gatherer = session.job, session.gatherer
     if mode == "reference":
@@ -42,7 +43,7 @@ def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts)
 
 
 def _greedy(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
-    """'shared': the tuned model's responses for both; 'own': each model's own."""
+    """Greedy responses. mode 'shared': the tuned model's responses for both models; 'own': each model's own."""
     greedy, gather = GreedyResponse(session.job.responses.max_new_tokens), session.gatherer
     of_tuned = gather("greedy response, tuned", greedy.work(session.models.tuned, encoded.tuned))
     of_base = of_tuned
@@ -55,20 +56,20 @@ def _greedy(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
 
 
 def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
-    """The given responses, as ids that are the same for both models.
+    """The responses given with the prompts, as token ids that are the same for both models.
 
-    Tuning may have added a token that base spells in several pieces: a prompt whose response has other ids for the two
-    models is left out with a note. Raises Unanswered where none is left.
+    Tuning may have added a token for what is several tokens in base. A prompt whose response has different ids in the
+    two models is left out with a note. Raises Unanswered where no prompt is left.
     """
     base, tuned, notes = session.models.base, session.models.tuned, session.gatherer.notes
     limit = session.job.responses.max_new_tokens
-    # As prompts are encoded: with one template for both, the tuned model's tokenizer speaks for both.
-    speakers = (tuned if session.job.template == "tuned" else base, tuned)
+    # As in encoding.py: with template=tuned, the tuned model's tokenizer is used for both.
+    encoders = (tuned if session.job.template == "tuned" else base, tuned)
     sides: list[Side] = [[], []]
     skipped, cut = [], 0
     for pair in zip(encoded.base, encoded.tuned, strict=True):
         reference = pair[0].prompt.reference or ""
-        whole = [p.response_ids(m.tokenizer, reference) for p, m in zip(pair, speakers, strict=True)]
+        whole = [p.response_ids(m.tokenizer, reference) for p, m in zip(pair, encoders, strict=True)]
         if whole[0][:limit] != whole[1][:limit]:
             skipped.append(pair[0].prompt.id)
             continue
@@ -86,7 +87,7 @@ def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
 
 
 def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
-    """The prompts whose ids both models have an embedding for: tuning may have added tokens that base cannot read."""
+    """The prompts whose ids both models have embeddings of; base has none of a token that tuning added."""
     notes = session.gatherer.notes
     rows = [_embedding_rows(model) for model in (session.models.base, session.models.tuned)]
     good = [
@@ -105,18 +106,19 @@ def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
 
 
 def _embedding_rows(model: Model) -> int:
+    """The number of tokens that a model has input embeddings of."""
     rows: int = model.module.get_input_embeddings().weight.shape[0]
     return rows
 
 
 def _check_answered(session: Session, mode: str, sides: Sequence[Side]) -> None:
-    """Raise Unanswered where one side has responses and none of them has a token."""
+    """Raise Unanswered where all responses to one model's prompts are empty."""
     base, tuned = session.models.base, session.models.tuned
     for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
         if side and not any(response for _, response in side):
-            whose = "the references" if mode == "reference" else f"the responses of {model.name}"
+            subject = "the references" if mode == "reference" else f"the responses of {model.name}"
             raise Unanswered(
-                f"response mode {mode!r}: {whose} to all {len(side)} prompts are empty, so nothing can be explained; "
+                f"response mode {mode!r}: {subject} to all {len(side)} prompts are empty, so nothing can be explained; "
                 f"look at the tokens that end a text (eos_token_id in generation_config.json) and at template=, or "
                 f"explain other responses with response.mode="
             )

@@ -1,9 +1,16 @@
-"""One job, step by step: a composed configuration goes in, results on disk come out.
+"""One job, step by step: from a composed configuration to results on disk. Each step is a function of another file.
 
-    composed -> built -> checked -> encoded -> answered -> explained -> scored -> controlled -> recorded
+    build               the job                                        job.py
+    check               refuses it before weights are read             checks.py
+    check_loaded        loads the models and refuses what they show    checks.py
+    encode_prompts      prompts as token ids                           encoding.py
+    score               each finding: responses, explanations, scores  scoring.py (responses.py, gathering.py)
+    compare_with_nulls  the same findings on null models               controls.py
+    record              results on disk                                recording.py
 
-`run` is called once a job, by `shiftbench score` and by each worker of a sweep. `explain_and_score` is the part of it
-that needs no folder; notebooks, chains and comparisons of mixtures call that.
+`run` does all steps. `shiftbench score` and the workers of a sweep call it, once for each job. `explain_and_score` does
+the steps from check_loaded to compare_with_nulls, which write no results; notebooks, chains and comparisons of mixtures
+call it.
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from shiftbench.errors import InputError
 from shiftbench.models import Model
 from shiftbench.models.pairs import Pair, PairModels, load_pair
 from shiftbench.pipeline.checks import check, check_loaded
-from shiftbench.pipeline.controls import controlled
+from shiftbench.pipeline.controls import compare_with_nulls
 from shiftbench.pipeline.encoding import EncodedPrompts, encode_prompts
 from shiftbench.pipeline.estimate import estimate
 from shiftbench.pipeline.gathering import Gatherer
@@ -42,10 +49,10 @@ def explain_and_score(
     load: Load = load_pair,
     confirm: Callable[[Mapping[str, str]], None] = lambda identity: None,
 ) -> Outcome:
-    """Score a pair that `checks.check` has passed. Raises InputError before any long work where it cannot be done.
+    """Score a job that `checks.check` has accepted. Raises InputError, before any long work, where that cannot be done.
 
-    load: gives the models of a pair; a Loader keeps a base for the next job. confirm: is given the models' identity as
-    soon as it is known, and may refuse it.
+    load: returns the models of a pair; the workers of a sweep pass a `Loader`, which keeps base for the next job.
+    confirm: called with the models' identity as soon as it is known; it may raise InputError.
     """
     session = Session(job, load(job.pair), Gatherer(job.store, progress))
     check_loaded(session)
@@ -54,7 +61,7 @@ def explain_and_score(
     encoded = _encoded(session)
     results = [score(session, finding, encoded) for finding in job.findings.values()]
     if job.control is not None:
-        results = controlled(session, job.control, results, encoded)
+        results = compare_with_nulls(session, job.control, results, encoded)
     gatherer = session.gatherer
     notes = _notes(session, results, encoded)
     counts = (len(encoded.base), gatherer.computed, gatherer.found)
@@ -70,11 +77,11 @@ def run(
     sweep: str | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> Recorded:
-    """Score the pair of a resolved configuration and leave its results in `folder`; nothing is sent or printed.
+    """Score the pair of a resolved configuration and write the results to `folder`. Nothing is sent or printed.
 
-    suite: the name of the configuration that chose findings and prompts, for whoever groups runs. load: as for
-    `explain_and_score`. sweep: the tag that the tracked runs of one sweep share. before: further checks that must pass
-    before long work begins. Raises InputError for bad input and Unwritable where the results cannot be written.
+    suite: the name of the suite, recorded with the results. load: as in `explain_and_score`. sweep: the tag that the
+    tracked runs of one sweep share. before: further checks, called before long work begins; they may raise InputError.
+    Raises InputError for bad input, and Unwritable where the results cannot be written.
     """
     job = build(config)
     check(job)
@@ -87,20 +94,23 @@ def run(
 
 
 def dry_run(config: DictConfig, folder: Path) -> str:
-    """What a job would take, in lines; nothing is explained or written. Raises InputError as `run` would."""
+    """Lines that estimate the job's time, memory and disk space. Explains nothing; raises InputError as `run`."""
     job = build(config)
     check(job)
     return f"{estimate(job)}\ndry run: nothing was explained; results would go to {folder}"
 
 
 def release() -> None:
-    """Give a finished job's device memory back before the next job of a sweep."""
+    """Free the device memory that torch keeps after a job, before the next job of a sweep."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def _encoded(session: Session) -> EncodedPrompts:
-    """The job's prompts as token ids, where some finding needs prompts. Raises InputError where none is left."""
+    """The job's prompts as token ids; empty where no finding needs prompts.
+
+    Raises InputError where every prompt was left out.
+    """
     job = session.job
     if not job.needs(Need.PROMPTS):
         return EncodedPrompts()
@@ -111,7 +121,7 @@ def _encoded(session: Session) -> EncodedPrompts:
 
 
 def _notes(session: Session, results: Sequence[Result], encoded: EncodedPrompts) -> list[str]:
-    """What a reader of the numbers must know about how they came about."""
+    """The notes for the report: what a reader of the scores must know about how they were computed."""
     job = session.job
     notes = [*(note for result in results for note in result.notes), *encoded.notes]
     notes += [*dict.fromkeys(session.gatherer.notes), *_settings_notes(job)]
@@ -124,12 +134,12 @@ def _notes(session: Session, results: Sequence[Result], encoded: EncodedPrompts)
 
 
 def _settings_notes(job: Job) -> list[str]:
-    """Notes on how the job was set."""
+    """Notes that follow from the job's options and prompts."""
     notes = []
     if job.vectors is None:
         notes.append(
-            "Word vectors: each model's own input embeddings stand in for static ones; word pairs and labels are not "
-            "comparable with those of runs over GloVe."
+            "Word vectors: each model's own input embeddings are used instead of static vectors; word pairs and labels "
+            "are not comparable with those of runs that use GloVe."
         )
     without = sum(not prompt.instruction_spans for prompt in job.prompts)
     if without:
@@ -140,10 +150,10 @@ def _settings_notes(job: Job) -> list[str]:
 
 
 def _autograd_notes(*models: Model) -> list[str]:
-    """A note on each model whose attributions the engine leaves to autograd."""
+    """A note on each model that the engine does not support, so that autograd computes its attributions."""
     reasons = {model.name: model.transformer_or_reason[1] for model in models}
     return [
-        f"{name} was explained by autograd, slower and the same numbers: {reason}."
+        f"{name} was explained by autograd, which is slower and gives the same numbers: {reason}."
         for name, reason in reasons.items()
         if reason
     ]

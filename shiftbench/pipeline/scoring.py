@@ -1,4 +1,4 @@
-"""Every finding on the explanations that it needs, of the pair or with a null model in the tuned model's place."""
+"""Scores one finding on the explanations that it needs: on the pair, or on base and a null model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from shiftbench.store.explanation import Explanation
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a finding is to compare. responses: which responses, as the titles of stages say it, or empty.
+class Comparison:
+    """A finding, and what the two explanations that it compares are computed from.
 
-    base, tuned: what each model's explanation is computed from. Null models are asked with tuned's.
+    responses: the responses' mode as part of a stage's title, for example " of shared responses"; empty where the
+    finding needs no responses. base, tuned: the inputs of each model's explanation. A null model gets tuned's inputs.
     """
 
     finding: Finding
@@ -30,46 +31,55 @@ class Question:
 
 
 def score(session: Session, finding: Finding, encoded: EncodedPrompts) -> Result:
-    """One finding on the pair; where it depends on responses, on those of the mode reported beside too."""
+    """The result of one finding on the pair.
+
+    Where the finding depends on responses and the job has a second response mode, the result also has the scores and
+    tables on the responses of that mode. Raises Unanswered where no response of the main mode can be explained.
+    """
     responses = session.job.responses
     modes = responses.modes if finding.needs_responses and not finding.is_check else [responses.mode]
     by_mode = []
     for mode in modes:
         try:
-            by_mode.append(answer(session, question(session, finding, mode, encoded)))
+            by_mode.append(result_of(session, comparison_of(session, finding, mode, encoded)))
         except Unanswered as empty:
             if mode == responses.mode:
                 raise
             session.gatherer.notes.append(f"Nothing is reported on {mode} responses: {empty}.")
-    return _beside(by_mode[0], by_mode[1], f"{responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
+    return _with_second(by_mode[0], by_mode[1], f"{responses.beside}_response") if len(by_mode) > 1 else by_mode[0]
 
 
-def question(session: Session, finding: Finding, mode: str, encoded: EncodedPrompts) -> Question:
-    """A finding on the responses of a mode, to the job's prompts or to those that its method makes of them."""
+def comparison_of(session: Session, finding: Finding, mode: str, encoded: EncodedPrompts) -> Comparison:
+    """What a finding compares, on the responses of a mode.
+
+    encoded: the job's prompts. A method with prompts of its own (`Explainer.own_prompts`) explains those instead.
+    """
     job, explain = session.job, finding.explain
     if not finding.needs_responses:
         inputs = Inputs((), job.vocabulary, job.vectors)
-        return Question(finding, "", inputs, inputs)
+        return Comparison(finding, "", inputs, inputs)
     own = explain.own_prompts(job.prompts) if isinstance(explain, Explainer) else None
     if own is not None:
         encoded = encode_prompts(job, own, session.models.base, session.models.tuned)
         session.gatherer.notes += [f"{finding.name}: {note}" for note in encoded.notes]
     sides = prompts_with_responses(session, mode, encoded)
     base, tuned = (Inputs(side, job.vocabulary, job.vectors) for side in sides)
-    return Question(finding, f" of {mode} responses", base, tuned)
+    return Comparison(finding, f" of {mode} responses", base, tuned)
 
 
-def answer(session: Session, asked: Question, null: Model | Weights | None = None) -> Result:
-    """The finding's result. null: a null model, or its weights, in the tuned model's place; None: the pair itself."""
+def result_of(session: Session, comparison: Comparison, null: Model | Weights | None = None) -> Result:
+    """The finding's result. null: a null model, or its weights, in place of the tuned model; None: the pair itself."""
     name = "tuned" if null is None else null.name
-    explanations = _explanations(session, asked, null, name)
-    result: Result = asked.finding(*explanations)
+    explanations = _explanations(session, comparison, null, name)
+    result: Result = comparison.finding(*explanations)
     return result
 
 
-def _explanations(session: Session, asked: Question, null: Model | Weights | None, name: str) -> list[Explanation]:
-    """In the order in which a finding takes them: of its method, of its pair method, and ratings."""
-    finding, gather, record_key = asked.finding, session.gatherer, null is None
+def _explanations(
+    session: Session, comparison: Comparison, null: Model | Weights | None, name: str
+) -> list[Explanation]:
+    """The explanations in the order of `Finding.__call__`. name: of the tuned or null model, for titles of stages."""
+    finding, gather, record_key = comparison.finding, session.gatherer, null is None
     explain = finding.explain
     if isinstance(explain, WeightExplainer):
         tuned_weights = null if isinstance(null, Weights) else session.tuned_weights
@@ -77,20 +87,21 @@ def _explanations(session: Session, asked: Question, null: Model | Weights | Non
         return [gather(f"{explain.method}, base to {name}", work, record_key)]
     base, tuned = session.models.base, null if isinstance(null, Model) else session.models.tuned
     found = [
-        gather(f"{explain.method}{asked.responses}, base", explain.work(base, asked.base), record_key),
-        gather(f"{explain.method}{asked.responses}, {name}", explain.work(tuned, asked.tuned), record_key),
+        gather(f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base), record_key),
+        gather(f"{explain.method}{comparison.responses}, {name}", explain.work(tuned, comparison.tuned), record_key),
     ]
     between = finding.pair_explainer()
     if between is not None:
         found.append(gather(f"{between.method}, base to {name}", between.work(base, tuned), record_key))
     ratings = finding.ratings_of_responses()
     if ratings is not None:
-        found.append(gather(f"{ratings.method}{asked.responses}, {name}", ratings.work(tuned, asked.tuned), record_key))
+        work = ratings.work(tuned, comparison.tuned)
+        found.append(gather(f"{ratings.method}{comparison.responses}, {name}", work, record_key))
     return found
 
 
-def _beside(main: Result, other: Result, suffix: str) -> Result:
-    """The main result with the other's scores and tables next to its own, under names that end in the suffix."""
-    renamed = [dataclasses.replace(score, name=f"{score.name}_{suffix}") for score in other.scores]
-    tables = {f"{name}_{suffix}": table for name, table in other.tables.items()}
+def _with_second(main: Result, second: Result, suffix: str) -> Result:
+    """The main result with the second one's scores and tables added, under names that end in the suffix."""
+    renamed = [dataclasses.replace(score, name=f"{score.name}_{suffix}") for score in second.scores]
+    tables = {f"{name}_{suffix}": table for name, table in second.tables.items()}
     return dataclasses.replace(main, scores=[*main.scores, *renamed], tables={**main.tables, **tables})

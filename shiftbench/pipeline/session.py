@@ -1,4 +1,4 @@
-"""Session: a job under way, with the models and weights that its steps need, each loaded when it is first needed."""
+"""Session: a running job with its models and weight files. Each model is loaded when a step first needs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftbench.pipeline.job import Job
 
 @dataclass(frozen=True)
 class Session:
-    """What the steps of one job share. models: loaded when first needed. gatherer: makes explanations."""
+    """What the steps of a running job share. models: base and tuned, each loaded when it is first read."""
 
     job: Job
     models: PairModels
@@ -33,9 +33,9 @@ class Session:
         return FileWeights(self.job.pair.tuned)
 
     def identity(self) -> dict[str, str]:
-        """Of "pair" in scores.json: which two models are compared, and in which dtype they compute.
+        """The fields of "pair" in scores.json that say which two models are compared, and in which dtype.
 
-        Digests are of the loaded models where some finding needs one loaded, else of the weight files.
+        The digests are of the loaded models where some finding needs a loaded model, else of the weight files.
         """
         if self.job.needs(Need.BASE, Need.TUNED):
             base, tuned = self.models.base, self.models.tuned

@@ -1,4 +1,4 @@
-"""Prompts as token ids: the same characters' marks on tokens, and the special tokens in front."""
+"""Prompts as token ids, with their spans as masks over tokens and the special tokens in front."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from shiftbench.prompts.templates import Placed, in_template
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt's tokens, ready for a response.
+    """A prompt as token ids.
 
-    prefix_ids: special tokens that the tokenizer puts in front; they take part in the forward pass, not in P.
-    prompt_ids: the P prompt tokens, a chat template's included.
-    instruction_P, context_P, key_P: bool [P], the tokens that spell any visible part of a span.
-    spells_prefix: whether the prompt's own text begins with those special tokens. They are in front once all the same.
+    text: what the model gets: the prompt, inside a chat template where one is used.
+    prefix_ids: the special tokens that the tokenizer puts in front. The model gets them, but they are no prompt tokens.
+    prompt_ids: the P prompt tokens, those of a chat template included. tokens: the text of each prompt token.
+    instruction_P, context_P, key_P: bool [P], the tokens that contain a character of a span, white space not counted.
+    spells_prefix: whether the prompt's own text begins with the special tokens of prefix_ids. The model then gets them
+    once, not twice.
     """
 
     prompt: Prompt
-    text: str  # as the model sees it: the prompt, inside a chat template where one is used
+    text: str
     prefix_ids: tuple[int, ...]
     prompt_ids: tuple[int, ...]
     tokens: tuple[str, ...]
@@ -36,9 +38,9 @@ class EncodedPrompt:
     spells_prefix: bool = False
 
     def response_ids(self, tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[int, ...]:
-        """Ids of a response given as text: tokenizer(prompt + response) cut at tokenizer(prompt).
+        """Token ids of a response given as text: the ids of prompt + response after the ids of the prompt.
 
-        Where the prompt's ids are not a prefix of the joint ids, the response is tokenized apart.
+        Where the ids of prompt + response do not begin with the ids of the prompt, the response is tokenized alone.
         """
         with tokenizing(tokenizer, f"the response to prompt {self.prompt.id!r}"):
             whole = tuple(tokenizer(self.text + response, add_special_tokens=False)["input_ids"])
@@ -49,25 +51,25 @@ class EncodedPrompt:
 
 
 def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> EncodedPrompt:
-    """One prompt, as `encode_all` gives many."""
+    """One prompt as token ids, as `encode_all` encodes many. Messages name the tokenizer instead of a model."""
     return encode_all([prompt], tokenizer, template, tokenizer.name_or_path or type(tokenizer).__name__)[0]
 
 
 def encode_all(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, template: str | None, name: str
 ) -> list[EncodedPrompt]:
-    """Tokens of prompts and their spans as token masks.
+    """Prompts as token ids, with their spans as token masks; in the order of `prompts`.
 
-    template: a Jinja chat template around each prompt, or None for the bare text. Its tokens are in P, never in a span.
-    name: of the model, for messages. A prompt whose text begins with the special tokens that the tokenizer puts in
-    front of every text gets them once, in prefix_ids.
-    Raises InputError where the tokenizer gives no offsets or fails, and as `placed` does.
+    template: a Jinja chat template to put each prompt into, or None for the prompt's text alone. The template's tokens
+    are prompt tokens, but in no span. name: the model's name, for messages. A prompt whose text begins with the
+    special tokens that the tokenizer puts in front of every text has them once, in prefix_ids.
+    Raises InputError where the tokenizer gives no character offsets or fails on a prompt, and as `in_template` does.
     """
     if not tokenizer.is_fast:
         raise InputError(
             f"tokenizer {type(tokenizer).__name__} gives no character offsets; convert it to a fast tokenizer"
         )
-    # A template writes its own beginning of text; a bare prompt gets what the tokenizer puts in front.
+    # A template contains its own beginning-of-text token, so special tokens are put in front of bare prompts only.
     prefix = () if template is not None else special_prefix(tokenizer)
     if template is None:
         texts = [Placed(prompt.text, 0, (0, len(prompt.text))) for prompt in prompts]
@@ -103,7 +105,11 @@ def _encoded(
 
 
 def token_mask(text: str, offsets: Sequence[Span], spans: Sequence[Span]) -> Tensor:
-    """bool [P]: the tokens that spell any visible character of a span; white space alone does not count."""
+    """bool [P]: the tokens that contain a character of a span, white space not counted.
+
+    offsets: for each token, the characters [start, stop) of `text` that it contains. Where several tokens are parts of
+    one character, all of them contain it.
+    """
     visible = [False] * len(text)
     for start, stop in spans:
         for i in range(max(start, 0), min(stop, len(text))):
@@ -112,11 +118,14 @@ def token_mask(text: str, offsets: Sequence[Span], spans: Sequence[Span]) -> Ten
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
-    """What each token spells; a byte that is part of a character is shown as its replacement character."""
+    """The text of each token. A token that is only a part of a character is decoded to U+FFFD."""
     return tuple(tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids)
 
 
 def _moved(spans: Sequence[Span], kept: Span, place: int) -> list[Span]:
-    """Spans of a prompt as spans of its text in a template, without what the template trimmed."""
+    """Spans of a prompt as spans of the templated text.
+
+    kept: the characters of the prompt that the template did not trim. place: where they begin in the templated text.
+    """
     clipped = ((max(start, kept[0]), min(stop, kept[1])) for start, stop in spans)
     return [(start - kept[0] + place, stop - kept[0] + place) for start, stop in clipped if start < stop]

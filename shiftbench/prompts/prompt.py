@@ -1,4 +1,4 @@
-"""Prompt: a text, and which of its characters state the task."""
+"""Prompt: a text with marked spans of characters, among them those that state the task."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from dataclasses import dataclass
 from shiftbench.errors import InputError
 from shiftbench.words import word_lists
 
-Span = tuple[int, int]  # characters [start, stop)
+Span = tuple[int, int]  # the characters [start, stop) of a text, counted as Unicode code points
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text given to a model, with the characters that state the task and those that are its material.
+    """A text that is given to a model, with marked spans.
 
-    key_spans: of the instruction, what the answer hangs on; empty: its words that are not of a closed class.
-    skill: the type of skill that it asks for, by which mixtures of instructions are compared; no result depends on it.
+    instruction_spans: the characters that state the task. context_spans: the characters that the task is to be done on.
+    key_spans: the parts of the instruction that the answer depends on most; where empty, `content_words` are used.
+    reference: the response to explain in response mode 'reference', or None. skill: the kind of skill that the prompt
+    tests; comparisons of mixtures group prompts by it, and nothing else depends on it.
+    Raises InputError for a span that is empty, negative or ends beyond the text.
     """
 
     id: str
     text: str
     instruction_spans: tuple[Span, ...]
     context_spans: tuple[Span, ...] = ()
-    reference: str | None = None  # the response to explain in response mode 'reference'
+    reference: str | None = None
     key_spans: tuple[Span, ...] = ()
     skill: str | None = None
 
@@ -41,7 +44,7 @@ class Prompt:
 
 
 def content_words(prompt: Prompt) -> list[Span]:
-    """The words of the instruction that are not of a closed class (articles, pronouns, prepositions, auxiliaries)."""
+    """The instruction's words that are not of a closed class (articles, pronouns, prepositions, auxiliaries)."""
     closed = set(word_lists()["closed"])
     return [
         found.span()

@@ -1,4 +1,8 @@
-"""Whether spans begin and end between words: one counted in bytes may fit its prompt and mark something else."""
+"""Notes on spans that begin or end inside a word.
+
+Such a span was probably counted in bytes or in UTF-16 units instead of characters: it may still lie inside its prompt,
+but marks other text than was meant.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from shiftbench.prompts import Prompt
 SHOWN = 5  # prompts named in one note
 AROUND = 12  # characters shown on either side of a border
 JOINER, NON_JOINER = "\u200d", "\u200c"
-# Code points of scripts that are written without spaces, where any two characters may be of two words:
-# (first, last) of South-East Asia, Tibet, Myanmar, Khmer, Tai; East Asian radicals to Yi; compatibility; extensions.
+# Code points of scripts that are written without spaces. There, a border between two characters may always be one
+# between words. (first, last):
+# South-East Asia, Tibet, Myanmar, Khmer, Tai; East Asian radicals to Yi; compatibility; extensions.
 SPACELESS = (
     (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0x2E80, 0x312F), (0x31A0, 0xA4CF), (0xA9E0, 0xA9FF),
     (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
@@ -29,15 +34,15 @@ def span_notes(prompts: Sequence[Prompt]) -> list[str]:
     return [
         f"{len(names)} prompts have a span that begins or ends inside a word or inside a character "
         f"({names[0]}: {found[names[0]]}): {', '.join(names[:SHOWN])}{more}. Spans count characters (Unicode code "
-        f"points), not bytes and not UTF-16 units; if these do, they mark other text than is meant."
+        f"points), not bytes and not UTF-16 units. Spans in other units mark other text than you mean."
     ]
 
 
 def inside(text: str, place: int) -> bool:
-    """Whether a border at a character's place parts a word, or code points that together are one character.
+    """Whether a border before the character at `place` is inside a word or inside a character of several code points.
 
-    Parted characters are a letter and its combining marks, an emoji sequence, the two halves of a flag, and CR LF.
-    Between characters of scripts without spaces no border counts as inside a word.
+    Such characters are a letter with combining marks, an emoji sequence, a flag of two code points, and CR LF.
+    In scripts that are written without spaces, no border counts as inside a word.
     """
     if not 0 < place < len(text):
         return False
@@ -53,19 +58,19 @@ def inside(text: str, place: int) -> bool:
 
 
 def _first_inside(prompt: Prompt) -> str | None:
-    """The prompt's first span with such a border, in words."""
+    """A description of the prompt's first span that begins or ends inside a word or character; None: there is none."""
     kinds = {"instruction": prompt.instruction_spans, "context": prompt.context_spans, "key": prompt.key_spans}
     for kind, spans in kinds.items():
         for start, stop in spans:
-            for place, does in ((start, "begins"), (stop, "ends")):
+            for place, verb in ((start, "begins"), (stop, "ends")):
                 if inside(prompt.text, place):
                     shown = prompt.text[max(0, place - AROUND) : place], prompt.text[place : place + AROUND]
-                    return f"{kind} span [{start}, {stop}) {does} between {shown[0]!r} and {shown[1]!r}"
+                    return f"{kind} span [{start}, {stop}) {verb} between {shown[0]!r} and {shown[1]!r}"
     return None
 
 
 def _extends(character: str) -> bool:
-    """Whether a code point is part of the character that the one before it begins."""
+    """Whether a code point continues the character that the code point before it belongs to."""
     return (
         unicodedata.category(character) in ("Mn", "Mc", "Me")
         or character in (JOINER, NON_JOINER)
@@ -75,6 +80,7 @@ def _extends(character: str) -> bool:
 
 
 def _flag(character: str) -> bool:
+    """Whether a code point is a regional indicator; two of them are one flag."""
     return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 

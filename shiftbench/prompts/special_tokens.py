@@ -10,7 +10,7 @@ from shiftbench.readers import reading
 
 
 def special_prefix(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The special tokens that the tokenizer puts in front of a text (BOS, or none)."""
+    """Ids of the special tokens that the tokenizer puts in front of a text (usually one, or none)."""
     with tokenizing(tokenizer, "'a'"):
         with_special = tokenizer("a")["input_ids"]
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -21,5 +21,8 @@ def special_prefix(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def tokenizing(tokenizer: PreTrainedTokenizerBase, what: str) -> AbstractContextManager[None]:
-    """A tokenizer that was read may still fail on a text: its files can name a token that they do not hold."""
+    """A context that turns a tokenizer's failure on a text into an InputError. what: the text, for the message.
+
+    A tokenizer that loads may still fail on a text: its files may name a token that its vocabulary lacks.
+    """
     return reading(f"the tokenizer of {tokenizer.name_or_path or type(tokenizer).__name__} fails on {what}")

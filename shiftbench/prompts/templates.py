@@ -1,4 +1,4 @@
-"""Prompts inside a chat template, and where the prompt stands in the rendered text."""
+"""Puts prompts into a chat template, and finds where each prompt is in the rendered text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from shiftbench.prompts.prompt import Prompt, Span
 from shiftbench.prompts.special_tokens import special_prefix
 from shiftbench.readers.templates import INSTEAD, rendered
 
-STAND_IN = "\ue000shiftbench\ue001"  # private-use characters: in no template
+PLACEHOLDER = "\ue000shiftbench\ue001"  # private-use characters, which no template contains
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A prompt's text in a chat template. place: where the prompt begins in it; kept: which of the prompt's characters
-    are there; spells_prefix: as of an EncodedPrompt."""
+    """A prompt inside a chat template.
+
+    text: the rendered template. place: the character of `text` at which the prompt begins. kept: the prompt's
+    characters that `text` contains; a template may trim white space. spells_prefix: as in EncodedPrompt.
+    """
 
     text: str
     place: int
@@ -29,15 +32,15 @@ class Placed:
 def in_template(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, template: str, name: str
 ) -> list[Placed]:
-    """Each prompt inside a chat template, all rendered in one child process.
+    """Each prompt inside a chat template; all are rendered in one child process.
 
-    name: of the model whose template it is. A prompt that begins with the beginning-of-text token loses it where the
-    template writes it in front, so that the text has it once. Raises InputError where the template cannot be rendered
-    or does not contain the text of a prompt.
+    name: of the model whose template it is, for messages. Where the template begins with the beginning-of-text token,
+    a prompt that begins with it too loses it, so that the rendered text has it once. Raises InputError where the
+    template cannot be rendered, or changes a prompt's text.
     """
-    # A stand-in shows the place: the prompt's own words may stand in the template too.
-    frame, *texts = rendered([STAND_IN, *(prompt.text for prompt in prompts)], tokenizer, template, name)
-    place, beginning = frame.find(STAND_IN), _beginning(tokenizer)
+    # A placeholder shows where the prompt is: the prompt's own words may be in the template too.
+    frame, *texts = rendered([PLACEHOLDER, *(prompt.text for prompt in prompts)], tokenizer, template, name)
+    place, beginning = frame.find(PLACEHOLDER), _beginning(tokenizer)
     written = bool(beginning) and place > 0 and frame.startswith(beginning)
     starts = [len(beginning) if written and prompt.text.startswith(beginning) else 0 for prompt in prompts]
     if any(starts):
@@ -53,13 +56,13 @@ def in_template(
 
 
 def _kept(text: str, start: int) -> list[Span]:
-    """What a template may keep of a text from a character on: all of it, or what is left without white space around."""
+    """The spans of text[start:] that a template may contain: all of it, or all but the white space at its ends."""
     rest = text[start:]
     lead = start + len(rest) - len(rest.lstrip())
     return [(start, len(text)), (lead, lead + len(rest.strip()))]
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of the special tokens that the tokenizer puts in front, else of its beginning-of-text token, or none."""
+    """The special tokens that the tokenizer puts in front, as text; where none, its beginning-of-text token, or ''."""
     prefix = special_prefix(tokenizer)
     return "".join(tokenizer.convert_ids_to_tokens(list(prefix))) if prefix else str(tokenizer.bos_token or "")

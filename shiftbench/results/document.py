@@ -1,4 +1,4 @@
-"""scores.json, as one function writes it and one reads it; its schema is shiftbench/schema/scores.schema.json."""
+"""The content of scores.json, written by `document` and read by `parsed` (shiftbench/schema/scores.schema.json)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ SCHEMA = "shiftbench/scores/1"
 
 @dataclass(frozen=True)
 class Document:
-    """What a scores.json says of a run: whose it is, what computed it, and its scores, at least one.
+    """The content of a scores.json.
 
-    levels: the findings whose scores are levels of one model (Result.level).
+    pair: which models were compared, and how. versions: of the packages, findings and methods that computed the scores.
+    scores: at least one. levels: the names of the findings whose scores are properties of one model (Result.level).
     """
 
     pair: Mapping[str, Any]
@@ -29,7 +30,7 @@ class Document:
 def document(
     pair: Mapping[str, Any], versions: Mapping[str, Any], results: Sequence[Result], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of scores.json. RuntimeError where a score is not finite: that is ours, not the user's."""
+    """The content of scores.json. Raises RuntimeError for a score that is not finite: that is a bug of shiftbench."""
     return {
         "schema": SCHEMA,
         "versions": dict(versions),
@@ -41,7 +42,7 @@ def document(
 
 
 def parsed(content: bytes) -> Document:
-    """A file's bytes as a document. Raises ValueError, which says what is wrong, where they are none."""
+    """The document in a file's bytes. Raises ValueError that says what is wrong with them."""
     found = json_value(content, "scores.json")
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema != SCHEMA:
@@ -49,7 +50,7 @@ def parsed(content: bytes) -> Document:
     pair, versions, rows = (found.get(name) for name in ("pair", "versions", "scores"))
     if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
         raise ValueError("scores.json lacks pair, versions or scores")
-    levels = found.get("levels", [])  # files from before there were any have none
+    levels = found.get("levels", [])  # older files have no such field
     if not isinstance(levels, list):
         raise ValueError(f"scores.json: levels must be a list of findings, got {str(levels)[:40]}")
     return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels])

@@ -1,10 +1,10 @@
-"""What lies in a folder of results: whose it is, and how new results take its place with nothing lost.
+"""A folder of results: which pair's results it holds, and how new results replace them without losing any.
 
-scores.json, report.html, ...   the newest results (results.WRITTEN)
-earlier/2026-11-28T10-00-00/    earlier results of the same pair under other settings, by when they were made (UTC)
-.part-*                         results that are being written; of a killed process, the next run removes them
-.part-lock                      held by the process that writes here, there only meanwhile
-.replacing                      the earlier results are safe and the new ones are not all there: that process died
+scores.json, report.html, ...   the newest results (writing.WRITTEN)
+earlier/2026-11-28T10-00-00/    earlier results of the same pair under other settings, and when they were written
+.part-*                         results that are being written; if the process is killed, the next run removes them
+.part-lock                      held by the process that is writing to this folder
+.replacing                      while new results replace earlier ones: the name of the copy under earlier/
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from shiftbench.tracking.spool import SPOOLED
 
 PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
 EARLIER = "earlier"
-LAST = "scores.json"  # what says whose results these are is replaced when all else is there
-LARGEST = 256 * 2**20  # bytes of a scores.json or a config.yaml
-# Fields of "pair" in scores.json that a run finds out; the others say what the run was asked for.
+LAST = "scores.json"  # replaced after all other files, because it says which pair's results these are
+LARGEST = 256 * 2**20  # bytes; a larger scores.json or config.yaml is not read
+# Fields of "pair" in scores.json that are results of a run; the other fields are its settings.
 FOUND = ("prompts_explained", "flags")
-# Options of a pair that say where its parts lie. They decide no result: scores.json has digests of what was loaded.
+# Options of a pair that say where its parts are, and under which name. No result depends on them: scores.json has
+# digests of what was loaded.
 PLACES = ("name", "base", "tuned", "family", "size")
 MODEL_PLACES = ("adapter", "tokenizer", "revision", "gguf_file", "device", "device_map", "path")
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the results in a folder say of themselves. config: the resolved configuration, empty where unreadable."""
+    """What the files in a folder say about its results. config: the resolved configuration, empty where unreadable."""
 
     pair: Mapping[str, Any]
     versions: Mapping[str, Any]
@@ -50,7 +51,7 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """The results in a folder; None where there are none, or none that can be read. Never raises for its content."""
+    """The results in a folder; None where there are none or they cannot be read. No content of the folder raises."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
@@ -64,11 +65,12 @@ def held(folder: Path) -> Held | None:
 
 
 def check_pair(folder: Path, pair: Mapping[str, Any], config: str) -> None:
-    """Refuse, by InputError, a folder that holds the results of another pair.
+    """Raise InputError where a folder holds the results of another pair.
 
-    pair: as in scores.json, of the models that were loaded. config: the resolved configuration (YAML). A pair is its
-    two models' weights. Where both come from the same places and are only computed with otherwise (dtype, a merged
-    adapter, another transformers, all of which are in a digest), it is the same pair under other settings.
+    pair: the fields of "pair" in scores.json for the loaded models. config: the resolved configuration (YAML).
+    Two pairs are the same where the digests of both models' weights are equal. Digests also depend on how weights are
+    loaded (dtype, a merged adapter, the version of transformers). So where the models come from the same places and are
+    loaded in another way, it is the same pair under other settings.
     """
     found = held(folder)
     if found is None:
@@ -82,18 +84,19 @@ def check_pair(folder: Path, pair: Mapping[str, Any], config: str) -> None:
         pair, {**found.versions, **_versions_now()}, _yaml(config)
     ):
         return
-    told = [f"{side} weights {_short(found.pair.get(f'{side}_weights'))}, here {_short(pair[f'{side}_weights'])}"
+    differences = [f"{side} weights {_short(found.pair.get(f'{side}_weights'))}, here {_short(pair[f'{side}_weights'])}"
             for side in differ]  # fmt: skip
     raise InputError(
-        f"output folder {folder} holds the results of another pair, {found.pair.get('name')!r} ({'; '.join(told)}); "
-        "choose another folder with out=DIR, or give this pair a name of its own with pair.name=NAME"
+        f"output folder {folder} holds the results of another pair, {found.pair.get('name')!r} "
+        f"({'; '.join(differences)}); choose another folder with out=DIR, or give this pair a name of its own with "
+        "pair.name=NAME"
     )
 
 
 def check_kind(folder: Path, kind: str, base: str, tuned: str) -> None:
-    """Refuse, by InputError, a folder that holds other results than those of this chain or comparison of mixtures.
+    """Raise InputError where a folder holds results of anything but this chain or comparison of mixtures.
 
-    kind: 'chain' or 'mixture'. base, tuned: as its scores.json says them, known before a model is loaded.
+    kind: 'chain' or 'mixture'. base, tuned: as in its scores.json; they are known before a model is loaded.
     """
     found = held(folder)
     wanted = (kind, base, tuned)
@@ -106,18 +109,18 @@ def check_kind(folder: Path, kind: str, base: str, tuned: str) -> None:
 
 
 def same_settings(folder: Path, pair: Mapping[str, Any], versions: Mapping[str, Any], config: str) -> bool:
-    """Whether the results in a folder were asked for as these are, so that these may take their place."""
+    """Whether the results in a folder were computed under these settings, so that new results may replace them."""
     found = held(folder)
-    return found is not None and _asked(found.pair, found.versions, found.config) == _asked(
+    return found is not None and _all_settings(found.pair, found.versions, found.config) == _all_settings(
         pair, versions, _yaml(config)
     )
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """A new folder inside `folder`, which is made, to fill with results; nobody else writes there for the block.
+    """Gives the block a new folder inside `folder` to write results to; no other process writes there meanwhile.
 
-    What killed processes left is removed first. Raises OSError where the folder cannot be written.
+    `folder` is created. What killed processes left in it is removed first. Raises OSError where it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
@@ -126,16 +129,17 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | None:
-    """Move what was written into `part` into `folder`, its parent; the place that earlier results were moved to.
+    """Move the results in `part` to `folder`, its parent.
 
-    names: what results consist of, at the top of the folder; what else lies there is left alone. same: the results
-    there were made under the very same settings and are replaced; None then, and where there were none. Killed at any
-    moment it loses nothing: the earlier results are whole under `earlier` before the first of them is replaced.
+    Returns the folder that earlier results were moved to; None where there were none, or where they were replaced.
+    names: the files and folders that results consist of; other content of `folder` stays. same: whether the earlier
+    results are of the same settings. Then they are replaced; otherwise they are first copied whole to a folder under
+    `earlier`, so that no result is lost if the process is killed.
     """
     moved = None
     if not same and any(os.path.lexists(folder / name) for name in names):
         moved = _saved(folder, names)
-        (folder / SPOOLED).unlink(missing_ok=True)  # it is about those that were moved
+        (folder / SPOOLED).unlink(missing_ok=True)  # it belongs to the results that were moved
     written = sorted(item.relative_to(part) for item in part.rglob("*") if item.is_file())
     for name in sorted(written, key=lambda name: str(name) == LAST):
         target = folder / name
@@ -145,7 +149,7 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
         if target.is_dir() and not target.is_symlink():
             remove(target)
         os.replace(part / name, target)
-    for top in names:  # an earlier run with other options may have left some of its own
+    for top in names:  # remove what an earlier run wrote and this run did not
         for item in (folder / top).glob("*") if (folder / top).is_dir() else ():
             if item.relative_to(folder) not in written:
                 remove(item)
@@ -154,39 +158,40 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
 
 
 def _saved(folder: Path, names: Sequence[str]) -> Path:
-    """A whole copy of a folder's results under `earlier`; of links, which take no room, where there can be any."""
+    """Copy a folder's results to a folder under `earlier`, by hard links where the file system has them. Returns it."""
     note = folder / REPLACING
     with suppress(OSError, ValueError):
         before = folder / EARLIER / file_bytes(note, REPLACING, 4096).decode()
         if before.is_dir():
-            return before  # a process died while it replaced them: they are there already, and what is here is a mix
+            return before  # a process was killed while it replaced them: the copy exists, and `folder` holds a mix
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
-    for name in (*names, SPOOLED):  # which moves with the results it is about: what was not sent can still be sent
+    for name in (*names, SPOOLED):  # SPOOLED moves too, so that results not yet sent to MLflow can still be sent
         if os.path.lexists(folder / name):
-            _copied(folder / name, copy / name)
+            _copy(folder / name, copy / name)
     copy.chmod(new_mode(0o777))
     moved = _name_for(folder)
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=PART, delete=False) as file:
         file.write(moved.name)
-    os.replace(file.name, note)  # before the copy has its name: a note that names nothing is no note
+    os.replace(file.name, note)  # before the copy is renamed; a note that names no folder is ignored
     os.rename(copy, moved)
     return moved
 
 
 def _name_for(folder: Path) -> Path:
-    """A place under `earlier` called after the time of the results here, with a number where that name is taken."""
+    """A new path under `earlier`, named by the time of the results; a number is added where the name is taken."""
     newest = next((name for name in (LAST, "report.html") if (folder / name).exists()), ".")
-    made = datetime.fromtimestamp((folder / newest).stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    names = (made if number == 1 else f"{made}-{number}" for number in itertools.count(1))
+    written = datetime.fromtimestamp((folder / newest).stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+    names = (written if number == 1 else f"{written}-{number}" for number in itertools.count(1))
     return next(folder / EARLIER / name for name in names if not os.path.lexists(folder / EARLIER / name))
 
 
-def _copied(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, a link or a folder with its content; a file by a hard link where that is possible."""
     if source.is_dir() and not source.is_symlink():
         target.mkdir()
         for item in source.iterdir():
-            _copied(item, target / item.name)
+            _copy(item, target / item.name)
         return
     try:
         os.link(source, target, follow_symlinks=False)
@@ -195,15 +200,15 @@ def _copied(source: Path, target: Path) -> None:
             shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _asked(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """What decides results, of both documents."""
+def _all_settings(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Everything in scores.json and config.yaml that results depend on."""
     shown = {name: value for name, value in pair.items() if name not in (*FOUND, *PLACES)}
     return shown, {name: str(version) for name, version in versions.items()}, _decisive(config)
 
 
 def _decisive(config: Mapping[str, Any]) -> Any:
-    """A configuration without what changes no result, and without where the parts of the pair lie."""
-    plain = {name: value for name, value in config.items() if name not in settings.ELSEWHERE}
+    """The options of a configuration that results depend on."""
+    plain = {name: value for name, value in config.items() if name not in settings.EXECUTION_OPTIONS}
     pair = plain.get("pair")
     if isinstance(pair, Mapping):
         kept = {name: value for name, value in pair.items() if name not in PLACES}
@@ -213,7 +218,7 @@ def _decisive(config: Mapping[str, Any]) -> Any:
             else value
             for name, value in kept.items()
         }
-    for name in ("dataset", "vocabulary"):  # their contents are digests in scores.json
+    for name in ("dataset", "vocabulary"):  # scores.json has digests of their contents
         if isinstance(plain.get(name), Mapping):
             plain[name] = {key: value for key, value in plain[name].items() if key != "path"}
     with suppress(AttributeError, TypeError):
@@ -222,7 +227,7 @@ def _decisive(config: Mapping[str, Any]) -> Any:
 
 
 def _computed(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """How the weights were loaded (dtype, merging, versions): the same files then have another digest of weights."""
+    """How the weights were loaded (dtype, merging, versions). The digest of the weights depends on this."""
     of_pair = config.get("pair")
     models = [of_pair.get(f"{side}_model") if isinstance(of_pair, Mapping) else None for side in ("base", "tuned")]
     merged = [model.get("merge_adapter") if isinstance(model, Mapping) else None for model in models]

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: scores.json, tables, the resolved configuration and the report."""
+"""Writes a run's results to a folder: scores.json, tables, figures, the resolved configuration and the report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from shiftbench.results import results_folder
 from shiftbench.results.document import document
 from shiftbench.system.files import write_failure
 
-WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # all that `write` puts into the folder
+WRITTEN = ("scores.json", "report.html", "config.yaml", "tables", "figures")  # everything that `write` writes
 log = logging.getLogger(__name__)
-PROBE_BYTES = 16 * 2**20  # a run's results are a few MB; below this a disk counts as full
+PROBE_BYTES = 16 * 2**20  # a disk with less free space counts as full; a run's results take a few MB
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError where results could not be written: not a folder, no permission, or no room.
+    """Raise InputError where results could not be written: not a folder, no permission, or a full disk.
 
     What killed processes left in the folder is removed.
     """
@@ -37,10 +37,10 @@ def check_folder(folder: Path) -> None:
 
 
 def write(summary: RunSummary, folder: Path) -> Path:
-    """Write everything into folder; each file appears whole or not at all. Returns the path of report.html.
+    """Write all results to the folder; each file appears whole or not at all. Returns the path of report.html.
 
-    Results that are there already are replaced where they were made under the very same settings, and else moved to
-    `earlier` inside the folder, which a line in the log says. Raises Unwritable on a full disk.
+    Earlier results in the folder are replaced where they are of the same settings. Otherwise they are moved to
+    `earlier` inside the folder, and a warning is logged. Raises Unwritable on a full disk.
     """
     content = document(summary.pair, summary.versions, summary.results, summary.notes)
     with full_disk(folder), results_folder.writing(folder) as part:
@@ -59,7 +59,7 @@ def write(summary: RunSummary, folder: Path) -> Path:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Turns a failure of the block to write to a folder of results into an Unwritable that says what would help."""
+    """A context that turns a failure to write to a folder of results into an Unwritable that says what to do."""
     try:
         yield
     except OSError as error:

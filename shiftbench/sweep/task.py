@@ -76,7 +76,7 @@ def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) ->
     A file that the job reads enters with its size and its time of change, not with its content.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in settings.ELSEWHERE:
+    for name in settings.EXECUTION_OPTIONS:
         plain.pop(name, None)
     for model in ("base_model", "tuned_model"):
         for name in ("device", "device_map"):

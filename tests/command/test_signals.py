@@ -54,7 +54,7 @@ def test_a_signal_ends_a_job_with_a_message_and_its_exit_code(started, job_optio
     process.send_signal(number)
     assert process.wait() == code, process.output()
     output = process.output()
-    assert "Traceback" not in output and "the same command goes on where this one stopped" in output
+    assert "Traceback" not in output and "run the same command again to continue from here" in output
     assert not list(Path(job_options["out"]).glob(".p*")) and not list(
         (Path(job_options["store.path"]) / "claims").iterdir()
     )

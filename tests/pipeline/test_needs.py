@@ -166,7 +166,7 @@ def test_a_gguf_file_or_an_adapter_is_no_weight_file(job):
 
 
 def test_a_class_that_is_no_finding_is_refused_with_the_way_out(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("class Mine:\n    def __init__(self, explain): pass\n")
+    (tmp_path / "mine.py").write_text("class Mine:\n    def __init__(self, **options): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     config = compose("config", ["pair=demo", "findings.instruction_verbs._target_=mine.Mine"])
     with pytest.raises(InputError, match=r"findings.instruction_verbs: Mine must derive from .*finding.Finding"):
@@ -174,7 +174,7 @@ def test_a_class_that_is_no_finding_is_refused_with_the_way_out(tmp_path, monkey
 
 
 def test_a_finding_that_does_not_say_what_it_is_fails_when_it_is_defined():
-    with pytest.raises(TypeError, match="Half says no group, needs"):
+    with pytest.raises(TypeError, match="Half must set group, needs"):
 
         class Half(Finding):
             name = "half"

@@ -77,7 +77,7 @@ def test_sync_sends_to_a_server(three_runs: list[TrackedRun], server: str, capfd
     ("arguments", "message"),
     [
         (["root=nowhere"], "root=nowhere is no folder"),
-        (["tracking=none"], "tracking=none is no place to send to"),
+        (["tracking=none"], "tracking=none names no place to send results to"),
         (["rot=x"], "there is no option 'rot'"),
         (["tracking.uri=ftp://h"], "is no place MLflow can write"),
     ],

@@ -1,4 +1,4 @@
-"""One file per source: how it becomes prompts."""
+"""The sources of prompts, a file each: jsonl.py (a user's file), mt_bench.py and self_instruct.py (packaged sets)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shiftbench.prompts import Prompt
 def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
     """`limit` prompts spread evenly over a set, in its order; all of them where limit is None or larger than the set.
 
-    Spread, because sets are sorted by topic: the first sixty would be sixty of a kind.
+    The sets are sorted by topic, so the first prompts would be about few topics.
     Raises InputError where the set is empty or limit is not a positive whole number.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):

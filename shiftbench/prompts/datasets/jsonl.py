@@ -1,4 +1,4 @@
-"""A user's prompts, one JSON object a line."""
+"""Prompts of a user's file, one JSON object on each line (docs/own_prompts.md)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ FORMAT = (
     '{"id": "a", "prompt": "...", "instruction": [[start, end]], "context": [[start, end]], "key": [[start, end]], '
     '"response": "...", "skill": "..."}'
 )
-SHOWN = 5  # bad lines named in one message
+SHOWN = 5  # the most bad lines that one message names
 
 
 @dataclass(frozen=True)
 class Jsonl:
-    """Prompts of a file in FORMAT; context, key, response and skill may be absent. limit: how many, None for all.
+    """The prompts of a file whose lines have the form FORMAT; context, key, response and skill may be left out.
 
-    Spans are [start, end) in characters of the prompt. A response is explained as it stands, right after the prompt.
+    Spans are [start, end), in characters of the prompt. A response is appended to the prompt exactly as it is written,
+    its leading space included. limit: the number of prompts to take, None for all.
     """
 
     path: str
@@ -31,7 +32,7 @@ class Jsonl:
     name: str = "jsonl"
 
     def __call__(self) -> list[Prompt]:
-        """Prompts in the file's order. Raises InputError naming the file and the number of each bad line."""
+        """The prompts in the file's order. Raises InputError that names the file and each bad line by its number."""
         prompts: list[Prompt] = []
         first_line: dict[str, int] = {}
         bad: list[str] = []
@@ -49,12 +50,12 @@ class Jsonl:
         if bad:
             raise InputError(_message(self.path, bad))
         if not prompts:
-            raise InputError(f"dataset.path={self.path}: the file holds no prompt; write one a line as {FORMAT}")
+            raise InputError(f"dataset.path={self.path}: the file holds no prompt; write one on each line as {FORMAT}")
         return evenly(prompts, self.limit)
 
 
 def parse(line: str) -> Prompt:
-    """The prompt of one line. Raises InputError that says what is wrong with it."""
+    """The prompt of one line. Raises InputError that says what is wrong with the line."""
     row = json_value(line)
     if not isinstance(row, dict):
         raise InputError(f"not a JSON object but {type(row).__name__}")
@@ -71,7 +72,7 @@ def parse(line: str) -> Prompt:
 
 
 def text_field(row: dict[str, Any], field: str) -> str:
-    """The text of a field. Raises InputError where it is missing, no text, empty or half of a surrogate pair."""
+    """The text of a field. Raises InputError where it is missing, not a string, empty, or not encodable as UTF-8."""
     if field not in row:
         raise InputError(f"field {field!r} is missing")
     value = row[field]
@@ -94,11 +95,11 @@ def _spans(row: dict[str, Any], field: str) -> tuple[Span, ...]:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of a value as JSON."""
+    """The first 40 characters of a value as JSON, for messages."""
     try:
         return json.dumps(value)[:40]
-    except RecursionError:  # lists may be read deeper than they are written
-        return f"a {type(value).__name__} of many levels"
+    except RecursionError:  # json reads deeper nesting than it writes
+        return f"a deeply nested {type(value).__name__}"
 
 
 def _is_span(item: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from shiftbench.prompts import Prompt
 from shiftbench.prompts.datasets import evenly
@@ -12,18 +13,21 @@ from shiftbench.readers.text_files import packaged_lines
 
 @dataclass(frozen=True)
 class SelfInstruct:
-    """The packaged user-oriented instructions as Wu et al. prompt with them. limit: how many, None for all."""
+    """The packaged user-oriented instructions, in the prompt format of Wu et al. 2023.
+
+    limit: the number of prompts to take, None for all.
+    """
 
     limit: int | None
     name: str = "self_instruct"
 
     def __call__(self) -> list[Prompt]:
-        """Prompts with the ids of the source; the instruction is the task, the input is the context."""
+        """The prompts, with the ids of the source. A prompt's context is the input of the instruction."""
         lines = packaged_lines("self_instruct/user_oriented_instructions.jsonl")
         return evenly([_prompt(json.loads(line)) for line in lines], self.limit)
 
 
-def _prompt(row: dict) -> Prompt:
+def _prompt(row: dict[str, Any]) -> Prompt:
     instruction, instance = row["instruction"], row["instances"][0]
     task = ((0, len(instruction)),)
     if not instance["input"]:

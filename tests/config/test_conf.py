@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 
 from shiftbench.config import composition
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/*.yaml"))
 NEEDED = {
     ("dataset", "jsonl"): ["dataset.path=/nowhere.jsonl"],

@@ -74,7 +74,9 @@ def test_controls_are_controls(name, tmp_path):
 @pytest.mark.parametrize("old", MOVED)
 def test_a_class_that_moved_is_refused_with_its_new_path(old):
     new = MOVED[old]
-    with pytest.raises(InputError, match=rf"pair._target_={old}pair has moved; write pair._target_={new}pair in"):
+    with pytest.raises(
+        InputError, match=rf"pair._target_={old}pair: the class has moved; write pair._target_={new}pair in"
+    ):
         compose("config", ["pair=demo", f"pair._target_={old}pair"])
 
 
