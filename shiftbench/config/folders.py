@@ -30,9 +30,9 @@ def pair_name(pair: Any) -> str:
 
     Without pair.name, pair=local is named by the tuned model's path. That path's last folder does not tell pairs apart:
     many paths end in `checkpoint-500`, for example. So the name has the last folder of both models' paths, and DIGITS:
-    the first eight hexadecimal digits of a sha256. It is of samples of the weights (readers.weights.sampled_digest) where a
-    model is a folder on this machine, else of its hub id and revision. The commit behind a revision is not used: it is
-    known only after a request to the hub, and a sweep names all its jobs before any request.
+    the first eight hexadecimal digits of a sha256. It is of samples of the weights (readers.weights.sampled_digest)
+    where a model is a folder on this machine, else of its hub id and revision. The commit behind a revision is not
+    used: it is known only after a request to the hub, and a sweep names all its jobs before any request.
     """
     if pair.name != pair.tuned:
         return file_name(Path(str(pair.name)).name)

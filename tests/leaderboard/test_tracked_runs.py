@@ -91,7 +91,7 @@ def test_a_run_without_a_usable_time_is_refused() -> None:
 def test_a_server_that_stops_answering_gets_no_more_requests(liar: tuple[ScriptedServer, Tracking]) -> None:
     server, tracking = liar
     impatient = Tracking(tracking.uri, "shiftbench", 0.3)
-    server.files = {path: hostile.silent for path in server.files}
+    server.files = {path: hostile.never_answers for path in server.files}
     runs = find_runs(impatient) * 20  # more than 500: one after another, they would take minutes
     began = time.monotonic()
     entries, left_out = gather(impatient, runs)
