@@ -1,4 +1,4 @@
-"""The core on a GPU against the core on the CPU, which tests/test_ops.py holds against its formulas.
+"""The core on a GPU against the core on the CPU, which tests/ops/test_ops.py holds against its formulas.
 
 Where there is no GPU the same kernels run emulated, each thread of a block as a fiber: `make test-cuda` builds them so.
 """
