@@ -77,7 +77,7 @@ test-sanitize: $(VENV)/test.stamp
 	$(BIN)/cmake --build $(SANITIZE)/core
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(SPREAD) -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/test_ops.py tests/engine
+		$(SPREAD) -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/ops tests/engine
 
 # The core for GPUs compiles, for the oldest and the newest that it is meant for; and its kernels, every thread of a
 # block a fiber on the CPU, find what the CPU's own core finds.

@@ -25,7 +25,7 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that activate the two sides of a neuron pair and co-occur; score is the cosine of their vectors."""
+    """Two words that co-occur and activate the two sides of a neuron pair, with the cosine of their static vectors."""
 
     head: int
     neuron: int
@@ -36,9 +36,9 @@ class WordPair(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerPairs:
-    """The word pairs of all heads of a layer, by head and neuron, each neuron's ordered by descending score.
+    """The word pairs of all heads of a layer, ordered by head, then neuron pair, then descending score.
 
-    words: of the vocabulary; query_N and key_N are indices into them. Iterates over WordPair.
+    words: those of the vocabulary; query_N and key_N are indices into them. Iterating gives WordPair.
     """
 
     words: tuple[str, ...]
@@ -58,11 +58,12 @@ class LayerPairs:
 
 
 class Cooccurrence:
-    """Which words of a vocabulary co-occur: cosine of static vectors above both words' own cutoffs.
+    """Which words of a vocabulary co-occur: the cosine of their static vectors is above both words' cutoffs.
 
-    A word's cutoff is mean + deviations * std (population) of its cosine with the reference words, the vocabulary's
-    first ones that have a vector. A word without a vector co-occurs with none, and no word with its other spellings.
-    cutoff_V: float64. cooccurring: of `ops.cooccurrence`.
+    A word's cutoff is the mean of its cosines with the reference words, plus `deviations` times their population
+    standard deviation. Reference words are those of the vocabulary's first `reference` words that have a vector. A word
+    without a vector co-occurs with no word, and no word co-occurs with itself in other capitals. cutoff_V: float64.
+    cooccurring: what `ops.cooccurrence` returns. docs/mathematics.md, 'Word pairs of attention heads'.
     """
 
     def __init__(
@@ -74,10 +75,10 @@ class Cooccurrence:
         mean_V, std_V = _mean_and_std(unit_VG, unit_VG[:reference][known_V[:reference]])
         self.cutoff_V = mean_V + deviations * std_V
         self.cutoff_V[~known_V] = torch.inf
-        self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spelling(words)[1].to(device))
+        self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spellings(words)[1].to(device))
 
 
-@lru_cache(maxsize=1)  # base and tuned read the same words and vectors
+@lru_cache(maxsize=1)  # base and tuned have the same words and static vectors
 def _cooccurrence(
     words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float, device: torch.device
 ) -> Cooccurrence:
@@ -85,33 +86,35 @@ def _cooccurrence(
 
 
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population std, float64, of each vector's inner product with the reference vectors.
+    """Mean and population standard deviation, float64, of each vector's inner products with the reference vectors.
 
-    By their mean and covariance: V x G x G operations where the inner products themselves take V x N x G.
+    They are computed from the mean and covariance of the reference vectors, in V x G x G operations; computing the
+    inner products would take V x N x G.
     """
     mean_G = reference_NG.double().mean(0)
     centred_NG = reference_NG.double() - mean_G
     covariance_GG = centred_NG.T @ centred_NG / len(reference_NG)
-    wide = [part_VG.double() for part_VG in unit_VG.split(4096)]
-    mean_V = torch.cat([part_VG @ mean_G for part_VG in wide])
-    variance_V = torch.cat([((part_VG @ covariance_GG) * part_VG).sum(1) for part_VG in wide])
+    float64_parts = [part_VG.double() for part_VG in unit_VG.split(4096)]
+    mean_V = torch.cat([part_VG @ mean_G for part_VG in float64_parts])
+    variance_V = torch.cat([((part_VG @ covariance_GG) * part_VG).sum(1) for part_VG in float64_parts])
     return mean_V, variance_V.clamp(min=0).sqrt()
 
 
-@lru_cache(maxsize=1)  # of one vocabulary, asked for by every layer
-def _spelling(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    """(the lower-cased spellings in alphabetical order, spelling_V: where each word's is among them)."""
+@lru_cache(maxsize=1)  # every layer needs those of the same vocabulary
+def _spellings(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
+    """(the lower-cased spellings in alphabetical order, spelling_V: the index of each word's spelling among them)."""
     lowered = [word.lower() for word in words]
     ordered = sorted(set(lowered))
-    place = {word: i for i, word in enumerate(ordered)}
-    return ordered, torch.tensor([place[word] for word in lowered], dtype=torch.int64)
+    index_of = {word: i for i, word in enumerate(ordered)}
+    return ordered, torch.tensor([index_of[word] for word in lowered], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class WordPairs(Explainer):
     """The word pairs that a model's self-attention heads encode.
 
-    k: words looked at on each side of a neuron pair. reference, deviations: the co-occurrence test (Cooccurrence).
+    k: how many words are taken on each side of a neuron pair. reference, deviations: of the test whether two words
+    co-occur (Cooccurrence).
     """
 
     k: int
@@ -130,7 +133,11 @@ class WordPairs(Explainer):
         vocabulary.check_size(self.k, f"{option}.k")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a layer: the heads' knowledge (head_N, count_N; words first, second) and pairs_H before counting."""
+        """A unit for each layer: the word pairs that each head knows, and the number of all its word pairs.
+
+        head_N, count_N (int32) and words `first` and `second`: head_knowledge. pairs_H (int64): how many word pairs
+        each head's neuron pairs have, before equal ones are counted together.
+        """
         vectors = inputs.vectors
         common = {
             **method_content(self, model, {"k": self.k, "reference": self.reference, "deviations": self.deviations}),
@@ -156,7 +163,7 @@ class WordPairs(Explainer):
 
 
 class Prepared:
-    """What all layers of one model share, made when the first layer needs it."""
+    """What all layers of one model share; it is computed when the first layer needs it."""
 
     def __init__(self, method: WordPairs, model: Model, inputs: Inputs) -> None:
         self.method, self.model, self.inputs = method, model, inputs
@@ -174,11 +181,12 @@ class Prepared:
         return LayerPairs(self.inputs.vocabulary.words, *(column.cpu() for column in columns))
 
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each side's (values, indices) of the words that most activate each neuron: a row a neuron, head after head.
+        """For each side, (value_CK, index_CK) of the words that most activate each neuron: a row each, head after head.
 
-        Query heads that share a key head stand side by side with the same key: its words are looked for once.
+        With grouped-query attention, neighbouring heads have the same key weights. The words of equal neighbours are
+        computed once and repeated.
         """
-        new_H = [_unlike_the_one_before(weight_HDE) for weight_HDE in sides_HDE]
+        new_H = [_differs_from_previous(weight_HDE) for weight_HDE in sides_HDE]
         direction_CD = torch.cat(
             [side_HDE[new].transpose(1, 2).flatten(0, 1) for side_HDE, new in zip(sides_HDE, new_H, strict=True)]
         )
@@ -195,23 +203,27 @@ class Prepared:
             words = self.inputs.vocabulary.words
             embedding_VD = ops.to_supported_device(self.model.views.embedding_in_VD())
             embedding_VD = word_embeddings(embedding_VD, self.model.tokenizer, words)
-            test = self.method.reference, self.method.deviations, embedding_VD.device
+            cutoff_options = self.method.reference, self.method.deviations, embedding_VD.device
             if self.inputs.vectors is not None:
-                self._shared = embedding_VD, _cooccurrence(words, self.inputs.vectors, *test)
+                self._shared = embedding_VD, _cooccurrence(words, self.inputs.vectors, *cutoff_options)
             else:
                 vectors = StaticVectors.from_embeddings(words, embedding_VD.cpu())
-                self._shared = embedding_VD, Cooccurrence(words, vectors, *test)
+                self._shared = embedding_VD, Cooccurrence(words, vectors, *cutoff_options)
         return self._shared
 
 
-def _unlike_the_one_before(weight_HDE: Tensor) -> Tensor:
-    """bool [H]: whether a head differs from the head before it."""
+def _differs_from_previous(weight_HDE: Tensor) -> Tensor:
+    """bool [H]: whether a head's weights differ from those of the head before it; True for the first."""
     return torch.tensor([h == 0 or not torch.equal(weight_HDE[h], weight_HDE[h - 1]) for h in range(len(weight_HDE))])
 
 
 def head_knowledge(pairs: LayerPairs) -> list[tuple[int, str, str, int]]:
-    """(head, word, word, count) of the unordered, lower-cased pairs that occur more than once in a head's lists."""
-    ordered, spelling_V = _spelling(pairs.words)
+    """(head, word, word, count) of the pairs that each head knows.
+
+    Pairs are unordered and lower-cased, and a head knows one that occurs more than once in the lists of its neuron
+    pairs.
+    """
+    ordered, spelling_V = _spellings(pairs.words)
     query_N, key_N = spelling_V[pairs.query_N], spelling_V[pairs.key_N]
     first_N, second_N = torch.minimum(query_N, key_N), torch.maximum(query_N, key_N)
     code_N = (pairs.head_N * len(ordered) + first_N) * len(ordered) + second_N

@@ -1,4 +1,4 @@
-"""Local explanation: which prompt tokens each response token rests on.
+"""Local explanation: how important each prompt token is for each response token.
 
 Wu et al. 2023, section 3.1; docs/mathematics.md, 'Attribution of a response to its prompt'.
 """
@@ -30,15 +30,15 @@ from shiftbench.prompts import EncodedPrompt, token_texts
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-MEASURED = 3  # prompts a model on which a precision is compared with float32
+COMPARED_PROMPTS = 3  # prompts of each model on which another precision is compared with float32
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One prompt in another precision against float32.
+    """How well the importance of one prompt in another precision agrees with that in float32.
 
-    error_R: of each response token's importance, the largest difference over the largest importance. equal: share of
-    levels that are the same.
+    error_R: for each response token, the largest difference of an importance over the largest importance. equal: the
+    share of levels that are the same.
     """
 
     error_R: Tensor
@@ -49,17 +49,18 @@ class Agreement:
 class Attribution(Explainer):
     """Importance of prompt tokens for response tokens, as levels 0..levels.
 
-    by: one of explain.importance.Definition. steps: points of integrated gradients' path, and of nothing else's.
-    memory: MiB that the engine may fill, None: by the device (memory_bytes); changes no result beyond rounding.
-    precision: of the derivatives, one of engine.product.Precision; the forward pass stays in the model's own.
+    memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
+    only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
+    definition: a value of explain.importance.Definition. steps: points of integrated gradients' path; the other
+    definitions do not use it. agreements: by model name, of the prompts compared with float32 in this run.
     """
 
     levels: int
     memory: int | None
     precision: str
-    by: str = Definition.GRAD_X_INPUT.value
+    definition: str = Definition.GRAD_X_INPUT.value
     steps: int = 32
-    measured: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
 
@@ -68,33 +69,37 @@ class Attribution(Explainer):
             raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
         if self.memory is not None and self.memory < 1:
             raise InputError(f"attribution: memory={self.memory} (MiB) must be at least 1")
-        for option, value, known in (("precision", self.precision, Precision), ("method", self.by, Definition)):
+        for option, value, known in (("precision", self.precision, Precision), ("method", self.definition, Definition)):
             names = [member.value for member in known]
             if value not in names:
                 raise InputError(f"attribution: {option}={value!r} is not known; choose from {', '.join(names)}")
         if self.steps < 1:
             raise InputError(f"attribution: steps={self.steps} must be at least 1")
-        if self.by == Definition.OCCLUSION.value and self.precision != Precision.FLOAT32.value:
+        if self.definition == Definition.OCCLUSION.value and self.precision != Precision.FLOAT32.value:
             raise InputError(
-                f"attribution: precision={self.precision} is of derivatives, and method=occlusion takes none; "
+                f"attribution: precision={self.precision} is that of derivatives, and method=occlusion computes none; "
                 "use precision=float32"
             )
 
     def check_source(self, source: ModelSource) -> None:
-        """Refuse, by InputError, a precision that a model cannot have, before its weights are read."""
-        self._refuse(source.name, source.dtype, None if source.device_map else source.torch_device(), "")
+        """Raise InputError where the model cannot be explained in this precision, as far as its source tells."""
+        self._check_precision(source.name, source.dtype, None if source.device_map else source.torch_device(), "")
 
     def check_model(self, model: Model) -> None:
-        """The same of a loaded model."""
-        self._refuse(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
+        """Raise InputError where the loaded model cannot be explained in this precision."""
+        self._check_precision(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
 
-    def _refuse(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
+    def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
+        """Raise InputError unless precision is float32, or the model can be explained in it.
+
+        device: None where it is not known yet. by_autograd: why the engine cannot compute the model; "" where it can.
+        """
         if self.precision == Precision.FLOAT32.value:
             return
         if dtype != "float32":
             why = f"is for models in float32, and {name} computes in {dtype}"
         elif by_autograd:
-            why = f"is for models that the engine knows, and {name} goes by autograd: {by_autograd}"
+            why = f"is for models that the engine knows, and autograd computes {name}: {by_autograd}"
         elif self.precision == Precision.TF32.value and device is not None and device.type != "cuda":
             why = f"is for GPUs, and {name} is on the {device.type}"
         else:
@@ -102,20 +107,23 @@ class Attribution(Explainer):
         raise InputError(f"attribution: precision={self.precision} {why}; use precision=float32")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a prompt: level_PR (uint8, uncut), probability_R (float32), instruction_P and context_P (bool)."""
+        """A unit for each prompt: level_PR (uint8), probability_R (float32), instruction_P and context_P (bool).
+
+        No cutoff is applied to the levels. Words `prompt_tokens` and `response_tokens` are the tokens' texts.
+        """
         self.check_model(model)
-        # Float32 and gradient times input stand in no key: units of them are older than the options.
-        narrow = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
-        common = method_content(self, model, {"levels": self.levels, **narrow, **self._definition()})
-        if narrow:
-            self.measured.setdefault(model.name, [])
+        # The default precision and definition are not in the key: their units were stored before these options existed.
+        precision_content = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
+        common = method_content(self, model, {"levels": self.levels, **precision_content, **self._definition_content()})
+        if precision_content:
+            self.agreements.setdefault(model.name, [])
         return [
             Work(
                 unit=prompt.prompt.id,
                 content={
                     **common,
                     **text_content(prompt, response),
-                    # The masks are stored with the levels, so they belong to what is stored.
+                    # The unit holds these masks too, so its key depends on them.
                     "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
                     "context": prompt.context_P.nonzero()[:, 0].tolist(),
                 },
@@ -124,29 +132,29 @@ class Attribution(Explainer):
             for prompt, response in inputs.prompts
         ]
 
-    def _definition(self) -> dict[str, str | int]:
-        """What the key says of the definition, and of the options that matter under it."""
-        if self.by == Definition.GRAD_X_INPUT.value:
+    def _definition_content(self) -> dict[str, str | int]:
+        """The part of the content that says which definition the unit has, and the options that it depends on."""
+        if self.definition == Definition.GRAD_X_INPUT.value:
             return {}
-        steps = {"steps": self.steps} if self.by == Definition.INTEGRATED_GRADIENTS.value else {}
-        return {"method": self.by, **steps}
+        steps = {"steps": self.steps} if self.definition == Definition.INTEGRATED_GRADIENTS.value else {}
+        return {"method": self.definition, **steps}
 
     def _importance(
         self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...], precision: Precision
     ) -> tuple[Tensor, Tensor]:
-        if self.by == Definition.OCCLUSION.value:
+        if self.definition == Definition.OCCLUSION.value:
             return occlusion(model, prompt, response, self.memory)
-        if self.by == Definition.INTEGRATED_GRADIENTS.value:
+        if self.definition == Definition.INTEGRATED_GRADIENTS.value:
             return integrated_gradients(model, prompt, response, self.memory, self.steps, precision)
         return importance(model, prompt, response, self.memory, precision)
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
         level_PR = ops.importance_levels(importance_PR, self.levels)
-        measured = self.measured.get(model.name)  # None in float32
-        if measured is not None and len(measured) < MEASURED and response:
-            wanted_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
-            measured.append(agreement(importance_PR, wanted_PR, self.levels))
+        agreements = self.agreements.get(model.name)  # None in float32
+        if agreements is not None and len(agreements) < COMPARED_PROMPTS and response:
+            float32_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
+            agreements.append(agreement(importance_PR, float32_PR, self.levels))
         arrays = {
             "level_PR": level_PR,
             "probability_R": probability_R.float(),
@@ -160,7 +168,7 @@ class Attribution(Explainer):
         return Unit(arrays, words)
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Of a forward pass and of derivatives on P R rows, at 2 operations a parameter and row."""
+        """Operations of a forward pass and of derivatives on P R rows, for each prompt."""
         return attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
@@ -168,35 +176,35 @@ class Attribution(Explainer):
         return memory_bytes(self.memory, device)
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """The layers' weights once more where derivatives are multiplied in bfloat16."""
+        """Bytes of a second copy of the layers' weights, in bfloat16, where derivatives are multiplied in it."""
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
-        """A remark a model on how well what was made in this run agrees with float32; none where that was asked for."""
-        return [_remark(name, self.precision, measured) for name, measured in self.measured.items()]
+        """For each model, how well what this run computed agrees with float32; nothing where precision is float32."""
+        return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
 
 
 def attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> Attribution:
-    """The attribution that conf/explain/attribution.yaml describes; its `method` is Attribution.by."""
+    """The attribution that conf/explain/attribution.yaml describes; its `method` is Attribution.definition."""
     return Attribution(levels, memory, precision, method, steps)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
-    """Of importance in some precision with that in float32."""
-    smallest = torch.finfo(wanted_PR.dtype).tiny  # a column that is 0 in both agrees
+    """Of the importance in some precision, found_PR, with that in float32, wanted_PR."""
+    smallest = torch.finfo(wanted_PR.dtype).tiny  # so that a response token whose importance is 0 in both has error 0
     error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0).clamp_min(smallest)
     found, wanted = (ops.importance_levels(x, levels) for x in (found_PR, wanted_PR))
     return Agreement(error_R, float((found == wanted).double().mean()))
 
 
-def _remark(name: str, precision: str, measured: Sequence[Agreement]) -> str:
-    said = f"{name} was explained with derivatives in {precision}"
-    if not measured:
-        return f"{said}; all came from the store, so their agreement with float32 was not measured in this run."
-    error = torch.cat([one.error_R for one in measured])
-    equal = sum(one.equal for one in measured) / len(measured)
+def _remark(name: str, precision: str, agreements: Sequence[Agreement]) -> str:
+    explained = f"{name} was explained with derivatives in {precision}"
+    if not agreements:
+        return f"{explained}; all came from the store, so their agreement with float32 was not measured in this run."
+    error = torch.cat([each.error_R for each in agreements])
+    equal = sum(each.equal for each in agreements) / len(agreements)
     return (
-        f"{said}. Beside float32, on {len(measured)} prompts: a response token's importance is off by "
+        f"{explained}. Beside float32, on {len(agreements)} prompts: a response token's importance is off by "
         f"{float(error.median()):.1e} (median) and {float(error.max()):.1e} (worst) of its largest, and {equal:.2%} of "
         "levels are equal."
     )

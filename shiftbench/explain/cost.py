@@ -1,4 +1,8 @@
-"""About how many floating-point operations explanations take, from a model's shape (docs/mathematics.md)."""
+"""About how many floating-point operations explanations take, estimated from a model's shape.
+
+A product with the weights takes 2 operations for each parameter and row. The number of rows is that of
+docs/mathematics.md, 'How it is computed'.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,22 @@ from shiftbench.models import ModelShape
 
 
 def layer_parameters(shape: ModelShape) -> int:
-    """Parameters of the layers, about: all but the input embeddings, which tied output embeddings share."""
+    """About how many parameters the layers have: all but one embedding matrix, which inputs and outputs often share."""
     return shape.parameters - shape.vocabulary * shape.width
 
 
 def attribution_flops(shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-    """Of a forward pass, and of derivatives of P R rows through the layers: 2 operations a parameter and row."""
+    """Operations of attribution: for each prompt a forward pass, and derivatives of P R rows through the layers.
+
+    prompt_tokens: P of each prompt. response_tokens: R of every response.
+    """
     forward, derivatives = 2.0 * shape.parameters, 2.0 * layer_parameters(shape) * response_tokens
     return sum(forward * (tokens + response_tokens) + derivatives * tokens for tokens in prompt_tokens)
 
 
 def mask_flops(shape: ModelShape, passes: Sequence[tuple[int, int]], response_tokens: int) -> float:
-    """Of forward passes over masked prompts. passes: of each prompt (its tokens, how many forward passes)."""
+    """Operations of forward passes over masked prompts.
+
+    passes: for each prompt, its number of tokens and its number of forward passes.
+    """
     return sum(2.0 * shape.parameters * (tokens + response_tokens) * count for tokens, count in passes)

@@ -1,7 +1,7 @@
-"""Are attributions right: what the response's probability does where tokens are masked in their order.
+"""A check of attributions: the response's probability where tokens are masked in the order of their importance.
 
-Comprehensiveness and sufficiency after DeYoung et al. (ERASER, 2020), over orders of the prompt's tokens; how to read
-the numbers: docs/controls.md.
+Comprehensiveness and sufficiency are those of DeYoung et al. 2020 (ERASER, section 4). How to read the numbers:
+docs/controls.md, 'Faithfulness'.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-REVERSED = " reversed"  # follows a definition's name in the name of an order
-RANDOM = "random"  # as a draw's name begins
+# Names of orders: "grad_x_input" (most important first), "grad_x_input reversed", "random 1".
+REVERSED = " reversed"
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
 class Faithfulness(Explainer):
-    """Probabilities of a response under masks of its prompt, most important tokens first and in other orders.
+    """Probabilities of a response under masks of its prompt: most important tokens first, reversed, and at random.
 
-    methods: explain.importance.Definition's values; steps: of integrated gradients. fractions: of the prompt's tokens
-    that are masked, or that alone are left. draws: random orders. prompts: so many are looked at, evenly spread over
-    those with a response; None: all. tokens: of a prompt, drawn at random, so many are masked alone to see what they
-    do; None, or occlusion among the methods: all. memory: MiB, as Attribution's.
+    methods: values of explain.importance.Definition. steps: points of integrated gradients' path. fractions: shares of
+    the prompt's tokens that are masked, and that alone are left unmasked. draws: how many random orders. prompts: how
+    many prompts are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
+    prompt, drawn at random, are also masked alone; all of them for None, or where occlusion is among the methods. seed:
+    of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
     """
 
     methods: Sequence[str]
@@ -61,15 +63,16 @@ class Faithfulness(Explainer):
             if value is not None and value < 1:
                 raise InputError(f"faithfulness: {option}={value} must be at least 1")
         if self.tokens is not None and self.tokens < 3:
-            raise InputError(f"faithfulness: tokens={self.tokens} must be at least 3: fewer have no correlation")
+            raise InputError(f"faithfulness: tokens={self.tokens} must be at least 3, for a rank correlation")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a prompt. Over orders O, fractions F, methods M and prompt tokens P, all float32:
+        """A unit for each prompt that is used. O: orders (words `orders`), F: fractions, M: methods (words `methods`).
 
-        removed_OF, removed_log_OF: mean probability and mean log-probability of the response's tokens where the first
-        of an order are masked; kept_OF, kept_log_OF: where all others are. full_2: both where nothing is. change_K: by
-        how much the mean probability falls where one of the tokens token_K (int64) is masked; importance_MP: what a
-        method says of that.
+        All arrays but token_K are float32. removed_OF, removed_log_OF: mean probability and mean log-probability of the
+        response's tokens where a fraction of the tokens, the first of an order, is masked. kept_OF, kept_log_OF: the
+        same where all other tokens are masked. full_2: both means where nothing is masked. token_K (int64): the tokens
+        that are masked alone; change_K: by how much the mean probability falls then. importance_MP: each method's
+        importance, averaged over the response.
         """
         steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
         common = method_content(
@@ -79,7 +82,7 @@ class Faithfulness(Explainer):
                 "methods": list(self.methods),
                 "fractions": list(self.fractions),
                 "draws": self.draws,
-                "tokens": None if self._all_tokens() else self.tokens,
+                "tokens": None if self._all_tokens_alone() else self.tokens,
                 "seed": self.seed,
                 **steps,
             },
@@ -90,43 +93,45 @@ class Faithfulness(Explainer):
                 content={**common, **text_content(prompt, response)},
                 compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
             )
-            for prompt, response in self._chosen(inputs.prompts)
+            for prompt, response in self._used_prompts(inputs.prompts)
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Of the forward passes over the prompts that are looked at."""
+        """Operations of the forward passes over the prompts that are used."""
         return mask_flops(
-            shape, [(tokens, self._passes(tokens)) for tokens in prompt_tokens[: self.prompts]], response_tokens
+            shape, [(tokens, self._forward_passes(tokens)) for tokens in prompt_tokens[: self.prompts]], response_tokens
         )
 
     def engine_bytes(self, device: torch.device) -> int:
-        """As Attribution's."""
+        """What `memory` says, or the default of the device."""
         return memory_bytes(self.memory, device)
 
-    def _passes(self, tokens: int) -> int:
-        """Forward passes that a prompt of so many tokens takes, about; a gradient of a sum counts as three."""
-        alone = tokens if self._all_tokens() or self.tokens is None else min(self.tokens, tokens)
+    def _forward_passes(self, tokens: int) -> int:
+        """About how many forward passes a prompt of so many tokens takes. The gradient of a sum counts as three."""
+        alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
         points = {Definition.GRAD_X_INPUT.value: 1, Definition.INTEGRATED_GRADIENTS.value: self.steps}
         return alone + 1 + 2 * orders * len(self.fractions) + 3 * sum(points.get(name, 0) for name in self.methods)
 
-    def _chosen(
+    def _used_prompts(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
+        """The prompts that are used, with their responses."""
         answered = [item for item in prompts if item[1]]
         wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))
         return [answered[i * len(answered) // wanted] for i in range(wanted)]
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        token_K = self._tokens(prompt)
+        token_K = self._tokens_alone(prompt)
         change_K = occlusion(model, prompt, response, self.memory, token_K)[0].mean(1)
         importance_MP = torch.stack(
             [self._importance(name, change_K, model, prompt, response) for name in self.methods]
         )
         names, order_OP = self._orders(importance_MP, prompt)
-        masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks(order_OP)])
-        own_UP, place_B = masked_BP.unique(dim=0, return_inverse=True)  # half of an order is half of its reverse
-        log_BR = log_probabilities(model, prompt, response, own_UP, self.memory)[place_B]
+        masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks_of_orders(order_OP)])
+        # An order and its reverse share masks, so each distinct mask U is computed once.
+        distinct_UP, distinct_of_B = masked_BP.unique(dim=0, return_inverse=True)
+        log_BR = log_probabilities(model, prompt, response, distinct_UP, self.memory)[distinct_of_B]
         mean_B, mean_log_B = log_BR.exp().mean(1).float(), log_BR.mean(1).float()
         shape = (2, len(names), len(self.fractions))
         (removed_OF, kept_OF), (removed_log_OF, kept_log_OF) = mean_B[1:].view(shape), mean_log_B[1:].view(shape)
@@ -145,32 +150,34 @@ class Faithfulness(Explainer):
     def _importance(
         self, name: str, change_K: Tensor, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
     ) -> Tensor:
+        """importance_P by one method, averaged over the response."""
         definition = Definition(name)
         if definition is Definition.OCCLUSION:
-            return change_K  # of all tokens, then
+            return change_K  # of all tokens: occlusion is among the methods
         return total_importance(model, prompt, response, self.memory, definition, self.steps) / len(response)
 
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
-        """(names, order_OP): each method's, most important first; each one's reverse; the random ones."""
-        best_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
+        """(names, order_OP): token indices in each method's order, most important first; in its reverse; at random."""
+        method_order_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
         draws = prompt_draws(prompt, self.seed, "orders")
-        random_SP = torch.stack([torch.randperm(best_MP.shape[1], generator=draws) for _ in range(self.draws)])
+        random_SP = torch.stack([torch.randperm(method_order_MP.shape[1], generator=draws) for _ in range(self.draws)])
         names = [*self.methods, *(name + REVERSED for name in self.methods)]
         names += [f"{RANDOM} {draw + 1}" for draw in range(self.draws)]
-        return names, torch.cat([best_MP, best_MP.flip(1), random_SP])
+        return names, torch.cat([method_order_MP, method_order_MP.flip(1), random_SP])
 
-    def _all_tokens(self) -> bool:
+    def _all_tokens_alone(self) -> bool:
+        """Whether every token is masked alone."""
         return self.tokens is None or Definition.OCCLUSION.value in self.methods
 
-    def _tokens(self, prompt: EncodedPrompt) -> Tensor:
+    def _tokens_alone(self, prompt: EncodedPrompt) -> Tensor:
         """The tokens that are masked alone, ascending."""
         count = len(prompt.prompt_ids)
-        if self._all_tokens() or self.tokens is None:
+        if self._all_tokens_alone() or self.tokens is None:
             return torch.arange(count)
         return torch.randperm(count, generator=prompt_draws(prompt, self.seed, "tokens"))[: self.tokens].sort().values
 
-    def _masks(self, order_OP: Tensor) -> Tensor:
-        """bool [2 * O * F, P]: the first of each order masked, then all but those."""
+    def _masks_of_orders(self, order_OP: Tensor) -> Tensor:
+        """bool [2 * O * F, P]: for each order and fraction, the first tokens masked; after these, all others masked."""
         rank_OP = order_OP.argsort(dim=1)
         tokens = order_OP.shape[1]
         count_F = torch.tensor([max(1, round(fraction * tokens)) for fraction in self.fractions])

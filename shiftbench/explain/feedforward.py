@@ -31,7 +31,8 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
-    rank: components looked at, at most half of the width. top: words of each. annotator: gives the labels.
+    rank: how many components of each layer are used, at most half of the width. top: how many words describe each
+    component. annotator: gives the labels.
     """
 
     rank: int
@@ -55,18 +56,23 @@ class Concepts(Explainer):
         return (self.annotator,)
 
     def stored_bytes(self, shape: ModelShape) -> float:
-        """Of the components, float32."""
+        """Bytes of the components, in float32."""
         return 4.0 * shape.layers * self._components(shape) * shape.width
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """Of an annotator that asks a chat model."""
+        """How many questions the annotator asks a chat model; None where it asks none."""
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def _components(self, shape: ModelShape) -> int:
         return min(self.rank, shape.width // 2)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a layer: component_CD, variance_ratio_C, value_CK, index_CK, words word [C x K], and the labels."""
+        """A unit for each layer: component_CD, variance_ratio_C, value_CK and index_CK, words `word`, and the labels.
+
+        variance_ratio_C: the share of the variance along each component. value_CK, index_CK (int32): projections and
+        vocabulary indices of each component's words; words `word` are these C x K words. The labels are what
+        Annotator.annotate returns. Floats are float32.
+        """
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
             **method_content(self, model, options),
@@ -90,13 +96,13 @@ class Concepts(Explainer):
             "value_CK": value_CK.float(),
             "index_CK": index_CK.int(),
         }
-        given = self.annotator.annotate(concepts, shared.vectors, shared.inputs.vocabulary)
+        labels = self.annotator.annotate(concepts, shared.vectors, shared.inputs.vocabulary)
         word = [word for row in concepts for word in row]
-        return Unit({**arrays, **given.arrays}, {"word": word, **given.words})
+        return Unit({**arrays, **labels.arrays}, {"word": word, **labels.words})
 
 
 class Shared:
-    """What all layers of one model share, made when the first layer needs it."""
+    """What all layers of one model share; it is computed when the first layer needs it."""
 
     def __init__(self, model: Model, inputs: Inputs, seed_words: tuple[str, ...]) -> None:
         self.model, self.inputs, self.seed_words = model, inputs, seed_words
@@ -107,7 +113,7 @@ class Shared:
 
     @cached_property
     def vectors(self) -> StaticVectors:
-        """Static vectors, or the model's own input embeddings of the vocabulary and of the annotator's words."""
+        """The static vectors; without any, the model's input embeddings of the vocabulary and the annotator's words."""
         if self.inputs.vectors is not None:
             return self.inputs.vectors
         words = (*self.inputs.vocabulary.words, *self.seed_words)
@@ -116,7 +122,7 @@ class Shared:
 
 
 def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
-    """Output embeddings of words, unit_VD: rows of length 1."""
+    """unit_VD: the words' output embeddings, scaled to length 1."""
     embedding_VD = word_embeddings(ops.to_supported_device(model.views.embedding_out_VD()), model.tokenizer, words)
     return torch.nn.functional.normalize(embedding_VD, dim=1)
 
@@ -128,11 +134,12 @@ def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Te
 
 
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(component_CD, variance_ratio_C), float64, of the centred rows; C = min(rank, D // 2), largest variance first.
+    """(component_CD, variance_ratio_C), float64, of the centred rows, the largest variance first.
 
-    Eigenvectors of the D x D covariance in float64: faster and more exact than a float32 SVD of the rows
-    (docs/mathematics.md, 'Concepts of feed-forward networks'). A component's sign is free; its largest entry is made
-    positive.
+    C = min(rank, D // 2). variance_ratio_C: variance along each component over the total variance. The components are
+    eigenvectors of the D x D covariance in float64, which is faster and more accurate than a float32 SVD of the rows.
+    Eigenvectors have no sign of their own; the entry of largest magnitude is made positive.
+    docs/mathematics.md, 'Concepts of feed-forward networks'.
     """
     centred_FD = down_FD.to(torch.float64, copy=True)
     centred_FD -= centred_FD.mean(0)
@@ -144,7 +151,7 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
-    """rows^T rows on and above the diagonal, zeros beyond its blocks: 9/16 of the product's operations."""
+    """rows^T rows on and above the diagonal; blocks below it stay zero. 8 parts take 9/16 of all operations."""
     width = rows_FD.shape[1]
     gram_DD = rows_FD.new_zeros(width, width)
     for begin, end in pairwise(width * i // parts for i in range(parts + 1)):
@@ -153,32 +160,33 @@ def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
 
 
 def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(value_C, vector_CD) of the largest eigenvalues, largest first; of a symmetric matrix the upper triangle is read.
+    """(value_C, vector_CD) of the largest eigenvalues of a symmetric matrix, the largest first.
 
-    On the CPU by LAPACK's parts: eigh has a step that brings all D eigenvectors back from the tridiagonal matrix, and
-    only the leading ones are wanted.
+    Only the upper triangle of the matrix is read. On the CPU the steps of LAPACK's eigh are called one by one: reduce
+    to a tridiagonal matrix, find its eigenvectors, transform them back. eigh transforms all D eigenvectors back; here
+    it is done for the leading ones only. Raises RuntimeError where LAPACK fails.
     """
     if upper_DD.is_cuda or len(upper_DD) < 8:
         value_D, vector_DD = torch.linalg.eigh(upper_DD, UPLO="U")
         return value_D.flip(0)[:count], vector_DD.flip(1)[:, :count].T.contiguous()
-    lower = upper_DD.numpy().T  # the same memory, column after column
-    reduced, diagonal, beside, tau = _checked(lapack.dsytrd(lower, lower=1, lwork=32 * len(lower)))
-    if 4 * count < len(lower):  # the vectors asked for, one by one
+    lower = upper_DD.numpy().T  # the same memory in Fortran's order, in which the upper triangle is the lower one
+    reduced, diagonal, off_diagonal, tau = _lapack_results(lapack.dsytrd(lower, lower=1, lwork=32 * len(lower)))
+    if 4 * count < len(lower):  # only the leading eigenvectors, each on its own
         first = len(lower) - count
-        value, vector = eigh_tridiagonal(diagonal, beside, select="i", select_range=(first, len(lower) - 1))
-    else:  # all of them, faster than half of them one by one
-        value, vector = _checked(lapack.dstevd(diagonal, beside))
-    leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy: torch takes no strides below 0
-    # The reflections that made the matrix tridiagonal leave its first coordinate alone.
-    leading[1:], _ = _checked(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
+        value, vector = eigh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(first, len(lower) - 1))
+    else:  # all eigenvectors by divide and conquer, faster than half of them each on its own
+        value, vector = _lapack_results(lapack.dstevd(diagonal, off_diagonal))
+    leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy, because torch has no negative strides
+    # The reflections that made the matrix tridiagonal do not change the first coordinate.
+    leading[1:], _ = _lapack_results(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
     return torch.from_numpy(value[: -count - 1 : -1].copy()), torch.from_numpy(leading.T)
 
 
-def _checked(found: tuple[Any, ...]) -> Any:
-    """What a LAPACK routine returned, without its status."""
+def _lapack_results(found: tuple[Any, ...]) -> Any:
+    """What a LAPACK routine returned, without its status. Raises RuntimeError where the status is not 0."""
     *results, status = found
     if status != 0:
         raise RuntimeError(
-            f"principal components: LAPACK gave up with status {status}; look for nan or inf in the weights"
+            f"principal components: LAPACK failed with status {status}; look for nan or inf in the weights"
         )
     return results

@@ -1,4 +1,4 @@
-"""What a model computes must be finite; where it is not, the error names the model and its dtype."""
+"""The error where a model computes NaN or inf: it names the model and its dtype."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shiftbench.models.finite import not_finite_error
 
 
 @contextmanager
-def finite(model: Model, text: str) -> Iterator[None]:
+def not_finite_as_input_error(model: Model, text: str) -> Iterator[None]:
     """Turn NotFinite, raised by the engine or by autograd, into an InputError that names the model and its dtype.
 
-    text: what the model reads, as "prompt 'a'" or "one of the prompts".
+    text: what the model reads, for the message, as "prompt 'a'" or "one of the prompts".
     """
     try:
         yield
@@ -26,7 +26,7 @@ def finite(model: Model, text: str) -> Iterator[None]:
 
 
 def check_importance(importance: Tensor, model: Model, prompt: str) -> None:
-    """Raise InputError unless all importance is finite: gradients overflow where the logits still do not."""
+    """Raise InputError where an importance is not finite. Gradients can overflow although the logits are finite."""
     if not torch.isfinite(importance).all():
         what = f"the importance of the tokens of prompt {prompt!r} is not finite (NaN or inf)"
         raise not_finite_error(model.name, model.dtype, what)

@@ -1,4 +1,4 @@
-"""How much of a response's probability hangs on the key parts of its instruction (arXiv 2403.10056)."""
+"""What masking the key parts of an instruction does to the response's probability (arXiv 2403.10056)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-NOTHING, KEY, RANDOM = "nothing", "key parts", "random"  # what is masked; a draw's name is RANDOM and its number
+# Names of masks, by what is masked. Those of the random masks are "random 1", "random 2", ...
+NOTHING, KEY, RANDOM = "nothing", "key parts", "random"
 
 
 @dataclass(frozen=True)
 class KeyParts(Explainer):
     """Probabilities of a response where the key parts of the instruction are masked, and where other tokens are.
 
-    A masked token's embedding is zero, as in explain.faithfulness. draws: so many random masks, each of as many tokens
-    as the key parts have, equal for base and tuned: of the other tokens of instruction and context, or, where those are
-    too few, of all others. memory: MiB, as Attribution's.
+    The embedding of a masked token is zero, as in explain/faithfulness.py. draws: how many random masks there are. Each
+    masks as many tokens as the key parts have, if there are that many others. They are drawn from the other tokens of
+    instruction and context, or, where those are too few, from all other tokens, and are the same for base and tuned.
+    memory: MiB that the engine may fill; None for the device's default (memory_bytes).
     """
 
     draws: int
@@ -42,10 +44,10 @@ class KeyParts(Explainer):
             raise InputError(f"key_parts: draws={self.draws} must be at least 1")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """A unit a prompt that has key parts, other tokens and a response.
+        """A unit for each prompt that has key parts, other tokens and a response.
 
-        log_M (float32): mean log-probability of the response's tokens under the masks that words `masks` name;
-        tokens_2 (int64): how many tokens are masked, and how many the prompt has.
+        log_M (float32): mean log-probability of the response's tokens under each mask, in nats; words `masks` names
+        them. tokens_2 (int64): the number of tokens of the key parts, and of the prompt.
         """
         common = method_content(self, model, {"draws": self.draws, "seed": self.seed})
         return [
@@ -59,23 +61,27 @@ class KeyParts(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Of one forward pass a mask: nothing masked, the key parts masked, and each draw."""
-        return mask_flops(shape, [(tokens, 2 + self.draws) for tokens in prompt_tokens], response_tokens)
+        """Operations of one forward pass for each mask."""
+        return mask_flops(shape, [(tokens, self._mask_count()) for tokens in prompt_tokens], response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
-        """As Attribution's."""
+        """What `memory` says, or the default of the device."""
         return memory_bytes(self.memory, device)
 
+    def _mask_count(self) -> int:
+        return 2 + self.draws  # nothing masked, the key parts masked, and the random masks
+
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        names, masked_MP = self._masks(prompt)
+        names, masked_MP = self._named_masks(prompt)
         log_MR = log_probabilities(model, prompt, response, masked_MP, self.memory)
         count = torch.tensor([int(masked_MP[1].sum()), masked_MP.shape[1]])
         return Unit({"log_M": log_MR.mean(1).float(), "tokens_2": count}, {"masks": names})
 
-    def _masks(self, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
-        """(names, masked_MP): nothing, the key parts, and the draws."""
+    def _named_masks(self, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
+        """(names, masked_MP): the mask of nothing, that of the key parts, and the random masks."""
         key_P = prompt.key_P
-        # Labels and the end of the prompt hold the form of the answer: a response falls apart without them.
+        # Labels and the end of the prompt fix the form of the answer. Masking them costs any response much of its
+        # probability, so random masks take them only where nothing else is left.
         others_N = ((prompt.instruction_P | prompt.context_P) & ~key_P).nonzero()[:, 0]
         if len(others_N) < int(key_P.sum()):
             others_N = (~key_P).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""What a unit's key is computed from, and draws that depend on a prompt alone."""
+"""What a unit's key is computed from, and random draws that depend on a prompt and not on a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftbench.store.explanation import content_key
 def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a unit's content that is the same for all units of one method on one model.
 
-    options: those that decide the numbers. Memory, devices and paths never belong to them.
+    options: those that the numbers depend on. Memory, devices and paths are never among them.
     """
     return {
         "method": method.method,
@@ -29,15 +29,18 @@ def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> 
 
 
 def prompt_draws(prompt: EncodedPrompt, seed: int, purpose: str) -> torch.Generator:
-    """A random generator that depends on the prompt's ids and not on the model, so base and tuned get equal draws.
+    """A random generator that gives base and tuned equal draws: its seed depends on the prompt and not on the model.
 
-    purpose: keeps the draws for one purpose apart from those for another.
+    purpose: draws for different purposes are independent.
     """
     key = content_key({"seed": seed, "use": purpose, "prompt": list(prompt.prompt_ids)})
     return torch.Generator().manual_seed(int(key[:15], 16))
 
 
 def text_content(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The part of a unit's content that says which text it explains. response: token ids; None: of the prompt alone."""
+    """The part of a unit's content that says which text it explains.
+
+    response: token ids; None for a unit that depends on the prompt alone.
+    """
     text = {"prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)}
     return text if response is None else {**text, "response": list(response)}

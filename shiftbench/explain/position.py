@@ -1,4 +1,4 @@
-"""The same prompts with the instruction before and after the context, explained crosswise (arXiv 2308.12097)."""
+"""Attribution of prompts in two orders: with the instruction before the context, and after it (arXiv 2308.12097)."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
 
-FIRST, LAST = "first", "last"  # where the instruction stands
-PLACES = (FIRST, LAST)
+FIRST, LAST = "first", "last"  # position of the instruction relative to the context
+POSITIONS = (FIRST, LAST)
 
 
 @dataclass(frozen=True)
 class PlacedAttribution(Attribution):
     """Attribution of responses to prompts in both orders.
 
-    Each prompt is answered twice, once in each order, and each answer is explained in both: so neither order is
-    explained on answers that were made for it more often than the other is.
+    Each prompt is answered in both orders, and each answer is explained as a response to both. So each order is
+    explained equally often on answers that were given to it and on answers that were given to the other order.
     """
 
     def own_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Both orders of each prompt that has two; their ids are unit names without the answer's part."""
+        """Both orders of each prompt that has two. Their ids are PROMPT/first and PROMPT/last."""
         return [
-            replace(placed, id=f"{prompt.id}/{place}")
+            replace(ordered, id=f"{prompt.id}/{position}")
             for prompt in prompts
-            for place, placed in zip(PLACES, both_orders(prompt) or (), strict=False)
+            for position, ordered in zip(POSITIONS, both_orders(prompt) or (), strict=False)
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Twice that of an attribution: the prompt in each order is explained on the answers to both."""
+        """Twice those of an attribution: the prompt in each order is explained on two answers."""
         return 2 * super().flops(shape, prompt_tokens, response_tokens)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """As of attribution, four units a prompt, called unit_name(prompt, where it stands, whose answer)."""
+        """The units of Attribution, four for each prompt: both orders, each on both answers; unit_name names them."""
         by_id = {prompt.prompt.id: (prompt, response) for prompt, response in inputs.prompts}
-        crossed = []
+        prompts = []
         for name, (prompt, _) in by_id.items():
-            asked, _, place = name.rpartition("/")
-            for answered in PLACES:
-                answer = by_id.get(f"{asked}/{answered}")
-                if answer is not None and f"{asked}/{_other(place)}" in by_id:  # one alone may not fit the context
-                    crossed.append((_called(prompt, unit_name(asked, place, answered)), answer[1]))
-        return super().work(model, replace(inputs, prompts=crossed))
+            prompt_id, _, position = name.rpartition("/")
+            for answer_position in POSITIONS:
+                answer = by_id.get(f"{prompt_id}/{answer_position}")
+                # A prompt has one order alone where the other was too long for the context window.
+                if answer is not None and f"{prompt_id}/{_other(position)}" in by_id:
+                    prompts.append((_with_id(prompt, unit_name(prompt_id, position, answer_position)), answer[1]))
+        return super().work(model, replace(inputs, prompts=prompts))
 
 
 def placed_attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> PlacedAttribution:
-    """What conf/explain/position.yaml describes; `method` is Attribution.by."""
+    """The attribution that conf/explain/position.yaml describes; its `method` is Attribution.definition."""
     return PlacedAttribution(levels, memory, precision, method, steps)
 
 
-def unit_name(prompt: str, place: str, answered: str) -> str:
-    """Of a prompt in one order, with the answer that was given to it in one."""
-    return f"{prompt}/{place}/{answered}"
+def unit_name(prompt: str, position: str, answer_position: str) -> str:
+    """The name of the unit of a prompt in one order, explained on the answer that was given to it in one order."""
+    return f"{prompt}/{position}/{answer_position}"
 
 
 def both_orders(prompt: Prompt) -> tuple[Prompt, Prompt] | None:
-    """(instruction first, instruction last), one of them the prompt itself; None where it has no second order.
+    """(the prompt with its instruction first, the same with its instruction last); one of them is the prompt itself.
 
-    What moves is the instruction, with the label in front of it on its line, past the context with its label; the break
-    between them stays between them. Without a break, or where the two are interleaved, the text has no second order.
+    Two blocks of text change places: the instruction and the context, each with the label in front of it. The white
+    space between them stays between them. None where the prompt has no second order: it has no instruction or no
+    context, there is no line break between them, or they are interleaved.
     """
     if not prompt.instruction_spans or not prompt.context_spans:
         return None
@@ -74,39 +76,40 @@ def both_orders(prompt: Prompt) -> tuple[Prompt, Prompt] | None:
     if first_stop > second_start or gap is None or "\n" not in gap[0]:
         return None
     label_start = prompt.text.rfind("\n", 0, first_start) + 1
-    one, two = (label_start, first_stop), (first_stop + gap.end(), second_stop)
-    parts = [prompt.text[: one[0]], prompt.text[slice(*two)], gap[0], prompt.text[slice(*one)]]
+    first_block, second_block = (label_start, first_stop), (first_stop + gap.end(), second_stop)
+    parts = [prompt.text[: first_block[0]], prompt.text[slice(*second_block)], gap[0], prompt.text[slice(*first_block)]]
 
-    def there(spans: Sequence[Span]) -> tuple[Span, ...]:
-        return tuple(_moved(span, one, two, len(parts[2])) for span in spans)
+    def move_all(spans: Sequence[Span]) -> tuple[Span, ...]:
+        return tuple(_move(span, first_block, second_block, len(parts[2])) for span in spans)
 
     moved = replace(
         prompt,
         text="".join(parts) + prompt.text[second_stop:],
-        instruction_spans=there(prompt.instruction_spans),
-        context_spans=there(prompt.context_spans),
-        key_spans=there(prompt.key_spans),
+        instruction_spans=move_all(prompt.instruction_spans),
+        context_spans=move_all(prompt.context_spans),
+        key_spans=move_all(prompt.key_spans),
     )
     return (prompt, moved) if hulls[0] == _hull(prompt.instruction_spans) else (moved, prompt)
 
 
-def _moved(span: Span, one: Span, two: Span, gap: int) -> Span:
-    """Where a span stands when the blocks one and two have changed places."""
+def _move(span: Span, first_block: Span, second_block: Span, gap: int) -> Span:
+    """The span after the blocks first and second, with a gap between them, have changed places."""
     start, stop = span
-    if two[0] <= start < two[1]:
-        shift = one[0] - two[0]
+    if second_block[0] <= start < second_block[1]:
+        shift = first_block[0] - second_block[0]
     else:
-        shift = two[1] - two[0] + gap if one[0] <= start < one[1] else 0
+        shift = second_block[1] - second_block[0] + gap if first_block[0] <= start < first_block[1] else 0
     return start + shift, stop + shift
 
 
 def _hull(spans: Sequence[Span]) -> Span:
+    """The smallest span that covers all spans."""
     return min(start for start, _ in spans), max(stop for _, stop in spans)
 
 
-def _other(place: str) -> str:
-    return LAST if place == FIRST else FIRST
+def _other(position: str) -> str:
+    return LAST if position == FIRST else FIRST
 
 
-def _called(prompt: EncodedPrompt, name: str) -> EncodedPrompt:
+def _with_id(prompt: EncodedPrompt, name: str) -> EncodedPrompt:
     return replace(prompt, prompt=replace(prompt.prompt, id=name))

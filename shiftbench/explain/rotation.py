@@ -1,4 +1,7 @@
-"""Explanation of a pair: what kind of change the feed-forward down-projections went through (docs/mathematics.md)."""
+"""Explanation of a pair: which share of the change of its feed-forward down-projections is a rotation.
+
+docs/mathematics.md, 'Concept rotation'.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from shiftbench.store.work import Work
 
 @dataclass(frozen=True)
 class Rotation(PairExplainer):
-    """Per layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
+    """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
-    seed: of the permuted change whose rotation share is the chance level.
+    seed: of the permutation of the change's entries; the share that a rotation explains of the permuted change is the
+    share by chance.
     """
 
     seed: int
@@ -26,7 +30,11 @@ class Rotation(PairExplainer):
     version: ClassVar[int] = 1
 
     def work(self, base: Model, tuned: Model) -> list[Work]:
-        """A unit a layer: share_4 = rotation, rotation of a permuted change, rescaling, relative size of the change."""
+        """A unit for each layer: share_4, float64.
+
+        Its numbers: the share that a rotation explains of the change, the same of the permuted change, the share that a
+        rescaling explains of the change, and the norm of the change over that of the base's weights.
+        """
         common = {
             "method": self.method,
             "version": self.version,
@@ -41,12 +49,12 @@ class Rotation(PairExplainer):
 
     def _unit(self, base: Model, tuned: Model, layer: int) -> Unit:
         base_FD, tuned_FD = base.views.down_FD(layer).double().cpu(), tuned.views.down_FD(layer).double().cpu()
-        chance_FD = stats.permuted_change(base_FD, tuned_FD, self.seed + layer)
-        size = float((tuned_FD - base_FD).norm() / base_FD.norm())
+        permuted_FD = stats.permuted_change(base_FD, tuned_FD, self.seed + layer)
+        relative_change = float((tuned_FD - base_FD).norm() / base_FD.norm())
         shares = [
             stats.rotation_share(base_FD, tuned_FD),
-            stats.rotation_share(base_FD, chance_FD),
+            stats.rotation_share(base_FD, permuted_FD),
             stats.rescaling_share(base_FD, tuned_FD),
-            size,
+            relative_change,
         ]
         return Unit({"share_4": torch.tensor(shares, dtype=torch.float64)})

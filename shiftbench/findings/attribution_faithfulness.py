@@ -1,4 +1,4 @@
-"""A check of the others: do base's and tuned's attributions name the tokens that matter? (docs/controls.md)"""
+"""Check: whether base's and tuned's attributions find the tokens that matter (docs/controls.md, 'Faithfulness')."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ FACTS = {
 
 @dataclass(frozen=True)
 class AttributionFaithfulness(Finding):
-    """Compares what masking does in the order of importance with what it does in random order, for each model.
+    """Compares masking tokens in the order of their importance with masking them in random order, for each model.
 
-    Its scores are levels, not shifts: a model and itself do not score 0, and null models are not asked.
+    Its scores are levels, not shifts: a model compared with itself does not score 0, and no null model is scored.
     """
 
     explain: Faithfulness
@@ -66,12 +66,14 @@ class AttributionFaithfulness(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores of the explainer's first method over the prompts that both explain; tables of all its methods."""
+        """Scores of the explainer's first method, over the prompts that both models' explanations have; tables of all
+        methods.
+        """
         shared = [name for name in base.units if name in tuned.units]
         sides = {"base": base.units, "tuned": tuned.units}
         rows = pd.DataFrame(
             [
-                {"prompt": name, "model": model, "method": method, **of_prompt(sides[model][name], method)}
+                {"prompt": name, "model": model, "method": method, **prompt_quantities(sides[model][name], method)}
                 for name in shared
                 for model in MODELS
                 for method in self.explain.methods
@@ -104,30 +106,32 @@ class AttributionFaithfulness(Finding):
         return Score(self.name, name, interval.value, interval.low, interval.high, p, len(values))
 
     def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row a method, model and quantity; Holm over all tests of the table."""
-        lines = []
-        for (method, model), here in rows.groupby(["method", "model"], sort=False):
+        """A row for each method, model and quantity. Holm's correction is over all tests of the table."""
+        tests = []
+        for (method, model), group in rows.groupby(["method", "model"], sort=False):
             for quantity in QUANTITIES:
-                score = self._score(here, str(model), quantity)
-                lines.append((method, model, quantity, score.value, score.low, score.high, score.p, score.n))
+                score = self._score(group, str(model), quantity)
+                tests.append((method, model, quantity, score.value, score.low, score.high, score.p, score.n))
         names = ["method", "model", "quantity", "mean", "low", "high", "sign-flip p, two-sided", "n"]
-        table = pd.DataFrame(lines, columns=names)
+        table = pd.DataFrame(tests, columns=names)
         table.insert(7, "Holm p", holm([None if p is None or np.isnan(p) else p for p in table[names[6]]]))
         return table
 
     def _curves(self, shared: Sequence[str], sides: dict[str, Any]) -> pd.DataFrame:
-        """Mean probability over fractions: a row a model, kind of mask, order of the first method, and fraction."""
-        lines = []
+        """Mean probability of a response token: a row for each model, kind of mask, order of the first method, and
+        fraction.
+        """
+        rows = []
         for model in MODELS:
             units = [sides[model][name] for name in shared]
             for mask, array in (("masked", "removed_OF"), ("alone left", "kept_OF")):
                 for suffix, title in ORDERS.items():
                     order = RANDOM if suffix == RANDOM else self.explain.methods[0] + suffix
-                    by_prompt = np.array([_of_order(unit, array, order) for unit in units])
-                    for place, fraction in enumerate(self.explain.fractions):
-                        mean = self.bootstrap.mean(by_prompt[:, place] if units else [])
-                        lines.append((f"{title}, {model}", mask, fraction, mean.value, mean.low, mean.high, len(units)))
-        return pd.DataFrame(lines, columns=["order", "tokens", "fraction", "probability", "low", "high", "n"])
+                    by_prompt = np.array([_over_fractions(unit, array, order) for unit in units])
+                    for index, fraction in enumerate(self.explain.fractions):
+                        mean = self.bootstrap.mean(by_prompt[:, index] if units else [])
+                        rows.append((f"{title}, {model}", mask, fraction, mean.value, mean.low, mean.high, len(units)))
+        return pd.DataFrame(rows, columns=["order", "tokens", "fraction", "probability", "low", "high", "n"])
 
 
 COLUMNS = (
@@ -137,44 +141,47 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def of_prompt(unit: Unit, method: str) -> dict[str, float]:
-    """COLUMNS of one prompt: areas are means over the fractions, in mean probability of a response token.
+def prompt_quantities(unit: Unit, method: str) -> dict[str, float]:
+    """COLUMNS of one prompt, by one method.
 
-    comprehensiveness: how far the probability falls where an order's first tokens are masked, large where the order is
-    right. sufficiency: how far where only those are left, small where it is. *_over_random: the order's better side.
-    correlation (Spearman's; pearson): of importance with the true change where a token alone is masked, over prompt
-    tokens.
+    probability: the mean probability of a response token where nothing is masked. comprehensiveness: how far it falls
+    where the first tokens of the order are masked, averaged over the fractions; large where the order is right.
+    sufficiency: how far it falls where only these tokens are left; small where the order is right. *_random,
+    *_reversed: the same for the random orders (their mean) and for the reversed order. *_over_random: how much better
+    the order is than a random one; positive where it is better. log_*: of the mean log-probability, in nats.
+    correlation (Spearman's) and pearson: over prompt tokens, of the importance with the change of the probability where
+    the token alone is masked; NaN where one of the two is constant.
     """
-    found = {"probability": float(unit.arrays["full_2"][0])}
+    quantities = {"probability": float(unit.arrays["full_2"][0])}
     for log in ("", "log_"):
         full = float(unit.arrays["full_2"][1 if log else 0])
         for quantity, array, sign in (("comprehensiveness", "removed", 1), ("sufficiency", "kept", -1)):
             name = f"{array}_{log}OF"
-            first, back, random = (
-                full - float(_of_order(unit, name, order).mean()) for order in (method, method + REVERSED, RANDOM)
+            ordered, reversed_order, random = (
+                full - float(_over_fractions(unit, name, order).mean()) for order in (method, method + REVERSED, RANDOM)
             )
-            found[f"{log}{quantity}_over_random"] = sign * (first - random)
+            quantities[f"{log}{quantity}_over_random"] = sign * (ordered - random)
             if not log:
-                found |= {quantity: first, f"{quantity}_random": random, f"{quantity}_reversed": back}
+                quantities |= {quantity: ordered, f"{quantity}_random": random, f"{quantity}_reversed": reversed_order}
     importance_P = unit.arrays["importance_MP"][unit.words["methods"].index(method)]
     importance_K = importance_P[unit.arrays["token_K"]].double().numpy()
     change_K = unit.arrays["change_K"].double().numpy()
-    found["correlation"] = _correlation(rankdata(importance_K), rankdata(change_K))
-    found["pearson"] = _correlation(importance_K, change_K)
-    return found
+    quantities["correlation"] = _correlation(rankdata(importance_K), rankdata(change_K))
+    quantities["pearson"] = _correlation(importance_K, change_K)
+    return quantities
 
 
-def _of_order(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
-    """Values over the fractions; of random orders their mean."""
-    places = [i for i, name in enumerate(unit.words["orders"]) if name == order or name.startswith(f"{order} ")]
+def _over_fractions(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
+    """float64 [F]: the unit's values for an order, over the fractions; for the random orders, their mean."""
+    indices = [i for i, name in enumerate(unit.words["orders"]) if name == order or name.startswith(f"{order} ")]
     if order != RANDOM:
-        places = [unit.words["orders"].index(order)]
-    found: NDArray[np.float64] = unit.arrays[array][places].double().mean(0).numpy()
-    return found
+        indices = [unit.words["orders"].index(order)]
+    value_F: NDArray[np.float64] = unit.arrays[array][indices].double().mean(0).numpy()
+    return value_F
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """NaN where one of them is constant."""
+    """Pearson's correlation; NaN where one of the two is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
@@ -203,7 +210,8 @@ def _sentence(scores: dict[str, Score]) -> str:
         return "No prompt has a response, so the attributions cannot be checked."
     return (
         f"Masking the tokens that the tuned model's attributions call important lowers the response's probability "
-        f"{_verdict(tuned)} masking random ones ({_told(tuned)}); in the base model {_verdict(base)} ({_told(base)})."
+        f"{_verdict(tuned)} masking random ones ({_value_with_interval(tuned)}); in the base model {_verdict(base)} "
+        f"({_value_with_interval(base)})."
     )
 
 
@@ -211,7 +219,7 @@ def _verdict(score: Score) -> str:
     return "more than" if score.low > 0 else "less than" if score.high < 0 else "no more than"
 
 
-def _told(score: Score) -> str:
+def _value_with_interval(score: Score) -> str:
     return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}] over {score.n} prompts"
 
 

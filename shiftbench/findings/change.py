@@ -1,4 +1,4 @@
-"""Scores of what changed between two models on the same prompts; not in result.py, which readers of scores import."""
+"""The score of a mean paired difference between two models on the same prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from shiftbench.stats import Bootstrap, paired_p
 
 
 def mean_change(finding: str, name: str, differences: pd.Series, bootstrap: Bootstrap) -> Score:
-    """The score that is the mean of paired differences: their bootstrap interval, and p of the paired t-test."""
+    """The mean of paired differences, with its bootstrap interval and p of the paired t-test.
+
+    finding, name: of the score. Where every difference is 0, or there is none, the score is that of no change.
+    """
     if not differences.any():
         return no_change(finding, name)
     mean = bootstrap.mean(differences)

@@ -1,4 +1,4 @@
-"""Labels of concepts as tables: per component, by label (the paper's Table 5), and with their words."""
+"""Tables of the concepts' labels: for each component, for each label (the paper's Table 5), and with their words."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ LEVELS = ("phonology", "morphology", "syntax", "semantics")
 DEPTH_GROUPS = 8
 
 
-def labels_of(base: Explanation, tuned: Explanation) -> pd.DataFrame:
-    """A row a layer, component and label: whether base's and tuned's concept has it.
+def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
+    """A row for each layer, component and label, with columns base and tuned: whether the concept has the label.
 
-    0 or 1, or the share of an annotator's readings that give it; NaN where none could be read.
+    0 or 1; or, for an annotator that reads each concept several times, the share of its readable answers that give the
+    label, NaN where no answer could be read. group: the eighth of the depth that the layer is in, 0 to 7.
     """
     parts = []
     for layer, name in enumerate(base.units):
@@ -41,30 +42,30 @@ def labels_of(base: Explanation, tuned: Explanation) -> pd.DataFrame:
     return table.assign(group=table["layer"] * DEPTH_GROUPS // len(base.units))
 
 
-def tests_of(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> dict[str, TTest | None]:
-    """Per label the paper's test: base against tuned over an annotator's seeds; none where it has no seeds."""
+def label_tests(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> dict[str, TTest | None]:
+    """For each label the paper's test of base against tuned, over the annotator's seeds; empty where it has none."""
     if not _has_seeds(base):
         return {}
-    shares = {label: (_over_seeds(base, label), _over_seeds(tuned, label)) for label in labels["label"].unique()}
+    shares = {label: (_share_by_seed(base, label), _share_by_seed(tuned, label)) for label in labels["label"].unique()}
     return {label: student_test(*both) for label, both in shares.items()}
 
 
 def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 5: share of concepts with each label in base and tuned.
+    """The paper's Table 5: the share of concepts that have each label, in base and tuned.
 
-    Mean, std and equal-variance t-test over the annotator's seeds, as in the paper. The lexical annotator has none:
-    there, mean, std and Welch's test are over layers.
+    Mean, standard deviation and equal-variance t-test are over the annotator's seeds, as in the paper. For an annotator
+    without seeds, the lexical one, mean, standard deviation and Welch's test are over layers.
     """
-    lines = []
+    rows = []
     for label in (*TASKS, *LEVELS):
         if _has_seeds(base):
-            first, second = _over_seeds(base, label), _over_seeds(tuned, label)
+            first, second = _share_by_seed(base, label), _share_by_seed(tuned, label)
             test, name = student_test(first, second), "Student"
         else:
             by_layer = labels[labels["label"] == label].groupby("layer")[["base", "tuned"]].mean()
             first, second = by_layer["base"].to_numpy(), by_layer["tuned"].to_numpy()
             test, name = welch_test(first, second, "two-sided"), "Welch"
-        lines.append(
+        rows.append(
             {
                 "label": label,
                 "kind": "user task" if label in TASKS else "linguistic level",
@@ -76,13 +77,14 @@ def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.Da
                 f"{name} p, two-sided": test.p if test else None,
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
 def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataFrame:
-    """A row a layer, model and component: its labels (of most readings), its variance and its first words.
+    """A row for each model, layer and component: its labels, its share of the variance and its first words.
 
-    Where a model described the concepts, also its first description.
+    A label is listed if more than half of the annotator's readable answers give it. Where a chat model described the
+    concepts, its first description is there too. shown: how many words are listed.
     """
     rows = []
     for model, explanation in (("base", base), ("tuned", tuned)):
@@ -100,8 +102,8 @@ def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def unread(base: Explanation, tuned: Explanation) -> list[str]:
-    """A remark where answers of an annotator could not be read."""
+def unread_notes(base: Explanation, tuned: Explanation) -> list[str]:
+    """A remark on how many of the annotator's answers could not be read; empty where all could."""
     counts = []
     for model, explanation in (("base", base), ("tuned", tuned)):
         answered = [u.arrays["answered_SC"] for u in explanation.units.values() if "answered_SC" in u.arrays]
@@ -116,7 +118,7 @@ def _has_seeds(explanation: Explanation) -> bool:
 
 
 def _share_CL(unit: Unit) -> NDArray[np.float64]:
-    """Of each component's readings the share that gives a label; NaN where there is none."""
+    """The share of each component's readable answers that give each label; NaN where there is no such answer."""
     if "label_CL" in unit.arrays:
         return unit.arrays["label_CL"].numpy().astype(np.float64)
     read_C = unit.arrays["answered_SC"].sum(0).numpy()[:, None].astype(np.float64)
@@ -124,8 +126,8 @@ def _share_CL(unit: Unit) -> NDArray[np.float64]:
     return np.divide(given_CL, read_C, out=np.full_like(given_CL, np.nan), where=read_C > 0)
 
 
-def _over_seeds(explanation: Explanation, label: str) -> NDArray[np.float64]:
-    """Per seed, the share of a model's concepts that got the label, of those whose answer could be read."""
+def _share_by_seed(explanation: Explanation, label: str) -> NDArray[np.float64]:
+    """For each seed, the share of the concepts whose answer could be read that got the label; float64 [S]."""
     given, read = [], []
     for unit in explanation.units.values():
         given.append(unit.arrays["label_SCL"][:, :, unit.words["label"].index(label)].sum(1).numpy())
@@ -135,10 +137,12 @@ def _over_seeds(explanation: Explanation, label: str) -> NDArray[np.float64]:
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """The mean without NaN; None where nothing else is there."""
     found = np.asarray(values, dtype=np.float64)
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
 
 def _std(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """The sample standard deviation without NaN; None where fewer than two values are left."""
     found = np.asarray(values, dtype=np.float64)
     return float(np.nanstd(found, ddof=1)) if np.isfinite(found).sum() > 1 else None

@@ -1,4 +1,4 @@
-"""Finding 3: feed-forward networks rotate pre-trained knowledge toward user tasks.
+"""Finding 3: the concepts of feed-forward networks moved toward user tasks.
 
 Wu et al. 2023, section 4.3; docs/mathematics.md, 'Concept rotation'.
 """
@@ -18,7 +18,7 @@ from shiftbench.contracts.need import BOTH_MODELS, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.errors import InputError
 from shiftbench.explain.rotation import Rotation
-from shiftbench.findings.concept_labels import LEVELS, TASKS, concepts, labels_of, table5, tests_of, unread
+from shiftbench.findings.concept_labels import LEVELS, TASKS, concepts, label_table, label_tests, table5, unread_notes
 from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles
 from shiftbench.store.explanation import Explanation
 
@@ -26,37 +26,37 @@ FACTS = {
     "none_share_fall": ScoreFact(
         "fall of concepts without a user task",
         "share of concepts, base - tuned",
-        "fewer concepts of the tuned model belong to no user task",
-        "as many concepts of both models belong to no user task",
+        "a smaller share of the tuned model's concepts belongs to no user task",
+        "the same share of the concepts of both models belongs to no user task",
     ),
     **{
         f"{label}_share_rise": ScoreFact(
             f"rise of concepts of {label}",
             "share of concepts, tuned - base",
-            f"more concepts of the tuned model belong to {label}",
-            f"as many concepts of both models belong to {label}",
+            f"a larger share of the tuned model's concepts has the label {label}",
+            f"the same share of the concepts of both models has the label {label}",
         )
         for label in (*TASKS[:-1], *LEVELS)
     },
     "mean_angle_*_rad": ScoreFact(
         "turn of the leading components' subspace",
         "mean principal angle, radians",
-        "the subspace of so many leading components turned; any change of the weights turns it",
+        "the subspace of so many leading components differs between the models, as after almost any change of weights",
         "the subspace is the same in both models",
         Kind.DIAGNOSTIC,
     ),
     "unmatched_cosine": ScoreFact(
         "components without a counterpart",
         "1 - mean |cosine| of matched components",
-        "base's components have no equal among tuned's",
-        "every component of base is one of tuned's",
+        "base's components differ in direction from the components of tuned that they are matched with",
+        "every component of base has the direction of one of tuned's",
         Kind.DIAGNOSTIC,
     ),
     "rotation_share_over_chance": ScoreFact(
         "change that is a rotation",
         "share of the squared change, less that of the permuted change",
-        "a rotation explains more of the change of the weights than of a permuted change",
-        "a rotation explains as much of the change as of a permuted change",
+        "a rotation explains a larger share of the weight change than of the same change with its entries permuted",
+        "a rotation explains equal shares of the weight change and of the same change with its entries permuted",
         Kind.DIAGNOSTIC,
     ),
 }
@@ -64,9 +64,11 @@ FACTS = {
 
 @dataclass(frozen=True)
 class ConceptRotation(Finding):
-    """Compares the concepts of base's and tuned's feed-forward networks, and how far the components turned.
+    """Compares the concepts of base's and tuned's feed-forward networks, and measures how far the components turned.
 
-    ranks: subspace ranks whose principal angles are measured; those beyond the stored components are left out.
+    explain: the concepts of each model, with their labels. explain_pair: the kind of change of the weights. ranks: the
+    numbers of leading components whose subspaces are compared by principal angles; a rank above the number of stored
+    components is replaced by that number.
     """
 
     explain: Explainer
@@ -84,10 +86,10 @@ class ConceptRotation(Finding):
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
-        """between: the pair's Rotation explanation."""
-        labels = labels_of(base, tuned)
+        """Scores of the labels and of the components. between: the explanation of the pair by Rotation."""
+        labels = label_table(base, tuned)
         layers = self._layers(base, tuned, between)
-        scores = self._label_scores(labels, tests_of(base, tuned, labels)) + self._layer_scores(layers)
+        scores = self._label_scores(labels, label_tests(base, tuned, labels)) + self._layer_scores(layers)
         return Result(
             finding=self.name,
             headline="none_share_fall",
@@ -95,11 +97,11 @@ class ConceptRotation(Finding):
             scores=scores,
             tables={"table5": table5(base, tuned, labels), "layers": layers, "concepts": concepts(base, tuned)},
             figures=[_levels_figure(labels), _tasks_figure(labels), _angles_figure(layers), _change_figure(layers)],
-            notes=unread(base, tuned),
+            notes=unread_notes(base, tuned),
         )
 
     def pair_explainer(self) -> PairExplainer:
-        """What kind of change the weights went through."""
+        """Rotation: the shares of the weight change that a rotation and a rescaling explain."""
         return self.explain_pair
 
     def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
@@ -112,10 +114,10 @@ class ConceptRotation(Finding):
         return scores
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
-        rows = rows.dropna(subset=["change"])  # answers that could not be read say nothing
+        rows = rows.dropna(subset=["change"])  # NaN where no answer of the annotator could be read
         if not rows["change"].any():
             return no_change(self.name, name)
-        # Components are the observations, drawn anew within their layer: layers differ for good.
+        # The observations are components. Each resample draws them within their layer, because the layers are fixed.
         interval = self.bootstrap.stratified_mean(rows["change"], rows["layer"])
         return Score(self.name, name, interval.value, interval.low, interval.high, test.p if test else None, len(rows))
 
@@ -134,6 +136,7 @@ class ConceptRotation(Finding):
         return Score(self.name, name, interval.value, interval.low, interval.high, None, len(values))
 
     def _layers(self, base: Explanation, tuned: Explanation, between: Explanation) -> pd.DataFrame:
+        """A row for each layer: principal angles (radians), unmatched cosine, and the four shares of Rotation."""
         rows = []
         for layer, name in enumerate(base.units):
             first = base.units[name].arrays["component_CD"]
@@ -181,6 +184,7 @@ def _tasks_figure(labels: pd.DataFrame) -> Figure:
 
 
 def _by_group(labels: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """A row for each label, eighth of the depth (1 to 8) and model: the share of concepts with the label."""
     kept = labels[labels["label"].isin(names)]
     wide = kept.groupby(["label", "group"], as_index=False)[["base", "tuned"]].mean()
     long = wide.melt(["label", "group"], ["base", "tuned"], "model", "share")
@@ -233,12 +237,10 @@ def _sentence(scores: dict[str, Score]) -> str:
         return "The feed-forward networks did not change: every component and every concept is where it was."
     turned = f"their leading component subspaces turned by {math.degrees(angles[0].value):.0f} degrees on average"
     if head.n == 0 or head.low <= 0 <= head.high:
-        return (
-            f"The feed-forward networks' concepts did not clearly move toward user tasks ({_signed(head)}); {turned}."
-        )
+        return f"The feed-forward networks' concepts did not clearly move toward user tasks ({_fall(head)}); {turned}."
     verb = "toward" if head.value > 0 else "away from"
-    return f"The feed-forward networks' concepts moved {verb} user tasks ({_signed(head)}); {turned}."
+    return f"The feed-forward networks' concepts moved {verb} user tasks ({_fall(head)}); {turned}."
 
 
-def _signed(score: Score) -> str:
+def _fall(score: Score) -> str:
     return f"share without a task fell by {score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"

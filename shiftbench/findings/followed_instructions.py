@@ -1,4 +1,7 @@
-"""Does the tuned model lean on the instruction more where its response follows it? (Wu et al. 2023, Table 1)"""
+"""Check: whether recognition scores are larger where the tuned model's response follows its instruction.
+
+Wu et al. 2023, Table 1; docs/controls.md, 'Followed or not'.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ MODELS = ("tuned", "base")
 
 
 FACTS = {
-    f"followed_{cut}": ScoreFact(
-        f"use of the instruction where the response follows it{part}",
+    f"followed_{variant}": ScoreFact(
+        f"use of the instruction where the response follows it{label_end}",
         "recognition score of the tuned model, followed - not followed",
-        "the tuned model's responses rest more on the instruction where they follow it",
-        "they rest on the instruction to the same extent whether they follow it or not",
+        "the tuned model's responses that follow their instruction rest more on it than those that do not",
+        "the tuned model's responses rest on the instruction to the same extent, whether they follow it or not",
         Kind.LEVEL,
     )
-    for cut, part in {"recognition": "", "recognition_first": ", first response tokens alone"}.items()
+    for variant, label_end in {"recognition": "", "recognition_first": ", first response tokens alone"}.items()
 }
 
 
@@ -39,9 +42,10 @@ FACTS = {
 class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
 
-    ratings: of the tuned model's responses. cutoff, p: as in instruction_recognition. shortest: response tokens;
-    responses of fewer are left out, as in the paper. first: response tokens that the length-controlled version counts.
-    The scores are levels of the tuned model, not shifts; base's on the same prompts stand beside them in the table.
+    ratings: how far the tuned model's responses follow. cutoff, p: as in InstructionRecognition. shortest: responses of
+    fewer tokens are left out, as in the paper. first: the second score counts only so many first response tokens, which
+    limits the effect of the responses' length. The scores are levels of the tuned model, not shifts; the table has
+    those of the base model on the same prompts too.
     """
 
     explain: Explainer
@@ -64,7 +68,10 @@ class FollowedInstructions(Finding):
                 raise InputError(f"followed_instructions: {name}={getattr(self, name)} must be at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
-        """Scores over the prompts that both explain, whose response is rated 1 or more and long enough."""
+        """Scores over the prompts that both models explain and whose response is rated 1 or more and is long enough.
+
+        rated: the explanation by `ratings`.
+        """
         shared = [name for name in tuned.units if name in base.units and name in rated.units]
         rows = pd.DataFrame(
             [self._row(name, base.units[name], tuned.units[name], rated.units[name]) for name in shared],
@@ -72,11 +79,11 @@ class FollowedInstructions(Finding):
                 "prompt",
                 "rating",
                 "response_tokens",
-                *(f"{cut}_{model}" for cut in self._cuts for model in MODELS),
+                *(f"{variant}_{model}" for variant in self._variants for model in MODELS),
             ],
         )
         used = rows[(rows["rating"] >= UNFOLLOWED) & (rows["response_tokens"] >= self.shortest)]
-        scores = [self._score(used, cut) for cut in self._cuts]
+        scores = [self._score(used, variant) for variant in self._variants]
         return Result(
             finding=self.name,
             headline=scores[0].name,
@@ -93,39 +100,39 @@ class FollowedInstructions(Finding):
         return self.ratings
 
     @property
-    def _cuts(self) -> dict[str, int | None]:
-        """How many of the first response tokens each version counts."""
+    def _variants(self) -> dict[str, int | None]:
+        """The two variants of the score, with the number of first response tokens that count; None for all."""
         return {"recognition": None, "recognition_first": self.first}
 
     def _row(self, name: str, base: Unit, tuned: Unit, rated: Unit) -> dict[str, object]:
         row: dict[str, object] = {
             "prompt": name, "rating": int(rated.arrays["rating_1"][0]), "response_tokens": response_tokens(tuned),
         }  # fmt: skip
-        for cut, tokens in self._cuts.items():
+        for variant, tokens in self._variants.items():
             for model, unit in (("tuned", tuned), ("base", base)):
-                row[f"{cut}_{model}"] = recognition(unit, self.cutoff, self.p, tokens)
+                row[f"{variant}_{model}"] = recognition(unit, self.cutoff, self.p, tokens)
         return row
 
-    def _score(self, used: pd.DataFrame, cut: str) -> Score:
-        name = f"followed_{cut}"
-        followed, unfollowed = _sides(used, f"{cut}_tuned")
+    def _score(self, used: pd.DataFrame, variant: str) -> Score:
+        name = f"followed_{variant}"
+        followed, unfollowed = _followed_and_not(used, f"{variant}_tuned")
         if followed.empty or unfollowed.empty:
             return no_change(self.name, name)
         mean = self.bootstrap.difference_of_means(followed, unfollowed)
-        p = between_groups(used[f"{cut}_tuned"], used["rating"] >= FOLLOWED, self.bootstrap.seed).p
+        p = between_groups(used[f"{variant}_tuned"], used["rating"] >= FOLLOWED, self.bootstrap.seed).p
         return Score(self.name, name, mean.value, mean.low, mean.high, p, len(used))
 
     def _table1(self, used: pd.DataFrame) -> pd.DataFrame:
-        """The paper's Table 1 in both versions, of both models: means, the one-sided Welch test, and a permutation."""
-        lines = []
-        for cut, tokens in self._cuts.items():
+        """The paper's Table 1, for both variants and both models, with a permutation test and the effect size."""
+        table_rows = []
+        for variant, tokens in self._variants.items():
             for model in MODELS:
-                followed, unfollowed = _sides(used, f"{cut}_{model}")
+                followed, unfollowed = _followed_and_not(used, f"{variant}_{model}")
                 t, p = welch(unfollowed, followed, "less")
                 effect = independent_effect(followed, unfollowed, self.bootstrap.confidence)
                 mean = self.bootstrap.difference_of_means(followed, unfollowed)
-                permuted = between_groups(used[f"{cut}_{model}"], used["rating"] >= FOLLOWED, self.bootstrap.seed)
-                lines.append(
+                permuted = between_groups(used[f"{variant}_{model}"], used["rating"] >= FOLLOWED, self.bootstrap.seed)
+                table_rows.append(
                     {
                         "responses": "whole" if tokens is None else f"first {tokens} tokens",
                         "model": model,
@@ -144,19 +151,19 @@ class FollowedInstructions(Finding):
                         "Hedges' g": effect.g if effect else None,
                     }
                 )
-        return pd.DataFrame(lines)
+        return pd.DataFrame(table_rows)
 
     def _figure(self, used: pd.DataFrame) -> Figure:
-        lines = []
+        table_rows = []
         for rating, rows in used.groupby("rating"):
             for model in reversed(MODELS):
                 mean = self.bootstrap.mean(rows[f"recognition_{model}"])
-                lines.append((str(rating), model, mean.value, mean.low, mean.high, len(rows)))
+                table_rows.append((str(rating), model, mean.value, mean.low, mean.high, len(rows)))
         return Figure(
             name="recognition_by_rating",
             title="Instruction recognition by how far the response follows",
             kind="bar",
-            table=pd.DataFrame(lines, columns=["rating", "model", "recognition", "low", "high", "n"]),
+            table=pd.DataFrame(table_rows, columns=["rating", "model", "recognition", "low", "high", "n"]),
             x="rating",
             y="recognition",
             series="model",
@@ -167,14 +174,14 @@ class FollowedInstructions(Finding):
         )
 
 
-def _sides(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """(followed, unfollowed)."""
+def _followed_and_not(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
+    """The column's values of responses that follow their instruction, and of those that do not."""
     follows = used["rating"] >= FOLLOWED
     return used.loc[follows, column].astype(float), used.loc[~follows, column].astype(float)
 
 
 def _notes(tuned: Explanation, rated: Explanation, rows: pd.DataFrame, shortest: int) -> list[str]:
-    """What of the responses does not count, and why; nothing where all do."""
+    """How many responses are left out, and why; empty where none is."""
     readings = [unit.arrays["answered_S"] for unit in rated.units.values() if "answered_S" in unit.arrays]
     unread = sum(not bool(answered_S.any()) for answered_S in readings)
     used = rows[rows["rating"] >= UNFOLLOWED]
@@ -184,10 +191,13 @@ def _notes(tuned: Explanation, rated: Explanation, rows: pd.DataFrame, shortest:
         "are excluded by their rating": int((rows["rating"] < UNFOLLOWED).sum()) - unread,
         f"have fewer than {shortest} tokens": int((used["response_tokens"] < shortest).sum()),
     }
-    told = [f"{count} {why}" for why, count in counts.items() if count]
-    notes = [f"Followed or not: of {len(tuned.units)} responses {', '.join(told)}."] if told else []
-    lost, asked = sum(int((~one).sum()) for one in readings), sum(len(one) for one in readings)
-    return [*notes, *([f"The judge gave {asked} answers, of which {lost} could not be read."] if lost else [])]
+    reasons = [f"{count} {why}" for why, count in counts.items() if count]
+    notes = [f"Followed or not: of {len(tuned.units)} responses {', '.join(reasons)}."] if reasons else []
+    unread_answers = sum(int((~answered_S).sum()) for answered_S in readings)
+    if unread_answers:
+        answers = sum(len(answered_S) for answered_S in readings)
+        notes.append(f"The judge gave {answers} answers, of which {unread_answers} could not be read.")
+    return notes
 
 
 def _sentence(score: Score, used: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Probe: does recognition follow the instruction when it stands behind the context? (arXiv 2308.12097)"""
+"""Probe: whether the tuned model uses the instruction more where it stands after its context too (arXiv 2308.12097)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
 from shiftbench.contracts.result import Figure, Result, Score, ScoreFact
-from shiftbench.explain.position import FIRST, LAST, PLACES, PlacedAttribution, unit_name
+from shiftbench.explain.position import FIRST, LAST, POSITIONS, PlacedAttribution, unit_name
 from shiftbench.findings.change import mean_change
 from shiftbench.findings.instruction_recognition import check_norm, recognition
 from shiftbench.stats import Bootstrap
@@ -25,13 +25,13 @@ QUANTITIES = ("recognition", "log_probability")
 
 FACTS = {
     **{
-        f"recognition_{place}": ScoreFact(
-            f"use of the instruction's words, instruction {place}",
+        f"recognition_{position}": ScoreFact(
+            f"use of the instruction's words, instruction {position}",
             "recognition score, tuned - base",
-            f"with the instruction {place} the tuned model's responses rest more on its words than the base model's do",
+            f"with the instruction {position} the tuned model's responses rest more on its words than the base model's",
             "both models' responses rest on the words of the instruction to the same extent",
         )
-        for place in PLACES
+        for position in POSITIONS
     },
     "recognition_last_over_first": ScoreFact(
         "use of the instruction's words, last against first",
@@ -50,10 +50,10 @@ FACTS = {
 
 @dataclass(frozen=True)
 class InstructionPosition(Finding):
-    """Compares prompts whose instruction stands first with the same whose instruction stands last, in both models.
+    """Compares the recognition scores of both models where the instruction stands first, and where it stands last.
 
-    Every number of a prompt is the mean over its two answers, one given to each order. cutoff, p: as in
-    instruction_recognition.
+    Every number of a prompt in one order is the mean over two answers, one given to each order; empty answers are left
+    out. cutoff, p: as in InstructionRecognition.
     """
 
     explain: PlacedAttribution
@@ -70,82 +70,89 @@ class InstructionPosition(Finding):
         check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both models explain in both orders and answered in one at least."""
+        """Scores over the prompts that both models explain in both orders, with at least one answer not empty."""
         sides = {"base": base.units, "tuned": tuned.units}
         rows = pd.DataFrame([self._row(prompt, sides) for prompt in _prompts(sides)], columns=_columns())
         shift = {
-            (quantity, place): rows[f"{quantity}_{place}_tuned"] - rows[f"{quantity}_{place}_base"]
+            (quantity, position): rows[f"{quantity}_{position}_tuned"] - rows[f"{quantity}_{position}_base"]
             for quantity in QUANTITIES
-            for place in PLACES
+            for position in POSITIONS
         }
-        scores = [self._score(f"recognition_{place}", shift["recognition", place]) for place in reversed(PLACES)]
+        scores = [
+            self._score(f"recognition_{position}", shift["recognition", position]) for position in reversed(POSITIONS)
+        ]
         scores += [
             self._score(f"{quantity}_last_over_first", shift[quantity, LAST] - shift[quantity, FIRST])
             for quantity in QUANTITIES
         ]
-        places = self._places(rows)
+        position_table = self._position_table(rows)
         return Result(
             finding=self.name,
             headline="recognition_last",
             sentence=_sentence({score.name: score for score in scores}, rows),
             scores=scores,
-            tables={"positions": places, "prompts": rows},
-            figures=[_figure(places, "recognition", "mean recognition score")],
+            tables={"positions": position_table, "prompts": rows},
+            figures=[_figure(position_table, "recognition", "mean recognition score")],
         )
 
     def _row(self, prompt: str, sides: Mapping[str, Mapping[str, Unit]]) -> dict[str, object]:
         row: dict[str, object] = {"prompt": prompt}
         for model, units in sides.items():
-            for place in PLACES:
-                found = [units[unit_name(prompt, place, answered)] for answered in PLACES]
-                answers = [unit for unit in found if unit.arrays["probability_R"].numel()]
-                row[f"recognition_{place}_{model}"] = np.mean(
-                    [recognition(unit, self.cutoff, self.p) for unit in answers]
+            for position in POSITIONS:
+                units_of_answers = [
+                    units[unit_name(prompt, position, answer_position)] for answer_position in POSITIONS
+                ]
+                nonempty = [unit for unit in units_of_answers if unit.arrays["probability_R"].numel()]
+                row[f"recognition_{position}_{model}"] = np.mean(
+                    [recognition(unit, self.cutoff, self.p) for unit in nonempty]
                 )
-                row[f"log_probability_{place}_{model}"] = np.mean([_log_probability(unit) for unit in answers])
+                row[f"log_probability_{position}_{model}"] = np.mean([_log_probability(unit) for unit in nonempty])
         return row
 
     def _score(self, name: str, differences: pd.Series) -> Score:
         return mean_change(self.name, name, differences, self.bootstrap)
 
-    def _places(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row a quantity, place of the instruction, and model: the mean over prompts with its interval."""
-        lines = []
+    def _position_table(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """A row for each quantity, position of the instruction, and model: the mean over prompts with its interval."""
+        table_rows = []
         for quantity in QUANTITIES:
-            for place in PLACES:
+            for position in POSITIONS:
                 for model in MODELS:
-                    mean = self.bootstrap.mean(rows[f"{quantity}_{place}_{model}"])
-                    lines.append((quantity, place, model, mean.value, mean.low, mean.high, len(rows)))
-        return pd.DataFrame(lines, columns=["quantity", "instruction stands", "model", "mean", "low", "high", "n"])
+                    mean = self.bootstrap.mean(rows[f"{quantity}_{position}_{model}"])
+                    table_rows.append((quantity, position, model, mean.value, mean.low, mean.high, len(rows)))
+        return pd.DataFrame(table_rows, columns=["quantity", "instruction stands", "model", "mean", "low", "high", "n"])
 
 
 def _columns() -> list[str]:
-    return ["prompt", *(f"{q}_{place}_{model}" for q in QUANTITIES for place in PLACES for model in MODELS)]
+    return ["prompt", *(f"{q}_{position}_{model}" for q in QUANTITIES for position in POSITIONS for model in MODELS)]
 
 
 def _prompts(sides: Mapping[str, Mapping[str, Unit]]) -> list[str]:
-    """Those that both models explain in both orders, with one answer at least that is not empty."""
-    found = dict.fromkeys(name.rsplit("/", 2)[0] for name in sides["base"])
-    wanted = {prompt: [unit_name(prompt, a, b) for a in PLACES for b in PLACES] for prompt in found}
-    return [prompt for prompt, names in wanted.items() if all(_answered(units, names) for units in sides.values())]
+    """The prompts that both models' explanations have in both orders, with at least one answer not empty."""
+    prompts = dict.fromkeys(name.rsplit("/", 2)[0] for name in sides["base"])
+    names_of = {prompt: [unit_name(prompt, a, b) for a in POSITIONS for b in POSITIONS] for prompt in prompts}
+    return [prompt for prompt, names in names_of.items() if all(_has_answers(units, names) for units in sides.values())]
 
 
-def _answered(units: Mapping[str, Unit], names: Sequence[str]) -> bool:
+def _has_answers(units: Mapping[str, Unit], names: Sequence[str]) -> bool:
     return all(name in units for name in names) and any(units[name].arrays["probability_R"].numel() for name in names)
 
 
 def _log_probability(unit: Unit) -> float:
-    """Mean over the response's tokens, in nats; a probability that float32 has no number for is its smallest."""
+    """Mean log-probability of a response token, in nats.
+
+    Probabilities below float32's smallest normal number count as that number, so that none gives -inf.
+    """
     probability_R = unit.arrays["probability_R"].double().clamp_min(torch.finfo(torch.float32).tiny)
     return float(probability_R.log().mean())
 
 
-def _figure(places: pd.DataFrame, quantity: str, label: str) -> Figure:
+def _figure(position_table: pd.DataFrame, quantity: str, label: str) -> Figure:
     return Figure(
         name=f"{quantity}_by_position",
         title="Instruction recognition by where the instruction stands",
         kind="bar",
-        table=places[places["quantity"] == quantity],
+        table=position_table[position_table["quantity"] == quantity],
         x="instruction stands",
         y="mean",
         series="model",

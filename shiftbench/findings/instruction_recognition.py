@@ -1,4 +1,4 @@
-"""Finding 1: the tuned model recognises the instruction in the prompt.
+"""Finding 1: the tuned model's responses rest more on the instruction in the prompt.
 
 Wu et al. 2023, section 4.1; docs/mathematics.md, 'Instruction recognition'.
 """
@@ -27,10 +27,10 @@ from shiftbench.findings.specificity import (
     CONTRASTS,
     PARTS,
     THIRDS,
+    paired_differences,
     paired_tests,
     part_densities,
-    profile,
-    shifts,
+    part_table,
 )
 from shiftbench.stats import Bootstrap, paired_effect, paired_p, sign_flip, welch
 from shiftbench.store.explanation import Explanation, Unit
@@ -61,21 +61,21 @@ FACTS = {
     "specificity": ScoreFact(
         "instruction against all other tokens",
         DENSITY,
-        "the instruction gained more than the prompt's other tokens did",
-        "the instruction gained as much as the prompt's other tokens did",
+        "the instruction's mean density rose by more than that of the prompt's other tokens",
+        "the mean densities of the instruction and of the prompt's other tokens changed equally",
     ),
     "context_specificity": ScoreFact(
         "instruction against context",
         DENSITY,
-        "the instruction gained more than the context did",
-        "the instruction gained as much as the context did",
+        "the instruction's mean density rose by more than the context's",
+        "the mean densities of the instruction and of the context changed equally",
     ),
     **{
         f"{third}_rise": ScoreFact(
             f"density of the prompt's {third.replace('_', ' ')}",
             DENSITY,
-            f"the {third.replace('_', ' ')} of the prompt gained density, whatever its words are",
-            "both models give it the same density",
+            f"the tokens in the {third.replace('_', ' ')} of the prompt have a larger mean density in the tuned model",
+            f"the tokens in the {third.replace('_', ' ')} of the prompt have the same mean density in both models",
             Kind.DIAGNOSTIC,
         )
         for third in THIRDS
@@ -83,8 +83,8 @@ FACTS = {
     "recognition_min_len": ScoreFact(
         "use of the instruction's words, responses of equal length",
         RECOGNITION,
-        "the difference is there where both responses are cut to the shorter one",
-        "no difference is left where both responses are cut to the shorter one",
+        "with both responses cut to the length of the shorter, tuned's still rest more on the words of the instruction",
+        "with both responses cut to the length of the shorter, both models' rest on the instruction's words equally",
         Kind.DIAGNOSTIC,
     ),
 }
@@ -92,10 +92,10 @@ FACTS = {
 
 @dataclass(frozen=True)
 class InstructionRecognition(Finding):
-    """Compares how densely instruction tokens are used by base and by tuned, over the same prompts.
+    """Compares the importance density of instruction tokens in base and in tuned, over the same prompts.
 
-    cutoff: levels at or below it count as 0. p: the norm in the density, l1 / lp.
-    saliency: how many prompts the report shows token by token.
+    explain: the attributions of both models. cutoff: levels at or below it count as 0. p: the order of the norm in the
+    density, l1 / lp. saliency: how many prompts the report shows token by token.
     """
 
     explain: Explainer
@@ -113,16 +113,16 @@ class InstructionRecognition(Finding):
         check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both explain; a prompt without instruction tokens is counted and left out."""
+        """Scores over the prompts that both models explain, without those that have no instruction tokens."""
         shared = [name for name in base.units if name in tuned.units]
         used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
         rows = pd.DataFrame([self._row(name, base.units[name], tuned.units[name]) for name in used], columns=COLUMNS)
         pairs = [(base.units[name], tuned.units[name]) for name in used]
         lengths = by_length(pairs, self._recognition, self.bootstrap)
-        changed = shifts(rows, ("recognition", *CONTRASTS, *PARTS))
+        changed = paired_differences(rows, ("recognition", *CONTRASTS, *PARTS))
         scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
         scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
-        if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():  # else it is recognition once more
+        if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():  # else the score would equal recognition
             scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
         return Result(
             finding=self.name,
@@ -131,7 +131,7 @@ class InstructionRecognition(Finding):
             scores=scores,
             tables={
                 "table2": _table2(rows, self.bootstrap.seed),
-                "parts": profile(rows, self.bootstrap),
+                "parts": part_table(rows, self.bootstrap),
                 "tests": paired_tests(changed, self.bootstrap),
                 "by_length": lengths,
                 "prompts": rows,
@@ -164,7 +164,7 @@ class InstructionRecognition(Finding):
         with_context = rows.dropna(subset=["context_base", "context_tuned"])
         return [
             self._score("recognition", rows["recognition_tuned"] - rows["recognition_base"]),
-            # The paper's reading: what the instruction gains, the context loses.
+            # In the paper the instruction gains density and the context loses it.
             self._score("context_density_fall", with_context["context_base"] - with_context["context_tuned"]),
         ]
 
@@ -174,11 +174,11 @@ class InstructionRecognition(Finding):
     def _figure(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> Figure:
         rows = []
         for model, explanation in (("base", base), ("tuned", tuned)):
-            # A prompt's tokens hang together, so a prompt is one observation of each tenth of its length.
-            by_place = pd.DataFrame([_by_position(self._density(explanation.units[name])) for name in used])
-            for place in by_place:
-                mean = self.bootstrap.mean(by_place[place].dropna())
-                rows.append((model, (int(place) + 0.5) / POSITION_BINS, mean.value, mean.low, mean.high))
+            # Tokens of one prompt are not independent, so each prompt is one observation for each tenth of its length.
+            by_tenth = pd.DataFrame([_by_position(self._density(explanation.units[name])) for name in used])
+            for tenth in by_tenth:
+                mean = self.bootstrap.mean(by_tenth[tenth].dropna())
+                rows.append((model, (int(tenth) + 0.5) / POSITION_BINS, mean.value, mean.low, mean.high))
         return Figure(
             name="density_by_position",
             title="Importance density by position in the prompt",
@@ -195,14 +195,14 @@ class InstructionRecognition(Finding):
         )
 
     def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
-        """The prompts with the longest responses, among those that both models see as the same tokens.
+        """The prompts with the longest responses, because short ones leave few tokens with a density.
 
-        A response of one word colours few tokens; and with templates of their own the models' tokens differ.
+        Prompts whose tokens differ between the models, as with a chat template of one of them, are left out.
         """
         pairs = [(name, base.units[name], tuned.units[name]) for name in used]
-        alike = [row for row in pairs if row[1].words["prompt_tokens"] == row[2].words["prompt_tokens"]]
-        alike.sort(key=lambda row: -row[2].arrays["level_PR"].shape[1])
-        return [self._one_saliency(*row) for row in alike[: self.saliency]]
+        same_tokens = [row for row in pairs if row[1].words["prompt_tokens"] == row[2].words["prompt_tokens"]]
+        same_tokens.sort(key=lambda row: -row[2].arrays["level_PR"].shape[1])
+        return [self._one_saliency(*row) for row in same_tokens[: self.saliency]]
 
     def _one_saliency(self, name: str, base: Unit, tuned: Unit) -> Saliency:
         base_P, tuned_P = self._density(base), self._density(tuned)
@@ -219,45 +219,48 @@ class InstructionRecognition(Finding):
 
 
 def check_norm(finding: str, p: float) -> None:
-    """Raise InputError where p is the order of no norm."""
+    """Raise InputError where p is below 1: then it is not the order of a norm."""
     if p < 1:
         raise InputError(f"{finding}: p={p} must be at least 1, the order of a norm")
 
 
 def density(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> Tensor:
-    """density_P over so many first response tokens, None: over all.
+    """density_P over the first `tokens` response tokens, or over all for None.
 
-    Levels are relative to their own column, so those of a response that is cut are those of the whole one.
+    The levels of a response token are relative to its own maximum, so cutting the response does not change them.
     """
     return ops.importance_density(unit.arrays["level_PR"][:, :tokens].contiguous(), cutoff=cutoff, p=p)
 
 
 def recognition(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> float:
-    """The recognition score of one prompt's attributions, over so many first response tokens, None: over all."""
+    """The recognition score of one prompt, over the first `tokens` response tokens, or over all for None."""
     return recognition_score(density(unit, cutoff, p, tokens), unit.arrays["instruction_P"])
 
 
 def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
-    """Sum of the density of instruction tokens / log2(2 + their number) (section 4.1; docs/mathematics.md)."""
+    """The sum of the instruction tokens' density over log2(2 + their number).
+
+    docs/mathematics.md, 'Instruction recognition'.
+    """
     count = int(instruction_P.sum())
     return float(density_P[instruction_P].sum(dtype=torch.float64)) / math.log2(2 + count)
 
 
 def _by_position(density_P: Tensor) -> pd.Series:
-    """Mean density in each tenth of the prompt that holds a token."""
+    """Mean density in each tenth of the prompt, 0 to 9, without those that have no token."""
     density = density_P.numpy()
-    place = np.arange(len(density)) * POSITION_BINS // max(len(density), 1)
-    return pd.Series(density).groupby(place).mean()
+    tenth = np.arange(len(density)) * POSITION_BINS // max(len(density), 1)
+    return pd.Series(density).groupby(tenth).mean()
 
 
 def _table2(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The paper's Table 2: mean and std of both models, one-sided Welch test, and paired tests beside it."""
-    lines = []
+    """The paper's Table 2, mean and standard deviation of both models and a one-sided Welch test, and paired tests."""
+    table_rows = []
     for name in ("recognition", "context"):
         both = rows.dropna(subset=[f"{name}_base", f"{name}_tuned"])
         base, tuned = both[f"{name}_base"], both[f"{name}_tuned"]
         t, p = welch(base, tuned, "less")
-        lines.append(
+        table_rows.append(
             {
                 "quantity": "instruction recognition score" if name == "recognition" else "context density",
                 "base mean": base.mean(),
@@ -272,7 +275,7 @@ def _table2(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
                 "n": len(both),
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(table_rows)
 
 
 def _sentence(score: Score, rows: pd.DataFrame, without_instruction: int) -> str:
@@ -284,8 +287,8 @@ def _sentence(score: Score, rows: pd.DataFrame, without_instruction: int) -> str
     if score.n == 0:
         return f"Both models use the instruction in the same way: the recognition score did not change{left_out}."
     base, tuned = rows["recognition_base"].mean(), rows["recognition_tuned"].mean()
-    sure = score.low > 0 or score.high < 0
-    verb = "uses" if sure else "does not clearly use"
+    clear = score.low > 0 or score.high < 0
+    verb = "uses" if clear else "does not clearly use"
     direction = "more" if score.value > 0 else "less"
     return (
         f"The tuned model {verb} the words of the instruction {direction} than the base model does: its recognition "

@@ -1,4 +1,7 @@
-"""Finding 2: heads of the tuned model encode more relations of instruction verbs (section 4.2; docs/mathematics.md)."""
+"""Finding 2: attention heads gained word pairs with verbs of instructions.
+
+Wu et al. 2023, section 4.2; docs/mathematics.md, 'Instruction verbs'.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from shiftbench.stats import Bootstrap, holm, independent_effect, welch
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
-GROUPS = 4
+QUARTERS = 4  # parts of the depth, each with a quarter of the layers
 
 
 SHARE = "share of changed heads that gained word pairs, instruction verbs - general verbs"
@@ -27,25 +30,29 @@ FACTS = {
     "verbs": ScoreFact(
         "word pairs with instruction verbs",
         SHARE,
-        "heads that changed gained word pairs with verbs of instructions more often than with verbs in general",
-        "heads that changed gained word pairs with both kinds of verbs equally often",
+        "heads whose word pairs changed gained pairs with verbs of instructions more often than with verbs in general",
+        "heads whose word pairs changed gained pairs with both kinds of verbs equally often",
     ),
     **{
         f"verbs_quarter_{quarter}": ScoreFact(
             f"word pairs with instruction verbs, quarter {quarter} of the depth",
             SHARE,
-            "the same, of the heads in this quarter of the layers",
-            "no difference between the two kinds of verbs in this quarter of the layers",
+            "in this quarter of the layers, heads whose word pairs changed gained pairs with verbs of instructions "
+            "more often than with verbs in general",
+            "in this quarter of the layers, heads whose word pairs changed gained pairs with both kinds equally often",
             Kind.DIAGNOSTIC,
         )
-        for quarter in range(1, GROUPS + 1)
+        for quarter in range(1, QUARTERS + 1)
     },
 }
 
 
 @dataclass(frozen=True)
 class InstructionVerbs(Finding):
-    """Compares, for verbs of instructions and verbs in general, how many heads gained word pairs with them."""
+    """Compares how often heads gained word pairs with verbs of instructions, and with verbs in general.
+
+    explain: the word pairs that each head knows.
+    """
 
     explain: Explainer
     bootstrap: Bootstrap
@@ -56,14 +63,14 @@ class InstructionVerbs(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Shares of changed heads whose count of a verb's pairs rose, by quarter of the depth and over all heads."""
+        """Scores over all heads and over each quarter of the depth."""
         kinds = {"instruction": verbs("instruction"), "general": verbs("general")}
-        every = [verb for kind in kinds.values() for verb in kind]
-        base_VLH, tuned_VLH = verb_counts(base, every), verb_counts(tuned, every)
-        group_L = np.arange(base_VLH.shape[1]) * GROUPS // base_VLH.shape[1]
-        shares = _shares(kinds, base_VLH, tuned_VLH, group_L)
+        all_verbs = [verb for kind in kinds.values() for verb in kind]
+        base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
+        quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
+        shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
         scores = [self._score("verbs", shares, "all")]
-        scores += [self._score(f"verbs_quarter_{g + 1}", shares, str(g + 1)) for g in range(GROUPS)]
+        scores += [self._score(f"verbs_quarter_{quarter}", shares, str(quarter)) for quarter in range(1, QUARTERS + 1)]
         change_LH = (tuned_VLH - base_VLH)[: len(kinds["instruction"])].sum(0)
         return Result(
             finding=self.name,
@@ -73,45 +80,49 @@ class InstructionVerbs(Finding):
             tables={
                 "table3": _table3(shares),
                 "verbs": shares[shares["quarter"] == "all"].drop(columns="quarter").reset_index(drop=True),
-                "gained_pairs": _gained(base, tuned, set(kinds["instruction"])),
+                "gained_pairs": _gained_pairs(base, tuned, set(kinds["instruction"])),
             },
-            figures=[_heat(change_LH), _bars(shares)],
+            figures=[_heads_figure(change_LH), _quarters_figure(shares)],
         )
 
     def _score(self, name: str, shares: pd.DataFrame, quarter: str) -> Score:
-        here = shares[shares["quarter"] == quarter]
-        first = here.loc[here["kind"] == "instruction", "share"]
-        second = here.loc[here["kind"] == "general", "share"]
-        if first.empty or second.empty:
+        selected = shares[shares["quarter"] == quarter]
+        instruction_shares = selected.loc[selected["kind"] == "instruction", "share"]
+        general_shares = selected.loc[selected["kind"] == "general", "share"]
+        if instruction_shares.empty or general_shares.empty:
             return no_change(self.name, name)
-        interval = self.bootstrap.difference_of_means(first, second)
-        _, p = welch(first, second, "two-sided")
-        return Score(self.name, name, interval.value, interval.low, interval.high, p, len(first) + len(second))
+        interval = self.bootstrap.difference_of_means(instruction_shares, general_shares)
+        _, p = welch(instruction_shares, general_shares, "two-sided")
+        count = len(instruction_shares) + len(general_shares)
+        return Score(self.name, name, interval.value, interval.low, interval.high, p, count)
 
 
-def verb_counts(explanation: Explanation, every: Sequence[str]) -> NDArray[np.int64]:
-    """count_VLH: how many of each head's pairs contain the verb."""
-    place = {verb: i for i, verb in enumerate(every)}
+def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
+    """count_VLH: how many of the pairs that each head knows contain each of the V verbs."""
+    index_of = {verb: i for i, verb in enumerate(all_verbs)}
     units = list(explanation.units.values())
-    counts = np.zeros((len(every), len(units), len(units[0].arrays["pairs_H"])), dtype=np.int64)
+    counts = np.zeros((len(all_verbs), len(units), len(units[0].arrays["pairs_H"])), dtype=np.int64)
     for layer, unit in enumerate(units):
         heads = unit.arrays["head_N"].tolist()
-        for head, first, second in zip(heads, unit.words["first"], unit.words["second"], strict=True):
-            for word in (first, second):
-                if word in place:
-                    counts[place[word], layer, head] += 1
+        for head, *pair in zip(heads, unit.words["first"], unit.words["second"], strict=True):
+            for word in pair:
+                if word in index_of:
+                    counts[index_of[word], layer, head] += 1
     return counts
 
 
 def _shares(
-    kinds: dict[str, list[str]], base_VLH: NDArray[np.int64], tuned_VLH: NDArray[np.int64], group_L: NDArray[np.int64]
+    kinds: dict[str, list[str]], base_VLH: NDArray[np.int64], tuned_VLH: NDArray[np.int64], quarter_L: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """A row a verb and quarter in which some head's count changed: kind, verb, quarter, share, changed, rose."""
+    """A row for each verb and quarter of the depth ("1" to "4", and "all") in which some head's count changed.
+
+    heads_changed: heads whose count changed. heads_rose: those whose count rose. share: heads_rose / heads_changed.
+    """
     labels = [(kind, verb) for kind, members in kinds.items() for verb in members]
-    quarters = [(str(g + 1), group_L == g) for g in range(GROUPS)] + [("all", group_L >= 0)]
+    quarters = [(str(index + 1), quarter_L == index) for index in range(QUARTERS)] + [("all", quarter_L >= 0)]
     rows = []
-    for quarter, in_group_L in quarters:
-        change_VN = (tuned_VLH - base_VLH)[:, in_group_L].reshape(len(labels), -1)
+    for quarter, in_quarter_L in quarters:
+        change_VN = (tuned_VLH - base_VLH)[:, in_quarter_L].reshape(len(labels), -1)
         changed_V, rose_V = (change_VN != 0).sum(1), (change_VN > 0).sum(1)
         for (kind, verb), changed, rose in zip(labels, changed_V.tolist(), rose_V.tolist(), strict=True):
             if changed:
@@ -120,26 +131,27 @@ def _shares(
 
 
 def _table3(shares: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 3: per quarter, mean and std of the share over instruction and general verbs, Welch test.
+    """The paper's Table 3: for each quarter of the depth, the share over instruction verbs and over general verbs.
 
-    Beside it Holm's correction over the quarters and the effect size. The verbs are not paired: no signs to flip.
+    Mean, standard deviation and Welch's test are the paper's; Holm's correction over the quarters and the effect size
+    are ours. There is no sign-flip test, because the verbs of the two kinds are not paired.
     """
-    lines = []
-    for quarter in [*(str(g + 1) for g in range(GROUPS)), "all"]:
-        here = shares[shares["quarter"] == quarter]
-        first = here.loc[here["kind"] == "instruction", "share"]
-        second = here.loc[here["kind"] == "general", "share"]
-        t, p = welch(first, second, "two-sided")
-        effect = independent_effect(first, second)
-        lines.append(
+    table_rows = []
+    for quarter in [*map(str, range(1, QUARTERS + 1)), "all"]:
+        selected = shares[shares["quarter"] == quarter]
+        instruction_shares = selected.loc[selected["kind"] == "instruction", "share"]
+        general_shares = selected.loc[selected["kind"] == "general", "share"]
+        t, p = welch(instruction_shares, general_shares, "two-sided")
+        effect = independent_effect(instruction_shares, general_shares)
+        table_rows.append(
             {
                 "quarter of the depth": quarter,
-                "instruction mean": first.mean(),
-                "instruction std": first.std(ddof=1),
-                "instruction verbs": len(first),
-                "general mean": second.mean(),
-                "general std": second.std(ddof=1),
-                "general verbs": len(second),
+                "instruction mean": instruction_shares.mean(),
+                "instruction std": instruction_shares.std(ddof=1),
+                "instruction verbs": len(instruction_shares),
+                "general mean": general_shares.mean(),
+                "general std": general_shares.std(ddof=1),
+                "general verbs": len(general_shares),
                 "Welch t": t,
                 "Welch p, two-sided": p,
                 "Cohen's d": effect.d if effect else None,
@@ -147,26 +159,27 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
                 "d high": effect.high if effect else None,
             }
         )
-    table = pd.DataFrame(lines)
-    table["Holm p over quarters"] = [*holm([line["Welch p, two-sided"] for line in lines[:GROUPS]]), None]
+    table = pd.DataFrame(table_rows)
+    table["Holm p over quarters"] = [*holm([line["Welch p, two-sided"] for line in table_rows[:QUARTERS]]), None]
     return table
 
 
-def _gained(base: Explanation, tuned: Explanation, instruction: set[str], most: int = 200) -> pd.DataFrame:
-    """Pairs with an instruction verb that more heads of tuned hold than of base, the largest gains first."""
-    held: list[Counter[tuple[str, str]]] = []
+def _gained_pairs(base: Explanation, tuned: Explanation, instruction: set[str], limit: int = 200) -> pd.DataFrame:
+    """The pairs with an instruction verb that more heads know in tuned than in base, the largest gains first."""
+    heads_by_pair: list[Counter[tuple[str, str]]] = []
     for explanation in (base, tuned):
         counter: Counter[tuple[str, str]] = Counter()
         for unit in explanation.units.values():
             pairs = zip(unit.words["first"], unit.words["second"], strict=True)
             counter.update(pair for pair in pairs if instruction & set(pair))
-        held.append(counter)
-    gains = [(a, b, held[0][a, b], n, n - held[0][a, b]) for (a, b), n in held[1].items() if n > held[0][a, b]]
+        heads_by_pair.append(counter)
+    in_base, in_tuned = heads_by_pair
+    gains = [(a, b, in_base[a, b], n, n - in_base[a, b]) for (a, b), n in in_tuned.items() if n > in_base[a, b]]
     gains.sort(key=lambda row: (-row[4], row[:2]))
-    return pd.DataFrame(gains[:most], columns=["word", "other word", "heads in base", "heads in tuned", "gain"])
+    return pd.DataFrame(gains[:limit], columns=["word", "other word", "heads in base", "heads in tuned", "gain"])
 
 
-def _heat(change_LH: NDArray[np.int64]) -> Figure:
+def _heads_figure(change_LH: NDArray[np.int64]) -> Figure:
     layers, heads = np.indices(change_LH.shape)
     table = pd.DataFrame({"layer": layers.ravel(), "head": heads.ravel(), "change": change_LH.ravel()})
     return Figure(
@@ -183,7 +196,7 @@ def _heat(change_LH: NDArray[np.int64]) -> Figure:
     )
 
 
-def _bars(shares: pd.DataFrame) -> Figure:
+def _quarters_figure(shares: pd.DataFrame) -> Figure:
     table = shares.groupby(["kind", "quarter"], as_index=False)["share"].mean()
     return Figure(
         name="verbs_by_quarter",
@@ -203,11 +216,11 @@ def _sentence(score: Score, shares: pd.DataFrame) -> str:
         return "No head changed how many word pairs with verbs it encodes."
     if score.n == 0:
         return f"Only pairs with {shares['kind'].iloc[0]} verbs changed, so the two kinds of verbs cannot be compared."
-    here = shares[shares["quarter"] == "all"].groupby("kind")["share"].mean()
+    selected = shares[shares["quarter"] == "all"].groupby("kind")["share"].mean()
     clear = score.low > 0 or score.high < 0
     verdict = ("more" if score.value > 0 else "less") if clear else "not clearly more or less"
     return (
         f"Among heads that changed, word pairs with instruction verbs grew {verdict} often than those with general "
-        f"verbs: {here['instruction']:.0%} against {here['general']:.0%}, a difference of {score.value:+.3f} "
+        f"verbs: {selected['instruction']:.0%} against {selected['general']:.0%}, a difference of {score.value:+.3f} "
         f"[{score.low:+.3f}, {score.high:+.3f}]."
     )

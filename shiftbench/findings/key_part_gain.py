@@ -1,4 +1,4 @@
-"""Probe: does the response hang on the key parts of the instruction more after tuning? (arXiv 2403.10056)"""
+"""Probe: whether masking the key parts of the instruction costs the tuned model's response more (arXiv 2403.10056)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ FACTS = {
     "key_gain": ScoreFact(
         "what the response loses without the key parts",
         GAIN,
-        "masking the key parts of the instruction costs the tuned model's response more than the base model's",
-        "masking the key parts costs both models' responses the same",
+        "masking the key parts lowers the response's log-probability more in the tuned model than in the base model",
+        "masking the key parts lowers the response's log-probability equally in both models",
     ),
     "key_gain_over_random": ScoreFact(
         "the same, beyond as many other tokens",
         GAIN,
-        "the key parts gained more than as many other tokens did",
-        "the key parts gained as much as other tokens did",
+        "the difference between the models is larger for the key parts than for as many other tokens",
+        "the difference between the models is the same for the key parts and for as many other tokens",
     ),
     "random_gain": ScoreFact(
         "what the response loses without as many other tokens",
         GAIN,
-        "masking other tokens costs the tuned model's response more",
-        "masking other tokens costs both models' responses the same",
+        "masking as many other tokens lowers the response's log-probability more in tuned than in base",
+        "masking as many other tokens lowers the response's log-probability equally in both models",
         Kind.DIAGNOSTIC,
     ),
 }
@@ -49,7 +49,8 @@ FACTS = {
 class KeyPartGain(Finding):
     """Compares the information gain of the key parts in base and in tuned, on the same responses.
 
-    The gain of a mask is log p(response) less log p(response, masked), in nats a response token.
+    The gain of a mask is log p(response) less log p(response) where these tokens are masked, in nats a response token:
+    what the response loses without them.
     """
 
     explain: KeyParts
@@ -61,7 +62,7 @@ class KeyPartGain(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both explain: tuned's gain less base's, and that less what random masks do."""
+        """Scores over the prompts that both models' explanations have: tuned's gain less base's, by mask."""
         shared = [name for name in base.units if name in tuned.units]
         rows = pd.DataFrame([_row(name, base.units[name], tuned.units[name]) for name in shared], columns=COLUMNS)
         change = {mask: rows[f"{mask}_gain_tuned"] - rows[f"{mask}_gain_base"] for mask in MASKS}
@@ -84,28 +85,28 @@ class KeyPartGain(Finding):
         return mean_change(self.name, name, differences, self.bootstrap)
 
     def _gains(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row a mask and model: the mean gain over prompts with its interval."""
-        lines = []
-        for mask, called in MASKS.items():
+        """A row for each mask and model: the mean gain over prompts with its interval."""
+        table_rows = []
+        for mask, mask_label in MASKS.items():
             for model in MODELS:
                 mean = self.bootstrap.mean(rows[f"{mask}_gain_{model}"])
-                lines.append((called, model, mean.value, mean.low, mean.high, len(rows)))
-        return pd.DataFrame(lines, columns=["masked", "model", "gain", "low", "high", "n"])
+                table_rows.append((mask_label, model, mean.value, mean.low, mean.high, len(rows)))
+        return pd.DataFrame(table_rows, columns=["masked", "model", "gain", "low", "high", "n"])
 
 
 def _row(name: str, base: Unit, tuned: Unit) -> dict[str, object]:
-    masked, tokens = base.arrays["tokens_2"].tolist()
-    row: dict[str, object] = {"prompt": name, "tokens": tokens, "key_tokens": masked}
+    key_tokens, tokens = base.arrays["tokens_2"].tolist()
+    row: dict[str, object] = {"prompt": name, "tokens": tokens, "key_tokens": key_tokens}
     for model, unit in (("base", base), ("tuned", tuned)):
         row |= {f"{mask}_gain_{model}": gain for mask, gain in gains(unit).items()}
     return row
 
 
 def gains(unit: Unit) -> dict[str, float]:
-    """In nats a response token: of the key parts, and of random other tokens, averaged over draws."""
-    log = dict(zip(unit.words["masks"], unit.arrays["log_M"].double().tolist(), strict=True))
-    random = [value for name, value in log.items() if name.startswith(RANDOM)]
-    return {"key": log[NOTHING] - log[KEY], "random": log[NOTHING] - sum(random) / len(random)}
+    """The gain of the key parts (key), and the mean gain of the random masks (random), in nats a response token."""
+    log_by_mask = dict(zip(unit.words["masks"], unit.arrays["log_M"].double().tolist(), strict=True))
+    random = [value for name, value in log_by_mask.items() if name.startswith(RANDOM)]
+    return {"key": log_by_mask[NOTHING] - log_by_mask[KEY], "random": log_by_mask[NOTHING] - sum(random) / len(random)}
 
 
 def _figure(gains: pd.DataFrame) -> Figure:
@@ -124,7 +125,7 @@ def _figure(gains: pd.DataFrame) -> Figure:
     )
 
 
-def _sentence(score: Score, over: Score, rows: pd.DataFrame) -> str:
+def _sentence(score: Score, over_random: Score, rows: pd.DataFrame) -> str:
     if rows.empty:
         return "No prompt has key parts and a response, so nothing can be said about what hangs on them."
     if score.n == 0:
@@ -136,5 +137,5 @@ def _sentence(score: Score, over: Score, rows: pd.DataFrame) -> str:
         f"tuned model and {mean['key_gain_base']:.2f} in the base model, {'' if sure else 'not '}clearly a difference: "
         f"{score.value:+.2f} [{score.low:+.2f}, {score.high:+.2f}] over {score.n} prompts. Masking as many other "
         f"tokens costs {mean['random_gain_tuned']:.2f} and {mean['random_gain_base']:.2f}; the difference is "
-        f"{over.value:+.2f} [{over.low:+.2f}, {over.high:+.2f}] beyond theirs."
+        f"{over_random.value:+.2f} [{over_random.low:+.2f}, {over_random.high:+.2f}] beyond theirs."
     )

@@ -1,4 +1,7 @@
-"""A finding's scores beside those of null models, which any change of the same size would give (docs/controls.md)."""
+"""A finding's scores beside those of null models, whose weights changed without instruction tuning.
+
+docs/controls.md, 'How to read it'.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,18 @@ from shiftbench.stats import NullPlace, place_in_null
 
 
 def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: float) -> Result:
-    """The result with a table of every score's place among the null models', and one more score, HEADLINE_over_null.
+    """The result, with tables that place each score among those of the null models, and one more score.
 
-    nulls: the same finding on the same prompts, a null model in the tuned one's place each. The added score is the
-    headline less the null's mean; its interval is the headline less the null's interval, p the rank of the headline
-    among the draws, n the draws. Of a single null model there is no distribution: the interval is the headline's own,
-    less that model's value, and p is None.
+    nulls: results of the same finding on the same prompts, each with a null model in the tuned model's place. kind: the
+    control's name. The added score, HEADLINE_over_null, is that of over_null.
     """
-    # Scores on other responses stand beside the main ones in the result, and in no null.
+    # The result also has scores on other responses (_own_response); null models are not scored on those.
     controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
-    drawn = {score.name: [null.score(score.name).value for null in nulls] for score in controlled}
-    places = {score.name: place_in_null(score.value, drawn[score.name], confidence) for score in controlled}
+    null_values = {score.name: [null.score(score.name).value for null in nulls] for score in controlled}
+    places = {score.name: place_in_null(score.value, null_values[score.name], confidence) for score in controlled}
     rows = [_row(score, places[score.name]) for score in controlled]
     table = pd.DataFrame(rows, columns=["score", "value", "null mean", "null low", "null high", "rank p", "draws"])
-    draws = pd.DataFrame({"draw": range(1, len(nulls) + 1), **drawn})
+    draws = pd.DataFrame({"draw": range(1, len(nulls) + 1), **null_values})
     tables = {**result.tables, f"null_{kind}": table, f"null_{kind}_draws": draws}
     headline = result.score(result.headline)
     over = over_null(headline, places[headline.name])
@@ -38,9 +39,14 @@ def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: 
 
 
 def over_null(score: Score, place: NullPlace) -> Score:
-    """What a score exceeds its null by."""
+    """The score less the mean of the null models' scores.
+
+    Its interval is the score less the interval of the null models' scores, p is the rank of the score among them, and n
+    is their number. A single null model gives no distribution: then the interval is the score's own, less that model's
+    score, and p is None.
+    """
     name, value = f"{score.name}_over_null", score.value - place.mean
-    if score.n == 0:  # nothing changed, so no null model differs from it
+    if score.n == 0:  # the models are equal, so a null model of the same change is equal too
         return Score(score.finding, name, 0.0, 0.0, 0.0, None, 0)
     if place.n == 1:
         return Score(score.finding, name, value, score.low - place.mean, score.high - place.mean, None, 1)

@@ -1,4 +1,4 @@
-"""Where in a prompt a model looks: density in parts of the prompt, and tests of its changes (docs/controls.md)."""
+"""Importance density in parts of a prompt, and tests of its changes (docs/controls.md, 'Specificity')."""
 
 from __future__ import annotations
 
@@ -18,37 +18,41 @@ CONTRASTS = ("specificity", "context_specificity")
 
 
 def part_densities(density_P: Tensor, unit: Unit) -> dict[str, float]:
-    """Mean density of each of PARTS, NaN where the prompt has no token of it, and both CONTRASTS.
+    """The mean density of each of PARTS, and both CONTRASTS.
 
-    others: all tokens that are not of the instruction. specificity: instruction less others; context_specificity:
-    instruction less context.
+    others: all tokens outside the instruction. specificity: the mean of the instruction less that of the others.
+    context_specificity: the mean of the instruction less that of the context. A part of which the prompt has no token
+    is NaN, and so is its contrast.
     """
     instruction_P = unit.arrays["instruction_P"]
     tokens = len(density_P)
     third_P = torch.arange(tokens) * len(THIRDS) // max(tokens, 1)
-    found = {
-        "instruction": mean_where(density_P, instruction_P),
-        "context": mean_where(density_P, unit.arrays["context_P"]),
-        "others": mean_where(density_P, ~instruction_P),
+    means = {
+        "instruction": mean_in_mask(density_P, instruction_P),
+        "context": mean_in_mask(density_P, unit.arrays["context_P"]),
+        "others": mean_in_mask(density_P, ~instruction_P),
     }
-    found |= {name: mean_where(density_P, third_P == i) for i, name in enumerate(THIRDS)}
-    found["specificity"] = found["instruction"] - found["others"]
-    found["context_specificity"] = found["instruction"] - found["context"]
-    return found
+    means |= {name: mean_in_mask(density_P, third_P == i) for i, name in enumerate(THIRDS)}
+    means["specificity"] = means["instruction"] - means["others"]
+    means["context_specificity"] = means["instruction"] - means["context"]
+    return means
 
 
-def mean_where(density_P: Tensor, mask_P: Tensor) -> float:
-    """NaN where the mask is empty."""
+def mean_in_mask(density_P: Tensor, mask_P: Tensor) -> float:
+    """The mean density of the tokens in the mask; NaN where it is empty."""
     return float(density_P[mask_P].mean()) if bool(mask_P.any()) else math.nan
 
 
-def shifts(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.Series]:
-    """tuned - base of each quantity, of the prompts where both have it; rows: columns NAME_base and NAME_tuned."""
+def paired_differences(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.Series]:
+    """tuned - base of each quantity, of the prompts where neither is NaN.
+
+    rows: a table with columns NAME_base and NAME_tuned for each of names.
+    """
     return {name: (rows[f"{name}_tuned"] - rows[f"{name}_base"]).dropna() for name in names}
 
 
-def profile(rows: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Mean density of each part of the prompt in each model, with its interval over prompts."""
+def part_table(rows: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
+    """A row for each part of the prompt and model: its mean density, with the bootstrap interval over prompts."""
     lines = []
     for part in PARTS:
         both = rows.dropna(subset=[f"{part}_base", f"{part}_tuned"])
@@ -62,13 +66,16 @@ def profile(rows: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
 
 
 def paired_tests(differences: Mapping[str, pd.Series], bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row a quantity: its mean paired difference, tests and effect size; Holm over the quantities."""
+    """A row for each quantity: its mean paired difference, tests and effect size.
+
+    Holm's correction is over the quantities.
+    """
     lines = []
     for name, values in differences.items():
         mean, effect = bootstrap.mean(values), paired_effect(values, bootstrap.confidence)
-        sizes = (math.nan, math.nan, math.nan) if effect is None else (effect.d, effect.low, effect.high)
-        flipped = sign_flip(values, "two-sided", bootstrap.seed).p
-        lines.append((name, mean.value, mean.low, mean.high, paired_p(values), flipped, *sizes, len(values)))
+        d_low_high = (math.nan, math.nan, math.nan) if effect is None else (effect.d, effect.low, effect.high)
+        sign_flip_p = sign_flip(values, "two-sided", bootstrap.seed).p
+        lines.append((name, mean.value, mean.low, mean.high, paired_p(values), sign_flip_p, *d_low_high, len(values)))
     columns = [
         "quantity", "tuned - base", "low", "high", "paired t p, two-sided", "sign-flip p, two-sided",
         "Cohen's d", "d low", "d high", "n",

@@ -1,16 +1,17 @@
 """The door to the compiled core: each function checks its arguments, allocates its results, and calls `_C`.
 
     importance.py  gradient times input, levels, densities
-    topk.py        the words nearest to directions
+    topk.py        the words with the largest projections on given directions
     pairs.py       co-occurring words, word pairs of neuron pairs
     resampling.py  bootstrap means
-    operators.py   what all of them share
-    cuda/          the same functions on a GPU, a file an op as here
+    operators.py   what all of them share: the torch operator, the checks of tensors, the choice of CPU or GPU
+    cuda/          the same functions on a GPU, one file for each file here
 
-Tensors in, tensors out; no files, no models. Rows may lie anywhere (views and slices are read in place). Nothing here
-is differentiable, and no result depends on the number of threads or on the instructions that the CPU has. Tensors on a
-GPU are computed there and stay there, where the core was built for it. The results are the same bytes as on a CPU,
-except for importance densities, whose powers are summed in another order.
+The functions take and return tensors; they read no files and know no models. Views and slices are read in place,
+without a copy, as long as each row is contiguous. Nothing here is differentiable. No result depends on the number of
+threads or on the instruction set of the CPU. If the core was built with CUDA, tensors on a GPU are computed there and
+the results stay there. They are the same bytes as on a CPU, except for importance densities, because a GPU sums their
+powers in another order.
 """
 
 try:

@@ -1,4 +1,7 @@
-"""Importance of prompt tokens: gradient times input, levels and densities (docs/mathematics.md)."""
+"""Importance of prompt tokens: gradient times input, levels and densities.
+
+docs/mathematics.md, 'Attribution of a response to its prompt'.
+"""
 
 from __future__ import annotations
 
@@ -11,46 +14,51 @@ from shiftbench.ops.operators import FLOATS
 
 
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
-    """Importance of each prompt token for each response token: gradient x input, summed over D (docs/mathematics.md).
+    """importance_PR of each prompt token for each response token: gradient times input, summed over D.
 
-    grad_RPD: gradient of each response token's probability with respect to the prompt's embeddings.
-    embedding_PD: those embeddings. Both of one dtype: float32, float64, bfloat16 or float16.
-    Returns importance_PR, in units of probability; float64 for float64, else float32, summed in that type.
+    grad_RPD: gradient of each response token's probability by the prompt's embeddings. embedding_PD: those embeddings.
+    Both have one dtype: float32, float64, bfloat16 or float16. importance_PR is in units of probability; it is float64
+    for float64, else float32, and summed in that dtype.
+    Raises InputError where shapes or dtypes do not match.
     """
-    return operators.call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
+    importance_PR: Tensor = operators.call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
+    return importance_PR
 
 
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
-    """Level of each importance: clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
+    """level_PR of each importance: clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
 
-    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)), a = max(0, importance): docs/mathematics.md.
-    importance_PR: any float dtype; the level is computed in float64. levels: 1 to 255.
-    Returns level_PR, uint8, uncut. Raises InputError where an importance is not finite.
+    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)) with a = max(0, importance). importance_PR: any
+    float dtype; levels are computed in float64. levels: 1 to 255. level_PR: uint8; no cutoff is applied. Raises
+    InputError where an importance is not finite.
     """
-    return operators.call("importance_levels", levels, importance_PR=importance_PR)
+    level_PR: Tensor = operators.call("importance_levels", levels, importance_PR=importance_PR)
+    return level_PR
 
 
 def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
-    """Importance density of each prompt token: l1 / lp norm of its levels, relative to the prompt's largest.
+    """density_P, the importance density of each prompt token: the l1 norm of its levels over their lp norm.
 
-    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio + 1e-9); see
-    docs/mathematics.md. level_PR: uint8 or any float dtype, not negative. p: the norm's order, at least 1.
-    Returns density_P, 0 to 1, 0 where no level is above the cutoff; float64 for float64, else float32; computed in
-    float64. Raises InputError where a level is negative or not finite.
+    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio of the prompt + 1e-9).
+    level_PR: uint8 or any float dtype, not negative. p: the order of the norm, at least 1. density_P lies between 0 and
+    1, and is 0 where no level is above the cutoff. It is computed in float64, and float64 for float64 levels, else
+    float32. Raises InputError where a level is negative or not finite.
     """
-    return operators.call("importance_density", cutoff, p, level_PR=level_PR)
+    density_P: Tensor = operators.call("importance_density", cutoff, p, level_PR=level_PR)
+    return density_P
 
 
 def importance_density_from_grad(
     grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(importance_PR, level_PR, density_P): the three functions above in one pass over the gradients, same bytes.
+    """(importance_PR, level_PR, density_P), the same bytes as those of the three functions above.
 
-    Arguments, dtypes and errors as there.
+    The gradients are read once. Arguments, dtypes and errors are those of the three functions.
     """
-    return operators.call(
+    results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD
     )
+    return results
 
 
 def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_input") -> Tensor:
@@ -58,7 +66,7 @@ def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_
     operators.check_tensor(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
     if grad_RPD.shape[1:] != embedding_PD.shape:
         raise InputError(
-            f"{op}: grad_RPD has shape {tuple(grad_RPD.shape)}, which needs embedding_PD of shape "
+            f"{op}: grad_RPD has shape {tuple(grad_RPD.shape)}, so embedding_PD must have shape "
             f"{tuple(grad_RPD.shape[1:])}, got {tuple(embedding_PD.shape)}"
         )
     if grad_RPD.dtype != embedding_PD.dtype:
@@ -86,8 +94,10 @@ def _empty_levels(importance_PR: Tensor, levels: int) -> Tensor:
 @operators.operator("importance_levels(Tensor importance_PR, int levels) -> Tensor", _empty_levels)
 def _importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
     level_PR = _empty_levels(importance_PR, levels)
-    bad = operators.core_of(importance_PR).importance_levels(operators.contiguous_rows(importance_PR), level_PR, levels)
-    _refuse_importance("importance_levels", bad, level_PR.shape[1])
+    refused = operators.core_of(importance_PR).importance_levels(
+        operators.contiguous_rows(importance_PR), level_PR, levels
+    )
+    _refuse_importance("importance_levels", refused, level_PR.shape[1])
     return level_PR
 
 
@@ -101,12 +111,12 @@ def _empty_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
 @operators.operator("importance_density(Tensor level_PR, int cutoff, float p) -> Tensor", _empty_density)
 def _importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     density_P = _empty_density(level_PR, cutoff, p)
-    bad = operators.core_of(level_PR).importance_density(operators.contiguous_rows(level_PR), density_P, cutoff, p)
-    if bad >= 0:
-        at_p, at_r = divmod(bad, level_PR.shape[1])
+    refused = operators.core_of(level_PR).importance_density(operators.contiguous_rows(level_PR), density_P, cutoff, p)
+    if refused >= 0:
+        prompt_token, response_token = divmod(refused, level_PR.shape[1])
         raise InputError(
-            f"importance_density: level_PR[{at_p}, {at_r}] is {level_PR[at_p, at_r].item()}; "
-            "levels must be finite and not negative"
+            f"importance_density: level_PR[{prompt_token}, {response_token}] is "
+            f"{level_PR[prompt_token, response_token].item()}; levels must be finite and not negative"
         )
     return density_P
 
@@ -131,10 +141,10 @@ def _importance_density_from_grad(
     grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     results = _empty_density_from_grad(grad_RPD, embedding_PD, levels, cutoff, p)
-    bad = operators.core_of(grad_RPD).importance_density_from_grad(
+    refused = operators.core_of(grad_RPD).importance_density_from_grad(
         operators.contiguous_rows(grad_RPD), operators.contiguous_rows(embedding_PD), *results, levels, cutoff, p
     )
-    _refuse_importance("importance_density_from_grad", bad, grad_RPD.shape[0])
+    _refuse_importance("importance_density_from_grad", refused, grad_RPD.shape[0])
     return results
 
 
@@ -148,10 +158,10 @@ def _check_norm(op: str, p: float) -> None:
         raise InputError(f"{op}: p must be a finite number, at least 1, got {p}")
 
 
-def _refuse_importance(op: str, bad: int, response_tokens: int) -> None:
-    if bad >= 0:
-        at_p, at_r = divmod(bad, response_tokens)
+def _refuse_importance(op: str, refused: int, response_tokens: int) -> None:
+    if refused >= 0:
+        prompt_token, response_token = divmod(refused, response_tokens)
         raise InputError(
-            f"{op}: the importance of prompt token {at_p} for response token {at_r} is not finite; "
+            f"{op}: the importance of prompt token {prompt_token} for response token {response_token} is not finite; "
             "look for nan or inf in the weights, or compute in a wider dtype"
         )

@@ -1,8 +1,12 @@
 """What every op has in common: its torch operator, the checks of its arguments, and the choice of CPU or GPU.
 
-Each op is a torch operator, torch.ops.shiftbench.<name>, so that torch.compile and torch.export see one node whose
-results' shapes they know without running it. An op's module defines a checked public function, a function that checks
-shapes and allocates results (all that there is to do where torch only traces), and the operator that calls the core.
+Each op is a torch operator, torch.ops.shiftbench.<name>. So torch.compile and torch.export see one node, and know the
+shapes of its results without running it. The module of an op defines three functions:
+
+    NAME         the public function: checks the devices and calls the torch operator
+    _empty_NAME  checks shapes and dtypes, and allocates the results; torch calls it alone where it only traces
+                 (_fake_NAME where the size of the results depends on the values)
+    _NAME        the operator: allocates the results and calls the compiled core
 """
 
 from __future__ import annotations
@@ -22,19 +26,22 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def set_threads(count: int) -> None:
-    """Let the core use `count` threads (at first: as many as the machine runs at once). No result depends on it."""
+    """Let the core use `count` threads; the default is the number of threads that the machine runs at once.
+
+    No result depends on it. Raises InputError where count is below 1.
+    """
     if count < 1:
         raise InputError(f"set_threads: count must be at least 1, got {count}")
     _C.set_threads(count)
 
 
 def get_threads() -> int:
-    """The number of threads the core uses."""
+    """The number of threads that the core uses."""
     return _C.get_threads()
 
 
 def to_supported_device(tensor: Tensor) -> Tensor:
-    """The tensor where these functions can compute on it: where it is, or on the CPU."""
+    """The tensor on a device that these functions compute on: where it is, or else a copy on the CPU."""
     return tensor if cuda.serves(tensor) else tensor.cpu()
 
 
@@ -43,34 +50,41 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}  # the function that each op
 
 
 def call(op: str, *numbers: float | list[int], **tensors: Tensor) -> Any:
-    """The torch operator, on tensors of one device without their graphs."""
+    """What the torch operator torch.ops.shiftbench.<op> returns: a tensor, or a tuple of tensors.
+
+    tensors: by parameter name, in the operator's order; they are detached. numbers: the operator's arguments after
+    them. Raises InputError where the tensors are not all on one device, or on one that the core does not compute on.
+    """
     devices: dict[torch.device, str] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise InputError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
         devices.setdefault(tensor.device, name)
         if tensor.device.type != "cpu" and not cuda.serves(tensor):
-            raise InputError(f"{op}: {name} is on {tensor.device}, and {_why_not(tensor)}; pass {name}.cpu()")
+            raise InputError(f"{op}: {name} is on {tensor.device}, and {_why_unsupported(tensor)}; pass {name}.cpu()")
     if len(devices) > 1:
         places = ", ".join(f"{name} on {device}" for device, name in devices.items())
         raise InputError(f"{op}: the tensors must be on one device, got {places}")
     return getattr(torch.ops.shiftbench, op)(*(tensor.detach() for tensor in tensors.values()), *numbers)
 
 
-def _why_not(tensor: Tensor) -> str:
+def _why_unsupported(tensor: Tensor) -> str:
     if tensor.is_cuda:
         return "this build of shiftbench has no CUDA (build it with SHIFTBENCH_CUDA=ON, which needs nvcc)"
     return "shiftbench computes on CPUs and on CUDA devices"
 
 
 def core_of(tensor: Tensor) -> ModuleType:
-    """The core that computes where the tensor is."""
+    """The module that computes where the tensor is: `_C` on a CPU, ops.cuda on a GPU; both have the same functions."""
     return cuda if tensor.is_cuda else _C
 
 
 def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes the decorated function a torch operator. `empty` checks its arguments and allocates its results; where
-    torch only traces, that is all there is to do."""
+    """A decorator that registers a function as a torch operator, for CPUs and for CUDA devices.
+
+    schema: its name, parameters and results, in torch's notation. empty: takes the same arguments, checks them and
+    allocates the results; torch calls it in place of the operator where it only traces.
+    """
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         _library.define(schema, tags=torch.Tag.pt2_compliant_tag)
@@ -85,10 +99,16 @@ def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., 
 
 
 def result_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype of results: float64 for a float64 tensor, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def check_tensor(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tuple[torch.dtype, ...] = FLOATS) -> None:
+    """Raise InputError where a tensor's number of dimensions or its dtype is wrong.
+
+    op, name: of the op and of its parameter, for the message. dimensions: what each dimension counts, with commas
+    between.
+    """
     count = dimensions.count(",") + 1
     if tensor.dim() != count:
         raise InputError(f"{op}: {name} must have {count} dimensions ({dimensions}), got shape {tuple(tensor.shape)}")
@@ -98,5 +118,5 @@ def check_tensor(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tu
 
 
 def contiguous_rows(tensor: Tensor) -> Tensor:
-    """The tensor as the core reads it: each row contiguous."""
+    """The tensor itself, or a contiguous copy where its rows are not contiguous: the core steps by 1 within a row."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -1,4 +1,4 @@
-"""Words that co-occur, and the word pairs of neuron pairs (docs/mathematics.md)."""
+"""Words that co-occur, and the word pairs of neuron pairs (docs/mathematics.md, 'Word pairs of attention heads')."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from torch import Tensor
 from shiftbench.errors import InputError
 from shiftbench.ops import cuda, operators
 
-SQUARE = 2048  # words on each side of a block of cosines: vectors are narrow, and small blocks would cost more to start
+# Words on each side of a block of cosines. Vectors are narrow (50 to 300 numbers), so the product of a smaller block
+# would take less time than the call costs.
+BLOCK_WORDS = 2048
 
 
 def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(first_V, other_N, cosine_N): for each word the words it co-occurs with (docs/mathematics.md).
+    """(first_V, other_N, cosine_N): for each word, the words that it co-occurs with, as rows of a sparse V x V matrix.
 
-    Two words co-occur whose spellings differ and whose cosine, unit . unit summed in float64, is above both cutoffs.
-    unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf or nan where a word co-occurs with none.
-    spelling_V: int64, equal where words are spelled alike.
-    first_V: int64 [V + 1]; word v's others, ascending, are other_N[first_V[v] : first_V[v + 1]], int32. cosine_N:
-    float64 for float64, else float32. 8 bytes a listed word: with the paper's cutoffs about a hundredth of V x V.
-    Raises InputError where a vector is not finite.
+    Two words co-occur if their spellings differ and their cosine is above both words' cutoffs. The cosine is the inner
+    product of their vectors, summed in float64. unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf
+    or nan for a word that co-occurs with no other. spelling_V: int64, equal for words that are spelled alike. The words
+    that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64 [V + 1]. other_N:
+    int32. cosine_N: the cosines beside other_N, float64 for float64 vectors, else float32. An entry takes 8 bytes (12
+    in float64); with the paper's cutoffs about a hundredth of V x V words are listed. Raises InputError where a vector
+    is not finite.
     """
-    return operators.call("cooccurrence", unit_VG=unit_VG, cutoff_V=cutoff_V, spelling_V=spelling_V)
+    results: tuple[Tensor, Tensor, Tensor] = operators.call(
+        "cooccurrence", unit_VG=unit_VG, cutoff_V=cutoff_V, spelling_V=spelling_V
+    )
+    return results
 
 
 def word_pairs(
@@ -31,16 +37,18 @@ def word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C (docs/mathematics.md).
+    """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C.
 
-    Of the K x K words of its two sides, those that co-occur and whose activations have the same sign.
-    cooccurring: from `cooccurrence`. values and indices: from `vocab_topk`, on the query and on the key side; an
-    activation of 0 has no sign. Returns the neuron pair and the two words' indices, int64, with their cosine, by
-    neuron, then descending cosine, ties to the lower (query position, key position).
-    Raises InputError where an activation is not finite, an index names no word, or a neuron's key words repeat one.
+    Of the K x K pairs of a query word and a key word, those are kept that co-occur and whose activations have the same
+    sign; an activation of 0 has no sign. cooccurring: what `cooccurrence` returns. value_CK and index_CK of each side:
+    what `vocab_topk` returns. neuron_N: the neuron pair, a row of those. query_N, key_N: indices of the two words. All
+    three are int64. cosine_N: of the two words, in the dtype of `cooccurring`. The order is by neuron pair, then by
+    descending cosine, ties to the lower (position among the query words, position among the key words). Raises
+    InputError where an activation is not finite, an index is that of no word, or a neuron pair's key words hold a word
+    twice.
     """
     first_V, other_N, cosine_N = cooccurring
-    return operators.call(
+    results: tuple[Tensor, Tensor, Tensor, Tensor] = operators.call(
         "word_pairs",
         first_V=first_V,
         other_N=other_N,
@@ -50,6 +58,7 @@ def word_pairs(
         key_value_CK=key_value_CK,
         key_index_CK=key_index_CK,
     )
+    return results
 
 
 def _check_words(op: str, unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> None:
@@ -77,17 +86,18 @@ def _fake_cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) ->
 def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     _check_words("cooccurrence", unit_VG, cutoff_V, spelling_V)
     unit_VG, words = operators.contiguous_rows(unit_VG.to(operators.result_dtype(unit_VG))), len(unit_VG)
-    single = unit_VG.dtype == torch.float32
+    is_float32 = unit_VG.dtype == torch.float32
     core = operators.core_of(unit_VG)
-    make = core.Cooccurrence32 if single else core.Cooccurrence64
-    found = make(unit_VG, cutoff_V.contiguous(), spelling_V.contiguous(), _product_error(unit_VG))
-    score = unit_VG.new_empty(min(words, SQUARE) ** 2)
+    core_class = core.Cooccurrence32 if is_float32 else core.Cooccurrence64
+    found = core_class(unit_VG, cutoff_V.contiguous(), spelling_V.contiguous(), _product_error(unit_VG))
+    cosine = unit_VG.new_empty(min(words, BLOCK_WORDS) ** 2)
     with cuda.float32_products(tf32=False):
-        for row in range(0, words, SQUARE):
-            for col in range(row, words, SQUARE):  # cosine(a, b) is cosine(b, a): half of the square will do
-                one_RG, other_CG = unit_VG[row : row + SQUARE], unit_VG[col : col + SQUARE]
-                score_RC = score[: len(one_RG) * len(other_CG)].view(len(one_RG), len(other_CG))
-                found.scan(torch.mm(one_RG, other_CG.T, out=score_RC), row, col)
+        for row in range(0, words, BLOCK_WORDS):
+            # cosine(a, b) = cosine(b, a), so the blocks below the diagonal are not computed.
+            for col in range(row, words, BLOCK_WORDS):
+                one_RG, other_CG = unit_VG[row : row + BLOCK_WORDS], unit_VG[col : col + BLOCK_WORDS]
+                cosine_RC = cosine[: len(one_RG) * len(other_CG)].view(len(one_RG), len(other_CG))
+                found.scan(torch.mm(one_RG, other_CG.T, out=cosine_RC), row, col)
     first_V = unit_VG.new_empty(words + 1, dtype=torch.int64)
     other_N, cosine_N = unit_VG.new_empty(found.size(), dtype=torch.int32), unit_VG.new_empty(found.size())
     found.write(first_V, other_N, cosine_N)
@@ -95,21 +105,26 @@ def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tupl
 
 
 def _product_error(unit_VG: Tensor) -> float:
-    """How far an inner product that torch.mm gives may be from the sum in float64: the bound of any order of summation,
-    G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002, section 3.1), doubled; and what underflow can take."""
+    """How far an inner product of torch.mm may be from the sum in float64.
+
+    Twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002,
+    section 3.1), and the most that underflow of the G products can take away. Raises InputError where a vector is not
+    finite.
+    """
     norms = [torch.linalg.vector_norm(part_VG.double(), dim=1) for part_VG in unit_VG.split(4096)]
     norm_V = torch.cat([unit_VG.new_zeros(0, dtype=torch.float64), *norms])
-    if bad := torch.nonzero(~norm_V.isfinite()).flatten().tolist():
-        raise InputError(f"cooccurrence: row {bad[0]} of unit_VG has a value that is not finite; look for nan or inf")
+    if not_finite := torch.nonzero(~norm_V.isfinite()).flatten().tolist():
+        row = not_finite[0]
+        raise InputError(f"cooccurrence: row {row} of unit_VG has a value that is not finite; look for nan or inf")
     longest = float(norm_V.max()) if len(norm_V) else 0.0
-    number = torch.finfo(unit_VG.dtype)
-    return unit_VG.shape[1] * (number.eps * longest**2 + number.tiny)
+    limits = torch.finfo(unit_VG.dtype)
+    return unit_VG.shape[1] * (limits.eps * longest**2 + limits.tiny)
 
 
 def _check_pairs(
     op: str, first_V: Tensor, other_N: Tensor, cosine_N: Tensor, sides: dict[str, tuple[Tensor, Tensor]]
 ) -> None:
-    operators.check_tensor(op, "first_V", first_V, "words and one", (torch.int64,))
+    operators.check_tensor(op, "first_V", first_V, "words + 1", (torch.int64,))
     operators.check_tensor(op, "other_N", other_N, "co-occurring words", (torch.int32,))
     operators.check_tensor(op, "cosine_N", cosine_N, "co-occurring words", (torch.float32, torch.float64))
     for side, (value_CK, index_CK) in sides.items():
@@ -122,7 +137,7 @@ def _check_pairs(
             )
     query, key = (len(index_CK) for _, index_CK in sides.values())
     if query != key:
-        raise InputError(f"{op}: {query} neurons on the query side, {key} on the key side; a pair has both")
+        raise InputError(f"{op}: the query side has {query} neurons and the key side {key}; they must be equally many")
 
 
 def _fake_word_pairs(
@@ -163,8 +178,8 @@ def _word_pairs(
             raise InputError(f"word_pairs: {side}_value_CK has a value that is not finite; look for nan or inf")
         words_and_signs += [operators.contiguous_rows(index_CK), value_CK.sign().to(torch.int8).contiguous()]
     core = operators.core_of(cosine_N)
-    make = core.WordPairs32 if cosine_N.dtype == torch.float32 else core.WordPairs64
-    found = make(first_V.contiguous(), other_N.contiguous(), cosine_N.contiguous(), *words_and_signs)
+    core_class = core.WordPairs32 if cosine_N.dtype == torch.float32 else core.WordPairs64
+    found = core_class(first_V.contiguous(), other_N.contiguous(), cosine_N.contiguous(), *words_and_signs)
     _refuse_word("query", query_index_CK, found.bad_query(), len(first_V) - 1)
     _refuse_word("key", key_index_CK, found.bad_key(), len(first_V) - 1)
     neuron_N, query_N, key_N = (first_V.new_empty(found.size()) for _ in range(3))
@@ -173,11 +188,11 @@ def _word_pairs(
     return neuron_N, query_N, key_N, score_N
 
 
-def _refuse_word(side: str, index_CK: Tensor, bad: int, words: int) -> None:
-    if bad >= 0:
-        neuron, place = divmod(bad, index_CK.shape[1])
-        once = " and stand once among its neuron's" if side == "key" else ""
+def _refuse_word(side: str, index_CK: Tensor, refused: int, words: int) -> None:
+    if refused >= 0:
+        neuron, place = divmod(refused, index_CK.shape[1])
+        once = ", and occur once among the key words of its neuron pair" if side == "key" else ""
         raise InputError(
             f"word_pairs: {side}_index_CK[{neuron}, {place}] is {index_CK[neuron, place].item()}; "
-            f"it must be one of {words} words{once}"
+            f"it must be the index of one of {words} words{once}"
         )

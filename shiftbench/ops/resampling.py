@@ -1,4 +1,4 @@
-"""Resampled means for bootstrap intervals (docs/mathematics.md)."""
+"""Resampled means for bootstrap intervals (docs/mathematics.md, 'Scores')."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from shiftbench.ops import operators
 
 
 def bootstrap(value_N: Tensor, length_G: Sequence[int], resamples: int, seed: int) -> Tensor:
-    """mean_SG: the mean of each stratum G in each draw S of as many of its values, with replacement.
+    """mean_SG, float64: the mean of each stratum G in each resample S.
 
-    value_N: float64, one stratum after another, as long as length_G says, none empty. What stands at a position of a
-    draw depends on (seed, draw, position) alone: fewer resamples are the first of more. seed: 0 to 2 ** 63 - 1.
-    Returns float64. Raises InputError where a value is not finite.
+    A resample draws from each stratum as many values as the stratum has, with replacement. value_N: float64, the values
+    of one stratum after those of another. length_G: how many values each stratum has, at least 1. seed: 0 to 2 ** 63 -
+    1. The value that is drawn at a position depends only on (seed, resample, position), so the first resamples are the
+    same however many there are. Raises InputError where a value is not finite, or the lengths do not add up to the
+    number of values.
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"bootstrap: seed must be between 0 and 2 ** 63 - 1, got {seed}")
-    return operators.call("bootstrap", list(length_G), resamples, seed, value_N=value_N)
+    mean_SG: Tensor = operators.call("bootstrap", list(length_G), resamples, seed, value_N=value_N)
+    return mean_SG
 
 
 def _empty_bootstrap(value_N: Tensor, length_G: list[int], resamples: int, seed: int) -> Tensor:
@@ -37,7 +40,8 @@ def _empty_bootstrap(value_N: Tensor, length_G: list[int], resamples: int, seed:
 @operators.operator("bootstrap(Tensor value_N, int[] length_G, int resamples, int seed) -> Tensor", _empty_bootstrap)
 def _bootstrap(value_N: Tensor, length_G: list[int], resamples: int, seed: int) -> Tensor:
     mean_SG = _empty_bootstrap(value_N, length_G, resamples, seed)
-    if bad := torch.nonzero(~value_N.isfinite()).flatten().tolist():
-        raise InputError(f"bootstrap: value_N[{bad[0]}] is {value_N[bad[0]].item()}; look for nan or inf")
+    if not_finite := torch.nonzero(~value_N.isfinite()).flatten().tolist():
+        first = not_finite[0]
+        raise InputError(f"bootstrap: value_N[{first}] is {value_N[first].item()}; look for nan or inf")
     operators.core_of(value_N).bootstrap(value_N.contiguous(), list(length_G), seed, mean_SG)
     return mean_SG

@@ -1,4 +1,7 @@
-"""The words of a vocabulary that are nearest to directions (docs/mathematics.md)."""
+"""The words of a vocabulary with the largest projections on given directions.
+
+docs/mathematics.md, 'Word pairs of attention heads' and 'Concepts of feed-forward networks'.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ from shiftbench.ops import operators
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(values_CK, indices_CK): for each direction, the k words with the largest |embedding . direction|.
+    """(value_CK, index_CK) of the k words with the largest |embedding . direction|, for each direction.
 
-    embedding_VD, direction_CD: any float dtypes. values_CK: signed, ordered by magnitude, largest first, ties to the
-    lower index; float64 if either is float64, else float32; summed in float64 and rounded. indices_CK: int64.
-    Scores are made a tile at a time and never written: 5 MiB of directions and candidates are held, and one panel of
-    words a thread (docs/mathematics.md).
-    Raises InputError where k is not in 1..V or a number is not finite.
+    embedding_VD, direction_CD: any float dtypes. value_CK: the signed inner products, ordered by magnitude, the largest
+    first, ties to the lower index. They are summed in float64 and rounded to float64 if either input is float64, else
+    to float32. index_CK: int64, the words' rows in embedding_VD. On a CPU the scores are computed a tile at a time, and
+    the V x C matrix of scores is never stored: the core holds 5 MiB of directions and candidates, and one panel of
+    words for each thread. Raises InputError where k is not in 1..V, a number is not finite, or a score overflows the
+    results' dtype.
     """
-    return operators.call("vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD)
+    results: tuple[Tensor, Tensor] = operators.call(
+        "vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD
+    )
+    return results
 
 
 def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The core on a GPU against the core on the CPU, which tests/test_ops.py holds against its formulas.
+"""The core on a GPU against the core on the CPU, which tests/ops/test_ops.py holds against its formulas.
 
 Where there is no GPU the same kernels run emulated, each thread of a block as a fiber: `make test-cuda` builds them so.
 """
@@ -141,7 +141,7 @@ def test_vocab_topk_refuses_what_the_cpu_refuses(on_gpu: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_word_pairs(on_gpu: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shiftbench.ops.pairs.SQUARE", 64)  # several blocks of cosines
+    monkeypatch.setattr("shiftbench.ops.pairs.BLOCK_WORDS", 64)  # several blocks of cosines
     words, neurons, k = 230, 6, 70
     unit_VG = torch.nn.functional.normalize(torch.randn(words, 12, generator=seeded(13), dtype=dtype), dim=1)
     cutoff_V = torch.rand(words, generator=seeded(14), dtype=torch.float64) * 0.4

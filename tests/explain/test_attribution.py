@@ -151,7 +151,7 @@ def test_a_precision_needs_a_float32_model_that_the_engine_knows(precision, llam
     with pytest.raises(InputError, match=rf"precision={precision} is for models in float32.*float64; use .*=float32"):
         method.work(llama64, Inputs([], None, None))
     llama.__dict__["plain"] = (None, "it has a Quantised where a plain layer is expected")
-    with pytest.raises(InputError, match=r"goes by autograd: it has a Quantised"):
+    with pytest.raises(InputError, match=r"autograd computes .*: it has a Quantised"):
         method.check_model(llama)
 
 
@@ -181,15 +181,15 @@ def test_another_precision_is_measured_on_the_first_prompts(any_model):
     work = method.work(any_model, Inputs([empty, *prompts], None, None))
     assert "came from the store" in method.notes()[0]  # nothing was computed yet
     units = [item.compute() for item in work]
-    measured = method.measured[any_model.name]
-    assert len(measured) == 3
+    agreements = method.agreements[any_model.name]
+    assert len(agreements) == 3
     wanted_PR, _ = importance(any_model, prompts[0][0], ids, 64)
     level_PR = ops.importance_levels(wanted_PR, 10)
-    assert measured[0].equal == pytest.approx(float((units[1].arrays["level_PR"] == level_PR).float().mean()))
+    assert agreements[0].equal == pytest.approx(float((units[1].arrays["level_PR"] == level_PR).float().mean()))
     found_PR, _ = importance(any_model, prompts[0][0], ids, 64, Precision.BFLOAT16)
     error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)
-    assert torch.allclose(measured[0].error_R, error_R)
-    errors = torch.cat([one.error_R for one in measured])
+    assert torch.allclose(agreements[0].error_R, error_R)
+    errors = torch.cat([one.error_R for one in agreements])
     (note,) = method.notes()
     assert note.startswith(f"{any_model.name} was explained with derivatives in bfloat16. Beside float32, on 3 prompts")
     assert f"{float(errors.median()):.1e} (median) and {float(errors.max()):.1e} (worst)" in note and "% of" in note
@@ -208,7 +208,7 @@ def test_float32_is_not_measured(llama):
     prompt = encoded(llama)
     inputs = Inputs([(prompt, prompt.response_ids(llama.tokenizer, ANSWER))], None, None)
     method.work(llama, inputs)[0].compute()
-    assert method.measured == {} and method.notes() == []
+    assert method.agreements == {} and method.notes() == []
 
 
 def test_memory_is_by_the_device_where_none_is_asked_for():

@@ -159,7 +159,9 @@ def test_what_does_not_exist_is_refused():
         Attribution(10, 4, "float32", "lime")
     with pytest.raises(InputError, match="steps=0"):
         Attribution(10, 4, "float32", "integrated_gradients", 0)
-    with pytest.raises(InputError, match=r"precision=bfloat16 is of derivatives, and method=occlusion takes none"):
+    with pytest.raises(
+        InputError, match=r"precision=bfloat16 is that of derivatives, and method=occlusion computes none"
+    ):
         Attribution(10, 4, "bfloat16", "occlusion")
 
 

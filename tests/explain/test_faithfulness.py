@@ -9,7 +9,7 @@ from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.faithfulness import Faithfulness
 from shiftbench.explain.importance import importance, occlusion
-from shiftbench.findings.attribution_faithfulness import of_prompt
+from shiftbench.findings.attribution_faithfulness import prompt_quantities
 from shiftbench.models import wrap
 from tests import reference
 from tests.explain.test_attribution import ANSWER, TEXT, encoded
@@ -83,8 +83,8 @@ def test_the_estimate_counts_the_masks_that_are_made(llama):
     prompt, _ = asked(llama)
     explainer = method(methods=["grad_x_input"], tokens=5)
     orders = explainer._orders(torch.rand(1, len(prompt.prompt_ids)), prompt)[1]
-    gradient = 3  # a backward pass is two forward ones
-    assert explainer.masks(len(prompt.prompt_ids)) == 5 + 1 + len(explainer._masks(orders)) + gradient
+    masks, gradient = len(explainer._masks_of_orders(orders)), 3  # a backward pass counts as two forward passes
+    assert explainer._forward_passes(len(prompt.prompt_ids)) == 5 + 1 + masks + gradient
 
 
 def planted(strength):
@@ -115,7 +115,7 @@ def checked(strength):
         (unit,) = explained(model, (prompt, tuple(answer)), steps=8, draws=8)
     place = prompt.prompt_ids.index(marked)
     found = [int(importance_P.argmax()) == place for importance_P in unit.arrays["importance_MP"]]
-    return [of_prompt(unit, name) for name in METHODS], found
+    return [prompt_quantities(unit, name) for name in METHODS], found
 
 
 def test_a_planted_token_is_found_by_every_method():

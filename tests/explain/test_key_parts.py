@@ -35,7 +35,7 @@ def test_spans_that_are_given_come_before_words_that_are_found(llama):
 def test_probabilities_are_those_of_the_masked_prompt(llama64):
     prompt, response = asked(llama64)
     (unit,) = explained(llama64, (prompt, response))
-    names, masked_MP = KeyParts(3, 0, 64)._masks(prompt)
+    names, masked_MP = KeyParts(3, 0, 64)._named_masks(prompt)
     assert unit.words["masks"] == names == ["nothing", "key parts", "random 1", "random 2", "random 3"]
     assert torch.equal(masked_MP[1], prompt.key_P)
     for mask_P, value in zip(masked_MP, unit.arrays["log_M"].tolist(), strict=True):
@@ -46,11 +46,11 @@ def test_probabilities_are_those_of_the_masked_prompt(llama64):
 
 def test_random_masks_are_as_large_of_other_tokens_and_the_prompts_own(llama):
     prompt, _ = asked(llama, key=((0, 9),))
-    _, masked_MP = KeyParts(8, 0, 64)._masks(prompt)
+    _, masked_MP = KeyParts(8, 0, 64)._named_masks(prompt)
     assert not (masked_MP[2:] & prompt.key_P).any()
     assert (masked_MP[2:].sum(1) == prompt.key_P.sum()).all()
-    assert torch.equal(masked_MP, KeyParts(8, 0, 64)._masks(prompt)[1])
-    assert not torch.equal(masked_MP, KeyParts(8, 1, 64)._masks(prompt)[1])
+    assert torch.equal(masked_MP, KeyParts(8, 0, 64)._named_masks(prompt)[1])
+    assert not torch.equal(masked_MP, KeyParts(8, 1, 64)._named_masks(prompt)[1])
 
 
 def test_the_key_says_which_parts_are_key(llama):
@@ -79,11 +79,11 @@ def test_random_masks_keep_to_instruction_and_context_where_they_hold_enough(lla
     few = encode(Prompt("a", text, ((0, 31),), ((32, 44),), key_spans=((0, 9),)), llama.tokenizer)
     many = encode(Prompt("a", text, ((0, 31),), (), key_spans=((0, 31),)), llama.tokenizer)
     within_P = few.instruction_P | few.context_P
-    assert not (KeyParts(8, 0, 64)._masks(few)[1][2:] & ~within_P).any() and not within_P.all()
-    assert KeyParts(8, 0, 64)._masks(many)[1][2:].any()  # outside, where nothing is left within
+    assert not (KeyParts(8, 0, 64)._named_masks(few)[1][2:] & ~within_P).any() and not within_P.all()
+    assert KeyParts(8, 0, 64)._named_masks(many)[1][2:].any()  # outside, where nothing is left within
 
 
 def test_the_estimate_counts_the_masks_that_are_made(llama):
     prompt, _ = asked(llama)
     method = KeyParts(5, 0, 64)
-    assert method.masks(len(prompt.prompt_ids)) == len(method._masks(prompt)[0])
+    assert method._mask_count() == len(method._named_masks(prompt)[0])

@@ -58,7 +58,7 @@ def test_spans_keep_what_they_spell_wherever_they_are():
 )
 def test_a_prompt_without_a_second_order_has_none(text, instruction, context):
     assert both_orders(prompt(text, instruction, context)) is None
-    assert PlacedAttribution(10, 64, "float32").asks([prompt(text, instruction, context)]) == []
+    assert PlacedAttribution(10, 64, "float32").own_prompts([prompt(text, instruction, context)]) == []
 
 
 def test_packaged_prompts_are_their_own_words_in_another_order():
@@ -79,7 +79,7 @@ def test_packaged_prompts_are_their_own_words_in_another_order():
 def test_each_answer_is_explained_in_both_orders_and_the_units_are_those_of_attribution(llama):
     explainer = PlacedAttribution(10, 64, "float32")
     one = prompt("Translate it.\n\nInput: le chat", ["Translate it."], ["le chat"])
-    asked = [encode(order, llama.tokenizer) for order in explainer.asks([one])]
+    asked = [encode(order, llama.tokenizer) for order in explainer.own_prompts([one])]
     answers = [tuple(llama.tokenizer(text)["input_ids"]) for text in (" the cat", " a cat sat")]
     work = explainer.work(llama, Inputs(list(zip(asked, answers, strict=True)), None, None))
     assert [item.unit for item in work] == [unit_name("a", *pair) for pair in (
@@ -96,5 +96,5 @@ def test_each_answer_is_explained_in_both_orders_and_the_units_are_those_of_attr
 def test_an_order_that_does_not_fit_takes_the_other_with_it(llama):
     explainer = PlacedAttribution(10, 64, "float32")
     one = prompt("Translate it.\n\nInput: le chat", ["Translate it."], ["le chat"])
-    first, _ = (encode(order, llama.tokenizer) for order in explainer.asks([one]))
+    first, _ = (encode(order, llama.tokenizer) for order in explainer.own_prompts([one]))
     assert explainer.work(llama, Inputs([(first, (5, 6))], None, None)) == []

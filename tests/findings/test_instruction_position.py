@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shiftbench.explain.position import PLACES, unit_name
+from shiftbench.explain.position import POSITIONS, unit_name
 from shiftbench.findings.instruction_position import InstructionPosition
 from shiftbench.stats import Bootstrap
 from shiftbench.store.explanation import Explanation
@@ -19,8 +19,8 @@ def planted(share, log, seed, count=40):
     generator = torch.Generator().manual_seed(seed)
     units = {}
     for i in range(count):
-        for place in PLACES:
-            for answered in PLACES:
+        for place in POSITIONS:
+            for answered in POSITIONS:
                 level_PR = torch.zeros(10, 20, dtype=torch.uint8)
                 level_PR[5] = 10
                 level_PR[:4] = torch.where(torch.rand(4, 20, generator=generator) < share[place], 9, 0)
@@ -73,7 +73,7 @@ def test_a_prompt_without_an_answer_is_left_out_and_one_answer_is_enough():
     for side in (base, tuned):
         for answered, names in (("first", [0, 1]), ("last", [0])):
             for i in names:
-                for place in PLACES:
+                for place in POSITIONS:
                     cut = side.units[unit_name(f"p/{i}", place, answered)].arrays
                     cut["level_PR"], cut["probability_R"] = cut["level_PR"][:, :0], cut["probability_R"][:0]
     result = finding()(base, tuned)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from shiftbench.findings.specificity import paired_tests, part_densities, profile, shifts
+from shiftbench.findings.specificity import paired_differences, paired_tests, part_densities, part_table
 from shiftbench.stats import Bootstrap
 from tests.findings.test_instruction_recognition import explanation, finding, planted, unit
 
@@ -32,7 +32,7 @@ def test_a_part_that_a_prompt_lacks_is_not_a_number_and_left_out():
     found = part_densities(torch.tensor([0.5, 0.7]), unit(torch.zeros(2, 3), slice(0, 2)))
     assert np.isnan([found[name] for name in ("context", "others", "last_third", "specificity")]).all()
     rows = pd.DataFrame({"a_base": [1.0, np.nan, 2.0], "a_tuned": [2.0, 1.0, 5.0]})
-    assert shifts(rows, ["a"])["a"].tolist() == [1.0, 3.0]
+    assert paired_differences(rows, ["a"])["a"].tolist() == [1.0, 3.0]
 
 
 def test_what_only_the_instruction_gains_is_specific_to_it():
@@ -93,4 +93,4 @@ def test_without_prompts_tables_are_empty_of_numbers():
     silent = explanation([unit(torch.ones(12, 30), slice(0, 0))])
     result = finding()(silent, silent)
     assert (result.tables["parts"]["n"] == 0).all() and (result.tables["tests"]["n"] == 0).all()
-    assert profile(pd.DataFrame(columns=result.tables["prompts"].columns), BOOTSTRAP)["n"].sum() == 0
+    assert part_table(pd.DataFrame(columns=result.tables["prompts"].columns), BOOTSTRAP)["n"].sum() == 0

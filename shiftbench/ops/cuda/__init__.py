@@ -1,7 +1,15 @@
-"""The compiled core on a GPU, under the names and arguments that `_C` has for the CPU.
+"""The compiled core on a GPU, with the names and arguments that `_C` has for the CPU.
 
-Scratch memory comes from torch, whose allocator knows streams; matrix products and sorting are left to torch as well.
-Nothing is checked here: the ops have checked their arguments, and the engine has made its own.
+    importance.py  gradient times input, levels, densities
+    topk.py        the words with the largest projections on given directions
+    pairs.py       co-occurring words, word pairs of neuron pairs
+    resampling.py  bootstrap means
+    rows.py        the engine's element-wise steps on rows
+    precision.py   whether float32 matrix products are computed in TF32
+    launch.py      device and stream of a kernel, and the counters in which kernels report what they refuse
+
+Scratch memory comes from torch, because its allocator knows which stream uses it. Matrix products and sorting are
+torch's too. Nothing is checked here: the public ops check their arguments, and the engine computes its own.
 """
 
 from shiftbench.ops.cuda.importance import (

@@ -1,4 +1,4 @@
-"""Words that co-occur, and the word pairs of neuron pairs, on a GPU."""
+"""Words that co-occur, and the word pairs of neuron pairs, on a GPU (shiftbench/ops/pairs.py)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 from shiftbench import _C
 from shiftbench.errors import InputError
-from shiftbench.ops.cuda.launch import launch_place, no_refusal
+from shiftbench.ops.cuda.launch import device_and_stream, refusal_counters
 
 
 class Cooccurrence:
-    """As _C.Cooccurrence32 or 64. A scanned block's pairs are put in order when all are there."""
+    """Does what _C.Cooccurrence32 and 64 do. The pairs of all blocks are sorted once, in `write`."""
 
     def __init__(self, unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor, error: float) -> None:
-        most = torch.finfo(unit_VG.dtype).max
-        low_V = (cutoff_V - error).clamp(-most, most).to(unit_VG.dtype)
+        largest = torch.finfo(unit_VG.dtype).max
+        low_V = (cutoff_V - error).clamp(-largest, largest).to(unit_VG.dtype)
         low_V = torch.nextafter(low_V, torch.full_like(low_V, -torch.inf))
         self._words = unit_VG, low_V, cutoff_V, spelling_V
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -25,7 +25,7 @@ class Cooccurrence:
         a, b = (torch.empty(size, dtype=torch.int32, device=device) for _ in range(2))
         cosine, count = score_VV.new_empty(size), torch.zeros(1, dtype=torch.int64, device=device)
         found = [a, b, cosine, count]
-        _C.cuda.cooccurrence_scan(score_VV, first_row, first_col, *self._words, found, *launch_place(score_VV))
+        _C.cuda.cooccurrence_scan(score_VV, first_row, first_col, *self._words, found, *device_and_stream(score_VV))
         n = int(count)
         self._found.append((a[:n].clone(), b[:n].clone(), cosine[:n].clone()))
 
@@ -34,16 +34,19 @@ class Cooccurrence:
 
     def write(self, first_V: Tensor, other_N: Tensor, cosine_N: Tensor) -> None:
         a, b, cosine = (torch.cat(parts) for parts in zip(*self._found, strict=True)) if self._found else (other_N,) * 3
-        word_N, near_N = torch.cat([a, b]).long(), torch.cat([b, a])
-        order_N = (word_N * len(first_V) + near_N).argsort()
-        other_N.copy_(near_N[order_N])
+        word_N, other_word_N = torch.cat([a, b]).long(), torch.cat([b, a])
+        order_N = (word_N * len(first_V) + other_word_N).argsort()
+        other_N.copy_(other_word_N[order_N])
         cosine_N.copy_(cosine.repeat(2)[order_N])
         first_V[0] = 0
         first_V[1:] = torch.bincount(word_N, minlength=len(first_V) - 1).cumsum(0)
 
 
 class WordPairs:
-    """As _C.WordPairs32 or 64, for as many key words as the kernel has room for."""
+    """Does what _C.WordPairs32 and 64 do.
+
+    Raises InputError where a neuron pair has more than _C.cuda.most_words key words: the kernel has room for no more.
+    """
 
     def __init__(
         self, first_V: Tensor, other_N: Tensor, cosine_N: Tensor,
@@ -51,13 +54,13 @@ class WordPairs:
     ) -> None:  # fmt: skip
         if key_CK.shape[1] > _C.cuda.most_words:
             raise InputError(
-                f"word_pairs: {key_CK.shape[1]} words a neuron are more than the {_C.cuda.most_words} that it takes on "
-                "a GPU; pass tensors on the CPU"
+                f"word_pairs: on a GPU a neuron pair may have at most {_C.cuda.most_words} key words, got "
+                f"{key_CK.shape[1]}; pass tensors on the CPU"
             )
-        self._given = [[first_V, other_N, cosine_N], [query_CK, query_sign_CK], [key_CK, key_sign_CK]]
+        self._inputs = [[first_V, other_N, cosine_N], [query_CK, query_sign_CK], [key_CK, key_sign_CK]]
         self._count_C = torch.zeros(len(key_CK), dtype=torch.int64, device=key_CK.device)
-        self._refused = no_refusal(key_CK, 2)
-        _C.cuda.count_word_pairs(*self._given, self._count_C, self._refused, *launch_place(key_CK))
+        self._refused = refusal_counters(key_CK, 2)
+        _C.cuda.count_word_pairs(*self._inputs, self._count_C, self._refused, *device_and_stream(key_CK))
 
     def bad_query(self) -> int:
         return int(self._refused[0])
@@ -69,12 +72,12 @@ class WordPairs:
         return int(self._count_C.sum())
 
     def write(self, neuron_N: Tensor, query_N: Tensor, key_N: Tensor, cosine_N: Tensor) -> None:
-        _, (query_CK, _), (key_CK, _) = self._given
+        _, (query_CK, _), (key_CK, _) = self._inputs
         place_N, cosine = torch.empty_like(neuron_N), torch.empty_like(cosine_N)
         next_C = self._count_C.cumsum(0) - self._count_C
-        _C.cuda.write_word_pairs(*self._given, next_C, place_N, cosine, *launch_place(key_CK))
+        _C.cuda.write_word_pairs(*self._inputs, next_C, place_N, cosine, *device_and_stream(key_CK))
         neuron = torch.repeat_interleave(torch.arange(len(key_CK), device=key_CK.device), self._count_C)
-        # By neuron, then descending cosine, then place: a stable sort for each, the last one first.
+        # The order is by neuron, then descending cosine, then place: one stable sort for each, in reverse.
         order_N = place_N.argsort()
         order_N = order_N[cosine[order_N].argsort(descending=True, stable=True)]
         order_N = order_N[neuron[order_N].argsort(stable=True)]

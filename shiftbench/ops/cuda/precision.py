@@ -8,18 +8,21 @@ from typing import Any
 
 import torch
 
-# Of a float32 that becomes TF32 this much is lost at most, relatively: 10 bits of its fraction stay.
-TF32 = 2.0**-10
+# Largest relative error of a float32 number that is cut to TF32, which keeps 10 bits of its fraction.
+TF32_ERROR = 2.0**-10
 
 
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
-    """Whether torch makes float32 products of TF32 ones on a GPU, in the block."""
+    """Whether torch computes float32 matrix products in TF32 on a GPU, in the block.
+
+    Restores the setting afterwards.
+    """
     matmul: Any = torch.backends.cuda.matmul
-    newer = getattr(matmul, "fp32_precision", None)  # torch has it from 2.9 on, beside the other
+    newer = getattr(matmul, "fp32_precision", None)  # from torch 2.9 on, beside the older setting
     try:
         older = torch.get_float32_matmul_precision()
-    except RuntimeError:  # where a caller has set the newer, the older may not be read
+    except RuntimeError:  # torch refuses to read the older setting where a caller has set the newer one
         older = None
     try:
         if older is None:

@@ -1,4 +1,4 @@
-"""Resampled means, on a GPU."""
+"""Resampled means on a GPU (shiftbench/ops/resampling.py)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from shiftbench import _C
-from shiftbench.ops.cuda.launch import launch_place
+from shiftbench.ops.cuda.launch import device_and_stream
 
 
 def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) -> None:
-    """As _C.bootstrap, to the last bit."""
-    _C.cuda.bootstrap(value_N, torch.tensor(length_G, device=value_N.device), seed, mean_SG, *launch_place(value_N))
+    """Fills mean_SG with the same bytes as _C.bootstrap."""
+    _C.cuda.bootstrap(
+        value_N, torch.tensor(length_G, device=value_N.device), seed, mean_SG, *device_and_stream(value_N)
+    )

@@ -1,4 +1,4 @@
-"""Element-wise steps of the engine's rows, on a GPU."""
+"""The engine's element-wise steps on rows, on a GPU. Parameters and results are those of the same function of `_C`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from typing import Any
 from torch import Tensor
 
 from shiftbench import _C
-from shiftbench.ops.cuda.launch import launch_place
-
-Rows = tuple[Tensor, Tensor]
+from shiftbench.ops.cuda.launch import device_and_stream
 
 
 def norm_rows(d: Tensor, *rest: Any) -> None:
-    """As _C.norm_rows."""
-    _C.cuda.norm_rows(d, *rest, *launch_place(d))
+    """Derivative of a norm, of each row (_C.norm_rows)."""
+    _C.cuda.norm_rows(d, *rest, *device_and_stream(d))
 
 
 def rotate_rows(x: Tensor, *rest: Any) -> None:
-    """As _C.rotate_rows."""
-    _C.cuda.rotate_rows(x, *rest, *launch_place(x))
+    """Rotary position embedding of each row, in place (_C.rotate_rows)."""
+    _C.cuda.rotate_rows(x, *rest, *device_and_stream(x))
 
 
 def gate_rows(up: Tensor, *rest: Any) -> None:
-    """As _C.gate_rows."""
-    _C.cuda.gate_rows(up, *rest, *launch_place(up))
+    """Derivative of a gated activation, of each row, in place (_C.gate_rows)."""
+    _C.cuda.gate_rows(up, *rest, *device_and_stream(up))

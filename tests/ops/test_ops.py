@@ -489,7 +489,9 @@ def test_words_that_cannot_be_are_refused_by_their_place(count):
         other_CK = index_CK.clone()
         other_CK[1500, 2] = other_CK[1700, 1] = bad
         given = (other_CK, index_CK) if side == "query" else (index_CK, other_CK)
-        with pytest.raises(InputError, match=rf"{side}_index_CK\[1500, 2\] is {bad}; it must be one of 3 words"):
+        with pytest.raises(
+            InputError, match=rf"{side}_index_CK\[1500, 2\] is {bad}; it must be the index of one of 3 words"
+        ):
             ops.word_pairs(cooccurring, value_CK, given[0], value_CK, given[1])
     assert len(ops.word_pairs(cooccurring, value_CK, index_CK * 0, value_CK, index_CK)[0]) == 2000 * 6
 
@@ -503,7 +505,7 @@ def test_words_that_cannot_be_are_refused_by_their_place(count):
         (lambda: ops.cooccurrence(torch.ones(2, 2), torch.ones(2).double(), PLACES[0].int()), "spelling_V must be one"),
         (lambda: ops.cooccurrence(torch.ones(2, 2) / 0, torch.ones(2).double(), PLACES[0]), "row 0 of unit_VG has a"),
         (lambda: ops.word_pairs(COOCCURRING, torch.ones(2, 2), PLACES, torch.ones(2, 2), PLACES[:1]), "(1, 2); they"),
-        (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES, torch.ones(1, 2), PLACES[:1]), "2 neurons on the"),
+        (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES, torch.ones(1, 2), PLACES[:1]), "query side has 2"),
         (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES, PLACES / 0, PLACES), "key_value_CK has a value"),
         (lambda: ops.word_pairs(COOCCURRING, PLACES * 1.0, PLACES.int(), PLACES * 1.0, PLACES), "query_index_CK must"),
         (lambda: ops.bootstrap(torch.ones(3), [3], 5, 0), "value_N must be one of float64"),
@@ -513,7 +515,7 @@ def test_words_that_cannot_be_are_refused_by_their_place(count):
         (lambda: ops.bootstrap(torch.ones(3).double(), [3], 5, -1), "seed must be between 0 and 2 ** 63 - 1, got -1"),
         (lambda: ops.bootstrap(torch.tensor([0, torch.nan]).double(), [2], 5, 0), "value_N[1] is nan"),
         (lambda: ops.grad_x_input(torch.ones(2, 3), torch.ones(2, 3)), "grad_RPD must have 3 dimensions (response"),
-        (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(2, 4)), "needs embedding_PD of shape (3, 4)"),
+        (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(2, 4)), "embedding_PD must have shape (3, 4)"),
         (lambda: ops.grad_x_input(torch.ones(2, 3, 4), torch.ones(3, 4).double()), "give both in one dtype"),
         (lambda: ops.grad_x_input([1.0], torch.ones(3, 4)), "grad_RPD must be a tensor, got list"),
         (lambda: ops.importance_levels(torch.ones(7), 10), "2 dimensions (prompt tokens, response tokens), got"),
