@@ -121,7 +121,7 @@ def engine_model(model: Model) -> Transformer | None:
     That is where the engine does not know the model, and where its rotary angles depend on the length of the text: the
     engine takes one step for many prompts at once, whose lengths differ.
     """
-    return None if follows_length(model.module.config) else model.plain[0]
+    return None if follows_length(model.module.config) else model.transformer_or_reason[0]
 
 
 def end_tokens(model: Model) -> list[int]:
