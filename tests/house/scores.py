@@ -16,8 +16,8 @@ HEAD = """\
 # What each score means
 
 Each finding lists its scores with their meaning (`facts` in `shiftbench/findings/`); this page is written from them.
-*Shift* is what tuning changed, and 0 for a model compared with itself. *Level* says what one model is like. *Diagnostic*
-helps to read the other scores and answers no question of its own.
+*Shift* is what tuning changed, and 0 for a model compared with itself. *Level* says what one model is like.
+*Diagnostic* helps to read the other scores and answers no question of its own.
 
 Two endings can follow a name. `_over_null` is the score less the mean of the null models' scores
 ([controls](controls.md)). `_own_response`, `_shared_response` and `_reference_response` are the same score on other
