@@ -160,7 +160,7 @@ def test_other_library_versions_are_a_note_and_no_error(shiftbench, reference, t
         (["against={good}", "pair=demo"], ["demo"]),
         (["against={good}", "summary={folder}"], ["summary", "folder"]),
         (["against={good}", "junit={text}/x.xml"], ["junit"]),
-        ([], ["against is needed"]),
+        ([], ["against has no value"]),
     ],
 )
 def test_bad_input(shiftbench, reference, tmp_path, words, parts):

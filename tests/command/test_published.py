@@ -30,7 +30,7 @@ def test_its_configuration_composes_and_its_help_names_every_option(shiftbench):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["path is needed"]),
+        ([], ["path has no value"]),
         (["path=/no/such/folder"], ["/no/such/folder", "no such folder"]),
         (["pth=x"], ["pth", "'path'"]),
     ],

@@ -54,7 +54,7 @@ def test_what_the_engine_does_not_know_goes_by_autograd_and_says_why(llama):
     wanted_PR, _ = explained(llama, prompt)
     with torch.no_grad():
         llama.module.model.layers[0].mlp.up_proj.__class__ = type("Quantised", (torch.nn.Linear,), {})
-    del llama.__dict__["plain"]
+    del llama.__dict__["transformer_or_reason"]
     assert llama.transformer_or_reason == (None, "it has a Quantised where a plain layer is expected")
     found_PR, _ = explained(llama, prompt)
     assert float((found_PR - wanted_PR).abs().max() / wanted_PR.abs().max()) < 1e-5
@@ -72,7 +72,7 @@ def test_a_near_certain_token_keeps_its_gradient(llama64):
     wide_PR, probability_R = importance(llama64, prompt, (7,), 1)
     assert 0.999 < float(probability_R) < 1.0
     module.to(torch.float32)
-    llama64.__dict__.pop("plain")  # views of the weights as they were
+    llama64.__dict__.pop("transformer_or_reason")  # views of the weights as they were
     narrow_PR, _ = importance(llama64, prompt, (7,), 1)
     through_softmax_PR = reference.importance(module, (), prompt.prompt_ids, (7,))
     largest = wide_PR.abs().max()
@@ -150,7 +150,7 @@ def test_a_precision_needs_a_float32_model_that_the_engine_knows(precision, llam
     method = Attribution(10, 4, precision)
     with pytest.raises(InputError, match=rf"precision={precision} is for models in float32.*float64; use .*=float32"):
         method.work(llama64, Inputs([], None, None))
-    llama.__dict__["plain"] = (None, "it has a Quantised where a plain layer is expected")
+    llama.__dict__["transformer_or_reason"] = (None, "it has a Quantised where a plain layer is expected")
     with pytest.raises(InputError, match=r"autograd computes .*: it has a Quantised"):
         method.check_model(llama)
 

@@ -40,7 +40,7 @@ def asked(model, prefix=(0,)):
 def unknown(model):
     """The same model with a layer that the engine does not know."""
     model.module.get_submodule("model.layers.0.mlp.up_proj").__class__ = type("Quantised", (torch.nn.Linear,), {})
-    model.__dict__.pop("plain", None)
+    model.__dict__.pop("transformer_or_reason", None)
     assert model.transformer_or_reason[0] is None
     return model
 

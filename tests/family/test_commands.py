@@ -83,7 +83,7 @@ def test_mixtures_are_compared_skill_by_skill(capfd, tmp_path):
         ),
         (["mixture", f"base={BASE}", f"tuned=[{TUNED}]"], ["at least two models"]),
         (["mixture", f"base={BASE}", f"tuned=[{TUNED},{CONTINUED}]", "dataset=self_instruct"], ['"skill"']),
-        (["mixture", f"tuned=[{TUNED},{CONTINUED}]"], ["base is needed"]),
+        (["mixture", f"tuned=[{TUNED},{CONTINUED}]"], ["base has no value"]),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_is_explained(capfd, tmp_path, words, parts):
