@@ -1,4 +1,10 @@
-"""The demo models that this package contains, and the program that trained them."""
+"""The demo models that this package contains, and the program that trained them.
+
+train    trains the four models
+corpora  the training data
+losses   batches, and the loss on them
+card     the model cards
+"""
 
 from __future__ import annotations
 

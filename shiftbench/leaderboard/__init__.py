@@ -15,6 +15,17 @@ How pairs are ranked:
 - The last rank that a pair could have is the number of ranked pairs minus the number of pairs whose whole interval lies
   below its own.
 - A score without observations (n = 0) is shown and has no rank.
+
+tracked_runs  runs read from MLflow as entries
+board         which runs are shown together, and why each other run is left out
+ranks         ranks of scores with intervals
+view          the rows of a board as people read them
+page          the leaderboard as one HTML page
+report_frame  a page that shows a run's report in a frame where nothing can run
+pictures      the pictures of scores and of profiles, as SVG
+data_files    the board as JSON, CSV and Markdown
+site          the folder of pages, reports and data files
+folder_swap   puts a finished folder in the place of another in one step
 """
 
 from shiftbench.leaderboard.board import Board, Entry, LeftOut, build

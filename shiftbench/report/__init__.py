@@ -1,4 +1,19 @@
-"""The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal."""
+"""The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal.
+
+page              one run as report.html
+terminal          the scores as the table that the terminal shows
+tables            the tables of findings as CSV files
+figures           a finding's figure as a chart; bar_charts, line_charts and heat_maps draw them
+series_styles     colour, stroke and marker of each series
+svg               a chart as SVG text
+intervals         a score with its interval, as text and as a small picture
+token_html        a prompt's tokens, shaded by importance density
+numbers           numbers as people read them
+text              text that cannot damage a page, a chart or a file name
+colours           the colours of reports and leaderboards
+templates         the environment of all HTML templates
+content_security  the Content-Security-Policy of pages
+"""
 
 from shiftbench.report.page import RunSummary, write_report
 from shiftbench.report.tables import write_tables

@@ -5,5 +5,6 @@ task          one job in the form that is sent to the process that runs it, and 
 launcher      Hydra's launchers: in this process, joblib, submitit
 ledger        the folder OUT/.sweep: one status file for each job, and locks that show which process works on what
 watch         the progress of a sweep, as bars on a terminal or as lines in a pipe
+gpus          leases of the GPUs of one machine, one for each job
 submitter     the process that starts the sweep, and the only one that writes to MLflow
 """
