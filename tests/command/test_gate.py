@@ -125,8 +125,8 @@ def test_a_run_in_mlflow_is_a_reference(shiftbench, job_options, reference, tmp_
         (lambda d: d["pair"].pop("settings"), ["has no settings"]),
         (lambda d: d["versions"].update({"explain.attribution": "9"}), ["version of explain.attribution 9, here 1"]),
         (lambda d: d.update(scores=d["scores"][:1]), ["lacks the", "gate.rules."]),
-        (lambda d: d.update(scores=[]), ["no scores"]),
-        (lambda d: d.update(scores=[{"finding": "x"}]), ["no scores.json"]),
+        (lambda d: d.update(scores=[]), ["lacks pair, versions or scores"]),
+        (lambda d: d.update(scores=[{"finding": "x"}]), ["a score cannot be read"]),
         (lambda d: d.update(schema="shiftbench/scores/9"), ["schema"]),
     ],
 )
@@ -151,7 +151,7 @@ def test_other_library_versions_are_a_note_and_no_error(shiftbench, reference, t
     [
         (["against=/no/such"], ["against=/no/such"]),
         (["against={folder}"], ["scores.json", "No such file"]),
-        (["against={text}"], ["no scores.json"]),
+        (["against={text}"], ["is not a scores.json of shiftbench"]),
         (["against={text}", "gate=defualt"], ["gate=defualt", "gate=default?"]),
         (["against={good}", "+gate.rules.recognition.at_laest=1"], ["at_laest", "'at_least'"]),
         (["against={good}", "gate.rules.verbs.finding=no_such"], ["no_such"]),

@@ -79,4 +79,4 @@ def test_an_adapter_that_is_not_merged_is_a_note(shiftbench, job_options, folder
     assert ran.code == 0, ran.err
     assert any("kept beside the weights and not merged" in note for note in scores(job_options["out"])["notes"])
     ran = shiftbench(*job(job_options, **pair, control="permuted", out=job_options["out"] + "2"))
-    assert ran.code == 2 and "control=permuted draws changes of weights" in ran.err
+    assert ran.code == 2 and "control=permuted draws random changes of weights" in ran.err

@@ -226,7 +226,7 @@ def test_temporary_files_of_dead_processes_are_removed_and_of_living_ones_kept(s
 
 
 def test_the_next_writer_removes_what_a_killed_writer_left(tmp_path):
-    code = "import sys, time; from pathlib import Path; from shiftbench import results_folder as r\n"
+    code = "import sys, time; from pathlib import Path; from shiftbench.results import results_folder as r\n"
     code += "with r.writing(Path(sys.argv[1])) as part:\n print(part, flush=True); time.sleep(60)"
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     part = Path(writer.stdout.readline().strip())
