@@ -135,8 +135,9 @@ NeuronSide side_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].rows<const std::int64_t>(), tensors[1].rows<const std::int8_t>()};
 }
 
-// lists: first, other, cosine (CooccurrenceLists). query, key: word, sign (NeuronSide). refused: [2], bad_query and
-// bad_key (word_pairs.h).
+// lists: first, other, cosine (CooccurrenceLists). query, key: word, sign (NeuronSide). count_C: receives the number of
+// word pairs of each neuron pair. refused: two numbers, the lowest index of a query word and of a key word that the
+// kernel refuses, -1 where it refuses none (bad_query and bad_key in word_pairs.h).
 void count_word_pairs(const std::vector<py::object>& lists, const std::vector<py::object>& query,
                       const std::vector<py::object>& key, const py::object& count_C, const py::object& refused,
                       int device, std::uintptr_t stream) {

@@ -76,9 +76,10 @@ enum class CausalMap { output, left, left_transposed };
 
 // out = left @ right, or out += left @ right if `add`, where one of the matrices is a causal map.
 // left: [rows, depth]; right: [depth, columns], row stride `stride`; out: [rows, columns], row stride `out_stride`.
-// before: the position of the map's first query less that of the map's first key; query i of the map attends to the
-// keys [0, before + i] of the map. Elements of an output map that are behind a query's position but inside a tile are
-// computed and have no meaning; see mask_future_keys. Each element is summed in the order of i.
+// before = (position of the map's first query) - (position of the map's first key); query i of the map attends to the
+// keys [0, before + i] of the map. Where the map is the output, a tile may also hold keys that come after a query's
+// position. Their elements are computed, but they are meaningless; mask_future_keys sets them to 0. The terms of each
+// element are added in ascending order of their index along `depth`.
 template <bool add, CausalMap map, class T>
 void product(LeftOperand<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride,
              i64 before) {

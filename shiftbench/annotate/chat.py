@@ -45,10 +45,12 @@ class ChatAnnotator(Asker, Annotator):
         return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """Arrays label_SCL and answered_SC, both bool; words label [L] and description [S * C], seeds outermost.
+        """The labels and descriptions of concepts.
 
-        label: whether the concept gets the label by this seed's answer. answered: whether that answer could be read;
-        where it could not, there is no label. vectors and vocabulary are not used.
+        The unit has two arrays and two lists of strings. label_SCL, bool: whether a concept gets a label by a seed's
+        answer. answered_SC, bool: whether that answer could be read; where it could not, the concept gets no label.
+        `label`: the L names of the labels. `description`: what the model says that a concept's words share, for all
+        concepts of the first seed, then of the second, and so on. vectors and vocabulary are not used.
         Raises InputError where the endpoint keeps failing or the budget is spent.
         """
         reads = run_coroutine(self._reads(concepts))

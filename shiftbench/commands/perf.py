@@ -44,7 +44,10 @@ def main(arguments: list[str]) -> int:
 
 
 def record(config: DictConfig) -> int:
-    """Measure in several processes and write the baseline file, beside what it has of other machines."""
+    """Measure in several processes, one after another, and write the medians to the baseline file.
+
+    The ratios that the file has for other machines are kept; the counters are replaced.
+    """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
     from shiftbench.perf.measure import MeasurementRequest, measured

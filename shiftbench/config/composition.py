@@ -80,10 +80,10 @@ def _resolved(config: DictConfig) -> DictConfig:
 
 
 def packaged(name: str) -> DictConfig:
-    """The packaged values of one file of a config group.
+    """The option values of one YAML file in conf/, as they come with shiftbench.
 
     name: GROUP/MEMBER, for example 'finding/instruction_recognition'. The notebook API reads its options here, so that
-    only the YAML file states them.
+    the defaults are not written a second time in Python.
     """
     group, _, member = name.partition("/")
     part: DictConfig = compose("config", ["pair=demo", f"+{group}@one={member}"]).one

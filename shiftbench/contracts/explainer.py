@@ -52,7 +52,7 @@ class Explainer(Method):
 
     @abstractmethod
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The explanation's units, in order, as work that is not done yet: each computes its unit when it is run.
+        """One Work for each unit of the explanation, in order. A Work computes its unit when it is run, not before.
 
         An override's docstring names the arrays of a unit, with shapes and dtypes.
         """

@@ -127,7 +127,10 @@ class Result:
 
 
 def no_change(finding: str, name: str) -> Score:
-    """The score 0 with n = 0, for a pair in which nothing changed or nothing could be compared."""
+    """The score of this finding and name where all observations are 0, or where there are none.
+
+    Its value and its interval are 0, it has no p, and n is 0.
+    """
     return Score(finding, name, 0.0, 0.0, 0.0, None, 0)
 
 

@@ -108,7 +108,11 @@ def _run_masks(caches: Sequence[KVCache], x_CMD: Tensor, start: int) -> Tensor:
 
 
 def _attention(cache: KVCache, h_ND: Tensor, masks: int, start: int) -> Tensor:
-    """Attention's output at the positions from `start` on; those before it have the unmasked keys and values."""
+    """The attention output at positions from `start` on, for all masks.
+
+    Keys and values of earlier positions are those of the unmasked prompt, from `cache`. h_ND: the normalised input, one
+    mask after the other. masks: how many masks there are.
+    """
     spec, rows = cache.block.attention, len(h_ND) // masks
     position_N = torch.arange(start, start + rows, device=h_ND.device).repeat(masks)
     angles = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])

@@ -19,7 +19,8 @@ class SegmentedForward:
     It keeps the input of every segment that a pass has reached, and the forward cache of the segment that was used
     last. The cache of another segment is computed (again) from that segment's input.
 
-    x_TD: the first layer's input. segments: consecutive blocks each, all blocks of the model together.
+    x_TD: the first layer's input. segments: lists of consecutive blocks; together they are all blocks of the model, in
+    order.
     """
 
     def __init__(self, model: Transformer, x_TD: Tensor, segments: Sequence[Sequence[Block]]) -> None:

@@ -25,11 +25,14 @@ NOTHING, KEY, RANDOM = "nothing", "key parts", "random"
 
 @dataclass(frozen=True)
 class KeyParts(Explainer):
-    """Probabilities of a response where the key parts of the instruction are masked, and where other tokens are.
+    """Mean log-probability of a response's tokens in three cases.
+
+    In the first case nothing is masked. In the second the key parts of the instruction are masked. In the third as many
+    other tokens are masked, drawn at random.
 
     The embedding of a masked token is zero, as in explain/faithfulness.py. draws: how many random masks there are. Each
     masks as many tokens as the key parts have, if there are that many others. They are drawn from the other tokens of
-    instruction and context, or, where those are too few, from all other tokens, and are the same for base and tuned.
+    instruction and context, or, where those are too few, from all other tokens. Base and tuned get the same masks.
     memory: MiB that the engine may fill; None for the device's default (memory_bytes).
     """
 

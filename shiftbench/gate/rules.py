@@ -18,7 +18,11 @@ Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Rule:
-    """What one score must fulfil. requirements: names from REQUIREMENTS, each with its number."""
+    """What one score must fulfil.
+
+    requirements: the name of each, a key of REQUIREMENTS, with its limit. not_below_interval has no limit: its number is
+    1 where the rule has it.
+    """
 
     name: str
     finding: str

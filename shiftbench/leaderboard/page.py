@@ -54,7 +54,10 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
 
 
 def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
-    """What the page's script needs to show two pairs side by side, by the stem of a line. Texts are ready to show."""
+    """What the page's script shows of each pair when two pairs are compared, by the unique id of the pair's row.
+
+    The id is Line.stem. Hidden characters in the texts are already spelled out.
+    """
     return {
         line.stem: {
             "facts": [[text.visible(name), text.visible(value)] for name, value in _facts(line)],

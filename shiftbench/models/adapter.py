@@ -39,8 +39,9 @@ PROBES = 8  # tokens whose logits are compared before and after a merge
 # weight is rounded: by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in float16 on the same models.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-1, "float16": 3e-2}
 
-# Fields of a configuration that no forward pass depends on and that PEFT would follow to other files or modules.
-NOT_READ = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
+# Fields that are removed before PEFT gets the configuration: no forward pass needs them, and PEFT would load the files
+# or import the modules that they name.
+NOT_PASSED_TO_PEFT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
 # Adapter types whose configuration names something more to load.
 OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}
 # Fields whose effect cannot be written as other values of the base's weights. The text says why.
@@ -245,7 +246,7 @@ def _read_adapter(source: ModelSource) -> Adapter:
     if config is None:
         raise InputError(f"{what} has no {ADAPTER_CONFIG}; give the folder that PEFT's save_pretrained wrote")
     declared = json_object(config, f"{what}: {ADAPTER_CONFIG}", LARGEST_CONFIG)
-    settings = {name: value for name, value in declared.items() if name not in NOT_READ}
+    settings = {name: value for name, value in declared.items() if name not in NOT_PASSED_TO_PEFT}
     known = _check_settings(settings, what)
     if weights is None:
         raise InputError(f"{what} has no {ADAPTER_WEIGHTS}; only safetensors files are read")
@@ -313,7 +314,7 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
 
 
 def _is_object(value: Any, of: tuple[type, ...]) -> bool:
-    """Whether a value is null, which counts as an empty object, or an object whose values are of these types."""
+    """Whether a JSON value is null, or an object (dict) whose values all have exactly one of these types."""
     return value is None or (isinstance(value, dict) and all(type(inner) in of for inner in value.values()))
 
 

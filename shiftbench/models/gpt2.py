@@ -58,7 +58,10 @@ class Gpt2Views(WeightViews):
         return Block(attention, feed_forward, _norm(layer.ln_1), None, _norm(layer.ln_2), None)
 
     def _projection_HDE(self, layer: int, part: int) -> Tensor:
-        """One third of the fused projection times the norm's gain. part: 0 query, 1 key, 2 value."""
+        """A third of the fused projection c_attn, times the gain of the LayerNorm before attention.
+
+        part: 0 for the query, 1 for the key, 2 for the value.
+        """
         place = f"transformer.h.{layer}"
         fused = self.weight(f"{place}.attn.c_attn", self.width, 3 * self.width)
         gain_D = self.weight(f"{place}.ln_1", self.width)

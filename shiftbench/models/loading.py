@@ -33,7 +33,11 @@ QUANTISED = re.compile(r"scale|zero_point|zeros|qweight|g_idx|absmax|quant_map|S
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model. parameters: without an adapter; tied weights count once. width: D. vocabulary: tokens."""
+    """Sizes of a model.
+
+    parameters: how many the model has; an adapter's are not counted, and tied weights are counted once. heads: query
+    heads of a layer. width: of the hidden state (D). vocabulary: the number of tokens.
+    """
 
     parameters: int
     layers: int
@@ -64,9 +68,10 @@ def load(source: ModelSource) -> Model:
 
 @contextmanager
 def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Model]:
-    """A module that the caller loaded, as a Model. At the end of the block everything that was changed is restored.
+    """A module that the caller loaded, as a Model.
 
-    A PEFT model is used with its adapter in place. No file is read and no weight is checked. Raises InputError where
+    The module is put in eval mode, frozen and given eager attention; its earlier state is restored at the end of the
+    block. A PEFT model is used with its adapter active and not merged. No file is read and no weight is checked. Raises InputError where
     the module is no PreTrainedModel or the tokenizer gives no character offsets.
     """
     # A PEFT model is recognised by its attributes and not by its type, because peft need not be installed.

@@ -23,7 +23,7 @@ def machine_class(threads: int) -> str:
 
 
 def vendor() -> str:
-    """The CPU's maker in short, as Linux reports it; the architecture where there is no report."""
+    """A short name of the CPU's maker, such as 'amd', from /proc/cpuinfo; else the architecture, such as 'aarch64'."""
     found = _cpuinfo("vendor_id")
     return VENDORS.get(found, found.lower()) or platform.machine().lower() or "unknown"
 

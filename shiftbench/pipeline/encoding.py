@@ -81,7 +81,9 @@ def left_out(why: str, ids: Sequence[str]) -> str:
 def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> list[tuple[Any, str | None, str]]:
     """The arguments of `encode_all` for base and for tuned: tokenizer, chat template and model name.
 
-    template: one of TEMPLATES. Raises InputError where a model whose template is to be used has none.
+    template: with 'tuned' both have the tuned model's tokenizer, template and name; with 'own' each has its own; with
+    'none' each has its own tokenizer, and the template is None. Raises InputError where a model whose template is to be
+    used has none.
     """
     if template == "none":
         return [(tokenizer, None, name) for name, tokenizer in (base, tuned)]

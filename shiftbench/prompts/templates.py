@@ -34,9 +34,9 @@ def in_template(
 ) -> list[Placed]:
     """Each prompt inside a chat template; all are rendered in one child process.
 
-    name: of the model whose template it is, for messages. Where the template begins with the beginning-of-text token,
-    a prompt that begins with it too loses it, so that the rendered text has it once. Raises InputError where the
-    template cannot be rendered, or changes a prompt's text.
+    name: of the model whose template it is, for messages. If the template and a prompt both begin with the
+    beginning-of-text token, it is removed from the prompt, so that the rendered text has it once. Raises InputError
+    where the template cannot be rendered, or changes a prompt's text; it may trim white space at the prompt's ends.
     """
     # A placeholder shows where the prompt is: the prompt's own words may be in the template too.
     frame, *texts = rendered([PLACEHOLDER, *(prompt.text for prompt in prompts)], tokenizer, template, name)

@@ -72,7 +72,7 @@ def by_length(rows: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
 
 
 def by_cut(prompts: Sequence[ComparablePrompt], metric: Metric, bootstrap: Bootstrap) -> Figure:
-    """Lines of the mean score with both responses cut to their first k pieces, over all prompt sets together.
+    """Two lines, base and tuned: the mean score over all sets' prompts where only a response's first k pieces count.
 
     All points are of the same prompts: those whose responses both have at least FEWEST_PIECES pieces.
     """

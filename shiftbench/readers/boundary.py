@@ -1,4 +1,8 @@
-"""`reading`: the context manager around code that reads something from outside; any failure becomes one InputError."""
+"""`reading`: the context manager around code that reads something from outside.
+
+It raises an InputError in the place of any exception of that code. Lack of GPU memory, KeyboardInterrupt and SystemExit
+pass unchanged.
+"""
 
 from __future__ import annotations
 

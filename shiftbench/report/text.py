@@ -1,7 +1,7 @@
 """Text from models, files and users, changed so that it cannot damage a page, a chart or a file name.
 
-Invisible characters and characters that move their neighbours (bidirectional overrides, zero-width characters) are
-spelled out.
+Characters that cannot be seen (zero-width characters) or that change the order of the text around them (bidirectional
+overrides) are replaced by their codes, such as U+200B.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Bootstrap:
             raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
 
     def mean(self, values: ArrayLike) -> Interval:
-        """Mean of values [n] with its interval, which resamples the n values. All three numbers are 0 where n = 0.
+        """Mean of n values, with its interval from resamples of these values. Where n = 0, all three numbers are 0.
 
         For paired observations, pass their differences.
         """

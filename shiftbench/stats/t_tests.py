@@ -48,9 +48,10 @@ def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
 
 
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
-    """Welch's unequal-variance t-test; alternative: 'two-sided', 'less' or 'greater' (first vs second).
+    """Welch's unequal-variance t-test; alternative: 'two-sided', 'less' or 'greater'.
 
-    None where a sample has fewer than two values or neither varies.
+    'less' asks whether the mean of `first` is below that of `second`. None where a sample has fewer than two values, or
+    where both samples are constant.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):

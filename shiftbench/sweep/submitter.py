@@ -118,10 +118,11 @@ def launch_all(
 
 
 def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
-    """Call `start` in a thread, and return when it returns or when the ledger shows no waiting and no running job.
+    """Call `start` in a thread, and return when it returns or when none of its tasks waits or runs any more.
 
-    start: waits for processes of a launcher. It may wait for ever, because Slurm without accounting never tells
-    submitit that a worker was killed. Raises what `start` raises.
+    start: waits for processes of a launcher. It may never return, because Slurm without accounting never tells submitit
+    that a worker was killed; its thread is then left behind. left: the tasks that `start` runs; the ledger says whether
+    they wait or run. Raises what `start` raises.
     """
     raised: list[Exception] = []
 

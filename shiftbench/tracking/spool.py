@@ -150,7 +150,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _find_damage(spooled: Any) -> str:
-    """How the content of a spool file differs from the format that `spool_run` writes; empty where it does not."""
+    """What is wrong in the content of a spool file, in words; empty where it has the format that `spool_run` writes."""
     if not isinstance(spooled, dict) or spooled.get("schema") != SCHEMA:
         return f"it is not of the format {SCHEMA}"
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}

@@ -43,7 +43,9 @@ class Cooccurrence:
 
 
 class WordPairs:
-    """Does what _C.WordPairs32 and 64 do.
+    """Finds the word pairs of every neuron pair on a GPU (ops.word_pairs says which these are).
+
+    It has the same methods as the CPU's classes _C.WordPairs32 and _C.WordPairs64.
 
     Raises InputError where a neuron pair has more than _C.cuda.most_words key words: the kernel has room for no more.
     """
