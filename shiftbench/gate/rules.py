@@ -20,8 +20,8 @@ Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 class Rule:
     """What one score must fulfil.
 
-    requirements: the name of each, a key of REQUIREMENTS, with its limit. not_below_interval has no limit: its number is
-    1 where the rule has it.
+    requirements: the name of each, a key of REQUIREMENTS, with its limit. not_below_interval has no limit: its number
+    is 1 where the rule has it.
     """
 
     name: str

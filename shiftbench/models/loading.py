@@ -71,8 +71,8 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
     """A module that the caller loaded, as a Model.
 
     The module is put in eval mode, frozen and given eager attention; its earlier state is restored at the end of the
-    block. A PEFT model is used with its adapter active and not merged. No file is read and no weight is checked. Raises InputError where
-    the module is no PreTrainedModel or the tokenizer gives no character offsets.
+    block. A PEFT model is used with its adapter active and not merged. No file is read and no weight is checked. Raises
+    InputError where the module is no PreTrainedModel or the tokenizer gives no character offsets.
     """
     # A PEFT model is recognised by its attributes and not by its type, because peft need not be installed.
     inner = getattr(module, "get_base_model", None)

@@ -4,12 +4,12 @@ Nothing inside a process can stop a call into C that allocates 6 GB or never ret
 `9 ** 9 ** 9`): no signal handler runs, and no thread can end the call. The kernel can end a whole process.
 
 The child is a fork and not a new interpreter. It needs the caller's objects, such as a tokenizer, and to give them to a
-new interpreter they would have to be pickled. Importing transformers again would also take seconds. A fork copies the calling thread alone, so a
-lock that another thread holds at that moment stays locked in the child for ever. Therefore the function
-`make`, which `limited` runs in the child, must be plain Python that starts no thread, reads no file and computes nothing
-with torch or tokenizers. CPython and the C library reset their own locks after a fork. If the child waits for a lock all the same, the time limit ends it,
-and the caller never waits longer. Windows has no fork; shiftbench does not run there anyway, because it locks files by
-fcntl.
+new interpreter they would have to be pickled. Importing transformers again would also take seconds. A fork copies the
+calling thread alone, so a lock that another thread holds at that moment stays locked in the child for ever. Therefore
+the function `make`, which `limited` runs in the child, must be plain Python that starts no thread, reads no file and
+computes nothing with torch or tokenizers. CPython and the C library reset their own locks after a fork. If the child
+waits for a lock all the same, the time limit ends it, and the caller never waits longer. Windows has no fork;
+shiftbench does not run there anyway, because it locks files by fcntl.
 """
 
 from __future__ import annotations
