@@ -53,10 +53,10 @@ class Chunk:
         return self.rows_ND[: self.layout.offsets[-1]]
 
 
-def count_opposite(blocks: Sequence[Block], prompt: int, response: int, tokens: int, memory: int) -> int:
+def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens: int, tokens: int, memory: int) -> int:
     """How many derivatives of the other mode should run first and store their rows at the cut (cut.py); 0: no cut.
 
-    prompt, response: numbers of tokens. tokens: positions of the whole text. memory: bytes.
+    tokens: positions of the whole text. memory: bytes.
     Without a cut the main derivatives have P R + min(P, R)^2 / 2 rows; n opposite derivatives save
     n min(P, R) - n^2 / 2 of them. The number is as large as the memory for the cut allows, which is a share of what
     rows and chunks leave free, so that a cut makes no chunk smaller. There is no cut where it would save fewer rows
@@ -64,18 +64,21 @@ def count_opposite(blocks: Sequence[Block], prompt: int, response: int, tokens: 
     position, and two more forward passes where the main derivatives are tangents and the memory does not hold all
     forward caches.
     """
-    longest, least = max(prompt, response), min(prompt, response)
-    weight, forward = blocks[0].attention.query.weight_IO, prompt < response
-    rows, each, layer = prompt * response + least**2 // 2, _row_bytes(blocks, tokens), _cache_bytes(blocks, tokens)
-    chunks = 2 * _max_chunk_rows(blocks[0], each, memory) * each
-    spare = memory - rows * len(weight) * weight.element_size() - chunks - layer
-    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes); the third argument of min solves that for n. One
-    # token of the longer side at least gets no opposite derivative, so that the main ones keep a position on their
+    longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
+    weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
+    rows = prompt_tokens * response_tokens + least**2 // 2
+    row_bytes, layer_cache_bytes = _row_bytes(blocks, tokens), _cache_bytes(blocks, tokens)
+    chunk_bytes = 2 * _max_chunk_rows(blocks[0], row_bytes, memory) * row_bytes
+    spare = memory - rows * len(weight) * weight.element_size() - chunk_bytes - layer_cache_bytes
+    storable_rows = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
+    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
+    storable = math.isqrt(2 * storable_rows + STEP**2 // 4) - STEP // 2
+    # One token of the longer side at least gets no opposite derivative, so that the main ones keep a position on their
     # side.
-    storable = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
-    count = min(least, longest - 1, math.isqrt(2 * storable + STEP**2 // 4) - STEP // 2)
-    again = 2 * tokens if forward and layer * len(blocks) > spare - cut_bytes(blocks, count, forward) else 0
-    return count if count * least - count**2 / 2 > tokens + again else 0
+    count = min(least, longest - 1, storable)
+    all_cached = layer_cache_bytes * len(blocks) <= spare - cut_bytes(blocks, count, forward)
+    repeated_rows = 2 * tokens if forward and not all_cached else 0
+    return count if count * least - count**2 / 2 > tokens + repeated_rows else 0
 
 
 def cut_bytes(blocks: Sequence[Block], opposite: int, forward: bool) -> int:

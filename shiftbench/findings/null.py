@@ -17,8 +17,9 @@ from shiftbench.stats import NullPlace, place_in_null
 def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: float) -> Result:
     """The result, with tables that place each score among those of the null models, and one more score.
 
-    nulls: results of the same finding on the same prompts, each with a null model in the tuned model's place. kind: the
-    control's name. The added score, HEADLINE_over_null, is that of over_null.
+    The sentence says how the headline compares with the null models. nulls: at least one; results of the same finding
+    on the same prompts, each with a null model in the tuned model's place. kind: the control's name. The added score,
+    HEADLINE_over_null, is that of over_null.
     """
     # The result also has scores on other responses (_own_response); null models are not scored on those.
     controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
