@@ -51,13 +51,8 @@ class WeightNull(Control):
 
     def check_models(self, base: Model, tuned: Model) -> None:
         """Raise InputError where one loaded model has weights that the other lacks, as with an adapter kept apart."""
-        before, after = (dict(model.module.named_parameters()).keys() for model in (base, tuned))
-        if before != after:
-            only = min(before ^ after)
-            raise InputError(
-                f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
-                f"only one of them has {only!r}. {' '.join(tuned.notes) or 'Use control=none.'}"
-            )
+        before, after = (set(dict(model.module.named_parameters())) for model in (base, tuned))
+        self._check_same_names(before, after, " ".join(tuned.notes))
 
     @torch.no_grad()
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
@@ -72,12 +67,7 @@ class WeightNull(Control):
 
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
         """Yields the null models' weights. A tensor is drawn whenever it is read, and is not kept."""
-        if base.names != tuned.names:
-            only = min(set(base.names) ^ set(tuned.names))
-            raise InputError(
-                f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
-                f"only one of them has {only!r}. Use control=none."
-            )
+        self._check_same_names(set(base.names), set(tuned.names))
         for draw in range(self.draws):
             yield _DrawnWeights(self, base, tuned, draw)
 
@@ -99,6 +89,14 @@ class WeightNull(Control):
         generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1)
         null = before + DRAWINGS[self.kind](change, generator)
         return torch.cat([null.to(tuned.dtype), tuned[len(base) :]])
+
+    def _check_same_names(self, base: set[str], tuned: set[str], reason: str = "") -> None:
+        """Raise InputError where one model has a weight that the other lacks. reason: why, where it is known."""
+        if base != tuned:
+            raise InputError(
+                f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
+                f"only one of them has {min(base ^ tuned)!r}. {reason or 'Use control=none.'}"
+            )
 
     def _name(self, draw: int) -> str:
         return f"{self.kind} {draw + 1}"

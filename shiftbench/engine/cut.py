@@ -1,7 +1,7 @@
 """The meet-in-the-middle cut: where tangents of the positions in front meet cotangents of the positions behind.
 
-docs/mathematics.md, section "How it is computed". The cut is a position, which importance.py derives
-from schedule.count_opposite. In every layer a position behind the cut
+docs/mathematics.md, section "How it is computed". The cut is a position. schedule.count_opposite says how many opposite
+derivatives there are, and importance.py derives the position from that number. In every layer a position behind the cut
 depends on the positions in front of it only through their keys and values. So the importance of a prompt token in front
 of the cut for a response token predicted behind it is a sum over layers of inner products: what the token's tangent
 changes at the cut, times the response token's cotangent there. Neither kind of derivative has to pass the cut.

@@ -200,15 +200,17 @@ def small_model() -> Model:
     return Model("SmolLM2-135M's shape", module.eval().requires_grad_(False), no_tokenizer, None, "float32")
 
 
-def random_case(prompt: int, response: int) -> Case:
-    """A case of random token ids. prompt, response: the numbers of tokens."""
-    draws = torch.Generator().manual_seed(SEED)
-    ids = torch.randint(2, VOCABULARY, (prompt + response,), generator=draws).tolist()
+def random_case(
+    prompt: int, response: int, prefix: tuple[int, ...] = (), vocabulary: int = VOCABULARY, seed: int = SEED
+) -> Case:
+    """A case of random token ids below `vocabulary`. prompt, response: numbers of tokens. prefix: ids in front."""
+    draws = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, vocabulary, (prompt + response,), generator=draws).tolist()
     nothing_P = torch.zeros(prompt, dtype=torch.bool)
     encoded = EncodedPrompt(
         Prompt("random", "", ()),
         "",
-        (),
+        prefix,
         tuple(ids[:prompt]),
         tuple(map(str, ids[:prompt])),
         nothing_P,

@@ -44,19 +44,18 @@ def check(job: Job) -> None:
 def check_loaded(session: Session) -> None:
     """Raise InputError where the loaded models show that the job cannot be done.
 
-    Loads the models that some finding needs, and no other.
+    Loads the models, unless no finding needs them.
     """
     job, models = session.job, session.models
-    loaded = [models.base] if job.needs(Need.BASE) else []
-    loaded += [models.tuned] if job.needs(Need.TUNED) else []
-    if job.needs(Need.BASE) and job.needs(Need.TUNED):
-        _check_words(job.vocabulary, models.base, models.tuned)
+    if not job.needs_models:
+        return
+    _check_words(job.vocabulary, models.base, models.tuned)
     for finding in job.findings.values():
         if isinstance(finding.explain, Explainer):
-            for model in loaded:
+            for model in (models.base, models.tuned):
                 _check_parts(finding.name, finding.needs, model)
                 finding.explain.check_model(model)
-    if job.control is not None and len(loaded) == 2:
+    if job.control is not None:
         job.control.check_models(models.base, models.tuned)
 
 

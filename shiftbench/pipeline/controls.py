@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from shiftbench.contracts.control import Control
 from shiftbench.contracts.explainer import WeightExplainer
 from shiftbench.contracts.result import Result
 from shiftbench.findings.null import beside_null
+from shiftbench.models import Model
+from shiftbench.models.weights import Weights
 from shiftbench.pipeline.encoding import EncodedPrompts
 from shiftbench.pipeline.scoring import comparison_of, result_of
 from shiftbench.pipeline.session import Session
@@ -20,24 +22,30 @@ def compare_with_nulls(
 
     results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
     """
-    findings = [finding for finding in session.job.findings.values() if not finding.is_check]
-    comparisons = [comparison_of(session, finding, session.job.responses.mode, encoded) for finding in findings]
-    nulls: dict[str, list[Result]] = {finding.name: [] for finding in findings}
-    on_models = [one for one in comparisons if not isinstance(one.finding.explain, WeightExplainer)]
-    on_weights = [one for one in comparisons if isinstance(one.finding.explain, WeightExplainer)]
-    # For each null model, base's explanations are read from the store again: those of all findings together may not fit
-    # into memory.
+    findings = session.job.findings
+    comparisons = {
+        key: comparison_of(session, finding, session.job.responses.mode, encoded)
+        for key, finding in findings.items()
+        if not finding.is_check
+    }
+    on_weights = [key for key, one in comparisons.items() if isinstance(one.finding.explain, WeightExplainer)]
+    on_models = [key for key in comparisons if key not in on_weights]
+    results_on_nulls: dict[str, list[Result]] = {key: [] for key in comparisons}
+
+    def score_on(nulls: Iterator[Model] | Iterator[Weights], keys: Sequence[str]) -> None:
+        # For each null model, base's explanations are read from the store again: those of all findings together may not
+        # fit into memory.
+        for null in nulls:
+            for key in keys:
+                results_on_nulls[key].append(result_of(session, comparisons[key], null))
+
     if on_models:
-        for model in control.models(session.models.base, session.models.tuned):
-            for one in on_models:
-                nulls[one.finding.name].append(result_of(session, one, model))
+        score_on(control.models(session.models.base, session.models.tuned), on_models)
     if on_weights:
-        for weights in control.weights(session.base_weights, session.tuned_weights):
-            for one in on_weights:
-                nulls[one.finding.name].append(result_of(session, one, weights))
+        score_on(control.weights(session.base_weights, session.tuned_weights), on_weights)
     return [
-        result
-        if finding.is_check
-        else beside_null(result, nulls[finding.name], control.kind, finding.bootstrap.confidence)
-        for result, finding in zip(results, session.job.findings.values(), strict=True)
+        beside_null(result, results_on_nulls[key], control.kind, finding.bootstrap.confidence)
+        if key in comparisons
+        else result
+        for result, (key, finding) in zip(results, findings.items(), strict=True)
     ]

@@ -32,7 +32,7 @@ class Gatherer:
 
         title: the explanation's name in the progress display and in the run's tags.
         record_key: whether the explanation's key is written into the run's tags. Null models pass False: there are
-        many of them and nobody looks them up.
+        many of them, and their keys are never looked up.
         """
         by_key: dict[str, Unit] = {}
         keys = {item.unit: item.key for item in work}

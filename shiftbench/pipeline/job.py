@@ -67,6 +67,11 @@ class Job:
     control: Control | None = None
     group: bool = False
 
+    @property
+    def needs_models(self) -> bool:
+        """Whether some finding needs a loaded model. Both are loaded then, because a method explains both."""
+        return self.needs(Need.BASE, Need.TUNED)
+
     def needs(self, *needs: Need) -> bool:
         """Whether some finding has at least one of these needs."""
         return any(not finding.needs.isdisjoint(needs) for finding in self.findings.values())

@@ -125,7 +125,7 @@ def _notes(session: Session, results: Sequence[Result], encoded: EncodedPrompts)
     job = session.job
     notes = [*(note for result in results for note in result.notes), *encoded.notes]
     notes += [*dict.fromkeys(session.gatherer.notes), *_settings_notes(job)]
-    if job.needs(Need.BASE, Need.TUNED):
+    if job.needs_models:
         loaded = (session.models.base, session.models.tuned)
         notes += [*dict.fromkeys(note for model in loaded for note in model.notes), *_autograd_notes(*loaded)]
     explainers = [finding.explain for finding in job.findings.values()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from shiftbench.contracts.need import Need
 from shiftbench.models.pairs import PairModels
 from shiftbench.models.tokenizer import digest as tokenizer_digest
 from shiftbench.models.tokenizer import load_tokenizer
@@ -37,7 +36,7 @@ class Session:
 
         The digests are of the loaded models where some finding needs a loaded model, else of the weight files.
         """
-        if self.job.needs(Need.BASE, Need.TUNED):
+        if self.job.needs_models:
             base, tuned = self.models.base, self.models.tuned
             return {
                 "base": base.name,

@@ -115,6 +115,14 @@ def test_null_weights_are_drawn_tensor_by_tensor(job, no_model, monkeypatch):
     assert held == [(name, draw) for draw in range(3) for name in names], "each once, in the order they are read"
 
 
+def test_a_finding_that_a_job_scores_twice_is_controlled_twice(job, no_model):
+    """The same finding under two keys, as with two values of an option: each has its own null results."""
+    finding = job.findings["weight_change"]
+    twice = dataclasses.replace(job, findings={"one": finding, "two": finding}, control=WeightNull("permuted", 3, 0))
+    outcome = explain_and_score(twice, Progress(watch=lambda *_: None))
+    assert [result.score("size_over_null").n for result in outcome.results] == [3, 3]
+
+
 def test_the_files_draws_are_those_of_the_loaded_models(job):
     null, base, tuned = WeightNull("permuted", 1, 0), models.load(job.pair.base), models.load(job.pair.tuned)
     (of_files,) = null.weights(FileWeights(job.pair.base), FileWeights(job.pair.tuned))

@@ -15,10 +15,10 @@ from shiftbench.engine.product import Precision
 from shiftbench.explain import attribution
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
+from shiftbench.perf.hot_spots import random_case
 from shiftbench.perf.machine import cpu_model
 from shiftbench.perf.paper import device_time
 from shiftbench.perf.timing import Comparison, Sampled, alternate
-from shiftbench.prompts import EncodedPrompt, Prompt
 from tests.perf.models import SEED
 from tests.perf.rows import Machine
 from tests.perf.targets import GPU_LENGTHS, SEVEN
@@ -195,19 +195,7 @@ class Bench:
 
 def case(vocabulary: int, prompt: int, response: int, seed: int = SEED) -> Case:
     """A case of random token ids after PREFIX; no time depends on the ids. prompt, response: numbers of tokens."""
-    ids = torch.randint(2, vocabulary, (prompt + response,), generator=torch.Generator().manual_seed(seed)).tolist()
-    nothing_P = torch.zeros(prompt, dtype=torch.bool)
-    encoded = EncodedPrompt(
-        Prompt("random", "", ()),
-        "",
-        PREFIX,
-        tuple(ids[:prompt]),
-        tuple(map(str, ids[:prompt])),
-        nothing_P,
-        nothing_P,
-        nothing_P,
-    )
-    return Case(encoded, tuple(ids[prompt:]), ("", ""))
+    return random_case(prompt, response, PREFIX, vocabulary, seed)
 
 
 def importance(model: Model, given: Case, precision: Precision) -> Tensor:
