@@ -1,4 +1,4 @@
-"""GPUs of one machine shared by the jobs of sweeps: each job gets its own, by a lock that ends with its process."""
+"""GPUs of one machine, shared by the jobs of sweeps. A job holds a lock on each of its GPUs until its process ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set where Slurm itself gave 
 
 @contextmanager
 def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
-    """The job's configuration on `gpus` GPUs that no other job of this machine has, for the block.
+    """Gives the block the job's configuration, set to GPUs that no other job of this machine uses meanwhile.
 
-    As it is where a device was named, where Slurm gave the devices, and where there is no GPU. With more than one, a
-    model is spread over them (device_map). Raises InputError where the machine has fewer.
+    The configuration's option `gpus` says how many; a model is spread over several of them (device_map). The
+    configuration is not changed where the user named a device, where Slurm chose the devices, and where there is no
+    GPU. say: called with a line where the job has to wait. Raises InputError where the machine has fewer GPUs.
     """
     import torch
 
@@ -38,7 +39,7 @@ def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictCon
 
 
 def visible(count: int) -> list[str]:
-    """What this machine calls the GPUs that torch numbers 0 .. count - 1."""
+    """The names of the GPUs that torch numbers 0 to count - 1, as CUDA_VISIBLE_DEVICES has them."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 
@@ -47,10 +48,12 @@ def visible(count: int) -> list[str]:
 def leased(
     count: int, names: Sequence[str], say: Callable[[str], None], root: Path | None = None
 ) -> Iterator[list[int]]:
-    """Positions in names of so many GPUs that nobody else leases until the block ends or this process does.
+    """Gives the block the indices, in `names`, of `count` GPUs that no other process leases meanwhile.
 
-    Waits until that many are free at once, so two jobs that want groups never wait for each other. root: the folder
-    of the locks; None: one of this machine's temporary folder, of this user.
+    A lease ends with the block, or with the process. The call waits until `count` GPUs are free at the same time, so
+    two jobs that need several GPUs never wait for each other. say: called once with a line where it has to wait. root:
+    the folder of the locks; None: a folder of this user in the machine's temporary folder. Raises InputError where
+    count is not between 1 and the number of names.
     """
     if not 1 <= count <= len(names):
         raise InputError(f"gpus={count}: a job can take 1 to {len(names)} GPUs on this machine")
@@ -72,7 +75,7 @@ def leased(
 
 
 def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
-    """A copy of the configuration in which both models are on these devices and no other."""
+    """A copy of the configuration in which both models use these devices and no others."""
     config = config.copy()
     config.device = f"cuda:{devices[0]}"
     for model in (config.pair.base_model, config.pair.tuned_model):
