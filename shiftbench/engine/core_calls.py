@@ -50,9 +50,10 @@ def rotate_rows(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor
 def activation_derivative(
     cache: FeedForwardCache, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor, cotangent: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """part_derivatives.feed_forward_jvp of (up_NF, gate_NF) if not `cotangent`; the result is in up_NF.
+    """The core's feed_forward_jvp or feed_forward_vjp (part_derivatives.py), computed in place.
 
-    If `cotangent`, feed_forward_vjp of up_NF; the results are in up_NF and gate_NF, whose contents are overwritten.
+    Without `cotangent`: the jvp of up_NF and gate_NF; the result overwrites up_NF. With `cotangent`: the vjp of the
+    cotangents that up_NF holds; the results overwrite up_NF and gate_NF.
     """
     _core(up_NF).gate_rows(up_NF, gate_NF, cache.up_slope_TF, cache.gate_slope_TF, position_N, cotangent)
     return up_NF, gate_NF

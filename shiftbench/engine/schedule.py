@@ -57,12 +57,14 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     """How many derivatives of the other mode should run first and store their rows at the cut (cut.py); 0: no cut.
 
     tokens: positions of the whole text. memory: bytes.
-    Without a cut the main derivatives have P R + min(P, R)^2 / 2 rows; n opposite derivatives save
-    n min(P, R) - n^2 / 2 of them. The number is as large as the memory for the cut allows, which is a share of what
-    rows and chunks leave free, so that a cut makes no chunk smaller. There is no cut where it would save fewer rows
-    than it costs. Its costs are the opposite derivatives' own products, about as much work as one row for each
-    position, and two more forward passes where the main derivatives are tangents and the memory does not hold all
-    forward caches.
+
+    What a cut saves: without it the main derivatives have P R + min(P, R)^2 / 2 rows, and n opposite derivatives save
+    n min(P, R) - n^2 / 2 of them. What it costs: the opposite derivatives' own products, about as much work as one row
+    for each position; and two more forward passes, where the main derivatives are tangents and the memory does not hold
+    all forward caches. Where it would save no more than it costs, the result is 0.
+
+    Otherwise n is as large as the memory for stored rows allows. That memory is a share of what the rows and the chunks
+    leave free, so a cut makes no chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
@@ -158,8 +160,9 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """Consecutive items in an even number of parts of about `rows` rows each; lengths: rows of each item.
 
-    One part where two would have less than `fewest` rows each. The number is even so that two threads have equal work.
-    It does not depend on the number of threads: the results would depend on it too.
+    There is one part only where two would have fewer than `fewest` rows each. The number of parts is even so that two
+    threads get equal work. It is not taken from the number of threads, because the results would then depend on the
+    number of threads.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))

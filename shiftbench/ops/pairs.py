@@ -17,12 +17,16 @@ def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple
     """(first_V, other_N, cosine_N): for each word, the words that it co-occurs with, as rows of a sparse V x V matrix.
 
     Two words co-occur if their spellings differ and their cosine is above both words' cutoffs. The cosine is the inner
-    product of their vectors, summed in float64. unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf
-    or nan for a word that co-occurs with no other. spelling_V: int64, equal for words that are spelled alike. The words
-    that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64 [V + 1]. other_N:
-    int32. cosine_N: the cosines beside other_N, float64 for float64 vectors, else float32. An entry takes 8 bytes (12
-    in float64); with the paper's cutoffs about a hundredth of V x V words are listed. Raises InputError where a vector
-    is not finite.
+    product of their vectors, summed in float64.
+
+    unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf or nan for a word that co-occurs with no
+    other. spelling_V: int64, equal for words that are spelled alike.
+
+    The words that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64 [V + 1].
+    other_N: int32. cosine_N: the cosine of each entry of other_N, float64 for float64 vectors, else float32. An entry
+    takes 8 bytes (12 in float64); with the paper's cutoffs about a hundredth of all V x V pairs are entries.
+
+    Raises InputError where a vector is not finite.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "cooccurrence", unit_VG=unit_VG, cutoff_V=cutoff_V, spelling_V=spelling_V
@@ -40,12 +44,16 @@ def word_pairs(
     """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C.
 
     Of the K x K pairs of a query word and a key word, those are kept that co-occur and whose activations have the same
-    sign; an activation of 0 has no sign. cooccurring: what `cooccurrence` returns. value_CK and index_CK of each side:
-    what `vocab_topk` returns. neuron_N: the neuron pair, a row of those. query_N, key_N: indices of the two words. All
-    three are int64. cosine_N: of the two words, in the dtype of `cooccurring`. The order is by neuron pair, then by
-    descending cosine, ties to the lower (position among the query words, position among the key words). Raises
-    InputError where an activation is not finite, an index is that of no word, or a neuron pair's key words hold a word
-    twice.
+    sign; an activation of 0 has no sign.
+
+    cooccurring: what `cooccurrence` returns. value_CK and index_CK of each side: what `vocab_topk` returns.
+
+    neuron_N: the neuron pair, as the number of its row in value_CK. query_N, key_N: indices of the two words. All three
+    are int64. cosine_N: the cosine of the two words, in the dtype of `cooccurring`. The order is by neuron pair, then
+    by descending cosine; ties go to the lower (position among the query words, position among the key words).
+
+    Raises InputError where an activation is not finite, where an index is that of no word, or where a word is twice
+    among a neuron pair's key words.
     """
     first_V, other_N, cosine_N = cooccurring
     results: tuple[Tensor, Tensor, Tensor, Tensor] = operators.call(
