@@ -75,8 +75,8 @@ def jvp(
     """Main derivatives of forward mode: tangents of prompt tokens through the segment, at positions before the cut.
 
     last: end of the positions that predict response tokens. opposite: cotangents of the response tokens predicted at
-    `cut` to `last` - 1; None without a cut. last_layer: given for the last segment, None for the others. Where it is given,
-    the rows of the returned chunk are importance_CR, for the response tokens that are predicted before the cut.
+    `cut` to `last` - 1; None without a cut. last_layer: given for the last segment, None for the others. Where it is
+    given, the rows of the returned chunk are importance_CR, for the response tokens that are predicted before the cut.
     """
     layout, rows_ND, cross_CX = chunk.layout, chunk.rows_ND, chunk.cross_CX
     items = len(chunk.origins)
