@@ -35,6 +35,8 @@ WITHOUT_EFFECT = {
     "tracking": "nothing is tracked; shiftbench score tracks runs on the command line",
     "dry_run": "Python always computes; `shiftbench score pair=local pair.base=BASE pair.tuned=TUNED dry_run=true` "
     "estimates the time, memory and disk space",
+    "verbose": "it sets what shiftbench score prints",
+    "json": "it sets what shiftbench score prints",
     "gpus": "it sets the GPUs of each job of a sweep; give device, or pair__tuned_model__device_map",
     "hydra": "it sets how the jobs of a sweep are started",
     "hydra/launcher": "it sets how the jobs of a sweep are started",

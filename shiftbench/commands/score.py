@@ -46,13 +46,17 @@ def _single(one: command_line.ComposedJob) -> int:
         print(dry_run(one.config, folder))
         return 0
     tracking: Tracking = instantiate(one.config.tracking)
-    recorded = run(one.config, folder, one.suite, Progress(), before=tracking.check)
+    if one.config.json and one.config.verbose:
+        raise InputError("json=true prints scores.json alone, so verbose=true would have no effect; give one of them")
+    recorded = run(one.config, folder, one.suite, Progress(), given=one.overrides, before=tracking.check)
     run_id = send_run(tracking, folder, parent=None)
-    show(recorded)
-    if run_id is not None:
+    if one.config.json:
+        print((folder / "scores.json").read_text(encoding="utf-8"), end="", flush=True)
+        return 0
+    show(recorded, one.config.verbose)
+    if run_id is not None and one.config.verbose:
         print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
-    print(f"report: {recorded.report}")
-    print(f"results: {folder}", flush=True)
+    print(f"report: {recorded.report}", flush=True)
     return 0
 
 

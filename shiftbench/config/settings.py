@@ -14,7 +14,7 @@ from shiftbench.readers import file_bytes, path_of
 
 # Options of where and how a job runs: no result depends on them. `annotate` is here because each finding that uses the
 # annotator holds its options too.
-EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "annotate")
+EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "verbose", "json", "annotate")
 # Options of how a chat model is asked: no answer depends on them.
 CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 

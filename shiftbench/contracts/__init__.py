@@ -2,6 +2,7 @@
 
     explainer.py  Explainer, PairExplainer, WeightExplainer, and the Inputs that an explainer is given
     finding.py    Finding: compares base's explanation with tuned's
+    claim.py      Claim: what a score of a finding is taken to mean
     result.py     Score, ScoreFact, Figure, Saliency, Result: what a finding returns
     annotator.py  Annotator: assigns labels to concepts
     ratings.py    Ratings: rates how far a response follows its instruction

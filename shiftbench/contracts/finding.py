@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from fnmatch import fnmatch
 from typing import Any, ClassVar
 
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.explainer import Explainer, Method, PairExplainer, WeightExplainer
 from shiftbench.contracts.need import Need
 from shiftbench.contracts.ratings import Ratings
@@ -35,7 +36,9 @@ class Finding(ABC):
 
     name, version: as in scores.json. group: where reports and leaderboards show the finding. needs: the parts of a pair
     that it requires; nothing else is loaded or computed for it. facts: what each of its scores means, by the score's
-    name. explain: the method whose explanations it compares. bootstrap: how its confidence intervals are computed.
+    name. claims: what its scores are taken to mean, the headline's claim first; a finding without claims, such as a
+    check, gets no verdict. explain: the method whose explanations it compares. bootstrap: how its confidence intervals
+    are computed.
     """
 
     name: ClassVar[str]
@@ -43,6 +46,7 @@ class Finding(ABC):
     group: ClassVar[Group]
     needs: ClassVar[frozenset[Need]]
     facts: ClassVar[Mapping[str, ScoreFact]] = {}
+    claims: ClassVar[Sequence[Claim]] = ()
     explain: Explainer | WeightExplainer
     bootstrap: Bootstrap
 

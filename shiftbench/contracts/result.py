@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -100,6 +100,19 @@ class Saliency:
 
 
 @dataclass(frozen=True)
+class NullScores:
+    """The scores of a finding on null models.
+
+    kind: the control's name. draws: the number of null models. values: by the name of a score, its value on each null
+    model.
+    """
+
+    kind: str
+    draws: int
+    values: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
 class Result:
     """All that one finding returns for one pair.
 
@@ -108,6 +121,8 @@ class Result:
     mean over prompts of tuned minus base, its columns HEADLINE_base and HEADLINE_tuned are the two values of a prompt.
     level: whether the scores are properties of one model (a check of its attributions) and not shifts.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
+    nulls: the finding's scores on null models; None where the run had none. inapplicable: why the finding's claims do
+    not apply to this pair and these prompts; empty where they do.
     """
 
     finding: str
@@ -120,6 +135,8 @@ class Result:
     level: bool = False
     flags: Sequence[str] = ()
     notes: Sequence[str] = ()
+    nulls: NullScores | None = None
+    inapplicable: str = ""
 
     def score(self, name: str) -> Score:
         """The score of that name, which must exist."""

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.explainer import Explainer, PairExplainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import BOTH_MODELS, Need
@@ -61,6 +62,19 @@ FACTS = {
     ),
 }
 
+CLAIMS = (
+    Claim(
+        score="none_share_fall",
+        short="concepts moved toward user tasks",
+        statement="the concepts of the tuned model's feed-forward networks moved toward user tasks",
+        opposite="the concepts of the tuned model's feed-forward networks moved away from user tasks",
+        observations="concepts",
+        floor=30,
+        zero_is_null=False,
+        static_vectors=True,
+    ),
+)
+
 
 @dataclass(frozen=True)
 class ConceptRotation(Finding):
@@ -76,10 +90,11 @@ class ConceptRotation(Finding):
     ranks: Sequence[int]
     bootstrap: Bootstrap
     name: ClassVar[str] = "concept_rotation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.FEED_FORWARD
     needs: ClassVar[frozenset[Need]] = BOTH_MODELS
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
+    claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
         if not self.ranks or min(self.ranks) < 1:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
 from shiftbench.contracts.result import Figure, Result, Score, ScoreFact
@@ -47,6 +48,19 @@ FACTS = {
     ),
 }
 
+CLAIMS = (
+    Claim(
+        score="recognition_last",
+        short="recognises an instruction at the end",
+        statement="the tuned model recognises an instruction that stands last more than the base model does",
+        opposite="the tuned model's responses rest less on an instruction that stands last than the base model's do",
+        observations="prompts",
+        floor=10,
+        zero_is_null=True,
+        attributions=True,
+    ),
+)
+
 
 @dataclass(frozen=True)
 class InstructionPosition(Finding):
@@ -61,10 +75,11 @@ class InstructionPosition(Finding):
     p: float
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_position"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.PROBE
     needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
+    claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
         check_norm(self.name, self.p)

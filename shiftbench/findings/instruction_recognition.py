@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from shiftbench import ops
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
@@ -51,6 +52,12 @@ FACTS = {
         RECOGNITION,
         "the tuned model's responses rest more on the words of the instruction than the base model's do",
         "both models' responses rest on the words of the instruction to the same extent",
+    ),
+    "prompt_density_rise": ScoreFact(
+        "use of the whole prompt",
+        DENSITY,
+        "the mean density of all prompt tokens is larger in the tuned model",
+        "the mean density of all prompt tokens is the same in both models",
     ),
     "context_density_fall": ScoreFact(
         "fall of the context's density",
@@ -89,6 +96,31 @@ FACTS = {
     ),
 }
 
+CLAIMS = (
+    Claim(
+        score="recognition",
+        short="recognises the instruction",
+        statement="the tuned model recognises the instruction more than the base model does",
+        opposite="the tuned model's responses rest less on the instruction than the base model's do",
+        observations="prompts",
+        floor=10,
+        zero_is_null=True,
+        attributions=True,
+        specific=CONTRASTS,
+        not_specific="the rest of the prompt gained as much as the instruction",
+    ),
+    Claim(
+        score="prompt_density_rise",
+        short="leans more on the whole prompt",
+        statement="the tuned model leans more on the whole prompt than the base model does",
+        opposite="the tuned model leans less on the whole prompt than the base model does",
+        observations="prompts",
+        floor=10,
+        zero_is_null=True,
+        attributions=True,
+    ),
+)
+
 
 @dataclass(frozen=True)
 class InstructionRecognition(Finding):
@@ -104,10 +136,11 @@ class InstructionRecognition(Finding):
     saliency: int
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_recognition"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.ATTRIBUTION
     needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
+    claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
         check_norm(self.name, self.p)
@@ -121,6 +154,7 @@ class InstructionRecognition(Finding):
         lengths = by_length(pairs, self._recognition, self.bootstrap)
         changed = paired_differences(rows, ("recognition", *CONTRASTS, *PARTS))
         scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
+        scores.append(self._score("prompt_density_rise", changed["all_tokens"]))
         scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
         if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():  # else the score would equal recognition
             scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
@@ -138,6 +172,7 @@ class InstructionRecognition(Finding):
             },
             figures=[self._figure(used, base, tuned), figure(lengths)],
             saliency=self._saliency(used, base, tuned),
+            inapplicable=_inapplicable(rows),
         )
 
     def _density(self, unit: Unit) -> Tensor:
@@ -276,6 +311,12 @@ def _table2(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(table_rows)
+
+
+def _inapplicable(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "no prompt has an instruction"
+    return "" if rows["response_tokens"].any() else "no response has a token"
 
 
 def _sentence(score: Score, rows: pd.DataFrame, without_instruction: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import BOTH_MODELS, Need
@@ -46,6 +47,18 @@ FACTS = {
     },
 }
 
+CLAIMS = (
+    Claim(
+        score="verbs",
+        short="heads encode instruction verbs",
+        statement="the tuned model's heads gained word pairs with instruction verbs more often than with other verbs",
+        opposite="the tuned model's heads gained word pairs with instruction verbs less often than with other verbs",
+        observations="instruction verbs",
+        floor=10,
+        zero_is_null=False,
+    ),
+)
+
 
 @dataclass(frozen=True)
 class InstructionVerbs(Finding):
@@ -57,10 +70,11 @@ class InstructionVerbs(Finding):
     explain: Explainer
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_verbs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.ATTENTION
     needs: ClassVar[frozenset[Need]] = BOTH_MODELS | {Need.ATTENTION_HEADS}
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
+    claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over all heads and over each quarter of the depth."""
@@ -93,7 +107,8 @@ class InstructionVerbs(Finding):
             return no_change(self.name, name)
         interval = self.bootstrap.difference_of_means(instruction_shares, general_shares)
         _, p = welch(instruction_shares, general_shares, "two-sided")
-        count = len(instruction_shares) + len(general_shares)
+        # The interval is as wide as that of the smaller group alone, so n does not count the larger one.
+        count = min(len(instruction_shares), len(general_shares))
         return Score(self.name, name, interval.value, interval.low, interval.high, p, count)
 
 

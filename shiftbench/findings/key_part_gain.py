@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 
+from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact
@@ -44,6 +45,20 @@ FACTS = {
     ),
 }
 
+CLAIMS = (
+    Claim(
+        score="key_gain",
+        short="depends on the key parts of the instruction",
+        statement="tuned's responses depend more on the key parts of the instruction than base's do",
+        opposite="tuned's responses depend less on the key parts of the instruction than base's do",
+        observations="prompts",
+        floor=10,
+        zero_is_null=True,
+        specific=("key_gain_over_random",),
+        not_specific="other tokens gained as much as the key parts",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class KeyPartGain(Finding):
@@ -56,10 +71,11 @@ class KeyPartGain(Finding):
     explain: KeyParts
     bootstrap: Bootstrap
     name: ClassVar[str] = "key_part_gain"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.PROBE
     needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
+    claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """Scores over the prompts that both models' explanations have: tuned's gain less base's, by mask."""

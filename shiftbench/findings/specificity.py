@@ -13,7 +13,7 @@ from shiftbench.stats import Bootstrap, holm, paired_effect, paired_p, sign_flip
 from shiftbench.store.explanation import Unit
 
 THIRDS = ("first_third", "middle_third", "last_third")
-PARTS = ("instruction", "context", "others", *THIRDS)
+PARTS = ("instruction", "context", "others", "all_tokens", *THIRDS)
 CONTRASTS = ("specificity", "context_specificity")
 
 
@@ -31,6 +31,7 @@ def part_densities(density_P: Tensor, unit: Unit) -> dict[str, float]:
         "instruction": mean_in_mask(density_P, instruction_P),
         "context": mean_in_mask(density_P, unit.arrays["context_P"]),
         "others": mean_in_mask(density_P, ~instruction_P),
+        "all_tokens": mean_in_mask(density_P, torch.ones_like(instruction_P)),
     }
     means |= {name: mean_in_mask(density_P, third_P == i) for i, name in enumerate(THIRDS)}
     means["specificity"] = means["instruction"] - means["others"]

@@ -44,7 +44,7 @@ def compare_with_nulls(
     if on_weights:
         score_on(control.weights(session.base_weights, session.tuned_weights), on_weights)
     return [
-        beside_null(result, results_on_nulls[key], control.kind, finding.bootstrap.confidence)
+        beside_null(result, results_on_nulls[key], control.kind, finding.bootstrap.confidence, finding.claims)
         if key in comparisons
         else result
         for result, (key, finding) in zip(results, findings.items(), strict=True)

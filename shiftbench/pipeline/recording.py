@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result, all_scores
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.pipeline.job import Job
-from shiftbench.report import RunSummary, score_table
+from shiftbench.report import RunSummary, score_table, verdict_lines
 from shiftbench.results import results_folder
 from shiftbench.results.writing import WRITTEN, write
 from shiftbench.store.explanation import content_key
 from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, select_metrics, spool_run, without_secrets
+from shiftbench.verdicts import Verdict
 
 NOTE_WIDTH = 300  # characters; a longer note is cut on the terminal, but not in scores.json and in the report
 PIPE_WIDTH = 110  # columns of the table where the output is no terminal; the longest score name fits
@@ -35,14 +37,15 @@ PIPE_WIDTH = 110  # columns of the table where the output is no terminal; the lo
 class Outcome:
     """What scoring a job gave.
 
-    results: in the order of the job's findings. notes: for the report. identity: the fields of "pair" in scores.json
-    that say which models were compared (`Session.identity`). keys: the digest of each explanation's unit keys, by
-    title. prompts: the number of prompts that were not left out. computed, found: the number of units computed here,
-    and of units that the store had. unanswered: for a group of a larger job, why none of its responses could be
-    explained; empty where some could.
+    results: in the order of the job's findings. verdicts: on their claims. notes: for the report. identity: the fields
+    of "pair" in scores.json that say which models were compared (`Session.identity`). keys: the digest of each
+    explanation's unit keys, by title. prompts: the number of prompts that were not left out. computed, found: the
+    number of units computed here, and of units that the store had. unanswered: for a group of a larger job, why none of
+    its responses could be explained; empty where some could.
     """
 
     results: Sequence[Result]
+    verdicts: Sequence[Verdict]
     notes: Sequence[str]
     identity: Mapping[str, str]
     keys: Mapping[str, str]
@@ -62,10 +65,19 @@ class Recorded:
 
 
 def record(
-    config: DictConfig, job: Job, outcome: Outcome, folder: Path, suite: str, sweep: str | None = None
+    config: DictConfig,
+    job: Job,
+    outcome: Outcome,
+    folder: Path,
+    suite: str,
+    sweep: str | None = None,
+    given: Sequence[str] = (),
 ) -> Recorded:
-    """Write the results and the record for MLflow into the folder. Nothing is sent to MLflow yet."""
-    summary = summarise(config, job, outcome, suite)
+    """Write the results and the record for MLflow into the folder. Nothing is sent to MLflow yet.
+
+    given: the overrides of the command line, from which the commands in the results are made.
+    """
+    summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)
     spool_run(folder, tracked_run(job, summary, outcome, folder, sweep))
     return Recorded(outcome, summary, report)
@@ -76,22 +88,28 @@ def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfi
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 
 
-def show(recorded: Recorded) -> None:
-    """Print the scores, each finding's sentence and the notes on standard output."""
+def show(recorded: Recorded, verbose: bool = False) -> None:
+    """Print the verdicts on standard output, and where the report is.
+
+    verbose: whether the table of all scores, each finding's sentence and the notes are printed before the verdicts.
+    """
     summary, outcome = recorded.summary, recorded.outcome
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=PIPE_WIDTH)
-    console.print(score_table(summary.results))
-    for result in summary.results:
-        console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
-    for note in summary.notes:
-        console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
-    print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
+    if verbose:
+        console.print(score_table(summary.results))
+        for result in summary.results:
+            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+        for note in summary.notes:
+            console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
+        print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
+    for line in verdict_lines(summary):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> RunSummary:
-    """What the report, scores.json and the tracked run are made from."""
+def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
+    """What the report, scores.json and the tracked run are made from. given: the overrides of the command line."""
     pair = {
         "name": job.pair.name,
         "family": job.pair.family,
@@ -110,6 +128,9 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str) -> Run
         results=outcome.results,
         notes=outcome.notes,
         config=without_secrets(OmegaConf.to_yaml(config, resolve=True)),
+        verdicts=outcome.verdicts,
+        given=[without_secrets(override) for override in given],
+        finished=datetime.now(timezone.utc),
     )
 
 

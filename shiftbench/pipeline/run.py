@@ -6,6 +6,7 @@
     encode_prompts      prompts as token ids                           encoding.py
     score               each finding: responses, explanations, scores  scoring.py (responses.py, gathering.py)
     compare_with_nulls  the same findings on null models               controls.py
+    verdicts_of         what may be said of each claim                 verdicts/
     record              results on disk                                recording.py
 
 `run` does all steps. `shiftbench score` and the workers of a sweep call it, once for each job. `explain_and_score` does
@@ -39,6 +40,7 @@ from shiftbench.pipeline.scoring import score
 from shiftbench.pipeline.session import Session
 from shiftbench.prompts.spans import span_notes
 from shiftbench.results.writing import check_folder
+from shiftbench.verdicts import Circumstances, verdicts_of
 
 Load = Callable[[Pair], PairModels]
 
@@ -62,10 +64,11 @@ def explain_and_score(
     results = [score(session, finding, encoded) for finding in job.findings.values()]
     if job.control is not None:
         results = compare_with_nulls(session, job.control, results, encoded)
+    verdicts = verdicts_of(job.findings, results, _circumstances(job))
     gatherer = session.gatherer
     notes = _notes(session, results, encoded)
     counts = (len(encoded.base), gatherer.computed, gatherer.found)
-    return Outcome(results, notes, identity, dict(gatherer.keys), *counts, gatherer.unanswered)
+    return Outcome(results, verdicts, notes, identity, dict(gatherer.keys), *counts, gatherer.unanswered)
 
 
 def run(
@@ -75,12 +78,14 @@ def run(
     progress: Progress,
     load: Load = load_pair,
     sweep: str | None = None,
+    given: Sequence[str] = (),
     before: Callable[[], None] = lambda: None,
 ) -> Recorded:
     """Score the pair of a resolved configuration and write the results to `folder`. Nothing is sent or printed.
 
     suite: the name of the suite, recorded with the results. load: as in `explain_and_score`. sweep: the tag that the
-    tracked runs of one sweep share. before: further checks, called before long work begins; they may raise InputError.
+    tracked runs of one sweep share. given: the overrides of the command line, for the commands in the results. before:
+    further checks, called before long work begins; they may raise InputError.
     Raises InputError for bad input, and Unwritable where the results cannot be written.
     """
     job = build(config)
@@ -88,7 +93,7 @@ def run(
     check_folder(folder)
     before()
     outcome = explain_and_score(job, progress, load, lambda identity: check_same_pair(folder, identity, config))
-    recorded = record(config, job, outcome, folder, suite, sweep)
+    recorded = record(config, job, outcome, folder, suite, sweep, given)
     release()
     return recorded
 
@@ -118,6 +123,11 @@ def _encoded(session: Session) -> EncodedPrompts:
     if not encoded.base:
         raise InputError(f"no prompt is left to explain: {' '.join(encoded.notes)}")
     return encoded
+
+
+def _circumstances(job: Job) -> Circumstances:
+    confidence = next(iter(job.findings.values())).bootstrap.confidence
+    return Circumstances(static_vectors=job.vectors is not None, confidence=confidence)
 
 
 def _notes(session: Session, results: Sequence[Result], encoded: EncodedPrompts) -> list[str]:

@@ -1,7 +1,7 @@
 """The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal.
 
 page              one run as report.html
-terminal          the scores as the table that the terminal shows
+terminal          what the terminal shows: the verdicts, and the table of all scores
 tables            the tables of findings as CSV files
 figures           a finding's figure as a chart; bar_charts, line_charts and heat_maps draw them
 series_styles     colour, stroke and marker of each series
@@ -17,13 +17,14 @@ content_security  the Content-Security-Policy of pages
 
 from shiftbench.report.page import RunSummary, write_report
 from shiftbench.report.tables import write_tables
-from shiftbench.report.terminal import score_table
+from shiftbench.report.terminal import score_table, verdict_lines
 from shiftbench.report.token_html import attribution_html
 
 __all__ = [
     "RunSummary",
     "attribution_html",
     "score_table",
+    "verdict_lines",
     "write_report",
     "write_tables",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from shiftbench.report.svg import with_title
 from shiftbench.report.tables import file_stem, with_index
 from shiftbench.report.templates import template_environment
 from shiftbench.report.token_html import attribution_html
+from shiftbench.verdicts import Verdict
 
 OPEN_ROWS = 12  # a table with more rows is folded
 MOST_ROWS = 200  # of a table with more rows the page shows the first ones; its CSV file has all
@@ -33,7 +35,8 @@ class RunSummary:
 
     pair: name, base, tuned, family, size, digests of the weights, and more. versions: of shiftbench, of the findings
     and explainers, and of the libraries. notes: one line each, as prompts that were skipped with the reason. config:
-    the resolved configuration as YAML.
+    the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
+    command line that made the run. finished: when the scores were computed; None where that is not recorded.
     """
 
     pair: Mapping[str, Any]
@@ -41,6 +44,9 @@ class RunSummary:
     results: Sequence[Result]
     notes: Sequence[str]
     config: str
+    verdicts: Sequence[Verdict] = ()
+    given: Sequence[str] = ()
+    finished: datetime | None = None
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The scores of a run as the table that the terminal shows."""
+"""What the terminal shows of a run: the verdicts, and the table of all scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,59 @@ from rich.text import Text
 
 from shiftbench.contracts.result import Result, Score
 from shiftbench.report.numbers import number, p_value
+from shiftbench.report.page import RunSummary, model_name
 from shiftbench.report.text import title, visible
+from shiftbench.verdicts import Word
+from shiftbench.verdicts.sentences import command, interval
+
+MARKS = {  # of a verdict: the sign before it, and its style
+    Word.SUPPORTED: ("+", "bold green"),
+    Word.OPPOSITE: ("-", "bold magenta"),
+    Word.NOT_CLEAR: ("?", "yellow"),
+    Word.NOT_TRUSTWORTHY: ("!", "bold red"),
+    Word.NOT_APPLICABLE: (" ", "dim"),
+}
+SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
+SHOWN_COMMANDS = 2
+
+
+def verdict_lines(summary: RunSummary) -> list[Text]:
+    """The answer of a run, at most about twenty lines: what was compared, a verdict on each claim, what to do next.
+
+    Each verdict is a line with a sign, its word, the claim and the headline with its interval; its weightiest reasons
+    stand below it. After the verdicts come the flags of the checks, and the commands that would decide what is open.
+    """
+    pair = summary.pair
+    lines = [
+        Text(visible(str(pair["name"])), "bold").append(
+            visible(f": {model_name(pair['base'])} -> {model_name(pair['tuned'])}"), "not bold"
+        ),
+        Text(visible(_conditions(summary)), "dim"),
+        Text(""),
+    ]
+    width = max((len(verdict.claim.short) for verdict in summary.verdicts), default=0)
+    for verdict in summary.verdicts:
+        sign, style = MARKS[verdict.word]
+        line = Text(f"{sign} {verdict.word.value:<15} ", style)
+        line.append(f" {verdict.claim.short:<{width}}", "not bold default")
+        if verdict.word is not Word.NOT_APPLICABLE:
+            line.append(f"  {interval(verdict.headline)}", "not bold default")
+        lines.append(line)
+        lines += [Text(visible(f"    {reason}"), "dim") for reason in verdict.reasons[:SHOWN_REASONS]]
+    commands = dict.fromkeys(
+        found for verdict in summary.verdicts if (found := command(summary.given, verdict.remedy)) is not None
+    )
+    shown = list(commands)[:SHOWN_COMMANDS]
+    return [*lines, *([Text("")] if shown else []), *(Text(visible(f"next: {text}")) for text in shown)]
+
+
+def _conditions(summary: RunSummary) -> str:
+    """How many prompts, which suite, and which control, on one line."""
+    pair = summary.pair
+    null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
+    control = "no control" if null is None else f"control: {null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
+    prompts = f"{pair.get('prompts_explained', pair.get('prompts', '?'))} prompts"
+    return ", ".join([prompts, f"suite {pair.get('suite', '?')}", control])
 
 
 def score_table(results: Sequence[Result]) -> Table:

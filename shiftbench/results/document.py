@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from shiftbench.contracts.result import Result, Score
+from shiftbench.contracts.result import Score
 from shiftbench.readers import json_value
+from shiftbench.report import RunSummary
+from shiftbench.verdicts import Null, Word
+from shiftbench.verdicts.sentences import fields
 
-SCHEMA = "shiftbench/scores/1"
+SCHEMA = "shiftbench/scores/2"
+READABLE = (SCHEMA, "shiftbench/scores/1")  # files of version 1 have no verdicts, and neither date nor command
+
+
+@dataclass(frozen=True)
+class RecordedVerdict:
+    """A verdict as scores.json has it; `shiftbench.verdicts.sentences.fields` says what each field is.
+
+    word: a value of `Word`. headline: the name of the score that the verdict rests on. null: None without a control.
+    """
+
+    word: str
+    claim: str
+    headline: str
+    value: float
+    low: float
+    high: float
+    p: float | None
+    n: int
+    null: Null | None
+    reasons: Sequence[str]
+    sentence: str
+    detectable: float | None
+    next: str | None
 
 
 @dataclass(frozen=True)
@@ -19,25 +46,29 @@ class Document:
 
     pair: which models were compared, and how. versions: of the packages, findings and methods that computed the scores.
     scores: at least one. levels: the names of the findings whose scores are properties of one model (Result.level).
+    verdicts: by 'FINDING' for the first claim of a finding, and by 'FINDING.SCORE' for its further claims.
     """
 
     pair: Mapping[str, Any]
     versions: Mapping[str, Any]
     scores: Sequence[Score]
     levels: Sequence[str] = ()
+    verdicts: Mapping[str, RecordedVerdict] = field(default_factory=dict)
 
 
-def document(
-    pair: Mapping[str, Any], versions: Mapping[str, Any], results: Sequence[Result], notes: Sequence[str]
-) -> dict[str, Any]:
+def document(summary: RunSummary) -> dict[str, Any]:
     """The content of scores.json. Raises RuntimeError for a score that is not finite: that is a bug of shiftbench."""
+    finished, results = summary.finished, summary.results
     return {
         "schema": SCHEMA,
-        "versions": dict(versions),
-        "pair": dict(pair),
+        "verdicts": fields(summary.verdicts, summary.given),
+        "date": None if finished is None else finished.isoformat(timespec="seconds"),
+        "command": shlex.join(["shiftbench", "score", *summary.given]) if summary.given else None,
+        "versions": dict(summary.versions),
+        "pair": dict(summary.pair),
         "scores": [_row(score) for result in results for score in result.scores],
         "levels": [result.finding for result in results if result.level],
-        "notes": list(notes),
+        "notes": list(summary.notes),
     }
 
 
@@ -45,7 +76,7 @@ def parsed(content: bytes) -> Document:
     """The document in a file's bytes. Raises ValueError that says what is wrong with them."""
     found = json_value(content, "scores.json")
     schema = found.get("schema") if isinstance(found, dict) else None
-    if schema != SCHEMA:
+    if schema not in READABLE:
         raise ValueError(f"scores.json is not of the format {SCHEMA}: its schema is {str(schema)[:40]!r}")
     pair, versions, rows = (found.get(name) for name in ("pair", "versions", "scores"))
     if not isinstance(pair, dict) or not isinstance(versions, dict) or not isinstance(rows, list) or not rows:
@@ -53,7 +84,11 @@ def parsed(content: bytes) -> Document:
     levels = found.get("levels", [])  # older files have no such field
     if not isinstance(levels, list):
         raise ValueError(f"scores.json: levels must be a list of findings, got {str(levels)[:40]}")
-    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels])
+    verdicts = found.get("verdicts", {})
+    if not isinstance(verdicts, dict):
+        raise ValueError(f"scores.json: verdicts must be an object, got {str(verdicts)[:40]}")
+    by_name = {str(name): _verdict(str(name), row) for name, row in verdicts.items()}
+    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels], by_name)
 
 
 def _row(score: Score) -> dict[str, Any]:
@@ -77,3 +112,39 @@ def _score(row: Any) -> Score:
     if not all(map(math.isfinite, numbers)) or score.low > score.high:
         raise ValueError(f"scores.json: {score.finding}.{score.name} has no usable interval")
     return score
+
+
+def _verdict(name: str, row: Any) -> RecordedVerdict:
+    """A verdict of the file. Raises ValueError where a field is missing, is no number, or is an unknown word."""
+    try:
+        word, null = Word(row["verdict"]).value, row["null"]
+        numbers = [float(row[key]) for key in ("value", "low", "high")]
+        optional = [None if row[key] is None else float(row[key]) for key in ("p", "detectable")]
+        found = RecordedVerdict(
+            word=word,
+            claim=str(row["claim"]),
+            headline=str(row["headline"]),
+            value=numbers[0],
+            low=numbers[1],
+            high=numbers[2],
+            p=optional[0],
+            n=int(row["n"]),
+            null=None if null is None else _null(null),
+            reasons=[str(reason) for reason in row["reasons"]],
+            sentence=str(row["sentence"]),
+            detectable=optional[1],
+            next=None if row["next"] is None else str(row["next"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise ValueError(f"scores.json: the verdict {name[:80]!r} cannot be read: {str(row)[:200]}") from None
+    if not all(map(math.isfinite, [*numbers, *(number for number in optional if number is not None)])):
+        raise ValueError(f"scores.json: the verdict {name[:80]!r} has a number that is not finite")
+    return found
+
+
+def _null(row: Any) -> Null:
+    bounds = [float(row[key]) for key in ("mean", "low", "high")]
+    if not all(map(math.isfinite, bounds)):
+        raise ValueError("a number of the null models is not finite")
+    mean, low, high = bounds
+    return Null(str(row["kind"]), int(row["draws"]), mean, low, high, int(row["place"]))

@@ -25,7 +25,7 @@ import yaml
 from shiftbench.config import settings
 from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, json_value
-from shiftbench.results.document import SCHEMA
+from shiftbench.results.document import READABLE
 from shiftbench.system.files import new_mode, remove, sweep_files, temporary_folder
 from shiftbench.tracking.spool import SPOOLED
 
@@ -54,7 +54,7 @@ def held(folder: Path) -> Held | None:
     """The results in a folder; None where there are none or they cannot be read. No content of the folder raises."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        if not isinstance(found, dict) or found.get("schema") not in READABLE:
             return None
         pair, versions = found.get("pair"), found.get("versions")
     except (OSError, InputError):

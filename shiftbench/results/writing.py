@@ -42,7 +42,7 @@ def write(summary: RunSummary, folder: Path) -> Path:
     Earlier results in the folder are replaced where they are of the same settings. Otherwise they are moved to
     `earlier` inside the folder, and a warning is logged. Raises Unwritable on a full disk.
     """
-    content = document(summary.pair, summary.versions, summary.results, summary.notes)
+    content = document(summary)
     with full_disk(folder), results_folder.writing(folder) as part:
         (part / "scores.json").write_text(
             json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"

@@ -8,7 +8,7 @@ from shiftbench.stats.bootstrap import Bootstrap, Interval
 from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
-from shiftbench.stats.null import NullPlace, place_in_null
+from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, place_in_null
 from shiftbench.stats.permutation import SignFlip, sign_flip
 from shiftbench.stats.subspaces import (
     matched_cosines,
@@ -20,14 +20,17 @@ from shiftbench.stats.subspaces import (
 from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
 
 __all__ = [
+    "FEWEST_DRAWS",
     "BetweenGroups",
     "Bootstrap",
     "Effect",
+    "Excess",
     "Interval",
     "NullPlace",
     "SignFlip",
     "TTest",
     "between_groups",
+    "excess_over_null",
     "holm",
     "independent_effect",
     "matched_cosines",

@@ -1,12 +1,21 @@
-"""A value's rank among values that were drawn under a null hypothesis."""
+"""A value beside values that were drawn under a null hypothesis: its rank, and its excess with an interval.
+
+docs/mathematics.md, "Excess over null models".
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm, t
+
+# With fewer draws their order statistics make no two-sided 95% interval: the extremes of m draws hold a further draw
+# with a probability of (m - 1) / (m + 1), which is 0.95 from 39 on.
+FEWEST_DRAWS = 39
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,19 @@ class NullPlace:
     high: float
     p: float | None
     n: int
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A value less the mean of its null distribution, with its interval and its two-sided p.
+
+    p is None where the null distribution is a single draw.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float | None
 
 
 def place_in_null(
@@ -47,3 +69,44 @@ def place_in_null(
     below = (1 + int((null <= value).sum())) / (1 + null.size)
     p = above if alternative == "greater" else min(1.0, 2 * min(above, below))
     return NullPlace(value, float(null.mean()), float(low), float(high), p, null.size)
+
+
+def excess_over_null(
+    value: float, low: float, high: float, n: int, draws: ArrayLike, confidence: float = 0.95
+) -> Excess:
+    """A value less the mean of m draws under the null, with an interval that holds two sources of error.
+
+    low, high: the value's own interval, for the sampling of its n observations. draws: [m], at least one. The value's
+    standard error on the side of a bound, e = |value - bound| / z, and the standard deviation s of the draws give the
+    variance e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of freedom gives the bound. p is
+    two-sided, with the standard error on the side that faces the null.
+
+    A single draw has no spread: then the interval holds the sampling alone, and p is None.
+    """
+    null = np.asarray(draws, dtype=np.float64)
+    excess, z = value - float(null.mean()), float(norm.ppf((1 + confidence) / 2))
+    if null.size == 1:
+        return Excess(excess, low - float(null[0]), high - float(null[0]), None)
+    spread = float(null.var(ddof=1)) * (1 + 1 / null.size)
+    sides = [_Side.of((value - low) / z, n, spread, null.size), _Side.of((high - value) / z, n, spread, null.size)]
+    below, above = (side.error * float(t.ppf((1 + confidence) / 2, side.df)) if side.error else 0.0 for side in sides)
+    facing = sides[0] if excess > 0 else sides[1]
+    p = 2 * float(t.sf(abs(excess) / facing.error, facing.df)) if facing.error else float(excess == 0)
+    return Excess(excess, excess - below, excess + above, p)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The standard error of an excess on one side, and its degrees of freedom (Satterthwaite 1946)."""
+
+    error: float
+    df: float
+
+    @classmethod
+    def of(cls, sampling: float, n: int, spread: float, draws: int) -> _Side:
+        """sampling: the value's standard error. spread: the variance of a further draw, for this number of draws."""
+        variance = sampling**2 + spread
+        if variance == 0:
+            return cls(0.0, 1.0)
+        parts = spread**2 / (draws - 1) + sampling**4 / max(n - 1, 1)
+        return cls(math.sqrt(variance), max(1.0, variance**2 / parts))

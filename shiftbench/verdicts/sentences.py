@@ -1,0 +1,91 @@
+"""Verdicts in words, and as the fields of scores.json."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from shiftbench.contracts.result import Score
+from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict in one sentence with its number, interval and what bounds it."""
+    claim, evidence = verdict.claim, verdict.evidence
+    statement = _upper_first(claim.statement)
+    if verdict.word is Word.NOT_APPLICABLE:
+        return f"The claim that {claim.statement} does not apply: {verdict.reasons[0]}."
+    numbers = f"{interval(verdict.headline)} over {verdict.headline.n} {claim.observations}"
+    if verdict.word is Word.NOT_TRUSTWORTHY:
+        return f"Whether {claim.statement} cannot be said: {verdict.reasons[0]} ({numbers})."
+    if verdict.word is Word.NOT_CLEAR:
+        return f"Whether {claim.statement} is not clear: {numbers}; {'; '.join(verdict.reasons)}{_detectable(verdict)}."
+    said = statement if verdict.word is Word.SUPPORTED else _upper_first(claim.opposite)
+    return f"{said}: {numbers}{_beyond(verdict, evidence.null)}."
+
+
+def interval(score: Score) -> str:
+    """A score's value and interval, for example '+0.307 [+0.193, +0.417]'."""
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
+    """The command that would decide: the overrides that were given, changed by the remedy; None without a remedy.
+
+    given: the arguments of `shiftbench score`, for example ['pair=demo', 'suite=demo']. An override of the remedy
+    replaces one of the same option. One that chooses a group, such as control=permuted, replaces the group's options.
+    """
+    if remedy is None:
+        return None
+    if remedy.command:
+        return remedy.command
+    keys = [override.partition("=")[0] for override in remedy.overrides]
+    kept = [
+        argument
+        for argument in given
+        if not any(argument.partition("=")[0] == key or argument.startswith(f"{key}.") for key in keys)
+    ]
+    return shlex.join(["shiftbench", "score", *kept, *remedy.overrides])
+
+
+def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The verdicts as the object `verdicts` of scores.json, by `by_claim`. given: as in `command`."""
+    return {
+        name: {
+            "verdict": verdict.word.value,
+            "claim": verdict.claim.statement,
+            "headline": verdict.headline.name,
+            "value": verdict.headline.value,
+            "low": verdict.headline.low,
+            "high": verdict.headline.high,
+            "p": verdict.evidence.p,
+            "n": verdict.headline.n,
+            "null": None if verdict.evidence.null is None else vars(verdict.evidence.null),
+            "reasons": list(verdict.reasons),
+            "sentence": sentence(verdict),
+            "detectable": verdict.detectable,
+            "next": command(given, verdict.remedy),
+        }
+        for name, verdict in by_claim(verdicts).items()
+    }
+
+
+def _beyond(verdict: Verdict, null: Null | None) -> str:
+    if null is None:
+        return ""
+    relation = "more" if verdict.word is Word.SUPPORTED else "less"
+    return (
+        f", {relation} than {null.draws} {null.kind} changes of the same size, which score {null.mean:+.3f} "
+        f"[{null.low:+.3f}, {null.high:+.3f}]"
+    )
+
+
+def _detectable(verdict: Verdict) -> str:
+    if verdict.detectable is None:
+        return ""
+    return f" (the run would have found {verdict.detectable:.3f} with a probability of 80%)"
+
+
+def _upper_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
