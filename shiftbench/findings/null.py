@@ -1,4 +1,4 @@
-"""A finding's scores beside those of null models, whose weights changed without instruction tuning.
+"""The place of a finding's scores among the scores of null models, whose weights changed without instruction tuning.
 
 docs/controls.md, 'How to read it'.
 """
@@ -15,13 +15,15 @@ from shiftbench.stats import NullPlace, place_in_null
 
 
 def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: float) -> Result:
-    """The result, with tables that place each score among those of the null models, and one more score.
+    """A copy of `result` with two more tables, one more score, and a longer sentence.
 
-    The sentence says how the headline compares with the null models. nulls: at least one; results of the same finding
-    on the same prompts, each with a null model in the tuned model's place. kind: the control's name. The added score,
-    HEADLINE_over_null, is that of over_null.
+    nulls: results of the same finding on the same prompts, each with a null model in the tuned model's place; at least
+    one. kind: the control's name. confidence: of the interval of the null models' scores. The table null_KIND places
+    each score that the null models have too among theirs; null_KIND_draws has their scores. The added score,
+    HEADLINE_over_null, is over_null of the headline. The added sentence compares the headline with the null models.
     """
-    # The result also has scores on other responses (_own_response); null models are not scored on those.
+    # The result may also have scores on responses of another mode, such as recognition_own_response. Null models have
+    # no such scores.
     controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
     null_values = {score.name: [null.score(score.name).value for null in nulls] for score in controlled}
     places = {score.name: place_in_null(score.value, null_values[score.name], confidence) for score in controlled}
@@ -40,14 +42,15 @@ def beside_null(result: Result, nulls: Sequence[Result], kind: str, confidence: 
 
 
 def over_null(score: Score, place: NullPlace) -> Score:
-    """The score less the mean of the null models' scores.
+    """The score NAME_over_null, whose value is the score less the mean of the null models' scores.
 
-    Its interval is the score less the interval of the null models' scores, p is the rank of the score among them, and n
-    is their number. A single null model gives no distribution: then the interval is the score's own, less that model's
-    score, and p is None.
+    place: the score's place among the null models' scores. The interval is the score less the interval of the null
+    models' scores, p is the rank p of the score among them, and n is the number of null models. A single null model
+    gives no distribution: then the interval is the bounds of `score` less that model's score, and p is None. A score
+    with n = 0 gives value and interval 0, p None and n = 0.
     """
     name, value = f"{score.name}_over_null", score.value - place.mean
-    if score.n == 0:  # the models are equal, so a null model of the same change is equal too
+    if score.n == 0:  # nothing changed or nothing could be compared, so there is nothing to control
         return Score(score.finding, name, 0.0, 0.0, 0.0, None, 0)
     if place.n == 1:
         return Score(score.finding, name, value, score.low - place.mean, score.high - place.mean, None, 1)
