@@ -93,8 +93,9 @@ def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.Da
 def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataFrame:
     """A row for each model, layer and component: the component's share of the variance, its labels and first words.
 
-    A label is listed if more than half of the annotator's readable answers give it. Where the units have descriptions
-    by a chat model, a column has the stored description. shown: how many of the component's words are listed.
+    A label is listed if more than half of the annotator's readable answers give it. Where a chat model described the
+    concepts, the column description has its description by the first seed. shown: how many of the component's words are
+    listed.
     """
     rows = []
     for model, explanation in (("base", base), ("tuned", tuned)):
