@@ -134,7 +134,7 @@ def _has_seeds(explanation: Explanation) -> bool:
 def _share_CL(unit: Unit) -> NDArray[np.float64]:
     """share_CL: for each component, the share of the readable answers that give each label; NaN where none is readable.
 
-    For an annotator that reads each concept once, its labels as 0 and 1.
+    For an annotator that reads each concept once, the shares are its labels, as 0 and 1.
     """
     if "label_CL" in unit.arrays:
         return unit.arrays["label_CL"].numpy().astype(np.float64)

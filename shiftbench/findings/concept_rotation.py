@@ -139,11 +139,12 @@ class ConceptRotation(Finding):
         return Score(self.name, name, interval.value, interval.low, interval.high, None, len(values))
 
     def _layers(self, base: Explanation, tuned: Explanation, between: Explanation) -> pd.DataFrame:
-        """A row for each layer, on the change of its down-projection from base to tuned.
+        """A row for each layer: how its components and its down-projection changed from base to tuned.
 
         mean_angle_R, max_angle_R: mean and largest principal angle, in radians, between the subspaces of base's and
         tuned's first R components, for each rank R. unmatched_cosine: the mean of 1 - |cosine| over matched components.
-        rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the unit of Rotation.
+        rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the four numbers of share_4 in the
+        layer's unit of `between` (Rotation.work).
         """
         rows = []
         for layer, name in enumerate(base.units):

@@ -181,7 +181,10 @@ class FollowedInstructions(Finding):
 
 
 def _followed_and_not(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """(followed, unfollowed): the column's values where the rating is at least FOLLOWED, and where it is below."""
+    """(followed, unfollowed): the column's values of responses that follow their instruction, and of the others.
+
+    A response follows where its rating is at least FOLLOWED (2).
+    """
     follows = used["rating"] >= FOLLOWED
     return used.loc[follows, column].astype(float), used.loc[~follows, column].astype(float)
 

@@ -74,9 +74,9 @@ class InstructionPosition(Finding):
         check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """The result over the prompts that both models' explanations have in both orders, each with both responses.
+        """The result over the prompts that both models' explanations have in both orders, each order on both responses.
 
-        Prompts are left out where all of a model's responses are empty.
+        Prompts are left out where both responses are empty in a model's explanation.
         """
         sides = {"base": base.units, "tuned": tuned.units}
         rows = pd.DataFrame([self._row(prompt, sides) for prompt in _prompts(sides)], columns=_columns())
