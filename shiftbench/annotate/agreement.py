@@ -25,7 +25,7 @@ from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
 LABELS = (*TASKS, "none", *LEVELS)
-Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # the method `annotate` of an annotator
+Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # the type of Annotator.annotate
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """table: one row for each label, see `by_label`. exact: share of lists on which all labels agree. n: lists
-    compared.
+    """How far an annotator's labels agree with the reader's labels.
 
-    With several seeds each pair of a seed and a list counts as a list. unread: pairs that are left out because the chat
-    model's answer could not be read.
+    table: one row for each label, with the columns of `by_label`. exact: the share of lists on which all labels agree;
+    0 where no list was compared. n: the number of lists that were compared. An annotator with several seeds labels each
+    list once for each seed, and each of these readings counts as a list. unread: the number of readings that are left
+    out because the chat model's answer could not be read.
     """
 
     table: pd.DataFrame
@@ -52,13 +53,17 @@ class Agreement:
 
 
 def labelled() -> list[Labelled]:
-    """The packaged lists with the reader's labels."""
+    """The 100 packaged lists, each with its words and the labels that the reader gave it, in the order of the file."""
     rows = [json.loads(line) for line in packaged_lines("annotate/labelled.jsonl")]
     return [Labelled(tuple(row["words"]), frozenset((*row["tasks"], *row["levels"]))) for row in rows]
 
 
 def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary) -> Agreement:
-    """An annotator's labels of the packaged lists, compared with the reader's. With several seeds all of them count."""
+    """How far an annotator's labels of the packaged lists agree with the reader's labels.
+
+    annotate: the method `annotate` of the annotator, called once with all lists, `vectors` and `vocabulary`. Its unit
+    must have all of LABELS among its labels.
+    """
     lists = labelled()
     unit = annotate([one.words for one in lists], vectors, vocabulary)
     place = [unit.words["label"].index(label) for label in LABELS]
@@ -75,10 +80,12 @@ def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary
 
 
 def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: Sequence[str] = LABELS) -> pd.DataFrame:
-    """One row for each label, with columns label; by hand, given, both: counts; precision, recall, kappa.
+    """A table with one row for each label: how far an annotator and the labels given by hand agree on it.
 
-    given_NL: the annotator's labels of N lists; wanted_NL: those by hand; both bool. precision, recall and kappa
-    (Cohen's) are None where they are not defined.
+    given_NL: bool, whether the annotator gave list N the label L. wanted_NL: bool, whether the label was given by hand.
+    names: the L labels. Columns: label; by hand, given, both: the number of lists that have the label by hand, by the
+    annotator, and by both; precision: both / given; recall: both / by hand; kappa: Cohen's. precision, recall and kappa
+    are None where they are not defined.
     """
     rows = []
     for label, given, wanted in zip(names, given_NL.T, wanted_NL.T, strict=True):
@@ -98,7 +105,10 @@ def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: S
 
 
 def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    """Cohen's kappa: 1 for full agreement, 0 for agreement as by chance; None where it is not defined."""
+    """Cohen's kappa of two readings of the same N items, bool [N]: 1 for full agreement, 0 for agreement as by chance.
+
+    None where it is not defined: there is no item, or both readings give all items the same one value.
+    """
     if not len(first):
         return None
     observed = float((first == second).mean())
@@ -107,7 +117,10 @@ def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float |
 
 
 def lines(found: Agreement) -> str:
-    """The agreement as text: the table, and below it the exact matches and the unread answers."""
+    """The agreement as text: the table, and below it the share of lists with all labels equal.
+
+    The number of answers that could not be read follows where it is not 0.
+    """
     table = found.table.to_string(index=False, float_format="{:.2f}".format, na_rep="-")
     whole = f"lists with all labels equal: {found.exact:.0%} of {found.n}"
     return f"{table}\n{whole}" + (f"; {found.unread} answers could not be read" if found.unread else "")

@@ -1,4 +1,4 @@
-"""Questions to an OpenAI-compatible endpoint: limited concurrency, retries, and a store of all answers."""
+"""Sends questions to an OpenAI-compatible endpoint, with limited concurrency and retries, and stores all answers."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from shiftbench.store.store import Store
 
 Out = TypeVar("Out")
 METHOD = "answer of a chat model"
-LONGEST = 4000  # characters of an answer that are stored
+LONGEST = 4000  # the most characters of an answer that are used and stored; the rest is cut off
 GO_ON = "all answers so far are stored: the same command goes on from there"
 HTTP_LOGS = ("httpx", "httpx2")  # loggers whose messages contain the endpoint's address
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address and key of an endpoint. Neither is ever stored, logged or shown."""
+    """The address and the key of an endpoint. Nothing stores, logs or shows them; repr leaves both out."""
 
     url: str = field(repr=False)
     key: str = field(repr=False)
 
 
 def endpoint(option: str) -> Endpoint:
-    """The endpoint that the environment names: SHIFTBENCH_ANNOTATOR_URL with its key, else OPENAI_BASE_URL with its
-    key.
+    """The endpoint that environment variables name.
 
-    option: the configuration option that chose the endpoint, for the message. Raises InputError where the environment
-    names no endpoint: there is no default address to which words would be sent.
+    SHIFTBENCH_ANNOTATOR_URL and SHIFTBENCH_ANNOTATOR_KEY are used where the first is set, and OPENAI_BASE_URL and
+    OPENAI_API_KEY where it is not. A missing key becomes "none". option: the configuration option that needs the
+    endpoint, for the message. Raises InputError where neither address is set: there is no default address to which
+    words would be sent.
     """
     for url, key in (("SHIFTBENCH_ANNOTATOR_URL", "SHIFTBENCH_ANNOTATOR_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")):
         if os.environ.get(url):
@@ -51,7 +52,8 @@ def endpoint(option: str) -> Endpoint:
 class Budget:
     """A limit on the questions that a run sends. Questions that the store answers, and retries, do not count.
 
-    option: the configuration option, for the message. spent: questions sent so far.
+    limit: the most questions. option: the configuration option whose budget it is, for the message. spent: the number
+    of questions sent so far.
     """
 
     limit: int
@@ -67,10 +69,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """What an answer depends on besides the question and its seed.
+    """The settings that an answer depends on, besides the question and its seed.
 
-    temperature, max_tokens: None leaves the parameter out of the request. prompt_version: version of the questions'
-    wording. The fields' names are part of the store's keys.
+    model: the chat model's name at the endpoint. temperature, max_tokens: parameters of the request; None leaves the
+    parameter out. prompt_version: the version of the questions' wording. The fields' names are part of the store's
+    keys, so renaming a field loses the stored answers.
     """
 
     model: str
@@ -79,11 +82,14 @@ class AnswerSettings:
     prompt_version: int
 
     def content(self, messages: Messages, seed: int) -> dict[str, Any]:
-        """What the store's key of an answer is computed from."""
+        """The content that the store's key of an answer is the digest of: these settings, the question and its seed.
+
+        messages: the question, as the chat messages that are sent.
+        """
         return {"method": METHOD, "version": 1, **vars(self), "messages": messages, "seed": seed}
 
     def options(self) -> Mapping[str, Any]:
-        """The parameters of the request."""
+        """The parameters of the request that these settings decide, by name, without those that are None."""
         chosen = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
         return {name: value for name, value in chosen.items() if value is not None}
 
@@ -91,9 +97,11 @@ class AnswerSettings:
 class Session:
     """A connection to one endpoint, for use within one event loop.
 
-    concurrency: questions that are sent at the same time. retries: of one question. The client retries after failures
-    that it knows (429, 5xx, time-outs; it respects Retry-After); this class retries where the reply is no chat
-    completion. timeout: seconds until the whole reply to one request must be there.
+    settings: what the answers depend on. store: where answers are read and written. budget: limits the questions that
+    are sent. concurrency: the most questions that are open at the same time. retries: how often one question is sent
+    again: the client does so after failures that it knows (429, 5xx, time-outs; it respects Retry-After), and this
+    class where the reply is no chat completion. timeout: seconds until the whole reply to one request must be there.
+    option: the configuration option that needs the endpoint, for messages.
     """
 
     def __init__(
@@ -122,10 +130,11 @@ class Session:
         await self._client.close()
 
     async def answer(self, messages: Messages, seed: int) -> str:
-        """The answer from the store, else from the endpoint; a new answer is stored at once.
+        """The answer to a question: the stored one where there is one, or a new one by the endpoint.
 
-        Raises InputError where the endpoint gives no answer or the budget is spent. After a failure this session sends
-        no further question.
+        messages: the question, as chat messages. seed: the seed that the request names. A new answer is stored at once.
+        Raises InputError where the endpoint gives no answer or the budget is spent. After any failure this session
+        sends no further question: a question that is not in the store raises the first failure again.
         """
         content = self._settings.content(messages, seed)
         key = content_key(content)
@@ -140,7 +149,7 @@ class Session:
                 self._budget.spend()
                 text = await self._completion(messages, seed)
                 self._store.put(key, Unit({}, {"answer": [text]}), content)
-            except Exception as error:  # also a full disk: an answer that cannot be stored must not be paid for
+            except Exception as error:  # a full disk too: no answer is paid for while answers cannot be stored
                 self._failure = error
                 raise
         return text
@@ -166,7 +175,11 @@ class Session:
         )
 
     def _why(self, status: int, message: str) -> str:
-        """A failure in words, without address and key: a server may repeat in its message what it was sent."""
+        """What failed, in words: the status and the first 200 characters of the server's message.
+
+        The endpoint's address and key are replaced in the message, because a server may repeat what it was sent. For
+        status 401 and 403 the message is left out.
+        """
         if status in (401, 403):
             return f"the endpoint refuses the key (status {status})"
         for secret in (self._endpoint.key, self._endpoint.url):
@@ -176,13 +189,14 @@ class Session:
 
 @dataclass
 class Asker:
-    """Base of what asks a chat model: its options. Each thing is asked about once for each seed.
+    """The base class of what asks a chat model (ChatAnnotator, Judge), with the options of both.
 
-    model: its name at the endpoint. seeds: one reading of each thing for each seed. temperature, max_tokens: of each
-    answer; None leaves them to the endpoint. concurrency: questions that are sent at the same time. retries: of a
-    question. timeout: seconds until the whole reply must be there. budget: questions that one run may send. store:
-    folder of explanations, in which every answer is stored. option: name of the configuration option that selects the
-    class, for messages. wording: version of the questions' texts, part of every key.
+    model: the chat model's name at the endpoint. seeds: each concept or response is asked about once for each seed.
+    temperature, max_tokens: parameters of each request; None leaves them to the endpoint. concurrency: the most
+    questions that are open at the same time. retries: how often one question is sent again. timeout: seconds until the
+    whole reply must be there. budget: the most questions that one run may send. store: the folder of explanations, in
+    which every answer is stored. option: the name of the configuration option that selects the class, for messages.
+    wording: the version of the questions' texts, part of every key. left: the budget, which counts the questions sent.
     """
 
     model: str | None
@@ -209,7 +223,7 @@ class Asker:
         self.left = Budget(self.budget, self.option)
 
     def answer_settings(self) -> AnswerSettings:
-        """What every answer depends on."""
+        """The settings that every answer depends on, from these options; they are part of every answer's key."""
         return AnswerSettings(str(self.model), self.temperature, self.max_tokens, self.wording)
 
     def session(self) -> Session:
@@ -226,7 +240,10 @@ class Asker:
 
 
 def check_client(option: str, model: str | None) -> None:
-    """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
+    """Raise InputError where the package openai, the chat model's name or an endpoint is missing. Sends no question.
+
+    option: the configuration option that needs them, for the message. model: the name; None or empty where none is set.
+    """
     if find_spec("openai") is None:
         raise InputError(f"{option}=openai needs the package openai: pip install 'shiftbench[openai]'")
     if not model:
@@ -235,14 +252,15 @@ def check_client(option: str, model: str | None) -> None:
 
 
 async def answers(session: Session, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
-    """The answer to each (question, seed), in their order."""
+    """The answers to questions, each with its seed, in the order of `wanted`. Closes the session."""
     return await gather_answers(session, [session.answer(messages, seed) for messages, seed in wanted])
 
 
 async def gather_answers(session: Session, coroutines: Sequence[Coroutine[Any, Any, Out]]) -> list[Out]:
-    """Results of the coroutines, in order. Closes the session.
+    """The results of the coroutines, which run concurrently, in the order of `coroutines`. Closes the session.
 
-    A failure is raised after the questions that were already sent have been answered and stored.
+    Where one of them fails, the first failure in that order is raised, but only when all coroutines have ended: so the
+    answers to questions that were already sent are stored.
     """
     try:
         found = await asyncio.gather(*coroutines, return_exceptions=True)
@@ -255,7 +273,10 @@ async def gather_answers(session: Session, coroutines: Sequence[Coroutine[Any, A
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Out]) -> Out:
-    """Run a coroutine and return its result; in a new thread where an event loop already runs, as in a notebook."""
+    """Run a coroutine to its end and return its result.
+
+    Where this thread already runs an event loop, as in a notebook, the coroutine runs in a new thread.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -265,7 +286,10 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Out]) -> Out:
 
 
 def _text(completion: Any) -> str:
-    """The answer's text, empty where the model gave none. Raises ValueError where the reply is no chat completion."""
+    """The text of a reply, cut to LONGEST characters; empty where the model gave no text.
+
+    Characters that UTF-8 cannot encode become "?". Raises ValueError where the reply is no chat completion.
+    """
     try:
         text = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError, KeyError):

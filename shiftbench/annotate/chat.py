@@ -14,13 +14,13 @@ from shiftbench.contracts.annotator import Annotator
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
-QUESTIONS = 2  # for each concept and seed: what the words share, and which labels that has
-Read = tuple[str, "frozenset[str] | None"]  # (description, labels; None where the answer could not be read)
+QUESTIONS = 2  # questions for each concept and seed: what the words share, and which labels this description has
+Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is None where the answer could not be read
 
 
 @dataclass
 class ChatAnnotator(Asker, Annotator):
-    """Asks a chat model what a concept's words share, and then which linguistic levels and user tasks that has."""
+    """Asks a chat model what a concept's words share, and then what linguistic levels and user tasks its answer has."""
 
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION
@@ -30,17 +30,26 @@ class ChatAnnotator(Asker, Annotator):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the method, the model's name, the seeds and the questions, not of the endpoint's address."""
+        """The SHA-256, in hex, of the method and its version, the seeds, the settings and the texts of the questions.
+
+        The settings name the chat model. The endpoint's address is not part of it.
+        """
         settings = self.answer_settings().content(questions.label(["word"], "description"), 0)
         content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": settings}
         return content_key({**content, "first": questions.describe(["word"])})
 
     def check(self, vectors: StaticVectors | None) -> None:
-        """Raises InputError where the package openai, a model's name or an endpoint is missing. Sends no question."""
+        """Raise InputError where the package openai, a model's name or an endpoint is missing. Sends no question.
+
+        vectors is not used.
+        """
         check_client(self.option, self.model)
 
     def questions(self, concepts: int) -> str:
-        """For a dry run: how many questions so many concepts need where the store has no answer."""
+        """A line for a dry run: the most questions that this number of concepts can take, and the budget of a run.
+
+        Concepts whose answers are in the store take fewer.
+        """
         count = QUESTIONS * len(self.seeds) * concepts
         return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
@@ -64,7 +73,7 @@ class ChatAnnotator(Asker, Annotator):
         return Unit(arrays, {"label": list(self.labels), "description": [description for description, _ in reads]})
 
     async def _reads(self, concepts: Sequence[Sequence[str]]) -> list[Read]:
-        """One reading for each seed and concept, seeds outermost."""
+        """The readings of all concepts by the first seed, then of all concepts by the second seed, and so on."""
         session = self.session()
         return await gather_answers(session, [_read(session, words, seed) for seed in self.seeds for words in concepts])
 

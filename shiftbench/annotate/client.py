@@ -14,15 +14,19 @@ import openai
 
 from shiftbench.readers import unpacked
 
-MOST = 8 * 2**20  # bytes of a reply: an answer has some kilobytes
+MOST = 8 * 2**20  # the most bytes of a reply, as sent and decompressed; a usual answer has some kilobytes
 
 
 class TooLarge(openai.OpenAIError):
-    """A reply has more than MOST bytes, or is compressed by a method that is not supported."""
+    """Raised where a reply has more than MOST bytes, or is compressed by a method other than gzip."""
 
 
 class LimitedClient(openai.DefaultAsyncHttpxClient):
-    """Reads each reply completely. Raises a time-out error after `seconds`, and TooLarge beyond MOST bytes."""
+    """An HTTP client that reads each reply completely before it returns the reply.
+
+    Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request, and TooLarge
+    where the reply has more than MOST bytes. options: those of openai's client.
+    """
 
     def __init__(self, seconds: float, **options: Any) -> None:
         # Only gzip can be decompressed here with a limit on the size.
@@ -32,11 +36,11 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
     async def send(self, request: Any, **options: Any) -> Any:
         try:
             return await asyncio.wait_for(self._read_whole(request, options), self._seconds)
-        except (asyncio.TimeoutError, TimeoutError):  # one class from Python 3.11 on
+        except (asyncio.TimeoutError, TimeoutError):  # two classes before Python 3.11, then one
             raise _library().ReadTimeout("the whole reply was not there in time", request=request) from None
 
     async def _read_whole(self, request: Any, options: dict[str, Any]) -> Any:
-        """The response with its whole body, decompressed."""
+        """Send the request and return its response with the whole body, decompressed. TooLarge as in the class."""
         response = await super().send(request, **{**options, "stream": True})
         try:
             body = bytearray()
@@ -59,6 +63,6 @@ DESCRIBED = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def _library() -> Any:
-    """httpx, or the successor of it that newer releases of openai use."""
+    """The HTTP library that openai's client derives from: httpx, or httpx's successor in newer releases of openai."""
     client = next(part for part in openai.DefaultAsyncHttpxClient.__mro__ if part.__name__ == "AsyncClient")
     return importlib.import_module(client.__module__.split(".")[0])

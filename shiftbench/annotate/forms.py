@@ -9,17 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SHORTEST_STEM = 3  # letters, at least one a vowel: so neither "thing" nor "being" has the suffix "ing"
+# The fewest letters that a stem can have; one of them must be a vowel letter. So neither "thing" nor "being" has the
+# suffix "ing".
+SHORTEST_STEM = 3
 ONSET = re.compile(r"[^aeiouy]*[aeiouy]")
 RHYME = re.compile(r"[aeiouy]+[^aeiouy]+e?$|[aeiouy]+$")
 
 
 class Form(NamedTuple):
-    """Parts of a word that other words may share; None where the word does not have the part.
+    """Parts of a word, by its spelling, that other words may share.
 
-    Spelling is used in place of sound, so "though" and "rough" rhyme. onset: the letters up to the first vowel letter,
-    of a word without prefix. rhyme: from the last group of vowel letters to the end, where a silent e at the end does
-    not count as a vowel, of a word without suffix.
+    prefix, suffix: the affixes that were found; None where the word has none. stem: the rest, in one spelling for all
+    inflections. onset: the letters up to the first vowel letter and with it; None for a word with a prefix. rhyme: the
+    letters from the last group of vowel letters to the end, where a silent e at the end is no vowel; None for a word
+    with a suffix. Both are None for a word without vowel letter. Spelling is used in place of sound, so "though" and
+    "rough" rhyme.
     """
 
     prefix: str | None
@@ -30,7 +34,11 @@ class Form(NamedTuple):
 
 
 def form(word: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> Form:
-    """The form of one word. prefixes, suffixes: longest first; the first one that leaves a possible stem is taken."""
+    """The parts of one word, all in lower case.
+
+    prefixes, suffixes: the affixes to look for, longest first. First the suffix is split off, then the prefix: in each
+    list the first affix is taken that the word has and that leaves a possible stem (_is_stem).
+    """
     word = word.lower()
     suffix = next((s for s in suffixes if word.endswith(s) and _is_stem(word[: -len(s)])), None)
     rest = word[: -len(suffix)] if suffix else word
@@ -50,7 +58,11 @@ def _is_stem(rest: str) -> bool:
 
 
 def _stem(rest: str) -> str:
-    """The stem in one spelling where inflection changes it: make/mak(ing), run/runn(ing), happy/happi(ness)."""
+    """The stem in a spelling that all inflections share: make, mak(ing) -> mak; runn(ing) -> run; happy -> happi.
+
+    rest: a word in lower case without its affixes. A final e is removed, then one of two equal last letters of a stem
+    of more than three letters. A final y becomes i.
+    """
     stem = rest.removesuffix("e")
     if len(stem) > SHORTEST_STEM and stem[-1] == stem[-2]:
         stem = stem[:-1]
@@ -58,7 +70,11 @@ def _stem(rest: str) -> str:
 
 
 def form_codes(words: Sequence[str], prefixes: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """For each part of a Form, int32 [V]: words with the same part have the same number; -1 where a word has none."""
+    """For each field of Form, by name, a code for each of V words, int32 [V].
+
+    Words that have the same part have the same code; a word without the part has -1. prefixes, suffixes: in any order;
+    longer affixes are tried first.
+    """
     prefixes, suffixes = (sorted(affixes, key=len, reverse=True) for affixes in (prefixes, suffixes))
     forms = [form(word, prefixes, suffixes) for word in words]
     codes = {}

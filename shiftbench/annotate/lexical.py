@@ -1,4 +1,7 @@
-"""Names and labels of concepts from their words alone: deterministic, offline (docs/annotator.md)."""
+"""Gives concepts labels and names from word vectors, word lists and spelling: deterministic, offline.
+
+docs/annotator.md.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
 @dataclass(frozen=True)
 class LexicalAnnotator(Annotator):
-    """Gives a concept a label where a statistic of its words is larger than for lists drawn at random.
+    """Gives a concept a label where a statistic of its words is larger than for most lists drawn at random.
 
-    Each label has its statistic (Lexicon.statistics):
-    user tasks: mean cosine of the words' vectors with the mean vector of the task's seed words; "none" is given where
-    no task is. semantics: mean cosine between the words. syntax: share of words of a closed class. morphology: share of
-    pairs of words that have a prefix, suffix or stem in common. phonology: share of pairs that have an onset or rhyme
-    in common (by spelling) but not the stem.
+    Each label but "none" has a statistic (Lexicon.statistics). A user task: the mean cosine of the words' vectors with
+    the mean vector of the task's seed words. semantics: the mean cosine between the words. syntax: the share of words
+    of a closed class. morphology: the share of pairs of words that have a prefix, suffix or stem in common. phonology:
+    the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. "none" is given where no
+    user task is.
 
-    false_alarm: share of random lists that get a given label. draws: number of random lists. seed: of the draws.
+    false_alarm: the share of random lists, at most, that get a label, for each label alone. draws: the number of random
+    lists. seed: the seed of the random lists.
     """
 
     false_alarm: float
@@ -49,7 +53,7 @@ class LexicalAnnotator(Annotator):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the method, its options and its word lists."""
+        """The SHA-256, in hex, of the method and its version, the options and all word lists."""
         content = {"method": self.method, "version": self.version, **asdict(self), "words": dict(word_lists())}
         return content_key(content)
 
@@ -59,7 +63,10 @@ class LexicalAnnotator(Annotator):
         return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
 
     def check(self, vectors: StaticVectors | None) -> None:
-        """Raises InputError where the vectors have no seed word of some task. None: a model's embeddings, unchecked."""
+        """Raise InputError where a user task has no seed word with a vector.
+
+        vectors: None where a model's input embeddings are used; they are not checked here.
+        """
         if vectors is None:
             return
         for task in TASKS:
@@ -67,15 +74,17 @@ class LexicalAnnotator(Annotator):
                 raise without_seed(task, vectors)
 
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """Array label_CL, as calling the annotator gives it; words label [L]."""
+        """A unit with the labels of C concepts: the array label_CL (bool, whether a concept has a label) and the list
+        of strings `label` (the names of the L labels). Arguments and errors are those of __call__.
+        """
         return Unit({"label_CL": self(concepts, vectors, vocabulary)}, {"label": list(self.labels)})
 
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
-        """label_CL, bool: which labels each concept has.
+        """label_CL, bool: whether each of C concepts has each of `labels`.
 
-        concepts: C lists of words of the vocabulary, of equal length and without repetitions.
-        Raises InputError where no seed word of a task has a vector, and ValueError where lists have different lengths
-        or words that are not in the vocabulary.
+        concepts: C lists of words of the vocabulary, of equal length and without repetitions (which are not checked).
+        No concept gives a result of shape [0, L]. Raises InputError where a task has no seed word with a vector, and
+        ValueError where lists are empty, have different lengths or have words that are not in the vocabulary.
         """
         if not concepts:
             return torch.zeros(0, len(self.labels), dtype=torch.bool)
@@ -87,7 +96,10 @@ class LexicalAnnotator(Annotator):
         return torch.cat([given[:, : len(TASKS)], none, given[:, len(TASKS) :]], dim=1)
 
     def names(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> list[str]:
-        """A name for each concept: the word nearest to its words' mean direction; the first if none has a vector."""
+        """A name for each concept: the one of its words that is nearest to the mean direction of its words' vectors.
+
+        It is the first word where none of the words has a vector. Arguments and errors are those of __call__.
+        """
         if not concepts:
             return []
         lexicon = lexicon_of(vocabulary, vectors)
@@ -98,19 +110,20 @@ class LexicalAnnotator(Annotator):
 
 @lru_cache(maxsize=8)
 def cutoffs(lexicon: Lexicon, size: int, false_alarm: float, draws: int, seed: int) -> Tensor:
-    """cutoff_L [tasks + levels]: the value that a statistic exceeds for at most `false_alarm` of random lists.
+    """cutoff_L: for each of TASKS, then of LEVELS, the value that a concept's statistic must exceed to get the label.
 
-    size: words of a list. draws: random lists.
+    It is exceeded by at most the share `false_alarm` of `draws` random lists of `size` words each, drawn by `seed`.
     """
     null_SL = lexicon.statistics(random_lists(len(lexicon.row), size, draws, seed))
     return torch.quantile(null_SL, 1 - false_alarm, dim=0, interpolation="higher")
 
 
 def random_lists(words: int, size: int, draws: int, seed: int) -> Tensor:
-    """int64 [draws, size]: each row has the numbers of `size` different words of a vocabulary of `words` words.
+    """Random lists, int64 [draws, size]: each row has the indices of `size` different words of a vocabulary.
 
-    Shuffled vocabularies are cut into lists. A shuffle sorts by the raw output of a counter-based generator, which is
-    the same in every release of numpy.
+    words: the number of words in the vocabulary; at least `size`. The lists are cut from shuffled vocabularies, so
+    those of one shuffle have no word in common. A shuffle sorts by the raw output of a counter-based generator, which
+    is the same in every release of numpy.
     """
     per_shuffle = words // size
     shuffles = [

@@ -1,4 +1,4 @@
-"""The questions to a chat model about a concept's words, and how answers are parsed (Wu et al. 2024, section 3.3)."""
+"""The questions to a chat model about a concept's words, and how answers are parsed (Wu et al. 2023, section 3.3)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.readers import json_objects
 
 Messages = list[dict[str, str]]
-VERSION = 1  # version of the texts below; part of every key
+VERSION = 1  # version of the texts below; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
-DESCRIPTION = 300  # characters of the first answer that the second question repeats
+DESCRIPTION = 300  # the most characters of the first answer that the second question repeats
 
 # Words come from a model's vocabulary, so they are untrusted: they are given as JSON and declared to be data.
 SYSTEM = (
@@ -37,12 +37,15 @@ Answer with one JSON object and nothing else, such as {{"levels": ["semantics"],
 
 
 def describe(words: Sequence[str]) -> Messages:
-    """The first question: what do these words share?"""
+    """The messages of the first question about a concept: what do its words share?"""
     return _messages(DESCRIBE, {"words": list(words)})
 
 
 def label(words: Sequence[str], description: str) -> Messages:
-    """The second question: to which levels and tasks does the description belong?"""
+    """The messages of the second question about a concept: to what levels and tasks does the description belong?
+
+    description: the answer to the first question; its first DESCRIPTION characters are used.
+    """
     return _messages(LABEL, {"words": list(words), "description": description[:DESCRIPTION]})
 
 
@@ -66,7 +69,11 @@ def _messages(question: str, data: Mapping[str, Any]) -> Messages:
 
 
 def _known(value: Any, known: Sequence[str]) -> frozenset[str] | None:
-    """The known labels that a value of the answer names, without "none"; None where it names anything else."""
+    """The labels that a value of the answer names, in lower case and without "none".
+
+    value: a string or a list of strings. known: the labels that it may name, besides "none". The set is empty for
+    "none" or an empty list. None where the value has another type, names another label, or names "none" beside others.
+    """
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) for name in names):
         return None

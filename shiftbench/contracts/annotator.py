@@ -1,4 +1,4 @@
-"""Annotator: assigns labels to concepts. A concept is a list of words, and nothing else about it is used."""
+"""Annotator: assigns labels to concepts. Of a concept, an annotator is given its list of words and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shiftbench.words import StaticVectors, Vocabulary
 
 
 class Annotator(ABC):
-    """Assigns labels to concepts.
+    """Assigns labels to concepts; a concept can get several labels or none.
 
     labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded with
     every score that depends on its labels.
@@ -24,11 +24,17 @@ class Annotator(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """sha256 (hex) of everything that the labels depend on besides the concepts and the word vectors."""
+        """The SHA-256, in hex, of all that the labels depend on besides the concepts and the word vectors.
+
+        It is part of the store key of every unit with labels, so another digest computes them again.
+        """
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """Words that the annotator compares concepts with, and that need a vector too; default: none."""
+        """Words that the annotator compares concepts with. They need a word vector, as the concepts' words do.
+
+        Default: none.
+        """
         return ()
 
     @abstractmethod
@@ -40,12 +46,18 @@ class Annotator(ABC):
 
     @abstractmethod
     def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
-        """The labels of C concepts: a unit with the array label_CL (bool) and the words `label` (the L labels).
+        """Assigns labels to C concepts, and returns them as a unit.
 
-        An annotator that reads each concept S times returns label_SCL and answered_SC (both bool) instead.
-        concepts: C lists of equally many words, the words that best describe the concept first.
+        The unit has the array label_CL (bool: whether a concept has a label) and the list of strings `label` (the names
+        of the L labels). An annotator that reads each concept S times returns two other arrays: label_SCL (bool, the
+        labels by each reading) and answered_SC (bool, whether the reading gave an answer that could be read).
+        concepts: C lists of equally many words; the words that best describe the concept come first. vectors: word
+        vectors of the vocabulary's words and of `seed_words`. vocabulary: the words that concepts are made of.
         """
 
     def questions(self, concepts: int) -> str | None:
-        """A line for the dry run: how many questions this many concepts take; None: no chat model is asked."""
+        """A line for the dry run that says how many questions a chat model is asked about this number of concepts.
+
+        None: no chat model is asked.
+        """
         return None

@@ -24,7 +24,8 @@ class Inputs:
     """What an explanation is computed from, besides a model.
 
     prompts: each with the token ids of the response to explain; empty for a finding that needs no responses.
-    vectors: static word vectors; None where the model's own input embeddings are used instead.
+    vocabulary: the words that weights are described by. vectors: static word vectors; None where the model's own input
+    embeddings are used instead.
     """
 
     prompts: Sequence[PromptWithResponse]
@@ -33,9 +34,10 @@ class Inputs:
 
 
 class Method(ABC):
-    """A method with a name and a version.
+    """A computation of explanations or ratings with a name and a version.
 
-    Both are part of the store key of every unit, so raising the version computes all its units again.
+    method: the name. Name and version are part of the store key of every unit that the method computes, so after the
+    version is raised all of these units are computed again.
     """
 
     method: ClassVar[str]
@@ -58,24 +60,33 @@ class Explainer(Method):
         """
 
     def check_source(self, source: ModelSource) -> None:
-        """Raise InputError where this method cannot explain a model, as far as is known before its weights are read."""
+        """Raise InputError where this method cannot explain the model of this source, before its weights are read.
+
+        By default every source is accepted.
+        """
 
     def check_model(self, model: Model) -> None:
-        """Raise InputError where this method cannot explain a loaded model."""
+        """Raise InputError where this method cannot explain this loaded model. By default every model is accepted."""
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where this method cannot use the vocabulary or the word vectors.
+        """Raise InputError where this method cannot use the vocabulary or the word vectors; by default none is refused.
 
         option: the key of this method's options in the configuration, for the message, for example
         'findings.instruction_verbs.explain'. vectors: None where the model's own input embeddings are used instead.
         """
 
     def own_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt] | None:
-        """Prompts that this method makes from the job's and explains in place of them; None: it explains the job's."""
+        """The prompts that this method explains instead of the job's prompts, and that it makes from them.
+
+        prompts: the job's prompts. None: the method explains the job's prompts.
+        """
         return None
 
     def methods_used(self) -> Sequence[Method | Annotator]:
-        """Further methods that the units depend on; their versions are recorded with this method's version."""
+        """Further methods and annotators that this method's units depend on.
+
+        Their versions are recorded together with the version of this method. Default: none.
+        """
         return ()
 
     def notes(self) -> list[str]:
@@ -90,33 +101,45 @@ class Explainer(Method):
         return 0.0
 
     def engine_bytes(self, device: torch.device) -> int:
-        """The most memory, in bytes, that the engine uses on a device for this method, weights not counted."""
+        """The most memory, in bytes, that the engine fills on this device for this method, besides the weights."""
         return 0
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """The memory, in bytes, of a second copy of the weights in another precision; 0 where there is none."""
+        """The memory, in bytes, of the second copy of a model's weights that this method keeps in another precision.
+
+        0: it keeps none.
+        """
         return 0.0
 
     def stored_bytes(self, shape: ModelShape) -> float:
-        """The approximate bytes of one model's units in the store, the units of prompts not counted."""
+        """The approximate size, in bytes, of one model's units in the store, such as the units of layers.
+
+        Units of prompts are not counted here; the dry run estimates them from the prompts.
+        """
         return 0.0
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """A line for the dry run: how many questions a chat model is asked; None: none is asked."""
+        """A line for the dry run that says how many questions a chat model is asked to explain models of these shapes.
+
+        None: no chat model is asked.
+        """
         return None
 
 
 class PairExplainer(Method):
-    """A method that explains both models of a pair together, both of them loaded."""
+    """A method that computes one explanation from both models of a pair, which are both loaded."""
 
     @abstractmethod
     def work(self, base: Model, tuned: Model) -> list[Work]:
-        """The explanation's units, in order, as work that is not done yet."""
+        """One Work for each unit of the pair's explanation, in order. A Work computes its unit when it is run."""
 
 
 class WeightExplainer(Method):
-    """A method that reads a pair's weights tensor by tensor, from their files: no model is loaded for it."""
+    """A method that computes one explanation of a pair from the weight files of both models, tensor by tensor.
+
+    No model is loaded for it.
+    """
 
     @abstractmethod
     def work(self, base: Weights, tuned: Weights) -> list[Work]:
-        """The units of the pair's explanation, in order, as work that is not done yet."""
+        """One Work for each unit of the pair's explanation, in order. A Work reads its tensors when it is run."""

@@ -18,10 +18,11 @@ from shiftbench.stats import Bootstrap
 
 
 class Group(Enum):
-    """The part of a model that a finding is about; reports and leaderboards are ordered by it.
+    """What a finding is about; reports and leaderboards are ordered by it.
 
-    CHECK: the finding tests how right another finding's method is, on each model alone. PROBE: a question of another
-    paper (docs/probes.md).
+    ATTRIBUTION, ATTENTION, FEED_FORWARD: what part of the models the finding compares. CHECK: the finding tests how
+    right another finding's method is, on each model alone. PROBE: the finding asks a question of another paper
+    (docs/probes.md).
     """
 
     ATTRIBUTION = "attribution"
@@ -32,13 +33,13 @@ class Group(Enum):
 
 
 class Finding(ABC):
-    """Compares explanations of two models. A finding never has access to a model.
+    """Compares explanations of two models. It is given explanations and ratings, and no model.
 
-    name, version: as in scores.json. group: where reports and leaderboards show the finding. needs: the parts of a pair
-    that it requires; nothing else is loaded or computed for it. facts: what each of its scores means, by the score's
-    name. claims: what its scores are taken to mean, the headline's claim first; a finding without claims, such as a
-    check, gets no verdict. explain: the method whose explanations it compares. bootstrap: how its confidence intervals
-    are computed.
+    name, version: the finding's name and version, which scores.json states. group: where reports and leaderboards show
+    the finding. needs: the parts of a pair that it requires; nothing else is loaded or computed for it. facts: what
+    each of its scores means, by the score's name or by a pattern with `*`. claims: what its scores are taken to mean,
+    the headline's claim first; a finding without claims, such as a check, gets no verdict. explain: the method whose
+    explanations it compares. bootstrap: how its confidence intervals are computed.
     """
 
     name: ClassVar[str]
@@ -66,20 +67,29 @@ class Finding(ABC):
         """
 
     def pair_explainer(self) -> PairExplainer | None:
-        """A method on both models together, whose explanation the finding uses too; None: it uses no such method."""
+        """The method that explains both models together, where the finding also uses such an explanation of the pair.
+
+        None, the default: it uses none.
+        """
         return None
 
     def ratings_of_responses(self) -> Ratings | None:
-        """Ratings of the tuned model's responses, which the finding uses too; None: it uses no ratings."""
+        """The method that rates the tuned model's responses, where the finding also uses ratings of them.
+
+        None, the default: it uses no ratings.
+        """
         return None
 
     def methods(self) -> list[Method]:
-        """Every method that the finding's scores depend on; the methods' versions are recorded with the scores."""
+        """`explain`, then the pair explainer and the ratings where the finding has them.
+
+        Their versions are recorded with the scores.
+        """
         further = [self.pair_explainer(), self.ratings_of_responses()]
         return [self.explain, *(method for method in further if method is not None)]
 
     def fact(self, score: str) -> ScoreFact | None:
-        """What a score means; None where `facts` has no entry for it.
+        """What a score means: the first entry of `facts` whose key matches the score's name; None where no key does.
 
         score: the score's name. The endings `_over_null` (compared with null models) and `_MODE_response` (on responses
         of another mode) do not change the meaning and are ignored. A key of `facts` may be a pattern with `*`.
@@ -97,5 +107,5 @@ class Finding(ABC):
 
     @property
     def needs_responses(self) -> bool:
-        """Whether the finding depends on responses to prompts. If not, it depends on weights alone."""
+        """Whether the finding depends on responses to prompts."""
         return Need.RESPONSES in self.needs

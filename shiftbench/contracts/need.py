@@ -1,4 +1,4 @@
-"""Need: a part of a pair that a finding requires. What no finding of a job requires is not loaded or computed."""
+"""Need: a part of a pair that a finding requires. A part that no finding of the job requires is not loaded."""
 
 from __future__ import annotations
 

@@ -20,12 +20,15 @@ class Ratings(Method):
 
     @abstractmethod
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The ratings as work that is not done yet: one unit for each response that gets a rating.
+        """One Work for each response that gets a rating. A Work computes its unit, the rating, when it is run.
 
-        A unit is named by the prompt's id and has the array rating_1 (int64, one element). model: the model whose
-        responses are in `inputs`.
+        A unit is named by the prompt's id and has the array rating_1 (int64, one element, a number of the scale).
+        model: the model whose responses are in `inputs`.
         """
 
     def questions(self, responses: int) -> str | None:
-        """A line for the dry run: how many questions this many responses take; None: no chat model is asked."""
+        """A line for the dry run that says how many questions a chat model is asked about this number of responses.
+
+        None: no chat model is asked.
+        """
         return None

@@ -12,7 +12,7 @@ import pandas as pd
 class Kind(Enum):
     """What kind of number a score is.
 
-    SHIFT: how much tuning changed something; 0 for a model compared with itself. LEVEL: a property of one model.
+    SHIFT: how much tuning changed something; it is 0 for a model compared with itself. LEVEL: a property of one model.
     DIAGNOSTIC: a number that helps to interpret the finding's other scores.
     """
 
@@ -25,8 +25,8 @@ class Kind(Enum):
 class ScoreFact:
     """What a score means, for reports and leaderboards.
 
-    label: the score's name in words. unit: the unit of its value and interval. positive: what a value above 0 means.
-    zero: what a value of 0 means.
+    label: the score's name in words. unit: the unit of the score's value and interval. positive: what a value above 0
+    means. zero: what a value of 0 means. kind: what kind of number the score is.
     """
 
     label: str
@@ -44,8 +44,10 @@ class Score:
     compared with itself. The score of a check (attribution_faithfulness) says how right a method is on one model: it is
     above 0 where the method does better than chance.
 
-    low, high: bounds of the confidence interval. p: None where no test was done. n: the number of observations that the
-    score is computed from; 0 where nothing changed or nothing could be compared.
+    finding: the finding's name. name: the score's name, unique within the finding. value: the number. low, high: bounds
+    of the confidence interval. p: of the finding's test that the value is 0, or the rank p among null models; None
+    where no test was done. n: the number of observations, or of null models, that the score is computed from; 0 where
+    nothing changed or nothing could be compared.
     """
 
     finding: str
@@ -61,9 +63,10 @@ class Score:
 class Figure:
     """A figure as data; the report draws it.
 
-    kind: 'line' (one line for each series, over x), 'bar' (grouped bars) or 'heat' (a heat map: its rows are the
-    series, its columns x, its colours y). table: in long form. x, y, series, and low and high where there is an
-    interval, are the names of the table's columns.
+    kind: 'line' (one line for each series, over x), 'bar' (bars grouped by x, one for each series) or 'heat' (a heat
+    map with a row for each series and a column for each x, coloured by y). table: a row for each point, bar or cell.
+    x, y, series: names of columns of the table. low, high: names of the columns with the bounds of y; None where there
+    is no interval. x_label, y_label: the labels of the axes.
     """
 
     name: str
@@ -85,8 +88,9 @@ class Figure:
 class Saliency:
     """One prompt with the importance density of its tokens in both models; the report colours the tokens by it.
 
-    instruction: for each token, whether it is part of the instruction. base_density, tuned_density: one value a token.
-    base_score, tuned_score: the finding's value of this prompt in each model.
+    tokens: the prompt's tokens as text. instruction: for each token, whether it is part of the instruction.
+    base_density, tuned_density: the density of each token. response: the tuned explanation's response as text.
+    base_score, tuned_score: the recognition score of this prompt in each model.
     """
 
     prompt_id: str
@@ -139,18 +143,18 @@ class Result:
     inapplicable: str = ""
 
     def score(self, name: str) -> Score:
-        """The score of that name, which must exist."""
+        """The score of that name. Raises StopIteration where the result has none, which is an error of the caller."""
         return next(score for score in self.scores if score.name == name)
 
 
 def no_change(finding: str, name: str) -> Score:
-    """The score of this finding and name where all observations are 0, or where there are none.
+    """A score with value and interval 0, no p and n = 0: it says that nothing changed, or nothing could be compared.
 
-    Its value and its interval are 0, it has no p, and n is 0.
+    finding, name: the names of the finding and of the score.
     """
     return Score(finding, name, 0.0, 0.0, 0.0, None, 0)
 
 
 def all_scores(results: Sequence[Result]) -> list[Score]:
-    """Every score of every finding, in order."""
+    """The scores of all results as one list: those of the first result first, in each result's order."""
     return [score for result in results for score in result.scores]

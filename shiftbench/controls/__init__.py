@@ -1,4 +1,4 @@
-"""Controls: null models, on which a job's findings are scored for comparison (docs/controls.md).
+"""Controls: each supplies null models, on which a job's findings are scored for comparison (docs/controls.md).
 
 weight_null.py  WeightNull: base plus a random change, as large as the change that tuning made
 model_null.py   ModelNull: a model that the user names, for example base trained on plain text
@@ -11,4 +11,7 @@ __all__ = ["DRAWINGS", "ModelNull", "WeightNull", "none"]
 
 
 def none() -> None:
-    """No control: the `_target_` of conf/control/none.yaml. Scores are then not compared with null models."""
+    """Returns None, which stands for no control: scores are then not compared with null models.
+
+    It is the `_target_` of conf/control/none.yaml.
+    """

@@ -13,9 +13,10 @@ from shiftbench.models.weights import FileWeights, Weights
 
 @dataclass(frozen=True)
 class ModelNull(Control):
-    """One null model: the model at `path`, a hub id or a folder.
+    """A control with one null model: the model at `path`, which is a hub id or a folder.
 
-    model: makes the model's source from `path`, with the options of conf/model.
+    model: called with `path`, it returns the model's source; its other options are those of conf/model. kind and draws
+    are fixed: the control is named "continued" and has one draw.
     """
 
     model: Callable[..., ModelSource]
@@ -24,15 +25,18 @@ class ModelNull(Control):
     draws: int = field(default=1, init=False)
 
     def check(self, tuned: ModelSource) -> None:
-        """Raise InputError where the model cannot be loaded."""
+        """Raise InputError where the null model cannot be loaded, as far as models.check finds before reading weights.
+
+        tuned is not used.
+        """
         models.check(self._source())
 
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """Yields that model, loaded."""
+        """Yields one model: the model at `path`, loaded. base and tuned are not used."""
         yield models.load(self._source())
 
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """Yields that model's weights, read from its files."""
+        """Yields one set of weights: those of the model at `path`, read from its files. base and tuned are not used."""
         yield FileWeights(self._source())
 
     def _source(self) -> ModelSource:

@@ -17,17 +17,18 @@ from shiftbench.models import Model, ModelSource
 from shiftbench.models.weights import Weights
 from shiftbench.store.explanation import content_key
 
-# (tuning's change of one tensor, random generator) -> a random change of the same shape and Frobenius norm
+# Called with (tuning's change of one tensor, random generator), it returns a random change of the same shape and
+# Frobenius norm.
 Drawing = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class WeightNull(Control):
-    """Null weights: base plus a random change that has the Frobenius norm of tuning's change, for each tensor.
+    """A control whose null models are base plus, in each tensor, a random change as large as tuning's change.
 
-    kind: 'permuted' (the values of the tensor's own change, in random order) or 'gaussian' (normally distributed
-    numbers). draws: the number of null models; with 19 the smallest p that a score can have is 0.05. seed: of the
-    random numbers.
+    Large is measured by the Frobenius norm. kind: 'permuted' (the values of tuning's change of the tensor, in random
+    places) or 'gaussian' (normally distributed numbers). draws: the number of null models; with 19 the smallest rank p
+    that a score can have is 0.05. seed: the seed of the random changes.
     """
 
     kind: str
@@ -50,13 +51,20 @@ class WeightNull(Control):
             )
 
     def check_models(self, base: Model, tuned: Model) -> None:
-        """Raise InputError where one loaded model has weights that the other lacks, as with an adapter kept apart."""
+        """Raise InputError where one loaded model has a parameter that the other lacks.
+
+        An adapter that is not merged into the weights is such a case.
+        """
         before, after = (set(dict(model.module.named_parameters())) for model in (base, tuned))
         self._check_same_names(before, after, " ".join(tuned.notes))
 
     @torch.no_grad()
     def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """Yields the null models. All share one module: each draw overwrites the weights of the draw before it."""
+        """Yields the null models, one for each draw. They have tuned's tokenizer and dtype.
+
+        All share one module, a copy of tuned's: each draw overwrites the parameters of the draw before it. So finish
+        with one model before taking the next.
+        """
         module = copy.deepcopy(tuned.module)
         before, after = (dict(model.module.named_parameters()) for model in (base, tuned))
         for draw in range(self.draws):
@@ -66,17 +74,21 @@ class WeightNull(Control):
             yield Model(self._name(draw), module, tuned.tokenizer, None, tuned.dtype, digest)
 
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """Yields the null models' weights. A tensor is drawn whenever it is read, and is not kept."""
+        """Yields the weights of the null models, one for each draw. A tensor is drawn when it is read, and is not kept.
+
+        Tensors of integers are returned as in tuned. Raises InputError where base and tuned have different names.
+        """
         self._check_same_names(set(base.names), set(tuned.names))
         for draw in range(self.draws):
             yield _DrawnWeights(self, base, tuned, draw)
 
     def drawn(self, name: str, base: Tensor, tuned: Tensor, draw: int) -> Tensor:
-        """The null weight that replaces `tuned`, in the dtype and on the device of `tuned`.
+        """The null weight in place of one tensor: base plus a random change, in the dtype and on the device of `tuned`.
 
-        name: the weight's name. The random numbers depend on `seed`, `draw` and `name` alone, and not on other weights
-        or the device. Rows that tuning added at the end, for new tokens, stay as they are. Raises InputError where
-        the shapes differ in any other way.
+        base, tuned: the tensor in both models. name: its name. draw: the number of the null model, from 0. The random
+        numbers depend on `seed`, `draw`, `name` and the tensor's shape alone, and not on other weights or the device.
+        Rows that tuning added at the end, for new tokens, stay as in `tuned`. Raises InputError where the shapes differ
+        in any other way.
         """
         if tuned.shape[1:] != base.shape[1:] or len(tuned) < len(base):
             raise InputError(
@@ -91,7 +103,11 @@ class WeightNull(Control):
         return torch.cat([null.to(tuned.dtype), tuned[len(base) :]])
 
     def _check_same_names(self, base: set[str], tuned: set[str], reason: str = "") -> None:
-        """Raise InputError where one model has a weight that the other lacks. reason: why, where it is known."""
+        """Raise InputError where one model has a weight that the other lacks.
+
+        base, tuned: the names of the models' weights. reason: a sentence for the message that says why they differ;
+        empty where that is not known.
+        """
         if base != tuned:
             raise InputError(
                 f"control={self.kind} draws random changes of weights, and base and tuned have different weights: "
@@ -102,13 +118,16 @@ class WeightNull(Control):
         return f"{self.kind} {draw + 1}"
 
     def _digest(self, draw: int, base: str, tuned: str) -> str:
-        """The digest that identifies the weights of a draw, computed without drawing them."""
+        """The digest that identifies the weights of draw `draw`, computed without drawing them.
+
+        base, tuned: the digests of the weights of base and tuned.
+        """
         drawn_by = {"control": self.kind, "version": self.version, "seed": self.seed, "draw": draw}
         return content_key({**drawn_by, "base": base, "tuned": tuned})
 
 
 class _DrawnWeights(Weights):
-    """The weights of one draw. Only the tensor that is read is in memory."""
+    """The weights of one null model. A tensor is drawn each time it is read, so only that tensor is in memory."""
 
     def __init__(self, null: WeightNull, base: Weights, tuned: Weights, draw: int) -> None:
         self.name, self.names = null._name(draw), tuned.names

@@ -1,4 +1,7 @@
-"""A chain of tunings: each finding's trajectory over the checkpoints, and what they forget (arXiv 2407.11780)."""
+"""A chain of tunings: each finding's scores over the checkpoints, and what later checkpoints forget (arXiv 2407.11780).
+
+A checkpoint is a tuned model; each is the further tuning of the one before it. Step k is the k-th checkpoint, from 1.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,15 @@ FORGETTING_COLUMNS = [
 
 
 def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Bootstrap) -> list[Result]:
-    """One result for each finding: its trajectory over the checkpoints, and what later checkpoints forgot.
+    """One result for each finding: the headline's value at each checkpoint, and what later checkpoints forgot.
 
-    first_steps: for each group of prompts, the first step (from 1) that was tuned toward it; step 1 for other groups.
+    matrix: its models are the checkpoints, in the order of the chain. first_steps: for each group of prompts, the first
+    step (from 1) that was tuned toward it; step 1 for groups that it lacks.
 
-    The forgetting of a group after step k is the best value on it among the steps from its first step to k - 1, minus
-    the value at step k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over prompts, the two steps are
-    compared prompt by prompt; elsewhere the difference has no interval. See docs/chains.md.
+    The forgetting of a group after step k is the best value of the headline on the group among the steps from its first
+    step to k - 1, minus the value at step k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over
+    prompts, the two steps are compared prompt by prompt; where it is not, the difference has no interval. The table
+    `trajectory` has a row for each checkpoint and group, the table `forgetting` the columns FORGETTING_COLUMNS.
     """
     return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]
 
@@ -68,7 +73,10 @@ def _trajectory(name: str, matrix: Matrix, first_steps: Mapping[str, int], boots
 
 
 def _final_score(headline: str, group: str, result: Result) -> Score:
-    """The headline score of the last checkpoint; its name ends in the group's where it depends on prompts."""
+    """The headline score of `result`, which is the last checkpoint's on a group, under another name.
+
+    The name is HEADLINE_on_GROUP, or HEADLINE alone where the finding depends on no prompt (the group is WEIGHTS).
+    """
     name = headline if group == WEIGHTS else f"{headline}_on_{group}"
     return dataclasses.replace(result.score(result.headline), name=name)
 
@@ -80,9 +88,13 @@ def _forgetting_table(
     first_steps: Mapping[str, int],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """A table with FORGETTING_COLUMNS and "lost": a row for each group and each step after its first.
+    """A table with FORGETTING_COLUMNS and "lost": a row for each group and each step after the group's first step.
 
-    lost: the loss of each prompt; None where the finding has no value for each prompt.
+    results: by (model, group), of one finding. first_steps: the first step of each group, from 1. best, best value: the
+    checkpoint with the largest value from the group's first step to the step before this one, and that value.
+    forgotten: the mean of lost, or best value - value where there is no lost. lost: for each prompt, its value at the
+    best checkpoint less its value at this step; None where the headline is no mean over prompts, or where the two have
+    no prompt in common.
     """
     table_rows = []
     for group, first_step in first_steps.items():
@@ -100,7 +112,10 @@ def _forgetting_table(
 
 
 def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
-    """The loss of each prompt that both results have, from `before` to `after`; None where there is none."""
+    """For each prompt that both results have, its value of the headline in `before` less its value in `after`.
+
+    None where the headline is no mean over prompts, or where the results have no prompt in common.
+    """
     first, second = per_prompt(before), per_prompt(after)
     lost = None if first is None or second is None else (first - second).dropna()
     return None if lost is None or lost.empty else lost
@@ -109,7 +124,11 @@ def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
 def _forgetting_score(
     name: str, headline: str, matrix: Matrix, forgetting: pd.DataFrame, bootstrap: Bootstrap
 ) -> list[Score]:
-    """[The forgetting of all earlier groups at the end of the chain], empty where prompts cannot be compared."""
+    """A list with one score, HEADLINE_forgotten: the mean loss, at the last step, over all prompts of earlier groups.
+
+    Earlier groups are those whose first step is not the last step. The interval resamples prompts within their group.
+    The list is empty where no group has a loss for each prompt. forgetting: the table of _forgetting_table.
+    """
     at_end = forgetting[forgetting["step"] == len(matrix.models)]
     lost = [series for series in at_end["lost"] if series is not None]
     if not lost:

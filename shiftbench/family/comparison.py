@@ -29,9 +29,10 @@ def run_comparison(
 ) -> None:
     """Score every job on every group of prompts; write the files and the report, send the run, and print the results.
 
-    kind: the value of the run's tag shiftbench.kind, which keeps it out of leaderboards. jobs: one for each tuned
-    model. to_results: computes the results of the run from the matrix of all models and groups. With `dry_run` in
-    config, only an estimate is printed.
+    kind: the run's name and the value of its tag shiftbench.kind, which keeps the run out of leaderboards. jobs: one
+    for each tuned model, in order. groups: the prompts of each group, by the group's name; they replace the jobs'
+    prompts. to_results: computes the results of the run from the matrix of all models and groups. Where config.dry_run
+    is true, everything is checked, an estimate of each job is printed, and no model is loaded.
     """
     jobs = [restrict_job(job, groups) for job in jobs]
     check_all(jobs, groups)

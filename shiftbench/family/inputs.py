@@ -24,10 +24,11 @@ NO_SKILL = "no skill named"  # the group of the prompts that name no skill, wher
 
 
 def build_jobs(config: DictConfig, base: str, tuned: Sequence[str], option: str) -> list[Job]:
-    """One job for each tuned model; the jobs differ in their pair alone.
+    """One job for each tuned model, in the order of `tuned`; the jobs differ in their pair alone.
 
-    option: the name of the option with the list of models, for messages. Raises InputError where a model is named twice
-    or cannot be used.
+    config: the configuration of the whole run. base: the path or hub id of the base; tuned: those of the tuned models.
+    option: the name of the option with the list of models, for messages. Raises InputError where there is no tuned
+    model, where a model (the base too) is named twice, or where the configuration is refused.
     """
     paths = [str(path) for path in tuned]
     if not paths or len({_normalise_path(path) for path in (str(base), *paths)}) < 1 + len(paths):
@@ -40,10 +41,12 @@ def build_jobs(config: DictConfig, base: str, tuned: Sequence[str], option: str)
 
 
 def load_prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, steps: int) -> dict[str, list[Prompt]]:
-    """The prompts of each set, by the set's name, in the order of the steps of a chain.
+    """The prompts of each set, by the set's name, in the order in which the steps of a chain first use the sets.
 
-    names: one set for each step, or one for all; None for the prompts of the job. limit: the number of prompts that are
-    read of a set. Raises InputError for another number of sets, and for a set that cannot be read.
+    names: the sets of the steps, as packaged datasets or files: one for each step, or one for all steps. Where it is
+    None, the job's prompts are one set, "all prompts". limit: the most prompts that are read of a set; None: all.
+    steps: the number of steps. Raises InputError for another number of sets, for two files of the same name, and for a
+    set that cannot be read.
     """
     if names is None:
         return {"all prompts": list(job.prompts)}
@@ -61,7 +64,10 @@ def load_prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, s
 
 
 def first_steps(names: Sequence[str] | None) -> dict[str, int]:
-    """For each set of prompts, the number, from 1, of the first step that was tuned toward it."""
+    """For each set of prompts, by its name, the number (from 1) of the first step that was tuned toward it.
+
+    names: the sets of the steps, in order, as for load_prompt_sets; None gives an empty dict.
+    """
     steps: dict[str, int] = {}
     for step, name in enumerate(names or (), start=1):
         steps.setdefault(_set_name(str(name)), step)
@@ -69,7 +75,10 @@ def first_steps(names: Sequence[str] | None) -> dict[str, int]:
 
 
 def group_by_skill(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
-    """The prompts of each skill. Raises InputError where no prompt names a skill, and where all name the same."""
+    """The prompts of each skill, by the skill's name. Prompts that name no skill are the group NO_SKILL.
+
+    Raises InputError where there is one group only, as where no prompt names a skill or all name the same.
+    """
     by_skill: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         by_skill.setdefault(prompt.skill or NO_SKILL, []).append(prompt)
@@ -82,7 +91,7 @@ def group_by_skill(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
-    """The configuration of one pair, whose name is the last part of its tuned model's path."""
+    """config.pair with another base and tuned model, and with the last part of the tuned model's path as its name."""
     pair = OmegaConf.to_container(config.pair, resolve=True)
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
@@ -91,7 +100,9 @@ def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
 
 
 def _normalise_path(path: str) -> str:
-    """The absolute path of a folder, so that each folder has one spelling; a hub id stays as it is."""
+    """The absolute path of a folder, so that each folder has one spelling. A path that does not exist, such as a hub
+    id, stays as it is.
+    """
     folder = path_of(path, "model")
     return str(folder.resolve()) if folder.exists() else path
 

@@ -1,4 +1,4 @@
-"""Every finding of every tuned model on every group of prompts, all against one base."""
+"""Scores every finding of every tuned model on every group of prompts, all against one base."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ WEIGHTS = "weights alone"  # the group of the findings that depend on no prompt
 class Matrix:
     """The results of every tuned model on every group of prompts.
 
-    results: by (model, group) and then by finding. last: the outcome of the last model on the last group, from which a
-    run is recorded. notes: for the report.
+    models: the names of the tuned models' pairs, in order. groups: the names of the groups of prompts, in order.
+    results: by (model, group), and then by the finding's name; findings that depend on weights alone are under the
+    group WEIGHTS. last: the outcome of the last model on the last group, with the counts of units computed and found of
+    all models and groups; a run is recorded from it. notes: notes for the report, each with its model and group.
     """
 
     models: Sequence[str]
@@ -37,7 +39,10 @@ class Matrix:
     notes: Sequence[str]
 
     def results_of(self, finding: str) -> dict[tuple[str, str], Result]:
-        """The results of a finding by (model, group), ordered by group; WEIGHTS is the group of one without prompts."""
+        """The results of one finding by (model, group), ordered by group and then by model.
+
+        finding: its name. The only group of a finding that depends on weights alone is WEIGHTS.
+        """
         return {
             (model, group): self.results[model, group][finding]
             for group in (*self.groups, WEIGHTS)
@@ -47,12 +52,16 @@ class Matrix:
 
     @property
     def findings(self) -> list[str]:
-        """The names of the findings, in the order in which they were scored."""
+        """The names of the findings, each once, in the order in which they were first scored."""
         return list(dict.fromkeys(name for found in self.results.values() for name in found))
 
 
 def per_prompt(result: Result) -> pd.Series | None:
-    """Tuned minus base of the headline score for each prompt, by its id; None where it is no mean over prompts."""
+    """The headline's value of each prompt, tuned minus base, by the prompt's id; NaN are left out.
+
+    None where the headline is no mean over prompts, that is, where the result's table `prompts` lacks the columns
+    HEADLINE_base and HEADLINE_tuned.
+    """
     table = result.tables.get("prompts")
     columns = [f"{result.headline}_{model}" for model in ("base", "tuned")]
     if table is None or not {"prompt", *columns} <= set(table):
@@ -62,9 +71,9 @@ def per_prompt(result: Result) -> pd.Series | None:
 
 
 def restrict_job(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
-    """The part of a job that a matrix needs: on the prompts of all groups, with the main response mode only.
+    """A copy of a job with the prompts of all groups, and without what a matrix does not need.
 
-    Findings that check attributions, and null models, are left out.
+    Left out are checks of attributions (Finding.is_check), null models, and responses of a second mode.
     """
     return dataclasses.replace(
         job,
@@ -76,9 +85,10 @@ def restrict_job(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
 
 
 def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> None:
-    """Raise InputError for everything that can be refused before weights are read.
+    """Raise InputError where two jobs have the same name, or for anything else that is refused before weights are read.
 
-    jobs: as `restrict_job` returns them.
+    jobs: as `restrict_job` returns them. groups: the prompts of each group. The first job is checked with every group,
+    and the others, which differ in their pair alone, with the first group.
     """
     names = [job.pair.name for job in jobs]
     for name in names:
@@ -94,10 +104,12 @@ def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> No
 
 
 def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progress: Progress) -> Matrix:
-    """The matrix of jobs that `restrict_job` returned; they differ in their pair alone and share a base.
+    """The results of every job on every group of prompts.
 
-    Each tuned model is loaded once, and the base once for all of them. Explanations that are in the store are read from
-    it. Raises Unanswered where a model has no response to any prompt of any group.
+    jobs: as `restrict_job` returns them; they share a base and differ in their pair alone. groups: the prompts of each
+    group. Findings that depend on weights alone are scored once for each job. Each tuned model is loaded once, and the
+    base once for all of them. Units that are in the store are read from it. Raises Unanswered where a model has no
+    response to any prompt of any group.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}

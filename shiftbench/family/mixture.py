@@ -20,7 +20,10 @@ UNEVENNESS_COLUMNS = ["model", "share between skills", "permutation p", "n"]
 
 
 def check_findings(findings: Mapping[str, Any]) -> None:
-    """Raise InputError where none of the findings, except checks of attributions, depends on prompts."""
+    """Raise InputError where no finding, checks of attributions (is_check) not counted, depends on responses.
+
+    findings: the findings of a job by name.
+    """
     if not any(finding.needs_responses and not finding.is_check for finding in findings.values()):
         raise InputError(
             "no finding of this suite depends on prompts, so skills cannot be compared; choose another suite"
@@ -30,9 +33,11 @@ def check_findings(findings: Mapping[str, Any]) -> None:
 def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
     """One result for each finding that depends on prompts: the shift of each model in each skill, and the differences.
 
-    It has one score for each model, the shift over the prompts of all skills. A permutation test decides whether a
-    model shifted some skills more than others: prompts are assigned at random to skills of the same sizes. Two models
-    are compared on the prompts that both have. See docs/chains.md.
+    matrix: its groups are the skills. A shift is the finding's headline. A result has one score for each model, its
+    mean shift over the prompts of all skills. The table `skills` has the shift of each model in each skill,
+    `between_models` compares two models in one skill, on the prompts that both have, and `between_skills` tests whether
+    a model shifted some skills more than others: by permutations, which assign prompts at random to skills of the same
+    sizes. See docs/chains.md.
     """
     return [
         _by_skill(name, matrix, bootstrap)
@@ -76,12 +81,19 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
 
 
 def _overall_score(name: str, headline: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
-    """A model's shift over the prompts of all skills."""
+    """The score HEADLINE_of_MODEL: one model's mean shift over the prompts of all skills.
+
+    name: the finding's name. changed: a row for each skill, model and prompt, with the shift in the column change.
+    """
     return mean_change(name, f"{headline}_of_{model}", changed.loc[changed["model"] == model, "change"], bootstrap)
 
 
 def _model_table(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row for each skill and two models, on the prompts that both have; Holm's correction is over all rows."""
+    """A row for each skill and each two models: the mean of the first's shift less the second's, with its interval.
+
+    changed: a row for each skill, model and prompt. The mean and the sign-flip test are over the skill's prompts for
+    which both models have a shift. Holm's correction is over all rows.
+    """
     table_rows = []
     for skill in matrix.groups:
         by_model = changed[changed["skill"] == skill].pivot(index="prompt", columns="model", values="change")
@@ -95,9 +107,9 @@ def _model_table(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) ->
 
 
 def _unevenness_table(changed: pd.DataFrame, models: Sequence[str], seed: int) -> pd.DataFrame:
-    """A row for each model: the share of the variance of its changes that lies between skills.
+    """A row for each model: the share of the variance of the prompts' shifts that is between skills (between_groups).
 
-    Holm's correction is over the models.
+    changed: a row for each skill, model and prompt. seed: of the permutations. Holm's correction is over the models.
     """
     table_rows = []
     for model in models:

@@ -1,4 +1,4 @@
-"""Findings: each compares what an explainer found in base with what it found in tuned, and gives scores; a file each.
+"""Findings. Each compares base's explanation with tuned's explanation and returns scores; each has a file of its own.
 
     instruction_recognition.py   finding 1: the tuned model's responses rest more on the instruction
     instruction_verbs.py         finding 2: attention heads gained word pairs with verbs of instructions
@@ -12,7 +12,7 @@ What these files share:
 
     change.py          the score of a mean paired difference
     specificity.py     importance density in parts of a prompt, and tests of its changes
-    length.py          recognition scores of the first response tokens
+    length.py          recognition scores that count only the first response tokens
     concept_labels.py  tables of the concepts' labels
-    null.py            a finding's scores beside those of null models
+    null.py            the place of a finding's scores among the scores of null models
 """

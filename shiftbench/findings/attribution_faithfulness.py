@@ -52,9 +52,9 @@ FACTS = {
 
 @dataclass(frozen=True)
 class AttributionFaithfulness(Finding):
-    """Compares masking tokens in the order of their importance with masking them in random order, for each model.
+    """Compares masking tokens in the order of their importance with masking them in random order, in each model.
 
-    Its scores are levels, not shifts: a model compared with itself does not score 0, and no null model is scored.
+    The scores are levels, not shifts: a model compared with itself does not score 0, and no null model is scored.
     """
 
     explain: Faithfulness
@@ -66,8 +66,11 @@ class AttributionFaithfulness(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores of the explainer's first method, over the prompts that both models' explanations have; tables of all
-        methods.
+        """The result over the prompts that both explanations have: scores of QUANTITIES for each model.
+
+        The scores, the curves and the flags are of the explainer's first method alone. The tables `methods` and
+        `prompts` have all of its methods. A model is flagged where the interval of its comprehensiveness over random is
+        not wholly above 0.
         """
         shared = [name for name in base.units if name in tuned.units]
         sides = {"base": base.units, "tuned": tuned.units}
@@ -106,7 +109,11 @@ class AttributionFaithfulness(Finding):
         return Score(self.name, name, interval.value, interval.low, interval.high, p, len(values))
 
     def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row for each method, model and quantity. Holm's correction is over all tests of the table."""
+        """A row for each method, model and quantity: the mean over prompts with its interval and a sign-flip test.
+
+        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out of n.
+        Holm's correction is over all tests of the table.
+        """
         tests = []
         for (method, model), group in rows.groupby(["method", "model"], sort=False):
             for quantity in QUANTITIES:
@@ -118,8 +125,11 @@ class AttributionFaithfulness(Finding):
         return table
 
     def _curves(self, shared: Sequence[str], sides: dict[str, Any]) -> pd.DataFrame:
-        """Mean probability of a response token: a row for each model, kind of mask, order of the first method, and
-        fraction.
+        """Mean probability of a response token over prompts, with its interval.
+
+        A row for each model, kind of mask, order of tokens and fraction of the tokens. Kinds of mask: the fraction is
+        masked, or it alone is left. Orders: the first method's, the same reversed, and the mean of the random ones.
+        shared: the prompts' ids. sides: the units of "base" and "tuned", by prompt id.
         """
         rows = []
         for model in MODELS:
@@ -142,15 +152,17 @@ COLUMNS = (
 
 
 def prompt_quantities(unit: Unit, method: str) -> dict[str, float]:
-    """COLUMNS of one prompt, by one method.
+    """The quantities named in COLUMNS, for one prompt of one model and for the order of tokens by one method.
 
-    probability: the mean probability of a response token where nothing is masked. comprehensiveness: how far it falls
-    where the first tokens of the order are masked, averaged over the fractions; large where the order is right.
-    sufficiency: how far it falls where only these tokens are left; small where the order is right. *_random,
-    *_reversed: the same for the random orders (their mean) and for the reversed order. *_over_random: how much better
-    the order is than a random one; positive where it is better. log_*: of the mean log-probability, in nats.
-    correlation (Spearman's) and pearson: over prompt tokens, of the importance with the change of the probability where
-    the token alone is masked; NaN where one of the two is constant.
+    unit: a unit of explain/faithfulness.py. method: one of the unit's methods, such as "grad_x_input".
+    probability: the mean probability of a response token where nothing is masked. comprehensiveness: how far this
+    probability falls where the first tokens of the order are masked, averaged over the fractions; large where the order
+    is right. sufficiency: how far it falls where the first tokens alone are left; small where the order is right.
+    *_random, *_reversed: comprehensiveness and sufficiency of the random orders (their mean) and of the reversed order.
+    *_over_random: comprehensiveness less that of random orders, and sufficiency of random orders less that of the
+    method's; both are positive where the method's order is better than a random one. log_*: computed from the mean
+    log-probability instead, in nats. correlation (Spearman's) and pearson: the correlation, over the prompt tokens that
+    were masked alone, of a token's importance with the fall of the probability; NaN where one of the two is constant.
     """
     quantities = {"probability": float(unit.arrays["full_2"][0])}
     for log in ("", "log_"):
@@ -172,7 +184,11 @@ def prompt_quantities(unit: Unit, method: str) -> dict[str, float]:
 
 
 def _over_fractions(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
-    """float64 [F]: the unit's values for an order, over the fractions; for the random orders, their mean."""
+    """One row of the unit's array, float64 [F]: the value for each of the F fractions, in one order of the tokens.
+
+    array: a name such as removed_OF. order: a name in the unit's words `orders`; RANDOM gives the mean over all random
+    orders. Raises ValueError for another name.
+    """
     indices = [i for i, name in enumerate(unit.words["orders"]) if name == order or name.startswith(f"{order} ")]
     if order != RANDOM:
         indices = [unit.words["orders"].index(order)]
@@ -181,7 +197,7 @@ def _over_fractions(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Pearson's correlation; NaN where one of the two is constant."""
+    """Pearson's correlation of two arrays of equal length; NaN where one of them is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])

@@ -9,9 +9,10 @@ from shiftbench.stats import Bootstrap, paired_p
 
 
 def mean_change(finding: str, name: str, differences: pd.Series, bootstrap: Bootstrap) -> Score:
-    """The mean of paired differences, with its bootstrap interval and p of the paired t-test.
+    """A score whose value is the mean of paired differences, with its bootstrap interval and p of the paired t-test.
 
-    finding, name: of the score. Where every difference is 0, or there is none, the score is that of no change.
+    finding, name: the finding and the name that the score gets. differences: one for each prompt, such as tuned - base.
+    Where every difference is 0, or there is none, the score is `no_change`: value and interval 0, no p, n = 0.
     """
     if not differences.any():
         return no_change(finding, name)

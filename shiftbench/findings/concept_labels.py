@@ -1,4 +1,8 @@
-"""Tables of the concepts' labels: for each component, for each label (the paper's Table 5), and with their words."""
+"""Tables of the labels that an annotator gave to base's and tuned's concepts (Wu et al. 2023, section 4.3).
+
+label_table has a row for each component and label, table5 one for each label (the paper's Table 5), and concepts one
+for each component, with its words. Explanations here are those of explain/feedforward.py: a unit is a layer.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ DEPTH_GROUPS = 8
 
 
 def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
-    """A row for each layer, component and label, with columns base and tuned: whether the concept has the label.
+    """A row for each layer, component and label. Columns base and tuned: whether that model's concept has the label.
 
-    0 or 1; or, for an annotator that reads each concept several times, the share of its readable answers that give the
-    label, NaN where no answer could be read. group: the eighth of the depth that the layer is in, 0 to 7.
+    base and tuned are 0 or 1. For an annotator that reads each concept several times, they are the share of its
+    readable answers that give the label, and NaN where no answer could be read. layer and component count from 0. The
+    column group is the eighth of the depth that the layer is in, 0 to 7.
     """
     parts = []
     for layer, name in enumerate(base.units):
@@ -43,7 +48,11 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
 
 
 def label_tests(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> dict[str, TTest | None]:
-    """For each label the paper's test of base against tuned, over the annotator's seeds; empty where it has none."""
+    """The paper's test for each label: Student's t-test of base's shares against tuned's, one share for each seed.
+
+    labels: label_table(base, tuned). A value is None where the test is not defined. The dict is empty where the
+    annotator has no seeds, that is, where it reads each concept once.
+    """
     if not _has_seeds(base):
         return {}
     shares = {label: (_share_by_seed(base, label), _share_by_seed(tuned, label)) for label in labels["label"].unique()}
@@ -51,10 +60,11 @@ def label_tests(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> 
 
 
 def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 5: the share of concepts that have each label, in base and tuned.
+    """The paper's Table 5: a row for each label, with the share of base's and of tuned's concepts that have the label.
 
-    Mean, standard deviation and equal-variance t-test are over the annotator's seeds, as in the paper. For an annotator
-    without seeds, the lexical one, mean, standard deviation and Welch's test are over layers.
+    Mean, standard deviation and Student's equal-variance t-test are over the annotator's seeds, as in the paper. For an
+    annotator without seeds, such as the lexical one, mean, standard deviation and Welch's test are over layers. labels:
+    label_table(base, tuned). Both tests are two-sided; None stands where a test is not defined.
     """
     rows = []
     for label in (*TASKS, *LEVELS):
@@ -81,10 +91,11 @@ def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.Da
 
 
 def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataFrame:
-    """A row for each model, layer and component: its labels, its share of the variance and its first words.
+    """A row for each model, layer and component: the component's share of the variance, its labels and first words.
 
     A label is listed if more than half of the annotator's readable answers give it. Where a chat model described the
-    concepts, its first description is there too. shown: how many words are listed.
+    concepts, the column description has its description by the first seed. shown: how many of the component's words are
+    listed.
     """
     rows = []
     for model, explanation in (("base", base), ("tuned", tuned)):
@@ -103,7 +114,10 @@ def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataF
 
 
 def unread_notes(base: Explanation, tuned: Explanation) -> list[str]:
-    """A remark on how many of the annotator's answers could not be read; empty where all could."""
+    """A list with one remark on how many of the annotator's answers could not be read, for each model that has such.
+
+    The list is empty where all answers could be read, or where the annotator gives no answers (the lexical one).
+    """
     counts = []
     for model, explanation in (("base", base), ("tuned", tuned)):
         answered = [u.arrays["answered_SC"] for u in explanation.units.values() if "answered_SC" in u.arrays]
@@ -118,7 +132,10 @@ def _has_seeds(explanation: Explanation) -> bool:
 
 
 def _share_CL(unit: Unit) -> NDArray[np.float64]:
-    """The share of each component's readable answers that give each label; NaN where there is no such answer."""
+    """share_CL: for each component, the share of the readable answers that give each label; NaN where none is readable.
+
+    For an annotator that reads each concept once, the shares are its labels, as 0 and 1.
+    """
     if "label_CL" in unit.arrays:
         return unit.arrays["label_CL"].numpy().astype(np.float64)
     read_C = unit.arrays["answered_SC"].sum(0).numpy()[:, None].astype(np.float64)
@@ -127,7 +144,11 @@ def _share_CL(unit: Unit) -> NDArray[np.float64]:
 
 
 def _share_by_seed(explanation: Explanation, label: str) -> NDArray[np.float64]:
-    """For each seed, the share of the concepts whose answer could be read that got the label; float64 [S]."""
+    """For each seed, the share of concepts that got the label, among those whose answer could be read; float64 [S].
+
+    The concepts are those of all layers. Seeds without a readable answer are left out, so S can be less than the number
+    of seeds.
+    """
     given, read = [], []
     for unit in explanation.units.values():
         given.append(unit.arrays["label_SCL"][:, :, unit.words["label"].index(label)].sum(1).numpy())
@@ -137,12 +158,12 @@ def _share_by_seed(explanation: Explanation, label: str) -> NDArray[np.float64]:
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:
-    """The mean without NaN; None where nothing else is there."""
+    """The mean of the values that are not NaN; None where all are NaN or there is no value."""
     found = np.asarray(values, dtype=np.float64)
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
 
 def _std(values: Sequence[float] | NDArray[np.float64]) -> float | None:
-    """The sample standard deviation without NaN; None where fewer than two values are left."""
+    """The sample standard deviation (ddof 1) of the values that are not NaN; None where fewer than two are left."""
     found = np.asarray(values, dtype=np.float64)
     return float(np.nanstd(found, ddof=1)) if np.isfinite(found).sum() > 1 else None

@@ -80,9 +80,9 @@ CLAIMS = (
 class ConceptRotation(Finding):
     """Compares the concepts of base's and tuned's feed-forward networks, and measures how far the components turned.
 
-    explain: the concepts of each model, with their labels. explain_pair: the kind of change of the weights. ranks: the
-    numbers of leading components whose subspaces are compared by principal angles; a rank above the number of stored
-    components is replaced by that number.
+    explain: gives each model's components and concepts, with labels. explain_pair: gives the shares of the weight
+    change that are a rotation or a rescaling. ranks: the numbers of leading components whose subspaces are compared by
+    principal angles; a rank above the number of stored components is replaced by that number.
     """
 
     explain: Explainer
@@ -101,7 +101,10 @@ class ConceptRotation(Finding):
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
-        """Scores of the labels and of the components. between: the explanation of the pair by Rotation."""
+        """The result: a score for each label's share of the concepts, and scores of how far the components turned.
+
+        base, tuned: explanations by `explain`. between: the pair's explanation by `explain_pair`.
+        """
         labels = label_table(base, tuned)
         layers = self._layers(base, tuned, between)
         scores = self._label_scores(labels, label_tests(base, tuned, labels)) + self._layer_scores(layers)
@@ -116,7 +119,7 @@ class ConceptRotation(Finding):
         )
 
     def pair_explainer(self) -> PairExplainer:
-        """Rotation: the shares of the weight change that a rotation and a rescaling explain."""
+        """The option `explain_pair`, which explains what share of the weight change is a rotation or a rescaling."""
         return self.explain_pair
 
     def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
@@ -129,7 +132,7 @@ class ConceptRotation(Finding):
         return scores
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
-        rows = rows.dropna(subset=["change"])  # NaN where no answer of the annotator could be read
+        rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
         if not rows["change"].any():
             return no_change(self.name, name)
         # The observations are components. Each resample draws them within their layer, because the layers are fixed.
@@ -151,7 +154,13 @@ class ConceptRotation(Finding):
         return Score(self.name, name, interval.value, interval.low, interval.high, None, len(values))
 
     def _layers(self, base: Explanation, tuned: Explanation, between: Explanation) -> pd.DataFrame:
-        """A row for each layer: principal angles (radians), unmatched cosine, and the four shares of Rotation."""
+        """A row for each layer: how its components and its down-projection changed from base to tuned.
+
+        mean_angle_R, max_angle_R: mean and largest principal angle, in radians, between the subspaces of base's and
+        tuned's first R components, for each rank R. unmatched_cosine: the mean of 1 - |cosine| over matched components.
+        rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the four numbers of share_4 in the
+        layer's unit of `between` (Rotation.work).
+        """
         rows = []
         for layer, name in enumerate(base.units):
             first = base.units[name].arrays["component_CD"]
@@ -199,7 +208,10 @@ def _tasks_figure(labels: pd.DataFrame) -> Figure:
 
 
 def _by_group(labels: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """A row for each label, eighth of the depth (1 to 8) and model: the share of concepts with the label."""
+    """A row for each label in `names`, eighth of the depth (1 to 8) and model: the share of concepts with the label.
+
+    labels: the table of label_table. The column series is "LABEL, MODEL".
+    """
     kept = labels[labels["label"].isin(names)]
     wide = kept.groupby(["label", "group"], as_index=False)[["base", "tuned"]].mean()
     long = wide.melt(["label", "group"], ["base", "tuned"], "model", "share")

@@ -42,10 +42,11 @@ FACTS = {
 class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
 
-    ratings: how far the tuned model's responses follow. cutoff, p: as in InstructionRecognition. shortest: responses of
-    fewer tokens are left out, as in the paper. first: the second score counts only so many first response tokens, which
-    limits the effect of the responses' length. The scores are levels of the tuned model, not shifts; the table has
-    those of the base model on the same prompts too.
+    ratings: rates how far each response of the tuned model follows its instruction. cutoff, p: options of the
+    importance density; levels at or below cutoff count as 0, and p is the order of the norm. shortest: responses of
+    fewer tokens are left out, as in the paper. first: the second score counts only this number of tokens at the start
+    of each response, which limits the effect of the responses' length. The scores are levels of the tuned model, not
+    shifts. The table `table1` also has the base model's numbers on the same prompts.
     """
 
     explain: Explainer
@@ -68,9 +69,10 @@ class FollowedInstructions(Finding):
                 raise InputError(f"followed_instructions: {name}={getattr(self, name)} must be at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
-        """Scores over the prompts that both models explain and whose response is rated 1 or more and is long enough.
+        """The result over prompts in all three explanations whose response is rated 1 or more and long enough.
 
-        rated: the explanation by `ratings`.
+        rated: the explanation by `ratings`; its units hold the rating of each response of the tuned model. Long enough:
+        the tuned model's unit has at least `shortest` response tokens.
         """
         shared = [name for name in tuned.units if name in base.units and name in rated.units]
         rows = pd.DataFrame(
@@ -96,12 +98,12 @@ class FollowedInstructions(Finding):
         )
 
     def ratings_of_responses(self) -> Ratings:
-        """How far each response follows its instruction."""
+        """The option `ratings`, which rates how far each response follows its instruction."""
         return self.ratings
 
     @property
     def _variants(self) -> dict[str, int | None]:
-        """The two variants of the score, with the number of first response tokens that count; None for all."""
+        """The two variants of the score by name, each with how many response tokens count from the start; None: all."""
         return {"recognition": None, "recognition_first": self.first}
 
     def _row(self, name: str, base: Unit, tuned: Unit, rated: Unit) -> dict[str, object]:
@@ -123,7 +125,11 @@ class FollowedInstructions(Finding):
         return Score(self.name, name, mean.value, mean.low, mean.high, p, len(used))
 
     def _table1(self, used: pd.DataFrame) -> pd.DataFrame:
-        """The paper's Table 1, for both variants and both models, with a permutation test and the effect size."""
+        """The paper's Table 1: a row for each variant and model, responses that follow against those that do not.
+
+        Each row has mean, standard deviation and number of both groups, the difference of the means with its interval,
+        Welch's one-sided test as in the paper, a permutation test and Hedges' g. used: a row for each response.
+        """
         table_rows = []
         for variant, tokens in self._variants.items():
             for model in MODELS:
@@ -175,13 +181,20 @@ class FollowedInstructions(Finding):
 
 
 def _followed_and_not(used: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """The column's values of responses that follow their instruction, and of those that do not."""
+    """(followed, unfollowed): the column's values of responses that follow their instruction, and of the others.
+
+    A response follows where its rating is at least FOLLOWED (2).
+    """
     follows = used["rating"] >= FOLLOWED
     return used.loc[follows, column].astype(float), used.loc[~follows, column].astype(float)
 
 
 def _notes(tuned: Explanation, rated: Explanation, rows: pd.DataFrame, shortest: int) -> list[str]:
-    """How many responses are left out, and why; empty where none is."""
+    """Up to two notes: how many responses are left out and why, and how many of the judge's answers were unreadable.
+
+    A note that would have nothing to say is not in the list. rows: a row for each response with a rating. shortest: the
+    fewest tokens of a response that is used.
+    """
     readings = [unit.arrays["answered_S"] for unit in rated.units.values() if "answered_S" in unit.arrays]
     unread = sum(not bool(answered_S.any()) for answered_S in readings)
     used = rows[rows["rating"] >= UNFOLLOWED]

@@ -1,4 +1,7 @@
-"""Probe: whether the tuned model uses the instruction more where it stands after its context too (arXiv 2308.12097)."""
+"""Probe: whether the tuned model uses the instruction more than base, also where the context precedes the instruction.
+
+After arXiv 2308.12097; docs/probes.md.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,11 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class InstructionPosition(Finding):
-    """Compares the recognition scores of both models where the instruction stands first, and where it stands last.
+    """Compares both models' recognition scores on prompts with the instruction first, and with the instruction last.
 
-    Every number of a prompt in one order is the mean over two answers, one given to each order; empty answers are left
-    out. cutoff, p: as in InstructionRecognition.
+    A prompt's number in one order is the mean over two responses: the one given to this order and the one given to the
+    other order. Empty responses are left out. cutoff, p: options of the importance density; levels at or below cutoff
+    count as 0, and p is the order of the norm.
     """
 
     explain: PlacedAttribution
@@ -85,7 +89,10 @@ class InstructionPosition(Finding):
         check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both models explain in both orders, with at least one answer not empty."""
+        """The result over the prompts that both models' explanations have in both orders, each order on both responses.
+
+        Prompts are left out where both responses are empty in a model's explanation.
+        """
         sides = {"base": base.units, "tuned": tuned.units}
         rows = pd.DataFrame([self._row(prompt, sides) for prompt in _prompts(sides)], columns=_columns())
         shift = {
@@ -128,7 +135,10 @@ class InstructionPosition(Finding):
         return mean_change(self.name, name, differences, self.bootstrap)
 
     def _position_table(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row for each quantity, position of the instruction, and model: the mean over prompts with its interval."""
+        """A row for each of QUANTITIES, position of the instruction and model: the mean over prompts with its interval.
+
+        rows: one for each prompt, with the columns of _columns.
+        """
         table_rows = []
         for quantity in QUANTITIES:
             for position in POSITIONS:
@@ -143,7 +153,10 @@ def _columns() -> list[str]:
 
 
 def _prompts(sides: Mapping[str, Mapping[str, Unit]]) -> list[str]:
-    """The prompts that both models' explanations have in both orders, with at least one answer not empty."""
+    """The ids of the prompts of which both models have all four units, at least one of them with a response token.
+
+    sides: the units of "base" and "tuned" by name. The four units are both orders, each on the responses to both.
+    """
     prompts = dict.fromkeys(name.rsplit("/", 2)[0] for name in sides["base"])
     names_of = {prompt: [unit_name(prompt, a, b) for a in POSITIONS for b in POSITIONS] for prompt in prompts}
     return [prompt for prompt, names in names_of.items() if all(_has_answers(units, names) for units in sides.values())]
@@ -154,9 +167,9 @@ def _has_answers(units: Mapping[str, Unit], names: Sequence[str]) -> bool:
 
 
 def _log_probability(unit: Unit) -> float:
-    """Mean log-probability of a response token, in nats.
+    """The mean log-probability of the unit's response tokens, in nats a token.
 
-    Probabilities below float32's smallest normal number count as that number, so that none gives -inf.
+    A probability below float32's smallest normal number (1.2e-38) counts as that number, so that 0 does not give -inf.
     """
     probability_R = unit.arrays["probability_R"].double().clamp_min(torch.finfo(torch.float32).tiny)
     return float(probability_R.log().mean())

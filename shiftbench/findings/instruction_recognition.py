@@ -126,8 +126,8 @@ CLAIMS = (
 class InstructionRecognition(Finding):
     """Compares the importance density of instruction tokens in base and in tuned, over the same prompts.
 
-    explain: the attributions of both models. cutoff: levels at or below it count as 0. p: the order of the norm in the
-    density, l1 / lp. saliency: how many prompts the report shows token by token.
+    explain: gives the attributions of each model. cutoff: levels at or below it count as 0. p: the order of the second
+    norm in the density, l1 / lp; 4 in the paper. saliency: how many prompts the report shows token by token.
     """
 
     explain: Explainer
@@ -146,7 +146,7 @@ class InstructionRecognition(Finding):
         check_norm(self.name, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both models explain, without those that have no instruction tokens."""
+        """The result over the prompts that both explanations have, without prompts that have no instruction token."""
         shared = [name for name in base.units if name in tuned.units]
         used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
         rows = pd.DataFrame([self._row(name, base.units[name], tuned.units[name]) for name in used], columns=COLUMNS)
@@ -156,7 +156,8 @@ class InstructionRecognition(Finding):
         scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
         scores.append(self._score("prompt_density_rise", changed["all_tokens"]))
         scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
-        if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():  # else the score would equal recognition
+        # Where both models have responses of equal length, recognition_min_len would only repeat recognition.
+        if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():
             scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
         return Result(
             finding=self.name,
@@ -199,7 +200,7 @@ class InstructionRecognition(Finding):
         with_context = rows.dropna(subset=["context_base", "context_tuned"])
         return [
             self._score("recognition", rows["recognition_tuned"] - rows["recognition_base"]),
-            # In the paper the instruction gains density and the context loses it.
+            # base - tuned: in the paper the context loses density, so a fall is the positive direction.
             self._score("context_density_fall", with_context["context_base"] - with_context["context_tuned"]),
         ]
 
@@ -230,9 +231,10 @@ class InstructionRecognition(Finding):
         )
 
     def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
-        """The prompts with the longest responses, because short ones leave few tokens with a density.
+        """The densities, token by token, of the `saliency` prompts with the longest responses of the tuned model.
 
-        Prompts whose tokens differ between the models, as with a chat template of one of them, are left out.
+        Long responses are chosen because under a short one few prompt tokens have a density above 0. used: the prompts'
+        ids. Prompts whose tokens differ between the models, as where one model has a chat template, are left out.
         """
         pairs = [(name, base.units[name], tuned.units[name]) for name in used]
         same_tokens = [row for row in pairs if row[1].words["prompt_tokens"] == row[2].words["prompt_tokens"]]
@@ -254,27 +256,33 @@ class InstructionRecognition(Finding):
 
 
 def check_norm(finding: str, p: float) -> None:
-    """Raise InputError where p is below 1: then it is not the order of a norm."""
+    """Raise InputError where p is below 1, because it is then not the order of a norm. finding: for the message."""
     if p < 1:
         raise InputError(f"{finding}: p={p} must be at least 1, the order of a norm")
 
 
 def density(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> Tensor:
-    """density_P over the first `tokens` response tokens, or over all for None.
+    """density_P: each prompt token's importance density, from its levels for the first `tokens` response tokens.
 
-    The levels of a response token are relative to its own maximum, so cutting the response does not change them.
+    unit: a unit of attributions, with level_PR. cutoff: levels at or below it count as 0. p: the order of the norm.
+    tokens: None for all response tokens. The levels of a response token are relative to the largest importance in that
+    token's column, so leaving out other response tokens does not change them.
     """
     return ops.importance_density(unit.arrays["level_PR"][:, :tokens].contiguous(), cutoff=cutoff, p=p)
 
 
 def recognition(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> float:
-    """The recognition score of one prompt, over the first `tokens` response tokens, or over all for None."""
+    """The recognition score of one prompt in one model, from the levels for the first `tokens` response tokens.
+
+    unit: a unit of attributions. The parameters are those of `density`; tokens: None for all response tokens.
+    """
     return recognition_score(density(unit, cutoff, p, tokens), unit.arrays["instruction_P"])
 
 
 def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
-    """The sum of the instruction tokens' density over log2(2 + their number).
+    """The sum of the instruction tokens' densities, divided by log2(2 + the number of instruction tokens).
 
+    instruction_P: bool, which prompt tokens belong to the instruction; where none does, the score is 0.
     docs/mathematics.md, 'Instruction recognition'.
     """
     count = int(instruction_P.sum())
@@ -282,14 +290,22 @@ def recognition_score(density_P: Tensor, instruction_P: Tensor) -> float:
 
 
 def _by_position(density_P: Tensor) -> pd.Series:
-    """Mean density in each tenth of the prompt, 0 to 9, without those that have no token."""
+    """The mean density of the tokens in each tenth of the prompt, indexed by tenth, 0 to 9.
+
+    In a prompt of fewer than ten tokens some tenths have no token; they are not in the index.
+    """
     density = density_P.numpy()
     tenth = np.arange(len(density)) * POSITION_BINS // max(len(density), 1)
     return pd.Series(density).groupby(tenth).mean()
 
 
 def _table2(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The paper's Table 2, mean and standard deviation of both models and a one-sided Welch test, and paired tests."""
+    """The paper's Table 2: a row for the recognition score and a row for the context's density.
+
+    Each row has mean and standard deviation of both models and the paper's one-sided Welch test (base < tuned). Added
+    to the paper's: the paired t-test, the sign-flip test (with `seed`) and Cohen's d. rows: one for each prompt; a
+    prompt where the quantity is NaN in a model is left out of that quantity's row.
+    """
     table_rows = []
     for name in ("recognition", "context"):
         both = rows.dropna(subset=[f"{name}_base", f"{name}_tuned"])

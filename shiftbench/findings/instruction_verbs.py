@@ -23,7 +23,7 @@ from shiftbench.stats import Bootstrap, holm, independent_effect, welch
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
-QUARTERS = 4  # parts of the depth, each with a quarter of the layers
+QUARTERS = 4  # number of parts of the depth; each has about a quarter of the layers
 
 
 SHARE = "share of changed heads that gained word pairs, instruction verbs - general verbs"
@@ -62,9 +62,9 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class InstructionVerbs(Finding):
-    """Compares how often heads gained word pairs with verbs of instructions, and with verbs in general.
+    """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
 
-    explain: the word pairs that each head knows.
+    explain: gives the word pairs that each attention head of a model knows.
     """
 
     explain: Explainer
@@ -77,7 +77,10 @@ class InstructionVerbs(Finding):
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over all heads and over each quarter of the depth."""
+        """The result: a score over the heads of all layers, and one over the heads of each quarter of the layers.
+
+        A score is the mean share over instruction verbs less the mean share over general verbs; _shares says of what.
+        """
         kinds = {"instruction": verbs("instruction"), "general": verbs("general")}
         all_verbs = [verb for kind in kinds.values() for verb in kind]
         base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
@@ -113,7 +116,10 @@ class InstructionVerbs(Finding):
 
 
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
-    """count_VLH: how many of the pairs that each head knows contain each of the V verbs."""
+    """count_VLH, int64: how many of the word pairs that a head knows contain a verb, for each verb, layer and head.
+
+    The V verbs are in the order of `all_verbs`. A pair of two of the verbs counts for each of them.
+    """
     index_of = {verb: i for i, verb in enumerate(all_verbs)}
     units = list(explanation.units.values())
     counts = np.zeros((len(all_verbs), len(units), len(units[0].arrays["pairs_H"])), dtype=np.int64)
@@ -129,9 +135,11 @@ def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[n
 def _shares(
     kinds: dict[str, list[str]], base_VLH: NDArray[np.int64], tuned_VLH: NDArray[np.int64], quarter_L: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """A row for each verb and quarter of the depth ("1" to "4", and "all") in which some head's count changed.
+    """A row for each verb and part of the depth in which some head's count of the verb changed from base to tuned.
 
-    heads_changed: heads whose count changed. heads_rose: those whose count rose. share: heads_rose / heads_changed.
+    quarter: the part of the depth, "1" to "4" or "all". heads_changed: the number of heads in it whose count changed.
+    heads_rose: the number whose count rose. share: heads_rose / heads_changed. kinds: the verbs of each kind, in the
+    order of V. quarter_L: the quarter of each layer, 0 to 3.
     """
     labels = [(kind, verb) for kind, members in kinds.items() for verb in members]
     quarters = [(str(index + 1), quarter_L == index) for index in range(QUARTERS)] + [("all", quarter_L >= 0)]
@@ -146,10 +154,11 @@ def _shares(
 
 
 def _table3(shares: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 3: for each quarter of the depth, the share over instruction verbs and over general verbs.
+    """The paper's Table 3: a row for each quarter of the depth, and one for all layers.
 
-    Mean, standard deviation and Welch's test are the paper's; Holm's correction over the quarters and the effect size
-    are ours. There is no sign-flip test, because the verbs of the two kinds are not paired.
+    Each row compares the shares (_shares) of instruction verbs with those of general verbs. Mean, standard deviation
+    and Welch's test are the paper's; Holm's correction over the four quarters and the effect size are ours. There is no
+    sign-flip test, because the verbs of the two kinds are not paired.
     """
     table_rows = []
     for quarter in [*map(str, range(1, QUARTERS + 1)), "all"]:
@@ -180,7 +189,11 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gained_pairs(base: Explanation, tuned: Explanation, instruction: set[str], limit: int = 200) -> pd.DataFrame:
-    """The pairs with an instruction verb that more heads know in tuned than in base, the largest gains first."""
+    """The word pairs with an instruction verb that more heads know in tuned than in base, the largest gains first.
+
+    instruction: the instruction verbs. limit: the most rows that are returned. Pairs of equal gain are in alphabetical
+    order.
+    """
     heads_by_pair: list[Counter[tuple[str, str]]] = []
     for explanation in (base, tuned):
         counter: Counter[tuple[str, str]] = Counter()

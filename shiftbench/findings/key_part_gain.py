@@ -1,4 +1,7 @@
-"""Probe: whether masking the key parts of the instruction costs the tuned model's response more (arXiv 2403.10056)."""
+"""Probe: whether masking the instruction's key parts lowers the response's probability more in tuned than in base.
+
+After arXiv 2403.10056; docs/probes.md.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,10 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class KeyPartGain(Finding):
-    """Compares the information gain of the key parts in base and in tuned, on the same responses.
+    """Compares the information gain of the instruction's key parts in base and in tuned.
 
-    The gain of a mask is log p(response) less log p(response) where these tokens are masked, in nats a response token:
-    what the response loses without them.
+    The gain of a mask is the response's mean log-probability a token with nothing masked, less the same with the mask's
+    tokens masked, in nats: what the response loses without these tokens.
     """
 
     explain: KeyParts
@@ -78,7 +81,10 @@ class KeyPartGain(Finding):
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """Scores over the prompts that both models' explanations have: tuned's gain less base's, by mask."""
+        """The result over the prompts that both explanations have. A score is a mean of tuned's gain less base's gain.
+
+        There is a score of the key parts, of as many random other tokens, and of the difference of the two.
+        """
         shared = [name for name in base.units if name in tuned.units]
         rows = pd.DataFrame([_row(name, base.units[name], tuned.units[name]) for name in shared], columns=COLUMNS)
         change = {mask: rows[f"{mask}_gain_tuned"] - rows[f"{mask}_gain_base"] for mask in MASKS}
@@ -101,7 +107,10 @@ class KeyPartGain(Finding):
         return mean_change(self.name, name, differences, self.bootstrap)
 
     def _gains(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row for each mask and model: the mean gain over prompts with its interval."""
+        """A row for each mask (key parts, random other tokens) and model: the mean gain over prompts with its interval.
+
+        rows: one for each prompt, with COLUMNS.
+        """
         table_rows = []
         for mask, mask_label in MASKS.items():
             for model in MODELS:
@@ -119,7 +128,10 @@ def _row(name: str, base: Unit, tuned: Unit) -> dict[str, object]:
 
 
 def gains(unit: Unit) -> dict[str, float]:
-    """The gain of the key parts (key), and the mean gain of the random masks (random), in nats a response token."""
+    """The gain of masking the key parts ("key") and the mean gain of the random masks ("random"), in one model.
+
+    Both are in nats a response token. unit: a unit of explain/key_parts.py.
+    """
     log_by_mask = dict(zip(unit.words["masks"], unit.arrays["log_M"].double().tolist(), strict=True))
     random = [value for name, value in log_by_mask.items() if name.startswith(RANDOM)]
     return {"key": log_by_mask[NOTHING] - log_by_mask[KEY], "random": log_by_mask[NOTHING] - sum(random) / len(random)}

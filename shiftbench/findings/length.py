@@ -1,4 +1,4 @@
-"""Recognition scores over the first response tokens only, because density depends on the length of a response.
+"""Recognition scores that count the first response tokens only, because density depends on the length of a response.
 
 docs/controls.md, 'Length'.
 """
@@ -14,7 +14,8 @@ from shiftbench.stats import Bootstrap
 from shiftbench.store.explanation import Unit
 
 Pair = tuple[Unit, Unit]  # base's and tuned's unit of one prompt
-Recognition = Callable[[Unit, int], float]  # the recognition score of a unit, over its first so many response tokens
+# (unit, number of response tokens that count, from the first) -> the unit's recognition score
+Recognition = Callable[[Unit, int], float]
 MIN_PROMPTS = 2  # a mean over one prompt has no interval
 MODELS = ("base", "tuned")
 COLUMNS = ["response_tokens", "model", "recognition", "low", "high", "n"]
@@ -26,9 +27,10 @@ def response_tokens(unit: Unit) -> int:
 
 
 def cut_to_shorter(pairs: Sequence[Pair], recognition: Recognition) -> list[float]:
-    """For each prompt, the recognition score of tuned less that of base.
+    """For each prompt, tuned's recognition score less base's, both with responses of equal length.
 
-    Both are over as many response tokens as the shorter response has. Prompts with an empty response are left out.
+    pairs: base's and tuned's unit of each prompt. Each score counts only as many response tokens, from the first, as
+    the shorter of the two responses has. Prompts where either response is empty are left out of the list.
     """
     token_counts = [min(map(response_tokens, pair)) for pair in pairs]
     return [
@@ -39,10 +41,11 @@ def cut_to_shorter(pairs: Sequence[Pair], recognition: Recognition) -> list[floa
 
 
 def by_length(pairs: Sequence[Pair], recognition: Recognition, bootstrap: Bootstrap) -> pd.DataFrame:
-    """COLUMNS: mean recognition score over the first 1, 2, 4, ... response tokens, of base, tuned, and tuned - base.
+    """A table with COLUMNS: mean recognition scores where only the first 1, 2, 4, 8, ... response tokens count.
 
-    The three means for a number of tokens are over the same prompts: those where both models' responses have at least
-    so many tokens. Numbers of tokens that fewer than MIN_PROMPTS prompts have are left out.
+    Each number of tokens has three rows (column model): "base", "tuned" and "tuned - base". Their means, with bootstrap
+    intervals, are over the same n prompts: those where both models' responses have at least that many tokens. The table
+    ends before the first number of tokens that fewer than MIN_PROMPTS prompts reach.
     """
     rows = []
     tokens = 1
@@ -58,7 +61,7 @@ def by_length(pairs: Sequence[Pair], recognition: Recognition, bootstrap: Bootst
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """Both models' mean recognition score over the number of response tokens."""
+    """A line figure of the table by `by_length`: each model's mean recognition score against the tokens that count."""
     return Figure(
         name="recognition_by_length",
         title="Instruction recognition by how much of the response counts",

@@ -1,4 +1,4 @@
-"""A finding's scores beside those of null models, whose weights changed without instruction tuning.
+"""The place of a finding's scores among the scores of null models, whose weights changed without instruction tuning.
 
 docs/controls.md, 'How to read it'.
 """
@@ -26,7 +26,8 @@ def beside_null(
     The added scores are those of `excess_score`. The table null_KIND places every score among those of the null models,
     and null_KIND_draws has each null model's scores.
     """
-    # The result also has scores on other responses (_own_response); null models are not scored on those.
+    # The result may also have scores on responses of another mode, such as recognition_own_response. Null models have
+    # no such scores.
     controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
     values = {score.name: tuple(null.score(score.name).value for null in nulls) for score in controlled}
     rows = [_row(score, place_in_null(score.value, values[score.name], confidence)) for score in controlled]

@@ -1,4 +1,4 @@
-"""Importance density in parts of a prompt, and tests of its changes (docs/controls.md, 'Specificity')."""
+"""Importance density in parts of a prompt, and tests of how it changed (docs/controls.md, 'Specificity')."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ CONTRASTS = ("specificity", "context_specificity")
 
 
 def part_densities(density_P: Tensor, unit: Unit) -> dict[str, float]:
-    """The mean density of each of PARTS, and both CONTRASTS.
+    """The mean density of the prompt's tokens in each of PARTS, and both CONTRASTS, by name.
 
-    others: all tokens outside the instruction. specificity: the mean of the instruction less that of the others.
-    context_specificity: the mean of the instruction less that of the context. A part of which the prompt has no token
-    is NaN, and so is its contrast.
+    unit: a unit of attributions, which says what tokens belong to instruction and context. others: all tokens outside
+    the instruction. The thirds divide the whole prompt. specificity: the mean of the instruction less that of others.
+    context_specificity: the mean of the instruction less that of the context. The mean of a part without tokens is NaN,
+    and so is a contrast with that part.
     """
     instruction_P = unit.arrays["instruction_P"]
     tokens = len(density_P)
@@ -40,20 +41,24 @@ def part_densities(density_P: Tensor, unit: Unit) -> dict[str, float]:
 
 
 def mean_in_mask(density_P: Tensor, mask_P: Tensor) -> float:
-    """The mean density of the tokens in the mask; NaN where it is empty."""
+    """The mean density of the tokens where mask_P (bool) is true; NaN where it is true nowhere."""
     return float(density_P[mask_P].mean()) if bool(mask_P.any()) else math.nan
 
 
 def paired_differences(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.Series]:
-    """tuned - base of each quantity, of the prompts where neither is NaN.
+    """For each name, tuned's value less base's, one for each prompt where neither of the two is NaN.
 
-    rows: a table with columns NAME_base and NAME_tuned for each of names.
+    rows: a table with a row for each prompt and the columns NAME_base and NAME_tuned for each of `names`.
     """
     return {name: (rows[f"{name}_tuned"] - rows[f"{name}_base"]).dropna() for name in names}
 
 
 def part_table(rows: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row for each part of the prompt and model: its mean density, with the bootstrap interval over prompts."""
+    """A row for each of PARTS and model: the part's mean density, with the bootstrap interval over prompts.
+
+    rows: a table with a row for each prompt and the columns PART_base and PART_tuned. A part's rows leave out prompts
+    where the density of the part is NaN in a model. std, n: standard deviation (ddof 1) and number of the prompts used.
+    """
     lines = []
     for part in PARTS:
         both = rows.dropna(subset=[f"{part}_base", f"{part}_tuned"])
@@ -67,9 +72,10 @@ def part_table(rows: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
 
 
 def paired_tests(differences: Mapping[str, pd.Series], bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row for each quantity: its mean paired difference, tests and effect size.
+    """A row for each quantity: its mean paired difference with interval, paired t-test, sign-flip test and Cohen's d.
 
-    Holm's correction is over the quantities.
+    differences: tuned - base by quantity, as `paired_differences` returns. Holm's correction of the sign-flip p is over
+    the quantities. A p is None and Cohen's d NaN where it is not defined.
     """
     lines = []
     for name, values in differences.items():

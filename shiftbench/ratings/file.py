@@ -21,11 +21,11 @@ from shiftbench.store.work import Work
 
 @dataclass(frozen=True)
 class FileRatings(Ratings):
-    """Ratings by prompt id.
+    """Takes the rating of a prompt's response from a file, by the prompt's id.
 
     path: a file with {"id", "model", "rating"} on each line and each id once, the format of published explanations.
-    The ratings hold for the responses that were rated. Whether the same responses are explained is not checked here:
-    that is for the user to ensure.
+    The field "model" is not used. by_id: the rating of each prompt id, as read from the file. A rating belongs to the
+    response that was rated. That the explained response is the same one is not checked here; the user must ensure it.
     """
 
     path: str
@@ -38,7 +38,10 @@ class FileRatings(Ratings):
         object.__setattr__(self, "by_id", {row["id"]: row["rating"] for row, _ in rows})
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raises InputError where no prompt is rated, or where the rated ones are all followed or all unfollowed."""
+        """Raise InputError where the file rates none of the prompts, or where the ratings do not give two groups.
+
+        Two groups need a response that follows its instruction (2 or more) and one that does not (1).
+        """
         given = [self.by_id[prompt.id] for prompt in prompts if prompt.id in self.by_id]
         if not given:
             first = next(iter(self.by_id))
@@ -51,7 +54,10 @@ class FileRatings(Ratings):
             raise InputError(f"ratings.path={self.path}: none of {len(given)} rated prompts is {missing}")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """One unit for each rated prompt, with rating_1, int64."""
+        """One Work for each prompt that the file rates; its unit has rating_1, int64, the file's number (-1 or 1 to 4).
+
+        model and the responses are not used.
+        """
         return [
             Work(
                 unit=prompt.prompt.id,

@@ -1,4 +1,7 @@
-"""The scale of Wu et al. (section 4.1): -1 excluded, 1 does not follow the instruction, 2 to 4 follows it."""
+"""The scale of Wu et al. 2023 (section 4.1), and the lines of a file of ratings.
+
+-1: the response is excluded. 1: it does not follow its instruction. 2 to 4: it follows the instruction, 4 fully.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
 
 
 def rating(line: str) -> dict[str, Any]:
-    """A line of a file of ratings, {"id", "model", "rating"}. Raises InputError where the line has another form."""
+    """The content of one line of a file of ratings, a dict with "id" (str), "model" (str) and "rating" (in RATINGS).
+
+    Further fields are kept. Raises InputError where the line is no JSON object, lacks one of the three fields, or has
+    another type or rating in one of them.
+    """
     row = json_value(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):
         raise InputError('wanted {"id": "...", "model": "...", "rating": 1}')

@@ -1,7 +1,8 @@
 """Statistics of findings: intervals, tests, effect sizes, and angles and rotations between subspaces.
 
-Pure functions of numbers. None of them reads a file or knows a model. Shape suffixes of this package: S resamples,
-G groups or strata, N observations, C components, D width, F rows of a weight matrix; [n] is the number of observations.
+All of them compute with numbers alone: none reads a file or knows a model. Shape suffixes of this package: S resamples,
+G groups or strata, N observations, C components, D width, F rows of a weight matrix. In docstrings, `values [n]` is a
+one-dimensional array of n observations.
 """
 
 from shiftbench.stats.bootstrap import Bootstrap, Interval

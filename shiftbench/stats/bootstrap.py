@@ -23,9 +23,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Percentile bootstrap of the mean, with its options.
+    """The percentile bootstrap of means, with its options. Its methods return a mean and its confidence interval.
 
-    resamples: resamples for each interval. confidence: in (0, 1). seed: the same seed gives the same bounds.
+    resamples: the number of resamples for each interval. confidence: the confidence level, in (0, 1). seed: of the
+    random resamples; the same values and seed give the same bounds.
     """
 
     resamples: int
@@ -39,14 +40,18 @@ class Bootstrap:
             raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
 
     def mean(self, values: ArrayLike) -> Interval:
-        """Mean of n values, with its interval from resamples of these values. Where n = 0, all three numbers are 0.
+        """The mean of values [n], with its interval. Where n = 0, the mean and both bounds are 0.
 
-        For paired observations, pass their differences.
+        A resample is n of these values, drawn with replacement. For paired observations, pass their differences.
         """
         return self.stratified_mean(values, None)
 
     def stratified_mean(self, values: ArrayLike, strata: ArrayLike | None) -> Interval:
-        """Mean of values [n]. Each resample has as many values of each stratum as `values` has; strata [n]: labels."""
+        """The mean of values [n], with its interval. Where n = 0, the mean and both bounds are 0.
+
+        strata [n]: a label for each value, such as its layer; None: all values are one stratum. Values are drawn with
+        replacement within their stratum, so each resample has as many values of each stratum as `values` has.
+        """
         x = np.asarray(values, dtype=np.float64)
         if x.size == 0:
             return Interval(0.0, 0.0, 0.0)
@@ -56,7 +61,10 @@ class Bootstrap:
         return self._interval(float(x.mean()), (mean_SG * (length / x.size)).sum(1))
 
     def difference_of_means(self, first: ArrayLike, second: ArrayLike) -> Interval:
-        """mean(first) - mean(second) of two independent samples, each resampled by itself; 0 where one is empty."""
+        """mean(first) - mean(second) of two independent samples, with its interval; each sample is resampled by itself.
+
+        Where a sample is empty, the difference and both bounds are 0.
+        """
         a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if a.size == 0 or b.size == 0:
             return Interval(0.0, 0.0, 0.0)
@@ -64,7 +72,10 @@ class Bootstrap:
         return self._interval(float(a.mean() - b.mean()), mean_SG[:, 0] - mean_SG[:, 1])
 
     def _resampled_means(self, x: NDArray[np.float64], length: list[int]) -> NDArray[np.float64]:
-        """mean_SG: mean of each resample of each group; x has the groups one behind the other, of these lengths."""
+        """mean_SG: the mean of each of the S resamples of each of the G groups.
+
+        x: the values of all groups, the first group's before the second's. length: how many values each group has.
+        """
         return ops.bootstrap(torch.from_numpy(x), length, self.resamples, self.seed).numpy()
 
     def _interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:

@@ -12,14 +12,18 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import chi2
 
-_NODES = 500  # of the numerical integral over S: with them bounds agree with scipy's to 1e-5 where scipy has bounds
+# Number of nodes of the numerical integral over S in _noncentrality. With 500 the bounds agree to 1e-5 with those by
+# scipy's noncentral t distribution, wherever the latter are not NaN.
+_NODES = 500
 
 
 @dataclass(frozen=True)
 class Effect:
-    """d: Cohen's d, a difference in units of its standard deviation (ddof 1). g: d without its small-sample bias.
+    """An effect size with its confidence interval.
 
-    low, high: confidence bounds of the population's effect size. n: number of observations. g: Hedges (1981).
+    d: Cohen's d, a mean difference divided by a standard deviation (ddof 1): that of the paired differences, or the
+    pooled one of two samples. g: Hedges' g, which is d with its small-sample bias removed (Hedges 1981). low, high:
+    confidence bounds of the population's effect size. n: the number of observations.
     """
 
     d: float
@@ -30,9 +34,11 @@ class Effect:
 
 
 def paired_effect(differences: ArrayLike, confidence: float = 0.95) -> Effect | None:
-    """Effect size of paired differences [n]. The interval is by the noncentral t distribution, exact for normal ones.
+    """The effect size of paired differences [n]: their mean divided by their standard deviation.
 
-    None where n < 2 or all differences are equal, because their standard deviation is the unit.
+    The interval has the level `confidence`; it is by the noncentral t distribution, and exact where the differences are
+    normally distributed. None where n < 2 or all differences are equal: their standard deviation is then undefined or
+    0.
     """
     x = np.asarray(differences, dtype=np.float64)
     if x.size < 2 or np.ptp(x) == 0:
@@ -45,11 +51,11 @@ def paired_effect(differences: ArrayLike, confidence: float = 0.95) -> Effect | 
 
 
 def independent_effect(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Effect | None:
-    """Effect size of two independent samples: (mean(first) - mean(second)) / pooled standard deviation.
+    """The effect size of two independent samples: (mean(first) - mean(second)) / pooled standard deviation.
 
-    The interval is by the noncentral t distribution, exact where both samples are normal with the same variance. n
-    counts both samples. None where a sample is empty, there are fewer than
-    three values, or no value differs from its sample's mean.
+    The interval has the level `confidence`; it is by the noncentral t distribution, and exact where both samples are
+    normal with the same variance. n counts the values of both samples. None where a sample is empty, where both
+    together have fewer than three values, or where both samples are constant.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     df = a.size + b.size - 2
@@ -64,15 +70,19 @@ def independent_effect(first: ArrayLike, second: ArrayLike, confidence: float = 
 
 
 def _bias_factor(df: int) -> float:
-    """Factor that removes the bias of d: Gamma(df / 2) / (sqrt(df / 2) Gamma((df - 1) / 2)) (Hedges 1981)."""
+    """The factor by which d is multiplied to remove its bias (Hedges 1981), for df degrees of freedom.
+
+    Gamma(df / 2) / (sqrt(df / 2) Gamma((df - 1) / 2)). It is 0 for df = 1, the formula's limit.
+    """
     return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else 0.0
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:
-    """The noncentrality c for which a noncentral t variable T has P(T <= t) = share.
+    """The noncentrality c for which a noncentral t variable T with df degrees of freedom has P(T <= t) = share.
 
-    T = (Z + c) / S with S^2 = chi^2 / df, so this probability is the mean of Phi(t S - c) over S. The mean is computed
-    at Gauss-Legendre nodes of the distribution of S, because scipy's nct.cdf is NaN far from the centre.
+    T = (Z + c) / S, where Z is standard normal and S^2 = chi^2 / df. So P(T <= t) is the mean of Phi(t S - c) over S,
+    where Phi is the normal distribution function. The mean is computed at Gauss-Legendre nodes of the distribution of
+    S, because scipy's nct.cdf is NaN far from the centre. c is found by Brent's method, to 1e-9.
     """
     node_N, weight_N = _nodes(df)
     scaled = t * node_N
@@ -85,6 +95,8 @@ def _noncentrality(t: float, df: int, share: float) -> float:
 
 @cache
 def _nodes(df: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(node_N, weight_N): nodes of S = sqrt(chi^2 / df), and their weights, which sum to 1."""
+    """(node_N, weight_N): the values of S = sqrt(chi^2 / df) at which _noncentrality evaluates a function of S, and
+    their weights, which sum to 1. The weighted sum approximates the function's mean over S.
+    """
     node, weight = np.polynomial.legendre.leggauss(_NODES)
     return np.sqrt(chi2.ppf((node + 1) / 2, df) / df), weight / 2

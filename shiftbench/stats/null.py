@@ -20,10 +20,11 @@ FEWEST_DRAWS = 39
 
 @dataclass(frozen=True)
 class NullPlace:
-    """A value and its null distribution.
+    """A value and its place among n draws of the same quantity under a null hypothesis.
 
-    mean: of the draws under the null. low, high: interval of a further draw. p: rank p of the value. n: number of
-    draws; with n = 0 there is no null distribution, and p is None.
+    mean: the mean of the draws. low, high: bounds between which a further draw would fall. p: the rank p of the value
+    among the draws. n: the number of draws; with n = 0 there is no null distribution: mean, low and high are 0, and p
+    is None.
     """
 
     value: float
@@ -53,12 +54,14 @@ def place_in_null(
     confidence: float = 0.95,
     alternative: Literal["greater", "two-sided"] = "greater",
 ) -> NullPlace:
-    """Rank of a value among draws [n] of the same quantity under the null hypothesis.
+    """The place of a value among draws [n] of the same quantity under the null hypothesis.
 
-    p is (1 + number of draws at least as large) / (1 + n); two-sided it is twice the smaller of both tails, at most 1.
-    With 19 draws p is 0.05 at least.
-    low, high: order statistics at (n + 1) q (Weibull's plotting positions). A further draw falls between them with the
-    probability `confidence`. Where n is too small for that they are the extremes, with probability (n - 1) / (n + 1).
+    alternative: for 'greater', p is (1 + the number of draws at least as large) / (1 + n), so with 19 draws p is at
+    least 0.05. For 'two-sided', p is twice the smaller of this p and of (1 + the number of draws at most as large) /
+    (1 + n), and at most 1. low, high: the draws' quantiles at (1 -+ confidence) / 2, at Weibull's plotting positions
+    i / (n + 1). A further draw falls between them with the probability `confidence`. Where n is too small for that, low
+    and high are the smallest and the largest draw, between which a further draw falls with the probability
+    (n - 1) / (n + 1).
     """
     null = np.asarray(draws, dtype=np.float64)
     if null.size == 0:

@@ -12,15 +12,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MOST_EXACT = 16  # up to so many differences all 2 ** n sign assignments are tried; 65,536 sums take a millisecond
-DRAWS = 9999  # random sign assignments where there are more differences: the standard error of p = 0.05 is 0.002
-_BLOCK = 2**22  # signs that are drawn together: 32 MiB
+# The largest number of differences, zeros not counted, for which all 2 ** n sign assignments are tried. The 65,536 sums
+# of 16 differences take a millisecond.
+MOST_EXACT = 16
+DRAWS = 9999  # number of random assignments where not all are tried: the standard error of p = 0.05 is 0.002
+_BLOCK = 2**22  # signs of the assignments that are drawn at once; the product with them takes 32 MiB, as float64
 Alternative = Literal["two-sided", "less", "greater"]
 
 
 @dataclass(frozen=True)
 class SignFlip:
-    """p: None where all differences are 0. n: number of differences, zeros included. draws: 0 where p is exact."""
+    """The result of a sign-flip test.
+
+    p: None where all differences are 0 or there is none. n: the number of differences, zeros included. draws: the
+    number of random sign assignments that p is computed from; 0 where all assignments were tried, and where p is None.
+    """
 
     p: float | None
     n: int
@@ -30,15 +36,18 @@ class SignFlip:
 def sign_flip(differences: ArrayLike, alternative: Alternative, seed: int, draws: int = DRAWS) -> SignFlip:
     """Test of whether the sum of paired differences [n] is as random signs would give it (Fisher 1935, section 21).
 
+    The sum is compared with the sums of the same absolute values under other signs. A sum is at least as extreme if it
+    is at least as large ('greater'), at most as large ('less'), or its absolute value at least as large ('two-sided').
     Where at most 16 differences are not zero, p is exact: the share of all sign assignments whose sum is at least as
-    extreme. Otherwise p is (1 + k) / (1 + draws), where k counts the seeded random assignments that are at least as
-    extreme; this is valid for every number of draws (Phipson and Smyth 2010).
+    extreme. With more differences, p is (1 + k) / (1 + draws), where k counts those of `draws` random assignments (by
+    `seed`) that are at least as extreme; this is valid for every number of draws (Phipson and Smyth 2010).
     """
     x = np.asarray(differences, dtype=np.float64)
     signed = x[x != 0]  # the sign of a zero changes nothing
     if signed.size == 0:
         return SignFlip(None, x.size, 0)
-    observed, slack = signed.sum(), 1e-12 * np.abs(signed).sum()  # equal sums differ by rounding
+    # slack: sums that are equal in exact arithmetic can differ by this much, through rounding.
+    observed, slack = signed.sum(), 1e-12 * np.abs(signed).sum()
     if signed.size <= MOST_EXACT:
         extreme = _extreme(_all_sums(signed), observed, slack, alternative)
         return SignFlip(float(extreme.mean()), x.size, 0)
@@ -46,13 +55,14 @@ def sign_flip(differences: ArrayLike, alternative: Alternative, seed: int, draws
     count, rows = 0, max(1, _BLOCK // signed.size)
     for begin in range(0, draws, rows):
         sign = generator.integers(0, 2, (min(rows, draws - begin), signed.size), dtype=np.int8)
+        # A 1 keeps a difference's sign and a 0 turns it, so a sum is: those kept, less (all, less those kept).
         sums = 2.0 * (sign @ signed) - observed
         count += int(_extreme(sums, observed, slack, alternative).sum())
     return SignFlip((1 + count) / (1 + draws), x.size, draws)
 
 
 def _all_sums(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sums of x under all 2 ** n assignments of signs."""
+    """The 2 ** n sums of the n values of x, one for each way to multiply the values by 1 or -1."""
     sums = np.zeros(1)
     for value in x:
         sums = np.concatenate([sums + value, sums - value])
@@ -60,7 +70,7 @@ def _all_sums(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _extreme(sums: NDArray[np.float64], observed: float, slack: float, alternative: Alternative) -> NDArray[np.bool_]:
-    """Which sums are at least as extreme as the observed one, up to a rounding error of `slack`."""
+    """For each of `sums`, whether it is at least as extreme as `observed`; differences up to `slack` count as equal."""
     if alternative == "greater":
         return sums >= observed - slack
     if alternative == "less":

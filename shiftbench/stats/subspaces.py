@@ -1,4 +1,4 @@
-"""Angles and rotations between subspaces, and the share of a weight change that they explain.
+"""Angles between subspaces, and the share of a weight change that a rotation or a rescaling explains.
 
 docs/mathematics.md, "Concept rotation". Shape suffixes: C components, D width, F rows of a weight matrix.
 """
@@ -9,17 +9,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# As a share of the weights' squared size. Below it the change is computed as a difference of sums that agree in too
-# many digits, so another formula is used.
+# A squared change, over the sum of both weights' squared norms. Up to this value rotation_share computes the rotation
+# itself: its faster formula is a difference of sums that, for so small a change, agree in too many digits.
 SMALL_CHANGE = 1e-6
 
 
 def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
-    """Principal angles angle_C (radians, ascending, float64) between the row spaces of two orthonormal bases.
+    """angle_C (float64): the principal angles between the spaces that two bases span, in radians, ascending.
 
-    The cosine is inexact for small angles and the sine for large ones, so each is used where it is exact (Bjorck and
-    Golub 1973).
-    Equal bases give exactly 0.
+    first_CD, second_CD: bases with the same number of rows; the rows of each are orthonormal. Arccosine is inexact for
+    small angles and arcsine for large ones, so each is used where it is exact (Bjorck and Golub 1973). Equal bases give
+    exactly 0.
     """
     if torch.equal(first_CD, second_CD):
         return torch.zeros(len(first_CD), dtype=torch.float64)
@@ -31,11 +31,11 @@ def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
 
 
 def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
-    """|cosine| of each component of the first basis with the one of the second basis that it is matched to (float64
-    [C]).
+    """cosine_C (float64): |cosine| between each component of the first basis and its match in the second basis.
 
-    The matching is one to one and has the largest sum of |cosine|. The absolute value is taken because a component's
-    sign has no meaning. Equal bases give exactly 1.
+    first_CD, second_CD: components of length 1, equally many. The matching is one to one, and is the one with the
+    largest sum of |cosine|. The absolute value is taken because a component's sign has no meaning. Equal bases give
+    exactly 1.
     """
     if torch.equal(first_CD, second_CD):
         return torch.ones(len(first_CD), dtype=torch.float64)
@@ -45,10 +45,11 @@ def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
 
 
 def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
-    """Share of |tuned - base|^2 that the best rotation of base's rows explains (Procrustes, Schonemann 1966).
+    """The share of |tuned - base|^2 that the best rotation Q of base's rows explains (Procrustes, Schonemann 1966).
 
-    1 where tuned is base rotated; 0 where nothing changed. By chance any small change has a share of about
-    (D - 1) / (2 F), so compare with the share of `permuted_change`.
+    It is 1 - |tuned - base Q|^2 / |tuned - base|^2, where Q is the orthogonal D x D matrix, reflections included, that
+    makes it largest. 1 where tuned is base rotated; 0 where nothing changed. A small change without structure has a
+    share of about (D - 1) / (2 F) by chance, so compare the share with that of `permuted_change`.
     """
     base, tuned = base_FD.double(), tuned_FD.double()
     overlap, change = base.T @ tuned, float((tuned - base).square().sum())
@@ -62,19 +63,28 @@ def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
 
 
 def rescaling_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
-    """Share of |tuned - base|^2 that multiplying base by one number explains (least squares)."""
+    """The share of |tuned - base|^2 that multiplying all of base by one number, the least-squares one, explains.
+
+    0 where nothing changed.
+    """
     base, tuned = base_FD.double(), tuned_FD.double()
     return _explained(base, tuned, base * ((base * tuned).sum() / (base * base).sum()))
 
 
 def permuted_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
-    """base + (tuned - base) with its entries in random places: a change of the same size without structure."""
+    """base_FD plus the change tuned_FD - base_FD, with the entries of the change put in random places (by `seed`).
+
+    This is a change of the same size without structure, for comparison.
+    """
     change = (tuned_FD - base_FD).flatten()
     order = torch.randperm(change.numel(), generator=torch.Generator().manual_seed(seed))
     return base_FD + change[order].reshape(base_FD.shape)
 
 
 def _explained(base: Tensor, tuned: Tensor, predicted: Tensor) -> float:
-    """Share of |tuned - base|^2 that `predicted` explains; 0 where nothing changed."""
+    """1 - |tuned - predicted|^2 / |tuned - base|^2: the share of the change that `predicted` explains.
+
+    0 where base and tuned are equal.
+    """
     change = float((tuned - base).square().sum())
     return 0.0 if change == 0 else 1.0 - float((tuned - predicted).square().sum()) / change

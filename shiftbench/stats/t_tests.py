@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp, ttest_ind, ttest_ind_from_stats
 
 @dataclass(frozen=True)
 class TTest:
-    """A t statistic with its degrees of freedom and its p."""
+    """The result of a t-test: the t statistic, its p, and its degrees of freedom (not whole for Welch's test)."""
 
     t: float
     p: float
@@ -19,9 +19,10 @@ class TTest:
 
 
 def paired_test(differences: ArrayLike, alternative: str) -> TTest | None:
-    """Paired t-test of differences [n] against 0; alternative: 'two-sided', 'less' or 'greater'.
+    """The paired t-test: whether the mean of differences [n] differs from 0.
 
-    None where n < 2 or all differences are equal, because the test is not defined there.
+    alternative: 'two-sided', 'less' (the mean is below 0) or 'greater'. None where n < 2 or all differences are equal,
+    because the test is not defined there.
     """
     x = np.asarray(differences, dtype=np.float64)
     if x.size < 2 or np.ptp(x) == 0:
@@ -31,27 +32,30 @@ def paired_test(differences: ArrayLike, alternative: str) -> TTest | None:
 
 
 def paired_p(differences: ArrayLike) -> float | None:
-    """Two-sided p of the paired t-test; None where the test is not defined."""
+    """The two-sided p of the paired t-test of differences [n] against 0; None where n < 2 or all are equal."""
     test = paired_test(differences, "two-sided")
     return test.p if test else None
 
 
 def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
-    """Student's equal-variance t-test, two-sided; None where a sample has fewer than two values or neither varies."""
+    """Student's equal-variance t-test of two samples' means, two-sided. t is positive if the mean of `first` is larger.
+
+    None where a sample has fewer than two values, or where both samples are constant.
+    """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
         return None
-    # Not by ttest_ind, which warns where one sample does not vary; that is no problem here.
+    # ttest_ind warns where one sample is constant, although the test is then still defined. So the moments are passed.
     moments = (float(of) for x in (a, b) for of in (x.mean(), x.std(ddof=1), x.size))
     test = ttest_ind_from_stats(*moments, equal_var=True)
     return TTest(float(test.statistic), float(test.pvalue), float(a.size + b.size - 2))
 
 
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
-    """Welch's unequal-variance t-test; alternative: 'two-sided', 'less' or 'greater'.
+    """Welch's unequal-variance t-test of two samples' means.
 
-    'less' asks whether the mean of `first` is below that of `second`. None where a sample has fewer than two values, or
-    where both samples are constant.
+    alternative: 'two-sided', 'less' (the mean of `first` is below that of `second`) or 'greater'. None where a sample
+    has fewer than two values, or where both samples are constant.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.size < 2 or b.size < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
@@ -61,6 +65,6 @@ def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest |
 
 
 def welch(first: ArrayLike, second: ArrayLike, alternative: str) -> tuple[float | None, float | None]:
-    """(t, p) of Welch's test; (None, None) where the test is not defined."""
+    """(t, p) of welch_test(first, second, alternative); (None, None) where that test is not defined."""
     test = welch_test(first, second, alternative)
     return (test.t, test.p) if test else (None, None)
