@@ -26,7 +26,11 @@ NOTED_VERSIONS = ("torch", "transformers", "shiftbench")
 
 @dataclass(frozen=True)
 class Scores:
-    """The content of a scores.json. origin: how the user named it, as 'against=release'. scores: by (finding, name)."""
+    """The content of a scores.json.
+
+    origin: how the user named it, as 'against=release'; messages begin with it. pair, versions: the objects of that
+    name in scores.json. scores: by (finding, name).
+    """
 
     origin: str
     pair: Mapping[str, Any]
@@ -35,11 +39,12 @@ class Scores:
 
 
 def read(named: str, option: str, tracking: Tracking | None) -> Scores:
-    """The scores of a run.
+    """The content of a run's scores.json.
 
-    named: a folder of results, a scores.json, or, where `tracking` is given, the id of a run in MLflow. option: the
-    option that names it, for messages.
-    Raises InputError where nothing of that name exists, or where it is not a scores.json of shiftbench.
+    named: what the user gave: a folder of results, a scores.json, or, where `tracking` is given, the id of a run in
+    MLflow. A folder or file of this name comes before a run of this id. option: the option that gave it, for messages.
+    Raises InputError where there is nothing of that name, where it cannot be read, and where it is not a scores.json of
+    shiftbench.
     """
     path = path_of(named, option)
     origin = f"{option}={named}"
@@ -67,11 +72,12 @@ def _scores(content: bytes, origin: str) -> Scores:
 
 
 def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:
-    """Check that a run may be compared with the reference, and return notes on differences that are allowed.
+    """Check that a run may be compared with the reference; return a sentence on each difference that is allowed.
 
-    pair, versions: of the run, as in scores.json; fields that are not known yet may be missing.
-    Raises InputError where the two runs differ in the version of a finding or an explainer, in the prompts or in
-    another field of MUST_MATCH.
+    pair, versions: of the run, as in scores.json; fields that are not known yet may be missing, and then they are not
+    compared.
+    Raises InputError where the two runs differ in a field of MUST_MATCH or in the version of a finding or an explainer
+    that both have, and where the reference lacks a field of MUST_MATCH that the run has.
     """
     fields = [key for key in MUST_MATCH if key in pair]
     reference_pair = {"control": "none", **reference.pair}  # the files of older versions have no field "control"
@@ -99,6 +105,6 @@ def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], refer
 
 
 def _short(value: Any) -> str:
-    """The value for a message; digests are cut short."""
+    """The value for a message: the first 12 of a digest's 64 characters; at most 200 characters of another value."""
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else repr(value)[:200]

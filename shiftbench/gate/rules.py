@@ -12,7 +12,8 @@ from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
 
 ScoresByName = Mapping[tuple[str, str], Score]  # by (finding, name)
-# (score, the reference's score, number of the requirement) -> (whether the requirement holds, why in words)
+# (score of the run, score of the reference, the requirement's number in Rule.requirements)
+# -> (whether the requirement holds, why in words)
 Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 
 
@@ -20,8 +21,9 @@ Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 class Rule:
     """What one score must fulfil.
 
-    requirements: the name of each, a key of REQUIREMENTS, with its limit. not_below_interval has no limit: its number
-    is 1 where the rule has it.
+    name: of the rule, as in gate.rules.NAME of the configuration. finding, score: the names of the finding and of its
+    score. requirements: by their names, which are keys of REQUIREMENTS, the numbers that the score is compared with.
+    The number of not_below_interval is always 1 and means nothing: this requirement compares with the reference.
     """
 
     name: str
@@ -37,7 +39,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one requirement of one rule. why: in words, with the numbers."""
+    """The result of one requirement of one rule.
+
+    requirement: its name. score, reference: the score of the run and the same score of the reference. why: the reason
+    for the result in words, with the numbers.
+    """
 
     rule: Rule
     requirement: str
@@ -55,7 +61,10 @@ class Gate:
     rules: Sequence[Rule]
 
     def check(self, scores: ScoresByName, origin: str) -> None:
-        """Raise InputError where a score that a rule names is missing. origin: where the scores are from."""
+        """Raise InputError where a score that a rule names is missing.
+
+        origin: where the scores are from, in words; the message begins with it.
+        """
         for rule in self.rules:
             if rule.key not in scores:
                 findings = sorted({finding for finding, _ in scores})
@@ -78,7 +87,10 @@ class Gate:
                 )
 
     def judge(self, scores: ScoresByName, reference: ScoresByName) -> list[Verdict]:
-        """A verdict for every requirement of every rule. Both must have passed `check`."""
+        """A verdict for every requirement of every rule, in the order of the rules.
+
+        scores: of the run. reference: of the reference. `check` must have been called with each of the two.
+        """
         return [
             verdict(rule, requirement, number, scores[rule.key], reference[rule.key])
             for rule in self.rules
@@ -87,14 +99,22 @@ class Gate:
 
 
 def gate(name: str, rules: Mapping[str, Mapping[str, Any]]) -> Gate:
-    """The gate that a file of conf/gate describes. Raises InputError for a rule that is not valid."""
+    """The gate that a file of conf/gate describes.
+
+    name: of the gate. rules: by the rule's name, its fields: `finding`, `score` and requirements with their values.
+    Raises InputError where there is no rule or a rule is not valid.
+    """
     if not rules:
         raise InputError(f"gate {name!r} has no rules: nothing would be judged")
     return Gate(str(name), [_rule(str(rule), fields) for rule, fields in rules.items()])
 
 
 def verdict(rule: Rule, requirement: str, number: float, score: Score, reference: Score) -> Verdict:
-    """The verdict of one requirement. A score without observations (n = 0) fails every requirement."""
+    """The verdict of one requirement of a rule. A score without observations (n = 0) fails every requirement.
+
+    requirement: a key of REQUIREMENTS. number: what the score is compared with, as in Rule.requirements. score,
+    reference: the score of the run and the same score of the reference.
+    """
     if score.n == 0:
         return Verdict(rule, requirement, score, reference, False, "the score has no observations (n = 0)")
     passed, why = REQUIREMENTS[requirement](score, reference, number)
@@ -130,6 +150,11 @@ SWITCHES = {"not_below_interval"}  # requirements whose value in a configuration
 
 
 def _rule(name: str, fields: Mapping[str, Any]) -> Rule:
+    """The rule of this name. fields: `finding`, `score` and requirements, as in a file of conf/gate.
+
+    A requirement with the value null, and a switch with the value false, are left out. Raises InputError where finding
+    or score is missing, a requirement is unknown or has a wrong value, or no requirement is left.
+    """
     option = f"gate.rules.{name}"
     if not isinstance(fields, Mapping):
         raise InputError(f"{option}={fields!r} is not a rule; give finding, score and {_known_requirements()}")
@@ -150,7 +175,11 @@ def _rule(name: str, fields: Mapping[str, Any]) -> Rule:
 
 
 def _number(option: str, requirement: str, value: Any) -> float:
-    """The requirement's number; 1 or 0 for a switch."""
+    """The requirement's value in the configuration as a number; 1 or 0 for a switch.
+
+    option: the full name of the option, for the message. Raises InputError where the value is not true or false (for a
+    switch) or not a finite number (for another requirement).
+    """
     if requirement in SWITCHES:
         if isinstance(value, bool):
             return float(value)

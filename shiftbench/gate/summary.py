@@ -1,7 +1,7 @@
 """The result of a gate for people (Markdown, for a pull request) and for CI (JUnit XML).
 
-Names come from models, files and users. In Markdown each name is in a code span that it cannot close. In XML names are
-escaped. Invisible characters are spelled out in both.
+Names come from models, files and users. In Markdown each name is in a code span that the name itself cannot close. In
+XML names are escaped. Invisible characters are spelled out in both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from shiftbench.report.text import label, title, visible
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result of a gate. current, reference: the scores that were compared. notes: differences that are allowed."""
+    """The result of a gate.
+
+    gate: its name. current: the scores that were judged. reference: the scores of the earlier run that they were
+    compared with. notes: a sentence on each difference between the two runs that is allowed.
+    """
 
     gate: str
     current: Scores
@@ -34,7 +38,7 @@ class Judgement:
 
 
 def markdown(judgement: Judgement) -> str:
-    """The result, a table with one row for each requirement, and what was compared."""
+    """The result as Markdown: passed or failed, a table with one row for each requirement, and what was compared."""
     current = judgement.current.pair
     failed = sum(not verdict.passed for verdict in judgement.verdicts)
     head = "passed" if judgement.passed else f"failed: {failed} of {len(judgement.verdicts)} requirements"
@@ -68,7 +72,10 @@ def _interval(score: Score) -> str:
 
 
 def code(text: Any) -> str:
-    """A Markdown code span with the text. A pipe would end the table's cell, so it is shown as a broken bar (¦)."""
+    """A Markdown code span with the text, on one line; '(empty)' for a text of nothing but spaces.
+
+    A pipe would end the cell of a table, so it is shown as a broken bar (¦).
+    """
     shown = visible(str(text)).replace("|", "\u00a6")
     if not shown.strip():
         return "(empty)"
@@ -78,7 +85,10 @@ def code(text: Any) -> str:
 
 
 def junit(judgement: Judgement, seconds: float) -> str:
-    """JUnit XML: a test suite with the name of the gate, and in it a test case for each requirement."""
+    """The result as JUnit XML: a test suite with the name of the gate, and in it a test case for each requirement.
+
+    seconds: how long the gate took. A requirement that failed is a failure of its test case.
+    """
     failures = sum(not verdict.passed for verdict in judgement.verdicts)
     counts = {"tests": str(len(judgement.verdicts)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
     name = f"shiftbench gate {visible(judgement.gate)}"

@@ -6,9 +6,10 @@ How pairs are ranked:
 - A row of the table is a pair, shown by its newest finished run.
 - The rows of one table must be comparable. They share the prompts, the options, the versions of every finding and
   explainer, the kind of response, the template, the dtype, the vocabulary, the word vectors and the number of new
-  tokens. The largest group of such runs is shown. The page names the reason for every run that is left out.
+  tokens. The group with the most pairs is shown, unless another one is chosen. The page names the reason for every run
+  that is left out.
 - Each finding has its own ranks, by its headline score, which is the first score that the finding lists. There is no
-  overall rank, because the findings measure different things.
+  overall rank, because the findings measure different things. A check of a method (Result.level) has no ranks.
 - The rank of a pair is 1 + the number of pairs whose whole interval lies above its own interval. If all intervals
   overlap, all ranks are 1. Two pairs with overlapping intervals get different ranks only where the interval of some
   third pair lies above one of them and not above the other.

@@ -12,7 +12,7 @@ from functools import cached_property
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
 
-# The fields of scores.json that comparable runs share, beside the versions of findings and explainers.
+# The fields of "pair" in scores.json that are equal in comparable runs, as are the versions of findings and explainers.
 SHARED = (
     "prompt_set", "settings", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest", "vectors",
 )  # fmt: skip
@@ -24,9 +24,9 @@ DIGEST_CHARACTERS = 8  # characters of a digest that messages and pages show
 class Entry:
     """One tracked run, as its scores.json describes it.
 
-    recorded_ms: when the run started, in milliseconds since 1970. flags: the parts of the run's tag `flags`, shown as
-    badges. levels: names of findings that check the method: their scores describe one model, and not
-    what tuning changed.
+    recorded_ms: when the run was recorded, in milliseconds since 1970. pair, versions: the objects of that name in
+    scores.json, with every value as text. flags: the parts of the run's tag `flags`, shown as badges. levels: names of
+    findings that check a method: their scores describe one model, and not what tuning changed.
     """
 
     run_id: str
@@ -39,31 +39,37 @@ class Entry:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """(name of the pair, digests of the base's and of the tuned weights). Runs that share it share a row."""
+        """(name of the pair, digest of the base's weights, digest of the tuned model's weights).
+
+        Runs with an equal identity are runs of the same pair; a board has only the newest of them as a row.
+        """
         return self.pair["name"], self.pair["base_weights"], self.pair["tuned_weights"]
 
     @cached_property
     def setting(self) -> dict[str, str]:
-        """The values that must be equal for two runs to be compared, by name."""
+        """The values that must be equal for two runs to be compared, by name.
+
+        They are the fields SHARED, '' where the run has none, and the versions of the findings and explainers.
+        """
         versions = {k: v for k, v in sorted(self.versions.items()) if k.startswith(("finding.", "explain."))}
         return {**{name: self.pair.get(name, "") for name in SHARED}, **versions}
 
     @cached_property
     def group(self) -> str:
-        """The name of the run's setting: 'g' and its SHA-256 in hexadecimal.
+        """The name of the run's setting: 'g' and the SHA-256 of the setting as JSON, in hexadecimal.
 
-        Without the 'g', the command line would read some values of the option `group`, as 12e4, as numbers.
+        Without the 'g', the command line would read some values of the option `group`, for example 12e4, as numbers.
         """
         return "g" + hashlib.sha256(json.dumps(self.setting, sort_keys=True).encode()).hexdigest()
 
     def score(self, finding: str, name: str) -> Score | None:
-        """The score of that finding and name; None where the run has none."""
+        """The run's score of this finding and of this name; None where the run has no such score."""
         return next((score for score in self.scores if (score.finding, score.name) == (finding, name)), None)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that the leaderboard does not show. reason: in words."""
+    """A run that the leaderboard does not show. pair: the pair's name. reason: why it is not shown, in words."""
 
     run_id: str
     pair: str
@@ -74,8 +80,8 @@ class LeftOut:
 class Column:
     """A column of the table: one finding with its headline score.
 
-    over_null: whether some row has the score over a null control. level: whether the finding is a check of the method;
-    a check has no ranks.
+    headline: the name of the headline score. over_null: whether some row also has the headline score less the mean
+    score of null models. level: whether the finding is a check of a method; a check has no ranks.
     """
 
     finding: str
@@ -85,13 +91,17 @@ class Column:
 
     @property
     def null_name(self) -> str:
-        """The name of the headline score over the null control."""
+        """The name of the score that is the headline score less the mean score of null models."""
         return f"{self.headline}_over_null"
 
 
 @dataclass(frozen=True)
 class Board:
-    """One group of comparable runs. rows: the newest run of each pair. left_out: every other run, with the reason."""
+    """One group of comparable runs.
+
+    setting, group: those of all rows (Entry.setting, Entry.group). rows: the newest run of each pair, the newest run
+    first. left_out: every run that is not a row, with the reason.
+    """
 
     setting: Mapping[str, str]
     group: str
@@ -103,9 +113,10 @@ class Board:
 def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None = None) -> Board:
     """The board of one group.
 
-    unread: the runs that could not be read; they go to the board's left_out. group: the first characters of the group's
-    name. None: the group with the most pairs, and of several such groups the one with the newest run.
-    Raises InputError where there is no run to show, and where `group` fits no group or several.
+    entries: the runs that could be read, in any order and of any groups. unread: the runs that could not be read; they
+    go to the board's left_out. group: the first characters of the group's name. None chooses the group with the most
+    pairs, and of several such groups the one with the newest run.
+    Raises InputError where there is no entry, and where `group` fits no group or several.
     """
     if not entries:
         reasons = "; ".join(dict.fromkeys(f"{item.pair!r}: {item.reason}" for item in unread[:3]))
@@ -132,7 +143,10 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
-    """One column for each finding, checks last. A finding's headline score is the first score that it lists."""
+    """One column for each finding of the rows, in the order of their first occurrence, but checks last.
+
+    rows: the newest run first. A finding's headline score is the first score that it lists in the newest run.
+    """
     headlines: dict[str, str] = {}
     names = {(score.finding, score.name) for entry in rows for score in entry.scores}
     for entry in rows:
@@ -147,7 +161,7 @@ def columns(rows: Sequence[Entry]) -> list[Column]:
 
 
 def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, int]:
-    """The number of runs that each reason leaves out, by reason, the most frequent reason first."""
+    """The number of runs that are left out for each reason, by reason, the most frequent reason first."""
     counts: dict[str, int] = defaultdict(int)
     for item in left_out:
         counts[item.reason] += 1
@@ -155,7 +169,11 @@ def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, int]:
 
 
 def setting_text(entry: Entry, name: str) -> str:
-    """A value of the entry's setting for people: digests are cut short, and prompts get the name of their dataset."""
+    """A value of the entry's setting for people. name: the value's name in `Entry.setting`.
+
+    A digest (64 characters) is cut to DIGEST_CHARACTERS. The digest of the prompts (name 'prompt_set') is followed by
+    the name of their dataset in parentheses. A missing or empty value is 'none'.
+    """
     value = entry.setting.get(name) or "none"
     value = value[:DIGEST_CHARACTERS] if len(value) == 64 else value
     return f"{value} ({entry.pair['dataset']})" if name == "prompt_set" and entry.pair.get("dataset") else value
@@ -175,14 +193,17 @@ def _chosen_group(groups: Mapping[str, Sequence[Entry]], wanted: str | None) -> 
 
 
 def _newest_of_each_pair(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """(the first entry of each pair, the other entries). entries: the newest first."""
+    """(the newest entry of each pair, the other entries), both in the order of `entries`.
+
+    entries: sorted, the newest first.
+    """
     first: dict[tuple[str, str, str], Entry] = {}
     older = [entry for entry in entries if first.setdefault(entry.identity, entry) is not entry]
     return list(first.values()), older
 
 
 def _differences(entry: Entry, shown: Entry) -> str:
-    """The values of the entry's setting that differ from those of a run that is shown."""
+    """The values of the entry's setting that differ from those of `shown`, as 'NAME VALUE, not VALUE OF SHOWN; ...'."""
     names = dict.fromkeys((*shown.setting, *entry.setting))
     return "; ".join(
         f"{name} {setting_text(entry, name)}, not {setting_text(shown, name)}"

@@ -23,7 +23,11 @@ FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")
 
 
 def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
-    """All that the table shows and is computed from. Numbers have full precision, and names are unchanged."""
+    """The text of leaderboard.json: the board's setting, columns, rows with all scores of each run, and left-out runs.
+
+    lines: the board's rows, in the order of the table. written_at: when the leaderboard was written, as text. Numbers
+    have full precision, and names are unchanged.
+    """
     document = {
         "schema": SCHEMA,
         "made": written_at,
@@ -39,7 +43,11 @@ def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
 
 
 def as_csv(board: Board, lines: Sequence[Line]) -> str:
-    """One row for each pair. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """The text of leaderboard.csv: a heading and one row for each pair, with the numbers of each headline score.
+
+    lines: the board's rows, in the order of the table. A text that a spreadsheet would run as a formula gets an
+    apostrophe in front. A number that a pair does not have is an empty cell.
+    """
     head = ["pair", "base", "tuned", "family", "size"]
     parts = ("rank", "rank_last", "value", "low", "high", "p", "n")
     for column in board.columns:
@@ -55,7 +63,11 @@ def as_csv(board: Board, lines: Sequence[Line]) -> str:
 
 
 def as_markdown(board: Board, lines: Sequence[Line]) -> str:
-    """A table with rank, value and interval of each headline score, and the number of runs left out for each reason."""
+    """The text of leaderboard.md: a table with one row for each pair, and the number of runs left out for each reason.
+
+    lines: the board's rows, in the order of the table. The cell of a finding has the rank, the value and the interval
+    of its headline score.
+    """
     has_flags = any(line.entry.flags for line in lines)
     head = ["pair", "base → tuned", "size"]
     for column in board.columns:
@@ -85,6 +97,7 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
 
 
 def _row(line: Line) -> dict[str, Any]:
+    """The element of "rows" in leaderboard.json for one line. "ranks" has only the findings with a rank."""
     entry = line.entry
     return {
         "pair": dict(entry.pair),
@@ -101,7 +114,7 @@ def _row(line: Line) -> dict[str, Any]:
 
 
 def _report(line: Line) -> str:
-    """The path of the line's report in the leaderboard's folder; '' where there is none."""
+    """The path of the line's report, relative to the leaderboard's folder; '' where the line has no report."""
     return f"reports/{line.stem}.html" if line.has_report else ""
 
 
@@ -123,7 +136,7 @@ def _numbers(score: Score | None) -> tuple[Any, ...]:
 
 
 def _without_formula(value: Any) -> Any:
-    """The value, with an apostrophe before every sign of a text that could begin a formula.
+    """The value, with an apostrophe before every sign of a text that could begin a formula; no text: unchanged.
 
     A spreadsheet would otherwise run a formula that is part of a model's name. Depending on its country settings, a
     spreadsheet splits cells at ';', tab or line break too, so a sign after one of these gets an apostrophe as well.

@@ -13,7 +13,8 @@ RENAME_EXCHANGE, AT_FDCWD = 2, -100  # constants of the Linux call renameat2
 def swap(new: Path, folder: Path) -> None:
     """Put `new` where `folder` is. The old folder, if there is one, is then where `new` was; the caller removes it.
 
-    On Linux the two names are exchanged, so the folder exists at every moment. Elsewhere it is missing for an instant.
+    new, folder: on the same file system. Where the system can exchange two names (Linux, most file systems), `folder`
+    exists at every moment. Where it cannot, `folder` is missing for an instant.
     """
     if not folder.exists():
         new.rename(folder)
@@ -25,7 +26,10 @@ def swap(new: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names; False where the system or the file system cannot do that."""
+    """Exchange the names of two folders in one step; True if that succeeded.
+
+    False where it failed, for example because the system or the file system cannot do it; nothing has changed then.
+    """
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None), "renameat2", None)

@@ -1,6 +1,7 @@
 """The leaderboard as one HTML page. It loads nothing, escapes all text, and has one script and one style block.
 
-The page's Content-Security-Policy admits that script and that style by their digests, so no other one can run.
+The page's Content-Security-Policy admits that script and that style by their digests. A second script element holds
+data as JSON, which the browser does not run.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ MOST_LEFT_OUT = 200  # rows in the page's list of runs that are left out; leader
 class Location:
     """Which page of the leaderboard's folder is written.
 
-    root: the relative path from the page to the folder, as '../'. home: file name of the leaderboard's first page.
-    base: the base model that the page is about; None for the first page. bases: all base models with a page.
+    root: the relative path from the page to the leaderboard's folder, as '../'; '' for a page in the folder itself.
+    home: file name of the leaderboard's first page. base: the base model that the page is about; None for the first
+    page. bases: all base models that have a page of their own.
     """
 
     root: str
@@ -43,7 +45,11 @@ class Location:
 
 
 def page(board: Board, lines: Sequence[Line], location: Location, written_at: str) -> str:
-    """The HTML of a page with these lines of the board. written_at: the time, as the page shows it."""
+    """The HTML of one page of the leaderboard.
+
+    lines: the rows of the board that the page shows, in the order of its table. written_at: when the leaderboard was
+    written, as the page shows it.
+    """
     rendered = _environment().get_template("leaderboard.html.jinja").render(
         board=board, lines=lines, location=location, written_at=written_at,
         style=Markup(colour_variables() + package_text("leaderboard.css")),
@@ -54,9 +60,10 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
 
 
 def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
-    """What the page's script shows of each pair when two pairs are compared, by the unique id of the pair's row.
+    """What the page's script shows of each pair when pairs are compared, by Line.stem, the unique id of the pair's row.
 
-    The id is Line.stem. Hidden characters in the texts are already spelled out.
+    "facts" has [name, value] of each of `_facts`, and "scores" has the list of `_score` for each score. Hidden
+    characters in the texts are already spelled out.
     """
     return {
         line.stem: {
@@ -68,13 +75,19 @@ def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _score(score: Score) -> list[Any]:
-    """[finding, name, value and interval as text, low, high, n]"""
+    """One score as a list for the page's script: [finding, name, value and interval as text, low, high, n].
+
+    The text is 'no observations' where n is 0.
+    """
     shown = interval_text(score) if score.n else "no observations"
     return [text.title(score.finding), text.visible(score.name), shown, score.low, score.high, score.n]
 
 
 def _facts(line: Line) -> list[tuple[str, str]]:
-    """(name, value) of the models and the run behind a line."""
+    """(name, value) of each fact about a line's models and run that the page shows where pairs are compared.
+
+    A value that scores.json does not have is ''.
+    """
     pair, versions = line.entry.pair, line.entry.versions
     software = {name: version for name, version in versions.items() if not name.startswith(("finding.", "explain."))}
     return [
@@ -106,7 +119,10 @@ def _environment() -> Environment:
 
 
 def filter_values(lines: Sequence[Line], key: str) -> list[str]:
-    """The values that a filter of the page offers, sorted. key: 'base', 'family' or 'size'; sizes sort by number."""
+    """The distinct values of the lines that a filter of the page offers, sorted; empty values are left out.
+
+    key: 'base' (the labels of base models), 'family' or 'size'. Sizes sort by their number of parameters.
+    """
     if key == "base":
         return sorted({line.base for line in lines})
     order: Mapping[str, float] = {line.entry.pair.get(key, ""): line.size if key == "size" else 0.0 for line in lines}

@@ -14,8 +14,9 @@ from shiftbench.contracts.result import Score
 class Rank:
     """The range of ranks that a score may have.
 
-    first: 1 + the number of scores whose interval lies entirely above this one. last: the number of ranked scores minus
-    the number of scores whose interval lies entirely below. A score that overlaps no other one has first == last.
+    first: 1 + the number of scores whose interval lies entirely above this score's interval. last: the number of ranked
+    scores minus the number of scores whose interval lies entirely below it. A score whose interval overlaps no other
+    one has first == last.
     """
 
     first: int

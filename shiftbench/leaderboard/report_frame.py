@@ -21,13 +21,15 @@ from shiftbench.report.templates import template_environment
 
 
 def framed_report(report: bytes, name: str, home: str) -> str:
-    """The HTML of reports/NAME.html.
+    """The HTML of reports/STEM.html (STEM is Line.stem), which shows a run's report in a frame.
 
-    report: the run's report.html as it was tracked. name: of the pair. home: file name of the leaderboard's first page.
+    report: the run's report.html as it was tracked; bytes that are not UTF-8 and NUL become U+FFFD. name: of the pair.
+    home: file name of the leaderboard's first page, to which the page has a link.
     """
     # Reports of earlier versions have style attributes, which no digest admits.
     document = style_attributes_to_classes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
-    # In a document that comes from an attribute, a browser looks for "#part" in the page around the frame.
+    # In a document that comes from an attribute, a browser would follow a link to "#part" into the page around the
+    # frame. The full address about:srcdoc#part stays inside the report.
     document = re.sub(r'(<a\b[^<>]*? href=")#', r"\1about:srcdoc#", document)
     page = template_environment("leaderboard").get_template("report_frame.html.jinja").render(
         name=name, home=home, style=Markup(colour_variables() + package_text("report_frame.css")),

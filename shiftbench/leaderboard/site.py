@@ -1,6 +1,7 @@
 """The leaderboard's folder: pages, reports and data files. It is written beside its place, then put there in one step.
 
-The new folder replaces the old one. Therefore a folder that holds anything but an earlier leaderboard is refused.
+The new folder replaces the old one, and everything in the old one is lost. Therefore `check` refuses a folder that
+holds files but no leaderboard.json of an earlier leaderboard.
 """
 
 from __future__ import annotations
@@ -23,23 +24,30 @@ DATA = "leaderboard.json"
 
 
 def write_folder(board: Board, reports: Mapping[str, bytes], folder: Path) -> Path:
-    """Write the leaderboard and return the path of its first page, folder/leaderboard.html.
+    """Replace the folder by one with this leaderboard, and return the path of its first page, folder/leaderboard.html.
 
-    The folder also gets a page for each base model with several tuned models, the reports, and the data files.
-    reports: report.html by run id.
+    The folder also gets a page for each base model with several pairs, the reports, and leaderboard.json, .csv and .md.
+    reports: the bytes of report.html by run id; a row without one is shown without a report. folder: what is in it is
+    removed, so `check` must have passed.
     Raises InputError where the folder cannot be written.
     """
     return _write(board, reports, folder, "leaderboard.html")
 
 
 def write_site(board: Board, reports: Mapping[str, bytes], folder: Path) -> Path:
-    """As `write_folder`, with index.html as the first page, for a web server."""
+    """Replace the folder by one with this leaderboard for a web server, and return the path of index.html.
+
+    The only difference to `write_folder` is that the first page is index.html and not leaderboard.html.
+    """
     return _write(board, reports, folder, "index.html")
 
 
 def check(folder: Path, option: str) -> None:
-    """Raise InputError where the folder cannot be replaced by a leaderboard. Nothing has been read or written yet then.
+    """Raise InputError where the folder cannot be replaced by a leaderboard. Call it before any run is read.
 
+    Refused are: a link, a mount point or a file; a folder that holds files but no leaderboard.json of an earlier
+    leaderboard; and a folder whose parent cannot be written, because the new folder is written beside the old one. A
+    folder that does not exist or is empty passes.
     option: the option of the command line that names the folder, for the message.
     """
     try:
@@ -64,7 +72,7 @@ def check(folder: Path, option: str) -> None:
 
 
 def _is_leaderboard(data: Path) -> bool:
-    """Whether the file is the leaderboard.json of an earlier leaderboard."""
+    """Whether this file exists and is the leaderboard.json of an earlier leaderboard."""
     try:
         found = json_value(file_bytes(data, DATA))
     except (OSError, InputError):
@@ -73,6 +81,10 @@ def _is_leaderboard(data: Path) -> bool:
 
 
 def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
+    """Write the leaderboard to a temporary folder beside `folder`, and put it in the place of `folder` in one step.
+
+    home: file name of the first page. Returns the path of the first page.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder.parent, _temporary_prefix(folder)) as part:
@@ -93,14 +105,14 @@ def _temporary_prefix(folder: Path) -> str:
 
 
 def _mode(folder: Path) -> int:
-    """The permissions of the folder; those of a new folder where it does not exist."""
+    """The permission bits that the new folder gets: those of `folder`, or the usual ones where `folder` is missing."""
     if folder.is_dir():
         return folder.stat().st_mode & 0o7777
     return new_mode(0o777)
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:
-    """Write all files of the leaderboard. home: file name of the first page."""
+    """Write all files of the leaderboard into `folder`, which is empty. home: file name of the first page."""
     written_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     names = named(board.rows)
     shown = lines(board.rows, board.columns, names, reports)
@@ -123,7 +135,10 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -
 
 
 def _base_pages(board: Board, names: Names, reports: Mapping[str, bytes], home: str, written_at: str) -> dict[str, str]:
-    """The HTML of a page for each base model with several tuned models, by file name."""
+    """The HTML of a page for each base model with several pairs, by the page's path in the leaderboard's folder.
+
+    The pairs of a page are ranked among themselves. names: of all rows of the board. home: file name of the first page.
+    """
     pages = {}
     bases = bases_with_pages(board, names)
     for base in bases:

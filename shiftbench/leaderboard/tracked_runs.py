@@ -19,7 +19,7 @@ from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, read_artifac
 MOST_SCORES = 5000  # in one scores.json
 LONGEST_TEXT = 5000  # characters of one name or value in scores.json
 LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html, and of all reports together
-MOST_UNANSWERED = 8  # requests in a row without an answer, after which no more are sent
+MOST_UNANSWERED = 8  # after so many requests in a row without an answer, no more requests are sent
 PARALLEL_REQUESTS = 8  # a leaderboard needs hundreds of answers, and a server handles several requests at a time
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -28,8 +28,9 @@ Out = TypeVar("Out")
 def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], list[LeftOut]]:
     """(entries of the runs that can be read, the other runs with the reason), each in the order of `runs`.
 
-    A run that cannot be read stops nothing. After MOST_UNANSWERED requests without an answer, the remaining runs are
-    left out without a request, because each request would wait until its timeout.
+    Of each run, scores.json is read. A run that did not finish, or whose scores.json cannot be used, raises no error.
+    After MOST_UNANSWERED requests in a row without an answer, the remaining runs are left out without a request,
+    because each request would wait until its timeout.
     """
     server = _Server()
 
@@ -51,7 +52,11 @@ def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], l
 
 
 def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, bytes]:
-    """report.html of the entries by run id. An entry whose report is missing or cannot be read is absent."""
+    """The bytes of report.html of each entry, by run id.
+
+    An entry is absent where its report is missing, cannot be read or is larger than LARGEST_REPORT. No further report
+    is requested once the reports together exceed LARGEST_REPORTS.
+    """
     server = _Server()
     total = 0  # bytes
 
@@ -71,9 +76,10 @@ def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, byte
 
 
 def entry(run: FoundRun, content: bytes) -> Entry:
-    """The run as an entry. content: its scores.json.
+    """The run as an entry of a leaderboard. content: the bytes of the run's scores.json.
 
-    Raises ValueError where the content is not a valid scores.json, or exceeds the limits of this module.
+    Raises ValueError where the content is not a valid scores.json, lacks a name or a digest of the pair, or exceeds the
+    limits of this module, and where MLflow gave no usable time of the run.
     """
     document = parsed(content)
     if run.started_ms < 0:
@@ -109,7 +115,11 @@ class _Server:
         self._unanswered = 0
 
     def request(self, send: Callable[[], bytes]) -> bytes:
-        """What `send` returns. Raises NoAnswerInTime where the server does not answer, or did not several times."""
+        """What `send` returns; other errors of `send` pass unchanged.
+
+        Raises NoAnswerInTime where `send` raises it, and, without calling `send`, where the last MOST_UNANSWERED
+        requests had no answer.
+        """
         if self._unanswered >= MOST_UNANSWERED:
             raise NoAnswerInTime("it was not requested: the tracking server no longer answers")
         try:
@@ -122,7 +132,10 @@ class _Server:
 
 
 def _in_parallel(title: str, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """What `work` returns for each item, in the order of the items. A terminal shows a progress bar with the title."""
+    """What `work` returns for each item, in the order of the items; PARALLEL_REQUESTS threads call it.
+
+    Where standard error is a terminal, it shows a progress bar with the title.
+    """
     console = Console(file=sys.stderr)
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         results = pool.map(work, items)

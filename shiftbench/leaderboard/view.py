@@ -19,15 +19,18 @@ from shiftbench.report.page import model_name
 from shiftbench.report.text import file_name, title
 
 SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-FEWEST_PAIRS = 2  # of a base model that has a page of its own
+FEWEST_PAIRS = 2  # a base model of at least so many pairs has a page of its own
 
 
 @dataclass(frozen=True)
 class Cell:
     """The headline score of one pair in one column.
 
-    position: 0 for the best of the pairs with a score, None for a pair without one. leads: whether the first rank is 1
-    and some pair is clearly below. picture: the score on the column's scale. over_null: the score over a null control.
+    score: None where the pair does not have it. rank: None for a check, and for a score that is missing or has no
+    observations (n = 0). position: the pair's place by rank and then by value, 0 for the best; None for a pair without
+    a score or observations. leads: whether rank.first is 1 and some pair's interval lies entirely below. picture: the
+    score on the column's scale; empty where there is no score. over_null: the score less the mean score of null models;
+    None where the pair does not have it.
     """
 
     column: Column
@@ -43,7 +46,9 @@ class Cell:
 class Line:
     """A row of the table as it is shown.
 
-    stem: unique to the row, and safe in file names and addresses. base: the label of the base model.
+    stem: unique to the row, and safe in file names and addresses. base: the label of the base model. cells: one for
+    each column of the board, in their order. profile: the radar chart of the pair. has_report: whether the leaderboard
+    has a page with the report of the run.
     """
 
     entry: Entry
@@ -55,7 +60,10 @@ class Line:
 
     @property
     def size(self) -> float:
-        """The number of parameters, for sorting; 0 where the pair's size has no number."""
+        """The number of parameters in the pair's field `size`, for sorting: 7e9 for '7B'.
+
+        0 where the field has no number that is followed by K, M, B or T.
+        """
         found = re.search(r"([\d.]*\d)\s*([KMBT])", self.entry.pair.get("size", ""), re.IGNORECASE)
         return float(found[1]) * SIZES[found[2].upper()] if found and found[1].count(".") < 2 else 0.0
 
@@ -68,7 +76,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Base:
-    """A base model of the board. stem: of the file of its page. identity: digest of its weights. count: its pairs."""
+    """A base model of the board.
+
+    label: its short name, unique on the board. stem: the file name of its page, without the ending. identity: the
+    digest of its weights. count: the number of the board's pairs that it is the base of.
+    """
 
     label: str
     stem: str
@@ -85,7 +97,11 @@ class Names:
 
 
 def named(rows: Sequence[Entry]) -> Names:
-    """Names for all rows and base models. They differ even on file systems that ignore upper and lower case."""
+    """Names for these rows and their base models.
+
+    Stems differ even on file systems that ignore upper and lower case. Base models of different weights that have the
+    same short name get labels with the first characters of their digests.
+    """
     stems = _unique_stems({entry.run_id: (file_name(entry.pair["name"]), "\n".join(entry.identity)) for entry in rows})
     digests = {entry.pair["base_weights"]: entry.pair["base"] for entry in reversed(rows)}
     labels = Counter(model_name(base) for base in digests.values())
@@ -100,7 +116,11 @@ def named(rows: Sequence[Entry]) -> Names:
 
 
 def lines(rows: Sequence[Entry], columns: Sequence[Column], names: Names, reports: Mapping[str, object]) -> list[Line]:
-    """The rows as lines, ranked among themselves, the best of the first column first. reports: by run id."""
+    """The rows as lines of a table, ranked among themselves, the best of the first column first.
+
+    rows: all rows of a board, or some of them. columns: those of the board. names: `named` of all rows of the board.
+    reports: its keys are the ids of the runs that have a report.
+    """
     by_column = [_cells(column, rows) for column in columns]
     scales = [pictures.scale([cell.score for cell in cells]) for cells in by_column]
     shifts = [i for i, column in enumerate(columns) if not column.level]
@@ -115,12 +135,16 @@ def lines(rows: Sequence[Entry], columns: Sequence[Column], names: Names, report
 
 
 def bases_with_pages(board: Board, names: Names) -> list[Base]:
-    """The base models of at least FEWEST_PAIRS pairs, those of most pairs first."""
+    """The base models with at least FEWEST_PAIRS pairs on the board, the one with the most pairs first.
+
+    names: `named` of the board's rows.
+    """
     found = [base for base in names.bases.values() if base.count >= FEWEST_PAIRS]
     return sorted(found, key=lambda base: (-base.count, base.label))
 
 
 def _cells(column: Column, rows: Sequence[Entry]) -> list[Cell]:
+    """The cells of one column, in the order of the rows, ranked among these rows."""
     scores = [entry.score(column.finding, column.headline) for entry in rows]
     ranked = [None] * len(rows) if column.level else ranks(scores)
     scale = pictures.scale(scores)
@@ -143,15 +167,17 @@ def _leads(rank: Rank | None, count: int) -> bool:
 
 
 def _sort_key(line: Line) -> tuple[bool, int]:
-    """Lines without a score in the first column come last."""
+    """What lines are sorted by: the position in the first column; lines without a position there come last."""
     position = line.cells[0].position
     return position is None, position or 0
 
 
 def _unique_stems(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """A unique stem for each key. wanted: by key, (the stem, what tells it apart from others of the same stem).
+    """A unique stem for each key of `wanted`.
 
-    Stems that differ in case at most get a digest of what tells them apart, so the result does not depend on the order.
+    wanted: by key, (the stem that the key should get, a text that differs between keys that want the same stem).
+    A stem that no other key wants stays. Stems that are equal, or differ only in upper and lower case, all get '.' and
+    a digest of their texts. A number in place of the digest would depend on the order of the keys.
     """
     keys: dict[str, list[str]] = defaultdict(list)
     for key, (stem, _) in wanted.items():

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from shiftbench.prompts import Span
 
-UNSPELLED = "no pieces spell it"
-ONLY_MARKS = "only dropped marks spell it"
+# Why a span has no piece (Unaligned.reason).
+UNSPELLED = "no pieces spell it"  # the pieces spell another text than the prompt where the span is
+ONLY_MARKS = "only dropped marks spell it"  # all pieces that spell the span are in MARKS
 
 BOUNDARY = "\u2581"  # SentencePiece's mark of a space
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -22,7 +23,10 @@ MARKS = (BOUNDARY, "<0x0A>", BOUNDARY + '"')  # the paper drops these pieces at 
 
 @dataclass(frozen=True)
 class Unaligned:
-    """A span [start, stop) of a prompt that has no piece. reason: UNSPELLED or ONLY_MARKS."""
+    """A span of a prompt that has no piece.
+
+    span: [start, stop) in characters of the prompt. text: what the span holds. reason: UNSPELLED or ONLY_MARKS.
+    """
 
     span: Span
     text: str
@@ -30,7 +34,7 @@ class Unaligned:
 
 
 def piece_bytes(piece: str) -> bytes:
-    """The UTF-8 bytes that a SentencePiece piece spells."""
+    """The UTF-8 bytes that a SentencePiece piece spells: '\u2581' is a space, and '<0x0A>' is the one byte 0x0A."""
     byte = BYTE.fullmatch(piece)
     return bytes([int(byte[1], 16)]) if byte else _utf8(piece.replace(BOUNDARY, " "))
 
@@ -41,10 +45,11 @@ def piece_texts(pieces: Sequence[str]) -> list[str]:
 
 
 def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Tensor, list[Unaligned]]:
-    """(mask_P, unaligned): the pieces that spell any part of a span (bool), and the spans without a piece.
+    """(mask_P, unaligned): which pieces spell a part of some span (bool), and the spans that no piece in mask_P spells.
 
+    spans: [start, stop) in characters of the prompt. Of the pieces of a span, those in MARKS at both ends are dropped.
     The pieces should spell " " + prompt. Where they spell something else, the bytes at the beginning and at the end in
-    which both agree are still matched. A span that goes beyond these bytes is UNSPELLED.
+    which both agree are still matched. A span that goes beyond these bytes has no piece and is UNSPELLED.
     """
     spelled = [piece_bytes(piece) for piece in pieces]
     end_P = np.cumsum([len(part) for part in spelled], dtype=np.int64)
@@ -58,7 +63,8 @@ def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Te
     for start, stop in spans:
         first, last = int(byte_of[start + 1]), int(byte_of[stop + 1])
         matched = last <= head or first >= len(text) - tail
-        shift = 0 if last <= head else len(joined) - len(text)  # of a span in the common end
+        # A span in the equal bytes at the end is found in `joined` as many bytes later as `joined` is longer.
+        shift = 0 if last <= head else len(joined) - len(text)
         spells_P = (end_P > first + shift) & (begin_P < last + shift)
         inside = _without_marks(np.flatnonzero(spells_P).tolist(), pieces) if matched else []
         mask_P[inside] = True
@@ -72,7 +78,10 @@ def _utf8(text: str) -> bytes:
 
 
 def _common_ends(spelled: bytes, text: bytes) -> tuple[int, int]:
-    """(number of equal bytes at the beginning, number of equal bytes at the end of what remains)."""
+    """(number of equal bytes at the beginning of both, number of equal bytes at the end of both).
+
+    The bytes that are counted at the beginning are not counted again at the end.
+    """
     if spelled == text:
         return len(text), 0
     shorter = min(len(spelled), len(text))
@@ -82,7 +91,7 @@ def _common_ends(spelled: bytes, text: bytes) -> tuple[int, int]:
 
 
 def _without_marks(inside: list[int], pieces: Sequence[str]) -> list[int]:
-    """The indices of the pieces, without those at both ends whose piece is one of MARKS."""
+    """The ascending indices `inside` of pieces, without the first and the last ones whose pieces are in MARKS."""
     while inside and pieces[inside[0]] in MARKS:
         inside = inside[1:]
     while inside and pieces[inside[-1]] in MARKS:

@@ -24,8 +24,9 @@ COLUMNS = ("dataset", "prompt", "model", "start", "stop", "text", "reason", "pro
 class ComparablePrompt:
     """A prompt with the map of each model.
 
-    dataset: its prompt set. maps, instruction: by 'base' and 'tuned'; instruction has instruction_P, the pieces of the
-    instruction (bool). rating: of the tuned model's response, None where it is not rated.
+    dataset: the name of its prompt set. maps, instruction: by 'base' and 'tuned'. instruction holds instruction_P:
+    whether each prompt piece is part of the instruction (bool). rating: of the tuned model's response, -1 or 1 to 4
+    (ratings/scale.py); None where it is not rated.
     """
 
     dataset: str
@@ -38,10 +39,11 @@ class ComparablePrompt:
 def comparable_prompts(published: Published) -> tuple[list[ComparablePrompt], pd.DataFrame]:
     """(prompts that can be compared, in the order of prompts.jsonl; a table of what does not align).
 
-    A prompt is left out for both models where one model has no map of it, where the pieces do not spell a span of its
-    instruction, or where no piece of the instruction is left.
-    The table has a row for each span without a piece and for each missing map, with the columns COLUMNS. start and stop
-    are empty where the row is not about a span.
+    A prompt is left out for both models where one model has no map of it, where a model's pieces do not spell a span of
+    its instruction (UNSPELLED), or where a model has no piece of the instruction.
+    The table has the columns COLUMNS and for each model a row for each span without a piece, for a missing map and for
+    a prompt without an instruction span. start, stop and text are empty where the row is not about a span. A prompt
+    in the table is not always left out; its column 'prompt left out' says whether it is.
     """
     usable, problems = [], []
     for name, prompt in published.prompts.items():

@@ -26,10 +26,10 @@ Sides = tuple[pd.Series, pd.Series]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that the scores of one side are lower than those of the other side.
+    """A claim that the scores of one side are lower on average than those of the other side.
 
-    table: 'table1' or 'table2'. lower, higher: names of the sides. split: (table of scores, version) -> the scores of
-    both sides. paired: whether row i of both sides is the same prompt.
+    table: 'table1' or 'table2'. lower, higher: names of the sides. split: (rows of `prompt_scores`, key of VERSIONS) ->
+    (scores of the side `lower`, scores of the side `higher`). paired: whether row i of both sides is the same prompt.
     """
 
     table: str
@@ -43,7 +43,9 @@ class Claim:
 class Comparison:
     """One claim tested on one prompt set, in one version of how much of each response counts.
 
-    lower, higher: the scores of both sides. welch, paired: one-sided tests; None where there is none.
+    dataset: the name of the prompt set. version: a key of VERSIONS. lower, higher: the scores of both sides. welch,
+    paired: Welch's test and the paired t-test of whether the mean of lower is below the mean of higher, both one-sided;
+    None where there are too few scores or they do not vary. paired is also None where the claim is not paired.
     """
 
     claim: Claim
@@ -60,14 +62,20 @@ class Comparison:
         return len(self.lower) if self.claim.paired else len(self.lower) + len(self.higher)
 
     def difference(self, bootstrap: Bootstrap) -> Interval:
-        """mean(higher) - mean(lower) with its confidence interval."""
+        """mean(higher) - mean(lower) with its bootstrap confidence interval.
+
+        Where the sides are paired, prompts are resampled; where they are not, the responses of each side.
+        """
         if self.claim.paired:
             return bootstrap.mean(self.higher - self.lower)
         return bootstrap.difference_of_means(self.higher, self.lower)
 
     @property
     def verdict(self) -> str:
-        """The result of the paper's test: 'holds', 'not clear', 'reversed' or 'no test'."""
+        """The result of the paper's test, which is Welch's: 'holds', 'not clear', 'reversed' or 'no test'.
+
+        The claim holds where p is below ALPHA, and is reversed where p is above 1 - ALPHA.
+        """
         if self.welch is None:
             return "no test"
         if self.welch.p < ALPHA:
@@ -78,7 +86,9 @@ class Comparison:
 def by_rating(rows: pd.DataFrame, version: str) -> Sides:
     """(scores of unfollowed responses, scores of followed responses) of the tuned model.
 
-    Responses of fewer than FEWEST_PIECES pieces are left out.
+    rows: of `prompt_scores`. version: a key of VERSIONS. Unfollowed is the rating 1, and followed 2 to 4. Left out are
+    responses that are not rated or rated as excluded, that have fewer than FEWEST_PIECES pieces, or that have no score
+    in this version.
     """
     score = rows.loc[rows["tuned_pieces"] >= FEWEST_PIECES, f"tuned_{version}"].dropna()
     rating = rows.loc[score.index, "rating"]
@@ -86,7 +96,10 @@ def by_rating(rows: pd.DataFrame, version: str) -> Sides:
 
 
 def by_model(rows: pd.DataFrame, version: str) -> Sides:
-    """(scores of base, scores of tuned), with the same prompt in the same row."""
+    """(scores of base, scores of tuned), with the same prompt in the same row.
+
+    rows: of `prompt_scores`. version: a key of VERSIONS. Prompts without a score in this version are left out.
+    """
     both = rows[[f"base_{version}", f"tuned_{version}"]].dropna()
     return both[f"base_{version}"], both[f"tuned_{version}"]
 
@@ -98,7 +111,10 @@ CLAIMS = (
 
 
 def compare(rows: pd.DataFrame, claim: Claim) -> list[Comparison]:
-    """The claim's comparisons: for each prompt set, in alphabetical order, one for each version."""
+    """The claim's comparisons: for each prompt set, in alphabetical order, one for each version.
+
+    rows: the `prompt_scores` of all prompt sets.
+    """
     found = []
     for name, part in rows.groupby("dataset"):
         for version in VERSIONS:

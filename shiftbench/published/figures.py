@@ -17,11 +17,15 @@ from shiftbench.stats import Bootstrap
 LENGTH_BINS = (0, 5, 10, 20, 40, 80, 120, 160, 200, 250, 300)
 FEWEST_RESPONSES = 5  # a bin of fewer responses is not drawn
 CUTS = (5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # pieces to which both responses of a prompt are cut
-BINS = 12  # of a distribution of scores
+BINS = 12  # number of bins of a distribution of scores
 
 
 def means(comparisons: Sequence[Comparison], bootstrap: Bootstrap) -> Figure:
-    """Bars of the mean scores of both sides with intervals, for each version of how much of a response counts."""
+    """A bar chart of the mean scores with intervals, grouped by version (how much of each response counts).
+
+    comparisons: of one claim. Each prompt set has two series, one for each side of the claim. A side without scores has
+    no bar.
+    """
     rows = []
     for comparison in comparisons:
         for series, scores in _sides(comparison):
@@ -37,7 +41,11 @@ def means(comparisons: Sequence[Comparison], bootstrap: Bootstrap) -> Figure:
 
 
 def distribution(comparisons: Sequence[Comparison]) -> Figure:
-    """Lines of the share of whole responses in bins of the score, one line for each side and prompt set."""
+    """A line chart of the distribution of the scores of whole responses, one line for each side and prompt set.
+
+    comparisons: of one claim; those of other versions than 'whole' are ignored. x is the middle of each of BINS equal
+    bins from 0 to the largest score, and y is the share of the side's responses in the bin.
+    """
     whole = [comparison for comparison in comparisons if comparison.version == "whole"]
     largest = max(
         (float(scores.max()) for comparison in whole for _, scores in _sides(comparison) if len(scores)), default=0
@@ -56,7 +64,11 @@ def distribution(comparisons: Sequence[Comparison]) -> Figure:
 
 
 def by_length(rows: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
-    """Lines of the mean score of whole responses by response length, over all prompt sets together."""
+    """A line chart of the mean score of whole responses by response length, one line for each model.
+
+    rows: the `prompt_scores` of all prompt sets, which are taken together. Each point is a bin of LENGTH_BINS, at the
+    mean length of its responses; a bin of fewer than FEWEST_RESPONSES responses has no point.
+    """
     found = []
     for model in MODELS:
         for _, part in rows.groupby(np.digitize(rows[f"{model}_pieces"], LENGTH_BINS)):
@@ -72,9 +84,11 @@ def by_length(rows: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
 
 
 def by_cut(prompts: Sequence[ComparablePrompt], metric: Metric, bootstrap: Bootstrap) -> Figure:
-    """Two lines, base and tuned: the mean score over all sets' prompts where only a response's first k pieces count.
+    """A line chart of the mean score where only the first k pieces of each response count, one line for each model.
 
-    All points are of the same prompts: those whose responses both have at least FEWEST_PIECES pieces.
+    k takes the values of CUTS. All points are means over the same prompts of all prompt sets: those whose responses
+    both have at least FEWEST_PIECES pieces. Without such a prompt, the figure's table is empty. Scores are those of
+    `Metric.score_in_double`.
     """
     long = [
         prompt
@@ -100,11 +114,11 @@ def by_cut(prompts: Sequence[ComparablePrompt], metric: Metric, bootstrap: Boots
 
 
 def _sides(comparison: Comparison) -> Iterator[tuple[str, pd.Series]]:
-    """(name of the series, scores) of both sides."""
+    """(name of the series, scores) of the lower and then of the higher side; the name is 'PROMPT SET, SIDE'."""
     yield f"{comparison.dataset}, {comparison.claim.lower}", comparison.lower
     yield f"{comparison.dataset}, {comparison.claim.higher}", comparison.higher
 
 
 def _lower(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """The series that are drawn dashed: the sides that the claim says are lower."""
+    """The names of the series that are drawn dashed: those of the sides that the claim says are lower."""
     return tuple({f"{comparison.dataset}, {comparison.claim.lower}": None for comparison in comparisons})

@@ -31,8 +31,10 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 class Published:
     """The content of a folder of published explanations.
 
-    base, tuned: names of the models. dataset, prompts, rating: by prompt id; dataset is the prompt set, and rating that
-    of the tuned model's response. maps: by model name, then by prompt id.
+    base, tuned: the models' names, as in the names of their files. dataset, prompts, rating: by prompt id. dataset
+    holds the names of prompt sets. rating holds the ratings of the tuned model's responses, -1 or 1 to 4; a prompt
+    whose response is not rated is absent. maps: by model name, then by prompt id; a model need not have a map of every
+    prompt.
     """
 
     base: str
@@ -44,7 +46,11 @@ class Published:
 
 
 def read(folder: Path) -> Published:
-    """The content of a folder, checked. Raises InputError that names the file, the line or array, and what is wrong."""
+    """The content of a folder of published explanations.
+
+    Raises InputError that names the file, the line or array, and what is wrong: also where a map or a rating is of an
+    id that prompts.jsonl does not have, and where the ratings are not all of the responses of one of the two models.
+    """
     paths = _map_files(folder)
     dataset: dict[str, str] = {}
     prompts: dict[str, Prompt] = {}
@@ -63,17 +69,17 @@ def read(folder: Path) -> Published:
 
 
 def map_file(folder: Path, model: str) -> Path:
-    """The path of a model's maps."""
+    """The path of the file with a model's maps, folder/attribution_MODEL.npz. The file need not exist."""
     return folder / f"{PREFIX}{model}{SUFFIX}"
 
 
 def short_name(model: str) -> str:
-    """A model's name without its size: 'vicuna' for 'vicuna_7b'."""
+    """A model's name without the size at its end: 'vicuna' for 'vicuna_7b'. A name without a size is unchanged."""
     return re.sub(r"[_-]\d+(\.\d+)?[bm]$", "", model, flags=re.IGNORECASE)
 
 
 def _map_files(folder: Path) -> dict[str, Path]:
-    """The paths of the two files of maps by model name."""
+    """The paths of the two files of maps, by model name. Raises InputError where there are not exactly two of them."""
     if not folder.is_dir():
         raise InputError(f"path={folder}: there is no such folder")
     with reading(f"path={folder}: cannot read the folder"):
@@ -89,7 +95,7 @@ def _map_files(folder: Path) -> dict[str, Path]:
     for name in found:
         if any(
             "\ud800" <= character <= "\udfff" for character in name
-        ):  # Python decodes bytes that are not UTF-8 to these
+        ):  # Python decodes bytes of a file name that are not UTF-8 to these characters
             raise InputError(f"path={folder}: the file name {name!r} is not UTF-8; rename the file")
     return {name[len(PREFIX) : -len(SUFFIX)]: folder / name for name in found}
 
@@ -110,6 +116,11 @@ def _rating(line: str, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
 
 
 def _tuned(folder: Path, rated: set[str], paths: Mapping[str, Path]) -> str:
+    """The name of the tuned model: the one whose responses are rated.
+
+    rated: the names of all models in ratings.jsonl. paths: as `_map_files` gives them. Raises InputError where `rated`
+    is not exactly one of the two models.
+    """
     if len(rated) != 1 or not rated <= set(paths):
         raise InputError(
             f"{folder / 'ratings.jsonl'}: must rate the responses of one model, the tuned one, of {', '.join(paths)}; "

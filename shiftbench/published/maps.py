@@ -1,13 +1,18 @@
 """Reads one model's published attribution maps, the arrays of an .npz file, and checks them.
 
-A map has a level for each prompt piece and each response piece. The arrays are
+A map has a level for each pair of a prompt piece and a response piece. The file holds the maps of all prompts, one
+after another, in these arrays:
 
-    ids, vocab                      uint8, UTF-8, joined by line breaks: prompt ids; SentencePiece pieces
-    input_ids, output_ids           indices into vocab: the pieces of all prompts, and of all responses
-    input_offsets, output_offsets   [maps + 1]: where each map's pieces begin
-    explain_offsets                 [maps + 1]: where each map's levels begin
-    explain_nibbles                 uint8, two levels in a byte, the level of even index in the low four bits;
-                                    each map in C order [prompt pieces, response pieces]
+    ids                             uint8: the prompt id of each map, as UTF-8 text with one id on each line
+    vocab                           uint8: the different SentencePiece pieces, as UTF-8 text with one piece on each line
+    input_ids, output_ids           integers: the pieces of all prompts, and of all responses, as line numbers of vocab,
+                                    counted from 0
+    input_offsets, output_offsets   integers [maps + 1]: where the pieces of each map begin in input_ids and in
+                                    output_ids; the last number is where they end
+    explain_offsets                 integers [maps + 1]: where the levels of each map begin, counted in levels; the last
+                                    number is where they end
+    explain_nibbles                 uint8: the levels of all maps, two in a byte, the level of even index in the low
+                                    four bits; each map in C order [prompt pieces, response pieces]
 
 Pickled arrays are refused.
 """
@@ -27,7 +32,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.arrays import npz_arrays
 
 LEVELS = 10
-MOST_PIECES = 2**20  # in a vocabulary; the largest known ones have a quarter of that
+MOST_PIECES = 2**20  # lines of vocab; the largest known vocabularies have a quarter of that
 TEXTS = ("ids", "vocab")
 OFFSETS = ("input_offsets", "output_offsets", "explain_offsets")
 ARRAYS = (*TEXTS, "input_ids", "output_ids", *OFFSETS, "explain_nibbles")
@@ -36,7 +41,10 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Map:
-    """How important each prompt piece was for each response piece. level_PR: uint8, 0 to 10, before any cutoff."""
+    """How important each prompt piece was for each response piece, in one model.
+
+    level_PR: the levels 0 to 10 (uint8) as they were published; no cutoff is applied to them.
+    """
 
     prompt_pieces: tuple[str, ...]
     response_pieces: tuple[str, ...]
@@ -44,9 +52,9 @@ class Map:
 
 
 def read_maps(path: Path) -> dict[str, Map]:
-    """The maps of a file by prompt id, in the file's order.
+    """The maps of a file by prompt id, in the order of `ids`.
 
-    Raises InputError that names the array and what is wrong with it.
+    Raises InputError where the file cannot be read or its arrays contradict each other; the message names the array.
     """
     arrays = _arrays(path)
     offsets = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}
@@ -84,7 +92,10 @@ def read_maps(path: Path) -> dict[str, Map]:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The file's arrays by name. Each has one dimension and an integer dtype."""
+    """The arrays of ARRAYS by name. Raises InputError where one is missing or has not one dimension or its dtype.
+
+    The dtype must be uint8 for ids, vocab and explain_nibbles, and any integer dtype for the others.
+    """
     arrays = npz_arrays(path, ARRAYS)
     for name, array in arrays.items():
         wanted = np.uint8 if name in (*TEXTS, "explain_nibbles") else np.integer
@@ -96,10 +107,11 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def _text_lines(path: Path, name: str, array: NDArray[np.generic], most: int) -> list[str]:
-    """The lines of a text.
+    """The lines of the UTF-8 text in an array of bytes; none where the array is empty.
 
-    most: more lines are refused before they are split, because an empty line is one byte of the file and eight bytes
-    of memory or more.
+    path, name: of the file and of the array, for messages. most: a text of more lines is refused before it is split,
+    because an empty line takes one byte in the file, and eight bytes or more in a list.
+    Raises InputError where there are more lines, and where the bytes are not UTF-8.
     """
     if (count := int((array == ord("\n")).sum()) + 1) > most:
         raise InputError(f"{path}: {name} holds {count:,} lines; at most {most:,} are allowed")
@@ -112,7 +124,7 @@ def _text_lines(path: Path, name: str, array: NDArray[np.generic], most: int) ->
 
 def _offsets(path: Path, name: str, array: NDArray[np.generic]) -> Array:
     offset = array.astype(np.int64)  # a number beyond the range of int64 becomes negative, so it is refused below
-    # The difference of two neighbours could overflow and change its sign, so they are compared.
+    # Neighbours are compared and not subtracted: their difference could overflow and change its sign.
     if not offset.size or offset[0] != 0 or (offset[1:] < offset[:-1]).any():
         raise InputError(f"{path}: {name} must begin at 0 and never fall")
     return offset
@@ -124,7 +136,11 @@ def _check_last_offset(path: Path, name: str, offset: Array, what: str, size: in
 
 
 def _levels(path: Path, nibbles: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
-    """The levels of all maps, in order. count: how many there must be."""
+    """The levels of all maps, one after another, from the array explain_nibbles, which packs two into a byte.
+
+    count: the number of levels, which the last number in explain_offsets gives. Raises InputError where the array has
+    not (count + 1) // 2 bytes, and where a level is above LEVELS.
+    """
     if nibbles.size != -(-count // 2):
         raise InputError(
             f"{path}: explain_nibbles has {nibbles.size} bytes, wanted {-(-count // 2)} (two of {count} levels each)"

@@ -36,7 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce` computed, and the paths of tables.json and report.html."""
+    """What `reproduce` computed and wrote.
+
+    summary: what the report shows. tables, report: the paths of tables.json and of report.html.
+    """
 
     summary: RunSummary
     tables: Path
@@ -46,8 +49,11 @@ class Reproduction:
 def reproduce(folder: Path, out: Path) -> Reproduction:
     """Compute the paper's two tables from the folder; write tables.json, tables/, figures/ and report.html into out.
 
-    The cutoff, the norm and the intervals are those of conf/finding/instruction_recognition.yaml. Raises InputError
-    before anything is computed where the folder cannot be used or out cannot be written.
+    folder: published explanations, as published/folder.py describes them. The cutoff, the norm and the intervals are
+    those of conf/finding/instruction_recognition.yaml. Where out holds a tables.json of another content, all earlier
+    files are first moved to a folder under out/earlier, and a warning is logged.
+    Raises InputError before anything is computed where the folder cannot be used, no prompt can be compared, or out
+    cannot be written. Raises Unwritable where out cannot be written later, as on a full disk.
     """
     published = read(folder)
     finding: InstructionRecognition = instantiate(
@@ -76,7 +82,7 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
 
 
 def _has_content(path: Path, text: str) -> bool:
-    """Whether the file exists and holds this text."""
+    """Whether the file exists and holds exactly this text as UTF-8."""
     try:
         return file_bytes(path, str(path)) == text.encode()
     except (OSError, InputError):
@@ -91,7 +97,11 @@ def _results(
     unaligned: pd.DataFrame,
     finding: InstructionRecognition,
 ) -> list[Result]:
-    """One result for each claim. The last one also has the figures by length, the prompts and what does not align."""
+    """One result for each claim, that is, for Table 1 and for Table 2.
+
+    The result for Table 2 also has what is not about one of the claims: the figures by length, the table of all
+    prompts, the table of what does not align, and the tokens of some prompts.
+    """
     bootstrap, names = finding.bootstrap, _names(published)
     first, second = ([comparison for comparison in comparisons if comparison.claim == claim] for claim in CLAIMS)
     by_length = figures.by_length(rows, bootstrap)
@@ -110,6 +120,7 @@ def _names(published: Published) -> Names:
 
 
 def _summary(folder: Path, published: Published, results: list[Result], notes: list[str]) -> RunSummary:
+    """What the report shows. Its "pair" has the models' names, the prompts in each set, and the files' SHA-256."""
     sets = pd.Series(list(published.dataset.values())).value_counts().sort_index().to_dict()
     pair = {
         "name": folder.resolve().name,
@@ -132,6 +143,7 @@ def _summary(folder: Path, published: Published, results: list[Result], notes: l
 def _notes(
     published: Published, prompts: list[ComparablePrompt], rows: pd.DataFrame, unaligned: pd.DataFrame, metric: Metric
 ) -> list[str]:
+    """The notes of the report, as texts: how p is meant, which prompts are left out, and how scores are rounded."""
     spans = sum(len(prompt.instruction_spans) for prompt in published.prompts.values())
     left_out = unaligned.loc[unaligned["prompt left out"].astype(bool), "prompt"].nunique()
     difference = max(

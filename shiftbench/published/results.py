@@ -31,7 +31,11 @@ def result(
     figures: Sequence[Figure] = (),
     saliency: Sequence[Saliency] = (),
 ) -> Result:
-    """The result of one claim. tables, figures, saliency: shown after the claim's own tables and figures."""
+    """The result of one claim, with a score for each of its comparisons.
+
+    comparisons: all those of the claim, at least one. names: the models' names in the table `numbers`. tables, figures:
+    further ones, shown after those of the claim. saliency: the prompts whose tokens are shown.
+    """
     claim = comparisons[0].claim
     scores = [_score(comparison, bootstrap) for comparison in comparisons]
     return Result(
@@ -56,9 +60,10 @@ def side_by_side(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognition) -> list[Saliency]:
-    """The prompts that the page shows: those with the longest responses of the tuned model.
+    """The prompts whose tokens the page shows, with their densities and recognition scores in both models.
 
-    Only prompts that both models split into the same pieces are shown. finding.saliency is how many.
+    They are the finding.saliency prompts with the longest responses of the tuned model, the longest first, among the
+    prompts that both models split into the same pieces. Densities are those of the compiled core.
     """
     same_pieces = [
         prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces
@@ -83,7 +88,7 @@ def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognitio
 
 
 def _outcome(comparison: Comparison) -> str:
-    """The means of both sides, the p-values and the verdict, for a cell of a table."""
+    """The text of a table's cell: the means of both sides, the p-values and the verdict; or that there was no test."""
     if comparison.welch is None:
         return f"no test (n = {comparison.observations})"
     paired = f" (paired {p_value(comparison.paired.p)})" if comparison.paired else ""
@@ -92,6 +97,7 @@ def _outcome(comparison: Comparison) -> str:
 
 
 def _score(comparison: Comparison, bootstrap: Bootstrap) -> Score:
+    """The difference of the means of both sides as a score, with p of Welch's test; 0 with n = 0 where it has no p."""
     name, interval = f"{comparison.dataset}_{comparison.version}", comparison.difference(bootstrap)
     if comparison.welch is None:
         return no_change(comparison.claim.table, name)
@@ -120,7 +126,7 @@ def _sentence(comparisons: Sequence[Comparison]) -> str:
 
 
 def _counts(comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool]) -> list[int]:
-    """The number of prompt sets in which `holds` is true, for each version."""
+    """The number of prompt sets whose comparison makes `holds` true, for each version in the order of VERSIONS."""
     return [
         sum(holds(comparison) for comparison in comparisons if comparison.version == version) for version in VERSIONS
     ]

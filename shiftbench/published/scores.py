@@ -14,7 +14,7 @@ from shiftbench import ops
 from shiftbench.findings.instruction_recognition import recognition_score
 from shiftbench.published.comparable_prompts import MODELS, ComparablePrompt
 
-FEWEST_PIECES = 5  # Table 1 and the versions with cut responses leave shorter responses out
+FEWEST_PIECES = 5  # Table 1 and the versions with cut responses leave out responses of fewer pieces
 FIRST_PIECES = 50  # response pieces that count in the version 'first50'
 
 
@@ -36,11 +36,14 @@ class Metric:
         return recognition_score(self._density(level_PR), instruction_P)
 
     def score_in_double(self, level_PR: Tensor, instruction_P: Tensor) -> float:
-        """The same score computed in float64 by the compiled core."""
+        """The recognition score of one prompt, computed in float64 by the compiled core.
+
+        Only the densities are rounded to float32, once. level_PR, instruction_P: as in `score`.
+        """
         return recognition_score(ops.importance_density(level_PR, self.cutoff, self.p), instruction_P)
 
     def _density(self, level_PR: Tensor) -> Tensor:
-        """density_P as the published code computes it: in numpy's float32, rounded at every step.
+        """The importance density, density_P, as the published code computes it: in float32, rounded at every step.
 
         The formula is that of ops.importance_density. The seventh digit of the published numbers depends on this
         rounding, so a wider dtype would not reproduce them.
@@ -52,19 +55,20 @@ class Metric:
 
 
 def cuts(base: int, tuned: int) -> Mapping[str, int | None]:
-    """The number of first response pieces that count, by version; None where all count.
+    """How many of a response's pieces count, from the first on, by version; None where all count.
 
-    base, tuned: lengths of the two responses in pieces.
+    base, tuned: the lengths of the two models' responses to one prompt, in pieces.
     """
     return {"whole": None, "first50": FIRST_PIECES, "min_len": min(base, tuned)}
 
 
 def prompt_scores(prompts: Sequence[ComparablePrompt], metric: Metric) -> pd.DataFrame:
-    """A table with one row for each prompt.
+    """A table with one row for each prompt, in the order of the prompts.
 
-    Columns: dataset, prompt, rating (NaN where not rated), the numbers of pieces of the instruction and of both
-    responses, and for each version (whole, first50, min_len) the scores of both models. The scores of a version with
-    cut responses are NaN where a response has fewer than FEWEST_PIECES pieces.
+    Columns: dataset, prompt (the id), rating (NaN where not rated), instruction_pieces, base_pieces and tuned_pieces
+    (numbers of pieces of the instruction and of the responses), and for each version the scores of both models, as
+    base_whole and tuned_whole. Both models' scores of a version with cut responses are NaN where one of the two
+    responses has fewer than FEWEST_PIECES pieces.
     """
     scores = [f"{model}_{version}" for version in cuts(0, 0) for model in MODELS]
     columns = ["dataset", "prompt", "rating", "instruction_pieces", "base_pieces", "tuned_pieces", *scores]

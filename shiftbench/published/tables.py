@@ -14,12 +14,12 @@ Names = Mapping[str, str]  # 'base' and 'tuned' -> the name of the model
 
 
 def document(rows: pd.DataFrame, comparisons: Sequence[Comparison], names: Names) -> dict[str, Any]:
-    """The content of tables.json.
+    """The content of tables.json as a dict, without "unaligned", which `reproduce` adds.
 
-    It has table1 and table2 by prompt set, the versions of both with cut responses, and the score of every prompt.
-    rows: as `scores.prompt_scores` gives them. Standard deviations have ddof 0, as in the paper. p is that of the
-    one-sided Welch test (unfollowed < followed, base < tuned), and paired_p that of the one-sided paired t-test. A
-    number that cannot be computed, because there are too few responses, is None.
+    "table1" and "table2" hold `numbers` by prompt set, for whole responses. "first50" and "min_len" hold `numbers` by
+    prompt set and then by table, for cut responses. "scores" holds the score of every prompt's whole response, by model
+    name and then by prompt id.
+    rows: as `scores.prompt_scores` gives them. comparisons: of both claims.
     """
     tables: dict[str, Any] = {"table1": {}, "table2": {}, **{v: {} for v in VERSIONS if v != "whole"}}
     for comparison in comparisons:
@@ -36,7 +36,14 @@ def document(rows: pd.DataFrame, comparisons: Sequence[Comparison], names: Names
 
 
 def numbers(comparison: Comparison, names: Names) -> dict[str, float | None]:
-    """The numbers of one comparison by name. names: replaces the claim's names of the sides where it has them."""
+    """The numbers of one comparison by name: mean, standard deviation and n of both sides, and the tests.
+
+    Their names are mean_SIDE, std_SIDE, n_SIDE (one n where the sides are paired), t, p, df, paired_t and paired_p.
+    SIDE is the claim's name of the side, or the name in `names` that belongs to it. Standard deviations have ddof 0, as
+    in the paper. t, p and df are those of the one-sided Welch test (unfollowed < followed, base < tuned). paired_t and
+    paired_p are those of the one-sided paired t-test, and missing where the sides are not paired. A number that cannot
+    be computed, because there are too few responses or they do not vary, is None.
+    """
     entry: dict[str, float | None] = {}
     for side, scores in ((comparison.claim.lower, comparison.lower), (comparison.claim.higher, comparison.higher)):
         name = names.get(side, side)
@@ -53,7 +60,10 @@ def numbers(comparison: Comparison, names: Names) -> dict[str, float | None]:
 
 
 def as_rows(comparisons: Sequence[Comparison], names: Names) -> pd.DataFrame:
-    """The numbers of the comparisons as a table, with one row for each prompt set and version."""
+    """A table of the comparisons, with one row for each: its prompt set, its version in words, and its `numbers`.
+
+    comparisons: of one claim. Without any, the table has no columns.
+    """
     rows = [
         {"prompt set": comparison.dataset, "responses": VERSIONS[comparison.version], **numbers(comparison, names)}
         for comparison in comparisons

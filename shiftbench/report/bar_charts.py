@@ -16,14 +16,15 @@ from shiftbench.report.series_styles import SeriesStyle, distinct_in_order, draw
 from shiftbench.report.text import label
 
 MOST_VERTICAL_GROUPS = 12  # a chart with more groups has horizontal bars
-_GROUP_WIDTH = 0.78  # of the distance between two groups' centres, which is 1
-_BAR_SHARE = 0.92  # of the width that each bar of a group has; the rest is the gap between bars
+_GROUP_WIDTH = 0.78  # width of all bars of a group together; the centres of neighbouring groups are 1 apart
+_BAR_SHARE = 0.92  # width of a bar as a share of its place in the group; the rest is the gap between bars
 
 
 def draw_vertical_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
-    """A chart whose vertical bars are grouped by the figure's x, one bar for each series in a group.
+    """A chart with a group of vertical bars for each value of the column `figure.x`, and a bar for each series in it.
 
-    rows: the rows to draw, as `figures.rows_to_draw` gives them.
+    rows: the rows to draw, as `figures.rows_to_draw` gives them. The height of a bar is the column `figure.y`. A bar
+    has an error bar where the figure has an interval.
     """
     canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
     axes = canvas.add_subplot()
@@ -48,7 +49,11 @@ def draw_vertical_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
 
 
 def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
-    """A chart like `draw_vertical_bars`, with horizontal bars: the names of many groups stay legible."""
+    """A chart with a group of horizontal bars for each value of the column `figure.x`, the first group on top.
+
+    rows: the rows to draw, as `figures.rows_to_draw` gives them. The bars are as in `draw_vertical_bars`, but lie on
+    their side. The chart is taller the more bars it has, so the names of many groups stay legible.
+    """
     groups = distinct_in_order(rows[figure.x])
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     canvas = Canvas(
@@ -77,10 +82,12 @@ def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
 def _values_and_errors(
     figure: Figure, rows: pd.DataFrame, groups: list[object]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """(value of each group, lengths of the error bars [2, groups]) of one series.
+    """(values [groups], lengths of the error bars [2, groups]) of one series.
 
-    A group without a row has the value NaN. The error bars' lengths are below the value, then above it; None where the
-    figure has no interval.
+    rows: the rows of this series; of several rows of one group, the first counts. groups: the distinct values of the
+    column `figure.x`, in the order of the chart. A group without a row has the value NaN. The first row of lengths goes
+    from each value down to the column `figure.low`, the second from the value up to `figure.high`; a negative length
+    becomes 0. None in place of the lengths where the figure has no interval.
     """
     by_group = rows.drop_duplicates(figure.x).set_index(figure.x).reindex(groups)
     value = by_group[figure.y].to_numpy(dtype=np.float64)
@@ -91,7 +98,7 @@ def _values_and_errors(
 
 
 def _offset(i: int, series_count: int) -> float:
-    """The distance of series i's bar from the centre of its group."""
+    """The position of series i's bar relative to the centre of its group; the centres of two groups are 1 apart."""
     return (i - (series_count - 1) / 2) * _GROUP_WIDTH / series_count
 
 

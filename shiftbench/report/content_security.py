@@ -1,10 +1,11 @@
 """The Content-Security-Policy of the HTML pages that we write.
 
-The policy admits the page's own script and style blocks by their digests, and nothing else. If text from outside got
-into a page through a mistake in the escaping, its digest would not be admitted, and the browser would not run it.
+The policy admits the script and style blocks of the page by their digests, and images in data URLs where the page has
+some. It forbids everything else: files and addresses, event handlers and other scripts in attributes, style attributes.
 
-The policy is computed from the finished page, so it always fits the page. A digest cannot admit a style attribute.
-Therefore each style attribute becomes a class with a rule in the page's style block.
+The policy is computed from the finished page, so it always fits the page. So it also admits a script block that
+got into the page through a mistake in the escaping. A digest cannot admit a style attribute. Therefore each style
+attribute becomes a class with a rule in the page's style block.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ ALWAYS_FORBIDDEN = "base-uri 'none'; form-action 'none'"
 def with_policy(page: str, framed_styles: Sequence[str] = ()) -> str:
     """The page with its policy in its head, and with classes in place of style attributes.
 
-    framed_styles: the style blocks of a document in a frame of the page, to which the page's policy applies too.
-    Raises RuntimeError where the page is not one of ours: its head differs, a style block does not end, or a style
-    attribute cannot become a rule.
+    page: a whole HTML page as our templates give it. framed_styles: the contents of the style blocks of a document that
+    the page shows in a frame; the page's policy applies to that document too.
+    Raises RuntimeError where the page is not one of ours: it does not have the element _HEAD exactly once, a style
+    block does not end, or a style attribute cannot become a rule.
     """
     if page.count(_HEAD) != 1:
         raise RuntimeError(
@@ -45,7 +47,11 @@ def with_policy(page: str, framed_styles: Sequence[str] = ()) -> str:
 
 
 def policy_for(scripts: Sequence[str], styles: Sequence[str], images: bool) -> str:
-    """The policy that admits these inline blocks. images: whether the page has images, inside it as data URLs."""
+    """The Content-Security-Policy that admits exactly these inline blocks, as the text of the policy.
+
+    scripts, styles: the contents of the <script> and of the <style> elements that are admitted. images: whether images
+    in data URLs are admitted.
+    """
     parts = ["default-src 'none'"]
     parts += [f"script-src {_digests(scripts)}"] if scripts else []
     parts += [f"style-src {_digests(styles)}"] if styles else []
@@ -56,7 +62,8 @@ def policy_for(scripts: Sequence[str], styles: Sequence[str], images: bool) -> s
 def element_contents(page: str, tag: str, unless: str | None = None) -> list[str]:
     """The contents of the page's <script> or <style> elements, in order.
 
-    unless: elements with this text in their start tag are left out.
+    tag: 'script' or 'style'. unless: elements with this text in their start tag are left out. An element without an end
+    tag is left out, and so is everything after it.
     The page is read once, so the time is linear in its length even for a page that someone else wrote.
     """
     found, end = [], 0
@@ -72,7 +79,8 @@ def element_contents(page: str, tag: str, unless: str | None = None) -> list[str
 def style_attributes_to_classes(page: str) -> str:
     """The page with its style attributes as classes s1, s2, ..., and their rules at the end of its first style block.
 
-    An attribute with a character that would end a rule or a block stays; our policies never admit it.
+    Elements with equal style attributes get the same class. A style attribute with one of the characters {}<> stays an
+    attribute, because the character could end a rule or the block; no policy of ours admits it.
     """
     names: dict[str, str] = {}
 

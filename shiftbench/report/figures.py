@@ -19,13 +19,13 @@ from shiftbench.report.svg import render_svg
 from shiftbench.report.text import file_name, visible
 
 KINDS = {"line": "Line chart", "bar": "Bar chart", "heat": "Heat map"}
-_MOST_NAMED = 12  # series whose means a description lists
+_MOST_NAMED = 12  # a description gives the means of the first series, at most so many
 
 
 def figure_svg(figure: Figure) -> str:
-    """SVG text of the figure, in the light colours; '' where no row has a number.
+    """SVG text of the figure, in the light colours; '' where `rows_to_draw` leaves no row.
 
-    Raises InputError where the kind is unknown or the table lacks a column that the figure names.
+    Raises InputError where the figure's kind is unknown or its table lacks a column that the figure names.
     """
     rows = rows_to_draw(figure)
     if rows.empty:
@@ -34,9 +34,12 @@ def figure_svg(figure: Figure) -> str:
 
 
 def rows_to_draw(figure: Figure) -> pd.DataFrame:
-    """The rows of the figure's table with a finite y, in the columns that the figure names.
+    """The rows of the figure's table that have a finite y, with only the columns that the figure names.
 
-    Hidden characters in names are made visible. Raises InputError as `figure_svg` does.
+    Rows whose x or series is a missing number are left out too. The columns y, low and high become floats, and a low or
+    high that is no finite number becomes NaN. A column x or series of other values than numbers becomes text, with its
+    hidden characters spelled out.
+    Raises InputError where the figure's kind is unknown or its table lacks a column that the figure names.
     """
     if figure.kind not in KINDS:
         raise InputError(f"figure {figure.name!r}: kind must be one of {', '.join(KINDS)}, got {figure.kind!r}")
@@ -54,7 +57,7 @@ def rows_to_draw(figure: Figure) -> pd.DataFrame:
 
 
 def is_wide(figure: Figure) -> bool:
-    """Whether the chart needs the page's full width."""
+    """Whether the chart needs the page's full width: a heat map of many columns, or a chart that is drawn as panels."""
     rows = rows_to_draw(figure)
     if figure.kind == "heat":
         return bool(rows[figure.x].nunique() > MOST_NARROW_COLUMNS)
@@ -62,7 +65,11 @@ def is_wide(figure: Figure) -> bool:
 
 
 def description(figure: Figure) -> str:
-    """What the chart shows, in words, for readers who use a screen reader."""
+    """What the chart shows, in words, for readers who use a screen reader: its kind, its title, its axes and numbers.
+
+    The numbers are the range and mean of a heat map, and the mean of each of the first _MOST_NAMED series of another
+    chart.
+    """
     rows = rows_to_draw(figure)
     value, series = rows[figure.y], distinct_in_order(rows[figure.series])
     if figure.kind == "heat":
@@ -77,7 +84,10 @@ def description(figure: Figure) -> str:
 
 
 def _needs_panels(figure: Figure, rows: pd.DataFrame) -> bool:
-    """Whether there are more subjects than colours."""
+    """Whether the chart is drawn as panels: its series have more subjects than there are colours.
+
+    A subject is the name of a series without its model (SeriesStyle.subject).
+    """
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     return len({style.subject for style in styles}) > MOST_COLOURS
 

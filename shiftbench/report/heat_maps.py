@@ -1,4 +1,8 @@
-"""Heat maps: a cell is more opaque the farther its value is from zero, so zero looks like the page, light or dark."""
+"""Heat maps, whose cells are more or less opaque, so that a transparent cell looks like the page, light or dark.
+
+In a diverging heat map, zero is transparent, and a cell is more opaque the farther its value is from zero. In another
+heat map, the lowest value is transparent, and a cell is more opaque the higher its value is.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,17 @@ from shiftbench.report.series_styles import distinct_in_order
 from shiftbench.report.text import label
 
 MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full width
-# Colour steps on each side of zero. With so few steps, matplotlib writes the colour bar as shapes and not as an image.
+# Steps of opacity from transparent to opaque; a diverging map has so many on each side of zero. With so few steps,
+# matplotlib writes the colour bar as shapes and not as an image.
 _STEPS = 20
-_TALLEST = 7.0  # inches
+_TALLEST = 7.0  # inches; a heat map of many lines of cells is not taller
 
 
 def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
     """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
 
-    rows: the rows to draw, as `figures.rows_to_draw` gives them. The colour of a cell is the figure's y. A cell without
-    a value is left out, its border included.
+    rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts. The
+    column `figure.y` decides the colour of a cell. A cell without a row is not drawn, and neither is its border.
     """
     lines, columns = distinct_in_order(rows[figure.series]), distinct_in_order(rows[figure.x])
     first = rows.drop_duplicates([figure.series, figure.x])
@@ -53,7 +58,11 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
 
 
 def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, float]:
-    """(lowest, highest) value of the colour map; symmetric around zero where the map is diverging."""
+    """The values at which the colour map begins and ends, (low, high).
+
+    If diverging, they are symmetric around zero. If not, they are the lowest and the highest value. value: the values
+    of all cells, masked where a cell has none. high is above low even where all values are equal.
+    """
     low, high = float(value.min()), float(value.max())
     if diverging:
         reach = max(abs(low), abs(high)) or 1.0
@@ -62,7 +71,10 @@ def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, 
 
 
 def _colour_map(diverging: bool) -> Colormap:
-    """The tuned model's colour, transparent at zero. A diverging map has the base model's colour below zero."""
+    """A colour map in the tuned model's colour, from transparent at its low end to opaque at its high end.
+
+    If diverging, it is transparent in the middle, and the lower half has the base model's colour.
+    """
     steps = range(-_STEPS if diverging else 0, _STEPS + 1)
     return ListedColormap(
         [(*to_rgb(light_colour("base" if i < 0 else "tuned")), 0.92 * abs(i) / _STEPS) for i in steps]
@@ -70,7 +82,11 @@ def _colour_map(diverging: bool) -> Colormap:
 
 
 def _label_cells(set_ticks: Callable[..., object], names: list[object], most: int) -> None:
-    """Label the middles of cells, at most `most` of them at an equal distance, so that labels do not overlap."""
+    """Label cells along one axis with their names, at most `most` of them, so that labels do not overlap.
+
+    set_ticks: the axis's function that takes the positions and the labels. names: one for each cell along the axis.
+    Every k-th cell is labelled, from the first on, with the smallest k that suffices.
+    """
     every = -(-len(names) // most)
     set_ticks(
         [i + 0.5 for i in range(0, len(names), every)],

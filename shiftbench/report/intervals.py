@@ -11,7 +11,7 @@ from shiftbench.report.numbers import number
 from shiftbench.report.text import visible
 
 WIDTH, HEIGHT = 240, 24
-_REACH = 0.42 * WIDTH  # distance from zero to the farthest of value, low and high
+_REACH = 0.42 * WIDTH  # distance in the picture from zero to the farthest of value, low and high
 
 
 def interval_text(score: Score) -> str:
@@ -23,8 +23,8 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
     """Inline SVG of the score's interval around zero. Each picture has its own scale.
 
     The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey where nothing
-    could be compared (n = 0) or the score is not finite. decorative: the same numbers are in the text beside the
-    picture, so screen readers skip it.
+    could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen readers skip the picture,
+    because the text beside it has the same numbers.
     """
     ends = (score.value, score.low, score.high)
     finite = all(math.isfinite(x) for x in ends)
@@ -43,7 +43,10 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
 
 
 def _role(score: Score, finite: bool) -> Markup:
-    """The attributes by which a screen reader reads the picture."""
+    """The HTML attributes `role` and `aria-label`, from which a screen reader reads the picture as text.
+
+    finite: whether the score's value, low and high are all finite.
+    """
     content = f"{interval_text(score)}, zero in the middle" if finite else "not computed"
     return Markup('role="img" aria-label="{}"').format(f"{visible(score.name)}: {content}")
 

@@ -22,9 +22,10 @@ _MOST_MARKERS = 24  # a line with more points has no markers
 
 
 def draw_lines(figure: Figure, rows: pd.DataFrame) -> Canvas:
-    """A chart with one line for each series, and a band around it where the figure has an interval.
+    """A chart with one line for each series, of the column `figure.y` over the column `figure.x`.
 
-    rows: the rows to draw, as `figures.rows_to_draw` gives them.
+    rows: the rows to draw, as `figures.rows_to_draw` gives them. A line has a band around it where the figure has an
+    interval.
     """
     canvas = Canvas(figsize=(HALF_WIDTH, 3.1), layout="constrained")
     axes = canvas.add_subplot()
@@ -39,7 +40,11 @@ def draw_lines(figure: Figure, rows: pd.DataFrame) -> Canvas:
 
 
 def draw_panels(figure: Figure, rows: pd.DataFrame) -> Canvas:
-    """Small panels on shared axes, one for each subject, where there are more subjects than distinguishable colours."""
+    """A chart of small panels with equal axes, one for each subject, for more subjects than distinguishable colours.
+
+    rows: the rows to draw, as `figures.rows_to_draw` gives them. A panel has the lines of all series of its subject
+    (SeriesStyle.subject), in the colours of their models.
+    """
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     subjects = list(dict.fromkeys(style.subject for style in styles))
     height = -(-len(subjects) // PANELS_PER_ROW)
@@ -60,11 +65,19 @@ def draw_panels(figure: Figure, rows: pd.DataFrame) -> Canvas:
 
 
 def _panel_style(style: SeriesStyle) -> SeriesStyle:
-    """The style in its model's colour: a panel's title names the subject, so colour can tell the models apart."""
+    """The style in its model's colour and without a marker; the first series colour where it has no model.
+
+    A panel's title names the subject, so the colour can tell the models apart.
+    """
     return replace(style, colour=light_colour(style.model or "series-1"), marker="")
 
 
 def _draw_line(axes: Axes, figure: Figure, all_rows: pd.DataFrame, style: SeriesStyle) -> None:
+    """Draw the line of one series on the axes, and the band around it where the figure has an interval.
+
+    all_rows: the rows of all series. Where x is a number, the points are sorted by it. Where x is a name, the names of
+    all series are at 0, 1, 2, ..., so a name has the same place for every series.
+    """
     rows = all_rows[all_rows[figure.series].astype(str) == style.series]
     x: Sequence[Any]
     if pd.api.types.is_numeric_dtype(all_rows[figure.x]):

@@ -9,10 +9,12 @@ from shiftbench.report.text import visible
 
 
 def number(value: object, signed: bool = False) -> str:
-    """The number as text: an integer with thousands separators, another one with three decimals.
+    """The value as text: an integer with thousands separators, another number with three decimals.
 
-    A number below 0.001 or from 10,000 on is in scientific notation with two significant digits, as '2.4e-11'. NaN is
-    'n/a'. A value that is no number is its text. signed: a positive number has a plus sign.
+    A number that is no integer and whose magnitude is below 0.001 (but not 0) or from 10,000 on is in scientific
+    notation with two significant digits, as '2.4e-11'. NaN is 'n/a', and infinities are '∞' and '-∞'. A value that is
+    no number, or a bool, becomes its text with hidden characters spelled out. signed: 0 and positive finite numbers
+    have a plus sign.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         return visible(str(value))

@@ -34,8 +34,8 @@ class RunSummary:
     """What the report says about the run of one pair.
 
     pair: name, base, tuned, family, size, digests of the weights, and more. versions: of shiftbench, of the findings
-    and explainers, and of the libraries. notes: one line each, as prompts that were skipped with the reason. config:
-    the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
+    and explainers, and of the libraries. notes: one sentence each, for example which prompts were skipped and why.
+    config: the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
     command line that made the run. finished: when the scores were computed; None where that is not recorded.
     """
 
@@ -52,7 +52,8 @@ class RunSummary:
 def write_report(summary: RunSummary, folder: Path) -> Path:
     """Write folder/report.html and folder/figures/<finding>.<figure>.svg, and return the path of report.html.
 
-    The same summary gives the same bytes. Raises InputError where a figure names a column that its table lacks.
+    The same summary gives the same bytes. A figure of which nothing can be drawn gets no file. Raises InputError where
+    a figure's kind is unknown or its table lacks a column that the figure names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [[figure_svg(figure) for figure in result.figures] for result in summary.results]
@@ -120,7 +121,10 @@ def headline(result: Result) -> Score | None:
 
 
 def table_cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """(columns, rows): each column as (name, whether it holds numbers), and the first MOST_ROWS rows as text."""
+    """(columns, rows) of a table: each column as (name, whether it holds numbers), and the first MOST_ROWS rows.
+
+    Every cell of a row is text, as `number` gives it. An index that has a name becomes the first columns.
+    """
     table = with_index(table)
     columns = [(str(name), pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
     rows = table.head(MOST_ROWS).itertuples(index=False, name=None)
@@ -128,7 +132,10 @@ def table_cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(name, value) of each leaf of a nested mapping, in its order. Names are joined by dots, as 'digests.base'."""
+    """(name, value) of each value in a nested mapping that is no mapping itself, in the mapping's order.
+
+    The name is the path of keys to the value, joined by dots, as 'digests.base'; `prefix` is put in front of it.
+    """
     for name, value in mapping.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")

@@ -24,7 +24,8 @@ class SeriesStyle:
 
     series: its name, as 'syntax, base'. subject: the name without the model, as 'syntax'; series of one subject share a
     colour. model: 'base' or 'tuned', None where the name has no model. A series named 'base' or 'tuned' alone is its
-    own subject. colour: hexadecimal. marker: as matplotlib writes it.
+    own subject. colour: hexadecimal. dashed: whether its line is dashed, or its bars hollow with dashed edges. marker:
+    matplotlib's name of it, as 'o' for a circle; '' for none.
     """
 
     series: str
@@ -36,7 +37,7 @@ class SeriesStyle:
 
     @property
     def stroke(self) -> dict[str, Any]:
-        """Keyword arguments for a line of matplotlib."""
+        """Colour, line style and marker, as keyword arguments for a line of matplotlib."""
         return {
             "color": self.colour,
             "linestyle": DASHES if self.dashed else "-",
@@ -47,7 +48,7 @@ class SeriesStyle:
 def distinct_in_order(values: pd.Series) -> list[Any]:
     """Distinct values in the order in which a chart shows them.
 
-    Numbers ascend. 'base' and 'tuned' come after all other names, and names keep the order of their first occurrence.
+    Numbers ascend. Other values keep the order of their first occurrence, but 'base' and then 'tuned' come last.
     """
     distinct = list(dict.fromkeys(values.tolist()))
     if pd.api.types.is_numeric_dtype(values):
@@ -56,10 +57,11 @@ def distinct_in_order(values: pd.Series) -> list[Any]:
 
 
 def series_styles(series: Sequence[object], dashed: Sequence[str]) -> list[SeriesStyle]:
-    """The style of each series, in the order given. dashed: names of the series that are drawn dashed.
+    """The style of each series, in the order given.
 
-    'X, base' and 'X, tuned' share the colour of X. 'base' and 'tuned' alone have the models' own colours. Where there
-    are more than MOST_COLOURS subjects, colours repeat.
+    series: names of the series. dashed: those of them that are drawn dashed. 'X, base' and 'X, tuned' share the colour
+    and the marker of X. 'base' and 'tuned' alone have the models' own colours. Other subjects get the colours and the
+    markers in the order of their first occurrence; where there are more than MOST_COLOURS of them, colours repeat.
     """
     names = [_subject_and_model(str(name)) for name in series]
     others = list(dict.fromkeys(subject for subject, _ in names if subject not in MODELS))
@@ -81,13 +83,15 @@ def series_styles(series: Sequence[object], dashed: Sequence[str]) -> list[Serie
 
 
 def draw_legend(canvas: Canvas, styles: Sequence[SeriesStyle], bars: bool = False) -> None:
-    """Draw a legend above the chart: one entry for each subject, and one for each model that a subject is split by.
+    """Draw a legend above the chart: an entry for each subject, and one for each model in names such as 'X, base'.
 
-    A legend of a single entry is left out. bars: entries show squares, as a bar chart has no lines.
+    A legend that would have a single entry is left out. bars: whether entries show squares and not lines, for a bar
+    chart.
     """
     strokes: dict[str, dict[str, Any]] = {}
     for style in styles:
-        # The entry of a subject with two models shows the colour alone; the models' own entries show their strokes.
+        # The entry of X in 'X, base' stands for both models, so it shows only X's colour and marker, in a solid line.
+        # The entries 'base' and 'tuned' show which of them is dashed.
         is_one_line = style.model in (None, style.subject)
         strokes.setdefault(style.subject, style.stroke if is_one_line else {**style.stroke, "linestyle": "-"})
     for style in styles:
@@ -110,7 +114,10 @@ def draw_legend(canvas: Canvas, styles: Sequence[SeriesStyle], bars: bool = Fals
 
 
 def _square(stroke: dict[str, Any]) -> dict[str, Any]:
-    """The legend entry of a bar: a square in the stroke's colour, hollow like the bars of a dashed series."""
+    """Keyword arguments for the legend entry of a bar: a square in the stroke's colour; hollow if the stroke is dashed.
+
+    stroke: as `SeriesStyle.stroke` gives it.
+    """
     square = {"color": stroke["color"], "linestyle": "", "marker": "s", "markersize": 8}
     return {**square, "markerfacecolor": "none"} if stroke["linestyle"] == DASHES else square
 

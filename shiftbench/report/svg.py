@@ -17,7 +17,7 @@ from shiftbench.report.colours import light_colour
 from shiftbench.report.text import visible
 
 _TITLE = Markup('<text x="7" y="{y:g}" style="font: 600 11px system-ui, sans-serif; fill: {colour}">{line}</text>')
-_TITLE_LINE = 15  # points
+_TITLE_LINE = 15  # height of a line of the title, in points
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, selectable, in the reader's own font
     "text.parse_math": False,  # a '$' in a name is shown as '$'
@@ -45,16 +45,17 @@ _STYLE: dict[Any, Any] = {
 def render_svg(draw: Callable[[], Canvas], salt: str) -> str:
     """SVG text of the canvas that `draw` returns, in the light colours.
 
-    draw: called in the style of our charts. salt: goes into the ids of the SVG, so two charts of one page share none.
+    draw: called while matplotlib has the style of our charts. salt: matplotlib computes the ids inside the SVG from it,
+    so charts with different salts can stand on one page.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-        # matplotlib's font lacks the glyph. The browser chooses a font that has it.
+        # matplotlib warns of glyphs that its own font lacks. The browser draws the text, in a font that has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         return _svg(draw())
 
 
 def with_title(svg: str, title: str) -> str:
-    """The SVG with its title above it, wrapped into lines, for a file that is opened by itself."""
+    """The SVG, made taller, with a title above the chart, wrapped into lines, for a file that is opened by itself."""
     width, height = (float(side) for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     lines = textwrap.wrap(visible(title), width=int(width / 6))
     top = _TITLE_LINE * (len(lines) + 0.5)
@@ -82,6 +83,9 @@ def _svg(canvas: Canvas) -> str:
 
 
 def _without_unused_ids(svg: str) -> str:
-    """The SVG without ids that it does not refer to. Every chart has a 'figure_1', and a page holds many charts."""
+    """The SVG without the ids that nothing in it refers to.
+
+    Every chart of matplotlib has the id 'figure_1', and a page that holds many charts must not repeat an id.
+    """
     used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
     return re.sub(r' id="([^"]+)"', lambda match: match.group(0) if match.group(1) in used else "", svg)

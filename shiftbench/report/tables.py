@@ -35,5 +35,8 @@ def file_stem(finding: str, item: str) -> str:
 
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its index as columns, where the index has a name; an index without one is only a row number."""
+    """The table with its index as the first columns, where the index has a name.
+
+    An index without a name is only a row number; such a table comes back unchanged, and its index is not written.
+    """
     return table.reset_index() if any(name is not None for name in table.index.names) else table

@@ -9,7 +9,10 @@ from shiftbench.report import text
 
 
 def template_environment(folder: str) -> Environment:
-    """An environment for the templates in a folder of the package, as 'report'. An unknown name is an error."""
+    """An environment for the templates in a folder of the package; folder: its path below shiftbench/, as 'report'.
+
+    Rendering a template that uses an undefined name raises jinja2.UndefinedError.
+    """
     return Environment(
         loader=PackageLoader("shiftbench", folder),
         autoescape=True,
@@ -21,5 +24,8 @@ def template_environment(folder: str) -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """Jinja calls this on the value of every expression, so no invisible character reaches a page."""
+    """The value of a template's expression as text with its hidden characters spelled out; Markup stays unchanged.
+
+    Jinja calls this on the value of every expression, and then escapes what is not Markup.
+    """
     return value if isinstance(value, Markup) else text.visible(str(value))

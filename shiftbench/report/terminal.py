@@ -66,7 +66,7 @@ def _conditions(summary: RunSummary) -> str:
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """All scores of all findings; each finding's headline score is bold."""
+    """A table with one row for each score, below a row with the title of its finding. Headline scores are bold."""
     table = Table(
         box=SIMPLE_HEAD,
         caption="A positive score: tuning moved the model in the direction that the finding describes.",

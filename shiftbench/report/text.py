@@ -13,27 +13,31 @@ import unicodedata
 NEWLINE, TAB, SPACE = "↵", "⇥", "·"
 LONGEST_LABEL = 60  # characters
 # Unicode categories: control, format, surrogate, private use, unassigned, line separator, paragraph separator, space.
-# The plain space belongs to the last one and is handled by itself.
+# The plain space is in the last category too; `_visible_character` keeps it.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 
 
 def visible(text: str) -> str:
-    """The text on one line, with its hidden characters spelled out: ↵, ⇥ or U+XXXX. Plain spaces stay.
+    """The text on one line, with its hidden characters spelled out. Plain spaces stay.
 
-    A combining character at the start gets a dotted circle to combine with. Otherwise it would combine with the
-    character before the text.
+    A line feed becomes ↵, a tab becomes ⇥, and every other hidden character becomes its code U+XXXX. A combining
+    character at the start gets a dotted circle in front; without the circle, it would combine with the character that
+    stands before the text.
     """
     shown = "".join(_visible_character(character) for character in text)
     return f"\u25cc{shown}" if text and unicodedata.combining(text[0]) else shown
 
 
 def visible_lines(text: str) -> str:
-    """The text with each line as `visible` shows it. Line breaks stay: it is for configurations and responses."""
+    """The text with each line as `visible` shows it. Line breaks (LF, CR LF) stay, as LF.
+
+    It is for texts that are shown on several lines: configurations and responses.
+    """
     return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def label(text: object) -> str:
-    """The text as `visible` shows it, cut to LONGEST_LABEL characters for a chart."""
+    """The text as `visible` shows it, for a chart; a longer one is cut to LONGEST_LABEL characters, '…' included."""
     shown = visible(str(text))
     return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
 
@@ -52,8 +56,8 @@ def title(name: str) -> str:
 def file_name(name: str) -> str:
     """A safe file name, without an ending. Different names give different file names.
 
-    A name of ASCII letters, digits, '_' and '-' stays. In another name each run of other characters becomes '_', and a
-    digest of the name is added.
+    A name of 1 to 80 ASCII letters, digits, '_' and '-' stays. In any other name each run of other characters becomes
+    '_', the result is cut to 80 characters, and '-' and eight hexadecimal digits of the name's SHA-256 are added.
     """
     kept = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
     if kept == name and name:

@@ -26,13 +26,14 @@ def attribution_html(
     model: str = "tuned",
     caption: str = "",
 ) -> str:
-    """An HTML fragment of the prompt's tokens, each on a background as opaque as its importance density.
+    """An HTML fragment (a figure element) of the prompt's tokens, each on a background as opaque as its density.
 
     tokens, instruction, density: one entry for each prompt token. instruction: whether the token is part of the
-    instruction, which is underlined; None where no span is known. density: 0 to 1; NaN has no background. model: 'base'
-    or 'tuned', for the colour.
+    instruction; such tokens are underlined. None: no token is underlined. density: the importance density of the token;
+    it is clipped to 0..1, and NaN gives no background. model: 'base' or 'tuned', for the colour. caption: a text below
+    the tokens; '' for none.
     The fragment needs no style sheet and no script, and every token in it is escaped.
-    Raises InputError where the lengths differ.
+    Raises InputError where tokens, instruction and density have different lengths.
     """
     if instruction is None:
         instruction = [False] * len(tokens)
@@ -54,11 +55,15 @@ def attribution_html(
 
 
 def _aria_label(model: str) -> str:
-    """What a screen reader says of the fragment."""
+    """The text that a screen reader reads in place of the fragment."""
     return f"prompt tokens with importance density in the {model} model; instruction tokens are underlined"
 
 
 def _token_html(token: str, instruction: bool, density: float, model: str) -> Markup:
+    """The HTML of one token of `attribution_html`, with its density as the tooltip.
+
+    A token that ends in a line feed is followed by a line break.
+    """
     known = not math.isnan(density)
     opacity = min(max(float(density), 0.0), 1.0) if known else 0.0
     tooltip = (f"density {density:.2f}" if known else "density n/a") + (", instruction" if instruction else "")

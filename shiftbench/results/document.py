@@ -1,4 +1,7 @@
-"""The content of scores.json, written by `document` and read by `parsed` (shiftbench/schema/scores.schema.json)."""
+"""The content of scores.json: `document` gives it as a dict, and `parsed` reads it from the bytes of the file.
+
+shiftbench/schema/scores.schema.json is the JSON schema of the file.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,12 @@ class RecordedVerdict:
 
 @dataclass(frozen=True)
 class Document:
-    """The content of a scores.json.
+    """What `parsed` reads from a scores.json. The notes in the file are not read.
 
-    pair: which models were compared, and how. versions: of the packages, findings and methods that computed the scores.
-    scores: at least one. levels: the names of the findings whose scores are properties of one model (Result.level).
-    verdicts: by 'FINDING' for the first claim of a finding, and by 'FINDING.SCORE' for its further claims.
+    pair: which models were compared, and how. versions: the version of each package, finding and method that computed
+    the scores, by name. scores: at least one. levels: the names of the findings whose scores are properties of one
+    model (Result.level); empty where the file has no such field. verdicts: by 'FINDING' for the first claim of a finding,
+    and by 'FINDING.SCORE' for its further claims; empty in files of version 1.
     """
 
     pair: Mapping[str, Any]
@@ -73,7 +77,11 @@ def document(summary: RunSummary) -> dict[str, Any]:
 
 
 def parsed(content: bytes) -> Document:
-    """The document in a file's bytes. Raises ValueError that says what is wrong with them."""
+    """The content of a scores.json, read from the bytes of the file.
+
+    Raises ValueError, with the reason, where the bytes are not JSON of the format SCHEMA, where pair, versions or
+    scores are missing, where there is no score, and where `_score` refuses a score.
+    """
     found = json_value(content, "scores.json")
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema not in READABLE:
@@ -100,6 +108,11 @@ def _row(score: Score) -> dict[str, Any]:
 
 
 def _score(row: Any) -> Score:
+    """The score in one element of the list "scores". Further fields of the element are ignored.
+
+    Raises ValueError where a field of Score is missing or has the wrong type, where a number is not finite, and where
+    low is above high.
+    """
     try:
         p = None if row["p"] is None else float(row["p"])
         score = Score(

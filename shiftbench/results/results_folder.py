@@ -1,10 +1,11 @@
 """A folder of results: which pair's results it holds, and how new results replace them without losing any.
 
 scores.json, report.html, ...   the newest results (writing.WRITTEN)
-earlier/2026-11-28T10-00-00/    earlier results of the same pair under other settings, and when they were written
+earlier/2026-11-28T10-00-00/    earlier results under other settings; the name is the time when they were written (UTC)
 .part-*                         results that are being written; if the process is killed, the next run removes them
 .part-lock                      held by the process that is writing to this folder
-.replacing                      while new results replace earlier ones: the name of the copy under earlier/
+.replacing                      exists while results under other settings are replaced: a file with the name of their
+                                copy under earlier/
 """
 
 from __future__ import annotations
@@ -29,21 +30,27 @@ from shiftbench.results.document import READABLE
 from shiftbench.system.files import new_mode, remove, sweep_files, temporary_folder
 from shiftbench.tracking.spool import SPOOLED
 
+# PROBE begins the names of files that older versions wrote to try whether a folder can be written; they are removed.
 PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # replaced after all other files, because it says which pair's results these are
 LARGEST = 256 * 2**20  # bytes; a larger scores.json or config.yaml is not read
 # Fields of "pair" in scores.json that are results of a run; the other fields are its settings.
 FOUND = ("prompts_explained", "flags")
-# Options of a pair that say where its parts are, and under which name. No result depends on them: scores.json has
-# digests of what was loaded.
+# Names that say where a model is, what it is called, and on which device it is loaded. PLACES are fields of "pair" in
+# scores.json and options of `pair` in the configuration. MODEL_PLACES are options of one model in the configuration, as
+# pair.base_model. No result depends on them: scores.json has digests of what was loaded.
 PLACES = ("name", "base", "tuned", "family", "size")
 MODEL_PLACES = ("adapter", "tokenizer", "revision", "gguf_file", "device", "device_map", "path")
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the files in a folder say about its results. config: the resolved configuration, empty where unreadable."""
+    """What scores.json and config.yaml in a folder say about its results.
+
+    pair, versions: the objects of that name in scores.json. config: the resolved configuration in config.yaml; empty
+    where that file is missing or cannot be read.
+    """
 
     pair: Mapping[str, Any]
     versions: Mapping[str, Any]
@@ -51,7 +58,10 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """The results in a folder; None where there are none or they cannot be read. No content of the folder raises."""
+    """What a folder says about the results in it; None where its scores.json is missing or cannot be read.
+
+    It never raises, whatever the folder holds.
+    """
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") not in READABLE:
@@ -65,12 +75,14 @@ def held(folder: Path) -> Held | None:
 
 
 def check_pair(folder: Path, pair: Mapping[str, Any], config: str) -> None:
-    """Raise InputError where a folder holds the results of another pair.
+    """Raise InputError where a folder holds the results of another pair. A folder without readable results passes.
 
-    pair: the fields of "pair" in scores.json for the loaded models. config: the resolved configuration (YAML).
+    pair: the two models that are to be scored, as `Session.identity` gives them: base, tuned, base_weights,
+    tuned_weights and dtype. config: the resolved configuration of this run, as YAML.
     Two pairs are the same where the digests of both models' weights are equal. Digests also depend on how weights are
-    loaded (dtype, a merged adapter, the version of transformers). So where the models come from the same places and are
-    loaded in another way, it is the same pair under other settings.
+    loaded: the dtype, whether an adapter is merged, and the versions of shiftbench and transformers. So a pair whose
+    fields base and tuned are unchanged also passes where one of these differs: it is the same pair under other
+    settings. Where none of these differs, the weights in the same place are others, and that is another pair.
     """
     found = held(folder)
     if found is None:
@@ -96,7 +108,9 @@ def check_pair(folder: Path, pair: Mapping[str, Any], config: str) -> None:
 def check_kind(folder: Path, kind: str, base: str, tuned: str) -> None:
     """Raise InputError where a folder holds results of anything but this chain or comparison of mixtures.
 
-    kind: 'chain' or 'mixture'. base, tuned: as in its scores.json; they are known before a model is loaded.
+    A folder without readable results passes. kind: 'chain' or 'mixture', which scores.json has as the pair's name.
+    base: the base model. tuned: the names of all tuned models, joined by ', '. Both must be what this run will write
+    as pair.base and pair.tuned into scores.json; they are known before a model is loaded.
     """
     found = held(folder)
     wanted = (kind, base, tuned)
@@ -109,7 +123,11 @@ def check_kind(folder: Path, kind: str, base: str, tuned: str) -> None:
 
 
 def same_settings(folder: Path, pair: Mapping[str, Any], versions: Mapping[str, Any], config: str) -> bool:
-    """Whether the results in a folder were computed under these settings, so that new results may replace them."""
+    """Whether the results in a folder were computed under these settings, so that new results may replace them.
+
+    False where the folder has no readable results. pair, versions: the objects of that name in the new scores.json.
+    config: the resolved configuration of the new results, as YAML.
+    """
     found = held(folder)
     return found is not None and _all_settings(found.pair, found.versions, found.config) == _all_settings(
         pair, versions, _yaml(config)
@@ -118,9 +136,11 @@ def same_settings(folder: Path, pair: Mapping[str, Any], versions: Mapping[str, 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """Gives the block a new folder inside `folder` to write results to; no other process writes there meanwhile.
+    """A context that gives a new, empty folder inside `folder`, to which the block writes results.
 
-    `folder` is created. What killed processes left in it is removed first. Raises OSError where it cannot be written.
+    `folder` is created where it is missing. Temporary files that killed processes left in it are removed first. Other
+    processes that enter this context for the same folder wait until the block ends. The new folder and what is still in
+    it are removed at the end. Raises OSError where `folder` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
@@ -129,12 +149,14 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | None:
-    """Move the results in `part` to `folder`, its parent.
+    """Move the results in `part` to `folder`, the folder that `part` is in.
 
-    Returns the folder that earlier results were moved to; None where there were none, or where they were replaced.
-    names: the files and folders that results consist of; other content of `folder` stays. same: whether the earlier
-    results are of the same settings. Then they are replaced; otherwise they are first copied whole to a folder under
-    `earlier`, so that no result is lost if the process is killed.
+    Returns the folder under `earlier` that has the earlier results now; None where there were none, or where they were
+    replaced.
+    names: the files and folders that results consist of; other content of `folder` stays. What is in one of these
+    folders of `folder` and not in `part` is removed.
+    same: whether the earlier results are of the same settings as the new ones. If True, they are replaced. If False,
+    they are first copied whole to a folder under `earlier`, so that no result is lost if the process is killed.
     """
     moved = None
     if not same and any(os.path.lexists(folder / name) for name in names):
@@ -149,7 +171,7 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
         if target.is_dir() and not target.is_symlink():
             remove(target)
         os.replace(part / name, target)
-    for top in names:  # remove what an earlier run wrote and this run did not
+    for top in names:  # remove from `tables` and `figures` what an earlier run wrote and this run did not
         for item in (folder / top).glob("*") if (folder / top).is_dir() else ():
             if item.relative_to(folder) not in written:
                 remove(item)
@@ -158,12 +180,17 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
 
 
 def _saved(folder: Path, names: Sequence[str]) -> Path:
-    """Copy a folder's results to a folder under `earlier`, by hard links where the file system has them. Returns it."""
+    """Copy a folder's results, and its spool file, to a new folder under `earlier`, and return the new folder.
+
+    names: the files and folders that results consist of. Files are copied by hard links where the file system has them.
+    The file `.replacing` is written with the new folder's name. Where `.replacing` already names a folder, nothing is
+    copied and that folder is returned.
+    """
     note = folder / REPLACING
     with suppress(OSError, ValueError):
         before = folder / EARLIER / file_bytes(note, REPLACING, 4096).decode()
         if before.is_dir():
-            return before  # a process was killed while it replaced them: the copy exists, and `folder` holds a mix
+            return before  # a process was killed after it made this copy: `folder` holds a mix of old and new files
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
     for name in (*names, SPOOLED):  # SPOOLED moves too, so that results not yet sent to MLflow can still be sent
@@ -173,13 +200,19 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
     moved = _name_for(folder)
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=PART, delete=False) as file:
         file.write(moved.name)
-    os.replace(file.name, note)  # before the copy is renamed; a note that names no folder is ignored
+    # The note comes before the copy gets its name. If the process is killed between the two, the note names no folder,
+    # and the next run ignores it.
+    os.replace(file.name, note)
     os.rename(copy, moved)
     return moved
 
 
 def _name_for(folder: Path) -> Path:
-    """A new path under `earlier`, named by the time of the results; a number is added where the name is taken."""
+    """A path under `earlier` where nothing is yet, named by the time in UTC when the folder's results were written.
+
+    The time is that of the last change to scores.json; to report.html where scores.json is missing; to the folder where
+    both are. Where the name is taken, -2, -3, ... is added.
+    """
     newest = next((name for name in (LAST, "report.html") if (folder / name).exists()), ".")
     written = datetime.fromtimestamp((folder / newest).stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
     names = (written if number == 1 else f"{written}-{number}" for number in itertools.count(1))
@@ -187,7 +220,11 @@ def _name_for(folder: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file, a link or a folder with its content; a file by a hard link where that is possible."""
+    """Copy a file, a symbolic link or a folder with its content to the path `target`, which must not exist.
+
+    A file or a symbolic link is copied by a hard link where that is possible. A pipe, socket or device that cannot get
+    a hard link is left out.
+    """
     if source.is_dir() and not source.is_symlink():
         target.mkdir()
         for item in source.iterdir():
@@ -201,13 +238,19 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _all_settings(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """Everything in scores.json and config.yaml that results depend on."""
+    """(fields of "pair", versions, options): everything in scores.json and config.yaml that results depend on.
+
+    Two runs have the same settings where these are equal.
+    """
     shown = {name: value for name, value in pair.items() if name not in (*FOUND, *PLACES)}
     return shown, {name: str(version) for name, version in versions.items()}, _decisive(config)
 
 
 def _decisive(config: Mapping[str, Any]) -> Any:
-    """The options of a configuration that results depend on."""
+    """The options of a resolved configuration that results depend on, in the same nesting.
+
+    Left out are options of how and where a job runs, of where models and files are, and what they are called.
+    """
     plain = {name: value for name, value in config.items() if name not in settings.EXECUTION_OPTIONS}
     pair = plain.get("pair")
     if isinstance(pair, Mapping):
@@ -218,7 +261,7 @@ def _decisive(config: Mapping[str, Any]) -> Any:
             else value
             for name, value in kept.items()
         }
-    for name in ("dataset", "vocabulary"):  # scores.json has digests of their contents
+    for name in ("dataset", "vocabulary"):  # their paths do not matter: scores.json has digests of what is in the files
         if isinstance(plain.get(name), Mapping):
             plain[name] = {key: value for key, value in plain[name].items() if key != "path"}
     with suppress(AttributeError, TypeError):
@@ -227,7 +270,10 @@ def _decisive(config: Mapping[str, Any]) -> Any:
 
 
 def _computed(pair: Mapping[str, Any], versions: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """How the weights were loaded (dtype, merging, versions). The digest of the weights depends on this."""
+    """How the weights were loaded; the digest of the weights depends on this.
+
+    (dtype, option merge_adapter of the base and of the tuned model, versions of shiftbench and of transformers).
+    """
     of_pair = config.get("pair")
     models = [of_pair.get(f"{side}_model") if isinstance(of_pair, Mapping) else None for side in ("base", "tuned")]
     merged = [model.get("merge_adapter") if isinstance(model, Mapping) else None for model in models]

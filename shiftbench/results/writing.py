@@ -24,7 +24,7 @@ PROBE_BYTES = 16 * 2**20  # a disk with less free space counts as full; a run's 
 def check_folder(folder: Path) -> None:
     """Raise InputError where results could not be written: not a folder, no permission, or a full disk.
 
-    What killed processes left in the folder is removed.
+    The folder is created where it is missing, and temporary files that killed processes left in it are removed.
     """
     try:
         with results_folder.writing(folder), tempfile.TemporaryFile(dir=folder) as probe:
@@ -39,8 +39,9 @@ def check_folder(folder: Path) -> None:
 def write(summary: RunSummary, folder: Path) -> Path:
     """Write all results to the folder; each file appears whole or not at all. Returns the path of report.html.
 
-    Earlier results in the folder are replaced where they are of the same settings. Otherwise they are moved to
-    `earlier` inside the folder, and a warning is logged. Raises Unwritable on a full disk.
+    Earlier results in the folder are replaced where they are of the same settings. Where they are of other settings,
+    they are moved to a folder under `earlier` inside the folder, and a warning is logged. Raises Unwritable where the
+    folder cannot be written, for example on a full disk.
     """
     content = document(summary)
     with full_disk(folder), results_folder.writing(folder) as part:
@@ -59,7 +60,10 @@ def write(summary: RunSummary, folder: Path) -> Path:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """A context that turns a failure to write to a folder of results into an Unwritable that says what to do."""
+    """A context that turns any OSError of its block into an Unwritable, whose message says what to do.
+
+    folder: the folder of results that the block writes to; the message names it.
+    """
     try:
         yield
     except OSError as error:
