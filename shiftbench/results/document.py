@@ -49,8 +49,8 @@ class Document:
 
     pair: which models were compared, and how. versions: the version of each package, finding and method that computed
     the scores, by name. scores: at least one. levels: the names of the findings whose scores are properties of one
-    model (Result.level); empty where the file has no such field. verdicts: by 'FINDING' for the first claim of a finding,
-    and by 'FINDING.SCORE' for its further claims; empty in files of version 1.
+    model (Result.level); empty where the file has no such field. verdicts: by 'FINDING' for the first claim of a
+    finding, and by 'FINDING.SCORE' for its further claims; empty in files of version 1.
     """
 
     pair: Mapping[str, Any]
