@@ -182,7 +182,10 @@ def _shards(folder: Path, what: str) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str, what: str) -> Path:
-    """The path of a file in a folder, links resolved; InputError where it is missing or a link leads out of it."""
+    """The path of a file in a folder, links resolved.
+
+    Raises InputError where the file is missing, or is a link that leads out of the folder.
+    """
     with reading(f"{what}: {name}"):
         real, home = (folder / name).resolve(strict=True), folder.resolve(strict=True)
     allowed = [home]
