@@ -154,7 +154,8 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
         )
     kept: PreTrainedModel = adapted.get_base_model()
     moved = _relative_difference(wanted_TV, _logits(kept, source))
-    if not moved <= TOLERANCE["float32"]:  # the layers are the same, so the numbers agree in any dtype
+    # PEFT's model and `kept` run the same layers, so their logits agree to float32's tolerance in half precision too.
+    if not moved <= TOLERANCE["float32"]:
         raise InputError(
             f"adapter {source.adapter}: the base's layers with the adapter do not compute what PEFT computes: the "
             f"logits of {PROBES} tokens move by {moved:.1e} of the largest logit, so this kind of adapter "
@@ -410,8 +411,9 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
 def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
     """PEFT's model of a skeleton of the base and the adapter's configuration, without the adapter's weights.
 
-    wanted: the configuration. found: the adapter. base: makes a skeleton of the base. Raises InputError where a type of
-    adapter cannot be built on the meta device and a setting is larger than the count of numbers in the adapter's file.
+    wanted: the configuration. found: the adapter. base: makes a skeleton of the base. Raises InputError where the type
+    of adapter cannot be built on the meta device, and a whole number in the settings that is no seed is larger than the
+    count of numbers in the adapter's file.
     """
     import peft
 

@@ -77,7 +77,8 @@ def check_declared(config: dict[str, Any], what: str) -> None:
 def check_files_named(config: dict[str, Any], what: str) -> None:
     """Raise InputError where a configuration sets a field in NAMES_FILES.
 
-    transformers would open the files that such a field names. what: as in check_declared.
+    transformers would open the files that such a field names. what: the configuration as the user named it; the message
+    begins with it.
     """
     for name in NAMES_FILES:
         if config.get(name) is not None:
@@ -100,7 +101,8 @@ def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str)
 
     A model has at most as many layers as its files have tensors, and no size exceeds the count of numbers in them.
     weights: None while the weight files are not known; the limits are MOST_LAYERS and MOST then. Names of classes have
-    the limit MOST_LABELS, and nesting has the limit DEEPEST, in any case. what: as in check_declared.
+    the limit MOST_LABELS, and nesting has the limit DEEPEST, in any case. what: the configuration as the user named it;
+    messages begin with it.
     """
     for part in _objects(config, what):
         for name, value in part.items():
@@ -150,7 +152,7 @@ def _shapes(module: PreTrainedModel) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value, the value itself first; InputError beyond DEEPEST levels of nesting."""
+    """Every object in a JSON value, first the value itself if it is one; InputError beyond DEEPEST levels of nesting."""
     if depth > DEEPEST:
         raise InputError(f"{what} nests more than {DEEPEST} deep")
     if isinstance(found, dict):

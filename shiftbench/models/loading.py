@@ -26,7 +26,7 @@ from shiftbench.models.tokenizer import load_tokenizer, require_fast
 from shiftbench.models.weight_files import unused
 
 PROBE = "Write a short story about 12 robots."  # the text of the trial forward pass
-PROBE_TOKENS = 8  # how many of the first tokens of PROBE are used
+PROBE_TOKENS = 8  # at most this many tokens from the beginning of PROBE are used
 # Parts of the names of tensors that stand beside quantised weights.
 QUANTISED = re.compile(r"scale|zero_point|zeros|qweight|g_idx|absmax|quant_map|SCB")
 
@@ -86,7 +86,8 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
     tokenizer = require_fast(tokenizer, "the tokenizer")
     state = ModuleState(module)
     try:
-        with quiet():  # transformers warns of parts of multimodal models that have one implementation of attention
+        # transformers warns where a part of a multimodal model has only one implementation of attention.
+        with quiet():
             module.set_attn_implementation("eager")
         module.eval().requires_grad_(False)
         name = module.name_or_path or type(module).__name__

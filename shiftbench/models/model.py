@@ -87,7 +87,7 @@ class Model:
         if self.known_digest is not None:
             return self.known_digest
         tensors = sorted(self.module.state_dict().items())
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock, so threads hash in parallel
             digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))
         config = {k: v for k, v in self.module.config.to_dict().items() if k not in NOT_COMPUTED}
         named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]

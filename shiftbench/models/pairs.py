@@ -124,8 +124,8 @@ def load_pair(pair: Pair) -> PairModels:
 def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
     """Check that the two models of a pair can be compared, and return (base's tokenizer, tuned's tokenizer).
 
-    Reads configurations and tokenizers, and no weights. Raises InputError where a model cannot be loaded as far as
-    models.check sees, and where architectures, the sizes in SHAPE or tokenizers differ.
+    Reads configurations and tokenizers, and no weights. Raises InputError where models.check refuses one of
+    the two models, and where their architectures, the sizes in SHAPE or their tokenizers differ.
     """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:

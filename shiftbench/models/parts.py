@@ -59,7 +59,9 @@ class Parts:
         trust_remote_code it is the model's own folder or hub id: the model's code can open any file, so hiding files
         would protect nothing.
         """
-        if self.gguf_file is not None:  # its whole path: a bare name would be looked for in the working directory
+        if (
+            self.gguf_file is not None
+        ):  # the file's whole path: a bare name would be looked for in the working directory
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
@@ -134,7 +136,7 @@ def configuration(parts: Parts) -> PreTrainedConfig:
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
     with parts.loadable(with_weights=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
-        config._attn_implementation = ATTENTION  # sets it in the parts of a multimodal configuration too
+        config._attn_implementation = ATTENTION  # this also sets it in the parts of a multimodal configuration
         config._name_or_path = parts.source.path
         check_architecture(config.model_type)
     return config
@@ -164,8 +166,8 @@ def _of_gguf(source: ModelSource, what: str, place: str) -> Parts:
 def _check_kind(config: dict[str, Any], what: str) -> None:
     """Raise InputError where config.json describes a model that cannot be used.
 
-    It cannot be used where it is quantised, where it has no model_type or one that is not known, and where config.json
-    names other files to load.
+    It cannot be used where it is quantised, where config.json names other files to load, and where its model_type is
+    missing or, in a configuration without auto_map, not known.
     """
     declared.check_files_named(config, f"{what}: config.json")
     texts = [config, config.get("text_config")]

@@ -19,8 +19,8 @@ def reset_angles(module: nn.Module) -> None:
     """Restore the angles of every rotary embedding to those of the newly loaded model.
 
     For type `dynamic`, transformers keeps the frequencies of the longest text beyond the model's trained length, and
-    uses them for shorter texts. For `longrope` it keeps those of the last text. Rotary embeddings of other types keep
-    nothing and are left alone.
+    uses them for shorter texts. For `longrope` it keeps the frequencies of the last text. Rotary embeddings of other
+    types keep nothing of a text and are left alone.
     """
     for part in module.modules():
         if "rope_type" not in part.__dict__:  # a cheap test, because this function runs for each text

@@ -62,7 +62,7 @@ class ModelSource:
 
 
 def check_dtype_and_device(source: ModelSource) -> None:
-    """Raise InputError for an unknown dtype, and for a device that this machine lacks."""
+    """Raise InputError for an unknown dtype or device, and for a CUDA device that this machine lacks."""
     if source.dtype not in DTYPES:
         raise InputError(f"dtype={source.dtype!r} is not known; choose from {', '.join(DTYPES)}")
     kind, _, index = source.device.partition(":")

@@ -117,8 +117,8 @@ def architectures() -> dict[str, Callable[[PreTrainedModel], WeightViews]]:
 def applied_weight(module: nn.Module) -> Tensor:
     """The weight that a submodule applies.
 
-    With a kept PEFT adapter it is the base's weight after a merge, or the trained copy where the adapter replaces the
-    whole submodule. The submodule itself is not changed.
+    With a kept PEFT adapter it is the base's weight with the adapter merged into it, or the trained copy's weight where
+    the adapter replaces the whole submodule. The submodule itself is not changed.
     """
     part: Any = module  # PEFT's classes, which need not be installed, have attributes that nn.Module does not declare
     if hasattr(part, "modules_to_save"):  # a trained copy of the submodule is used instead of the base's
@@ -134,7 +134,7 @@ def applied_weight(module: nn.Module) -> Tensor:
 class NotPlainLayer(Exception):
     """A linear submodule does more than multiply by its weight and add its bias.
 
-    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text is the name of its type.
+    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text is the name of the submodule's type.
     """
 
 
