@@ -152,7 +152,7 @@ def _shapes(module: PreTrainedModel) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value, first the value itself if it is one; InputError beyond DEEPEST levels of nesting."""
+    """Every object in a JSON value, first the value itself if it is one; InputError beyond DEEPEST nested levels."""
     if depth > DEEPEST:
         raise InputError(f"{what} nests more than {DEEPEST} deep")
     if isinstance(found, dict):

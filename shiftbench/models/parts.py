@@ -176,9 +176,8 @@ def _check_kind(config: dict[str, Any], what: str) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError(f"{what}: config.json has no model_type, the name of an architecture")
-    if (
-        "auto_map" not in config
-    ):  # with an auto_map the model may bring the code of its architecture, which needs trust_remote_code
+    # With an auto_map the model may bring the code of its architecture, which needs trust_remote_code.
+    if "auto_map" not in config:
         check_architecture(kind)
 
 

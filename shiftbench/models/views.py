@@ -134,7 +134,7 @@ def applied_weight(module: nn.Module) -> Tensor:
 class NotPlainLayer(Exception):
     """A linear submodule does more than multiply by its weight and add its bias.
 
-    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text is the name of the submodule's type.
+    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text names the submodule's type.
     """
 
 

@@ -57,7 +57,7 @@ class WeightFiles:
 def unused(tensor: StoredTensor) -> bool:
     """Whether no forward pass needs a tensor, as its name says (UNUSED).
 
-    A tensor named attn.bias is a mask only where it has four dimensions; with another number of dimensions it is a real bias.
+    A tensor named attn.bias is a mask only where it has four dimensions; with fewer or more it is a real bias.
     """
     found = UNUSED.search(tensor.name) is not None
     return found and not (tensor.name.endswith("attn.bias") and len(tensor.shape) != 4)

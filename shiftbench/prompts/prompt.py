@@ -19,8 +19,8 @@ class Prompt:
     id: names the prompt in messages and results. instruction_spans: the characters that state the task. context_spans:
     the characters of the material that the task is to be done on. key_spans: the parts of the instruction that the
     answer depends on most; where there are none, `content_words` are used. reference: the response to explain in
-    response mode 'reference', or None. skill: the kind of skill that the prompt
-    tests; comparisons of mixtures group prompts by it, and nothing else depends on it.
+    response mode 'reference', or None. skill: the kind of skill that the prompt tests, or None; comparisons of mixtures
+    group prompts by it, and nothing else depends on it.
     Raises InputError for a span that is empty, negative or ends beyond the text.
     """
 

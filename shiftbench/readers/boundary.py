@@ -13,7 +13,7 @@ import torch
 
 from shiftbench.errors import InputError
 
-SHOWN = 600  # characters of a library's message that an InputError repeats
+SHOWN = 600  # most characters of a library's message that an InputError repeats
 
 
 def one_line(error: BaseException) -> str:

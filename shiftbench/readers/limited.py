@@ -56,7 +56,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
         except OSError as error:
             raise input_error(f"no child process could be started for it ({error.strerror})") from None
         if child == 0:
-            os.close(ours)  # otherwise the child would wait for a reader for ever if its parent died
+            # With its own reading end open, the child would wait for ever in a write after its parent's death.
+            os.close(ours)
             _run_child(make, its, seconds)
         os.close(its)
         its = -1
@@ -76,9 +77,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
             if ended is None:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                with suppress(
-                    ChildProcessError
-                ):  # there is nothing to wait for where the program lets the kernel collect its children
+                # There is no child to wait for where the calling program lets the kernel collect its children.
+                with suppress(ChildProcessError):
                     os.waitpid(child, 0)
         raise input_error(_reason_of_end(ended, seconds))
     finally:
@@ -89,9 +89,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
 
 def _fork() -> int:
     with _quiet_tokenizers(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # a warning of a fork while threads run; the top of this file says why that is safe
+        # Python warns of a fork while threads run. The top of this file says why it is safe here.
+        warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
@@ -139,7 +138,7 @@ def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> 
 def _limit(seconds: float) -> None:
     """Limit this process's processor time to `seconds`, and its address space to HEADROOM more than it has now.
 
-    It writes no core dump. Where there is no /proc, the address space stays unlimited.
+    The process writes no core dump either. Where there is no /proc, the address space stays unlimited.
     """
     wanted = [(resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_CORE, 0)]
     with suppress(OSError):  # macOS has neither this file nor a limit of address space

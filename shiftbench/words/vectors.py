@@ -61,7 +61,7 @@ class StaticVectors:
 
     @classmethod
     def from_embeddings(cls, words: Sequence[str], embedding_VD: Tensor) -> StaticVectors:
-        """A model's own input embeddings, used instead of static vectors; row i of embedding_VD belongs to words[i]."""
+        """Word vectors made of a model's own input embeddings; row i of embedding_VD is the embedding of words[i]."""
         return cls("input embeddings", {word: i for i, word in enumerate(words)}, embedding_VD.detach().float().cpu())
 
 
@@ -158,7 +158,9 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
         vector = [float(field) for field in fields[1:]]
-        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):  # False for NaN
+        if len(fields) == width + 1 and all(
+            -LARGEST <= value <= LARGEST for value in vector
+        ):  # this comparison is False for NaN
             return fields[0].decode(), vector
     except ValueError:
         pass

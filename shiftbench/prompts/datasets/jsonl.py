@@ -103,7 +103,7 @@ def _shown(value: Any) -> str:
     """The first 40 characters of a value as JSON, for messages; of a value that nests too deeply, only its type."""
     try:
         return json.dumps(value)[:40]
-    except RecursionError:  # json reads deeper nesting than it writes
+    except RecursionError:  # the module json can read deeper nesting than it can write
         return f"a deeply nested {type(value).__name__}"
 
 
