@@ -59,9 +59,8 @@ class Parts:
         trust_remote_code it is the model's own folder or hub id: the model's code can open any file, so hiding files
         would protect nothing.
         """
-        if (
-            self.gguf_file is not None
-        ):  # the file's whole path: a bare name would be looked for in the working directory
+        if self.gguf_file is not None:
+            # The file's whole path is given, because a bare name would be looked for in the working directory.
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (

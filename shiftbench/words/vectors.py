@@ -158,9 +158,8 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
         vector = [float(field) for field in fields[1:]]
-        if len(fields) == width + 1 and all(
-            -LARGEST <= value <= LARGEST for value in vector
-        ):  # this comparison is False for NaN
+        # The comparisons are False for NaN and for infinite values.
+        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):
             return fields[0].decode(), vector
     except ValueError:
         pass
