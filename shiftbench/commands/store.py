@@ -6,7 +6,7 @@ from shiftbench.config import composition, help_texts, names, overrides
 from shiftbench.errors import InputError
 
 PRUNE_OPTIONS = ("older_than_days", "method", "weights", "dry_run")
-# The options that have no effect for each verb.
+# For each verb, the options that have no effect.
 WITHOUT_EFFECT = {"list": (*PRUNE_OPTIONS, "repair"), "verify": PRUNE_OPTIONS, "prune": ("repair",)}
 
 

@@ -26,7 +26,7 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; larger files count as damaged, and usual ones have a thousandth
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; more counts as damage; usual files have a thousandth of that
 
 
 class Damaged(Exception):

@@ -1,4 +1,4 @@
-"""Explanation: what one method found in one model, and the record of how it was computed."""
+"""Explanation: what one method found in one model or one pair, and the record of how it was computed."""
 
 from __future__ import annotations
 

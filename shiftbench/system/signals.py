@@ -84,7 +84,7 @@ def descendants(root: int) -> list[int]:
                 with open(f"/proc/{int(name)}/stat", encoding="utf-8", errors="replace") as file:
                     state, parent = file.read().rpartition(")")[2].split()[:2]
                 with open(f"/proc/{int(name)}/cmdline", "rb") as command:
-                    tracker = b"resource_tracker" in command.read()  # it ends by itself after this process
+                    tracker = b"resource_tracker" in command.read()  # a tracker ends by itself after this process
                 if state != "Z" and not tracker:
                     children.setdefault(int(parent), []).append(int(name))
     found, left = [], [root]
