@@ -16,7 +16,10 @@ Side = list[PromptWithResponse]  # one model's prompts, each with the token ids 
 
 
 class Unanswered(InputError):
-    """No response of a mode can be explained: all are empty, or all were left out. The mode then has no scores."""
+    """No response of a mode can be explained: all of one model's are empty, or all were left out.
+
+    The mode then has no scores.
+    """
 
 
 def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
