@@ -6,8 +6,8 @@ could thereby make the client read or fill any folder of the client's disk, or c
 - The files of a server's runs (http, https) are moved through that server alone: by `mlflow-artifacts:`, or by http(s)
   with the server's own host and port. The files of Databricks' runs are moved by `dbfs:`.
 - The files of a database's runs lie in LOCATION/RUN_ID/artifacts, which is MLflow's layout. LOCATION is either the one
-  that the database gives for the experiment, or the folder beside the database, where `Tracking` puts new files. The two
-  differ in a database that was moved, because it still names its old folder. A RUN_ID is 32 random hexadecimal digits,
+  that the database gives for the experiment, or the folder beside the database, where `Tracking` puts new files. A
+  database that was moved still names its old folder, so the two can differ. A RUN_ID is 32 random hexadecimal digits,
   so a database that a stranger sent cannot name an existing folder that the stranger does not know. The LOCATION of a
   sqlite file must be a folder of this machine.
 

@@ -195,7 +195,7 @@ class Tracking:
             log.warning("the parent run %s in %s was not closed: %s", run_id, self.shown, describe(error))
 
     def ui_command(self) -> str:
-        """What shows the runs: the command `mlflow ui ...` for a database, the address to open in a browser for a server.
+        """What shows the runs: for a database the command `mlflow ui ...`, for a server the address of its web page.
 
         Secrets of the URI are hidden in it. Empty where nothing is tracked.
         """

@@ -39,7 +39,7 @@ def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
 
 
 def diagnose(error: Exception, shown_uri: str, experiment: str) -> InputError | None:
-    """An InputError that says what the user can do about an error of MLflow's; None for an error that is not known here.
+    """An InputError that says what the user can do about an error of MLflow's; None where the error is not known here.
 
     Known are: a redirection to another server, the HTTP status 401 or 403, a database of another MLflow version, and a
     database driver that is not installed. shown_uri: the tracking URI without secrets. experiment: the experiment's

@@ -151,7 +151,7 @@ class _Limit:
 
     def _count(self, size: int) -> None:
         if self.file and not self.moved:
-            self._start_window()  # the speed is measured from the first byte on, as the server may have other work before
+            self._start_window()  # speed counts from the first byte on, as the server may do other work before
         self.moved += size
         self.in_window += size
 
