@@ -47,7 +47,7 @@ def test_findings_say_what_they_are_and_what_they_need(name, ratings):
 
 
 def test_every_score_that_was_ever_recorded_has_a_meaning(ratings):
-    """The names are those of a recorded run (tests/frozen) of every finding, two response modes and null models."""
+    """The names are those of a recorded run (tests/frozen) with every finding, two response modes and null models."""
     parts = {name: finding(name, ratings) for name in FINDINGS}
     named = [score.split(".", 1) for score in RECORDED["scores"]]
     assert named and all(parts[of].fact(score) is not None for of, score in named)
