@@ -47,14 +47,17 @@ def test_findings_say_what_they_are_and_what_they_need(name, ratings):
 
 
 def test_every_score_that_was_ever_recorded_has_a_meaning(ratings):
-    """The names are those of a run of every finding, with responses beside and null models (tests/frozen)."""
+    """The names are those of a recorded run (tests/frozen) with every finding, two response modes and null models."""
     parts = {name: finding(name, ratings) for name in FINDINGS}
     named = [score.split(".", 1) for score in RECORDED["scores"]]
     assert named and all(parts[of].fact(score) is not None for of, score in named)
 
 
 def test_every_meaning_is_that_of_a_score(ratings):
-    """recognition_min_len is given only where base's and tuned's own responses differ in length; none there do."""
+    """recognition_min_len is the one score that the recorded run lacks.
+
+    It is given only where base's and tuned's own responses differ in length, and those of the recorded run do not.
+    """
     recorded = {tuple(score.split(".", 1)) for score in RECORDED["scores"]}
     recorded.add(("instruction_recognition", "recognition_min_len"))
     for name in FINDINGS:
