@@ -1,10 +1,12 @@
 """The meet-in-the-middle cut: where tangents of the positions in front meet cotangents of the positions behind.
 
-docs/mathematics.md, section "How it is computed". The cut is a position. schedule.count_opposite says how many opposite
-derivatives there are, and importance.py derives the position from that number. In every layer a position behind the cut
-depends on the positions in front of it only through their keys and values. So the importance of a prompt token in front
-of the cut for a response token predicted behind it is a sum over layers of inner products: what the token's tangent
-changes at the cut, times the response token's cotangent there. Neither kind of derivative has to pass the cut.
+The cut is a position. schedule.count_opposite says how many opposite derivatives there are, and importance.py derives
+the position from that number. In every layer a position behind the cut depends on the positions in front of it only
+through their keys and values. So the importance of a prompt token in front of the cut for a response token predicted
+behind it is a sum over layers of inner products between rows of the prompt token's tangent and rows of the response
+token's cotangent. In forward mode these are the rows of head outputs behind the cut, in reverse mode the rows of keys
+and values in front of it. Neither kind of derivative has to pass the cut. docs/mathematics.md, section "How it is
+computed", derives the sum.
 
 The opposite derivatives run first and store their rows of every layer here. The main derivatives are multiplied with
 those rows as they pass the same layers. Shape suffixes: see shiftbench/engine/__init__.py.

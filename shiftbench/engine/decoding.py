@@ -1,10 +1,10 @@
-"""Greedy responses of many prompts together, with one KV cache for each layer that all prompts share.
+"""Greedy responses of many prompts together, with one KV cache for each layer, in which every prompt has its place.
 
 A decoding step is limited by reading the weights, so one step for all prompts costs little more than for one. Each
-prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt.
-Attention is computed row by row, and the matrix products compute each row from that row alone. So a response does not
-depend on the prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that
-property, and up to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
+prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt. Attention is
+computed row by row, and the matrix products compute each row from that row alone. So a response does not depend on the
+prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that property, and up
+to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLACES = 64  # prompts that are decoded together at most: enough for nearly the 
 ROWS_STEP = 4
 CACHE_SHARE = 4  # KV caches take at most the memory of the layers' weights / CACHE_SHARE, or that of one slot
 
-Apply = Callable[[Linear, Tensor], Tensor]  # a linear map and its input -> its output
+Apply = Callable[[Linear, Tensor], Tensor]  # computes a linear map: (map, its input) -> the map's output
 _apply_thin: Apply = partial(apply_linear, product=core_calls.thin_product)
 
 
@@ -154,7 +154,7 @@ def _new_caches(model: Transformer, positions: int, longest: int) -> list[KVCach
 
 
 def _weights(block: Block) -> int:
-    """How many numbers a layer's weight matrices have."""
+    """How many numbers the weight matrices of a layer's attention and feed-forward network have, biases not counted."""
     attention, inner = block.attention, block.feed_forward
     linears = (attention.query, attention.key, attention.value, attention.out, inner.up, inner.down, inner.gate)
     return sum(linear.weight_IO.numel() for linear in linears if linear is not None)

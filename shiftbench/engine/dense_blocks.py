@@ -60,7 +60,7 @@ class ItemGroup:
     value: BlockIndex
 
 
-@lru_cache(maxsize=64)  # the same for all layers of a chunk, and for prompts of one length
+@lru_cache(maxsize=64)  # groups are the same for all layers of a chunk, and for prompts of one length
 def group_items(
     queries: RowLayout, keys: RowLayout, mixed: RowLayout, scores: int, device: torch.device
 ) -> tuple[ItemGroup, ...]:

@@ -1,7 +1,8 @@
 """Log-probabilities of a response where embeddings of prompt tokens are zero, for many masks of one prompt together.
 
 A mask changes nothing at positions before the first masked token. So one unmasked pass computes the keys and values of
-all positions, and each mask computes only the positions from its first masked token on.
+all positions, and for each mask only the positions from its first masked token on, and a few before it, are computed
+again.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 

@@ -1,6 +1,6 @@
 """The engine's matrix products: which of torch's libraries computes them, and in which precision.
 
-torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses AVX-512 on any CPU.
+torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses it on any CPU that has it.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 

@@ -23,17 +23,17 @@ from shiftbench.engine.product import STEP
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Block
 
-# Rows of a product on a CPU: enough rows for the product's full rate, and so few that they stay in the CPU's cache.
+# The most rows of a product on a CPU: enough for the product's full rate, and so few that they stay in the CPU's cache.
 ROWS = 448
-# Rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative): merging has a cost for
-# each position, which all derivatives that the chunk has at the position share. A chunk takes at most MERGED_SHARE of
-# the memory.
+# The most rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative). Merging has a
+# cost for each position, which all derivatives that the chunk has at the position share, so such a chunk may have more
+# rows than ROWS, as long as it takes at most MERGED_SHARE of the memory.
 MERGED_ROWS = 2048
 MERGED_SHARE = 1 / 8
 # The rows stored at the cut take at most this share of the memory that derivatives, chunks and the forward cache of one
 # layer leave free.
 CUT_SHARE = 2 / 3
-GPU_ROWS = 8192  # rows of a product on a GPU: enough that the time for starting its kernels does not count
+GPU_ROWS = 8192  # the most rows of a product on a GPU: the time for starting its kernels does not count
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A forward pass whose cache is in memory for one segment of layers at a time."""
+"""A forward pass that has the forward cache of one segment (consecutive layers) in memory at a time."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Cooccurrence:
         self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spellings(words)[1].to(device))
 
 
-@lru_cache(maxsize=1)  # base and tuned have the same words and static vectors
+@lru_cache(maxsize=1)  # base and tuned have the same words and static vectors, so the second one reuses the result
 def _cooccurrence(
     words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float, device: torch.device
 ) -> Cooccurrence:

@@ -131,7 +131,7 @@ class Attribution(Explainer):
                 content={
                     **common,
                     **text_content(prompt, response),
-                    # The unit holds these masks too, so its key depends on them.
+                    # The unit holds instruction_P and context_P too, so its key depends on them.
                     "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
                     "context": prompt.context_P.nonzero()[:, 0].tolist(),
                 },
@@ -159,7 +159,7 @@ class Attribution(Explainer):
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
         level_PR = ops.importance_levels(importance_PR, self.levels)
-        agreements = self.agreements.get(model.name)  # None in float32
+        agreements = self.agreements.get(model.name)  # None where precision is float32
         if agreements is not None and len(agreements) < COMPARED_PROMPTS and response:
             float32_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
             agreements.append(agreement(importance_PR, float32_PR, self.levels))

@@ -109,7 +109,10 @@ class Faithfulness(Explainer):
         return memory_bytes(self.memory, device)
 
     def _forward_passes(self, tokens: int) -> int:
-        """About how many forward passes a prompt of so many tokens takes. The gradient of a sum counts as three."""
+        """About how many forward passes a prompt of so many tokens takes.
+
+        They are those of the masks, and three for each gradient of the summed probabilities.
+        """
         alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
         points = {Definition.GRAD_X_INPUT.value: 1, Definition.INTEGRATED_GRADIENTS.value: self.steps}

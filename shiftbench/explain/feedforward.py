@@ -196,7 +196,7 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
     else:  # divide and conquer gives all eigenvectors faster than half of them each on its own
         value, vector = _lapack_results(lapack.dstevd(diagonal, off_diagonal))
     leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy, because torch has no negative strides
-    # The reflections that made the matrix tridiagonal do not change the first coordinate.
+    # The reflections that made the matrix tridiagonal do not change the first coordinate, so the first row stays.
     leading[1:], _ = _lapack_results(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
     return torch.from_numpy(value[: -count - 1 : -1].copy()), torch.from_numpy(leading.T)
 

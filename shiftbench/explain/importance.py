@@ -124,7 +124,8 @@ def occlusion(
     masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), single_KP])
     log_BR = log_probabilities(model, prompt, response, masked_BP, memory)
     probability_R = log_BR[0].exp()
-    # p - q = -p (q / p - 1), with q / p - 1 = expm1(log q - log p): no digits are lost where q is close to p.
+    # With q for p_r under the mask: p - q = -p (q / p - 1), and q / p - 1 = expm1(log q - log p), which loses no digits
+    # where q is close to p.
     importance_KR = -probability_R * (log_BR[1:] - log_BR[0]).expm1()
     return _require_finite(importance_KR, model, prompt), probability_R
 
@@ -186,7 +187,10 @@ def _grad_x_input(
     precision: Precision,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) by gradient times input, where the prompt's embeddings are multiplied by scale."""
+    """(importance_PR, probability_R) by gradient times input, where the prompt's embeddings are multiplied by `scale`.
+
+    The input is the scaled embedding. The engine computes it where it can, else autograd does.
+    """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)
     with _pass_over_one_text(model, prompt):

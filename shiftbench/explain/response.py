@@ -64,7 +64,7 @@ class GreedyResponse(Method):
 
         responses = greedy(transformer, embed, prompts, self.max_new_tokens, end_tokens(model))
         while True:
-            # Only around next(): while the caller holds a unit, the number of threads is the caller's.
+            # The number of threads is set around next() alone: while the caller holds a unit, it is the caller's number.
             with threads_each(decoding_threads(model)), not_finite_as_input_error(model, "one of the prompts"):
                 ended = next(responses, None)
             if ended is None:
@@ -87,8 +87,8 @@ class GreedyResponse(Method):
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         reset_angles(model.module)
-        # As an argument of generate() it would be completed from the checkpoint's own configuration, whose penalties
-        # change which token is the most probable.
+        # The configuration is not given to generate() as an argument: transformers would complete it from the
+        # checkpoint's own configuration, whose penalties change which token is the most probable.
         original, model.module.generation_config = model.module.generation_config, configuration
         try:
             with (
