@@ -64,7 +64,7 @@ class GreedyResponse(Method):
 
         responses = greedy(transformer, embed, prompts, self.max_new_tokens, end_tokens(model))
         while True:
-            # The number of threads is set around next() alone: while the caller holds a unit, it is the caller's number.
+            # Threads are set around next() alone: while the caller holds a unit, their number is the caller's.
             with threads_each(decoding_threads(model)), not_finite_as_input_error(model, "one of the prompts"):
                 ended = next(responses, None)
             if ended is None:
