@@ -112,8 +112,8 @@ def _embed_padded(
 ) -> Tensor:
     """Input embeddings [N, D] of tokens, with rows of zeros appended.
 
-    The number of rows becomes a multiple of STEP where there are more than PLACES tokens, else of ROWS_STEP. positions: of
-    each token in its own text, for models with learned positions, whose embeddings are added.
+    The number of rows becomes a multiple of STEP where there are more than PLACES tokens, else of ROWS_STEP. positions:
+    of each token in its own text, for models with learned positions, whose embeddings are added.
     """
     step = STEP if len(positions) > PLACES else ROWS_STEP
     x_ND = embed(torch.tensor(ids))
