@@ -8,10 +8,10 @@
 namespace shiftbench::cuda {
 
 template <class T>
-void norm_rows(const cpu::NormRows<T>& rows, Stream stream);
+void norm_derivative(const cpu::NormDerivative<T>& rows, Stream stream);
 template <class T>
-void rotate_rows(const cpu::RotateRows<T>& rows, Stream stream);
+void rotary_derivative(const cpu::RotaryDerivative<T>& rows, Stream stream);
 template <class T>
-void gate_rows(const cpu::GateRows<T>& rows, Stream stream);
+void activation_derivative(const cpu::ActivationDerivative<T>& rows, Stream stream);
 
 }  // namespace shiftbench::cuda

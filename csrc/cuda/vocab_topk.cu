@@ -44,7 +44,7 @@ struct BlockCandidates {
     // at least k candidates reach, and drops the candidates that k others exceed whatever the errors are. All threads
     // of the block must call this, after a barrier behind their last push.
     __device__ void prune() {
-        constexpr int per_thread = most_candidates / block_threads;
+        constexpr int per_thread = max_candidates / block_threads;
         const std::int32_t held = *count;
         Bits<T> low = 0, high = infinity_bits<T>();
         while (high - low > 1) {
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(block_threads)
     BlockCandidates<T> candidates{all.score[c], all.word + c * capacity, &count, &kth_bound, all.error[c], all.k,
                                   scratch};
     bool full = false;
-    for (std::int64_t begin = 0; begin < tile.cols && !full; begin += words_at_once) {
-        const std::int64_t there = tile.cols - begin < words_at_once ? tile.cols - begin : words_at_once;
+    for (std::int64_t begin = 0; begin < tile.cols && !full; begin += words_per_check) {
+        const std::int64_t there = tile.cols - begin < words_per_check ? tile.cols - begin : words_per_check;
         if (count + there > capacity) {
             candidates.prune();
             full = count + there > capacity;

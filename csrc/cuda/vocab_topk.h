@@ -29,9 +29,9 @@ struct Candidates {
 constexpr std::int32_t overflowed = -1;
 // Words of a tile that a direction takes before it checks again whether its candidates have to be pruned: four for each
 // thread of a block.
-constexpr std::int64_t words_at_once = 1024;
+constexpr std::int64_t words_per_check = 1024;
 // The largest capacity. Pruning holds all candidates of a direction in its block's registers, 32 for each thread.
-constexpr std::int64_t most_candidates = 8192;
+constexpr std::int64_t max_candidates = 8192;
 
 // score: [directions, words of the tile]; the tile's first word is first_word. One pass over the scores.
 template <class T>

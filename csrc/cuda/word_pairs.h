@@ -31,14 +31,14 @@ void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t
 
 // The largest number of key words of a neuron pair. A table of twice as many entries then takes 32 kB of shared memory,
 // which every GPU has.
-constexpr std::int64_t most_words = 2048;
+constexpr std::int64_t max_key_words = 2048;
 
-// count[e]: the number of word pairs of neuron pair e, 0 before the call. bad_query, bad_key: one number each, the
-// lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron pair's
-// key words, occurs a second time; all bits are set before the call, and stay so if there is none.
+// count[e]: the number of word pairs of neuron pair e, 0 before the call. first_bad_query, first_bad_key: one number
+// each, the lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron
+// pair's key words, occurs a second time; all bits are set before the call, and stay so if there is none.
 template <class T>
 void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
-                      unsigned long long* bad_query, unsigned long long* bad_key, Stream stream);
+                      unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream);
 
 // Writes the word pairs of neuron pair e to the elements from next[e] on, and raises next[e] by their number. place[n]
 // is the position of the query word times K plus that of the key word; cosine[n] is their cosine.

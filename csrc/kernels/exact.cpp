@@ -59,9 +59,11 @@ constexpr shiftbench::cpu::Tiles<T> tiles{
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
 template <class T>
-constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows, own::gated_rows,
-                                            own::attention_rows, own::attend_rows, own::thin_rows, own::norm_forward,
-                                            own::heads_forward,  own::mix_forward};
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_derivative,       own::rotary_derivative,
+                                            own::activation_derivative, own::merged_projection_derivative,
+                                            own::attention_derivative,  own::cached_attention,
+                                            own::small_batch_linear,    own::norm_forward,
+                                            own::split_heads,           own::causal_attention_forward};
 
 // A constant, so that the module needs no code of this instruction set to initialise it: that code would run on every
 // CPU.

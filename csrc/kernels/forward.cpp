@@ -1,6 +1,6 @@
 // The stages of a forward pass that keeps what derivatives need: norms, the split into heads with rotary embedding, and
-// causal attention (shiftbench/stages.h: NormForward, HeadsForward, MixForward). Compiled with fused multiply-adds, so
-// the last bits depend on the instruction set, like those of the matrix products between the stages.
+// causal attention (shiftbench/stages.h: NormForward, SplitHeads, CausalAttentionForward). Compiled with fused
+// multiply-adds, so the last bits depend on the instruction set, like those of the matrix products between the stages.
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
@@ -86,7 +86,7 @@ void norm(const NormForward<T>& a) {
 
 // One pass.
 template <class T>
-void split_heads(const HeadsForward<T>& a) {
+void split_and_rotate(const SplitHeads<T>& a) {
     const i64 E = a.width;
     for (i64 n = a.first; n < a.last; ++n)
         for (i64 h = 0; h < a.heads; ++h) {
@@ -137,15 +137,15 @@ void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
 // For each work item, map = queries @ keys^T, then softmax by row, then mixed = map @ values. Only the probabilities
 // (and slopes) of all positions are written to memory; the logits stay in the cache.
 template <class T>
-void attend_causally(const MixForward<T>& a) {
+void attend_causally(const CausalAttentionForward<T>& a) {
     const i64 E = a.width, S = a.tokens, M = whole_vectors<T>(S) + lanes_of<T>,
-              blocks = (S + mix_queries - 1) / mix_queries;
-    const Scratch<T> keys(E * M), maps(mix_queries * M);
+              blocks = (S + queries_per_work_item - 1) / queries_per_work_item;
+    const Scratch<T> keys(E * M), maps(queries_per_work_item * M);
     T *const key_EM = keys.get(), *const map = maps.get();
     i64 transposed = -1;  // the key head whose keys are in key_EM
     for (i64 work_item = a.first; work_item < a.last; ++work_item) {
-        const i64 h = work_item / blocks, k = h / a.group, begin = work_item % blocks * mix_queries;
-        const i64 end = begin + mix_queries < S ? begin + mix_queries : S, rows = end - begin;
+        const i64 h = work_item / blocks, k = h / a.group, begin = work_item % blocks * queries_per_work_item;
+        const i64 end = begin + queries_per_work_item < S ? begin + queries_per_work_item : S, rows = end - begin;
         if (k != transposed) transpose_matrix(a.key + k * S * E, E, S, E, key_EM, M);
         transposed = k;
         product<false, CausalMap::output, T>({a.query + (h * S + begin) * E, E, 1}, rows, key_EM, M, E,
@@ -174,9 +174,9 @@ namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
 void norm_forward(const NormForward<float>& a) { norm(a); }
 void norm_forward(const NormForward<double>& a) { norm(a); }
-void heads_forward(const HeadsForward<float>& a) { split_heads(a); }
-void heads_forward(const HeadsForward<double>& a) { split_heads(a); }
-void mix_forward(const MixForward<float>& a) { attend_causally(a); }
-void mix_forward(const MixForward<double>& a) { attend_causally(a); }
+void split_heads(const SplitHeads<float>& a) { split_and_rotate(a); }
+void split_heads(const SplitHeads<double>& a) { split_and_rotate(a); }
+void causal_attention_forward(const CausalAttentionForward<float>& a) { attend_causally(a); }
+void causal_attention_forward(const CausalAttentionForward<double>& a) { attend_causally(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -58,10 +58,10 @@ SHIFTBENCH_INLINE bool cooccur(double cosine, double cutoff, double other_cutoff
     return cosine > cutoff && cosine > other_cutoff;
 }
 
-// One element of a norm's derivative: rho * (derivative - mean - hat * along). stages.h (NormRows) explains the
+// One element of a norm's derivative: rho * (derivative - mean - hat * along). stages.h (NormDerivative) explains the
 // symbols.
 template <class V, class S>
-SHIFTBENCH_INLINE V norm_derivative(V derivative, V hat, S mean, S along, S rho) {
+SHIFTBENCH_INLINE V norm_derivative_element(V derivative, V hat, S mean, S along, S rho) {
     return (derivative - mean - hat * along) * rho;
 }
 

@@ -25,7 +25,7 @@ namespace shiftbench::cpu {
 // A norm of whole rows has one group; a norm of each head has one group per head.
 // Two passes over each row: the first sums along = mean(derivative * hat) and the mean, the second writes `out`.
 template <class T>
-struct NormRows {
+struct NormDerivative {
     const T *derivative, *hat, *rho, *gain;
     const std::int64_t* position;
     T* out;
@@ -38,7 +38,7 @@ struct NormRows {
 // the opposite angle if `inverse`, as cotangents need it. x: [rows, heads, width]; cosine, sine: [positions, width], of
 // which the first half is read.
 template <class T>
-struct RotateRows {
+struct RotaryDerivative {
     T* x;
     const T *cosine, *sine;
     const std::int64_t* position;
@@ -52,7 +52,7 @@ struct RotateRows {
 //   cotangent: gate[n] = up[n] * gate_slope; up[n] = up[n] * up_slope      (`up` holds the cotangent; gate is output)
 // up, gate: [rows, width]; slopes: [positions, width].
 template <class T>
-struct GateRows {
+struct ActivationDerivative {
     T *up, *gate;
     const T *up_slope, *gate_slope;
     const std::int64_t* position;
@@ -60,9 +60,9 @@ struct GateRows {
     bool cotangent;
 };
 
-// GatedRows is computed in blocks of this many columns. It is a multiple of the width of a tile in every instruction
-// set (8 to 32 columns of float, 4 to 16 of double), so every block consists of whole tiles.
-constexpr std::int64_t gated_columns = 64;
+// MergedProjectionDerivative is computed in blocks of this many columns. It is a multiple of the width of a tile in
+// every instruction set (8 to 32 columns of float, 4 to 16 of double), so every block consists of whole tiles.
+constexpr std::int64_t columns_per_block = 64;
 
 // Derivative of both projections of a gated feed-forward network and of its activation, in one product. The two
 // projections are merged into one matrix, which differs from position to position:
@@ -70,9 +70,9 @@ constexpr std::int64_t gated_columns = 64;
 //   tangent:   out[n] = W x[n]         x: [rows, width], out: [rows, inner_width]
 //   cotangent: out[n] = W^T x[n]       x: [rows, inner_width], out: [rows, width]
 // gate, up: [inner_width, width]; slopes: [positions, inner_width]. Only the columns [first, last) of `out` are
-// computed; `first` is a multiple of gated_columns. csrc/kernels/gated.cpp describes the algorithm.
+// computed; `first` is a multiple of columns_per_block. csrc/kernels/merged_projection.cpp describes the algorithm.
 template <class T>
-struct GatedRows {
+struct MergedProjectionDerivative {
     const T *x, *gate, *up, *gate_slope, *up_slope;
     const std::int64_t* position;
     T* out;
@@ -107,7 +107,7 @@ struct WorkItems {
 //   cotangent: mixed -> (query, key, value)
 // query, mixed: [rows, K * G, E]; key, value: [rows, K, E]. csrc/kernels/stages.cpp states the formulas.
 template <class T>
-struct AttentionRows {
+struct AttentionDerivative {
     KeptAttentionView<T> kept;
     T *query, *key, *value, *mixed;
     WorkItems query_items, key_items, mixed_items;
@@ -121,7 +121,7 @@ struct AttentionRows {
 // query, out: [rows, key_heads * group, width]; key, value: [key_heads, capacity, width]. scores is scratch memory for
 // the logits of one row and one head, as many as the longest row attends to.
 template <class T>
-struct AttendRows {
+struct CachedAttention {
     const T *query, *key, *value;
     const std::int64_t *first_key, *last_key;
     T *out, *scores;
@@ -132,7 +132,7 @@ struct AttendRows {
 // A linear layer for few rows, as in a decoding step: out[n][o] = x[n] . weight[o] for the outputs [first, last).
 // x: [rows, depth]; weight: [outputs, depth]; out: [rows, outputs].
 template <class T>
-struct ThinRows {
+struct SmallBatchLinear {
     const T *x, *weight;
     T* out;
     std::int64_t rows, depth, outputs, first, last;
@@ -154,24 +154,24 @@ struct NormForward {
 // rotated by row n's angle unless cosine is null. x: [rows, heads, width]; cosine, sine: [rows, width];
 // out: [heads, rows, width]. Only the rows [first, last) are computed.
 template <class T>
-struct HeadsForward {
+struct SplitHeads {
     const T *x, *cosine, *sine;
     T* out;
     std::int64_t rows, heads, width, first, last;
 };
 
-// Queries per work item of MixForward. It is a multiple of the height of a tile in every instruction set (4, 6 or 12
-// rows), so that only a head's last work item has an incomplete tile.
-constexpr std::int64_t mix_queries = 48;
+// Queries per work item of CausalAttentionForward. It is a multiple of the height of a tile in every instruction set
+// (4, 6 or 12 rows), so that only a head's last work item has an incomplete tile.
+constexpr std::int64_t queries_per_work_item = 48;
 
-// Causal attention in a forward pass; shapes as in KeptAttentionView, the cap as in AttendRows.
+// Causal attention in a forward pass; shapes as in KeptAttentionView, the cap as in CachedAttention.
 //   probability = softmax over the keys that the query attends to: the last `window` positions up to its own, or all
 //   positions up to its own if window is 0. mixed = probability @ value. slope: as in KeptAttentionView; null if cap is
 //   0, where it would equal the probability.
-// A work item is mix_queries consecutive queries of one head; they are numbered head after head, and the work items
-// [first, last) are computed.
+// A work item is queries_per_work_item consecutive queries of one head; they are numbered head after head, and the work
+// items [first, last) are computed.
 template <class T>
-struct MixForward {
+struct CausalAttentionForward {
     const T *query, *key, *value;
     T *probability, *slope, *mixed;
     std::int64_t group, tokens, width, window, first, last;
@@ -181,16 +181,16 @@ struct MixForward {
 // The stages of one instruction set.
 template <class T>
 struct Stages {
-    void (*norm)(const NormRows<T>&);
-    void (*rotate)(const RotateRows<T>&);
-    void (*gate)(const GateRows<T>&);
-    void (*gated)(const GatedRows<T>&);
-    void (*attention)(const AttentionRows<T>&);
-    void (*attend)(const AttendRows<T>&);
-    void (*thin)(const ThinRows<T>&);
+    void (*norm_derivative)(const NormDerivative<T>&);
+    void (*rotary_derivative)(const RotaryDerivative<T>&);
+    void (*activation_derivative)(const ActivationDerivative<T>&);
+    void (*merged_projection_derivative)(const MergedProjectionDerivative<T>&);
+    void (*attention_derivative)(const AttentionDerivative<T>&);
+    void (*cached_attention)(const CachedAttention<T>&);
+    void (*small_batch_linear)(const SmallBatchLinear<T>&);
     void (*norm_forward)(const NormForward<T>&);
-    void (*heads_forward)(const HeadsForward<T>&);
-    void (*mix_forward)(const MixForward<T>&);
+    void (*split_heads)(const SplitHeads<T>&);
+    void (*causal_attention_forward)(const CausalAttentionForward<T>&);
 };
 
 }  // namespace shiftbench::cpu

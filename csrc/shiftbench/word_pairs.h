@@ -129,7 +129,7 @@ public:
                 const std::int64_t* keys = key.word[e];
                 for (std::int64_t j = 0; j < key.word.cols; ++j) {
                     if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0)
-                        return bad_key_.report(e * key.word.cols + j);
+                        return first_bad_key_.report(e * key.word.cols + j);
                     position[static_cast<std::size_t>(keys[j])] = static_cast<std::int32_t>(j);
                     sign[static_cast<std::size_t>(keys[j])] = key.sign[e][j];
                 }
@@ -137,7 +137,7 @@ public:
                 for (std::int64_t i = 0; i < query.word.cols; ++i) {
                     const std::int64_t word = query.word[e][i];
                     const std::int8_t own_sign = query.sign[e][i];
-                    if (!is_word(word, lists.words)) return bad_query_.report(e * query.word.cols + i);
+                    if (!is_word(word, lists.words)) return first_bad_query_.report(e * query.word.cols + i);
                     if (i + 1 < query.word.cols) prefetch_list(lists, query.word[e][i + 1]);
                     if (own_sign == 0) continue;
                     for (std::int64_t n = lists.first[word]; n < lists.first[word + 1]; ++n) {
@@ -158,8 +158,8 @@ public:
     // The lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron
     // pair's key words, occurs a second time; -1 if there is none. If there is one, the
     // results of the other members are undefined.
-    std::int64_t bad_query() const { return bad_query_.get(); }
-    std::int64_t bad_key() const { return bad_key_.get(); }
+    std::int64_t first_bad_query() const { return first_bad_query_.get(); }
+    std::int64_t first_bad_key() const { return first_bad_key_.get(); }
 
     std::int64_t size() const {
         std::int64_t count = 0;
@@ -202,7 +202,7 @@ private:
 
     Rows<const std::int64_t> query_, key_;
     std::vector<std::vector<Pair>> found_;
-    LowestIndex bad_query_, bad_key_;
+    LowestIndex first_bad_query_, first_bad_key_;
 };
 
 }  // namespace shiftbench::cpu

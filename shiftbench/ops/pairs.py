@@ -188,8 +188,8 @@ def _word_pairs(
     core = operators.core_of(cosine_N)
     core_class = core.WordPairs32 if cosine_N.dtype == torch.float32 else core.WordPairs64
     found = core_class(first_V.contiguous(), other_N.contiguous(), cosine_N.contiguous(), *words_and_signs)
-    _refuse_word("query", query_index_CK, found.bad_query(), len(first_V) - 1)
-    _refuse_word("key", key_index_CK, found.bad_key(), len(first_V) - 1)
+    _refuse_word("query", query_index_CK, found.first_bad_query(), len(first_V) - 1)
+    _refuse_word("key", key_index_CK, found.first_bad_key(), len(first_V) - 1)
     neuron_N, query_N, key_N = (first_V.new_empty(found.size()) for _ in range(3))
     score_N = cosine_N.new_empty(found.size())
     found.write(neuron_N, query_N, key_N, score_N)

@@ -47,16 +47,17 @@ class WordPairs:
 
     It has the same methods as the CPU's classes _C.WordPairs32 and _C.WordPairs64.
 
-    Raises InputError where a neuron pair has more than _C.cuda.most_words key words: the kernel has room for no more.
+    Raises InputError where a neuron pair has more than _C.cuda.max_key_words key words: the kernel has room for that
+    many.
     """
 
     def __init__(
         self, first_V: Tensor, other_N: Tensor, cosine_N: Tensor,
         query_CK: Tensor, query_sign_CK: Tensor, key_CK: Tensor, key_sign_CK: Tensor,
     ) -> None:  # fmt: skip
-        if key_CK.shape[1] > _C.cuda.most_words:
+        if key_CK.shape[1] > _C.cuda.max_key_words:
             raise InputError(
-                f"word_pairs: on a GPU a neuron pair may have at most {_C.cuda.most_words} key words, got "
+                f"word_pairs: on a GPU a neuron pair may have at most {_C.cuda.max_key_words} key words, got "
                 f"{key_CK.shape[1]}; pass tensors on the CPU"
             )
         self._inputs = [[first_V, other_N, cosine_N], [query_CK, query_sign_CK], [key_CK, key_sign_CK]]
@@ -64,10 +65,10 @@ class WordPairs:
         self._refused = refusal_counters(key_CK, 2)
         _C.cuda.count_word_pairs(*self._inputs, self._count_C, self._refused, *device_and_stream(key_CK))
 
-    def bad_query(self) -> int:
+    def first_bad_query(self) -> int:
         return int(self._refused[0])
 
-    def bad_key(self) -> int:
+    def first_bad_key(self) -> int:
         return int(self._refused[1])
 
     def size(self) -> int:

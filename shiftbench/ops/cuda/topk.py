@@ -34,7 +34,7 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
     if len(not_finite := torch.nonzero(longest * norm_C >= torch.finfo(value_CK.dtype).max)):
         return -1, -1, int(not_finite[0])
     k = value_CK.shape[1]
-    if k + 2 * _C.cuda.words_at_once > _C.cuda.most_candidates:
+    if k + 2 * _C.cuda.words_per_check > _C.cuda.max_candidates:
         left_C = torch.arange(len(direction_CD))
     else:
         error_C = _score_error(norm_C, longest, direction_CD.shape[1], value_CK.dtype)
@@ -73,7 +73,7 @@ def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK:
     """
     (directions, k), dtype, device = value_CK.shape, value_CK.dtype, value_CK.device
     launch = device_and_stream(value_CK)
-    capacity = k + 2 * _C.cuda.words_at_once
+    capacity = k + 2 * _C.cuda.words_per_check
     count_C = torch.zeros(directions, dtype=torch.int32, device=device)
     candidates = [
         torch.empty(directions, capacity, dtype=dtype, device=device),

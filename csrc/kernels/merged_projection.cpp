@@ -1,5 +1,5 @@
 // Derivatives through the two projections of a gated feed-forward network, merged into one product
-// (shiftbench/stages.h, GatedRows; docs/mathematics.md, "How it is computed").
+// (shiftbench/stages.h, MergedProjectionDerivative; docs/mathematics.md, "How it is computed").
 //
 // The slopes belong to a position and are the same for all derivatives at it. So the two projections, each followed by
 // its slopes, are one matrix per position:
@@ -186,12 +186,12 @@ void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, 
 // cotangents, the model's width for tangents. A tangent's scale belongs to the columns, so it multiplies the finished
 // sums; a cotangent's scale belongs to the depth, so it multiplies the packed rows.
 template <bool cotangent, class T>
-void gated(const GatedRows<T>& a) {
+void merged_derivative(const MergedProjectionDerivative<T>& a) {
     constexpr i64 width = tile_words<T>;
     const i64 whole_depth = cotangent ? a.inner_width : a.width, all_columns = cotangent ? a.width : a.inner_width;
     const i64 parts = (whole_depth + max_depth - 1) / max_depth, deepest = (whole_depth + parts - 1) / parts;
     const i64 begin_tile = a.first / width, tiles = (a.last + width - 1) / width, count = tiles - begin_tile;
-    static_assert(shiftbench::cpu::gated_columns % width == 0);
+    static_assert(shiftbench::cpu::columns_per_block % width == 0);
     const i64 fitting = max_weights / (2 * deepest * width), batch_tiles = fitting < 1       ? 1
                                                                            : fitting < count ? fitting
                                                                                              : count;
@@ -262,7 +262,11 @@ void gated(const GatedRows<T>& a) {
 
 namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
-void gated_rows(const GatedRows<float>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
-void gated_rows(const GatedRows<double>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
+void merged_projection_derivative(const MergedProjectionDerivative<float>& a) {
+    a.cotangent ? merged_derivative<true>(a) : merged_derivative<false>(a);
+}
+void merged_projection_derivative(const MergedProjectionDerivative<double>& a) {
+    a.cotangent ? merged_derivative<true>(a) : merged_derivative<false>(a);
+}
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS
