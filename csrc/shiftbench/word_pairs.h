@@ -125,11 +125,17 @@ public:
             // of its own, one byte per word, so that the array stays in the innermost cache.
             std::vector<std::int32_t> position(static_cast<std::size_t>(lists.words), -1);
             std::vector<std::int8_t> sign(position.size(), 0);
+            // A neuron pair with a bad word does not end the loop: both sides' lowest bad words are to be found, whatever
+            // the number of threads.
             for (std::int64_t e = begin; e < end; ++e) {
                 const std::int64_t* keys = key.word[e];
-                for (std::int64_t j = 0; j < key.word.cols; ++j) {
-                    if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0)
-                        return first_bad_key_.report(e * key.word.cols + j);
+                std::int64_t valid_keys = 0;
+                for (; valid_keys < key.word.cols; ++valid_keys) {
+                    const std::int64_t j = valid_keys;
+                    if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0) {
+                        first_bad_key_.report(e * key.word.cols + j);
+                        break;
+                    }
                     position[static_cast<std::size_t>(keys[j])] = static_cast<std::int32_t>(j);
                     sign[static_cast<std::size_t>(keys[j])] = key.sign[e][j];
                 }
@@ -137,7 +143,10 @@ public:
                 for (std::int64_t i = 0; i < query.word.cols; ++i) {
                     const std::int64_t word = query.word[e][i];
                     const std::int8_t own_sign = query.sign[e][i];
-                    if (!is_word(word, lists.words)) return first_bad_query_.report(e * query.word.cols + i);
+                    if (!is_word(word, lists.words)) {
+                        first_bad_query_.report(e * query.word.cols + i);
+                        break;
+                    }
                     if (i + 1 < query.word.cols) prefetch_list(lists, query.word[e][i + 1]);
                     if (own_sign == 0) continue;
                     for (std::int64_t n = lists.first[word]; n < lists.first[word + 1]; ++n) {
@@ -146,7 +155,7 @@ public:
                         here.push_back({lists.cosine[n], static_cast<std::int32_t>(i), position[other]});
                     }
                 }
-                for (std::int64_t j = 0; j < key.word.cols; ++j) {
+                for (std::int64_t j = 0; j < valid_keys; ++j) {
                     position[static_cast<std::size_t>(keys[j])] = -1;
                     sign[static_cast<std::size_t>(keys[j])] = 0;
                 }
