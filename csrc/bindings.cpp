@@ -1,7 +1,9 @@
-// The Python module shiftbench._C. Each function here reads the tensors' memory, chooses the C++ type of their
-// elements, shares the work among threads where the stage does not do so itself, and calls the core. Arguments are not
-// checked: callers are shiftbench's own ops and engine, which check theirs. Shapes that the engine promises are
-// asserted in debug builds.
+// The Python module shiftbench._C. Each function here takes the addresses and shapes of its tensors, chooses the C++
+// type of their elements, and calls the core, mostly with Python's interpreter lock released. The functions in
+// shiftbench/ share their work among threads themselves; for the engine's stages the functions here do, except for
+// norm_derivative, rotary_derivative and activation_derivative, which compute on the calling thread. Arguments are not
+// checked, but for some dtypes: the callers are shiftbench/ops, which checks them, and the engine, which computes them.
+// Most shapes are asserted in debug builds.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -80,8 +82,9 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
     });
 }
 
-// Returns (row of embedding_VD, row of direction_CD, direction whose scores overflow) that is refused, each -1 if none
-// is.
+// Returns three indices (TopkRefusal): the first row of embedding_VD that is not finite, the first row of direction_CD
+// that is not finite, and the first direction whose scores may overflow. At most one of them is not -1; all are -1 if
+// nothing is refused.
 auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
                 const py::object& index_CK) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
@@ -96,7 +99,7 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
-// The stages for the element type T of a stage's arguments, in the instruction set in use.
+// The functions of the instruction set in use that compute stages in T, the element type of the given arguments.
 template <template <class> class R, class T>
 const cpu::Stages<T>& stages_for(const R<T>&) {
     return std::get<cpu::Stages<T>>(cpu::kernels().stages);
@@ -120,7 +123,7 @@ void activation_derivative(const py::object& up, const py::object& gate, const p
                                [](const auto& rows) { stages_for(rows).activation_derivative(rows); });
 }
 
-// Blocks of columns of `out` are shared among threads.
+// Blocks of columns of `out` (columns_per_block) are shared among `threads` threads.
 void merged_projection_derivative(const py::object& x, const py::object& gate, const py::object& up,
                                   const py::object& gate_slope, const py::object& up_slope, const py::object& position,
                                   const py::object& out, bool cotangent, int threads) {
@@ -154,9 +157,10 @@ void merged_projection_derivative(const py::object& x, const py::object& gate, c
     });
 }
 
-// kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. work_items: the work items of
-// queries, of keys and values, and of mixed, each int64 [3, work items]: starts, stops, offsets (WorkItems). Work items
-// are shared among threads.
+// kept: the tensors query, key, value, mixed, probability and slope of KeptAttentionView, in this order. rows: the
+// matrices query, key, value and mixed of AttentionDerivative, in this order. work_items: three tensors, which say
+// where the rows of queries, of keys and values, and of mixed lie; each is int64 [3, number of work items] and holds
+// starts, stops and offsets (WorkItems). Work items are shared among `threads` threads.
 void attention_derivative(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
                           const std::vector<py::object>& work_items, bool cotangent, int threads) {
     const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
@@ -189,8 +193,8 @@ void attention_derivative(const std::vector<py::object>& kept, double scale, con
     });
 }
 
-// at_2N: int64, for each row the first position of the KV cache that it attends to, and one more than the last
-// (CachedAttention). Rows are shared among threads.
+// at_2N: int64; its first row holds, for each row of query_NHE, the first position of the KV cache that it attends to,
+// and its second row holds one more than the last (CachedAttention). cap: 0 for none. Rows are shared among threads.
 void cached_attention(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
                       const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
@@ -199,7 +203,7 @@ void cached_attention(const py::object& query_NHE, const py::object& key_KTE, co
     const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[0],
                        capacity = key.shape[1];
     const auto *first = at.pointer<const std::int64_t>(), *last = first + rows;
-    std::int64_t max_keys = 0;  // that a row attends to
+    std::int64_t max_keys = 0;  // the largest number of keys that a row attends to
     for (std::int64_t n = 0; n < rows; ++n) max_keys = std::max(max_keys, last[n] - first[n]);
     with_wide_type(query.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
@@ -214,7 +218,7 @@ void cached_attention(const py::object& query_NHE, const py::object& key_KTE, co
     });
 }
 
-// Outputs are shared among threads.
+// Outputs, which are the rows of `weight`, are shared among threads.
 void small_batch_linear(const py::object& x, const py::object& weight, const py::object& out) {
     const Tensor x_(x), weight_(weight), out_(out);
     assert(weight_.shape.at(1) == x_.shape.at(1));
@@ -230,7 +234,8 @@ void small_batch_linear(const py::object& x, const py::object& weight, const py:
     });
 }
 
-// Rows are shared among threads. bias may be None.
+// x, hat and out: any number of dimensions, the last of which is normalised; rho: one number for each of the others'
+// elements. bias may be None. Rows are shared among `threads` threads.
 void norm_forward(const py::object& x, const py::object& gain, const py::object& bias, const py::object& hat,
                   const py::object& rho, const py::object& out, double eps, bool centred, int threads) {
     const Tensor x_(x), gain_(gain), hat_(hat), rho_(rho), out_(out);
@@ -258,8 +263,8 @@ void norm_forward(const py::object& x, const py::object& gain, const py::object&
     });
 }
 
-// x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: None for models without rotary embedding. Rows
-// are shared among threads.
+// x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: [rows, width], or both None where heads are not
+// rotated. Rows are shared among `threads` threads.
 void split_heads(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
                  int threads) {
     const Tensor x_(x), out_(out);
@@ -283,8 +288,8 @@ void split_heads(const py::object& x, const py::object& cosine, const py::object
     });
 }
 
-// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T], slope None if cap is 0. Work
-// items (CausalAttentionForward) are shared among threads.
+// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T]. window and cap: 0 for none;
+// slope may be None if cap is 0. Work items (CausalAttentionForward) are shared among `threads` threads.
 void causal_attention_forward(const py::object& query, const py::object& key, const py::object& value,
                               const py::object& probability, const py::object& slope, const py::object& mixed,
                               std::int64_t window, double scale, double cap, int threads) {
@@ -317,8 +322,9 @@ void causal_attention_forward(const py::object& query, const py::object& key, co
     });
 }
 
-// The classes keep views of tensors that their constructors were given, so keep_alive makes those tensors live as long
-// as the object (in keep_alive<1, n>, 1 is the object and n - 1 the number of the argument).
+// Defines the classes Cooccurrence and WordPairs for one element type T. Their objects keep views of some of the
+// tensors that their constructors get. keep_alive makes those tensors live as long as the object: in keep_alive<1, n>,
+// 1 is the object and n - 1 the number of the argument, counted from 1. A WordPairs keeps only query_CK and key_CK.
 template <class T>
 void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
     using Cooccurrence = cpu::Cooccurrence<T>;

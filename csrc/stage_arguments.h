@@ -1,6 +1,8 @@
-// Converts Python's arguments to those of the engine's stages (shiftbench/stages.h), for the CPU and for a GPU. Each
-// function calls f with the arguments, with Python's interpreter lock released. Tensors are contiguous: the engine,
-// which is the only caller, allocates them so.
+// Converts Python's arguments to those of the engine's stages (shiftbench/stages.h), for the three stages that the CPU
+// and a GPU both have. Each function calls f once, with the struct of the stage's arguments and with Python's
+// interpreter lock released. Tensors must be contiguous and of one dtype, torch.float32 or torch.float64, but for
+// `position`, which is int64. The engine, which is the only caller, allocates them so; shapes are asserted in debug
+// builds only.
 #pragma once
 
 #include <cassert>

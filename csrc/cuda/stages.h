@@ -1,5 +1,5 @@
-// The stages of derivatives on a GPU (shiftbench/stages.h). Attention and merged projections are missing: on a GPU the
-// engine computes them by torch's batched matrix products. All pointers are to GPU memory.
+// The stages of derivatives that have kernels for a GPU; shiftbench/stages.h states arguments and formulas. On a GPU
+// the engine computes all other stages by torch. All pointers are to GPU memory.
 #pragma once
 
 #include "grid.h"

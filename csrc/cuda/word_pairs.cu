@@ -4,7 +4,7 @@ namespace shiftbench::cuda {
 
 namespace {
 
-// One thread per element of the block.
+// One thread per element of the block of approximate cosines.
 template <class T>
 __global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
                             const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found) {
@@ -38,7 +38,8 @@ struct KeyTable {
             position[i] = max_key_words;
         }
     }
-    // Where a word is put twice, its lower position stays.
+    // Puts a word, `which`, with its position, `where`, into the table. Of a word that is put twice the lower position
+    // stays.
     __device__ void put(std::int64_t which, std::int32_t where) const {
         for (int i = start(which);; i = (i + 1) % entries) {
             const std::int32_t seen = atomicCAS(word + i, std::int32_t{empty}, static_cast<std::int32_t>(which));
@@ -57,7 +58,8 @@ struct KeyTable {
 };
 
 // One block per neuron pair; each of its warps takes one query word at a time and reads that word's list of neighbours.
-// With `write` false it counts the word pairs and reports bad words, with `write` true it writes the pairs.
+// With `write` false it adds the number of word pairs to `count` and reports bad words (count_word_pairs); with `write`
+// true it writes the pairs, and `count` holds the element that the next pair is written to (write_word_pairs).
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
     pairs_kernel(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,

@@ -1,6 +1,7 @@
 // The stages of a forward pass that keeps what derivatives need: norms, the split into heads with rotary embedding, and
 // causal attention (shiftbench/stages.h: NormForward, SplitHeads, CausalAttentionForward). Compiled with fused
-// multiply-adds, so the last bits depend on the instruction set, like those of the matrix products between the stages.
+// multiply-adds, so the last bits of the results depend on the instruction set. Those of the matrix products between
+// the stages do too.
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
@@ -53,8 +54,8 @@ inline Vector<double> exponential(Vector<double> x) {
 inline float square_root(float x) { return sqrtf(x); }
 inline double square_root(double x) { return sqrt(x); }
 
-// Three passes over each row, which is in the innermost cache after the first: the mean (where the norm centres), the
-// mean square, the output.
+// Takes three passes over each row, which is in the innermost cache after the first: one for the mean (only where the
+// norm centres), one for the mean square, one for the output.
 template <class T>
 void norm(const NormForward<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
@@ -84,7 +85,7 @@ void norm(const NormForward<T>& a) {
     }
 }
 
-// One pass.
+// Takes one pass over the rows [first, last): copies each head of a row and rotates the copy.
 template <class T>
 void split_and_rotate(const SplitHeads<T>& a) {
     const i64 E = a.width;
@@ -98,10 +99,11 @@ void split_and_rotate(const SplitHeads<T>& a) {
         }
 }
 
-// Softmax of one row of a map, in place: logits of the keys [first, last) become probabilities. The logits are scaled
-// and, unless cap is 0, become cap * tanh(logit / cap); `slope` then receives the probability times the cap's
-// derivative, 1 - tanh^2. Up to one vector behind `last` is overwritten. Three passes over the row, which is in the
-// innermost cache: the largest logit, the exponentials and their sum, the division by the sum.
+// Softmax of one row of a map, in place: the products query . key of the keys [first, last) become probabilities. The
+// products are first multiplied by `scale` and, unless cap is 0, capped: logit = cap * tanh(logit / cap). `slope` then
+// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, it is not used. Up to one vector of
+// elements from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the
+// largest logit, one for the exponentials and their sum, one for the division by the sum.
 template <class T>
 void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;
@@ -134,8 +136,9 @@ void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
         for (i64 j = first; j < last; ++j) slope[j] *= row[j];
 }
 
-// For each work item, map = queries @ keys^T, then softmax by row, then mixed = map @ values. Only the probabilities
-// (and slopes) of all positions are written to memory; the logits stay in the cache.
+// Computes each work item in three steps: map = queries @ keys^T, then the softmax of each row of the map, then mixed =
+// map @ values. The map of one work item stays in the cache; only probabilities, slopes and `mixed` are written to the
+// results.
 template <class T>
 void attend_causally(const CausalAttentionForward<T>& a) {
     const i64 E = a.width, S = a.tokens, M = whole_vectors<T>(S) + lanes_of<T>,

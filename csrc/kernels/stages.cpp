@@ -1,7 +1,7 @@
 // The stages of derivatives (shiftbench/stages.h: NormDerivative, RotaryDerivative, ActivationDerivative,
 // AttentionDerivative) and the attention of decoding steps (CachedAttention). Compiled with fused multiply-adds, so the
-// last bits depend on the instruction set. Those bits do not matter here: the matrix products between the stages round
-// a derivative to the same precision many times.
+// last bits of the results depend on the instruction set. Those bits do not matter here: the matrix products between
+// the stages round a derivative to the same precision many times.
 #include "stages.h"
 
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
@@ -88,12 +88,12 @@ void gate(const ActivationDerivative<T>& a) {
 }
 
 // Tangent of causal attention. With q, k, v the kept queries, keys and values, P the probabilities, O the kept outputs
-// (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
-//   map = slope * scale * (dq k^T + q dk^T)        by element but for the two products; [positions, keys]
+// of the heads (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
+//   map = slope * scale * (dq k^T + q dk^T)        [positions, keys]; slope multiplies each element
 //   out = map v + P dv - rowsum(map) O
-// dq has rows at query_items' positions, dk and dv at key_items', `out` at mixed_items'; elsewhere they are zero, and
-// the products leave those positions out. The map exists for one block of queries at a time. For every head, one pass
-// over the kept queries, slopes and probabilities of the work item's positions.
+// dq has rows at the positions of query_items, dk and dv at those of key_items, `out` at those of mixed_items. At other
+// positions dq, dk and dv are zero, and the products leave those positions out. The map exists for one block of queries
+// at a time. For every head, one pass over the kept queries, slopes and probabilities of the work item's positions.
 template <class T>
 void attention_tangent(const AttentionDerivative<T>& a) {
     const auto& kept = a.kept;
@@ -112,7 +112,8 @@ void attention_tangent(const AttentionDerivative<T>& a) {
             const T* dv = a.value + (a.key_items.offsets[item] * kept.key_heads + k) * E;
             const i64 key_stride = kept.key_heads * E;
             transpose_matrix(dk, key_stride, k_last - k_first, E, dkey_EM, M);
-            // Whole vectors are read, so what an earlier work item left behind this one's last key is set to 0.
+            // The products read whole vectors of keys. What an earlier work item left in dkey_EM after this work item's
+            // last key is therefore set to 0.
             for (i64 e = 0; e < E; ++e)
                 for (i64 j = k_last - k_first; j < whole_vectors<T>(k_last - k_first); ++j) dkey_EM[e * M + j] = 0;
             for (i64 g = 0; g < kept.group; ++g) {
@@ -123,8 +124,9 @@ void attention_tangent(const AttentionDerivative<T>& a) {
                     const i64 end = begin + query_block < last ? begin + query_block : last, rows = end - begin;
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
                     const i64 changed_keys = (end < k_last ? end : k_last) - k_first;
-                    // The keys [map_first, map_last) are those where the block's map is not zero: all keys up to the
-                    // block's last position if a query of the block has a tangent, else only keys that have one.
+                    // Only the keys [map_first, map_last) have elements of the block's map that are not zero: all keys
+                    // up to the block's last position if a query of the block has a tangent, else only the keys that
+                    // have a tangent.
                     i64 map_first = 0, map_last = end;
                     if (from < to) {
                         if (from > begin || to < end)
@@ -172,10 +174,12 @@ void attention_tangent(const AttentionDerivative<T>& a) {
     }
 }
 
-// Cotangent of causal attention. With dO the cotangent of the outputs and the other symbols as above, for every head:
-//   map = slope * scale * (dO v^T - rowsum(dO * O))     by element but for the product
+// Cotangent of causal attention. With dO the cotangent of the heads' outputs, and the other symbols those of
+// attention_tangent, for every head:
+//   map = slope * scale * (dO v^T - rowsum(dO * O))     [positions, keys]; `*` multiplies element by element
 //   dq = map k,  dk = map^T q,  dv = P^T dO             dk and dv summed over the query heads that share the key head
-// The map exists for one block of queries at a time, and the cost in memory passes is that of the tangent.
+// The map exists for one block of queries at a time. For every head, one pass over the kept queries, slopes and
+// probabilities of the work item's positions.
 template <class T>
 void attention_cotangent(const AttentionDerivative<T>& a) {
     const auto& kept = a.kept;
@@ -243,8 +247,8 @@ void attention_cotangent(const AttentionDerivative<T>& a) {
 inline float exponential(float x) { return expf(x); }
 inline double exponential(double x) { return exp(x); }
 
-// One pass over the keys and one over the values that a row attends to, for every query head. All sums have one fixed
-// order, so a row depends neither on the other rows nor on the capacity of the KV cache.
+// Takes one pass over the keys and one over the values that a row attends to, for every query head. All sums have one
+// fixed order, so a row's result depends neither on the other rows nor on the capacity of the KV cache.
 template <class T>
 void attend(const CachedAttention<T>& a) {
     const i64 E = a.width, whole = E / lanes_of<T> * lanes_of<T>;

@@ -1,5 +1,6 @@
-// The stages (shiftbench/stages.h), which forward.cpp, merged_projection.cpp, stages.cpp and small_batch_linear.cpp
-// define and exact.cpp puts into the table of the instruction set.
+// The functions that compute the engine's stages (shiftbench/stages.h describes their arguments). forward.cpp,
+// merged_projection.cpp, small_batch_linear.cpp and stages.cpp define them, and exact.cpp puts them into the table of
+// the instruction set.
 #pragma once
 
 #include "shiftbench/stages.h"
