@@ -8,8 +8,9 @@
     precision.py   whether float32 matrix products are computed in TF32
     launch.py      device and stream of a kernel, and the counters in which kernels report what they refuse
 
-Scratch memory comes from torch, because its allocator knows which stream uses it. Matrix products and sorting are
-torch's too. Nothing is checked here: the public ops check their arguments, and the engine computes its own.
+The functions of launch.py and precision.py have no counterpart in `_C`. Scratch memory comes from torch, because
+torch's allocator knows which stream uses it. Matrix products and sorting are torch's too. Arguments are not checked
+here, but for the number of key words of a neuron pair: the public ops check theirs, and the engine computes its own.
 """
 
 from shiftbench.ops.cuda.derivatives import activation_derivative, norm_derivative, rotary_derivative
