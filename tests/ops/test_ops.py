@@ -496,7 +496,6 @@ def test_words_that_cannot_be_are_refused_by_their_place(count):
     assert len(ops.word_pairs(cooccurring, value_CK, index_CK * 0, value_CK, index_CK)[0]) == 2000 * 6
 
 
-
 @pytest.mark.parametrize("count", THREADS)
 def test_the_same_word_is_refused_whatever_the_number_of_threads_where_both_sides_have_bad_words(count):
     ops.set_threads(count)
