@@ -55,14 +55,15 @@ struct Tensor {
     }
 };
 
-// Passes a C++ type to a generic lambda.
+// A C++ type T as a value, by which it is passed to a generic lambda.
 template <class T>
 struct Type {
     using type = T;
 };
 
 // Calls f(Type<T>{}) for the C++ type T of a floating-point dtype, with Python's interpreter lock released, and returns
-// what f returns. `dtype` is printed as by Python. Throws std::invalid_argument for any other dtype.
+// what f returns. dtype: as Python prints it, such as "torch.float32". Throws std::invalid_argument for any other
+// dtype.
 template <class F>
 auto with_float_type(const std::string& dtype, const F& f) {
     const py::gil_scoped_release release;

@@ -58,8 +58,9 @@ struct KeyTable {
 };
 
 // One block per neuron pair; each of its warps takes one query word at a time and reads that word's list of neighbours.
-// With `write` false it adds the number of word pairs to `count` and reports bad words (count_word_pairs); with `write`
-// true it writes the pairs, and `count` holds the element that the next pair is written to (write_word_pairs).
+// With `write` false the kernel adds the number of word pairs to `count` and reports bad words (count_word_pairs); with
+// `write` true it writes the pairs, and `count` holds the index at which each neuron pair's next word pair is written
+// (write_word_pairs).
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
     pairs_kernel(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,

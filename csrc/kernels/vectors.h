@@ -59,7 +59,7 @@ inline void for_each_tile(std::int64_t rows, const F& f) {
     for (std::int64_t i = 0; i < tiles; ++i) f(rows * i / tiles, rows * (i + 1) / tiles);
 }
 
-// Passes a number that is known at compile time to a generic lambda.
+// A number as a type, by which it is passed to a generic lambda as a compile-time constant.
 template <int N>
 struct Constant {
     static constexpr int value = N;

@@ -51,8 +51,8 @@ void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int thread
 // time that the thread is in use.
 constexpr std::int64_t operations_per_thread = 32768;
 
-// The `grain` to pass to parallel_for for items that take `cost` elementary operations each: the number of items that
-// make operations_per_thread operations, and at least 1.
+// The `grain` to pass to parallel_for for items that take `cost` elementary operations each: so many items that they
+// take at least operations_per_thread operations together.
 inline std::int64_t grain_of(std::int64_t cost) { return 1 + operations_per_thread / std::max<std::int64_t>(1, cost); }
 
 // The lowest of the indices that threads report, whatever the order of the reports; -1 if none was reported.

@@ -107,9 +107,10 @@ struct Scoring {
     }
 };
 
-// How a pass ended. refused: an embedding is not finite, or a score may overflow; find_refusal says which. too_close: a
-// pass without rounding has to be made instead, because the scores of rounded rows lie so close together, compared with
-// their errors, that it is faster, or because a score of rounded rows might overflow.
+// How a pass ended. complete: every word was scored. refused: an embedding is not finite, or a score may overflow;
+// find_refusal says which. too_close: a pass without rounding has to be made instead, either because the scores of
+// rounded rows lie so close together, compared with their errors, that a pass without rounding is faster, or because a
+// score of rounded rows might overflow.
 enum class PassResult { complete, refused, too_close };
 
 // One pass over the embeddings, for some of the directions. Each thread takes the next panel of words (as many words as
@@ -211,8 +212,8 @@ private:
                     candidates_.add(c, score.data() + d * tiles_.words, word_index.data(), count, error_now, rescore);
                 }
             }
-            // To compute a score exactly takes tens of times as long as in a tile. Where more than one in so many
-            // scores had to be computed exactly, tiles without rounding are faster.
+            // To compute a score exactly takes tens of times as long as in a tile. Where more than one score in
+            // max_rescored_share had to be computed exactly, tiles without rounding are faster.
             constexpr std::int64_t max_rescored_share = 32;
             if (tiles_.rounded && rescored_ > direction_.rows * embedding_.rows / max_rescored_share) too_close_ = true;
         }

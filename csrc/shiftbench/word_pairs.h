@@ -112,8 +112,9 @@ private:
 };
 
 // Finds, for every neuron pair, the pairs of a query word and a key word that co-occur and whose activations have the
-// same sign. They are ordered by descending cosine; ties go to the lower position of the query word among the neuron's
-// K query words, then to the lower position of the key word.
+// same sign, which is not 0. The pairs of a neuron pair are ordered by descending cosine; ties go to the lower position
+// of the query word among the neuron pair's query words, then to the lower position of the key word among its key
+// words.
 template <class T>
 class WordPairs {
 public:
