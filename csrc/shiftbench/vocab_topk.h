@@ -32,14 +32,15 @@ namespace shiftbench::cpu {
 
 // Why the arguments are refused. At most one field is not -1; all are -1 if nothing is refused.
 struct TopkRefusal {
-    std::int64_t embedding = -1;  // the first row of the embeddings that has an element which is not finite
-    std::int64_t direction = -1;  // the first direction that has an element which is not finite
+    std::int64_t embedding = -1;  // the first row of the embeddings whose norm is not finite (norm_of)
+    std::int64_t direction = -1;  // the first direction whose norm is not finite
     std::int64_t overflow = -1;   // the first direction whose scores may overflow the type of the scores
 
     bool any() const { return embedding >= 0 || direction >= 0 || overflow >= 0; }
 };
 
-// The Euclidean norm of a row, computed in double; it is not finite if an element is not.
+// The Euclidean norm of a row, computed in double. It is not finite if an element is not, or if the sum of squares
+// overflows a double.
 template <class X>
 double norm_of(const X* row, std::int64_t width) {
     return std::sqrt(dot<double>(row, row, width));
