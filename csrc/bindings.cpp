@@ -1,7 +1,9 @@
-// The Python module shiftbench._C. Each function here reads the tensors' memory, chooses the C++ type of their
-// elements, shares the work among threads where the stage does not do so itself, and calls the core. Arguments are not
-// checked: callers are shiftbench's own ops and engine, which check theirs. Shapes that the engine promises are
-// asserted in debug builds.
+// The Python module shiftbench._C. Each function here takes the addresses and shapes of its tensors, chooses the C++
+// type of their elements, and calls the core, mostly with Python's interpreter lock released. The functions in
+// shiftbench/ share their work among threads themselves; for the engine's stages the functions here do, except for
+// norm_derivative, rotary_derivative and activation_derivative, which compute on the calling thread. Arguments are not
+// checked, but for some dtypes: the callers are shiftbench/ops, which checks them, and the engine, which computes them.
+// Most shapes are asserted in debug builds.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -22,7 +24,7 @@
 #include "shiftbench/view.h"
 #include "shiftbench/vocab_topk.h"
 #include "shiftbench/word_pairs.h"
-#include "stage_rows.h"
+#include "stage_arguments.h"
 #include "tensor.h"
 
 #ifdef SHIFTBENCH_CUDA
@@ -80,8 +82,9 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
     });
 }
 
-// Returns (row of embedding_VD, row of direction_CD, direction whose scores overflow) that is refused, each -1 if none
-// is.
+// Returns three indices (TopkRefusal): the first row of embedding_VD that is not finite, the first row of direction_CD
+// that is not finite, and the first direction whose scores may overflow. At most one of them is not -1; all are -1 if
+// nothing is refused.
 auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
                 const py::object& index_CK) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);
@@ -96,33 +99,34 @@ auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, 
     return std::make_tuple(refusal.embedding, refusal.direction, refusal.overflow);
 }
 
-// The stages for the element type T of a stage's arguments, in the instruction set in use.
+// The functions of the instruction set in use that compute stages in T, the element type of the given arguments.
 template <template <class> class R, class T>
 const cpu::Stages<T>& stages_for(const R<T>&) {
     return std::get<cpu::Stages<T>>(cpu::kernels().stages);
 }
 
-void norm_rows(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
-               const py::object& position, const py::object& out, bool centred, bool cotangent) {
-    with_norm_rows(derivative, hat, rho, gain, position, out, centred, cotangent,
-                   [](const auto& rows) { stages_for(rows).norm(rows); });
+void norm_derivative(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
+                     const py::object& position, const py::object& out, bool centred, bool cotangent) {
+    with_norm_derivative(derivative, hat, rho, gain, position, out, centred, cotangent,
+                         [](const auto& rows) { stages_for(rows).norm_derivative(rows); });
 }
 
-void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
-                 bool inverse) {
-    with_rotate_rows(x, cosine, sine, position, inverse, [](const auto& rows) { stages_for(rows).rotate(rows); });
+void rotary_derivative(const py::object& x, const py::object& cosine, const py::object& sine,
+                       const py::object& position, bool inverse) {
+    with_rotary_derivative(x, cosine, sine, position, inverse,
+                           [](const auto& rows) { stages_for(rows).rotary_derivative(rows); });
 }
 
-void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
-               const py::object& position, bool cotangent) {
-    with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
-                   [](const auto& rows) { stages_for(rows).gate(rows); });
+void activation_derivative(const py::object& up, const py::object& gate, const py::object& up_slope,
+                           const py::object& gate_slope, const py::object& position, bool cotangent) {
+    with_activation_derivative(up, gate, up_slope, gate_slope, position, cotangent,
+                               [](const auto& rows) { stages_for(rows).activation_derivative(rows); });
 }
 
-// Blocks of columns of `out` are shared among threads.
-void gated_rows(const py::object& x, const py::object& gate, const py::object& up, const py::object& gate_slope,
-                const py::object& up_slope, const py::object& position, const py::object& out, bool cotangent,
-                int threads) {
+// Blocks of columns of `out` (columns_per_block) are shared among `threads` threads.
+void merged_projection_derivative(const py::object& x, const py::object& gate, const py::object& up,
+                                  const py::object& gate_slope, const py::object& up_slope, const py::object& position,
+                                  const py::object& out, bool cotangent, int threads) {
     const Tensor x_(x), gate_(gate), up_(up), gate_slope_(gate_slope), up_slope_(up_slope), position_(position),
         out_(out);
     assert(up_.has_shape(gate_.shape) && up_slope_.has_shape(gate_slope_.shape));
@@ -131,39 +135,41 @@ void gated_rows(const py::object& x, const py::object& gate, const py::object& u
     assert(out_.has_shape({x_.shape.at(0), gate_.shape.at(cotangent ? 1 : 0)}));
     with_wide_type(x_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
-        const std::int64_t columns = out_.shape[1], blocks = (columns + cpu::gated_columns - 1) / cpu::gated_columns;
+        const std::int64_t columns = out_.shape[1],
+                           blocks = (columns + cpu::columns_per_block - 1) / cpu::columns_per_block;
         parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::GatedRows<T> rows{x_.pointer<T>(),
-                                         gate_.pointer<T>(),
-                                         up_.pointer<T>(),
-                                         gate_slope_.pointer<T>(),
-                                         up_slope_.pointer<T>(),
-                                         position_.pointer<const std::int64_t>(),
-                                         out_.pointer<T>(),
-                                         x_.shape[0],
-                                         gate_slope_.shape[0],
-                                         gate_.shape[1],
-                                         gate_.shape[0],
-                                         begin * cpu::gated_columns,
-                                         std::min(columns, end * cpu::gated_columns),
-                                         cotangent};
-            stages_for(rows).gated(rows);
+            const cpu::MergedProjectionDerivative<T> rows{x_.pointer<T>(),
+                                                          gate_.pointer<T>(),
+                                                          up_.pointer<T>(),
+                                                          gate_slope_.pointer<T>(),
+                                                          up_slope_.pointer<T>(),
+                                                          position_.pointer<const std::int64_t>(),
+                                                          out_.pointer<T>(),
+                                                          x_.shape[0],
+                                                          gate_slope_.shape[0],
+                                                          gate_.shape[1],
+                                                          gate_.shape[0],
+                                                          begin * cpu::columns_per_block,
+                                                          std::min(columns, end * cpu::columns_per_block),
+                                                          cotangent};
+            stages_for(rows).merged_projection_derivative(rows);
         }, threads);
     });
 }
 
-// kept: query, key, value, mixed, probability, slope. rows: query, key, value, mixed. stretches: the work items of
-// queries, of keys and values, and of mixed, each int64 [3, work items]: starts, stops, offsets (WorkItems). Work items
-// are shared among threads.
-void attention_rows(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
-                    const std::vector<py::object>& stretches, bool cotangent, int threads) {
+// kept: the tensors query, key, value, mixed, probability and slope of KeptAttentionView, in this order. rows: the
+// matrices query, key, value and mixed of AttentionDerivative, in this order. work_items: three tensors, which say
+// where the rows of queries, of keys and values, and of mixed lie; each is int64 [3, number of work items] and holds
+// starts, stops and offsets (WorkItems). Work items are shared among `threads` threads.
+void attention_derivative(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
+                          const std::vector<py::object>& work_items, bool cotangent, int threads) {
     const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
-        stretches_(stretches.begin(), stretches.end());
-    const std::int64_t count = stretches_[0].shape.at(1);
-    assert(kept_.size() == 6 && rows_.size() == 4 && stretches_.size() == 3);
-    for ([[maybe_unused]] const Tensor& items : stretches_) assert(items.has_shape({3, count}));
+        work_items_(work_items.begin(), work_items.end());
+    const std::int64_t count = work_items_[0].shape.at(1);
+    assert(kept_.size() == 6 && rows_.size() == 4 && work_items_.size() == 3);
+    for ([[maybe_unused]] const Tensor& items : work_items_) assert(items.has_shape({3, count}));
     const auto items = [&](std::size_t i, std::int64_t begin) {
-        const auto* at = stretches_[i].pointer<const std::int64_t>() + begin;
+        const auto* at = work_items_[i].pointer<const std::int64_t>() + begin;
         return cpu::WorkItems{at, at + count, at + 2 * count};
     };
     const auto& shape = kept_[0].shape;  // K, G, T, E
@@ -171,33 +177,33 @@ void attention_rows(const std::vector<py::object>& kept, double scale, const std
         using T = typename decltype(type)::type;
         parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
             std::get<cpu::Stages<T>>(cpu::kernels().stages)
-                .attention({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(), kept_[3].pointer<T>(),
-                             kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0], shape[1], shape[2], shape[3],
-                             static_cast<T>(scale)},
-                            rows_[0].pointer<T>(),
-                            rows_[1].pointer<T>(),
-                            rows_[2].pointer<T>(),
-                            rows_[3].pointer<T>(),
-                            items(0, begin),
-                            items(1, begin),
-                            items(2, begin),
-                            end - begin,
-                            cotangent});
+                .attention_derivative({{kept_[0].pointer<T>(), kept_[1].pointer<T>(), kept_[2].pointer<T>(),
+                                        kept_[3].pointer<T>(), kept_[4].pointer<T>(), kept_[5].pointer<T>(), shape[0],
+                                        shape[1], shape[2], shape[3], static_cast<T>(scale)},
+                                       rows_[0].pointer<T>(),
+                                       rows_[1].pointer<T>(),
+                                       rows_[2].pointer<T>(),
+                                       rows_[3].pointer<T>(),
+                                       items(0, begin),
+                                       items(1, begin),
+                                       items(2, begin),
+                                       end - begin,
+                                       cotangent});
         }, threads);
     });
 }
 
-// at_2N: int64, for each row the first position of the KV cache that it attends to, and one more than the last
-// (AttendRows). Rows are shared among threads.
-void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
-                 const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
+// at_2N: int64; its first row holds, for each row of query_NHE, the first position of the KV cache that it attends to,
+// and its second row holds one more than the last (CachedAttention). cap: 0 for none. Rows are shared among threads.
+void cached_attention(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
+                      const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
     assert(out.has_shape(query.shape) && value.has_shape(key.shape) && at.has_shape({2, query.shape.at(0)}));
     assert(key.shape.at(2) == query.shape.at(2) && query.shape.at(1) % key.shape.at(0) == 0);
     const std::int64_t rows = query.shape[0], heads = query.shape[1], width = query.shape[2], key_heads = key.shape[0],
                        capacity = key.shape[1];
     const auto *first = at.pointer<const std::int64_t>(), *last = first + rows;
-    std::int64_t max_keys = 0;  // that a row attends to
+    std::int64_t max_keys = 0;  // the largest number of keys that a row attends to
     for (std::int64_t n = 0; n < rows; ++n) max_keys = std::max(max_keys, last[n] - first[n]);
     with_wide_type(query.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
@@ -205,15 +211,15 @@ void attend_rows(const py::object& query_NHE, const py::object& key_KTE, const p
         parallel_for(rows, grain_of(heads * max_keys * width), [&](std::int64_t begin, std::int64_t end) {
             std::vector<T> scores(static_cast<std::size_t>(max_keys));
             const std::int64_t own = begin * heads * width;
-            stages.attend({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), first + begin, last + begin,
-                           out.pointer<T>() + own, scores.data(), end - begin, key_heads, heads / key_heads, capacity,
-                           width, static_cast<T>(scale), static_cast<T>(cap)});
+            stages.cached_attention({query.pointer<T>() + own, key.pointer<T>(), value.pointer<T>(), first + begin,
+                                     last + begin, out.pointer<T>() + own, scores.data(), end - begin, key_heads,
+                                     heads / key_heads, capacity, width, static_cast<T>(scale), static_cast<T>(cap)});
         });
     });
 }
 
-// Outputs are shared among threads.
-void thin_rows(const py::object& x, const py::object& weight, const py::object& out) {
+// Outputs, which are the rows of `weight`, are shared among threads.
+void small_batch_linear(const py::object& x, const py::object& weight, const py::object& out) {
     const Tensor x_(x), weight_(weight), out_(out);
     assert(weight_.shape.at(1) == x_.shape.at(1));
     assert(out_.has_shape({x_.shape.at(0), weight_.shape.at(0)}));
@@ -221,14 +227,15 @@ void thin_rows(const py::object& x, const py::object& weight, const py::object& 
         using T = typename decltype(type)::type;
         const std::int64_t rows = x_.shape[0], depth = x_.shape[1], outputs = weight_.shape[0];
         parallel_for(outputs, grain_of(rows * depth), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::ThinRows<T> part{
+            const cpu::SmallBatchLinear<T> part{
                 x_.pointer<T>(), weight_.pointer<T>(), out_.pointer<T>(), rows, depth, outputs, begin, end};
-            stages_for(part).thin(part);
+            stages_for(part).small_batch_linear(part);
         });
     });
 }
 
-// Rows are shared among threads. bias may be None.
+// x, hat and out: any number of dimensions, the last of which is normalised; rho: one number for each of the others'
+// elements. bias may be None. Rows are shared among `threads` threads.
 void norm_forward(const py::object& x, const py::object& gain, const py::object& bias, const py::object& hat,
                   const py::object& rho, const py::object& out, double eps, bool centred, int threads) {
     const Tensor x_(x), gain_(gain), hat_(hat), rho_(rho), out_(out);
@@ -256,10 +263,10 @@ void norm_forward(const py::object& x, const py::object& gain, const py::object&
     });
 }
 
-// x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: None for models without rotary embedding. Rows
-// are shared among threads.
-void heads_forward(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
-                   int threads) {
+// x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: [rows, width], or both None where heads are not
+// rotated. Rows are shared among `threads` threads.
+void split_heads(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
+                 int threads) {
     const Tensor x_(x), out_(out);
     assert(x_.has_shape({out_.shape.at(1), out_.shape.at(0) * out_.shape.at(2)}));
     const OptionalTensor cosine_(cosine), sine_(sine);
@@ -267,56 +274,57 @@ void heads_forward(const py::object& x, const py::object& cosine, const py::obje
         using T = typename decltype(type)::type;
         const std::int64_t heads = out_.shape[0], rows = out_.shape[1], width = out_.shape[2];
         parallel_for(rows, grain_of(heads * width), [&](std::int64_t begin, std::int64_t end) {
-            const cpu::HeadsForward<T> part{x_.pointer<T>(),
-                                            cosine_.pointer<T>(),
-                                            sine_.pointer<T>(),
-                                            out_.pointer<T>(),
-                                            rows,
-                                            heads,
-                                            width,
-                                            begin,
-                                            end};
-            stages_for(part).heads_forward(part);
+            const cpu::SplitHeads<T> part{x_.pointer<T>(),
+                                          cosine_.pointer<T>(),
+                                          sine_.pointer<T>(),
+                                          out_.pointer<T>(),
+                                          rows,
+                                          heads,
+                                          width,
+                                          begin,
+                                          end};
+            stages_for(part).split_heads(part);
         }, threads);
     });
 }
 
-// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T], slope None if cap is 0. Work
-// items (MixForward) are shared among threads.
-void mix_forward(const py::object& query, const py::object& key, const py::object& value, const py::object& probability,
-                 const py::object& slope, const py::object& mixed, std::int64_t window, double scale, double cap,
-                 int threads) {
+// query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T]. window and cap: 0 for none;
+// slope may be None if cap is 0. Work items (CausalAttentionForward) are shared among `threads` threads.
+void causal_attention_forward(const py::object& query, const py::object& key, const py::object& value,
+                              const py::object& probability, const py::object& slope, const py::object& mixed,
+                              std::int64_t window, double scale, double cap, int threads) {
     const Tensor query_(query), key_(key), value_(value), probability_(probability), mixed_(mixed);
     const OptionalTensor slope_(slope);
     assert(mixed_.has_shape(query_.shape) && value_.has_shape(key_.shape));
     assert(key_.has_shape({query_.shape.at(0), query_.shape.at(2), query_.shape.at(3)}));
     assert(probability_.has_shape({query_.shape.at(0), query_.shape.at(1), query_.shape.at(2), query_.shape.at(2)}));
     const std::int64_t group = query_.shape[1], tokens = query_.shape[2], width = query_.shape[3];
-    const std::int64_t blocks = (tokens + cpu::mix_queries - 1) / cpu::mix_queries;
+    const std::int64_t blocks = (tokens + cpu::queries_per_work_item - 1) / cpu::queries_per_work_item;
     with_wide_type(query_.dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         parallel_for(query_.shape[0] * group * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-            const cpu::MixForward<T> part{query_.pointer<T>(),
-                                          key_.pointer<T>(),
-                                          value_.pointer<T>(),
-                                          probability_.pointer<T>(),
-                                          slope_.pointer<T>(),
-                                          mixed_.pointer<T>(),
-                                          group,
-                                          tokens,
-                                          width,
-                                          window,
-                                          begin,
-                                          end,
-                                          static_cast<T>(scale),
-                                          static_cast<T>(cap)};
-            stages_for(part).mix_forward(part);
+            const cpu::CausalAttentionForward<T> part{query_.pointer<T>(),
+                                                      key_.pointer<T>(),
+                                                      value_.pointer<T>(),
+                                                      probability_.pointer<T>(),
+                                                      slope_.pointer<T>(),
+                                                      mixed_.pointer<T>(),
+                                                      group,
+                                                      tokens,
+                                                      width,
+                                                      window,
+                                                      begin,
+                                                      end,
+                                                      static_cast<T>(scale),
+                                                      static_cast<T>(cap)};
+            stages_for(part).causal_attention_forward(part);
         }, threads);
     });
 }
 
-// The classes keep views of tensors that their constructors were given, so keep_alive makes those tensors live as long
-// as the object (in keep_alive<1, n>, 1 is the object and n - 1 the number of the argument).
+// Defines the classes Cooccurrence and WordPairs for one element type T. Their objects keep views of some of the
+// tensors that their constructors get. keep_alive makes those tensors live as long as the object: in keep_alive<1, n>,
+// 1 is the object and n - 1 the number of the argument, counted from 1. A WordPairs keeps only query_CK and key_CK.
 template <class T>
 void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* word_pairs_name) {
     using Cooccurrence = cpu::Cooccurrence<T>;
@@ -362,8 +370,8 @@ void bind_word_pairs(py::module_& m, const char* cooccurrence_name, const char* 
     };
     py::class_<WordPairs>(m, word_pairs_name)
         .def(py::init(word_pairs), py::keep_alive<1, 5>(), py::keep_alive<1, 7>())
-        .def("bad_query", &WordPairs::bad_query)
-        .def("bad_key", &WordPairs::bad_key)
+        .def("first_bad_query", &WordPairs::first_bad_query)
+        .def("first_bad_key", &WordPairs::first_bad_key)
         .def("size", &WordPairs::size)
         .def("write", write_pairs);
 }
@@ -406,16 +414,16 @@ PYBIND11_MODULE(_C, m) {
     m.def("importance_density", &importance_density);
     m.def("importance_density_from_grad", &importance_density_from_grad);
     m.def("vocab_topk", &vocab_topk);
-    m.def("norm_rows", &norm_rows);
-    m.def("rotate_rows", &rotate_rows);
-    m.def("gate_rows", &gate_rows);
-    m.def("gated_rows", &gated_rows);
-    m.def("thin_rows", &thin_rows);
-    m.def("attention_rows", &attention_rows);
-    m.def("attend_rows", &attend_rows);
+    m.def("norm_derivative", &norm_derivative);
+    m.def("rotary_derivative", &rotary_derivative);
+    m.def("activation_derivative", &activation_derivative);
+    m.def("merged_projection_derivative", &merged_projection_derivative);
+    m.def("small_batch_linear", &small_batch_linear);
+    m.def("attention_derivative", &attention_derivative);
+    m.def("cached_attention", &cached_attention);
     m.def("norm_forward", &norm_forward);
-    m.def("heads_forward", &heads_forward);
-    m.def("mix_forward", &mix_forward);
+    m.def("split_heads", &split_heads);
+    m.def("causal_attention_forward", &causal_attention_forward);
     bind_word_pairs<float>(m, "Cooccurrence32", "WordPairs32");
     bind_word_pairs<double>(m, "Cooccurrence64", "WordPairs64");
     m.def("bootstrap", &bootstrap);

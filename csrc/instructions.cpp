@@ -1,4 +1,4 @@
-// Detects which of the compiled instruction sets this CPU and its operating system can run.
+// Finds out which of the instruction sets that the core is compiled for this CPU and its operating system can run.
 #include "shiftbench/instructions.h"
 
 namespace shiftbench::cpu {

@@ -18,7 +18,8 @@ namespace shiftbench {
 
 namespace py = pybind11;
 
-// Does not own the memory; valid as long as the Python tensor lives.
+// The address, shape, strides and dtype of a Python tensor. Does not own the memory; valid as long as the Python tensor
+// lives.
 struct Tensor {
     void* data;
     std::vector<std::int64_t> shape, stride;  // strides in elements
@@ -42,7 +43,8 @@ struct Tensor {
     }
     bool has_shape(const std::vector<std::int64_t>& expected) const { return shape == expected; }
 
-    // The tensor as a matrix, or as a stack of matrices. The last dimension must be contiguous.
+    // The tensor as a matrix (rows) or as a stack of matrices (planes): it must have 2 or 3 dimensions, the last of
+    // them contiguous.
     template <class T>
     Rows<T> rows() const {
         return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)};
@@ -53,14 +55,15 @@ struct Tensor {
     }
 };
 
-// A C++ type as an argument of a generic lambda.
+// A C++ type T as a value, by which it is passed to a generic lambda.
 template <class T>
 struct Type {
     using type = T;
 };
 
-// Calls f(Type<T>{}) for the C++ type of a floating-point dtype, with Python's interpreter lock released. Throws
-// std::invalid_argument for another dtype.
+// Calls f(Type<T>{}) for the C++ type T of a floating-point dtype, with Python's interpreter lock released, and returns
+// what f returns. dtype: as Python prints it, such as "torch.float32". Throws std::invalid_argument for any other
+// dtype.
 template <class F>
 auto with_float_type(const std::string& dtype, const F& f) {
     const py::gil_scoped_release release;
@@ -71,7 +74,8 @@ auto with_float_type(const std::string& dtype, const F& f) {
     throw std::invalid_argument("_C: the dtype must be torch.float32, float64, bfloat16 or float16, got " + dtype);
 }
 
-// The same for the dtypes that the core computes in, float32 and float64.
+// As with_float_type, but for the two dtypes that the core computes in, torch.float32 and torch.float64; throws
+// std::invalid_argument for any other dtype.
 template <class F>
 auto with_wide_type(const std::string& dtype, const F& f) {
     const py::gil_scoped_release release;
@@ -80,8 +84,9 @@ auto with_wide_type(const std::string& dtype, const F& f) {
     throw std::invalid_argument("_C: the dtype must be torch.float32 or float64, got " + dtype);
 }
 
-// The same for vocab_topk: calls f(Type<E>{}, Type<T>{}), where E is the type in which embeddings are stored and T the
-// one in which scores are computed.
+// Calls f(Type<E>{}, Type<T>{}) for vocab_topk, with Python's interpreter lock released, and returns what f returns. E
+// is the type in which embeddings are stored (with_float_type). T is the type of the scores: double, or float where
+// `value` is torch.float32 and the embeddings are not double.
 template <class F>
 auto with_topk_types(const std::string& embedding, const std::string& value, const F& f) {
     return with_float_type(embedding, [&](auto stored) {

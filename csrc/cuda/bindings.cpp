@@ -10,7 +10,7 @@
 
 #include "bootstrap.h"
 #include "importance.h"
-#include "stage_rows.h"
+#include "stage_arguments.h"
 #include "stages.h"
 #include "tensor.h"
 #include "vocab_topk.h"
@@ -21,12 +21,13 @@ namespace shiftbench::cuda {
 namespace python {
 namespace {
 
-// Makes a device the current one and converts the address of its stream.
+// Makes the GPU of index `device` the current one, and converts the address of one of its streams, as torch gives it.
 struct DeviceStream {
     Stream stream;
     DeviceStream(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
 };
 
+// The memory of an int64 tensor of counters, which kernels change by atomic operations; null for None.
 unsigned long long* counters(const py::object& tensor) {
     return tensor.is_none() ? nullptr : Tensor(tensor).pointer<unsigned long long>();
 }
@@ -42,7 +43,7 @@ void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, co
     });
 }
 
-// recorded: whether grad_x_input has already filled largest_R and bad.
+// recorded: whether grad_x_input has already filled largest_R and bad from the same importances.
 void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
                        const py::object& largest_R, const py::object& bad, bool recorded, int device,
                        std::uintptr_t stream) {
@@ -76,7 +77,7 @@ void importance_density(const py::object& level_PR, const py::object& ratio_P, c
     });
 }
 
-// candidates: score, word, count, kth_bound, error (vocab_topk.h).
+// tensors: score, word, count, kth_bound and error of Candidates (vocab_topk.h), in this order.
 template <class T>
 Candidates<T> candidates_of(const std::vector<Tensor>& tensors, int k) {
     return {tensors[0].rows<T>(),    tensors[1].pointer<std::int32_t>(), tensors[2].pointer<std::int32_t>(),
@@ -107,7 +108,7 @@ void topk_finish(const py::object& embedding_VD, const py::object& direction_CD,
     });
 }
 
-// found: a, b, cosine, count (word_pairs.h).
+// found: the tensors a, b, cosine and count of FoundPairs (word_pairs.h), in this order.
 void cooccurrence_scan(const py::object& score_VV, std::int64_t first_row, std::int64_t first_col,
                        const py::object& unit_VG, const py::object& low_V, const py::object& cutoff_V,
                        const py::object& spelling_V, const std::vector<py::object>& found, int device,
@@ -135,9 +136,10 @@ NeuronSide side_of(const std::vector<Tensor>& tensors) {
     return {tensors[0].rows<const std::int64_t>(), tensors[1].rows<const std::int8_t>()};
 }
 
-// lists: first, other, cosine (CooccurrenceLists). query, key: word, sign (NeuronSide). count_C: receives the number of
-// word pairs of each neuron pair. refused: two numbers, the lowest index of a query word and of a key word that the
-// kernel refuses, -1 where it refuses none (bad_query and bad_key in word_pairs.h).
+// lists: the tensors first, other and cosine of CooccurrenceLists. query, key: the tensors word and sign of a
+// NeuronSide. count_C: 0 before the call; receives the number of word pairs of each neuron pair. refused: int64 [2], -1
+// before the call; receives the lowest flat index of a query word and of a key word that the kernel refuses, and stays
+// -1 where it refuses none (first_bad_query and first_bad_key in word_pairs.h).
 void count_word_pairs(const std::vector<py::object>& lists, const std::vector<py::object>& query,
                       const std::vector<py::object>& key, const py::object& count_C, const py::object& refused,
                       int device, std::uintptr_t stream) {
@@ -174,23 +176,26 @@ void bootstrap(const py::object& value_N, const py::object& length_G, std::uint6
                     DeviceStream(device, stream).stream);
 }
 
-void norm_rows(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
-               const py::object& position, const py::object& out, bool centred, bool cotangent, int device,
-               std::uintptr_t stream) {
-    with_norm_rows(derivative, hat, rho, gain, position, out, centred, cotangent,
-                   [&](const auto& rows) { cuda::norm_rows(rows, DeviceStream(device, stream).stream); });
+void norm_derivative(const py::object& derivative, const py::object& hat, const py::object& rho, const py::object& gain,
+                     const py::object& position, const py::object& out, bool centred, bool cotangent, int device,
+                     std::uintptr_t stream) {
+    with_norm_derivative(derivative, hat, rho, gain, position, out, centred, cotangent,
+                         [&](const auto& rows) { cuda::norm_derivative(rows, DeviceStream(device, stream).stream); });
 }
 
-void rotate_rows(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& position,
-                 bool inverse, int device, std::uintptr_t stream) {
-    with_rotate_rows(x, cosine, sine, position, inverse,
-                     [&](const auto& rows) { cuda::rotate_rows(rows, DeviceStream(device, stream).stream); });
+void rotary_derivative(const py::object& x, const py::object& cosine, const py::object& sine,
+                       const py::object& position, bool inverse, int device, std::uintptr_t stream) {
+    with_rotary_derivative(x, cosine, sine, position, inverse, [&](const auto& rows) {
+        cuda::rotary_derivative(rows, DeviceStream(device, stream).stream);
+    });
 }
 
-void gate_rows(const py::object& up, const py::object& gate, const py::object& up_slope, const py::object& gate_slope,
-               const py::object& position, bool cotangent, int device, std::uintptr_t stream) {
-    with_gate_rows(up, gate, up_slope, gate_slope, position, cotangent,
-                   [&](const auto& rows) { cuda::gate_rows(rows, DeviceStream(device, stream).stream); });
+void activation_derivative(const py::object& up, const py::object& gate, const py::object& up_slope,
+                           const py::object& gate_slope, const py::object& position, bool cotangent, int device,
+                           std::uintptr_t stream) {
+    with_activation_derivative(up, gate, up_slope, gate_slope, position, cotangent, [&](const auto& rows) {
+        cuda::activation_derivative(rows, DeviceStream(device, stream).stream);
+    });
 }
 
 }  // namespace
@@ -198,9 +203,9 @@ void gate_rows(const py::object& up, const py::object& gate, const py::object& u
 
 void bind(py::module_& m) {
     m.attr("overflowed") = overflowed;
-    m.attr("words_at_once") = words_at_once;
-    m.attr("most_candidates") = most_candidates;
-    m.attr("most_words") = most_words;
+    m.attr("words_per_check") = words_per_check;
+    m.attr("max_candidates") = max_candidates;
+    m.attr("max_key_words") = max_key_words;
 #ifdef SHIFTBENCH_EMULATED
     m.def("set_reversed", [](bool reversed) { Block::reversed = reversed; });
 #endif
@@ -213,9 +218,9 @@ void bind(py::module_& m) {
     m.def("count_word_pairs", &python::count_word_pairs);
     m.def("write_word_pairs", &python::write_word_pairs);
     m.def("bootstrap", &python::bootstrap);
-    m.def("norm_rows", &python::norm_rows);
-    m.def("rotate_rows", &python::rotate_rows);
-    m.def("gate_rows", &python::gate_rows);
+    m.def("norm_derivative", &python::norm_derivative);
+    m.def("rotary_derivative", &python::rotary_derivative);
+    m.def("activation_derivative", &python::activation_derivative);
 }
 
 }  // namespace shiftbench::cuda

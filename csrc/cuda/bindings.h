@@ -1,4 +1,4 @@
-// Defines the functions of the submodule _C.cuda.
+// Declares the function that fills the submodule _C.cuda with its functions and constants.
 #pragma once
 
 #include <pybind11/pybind11.h>

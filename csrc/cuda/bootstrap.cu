@@ -6,7 +6,7 @@ namespace shiftbench::cuda {
 
 namespace {
 
-// The random bits of a resample, counted from `position` on.
+// Gives drawn_sum the random bits of a resample: operator()(i) returns those of position `position + i`.
 struct DrawBits {
     const Draw& draw;
     std::int64_t position;

@@ -8,7 +8,9 @@
 
 namespace shiftbench::cuda {
 
-// mean[s][g], with the bytes that the CPU computes. length: [strata]; mean: [resamples, strata]. All in GPU memory.
+// Writes mean[s][g], the mean of stratum g in resample s, with the same bytes as cpu::bootstrap. value: the values of
+// one stratum after those of another; length: [strata], how many each has; mean: [resamples, strata]. All in GPU
+// memory.
 void bootstrap(const double* value, const std::int64_t* length, std::uint64_t seed, Rows<double> mean, Stream stream);
 
 }  // namespace shiftbench::cuda

@@ -1,7 +1,7 @@
 // Emulates the part of CUDA that the kernels use, on the CPU, so that tests run the kernels' own source on machines
 // without a GPU. Blocks run one after another. The threads of a block are fibers, which take turns: a fiber runs until
-// it reaches a barrier or ends. `reversed` runs blocks and threads in the opposite order; a kernel that lacks a barrier
-// then gives other results.
+// it reaches a barrier or ends. If Block::reversed is set, blocks and threads run in the opposite order; a kernel that
+// lacks a barrier may then give other results, which tests look for.
 #pragma once
 
 #include <ucontext.h>
@@ -27,13 +27,13 @@ namespace shiftbench::cuda {
 
 using Stream = void*;
 
-// The block that is running.
+// The block of threads that is running; there is one object for all blocks, one after another.
 class Block {
 public:
     dim3 size, index;
     unsigned thread = 0;
 
-    // Runs the kernel once for each of size.x threads, until all have ended.
+    // Runs one block: calls the kernel once for each of the block's size.x threads, and returns when all have ended.
     void run(const std::function<void()>& kernel, bool reversed) {
         const unsigned threads = size.x;
         kernel_ = &kernel;
@@ -69,7 +69,8 @@ public:
         while (generation_ == mine) yield();
     }
 
-    // The same for the threads of the running thread's warp.
+    // Returns when every thread of the running thread's warp has called it. A warp is 32 consecutive threads of the
+    // block.
     void warp_barrier() {
         const unsigned warp = thread / 32, lanes = std::min(32u, size.x - 32 * warp);
         const std::uint64_t mine = warp_generation_[warp];
@@ -81,7 +82,8 @@ public:
         while (warp_generation_[warp] == mine) yield();
     }
 
-    // Returns the value that the thread `from`, of the same warp, passes to its own call.
+    // Returns the `value` that thread `from` of the block passes in its call. `from` is in the running thread's warp,
+    // and all threads of the warp must call this.
     template <class T>
     T exchange(T value, unsigned from) {
         static_assert(sizeof(T) <= sizeof(std::uint64_t));
@@ -113,7 +115,7 @@ private:
         block.fibers_[block.thread].done = true;
         --block.alive_;
     }
-    // Lets the other threads run.
+    // Lets the other threads of the block run, and returns when it is this thread's turn again.
     void yield() {
         const unsigned mine = thread;
         swapcontext(&fibers_[mine].context, &main_);

@@ -23,10 +23,12 @@ inline void check(cudaError_t status, const char* call) {
         throw std::runtime_error(std::string("_C.cuda: ") + call + ": " + cudaGetErrorString(status));
 }
 
-// Makes `device` the device of the following launches.
+// Makes the GPU of this index the device of the calling thread's following launches. Throws as `check` does.
 inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
 
 #ifdef __CUDACC__
+// Starts `blocks` blocks of `threads` threads on the stream; does not wait for them. Without blocks it does nothing,
+// which CUDA would refuse.
 template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream stream, A... arguments) {
     if (blocks == 0) return;
@@ -47,13 +49,14 @@ namespace shiftbench::cuda {
 constexpr unsigned block_threads = 256;
 constexpr unsigned all_lanes = 0xffffffffu;  // the mask of a whole warp
 
-// The number of blocks with which every item has a thread of its own.
+// The number of blocks of block_threads threads that have at least one thread for each item.
 inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threads - 1) / block_threads; }
 
+// The index of the running thread among all threads of the launch.
 __device__ inline std::int64_t global_thread() { return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
-// The sum of `value` over the threads of the block, in one fixed order; every thread gets it. scratch: shared memory
-// for block_threads / 32 numbers. All threads of the block must call this.
+// Returns to every thread of the block the sum of their values, added in one fixed order. scratch: shared memory for
+// one number of each warp, block_threads / 32. All threads of the block must call this.
 template <class T>
 __device__ T block_sum(T value, T* scratch) {
     for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(all_lanes, value, half);
@@ -65,8 +68,9 @@ __device__ T block_sum(T value, T* scratch) {
     return sum;
 }
 
-// The inner product of n elements, in type A and in the order of the CPU's `dot` (formulas.h), computed by sixteen
-// consecutive threads, each of which gets it. All threads of the warp must call this with the same n.
+// The inner product of x and y, n elements each, summed in type A and in the order of the CPU's `dot` (formulas.h). The
+// sixteen threads of half a warp compute it together, and each of them gets the result; the two halves may have
+// different x and y. All threads of the warp must call this, with the same n.
 template <class A, class X, class Y>
 __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
     const std::int64_t lane = threadIdx.x % dot_lanes;
@@ -81,7 +85,7 @@ __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
     return total;
 }
 
-// The same, computed by one thread.
+// The same inner product as half_warp_dot, computed by one thread.
 template <class A, class X, class Y>
 __device__ A thread_dot(const X* x, const Y* y, std::int64_t n) {
     A total = 0;

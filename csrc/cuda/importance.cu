@@ -18,7 +18,8 @@ __device__ inline double double_of(unsigned long long bits) {
     return x;
 }
 
-// Records one importance.
+// Records the importance of prompt token p for response token r: its flat index if it is not finite, else its value if
+// that is positive and the largest so far. responses: the number of response tokens.
 __device__ inline void record_one(ImportanceRecord record, double importance, std::int64_t p, std::int64_t r,
                                   std::int64_t responses) {
     if (!finite(importance))
@@ -27,7 +28,7 @@ __device__ inline void record_one(ImportanceRecord record, double importance, st
         atomicMax(record.largest + r, bits_of(importance));
 }
 
-// Sixteen threads per importance: one element of grad . embedding after the other for each lane of `dot`.
+// Sixteen threads per importance, one for each running sum of `dot`.
 template <class T>
 __global__ void grad_x_input_kernel(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance,
                                     ImportanceRecord record) {
@@ -40,7 +41,7 @@ __global__ void grad_x_input_kernel(Planes<const T> grad, Rows<const T> embeddin
     if (record.largest) record_one(record, sum, p, r, grad.planes);
 }
 
-// One thread per importance.
+// One thread per importance, which records it.
 template <class T>
 __global__ void record_kernel(Rows<const T> importance, ImportanceRecord record) {
     const std::int64_t i = global_thread();
@@ -49,7 +50,7 @@ __global__ void record_kernel(Rows<const T> importance, ImportanceRecord record)
     record_one(record, double(importance[p][r]), p, r, importance.cols);
 }
 
-// One thread per importance.
+// One thread per importance, which computes its level.
 template <class T>
 __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record) {
     const std::int64_t i = global_thread();
@@ -58,7 +59,7 @@ __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level,
     level[p][r] = level_of(double(importance[p][r]), double_of(record.largest[r]), levels);
 }
 
-// One block per prompt token.
+// One block per prompt token, which computes the token's ratio (density_ratio).
 template <class T>
 __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, double p_norm, unsigned long long* bad) {
     __shared__ double scratch[block_threads / 32];
@@ -78,7 +79,7 @@ __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, dou
     if (threadIdx.x == 0) ratio[p] = density_ratio(l1, power, p_norm);
 }
 
-// One block in all: the largest ratio, then the densities. Two passes over the ratios.
+// One block in all, which finds the largest ratio and then computes all densities. Two passes over the ratios.
 template <class Out>
 __global__ void density_kernel(const double* ratio, std::int64_t tokens, Out* density) {
     __shared__ double thread_largest[block_threads];

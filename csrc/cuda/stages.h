@@ -1,5 +1,5 @@
-// The stages of derivatives on a GPU (shiftbench/stages.h). Attention and merged projections are missing: on a GPU the
-// engine computes them by torch's batched matrix products. All pointers are to GPU memory.
+// The stages of derivatives that have kernels for a GPU; shiftbench/stages.h states arguments and formulas. On a GPU
+// the engine computes all other stages by torch. All pointers are to GPU memory.
 #pragma once
 
 #include "grid.h"
@@ -8,10 +8,10 @@
 namespace shiftbench::cuda {
 
 template <class T>
-void norm_rows(const cpu::NormRows<T>& rows, Stream stream);
+void norm_derivative(const cpu::NormDerivative<T>& rows, Stream stream);
 template <class T>
-void rotate_rows(const cpu::RotateRows<T>& rows, Stream stream);
+void rotary_derivative(const cpu::RotaryDerivative<T>& rows, Stream stream);
 template <class T>
-void gate_rows(const cpu::GateRows<T>& rows, Stream stream);
+void activation_derivative(const cpu::ActivationDerivative<T>& rows, Stream stream);
 
 }  // namespace shiftbench::cuda

@@ -27,7 +27,7 @@ __device__ T magnitude(T x) {
     return x < 0 ? -x : x;
 }
 
-// The candidates of the direction that a block works on.
+// The candidates of the direction that a block works on (Candidates in vocab_topk.h).
 template <class T>
 struct BlockCandidates {
     T* score;
@@ -40,11 +40,11 @@ struct BlockCandidates {
 
     __device__ T threshold() const { return *kth_bound - error; }
 
-    // As Candidates::prune on the CPU (shiftbench/candidates.h): bisects the representable numbers for a magnitude that
-    // at least k candidates reach, and drops the candidates that k others exceed whatever the errors are. All threads
-    // of the block must call this, after a barrier behind their last push.
+    // Does what Candidates::prune does on the CPU (shiftbench/candidates.h): bisects the representable numbers for a
+    // magnitude that at least k candidates reach, and drops the candidates that k others exceed whatever the errors
+    // are. All threads of the block must call this, after a barrier that follows their last push.
     __device__ void prune() {
-        constexpr int per_thread = most_candidates / block_threads;
+        constexpr int per_thread = max_candidates / block_threads;
         const std::int32_t held = *count;
         Bits<T> low = 0, high = infinity_bits<T>();
         while (high - low > 1) {
@@ -82,6 +82,7 @@ struct BlockCandidates {
         __syncthreads();
     }
 
+    // Adds one candidate; several threads may do so at once. The caller makes sure that there is room.
     __device__ void push(T value, std::int32_t which) {
         const std::int32_t slot = atomicAdd(count, 1);
         score[slot] = value;
@@ -89,7 +90,7 @@ struct BlockCandidates {
     }
 };
 
-// One block per direction.
+// One block per direction, which adds words of the tile to the direction's candidates (topk_collect).
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     collect_kernel(Rows<const T> tile, std::int64_t first_word, Candidates<T> all) {
@@ -105,8 +106,8 @@ __global__ void __launch_bounds__(block_threads)
     BlockCandidates<T> candidates{all.score[c], all.word + c * capacity, &count, &kth_bound, all.error[c], all.k,
                                   scratch};
     bool full = false;
-    for (std::int64_t begin = 0; begin < tile.cols && !full; begin += words_at_once) {
-        const std::int64_t there = tile.cols - begin < words_at_once ? tile.cols - begin : words_at_once;
+    for (std::int64_t begin = 0; begin < tile.cols && !full; begin += words_per_check) {
+        const std::int64_t there = tile.cols - begin < words_per_check ? tile.cols - begin : words_per_check;
         if (count + there > capacity) {
             candidates.prune();
             full = count + there > capacity;

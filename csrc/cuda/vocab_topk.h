@@ -27,19 +27,22 @@ struct Candidates {
     std::int32_t k;
 };
 constexpr std::int32_t overflowed = -1;
-// Words of a tile that a direction takes before it checks again whether its candidates have to be pruned: four for each
-// thread of a block.
-constexpr std::int64_t words_at_once = 1024;
-// The largest capacity. Pruning holds all candidates of a direction in its block's registers, 32 for each thread.
-constexpr std::int64_t most_candidates = 8192;
+// topk_collect takes this many words of a tile, then checks whether the direction's candidates have to be pruned before
+// it takes the next: four words for each thread of a block.
+constexpr std::int64_t words_per_check = 1024;
+// The largest capacity of a direction's candidates. Pruning holds them all in the registers of the direction's block,
+// 32 for each thread.
+constexpr std::int64_t max_candidates = 8192;
 
-// score: [directions, words of the tile]; the tile's first word is first_word. One pass over the scores.
+// Adds to each direction's candidates the words of one tile that may be among its k best. score: the tile's approximate
+// scores, [directions, words of the tile]; the tile's first word is first_word. Sets the count of a direction to
+// `overflowed` where pruning does not make room for more candidates. One pass over the scores.
 template <class T>
 void topk_collect(Rows<const T> score, std::int64_t first_word, Candidates<T> candidates, Stream stream);
 
-// Writes the k best words of each direction by exact score, with the CPU's bytes: inner products in double, in the
-// order of `dot`, rounded to T. value, index: [directions, k]; the rows of directions that overflowed are left as they
-// are.
+// Writes the k best words of each direction by exact score, with the same bytes as cpu::vocab_topk: inner products in
+// double, in the order of `dot`, rounded to T. value, index: the scores and the words, [directions, k]; the rows of
+// directions whose count is `overflowed` are not written.
 template <class T, class E>
 void topk_finish(Rows<const E> embedding, Rows<const T> direction, Candidates<T> candidates, Rows<T> value,
                  Rows<std::int64_t> index, Stream stream);

@@ -4,7 +4,7 @@ namespace shiftbench::cuda {
 
 namespace {
 
-// One thread per element of the block.
+// One thread per element of the block of approximate cosines.
 template <class T>
 __global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
                             const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found) {
@@ -23,7 +23,7 @@ __global__ void scan_kernel(Rows<const T> score, std::int64_t first_row, std::in
 // A hash table in shared memory, from a word to its position among the neuron pair's key words. Open addressing with
 // linear probing; it is at most half full, so probing ends soon.
 struct KeyTable {
-    static constexpr int entries = 2 * most_words, empty = -1;
+    static constexpr int entries = 2 * max_key_words, empty = -1;
     std::int32_t *word, *position;
 
     // Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): the factor is 2^32
@@ -35,10 +35,11 @@ struct KeyTable {
     __device__ void clear() const {
         for (int i = threadIdx.x; i < entries; i += blockDim.x) {
             word[i] = empty;
-            position[i] = most_words;
+            position[i] = max_key_words;
         }
     }
-    // Where a word is put twice, its lower position stays.
+    // Puts a word, `which`, with its position, `where`, into the table. Of a word that is put twice the lower position
+    // stays.
     __device__ void put(std::int64_t which, std::int32_t where) const {
         for (int i = start(which);; i = (i + 1) % entries) {
             const std::int32_t seen = atomicCAS(word + i, std::int32_t{empty}, static_cast<std::int32_t>(which));
@@ -57,11 +58,14 @@ struct KeyTable {
 };
 
 // One block per neuron pair; each of its warps takes one query word at a time and reads that word's list of neighbours.
-// With `write` false it counts the word pairs and reports bad words, with `write` true it writes the pairs.
+// With `write` false the kernel adds the number of word pairs to `count` and reports bad words (count_word_pairs); with
+// `write` true it writes the pairs, and `count` holds the index at which each neuron pair's next word pair is written
+// (write_word_pairs).
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
     pairs_kernel(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
-                 unsigned long long* bad_query, unsigned long long* bad_key, std::int64_t* place, T* cosine) {
+                 unsigned long long* first_bad_query, unsigned long long* first_bad_key, std::int64_t* place,
+                 T* cosine) {
     __shared__ std::int32_t table_word[KeyTable::entries], table_position[KeyTable::entries];
     const KeyTable table{table_word, table_position};
     const std::int64_t e = blockIdx.x, keys = key.word.cols, queries = query.word.cols;
@@ -72,20 +76,21 @@ __global__ void __launch_bounds__(block_threads)
         if (word >= 0 && word < lists.words)
             table.put(word, static_cast<std::int32_t>(j));
         else if (!write)
-            atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
+            atomicMin(first_bad_key, static_cast<unsigned long long>(e * keys + j));
     }
     __syncthreads();
     for (std::int64_t j = threadIdx.x; j < keys && !write; j += blockDim.x) {
         const std::int64_t word = key.word[e][j];
         if (word >= 0 && word < lists.words && table.find(static_cast<std::int32_t>(word)) != j)
-            atomicMin(bad_key, static_cast<unsigned long long>(e * keys + j));
+            atomicMin(first_bad_key, static_cast<unsigned long long>(e * keys + j));
     }
     unsigned long long own_count = 0;
     for (std::int64_t i = threadIdx.x / 32; i < queries; i += blockDim.x / 32) {
         const std::int64_t word = query.word[e][i];
         const std::int8_t sign = query.sign[e][i];
         if (word < 0 || word >= lists.words) {
-            if (!write && threadIdx.x % 32 == 0) atomicMin(bad_query, static_cast<unsigned long long>(e * queries + i));
+            if (!write && threadIdx.x % 32 == 0)
+                atomicMin(first_bad_query, static_cast<unsigned long long>(e * queries + i));
             continue;
         }
         if (sign == 0) continue;
@@ -116,9 +121,9 @@ void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t
 
 template <class T>
 void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
-                      unsigned long long* bad_query, unsigned long long* bad_key, Stream stream) {
-    launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, lists, query, key, count, bad_query, bad_key,
-           static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
+                      unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream) {
+    launch(pairs_kernel<false, T>, query.word.rows, block_threads, stream, lists, query, key, count, first_bad_query,
+           first_bad_key, static_cast<std::int64_t*>(nullptr), static_cast<T*>(nullptr));
 }
 
 template <class T>

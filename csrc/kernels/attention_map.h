@@ -1,6 +1,6 @@
-// Matrix products of causal attention, whose operands are a head's queries, keys or values, with few columns each, and
-// its attention map. A map is a matrix [queries, keys]: logits, probabilities, or derivatives of either. For the files
-// of csrc/kernels/ only (tile.h, "Linkage").
+// The matrix products of causal attention for one head. Each has the head's attention map as one operand or as its
+// result; the other matrices are queries, keys or values, which have few columns. A map is a matrix [queries, keys]:
+// logits, probabilities, or derivatives of either. For the files of csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
@@ -15,8 +15,8 @@ using i64 = std::int64_t;
 
 // A tile of a product has at most this many rows and two vectors of columns; its sums stay in registers (tile.h).
 constexpr i64 tile_rows = tile_directions;
-// Queries whose rows of the map are computed before they are used: four tiles, whose rows of the map stay in the
-// innermost cache until then.
+// The number of queries whose rows of the map are computed together and then used: four tiles, so that their rows of
+// the map are still in the innermost cache when they are used.
 constexpr i64 query_block = 4 * tile_rows;
 
 // The left operand of a product: element (d, i) is data[d * row_stride + i * depth_stride].
@@ -64,14 +64,16 @@ inline void for_each_tile_of_columns(i64 columns, const F& f) {
     for (; column < columns; ++column) f(Constant<0>{}, column);
 }
 
-// x, limited to [0, most].
+// x if it lies in [0, most], else the nearer end of that range.
 inline i64 clamp(i64 x, i64 most) { return x < 0 ? 0 : x < most ? x : most; }
 
-// Which of the three matrices of a product is the attention map. The map is causal: query i has elements for the keys
-// up to its own position only. What lies behind them need not be computed, and is not read:
-//   output           map = queries @ keys^T: tiles to the right of the last query's own position are skipped.
+// Which of the three matrices of a product is the attention map. The map is causal: its elements for keys after the
+// query's own position count as 0, and most of them are neither computed nor read:
+//   output           map = queries @ keys^T: tiles whose keys all come after their last query are skipped.
 //   left             mixed = map @ values: a tile sums over the keys up to its last query's position only.
 //   left_transposed  dK = map^T @ queries: a tile sums over the queries from its first key's position on only.
+// A tile has several queries and keys, so some of these elements are computed or read all the same; mask_future_keys
+// sets them to 0.
 enum class CausalMap { output, left, left_transposed };
 
 // out = left @ right, or out += left @ right if `add`, where one of the matrices is a causal map.
@@ -126,21 +128,22 @@ void transpose_matrix(const T* from, i64 from_stride, i64 rows, i64 width, T* to
         }
 }
 
-// `count` rounded up to whole vectors. Rows of maps have one vector more than that, since whole vectors are also stored
-// at a row's end.
+// The number of elements, `count`, rounded up to whole vectors. Rows of maps have room for one vector more than that,
+// because loops also store a whole vector where a row ends.
 template <class T>
 constexpr i64 whole_vectors(i64 count) {
     return (count + lanes_of<T> - 1) / lanes_of<T> * lanes_of<T>;
 }
 
-// Sets the map to 0 for the keys [seen, last) behind the query's position, but no more than a tile's rows: a tile sums
-// over the keys up to its last query's position, so it reads them for its other queries too.
+// Sets elements of a query's row of the map to 0: those of the keys [seen, last), which come after the query's
+// position, but at most tile_rows of them. A tile sums over the keys up to its last query's position, so for its other
+// queries it also reads elements after theirs, less than tile_rows.
 template <class T>
 inline void mask_future_keys(T* map, i64 seen, i64 last) {
     for (i64 j = seen; j < last && j < seen + tile_rows; ++j) map[j] = 0;
 }
 
-// For the logits' cap.
+// tanh, with which logits are capped.
 inline float hyperbolic_tangent(float x) { return tanhf(x); }
 inline double hyperbolic_tangent(double x) { return tanh(x); }
 

@@ -1,5 +1,6 @@
-// The loops that give the same bytes with every instruction set, compiled without fused multiply-adds; and the table of
-// all innermost loops of this instruction set (shiftbench/kernels.h). See tile.h, "Linkage".
+// The loops that give the same bytes with every instruction set, compiled without fused multiply-adds, and the table of
+// all innermost loops of this instruction set (shiftbench/kernels.h). What this file may include and call: tile.h,
+// "Linkage".
 #include <cstring>
 
 #include "filter.h"
@@ -18,9 +19,9 @@ namespace {
 using shiftbench::bfloat16;
 using shiftbench::float16;
 
-// The inner product, summed in type A in the order that shiftbench/formulas.h describes. The order is fixed, and yet
-// the compiler can vectorise it without -ffast-math. Its rounding error grows with 16 + n / 256; that of a single
-// running sum grows with n. One pass over x and y.
+// The inner product of x and y, n elements each, summed in type A in the order that shiftbench/formulas.h describes.
+// The order is fixed, and yet the compiler can vectorise it without -ffast-math. Its rounding error grows with 16 + n /
+// 256; that of a single running sum grows with n. One pass over x and y.
 template <class A, class X, class Y>
 A ordered_dot(const X* x, const Y* y, std::int64_t n) {
     constexpr std::int64_t lanes = shiftbench::dot_lanes, stretch = shiftbench::dot_stretch;
@@ -44,7 +45,7 @@ void pack_directions(const T* first_row, std::int64_t stride, std::int64_t rows,
     pack(first_row, stride, rows, width, tile_directions, packed);
 }
 
-// Tiles::count_at_least.
+// How many of the n elements of x have a magnitude of at least `threshold` (Tiles::count_at_least).
 template <class T>
 std::int64_t count_at_least(const T* x, std::int64_t n, T threshold) {
     std::int32_t found = 0;
@@ -59,12 +60,14 @@ constexpr shiftbench::cpu::Tiles<T> tiles{
 
 namespace own = shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS;
 template <class T>
-constexpr shiftbench::cpu::Stages<T> stages{own::norm_rows,      own::rotate_rows, own::gate_rows, own::gated_rows,
-                                            own::attention_rows, own::attend_rows, own::thin_rows, own::norm_forward,
-                                            own::heads_forward,  own::mix_forward};
+constexpr shiftbench::cpu::Stages<T> stages{own::norm_derivative,       own::rotary_derivative,
+                                            own::activation_derivative, own::merged_projection_derivative,
+                                            own::attention_derivative,  own::cached_attention,
+                                            own::small_batch_linear,    own::norm_forward,
+                                            own::split_heads,           own::causal_attention_forward};
 
-// A constant, so that the module needs no code of this instruction set to initialise it: that code would run on every
-// CPU.
+// It is constexpr, so that no code initialises it when the module is loaded: that code would be compiled for this
+// instruction set and would run on every CPU.
 constexpr shiftbench::cpu::Kernels table{
     SHIFTBENCH_STRING(SHIFTBENCH_INSTRUCTIONS),
     {ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot,

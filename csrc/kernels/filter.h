@@ -12,8 +12,8 @@ namespace {
 
 #ifdef __AVX512F__
 
-// One vector at a time, compressed in registers. The scalar loop below took as long as a sixth of the time that the
-// scores of 12,000 words took.
+// Takes one vector at a time and compresses it in a register. With the scalar loop below, this step took a sixth as
+// long as the computation of the scores, for a vocabulary of 12,000 words.
 std::int64_t keep_at_least(const float* x, const std::uint32_t* word, std::int64_t n, float threshold, float* kept,
                            std::uint32_t* kept_word) {
     std::int64_t count = 0;
@@ -49,7 +49,8 @@ std::int64_t keep_at_least(const double* x, const std::uint32_t* word, std::int6
 
 #else
 
-// Every element is written, and the next one overwrites it unless it counts: a branch would be mispredicted often.
+// Every element is written to the end of `kept`, and the next one overwrites it unless its magnitude reaches the
+// threshold: a branch would be mispredicted often.
 template <class T>
 std::int64_t keep_at_least(const T* x, const std::uint32_t* word, std::int64_t n, T threshold, T* kept,
                            std::uint32_t* kept_word) {

@@ -1,6 +1,7 @@
 // The stages of a forward pass that keeps what derivatives need: norms, the split into heads with rotary embedding, and
-// causal attention (shiftbench/stages.h: NormForward, HeadsForward, MixForward). Compiled with fused multiply-adds, so
-// the last bits depend on the instruction set, like those of the matrix products between the stages.
+// causal attention (shiftbench/stages.h: NormForward, SplitHeads, CausalAttentionForward). Compiled with fused
+// multiply-adds, so the last bits of the results depend on the instruction set. Those of the matrix products between
+// the stages do too.
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
@@ -53,8 +54,8 @@ inline Vector<double> exponential(Vector<double> x) {
 inline float square_root(float x) { return sqrtf(x); }
 inline double square_root(double x) { return sqrt(x); }
 
-// Three passes over each row, which is in the innermost cache after the first: the mean (where the norm centres), the
-// mean square, the output.
+// Takes three passes over each row, which is in the innermost cache after the first: one for the mean (only where the
+// norm centres), one for the mean square, one for the output.
 template <class T>
 void norm(const NormForward<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
@@ -84,9 +85,9 @@ void norm(const NormForward<T>& a) {
     }
 }
 
-// One pass.
+// Takes one pass over the rows [first, last): copies each head of a row and rotates the copy.
 template <class T>
-void split_heads(const HeadsForward<T>& a) {
+void split_and_rotate(const SplitHeads<T>& a) {
     const i64 E = a.width;
     for (i64 n = a.first; n < a.last; ++n)
         for (i64 h = 0; h < a.heads; ++h) {
@@ -98,10 +99,11 @@ void split_heads(const HeadsForward<T>& a) {
         }
 }
 
-// Softmax of one row of a map, in place: logits of the keys [first, last) become probabilities. The logits are scaled
-// and, unless cap is 0, become cap * tanh(logit / cap); `slope` then receives the probability times the cap's
-// derivative, 1 - tanh^2. Up to one vector behind `last` is overwritten. Three passes over the row, which is in the
-// innermost cache: the largest logit, the exponentials and their sum, the division by the sum.
+// Softmax of one row of a map, in place: the products query . key of the keys [first, last) become probabilities. The
+// products are first multiplied by `scale` and, unless cap is 0, capped: logit = cap * tanh(logit / cap). `slope` then
+// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, it is not used. Up to one vector of
+// elements from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the
+// largest logit, one for the exponentials and their sum, one for the division by the sum.
 template <class T>
 void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;
@@ -134,18 +136,19 @@ void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
         for (i64 j = first; j < last; ++j) slope[j] *= row[j];
 }
 
-// For each work item, map = queries @ keys^T, then softmax by row, then mixed = map @ values. Only the probabilities
-// (and slopes) of all positions are written to memory; the logits stay in the cache.
+// Computes each work item in three steps: map = queries @ keys^T, then the softmax of each row of the map, then mixed =
+// map @ values. The map of one work item stays in the cache; only probabilities, slopes and `mixed` are written to the
+// results.
 template <class T>
-void attend_causally(const MixForward<T>& a) {
+void attend_causally(const CausalAttentionForward<T>& a) {
     const i64 E = a.width, S = a.tokens, M = whole_vectors<T>(S) + lanes_of<T>,
-              blocks = (S + mix_queries - 1) / mix_queries;
-    const Scratch<T> keys(E * M), maps(mix_queries * M);
+              blocks = (S + queries_per_work_item - 1) / queries_per_work_item;
+    const Scratch<T> keys(E * M), maps(queries_per_work_item * M);
     T *const key_EM = keys.get(), *const map = maps.get();
     i64 transposed = -1;  // the key head whose keys are in key_EM
     for (i64 work_item = a.first; work_item < a.last; ++work_item) {
-        const i64 h = work_item / blocks, k = h / a.group, begin = work_item % blocks * mix_queries;
-        const i64 end = begin + mix_queries < S ? begin + mix_queries : S, rows = end - begin;
+        const i64 h = work_item / blocks, k = h / a.group, begin = work_item % blocks * queries_per_work_item;
+        const i64 end = begin + queries_per_work_item < S ? begin + queries_per_work_item : S, rows = end - begin;
         if (k != transposed) transpose_matrix(a.key + k * S * E, E, S, E, key_EM, M);
         transposed = k;
         product<false, CausalMap::output, T>({a.query + (h * S + begin) * E, E, 1}, rows, key_EM, M, E,
@@ -174,9 +177,9 @@ namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
 void norm_forward(const NormForward<float>& a) { norm(a); }
 void norm_forward(const NormForward<double>& a) { norm(a); }
-void heads_forward(const HeadsForward<float>& a) { split_heads(a); }
-void heads_forward(const HeadsForward<double>& a) { split_heads(a); }
-void mix_forward(const MixForward<float>& a) { attend_causally(a); }
-void mix_forward(const MixForward<double>& a) { attend_causally(a); }
+void split_heads(const SplitHeads<float>& a) { split_and_rotate(a); }
+void split_heads(const SplitHeads<double>& a) { split_and_rotate(a); }
+void causal_attention_forward(const CausalAttentionForward<float>& a) { attend_causally(a); }
+void causal_attention_forward(const CausalAttentionForward<double>& a) { attend_causally(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

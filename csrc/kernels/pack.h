@@ -11,8 +11,9 @@
 
 namespace {
 
-// packed[i * lanes + row] = element i of that row; 0 for the rows that are missing (rows <= row < lanes). Sixteen
-// columns are taken at a time, so that the memory that they are written to, at most 2 kB, stays in the innermost cache.
+// packed[i * lanes + row] = element i of that row, for a tile of `lanes` rows; 0 for the rows that are missing (rows <=
+// row < lanes). Sixteen columns are taken at a time, so that the memory that they are written to, at most 2 kB, stays
+// in the innermost cache.
 template <class T, class E>
 void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t lanes,
           T* packed) {
@@ -27,9 +28,10 @@ void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64
     }
 }
 
-// The same for a tile of words. Squares of lanes x lanes elements are transposed in registers and then stored vector by
-// vector, where `pack` stores every element by itself. Every word is packed once, so packing takes a visible share of
-// the time when there are few directions to score the words against.
+// Packs a tile of words, or of rows of a weight, with the result of pack(..., tile_words<T>, packed). It is faster:
+// squares of lanes x lanes elements are transposed in registers and then stored vector by vector, where `pack` stores
+// every element by itself. Every word is packed once in a pass, which takes a visible share of the time when there are
+// few directions to score the words against.
 template <class T, class E>
 void pack_words(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
     constexpr int lanes = lanes_of<T>;

@@ -1,6 +1,7 @@
 // Packs rows rounded to 16-bit integers, two of which take the place of one float, so that tiles of scores are computed
-// about twice as fast. A row is approximated by step * q, where q is a vector of integers with a norm below 2^15.5. By
-// the Cauchy-Schwarz inequality no inner product of two such vectors reaches 2^31, so sums of 32 bits do not overflow.
+// about twice as fast. A row is approximated by step * q, where `step` is a float and q is a vector of integers with a
+// norm below 2^15.5. By the Cauchy-Schwarz inequality no inner product of two such vectors reaches 2^31, so sums of 32
+// bits do not overflow. For the files of csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@
 
 namespace {
 
-// Sixteen elements from x on, as floats; elements behind the first `valid` are 0 and are not read.
+// The sixteen elements x[0 .. 15] as floats. Where `valid` is less than 16, only the first `valid` of them are read,
+// and the others are 0.
 template <class E>
 __m512 sixteen(const E* x, std::int64_t valid) {
     alignas(64) float wide[16] = {};
@@ -30,14 +32,16 @@ inline __m512 sixteen(const float* x, std::int64_t valid) {
     return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x);
 }
 
-// sum + x^2, in double: the elements of the upper and of the lower half of x are added in the same lanes.
+// Adds the squares of the sixteen elements of x to the eight lanes of `sum`, in double: lane i gets the squares of the
+// elements i and i + 8.
 inline __m512d add_squares(__m512 x, __m512d sum) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
     const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
     return _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, sum));
 }
 
-// The square root of the sum of the lanes. An intrinsic, since std::sqrt might be linked from elsewhere.
+// The square root of the sum of the lanes. It uses an intrinsic, because std::sqrt might become a function that the
+// linker shares among instruction sets.
 inline double root_of_total(__m512d sum) {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(_mm512_reduce_add_pd(sum))));
 }
@@ -47,7 +51,7 @@ inline double root_of_total(__m512d sum) {
 constexpr double max_norm_of_q = 46300, max_element_of_q = 32760;
 constexpr double min_step = 1e-35;  // a float whose reciprocal is finite
 
-// The smallest step with which q stays within its bounds.
+// The smallest step with which a row's q stays within its bounds, but at least min_step.
 template <class E>
 float step_of(const E* row, std::int64_t width) {
     __m512 largest = _mm512_setzero_ps();
@@ -69,8 +73,8 @@ float step_of(const E* row, std::int64_t width) {
 // smallest normal float, makes up for the coarser rounding of subnormal numbers. 0 stays 0.
 inline float round_up(double x) { return x > 0 ? float(1.000001 * x + 1.2e-38) : 0; }
 
-// Rounds a row. Passes its slots, which hold two consecutive elements of q each, to put(first_slot, slots), 16 at a
-// time. Returns the norm of row - step * q. One pass over the row.
+// Rounds a row to integers q. A slot holds two consecutive elements of q. Calls put(first_slot, slots) for 16 slots at
+// a time, of which those after the row's end hold zeros. Returns the norm of row - step * q. One pass over the row.
 template <class E, class F>
 double round_row(const E* row, std::int64_t width, float step, const F& put) {
     const __m512 broadcast_step = _mm512_set1_ps(step), inverse_step = _mm512_set1_ps(1 / step);
@@ -88,22 +92,22 @@ double round_row(const E* row, std::int64_t width, float step, const F& put) {
     return root_of_total(squared_error);
 }
 
-// How many of the 16 slots from `place` on belong to a row of this width.
+// How many of the 16 slots from slot `place` on belong to a row of this width.
 inline std::int64_t slots_from(std::int64_t place, std::int64_t width) {
     const std::int64_t left = (width + 1) / 2 - place;
     return left < 16 ? left : 16;
 }
 
-// Stores the first `used` slots, `lanes` elements apart.
+// Stores the first `used` of 16 slots, slot j at to + j * lanes.
 inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float* to) {
     alignas(64) std::int32_t each[16];
     _mm512_store_si512(each, slots);
     for (std::int64_t j = 0; j < used; ++j) std::memcpy(to + j * lanes, &each[j], sizeof(float));
 }
 
-// Packs a tile of words. The packed rows begin with two groups of `lanes` floats: the step of each row, and the norm of
-// row - step * q. Then come the slots. Complete squares of 16 rows by 16 slots are first stored row by row and then
-// transposed in place; the remaining slots are scattered one by one.
+// Packs a tile of words. `packed` begins with two groups of `lanes` floats: the step of each row, and the norm of row -
+// step * q, rounded up. Then come the slots, slot 0 of all rows first. Complete squares of 16 rows by 16 slots are
+// first stored row by row and then transposed in place; the remaining slots are scattered one by one.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;
@@ -137,7 +141,8 @@ void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t ro
     }
 }
 
-// The same for a tile of directions. There are few of them, so all their slots are scattered.
+// Packs a tile of directions in the same layout, with tile_directions in the place of `lanes`. There are few
+// directions, so all their slots are scattered one by one.
 inline void pack_directions_rounded(const float* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width,
                                     float* packed) {
     float* slot = packed + 2 * tile_directions;

@@ -13,7 +13,8 @@
 
 namespace {
 
-// Bit d is set if one of direction d's scores has a magnitude of at least threshold[d].
+// Which directions of a tile have a score that reaches their threshold: bit d of the result is set if one of direction
+// d's scores has a magnitude of at least threshold[d].
 template <class T>
 std::uint32_t reaching(const T* score, const T* threshold) {
     std::uint32_t reached = 0;
@@ -28,7 +29,8 @@ std::uint32_t reaching(const T* score, const T* threshold) {
     return reached;
 }
 
-// One tile. Reads `width` slots of the packed directions and words once.
+// Computes one tile of scores (Tiles::score). Reads `width` slots, one for each element of a row, of the packed
+// directions and of the packed words, once.
 template <class T>
 std::uint32_t score_tile(const T* direction, const T* word, std::int64_t width, const T* threshold, T* score) {
     constexpr int lanes = lanes_of<T>;
@@ -51,8 +53,9 @@ std::uint32_t score_tile(const T* direction, const T* word, std::int64_t width, 
 
 #ifdef __AVX512VNNI__
 
-// One tile of rows that rounded.h packed. The sums are integers and exact; score = sum * step of the direction * step
-// of the word.
+// Computes one tile of scores (Tiles::score) of rows that rounded.h packed. Two of the `slots` are the rows' steps and
+// errors; the loop starts after them. The sums are integers and exact; score = sum * step of the direction * step of
+// the word.
 std::uint32_t rounded_tile(const float* direction, const float* word, std::int64_t slots, const float* threshold,
                            float* score) {
     __m512i sum[tile_directions][2] = {};

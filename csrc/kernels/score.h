@@ -1,5 +1,5 @@
-// Tiles::score (shiftbench/kernels.h), which score.cpp defines and exact.cpp puts into the table of the instruction
-// set.
+// The functions for Tiles::score (shiftbench/kernels.h): each computes one tile of scores. score.cpp defines them, and
+// exact.cpp puts them into the table of the instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
-// The stages of derivatives (shiftbench/stages.h: NormRows, RotateRows, GateRows, AttentionRows) and the attention of
-// decoding steps (AttendRows). Compiled with fused multiply-adds, so the last bits depend on the instruction set. Those
-// bits do not matter here: the matrix products between the stages round a derivative to the same precision many times.
+// The stages of derivatives (shiftbench/stages.h: NormDerivative, RotaryDerivative, ActivationDerivative,
+// AttentionDerivative) and the attention of decoding steps (CachedAttention). Compiled with fused multiply-adds, so the
+// last bits of the results depend on the instruction set. Those bits do not matter here: the matrix products between
+// the stages round a derivative to the same precision many times.
 #include "stages.h"
 
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
@@ -17,7 +18,7 @@ namespace {
 using namespace shiftbench::cpu;
 
 template <class T>
-void norm(const NormRows<T>& a) {
+void norm(const NormDerivative<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
     const i64 width = a.width, whole = width / lanes * lanes;
     for (i64 n = 0; n < a.rows; ++n)
@@ -42,13 +43,13 @@ void norm(const NormRows<T>& a) {
             const T rho = a.rho[a.position[n] * a.groups + g];
             for (i64 i = 0; i < whole; i += lanes) {
                 const Vector<T> x = a.cotangent ? load(d + i) * load(a.gain + i) : load(d + i);
-                Vector<T> y = shiftbench::norm_derivative(x, load(hat + i), mean, along, rho);
+                Vector<T> y = shiftbench::norm_derivative_element(x, load(hat + i), mean, along, rho);
                 if (!a.cotangent) y *= load(a.gain + i);
                 store(out + i, y);
             }
             for (i64 i = whole; i < width; ++i) {
                 const T x = a.cotangent ? d[i] * a.gain[i] : d[i];
-                T y = shiftbench::norm_derivative(x, hat[i], mean, along, rho);
+                T y = shiftbench::norm_derivative_element(x, hat[i], mean, along, rho);
                 if (!a.cotangent) y *= a.gain[i];
                 out[i] = y;
             }
@@ -56,7 +57,7 @@ void norm(const NormRows<T>& a) {
 }
 
 template <class T>
-void rotate(const RotateRows<T>& a) {
+void rotate(const RotaryDerivative<T>& a) {
     const i64 half = a.width / 2;
     const T sign = a.inverse ? T(-1) : T(1);
     for (i64 n = 0; n < a.rows; ++n) {
@@ -69,7 +70,7 @@ void rotate(const RotateRows<T>& a) {
 }
 
 template <class T>
-void gate(const GateRows<T>& a) {
+void gate(const ActivationDerivative<T>& a) {
     for (i64 n = 0; n < a.rows; ++n) {
         T *up = a.up + n * a.width, *gate = a.gate ? a.gate + n * a.width : nullptr;
         const T* up_slope = a.up_slope + a.position[n] * a.width;
@@ -87,14 +88,14 @@ void gate(const GateRows<T>& a) {
 }
 
 // Tangent of causal attention. With q, k, v the kept queries, keys and values, P the probabilities, O the kept outputs
-// (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
-//   map = slope * scale * (dq k^T + q dk^T)        by element but for the two products; [positions, keys]
+// of the heads (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
+//   map = slope * scale * (dq k^T + q dk^T)        [positions, keys]; slope multiplies each element
 //   out = map v + P dv - rowsum(map) O
-// dq has rows at query_items' positions, dk and dv at key_items', `out` at mixed_items'; elsewhere they are zero, and
-// the products leave those positions out. The map exists for one block of queries at a time. For every head, one pass
-// over the kept queries, slopes and probabilities of the work item's positions.
+// dq has rows at the positions of query_items, dk and dv at those of key_items, `out` at those of mixed_items. At other
+// positions dq, dk and dv are zero, and the products leave those positions out. The map exists for one block of queries
+// at a time. For every head, one pass over the kept queries, slopes and probabilities of the work item's positions.
 template <class T>
-void attention_tangent(const AttentionRows<T>& a) {
+void attention_tangent(const AttentionDerivative<T>& a) {
     const auto& kept = a.kept;
     const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group,
               M = whole_vectors<T>(S) + lanes_of<T>;
@@ -111,7 +112,8 @@ void attention_tangent(const AttentionRows<T>& a) {
             const T* dv = a.value + (a.key_items.offsets[item] * kept.key_heads + k) * E;
             const i64 key_stride = kept.key_heads * E;
             transpose_matrix(dk, key_stride, k_last - k_first, E, dkey_EM, M);
-            // Whole vectors are read, so what an earlier work item left behind this one's last key is set to 0.
+            // The products read whole vectors of keys. What an earlier work item left in dkey_EM after this work item's
+            // last key is therefore set to 0.
             for (i64 e = 0; e < E; ++e)
                 for (i64 j = k_last - k_first; j < whole_vectors<T>(k_last - k_first); ++j) dkey_EM[e * M + j] = 0;
             for (i64 g = 0; g < kept.group; ++g) {
@@ -122,8 +124,9 @@ void attention_tangent(const AttentionRows<T>& a) {
                     const i64 end = begin + query_block < last ? begin + query_block : last, rows = end - begin;
                     const i64 from = begin > q_first ? begin : q_first, to = end < q_last ? end : q_last;
                     const i64 changed_keys = (end < k_last ? end : k_last) - k_first;
-                    // The keys [map_first, map_last) are those where the block's map is not zero: all keys up to the
-                    // block's last position if a query of the block has a tangent, else only keys that have one.
+                    // Only the keys [map_first, map_last) have elements of the block's map that are not zero: all keys
+                    // up to the block's last position if a query of the block has a tangent, else only the keys that
+                    // have a tangent.
                     i64 map_first = 0, map_last = end;
                     if (from < to) {
                         if (from > begin || to < end)
@@ -171,12 +174,14 @@ void attention_tangent(const AttentionRows<T>& a) {
     }
 }
 
-// Cotangent of causal attention. With dO the cotangent of the outputs and the other symbols as above, for every head:
-//   map = slope * scale * (dO v^T - rowsum(dO * O))     by element but for the product
+// Cotangent of causal attention. With dO the cotangent of the heads' outputs, and the other symbols those of
+// attention_tangent, for every head:
+//   map = slope * scale * (dO v^T - rowsum(dO * O))     [positions, keys]; `*` multiplies element by element
 //   dq = map k,  dk = map^T q,  dv = P^T dO             dk and dv summed over the query heads that share the key head
-// The map exists for one block of queries at a time, and the cost in memory passes is that of the tangent.
+// The map exists for one block of queries at a time. For every head, one pass over the kept queries, slopes and
+// probabilities of the work item's positions.
 template <class T>
-void attention_cotangent(const AttentionRows<T>& a) {
+void attention_cotangent(const AttentionDerivative<T>& a) {
     const auto& kept = a.kept;
     const i64 E = kept.width, S = kept.tokens, heads = kept.key_heads * kept.group, key_stride = kept.key_heads * E,
               M = whole_vectors<T>(S) + lanes_of<T>;
@@ -242,10 +247,10 @@ void attention_cotangent(const AttentionRows<T>& a) {
 inline float exponential(float x) { return expf(x); }
 inline double exponential(double x) { return exp(x); }
 
-// One pass over the keys and one over the values that a row attends to, for every query head. All sums have one fixed
-// order, so a row depends neither on the other rows nor on the capacity of the KV cache.
+// Takes one pass over the keys and one over the values that a row attends to, for every query head. All sums have one
+// fixed order, so a row's result depends neither on the other rows nor on the capacity of the KV cache.
 template <class T>
-void attend(const AttendRows<T>& a) {
+void attend(const CachedAttention<T>& a) {
     const i64 E = a.width, whole = E / lanes_of<T> * lanes_of<T>;
     for (i64 n = 0; n < a.rows; ++n)
         for (i64 h = 0; h < a.key_heads * a.group; ++h) {
@@ -278,15 +283,19 @@ void attend(const AttendRows<T>& a) {
 
 namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
-void norm_rows(const NormRows<float>& a) { norm(a); }
-void norm_rows(const NormRows<double>& a) { norm(a); }
-void rotate_rows(const RotateRows<float>& a) { rotate(a); }
-void rotate_rows(const RotateRows<double>& a) { rotate(a); }
-void gate_rows(const GateRows<float>& a) { gate(a); }
-void gate_rows(const GateRows<double>& a) { gate(a); }
-void attention_rows(const AttentionRows<float>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
-void attention_rows(const AttentionRows<double>& a) { a.cotangent ? attention_cotangent(a) : attention_tangent(a); }
-void attend_rows(const AttendRows<float>& a) { attend(a); }
-void attend_rows(const AttendRows<double>& a) { attend(a); }
+void norm_derivative(const NormDerivative<float>& a) { norm(a); }
+void norm_derivative(const NormDerivative<double>& a) { norm(a); }
+void rotary_derivative(const RotaryDerivative<float>& a) { rotate(a); }
+void rotary_derivative(const RotaryDerivative<double>& a) { rotate(a); }
+void activation_derivative(const ActivationDerivative<float>& a) { gate(a); }
+void activation_derivative(const ActivationDerivative<double>& a) { gate(a); }
+void attention_derivative(const AttentionDerivative<float>& a) {
+    a.cotangent ? attention_cotangent(a) : attention_tangent(a);
+}
+void attention_derivative(const AttentionDerivative<double>& a) {
+    a.cotangent ? attention_cotangent(a) : attention_tangent(a);
+}
+void cached_attention(const CachedAttention<float>& a) { attend(a); }
+void cached_attention(const CachedAttention<double>& a) { attend(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -21,8 +21,9 @@ constexpr int vector_bytes = 16, tile_directions = 12;  // as for AVX-512: 32 re
 constexpr int vector_bytes = 16, tile_directions = 4;  // 16 registers; a product needs one before it is added
 #endif
 
-// A tile of scores has tile_directions rows (directions) and tile_words<T> columns (words), which are two vectors. All
-// its sums stay in registers, so each element that is loaded takes part in several products.
+// A tile of scores has tile_directions rows (directions) and tile_words<T> columns (words), which are two vectors of
+// lanes_of<T> elements. The sums of a tile stay in registers, so each element of a word that is loaded is multiplied by
+// several directions.
 template <class T>
 struct VectorOf {
     typedef T type __attribute__((vector_size(vector_bytes)));

@@ -8,7 +8,8 @@
 
 namespace {
 
-// A vector of elements chosen from a and b: place i is element i of a, place lanes + i is element i of b.
+// A vector whose elements come from a and b. `place` says where each comes from: i for element i of a, lanes + i for
+// element i of b.
 template <class T, int... place>
 [[gnu::always_inline]] inline Vector<T> select(Vector<T> a, Vector<T> b, std::integer_sequence<int, place...>) {
 #ifdef __clang__
@@ -19,8 +20,8 @@ template <class T, int... place>
 #endif
 }
 
-// Divides the square into squares of 2 half x 2 half elements and swaps the two off-diagonal blocks, of half x half
-// elements, of each.
+// Divides the square, whose rows are row[0 .. lanes - 1], into squares of 2 half x 2 half elements, and swaps the two
+// off-diagonal blocks, of half x half elements, of each of them.
 template <int half, class T, int... i>
 [[gnu::always_inline]] inline void transpose_blocks(Vector<T>* row, std::integer_sequence<int, i...>) {
     constexpr int lanes = lanes_of<T>;
@@ -33,8 +34,8 @@ template <int half, class T, int... i>
     }
 }
 
-// Transposes lanes x lanes elements, one row per vector; call it with half = lanes / 2. Swaps the off-diagonal blocks
-// of the whole square, then of each quarter, and so on down to single elements.
+// Transposes a square of lanes x lanes elements in place; row[i] is its row i. Callers pass half = lanes / 2. Swaps the
+// off-diagonal blocks of the whole square, then of each quarter, and so on down to single elements.
 template <int half, class T>
 [[gnu::always_inline]] inline void transpose(Vector<T>* row) {
     transpose_blocks<half, T>(row, std::make_integer_sequence<int, lanes_of<T>>());

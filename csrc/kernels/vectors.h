@@ -23,7 +23,7 @@ void store(T* to, const Vector<T>& x) {
     std::memcpy(to, &x, sizeof x);
 }
 
-// The sum of a vector's lanes, in their order.
+// The sum of a vector's lanes, added one after another from the first to the last.
 template <class T>
 T sum_lanes(const Vector<T>& x) {
     T sum = 0;
@@ -31,8 +31,8 @@ T sum_lanes(const Vector<T>& x) {
     return sum;
 }
 
-// An array of `count` elements, freed at the end of its scope: std::vector may not be used here (tile.h, "Linkage").
-// Throws std::bad_alloc.
+// An array of `count` elements, all 0 if `zeroed`, else uninitialised. It is freed at the end of its scope; std::vector
+// may not be used here (tile.h, "Linkage"). Throws std::bad_alloc where there is no memory.
 template <class T>
 class Scratch {
 public:
@@ -50,21 +50,23 @@ private:
     T* data_;
 };
 
-// Calls f(begin, end) for the ranges of rows of consecutive tiles. No tile has more than tile_directions rows, and the
-// tiles' heights differ by at most one, because a tile of few rows leaves most registers unused and is slow.
+// Divides the rows [0, rows) into tiles and calls f(begin, end) for the rows [begin, end) of each. No tile has more
+// than tile_directions rows. The tiles' heights differ by at most one, because a tile of few rows leaves most registers
+// unused and is slow.
 template <class F>
 inline void for_each_tile(std::int64_t rows, const F& f) {
     const std::int64_t tiles = (rows + tile_directions - 1) / tile_directions;
     for (std::int64_t i = 0; i < tiles; ++i) f(rows * i / tiles, rows * (i + 1) / tiles);
 }
 
-// A number that is known when the program is compiled, as an argument of a generic lambda.
+// A number as a type, by which it is passed to a generic lambda as a compile-time constant.
 template <int N>
 struct Constant {
     static constexpr int value = N;
 };
 
-// Calls f(Constant<rows>{}) for a number of rows between 1 and N.
+// Calls f(Constant<rows>{}), so that f knows the number of rows at compile time. `rows` must be between 1 and N; else f
+// is not called.
 template <int N = tile_directions, class F>
 inline void with_constant_rows(std::int64_t rows, const F& f) {
     if (rows == N) return f(Constant<N>{});

@@ -12,18 +12,20 @@
 
 namespace shiftbench::cpu {
 
-// mean[s][g] = (1 / length[g]) * sum of length[g] values drawn with replacement from stratum g, in resample s.
-// value: the strata one after another, so it has sum(length) elements; no stratum is empty. mean: [resamples, strata].
-// The observation drawn at a position depends on (seed, s, position) alone; positions count through all strata.
-// One pass over the positions per resample; random bits are computed a block ahead and stay in the innermost cache.
+// mean[s][g] = (1 / length[g]) * sum of length[g] values drawn with replacement from stratum g, in resample s. value:
+// the values of one stratum after those of another, sum(length) in all; no stratum is empty. mean: [resamples, strata].
+// The draws of a resample have the positions 0 .. sum(length) - 1, through all strata. The random bits of a draw depend
+// on (seed, s, position) alone, and which value of its stratum they choose depends on length[g] besides. One pass over
+// the positions per resample; random bits are computed for draw_block positions together and stay in the innermost
+// cache.
 inline void bootstrap(const double* value, const std::vector<std::int64_t>& length, std::uint64_t seed,
                       Rows<double> mean) {
     constexpr std::int64_t block = draw_block;
-    constexpr std::int64_t cost_per_position = 4;  // the random bits, the index, the load and the addition
+    constexpr std::int64_t cost_per_position = 4;  // one each: random bits, index, load, addition
     std::int64_t positions = 0;
     for (const std::int64_t count : length) positions += count;
     parallel_for(mean.rows, grain_of(cost_per_position * positions), [&](std::int64_t begin, std::int64_t end) {
-        std::array<std::uint32_t, block> bits;  // of the positions [ready - block, ready)
+        std::array<std::uint32_t, block> bits;  // the bits of the positions [ready - block, ready)
         for (std::int64_t s = begin; s < end; ++s) {
             const Draw draw(seed, static_cast<std::uint64_t>(s));
             std::int64_t position = 0, ready = 0;

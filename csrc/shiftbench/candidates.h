@@ -1,5 +1,6 @@
-// For each direction, the words that may be among the k with the largest scores in magnitude. Approximate scores arrive
-// in any order and from any thread; a bound on their error is known, and exact scores can be computed on demand.
+// Keeps, for each direction, the words that may be among the k whose scores have the largest magnitude. Approximate
+// scores arrive in any order and from any thread; a bound on their error is known, and exact scores can be computed on
+// demand.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +21,9 @@
 
 namespace shiftbench::cpu {
 
-// Every direction has a row of at most k + 256 candidates, whatever the size of the vocabulary. A word enters the row
-// when its score may belong to the k best. When the row is full, it is pruned to the words that still may.
+// Every direction has a row of less than k + 256 candidates, whatever the size of the vocabulary. A word enters the row
+// when its score may belong to the k best. When the row is full, it is pruned to the words whose scores still may. If
+// that leaves more than k + 128, their exact scores are computed and the k best of them are kept.
 //
 // `error` is a bound on |approximate score - exact score|, over all scores of the direction that were added so far.
 // `exact(word)` computes an exact score. The result depends on exact scores alone: which words become candidates
@@ -36,19 +38,21 @@ public:
           score_(static_cast<std::size_t>(directions * capacity())),
           word_(score_.size()) {}
 
-    // Memory of one direction's row.
+    // The bytes that one direction's row takes.
     static std::int64_t bytes(std::int64_t k) {
         return (k + slack + tile) * std::int64_t{sizeof(T) + sizeof(std::uint32_t)};
     }
 
-    // A word whose score's magnitude is below this is not among the k best. error: a bound for the scores that will be
-    // compared with the threshold; it may be that of a few words only, and then be smaller than that of all.
+    // The threshold of direction c: a word whose approximate score has a magnitude below it is not among the k best.
+    // error: a bound on the error of the scores that will be compared with the threshold; it need not hold for other
+    // words.
     T threshold(std::int64_t c, T error) const {
         return rows_[std::size_t(c)].kth_bound.load(std::memory_order_relaxed) - error;
     }
 
-    // Adds the words of one tile of scores, as far as they may be among the k best. error_now() gives the bound for all
-    // scores that were added to this direction so far, these included; it is called while the row is locked.
+    // Adds those of `count` words that may be among direction c's k best. score, word: their approximate scores and
+    // their indices. error_now() gives the bound for all scores that were added to this direction so far, these
+    // included; it is called while the row is locked. exact(word) gives an exact score.
     template <class Error, class Exact>
     void add(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
              const Exact& exact) {
@@ -62,9 +66,11 @@ public:
         if (row.count > k_ + slack / 2) rescore(c, exact);
     }
 
-    // Writes every direction's k best words by exact score, in the order of `precedes`. value and index:
-    // [directions, k]; error(c) and exact(c, word) as above. Exact scores are computed word after word, not direction
-    // after direction, so that an embedding is read from memory once, however many directions it is a candidate of.
+    // Writes the k best words of every direction by exact score, in the order of `precedes`. value, index: the exact
+    // scores and the words, [directions, k]. error(c) gives the bound for all scores that were added to direction c;
+    // exact(c, word) gives a word's exact score for direction c. Exact scores are computed word after word, not
+    // direction after direction, so that an embedding is read from memory once, however many directions it is a
+    // candidate of.
     template <class Error, class Exact>
     void finish(const Error& error, const Exact& exact, Rows<T> value, Rows<std::int64_t> index) {
         parallel_for(value.rows, grain_of(cost_per_candidate * full()), [&](std::int64_t begin, std::int64_t end) {
@@ -94,7 +100,7 @@ private:
     // With a larger `slack`, rows are pruned less often, but they take more memory and leave more scores to be computed
     // exactly at the end. `tile` is an upper bound on Tiles::words, which is at most 32.
     static constexpr std::int64_t slack = 256, tile = 64;
-    // Elementary operations that pruning or sorting takes per candidate: about one for each bit of a score.
+    // The elementary operations that pruning or sorting takes for each candidate: about one for each bit of a score.
     static constexpr std::int64_t cost_per_candidate = 32;
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
@@ -107,7 +113,7 @@ private:
     struct Row {
         std::atomic<bool> busy{false};
         std::atomic<T> kth_bound{
-            -std::numeric_limits<T>::infinity()};  // at least k words have an exact score this large
+            -std::numeric_limits<T>::infinity()};  // at least k exact scores have this magnitude or a larger one
         std::int64_t count = 0;
     };
     // Locks a row. Threads rarely add to the same direction at once, so a waiting thread only yields.
@@ -132,9 +138,9 @@ private:
     T* scores(std::int64_t c) { return score_.data() + c * capacity(); }
     std::uint32_t* words(std::int64_t c) { return word_.data() + c * capacity(); }
 
-    // A magnitude that at least k candidates reach and, if ties allow, at most k + slack / 16. Bisects the
-    // representable numbers: as long as they are not negative, their bits, read as integers, are in the same order as
-    // they are. At most one pass over the row for each bit.
+    // A magnitude that at least k candidates of direction c reach and, unless many are equal, at most k + slack / 16.
+    // Found by bisection of the representable numbers: the bits of numbers that are not negative, read as integers, are
+    // in the same order as the numbers. At most one pass over the row for each bit.
     T kth_magnitude(std::int64_t c) {
         const auto number = [](Bits bits) {
             T value;
@@ -153,15 +159,17 @@ private:
         return number(low);
     }
 
-    // Drops the candidates that k others exceed whatever the errors are: the exact k-th magnitude is at least the
-    // approximate one less one error, and the exact magnitude of a candidate is at most its approximate one plus one.
+    // Drops the candidates that k others exceed whatever the errors are. The k-th largest exact magnitude is at least
+    // the k-th largest approximate one less `error`, and the exact magnitude of a candidate is at most its approximate
+    // one plus `error`.
     void prune(std::int64_t c, T error) {
         Row& row = rows_[std::size_t(c)];
         row.kth_bound = std::max(row.kth_bound.load(), kth_magnitude(c) - error);
         row.count = tiles_.keep_at_least(scores(c), words(c), row.count, threshold(c, error), scores(c), words(c));
     }
 
-    // All candidates of all directions, ordered by word. A counting sort.
+    // All candidates of all directions, ordered by word, each with its direction and its index in the direction's row
+    // (`slot`). A counting sort.
     std::vector<CandidateSlot> by_word() {
         std::vector<std::uint32_t> next(std::size_t(vocabulary_) + 1);
         for (std::int64_t c = 0; c < directions(); ++c)
@@ -174,7 +182,8 @@ private:
         return slots;
     }
 
-    // The candidates of a row whose scores are exact; at least the first k are in order.
+    // The candidates of direction c, whose scores must be exact. At least the first k are sorted, the best first; the
+    // others follow in any order.
     std::vector<Candidate> sorted(std::int64_t c) {
         std::vector<Candidate> found(std::size_t(rows_[std::size_t(c)].count));
         for (std::size_t i = 0; i < found.size(); ++i) found[i] = {scores(c)[i], words(c)[i]};
@@ -186,8 +195,8 @@ private:
         return found;
     }
 
-    // Replaces the scores of a row by exact ones and keeps the k best. Needed where the errors are so large that
-    // pruning leaves a row nearly full.
+    // Replaces the scores of direction c's row by exact ones and keeps the k best. Needed where the errors are so large
+    // that pruning leaves the row nearly full.
     template <class F>
     void rescore(std::int64_t c, const F& exact) {
         Row& row = rows_[std::size_t(c)];

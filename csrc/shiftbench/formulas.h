@@ -18,21 +18,23 @@ namespace shiftbench {
 
 // The order in which `dot` sums n products, on every device and with every instruction set. The products are taken in
 // stretches of `dot_stretch`. Within a stretch, product i is added to running sum i % dot_lanes; the running sums are
-// then added as a binary tree; the sums of the stretches are added one after another. 16 lanes fill one AVX-512 vector
-// of float and divide the vectors of all other instruction sets. 256 products per stretch keep the rounding error small
-// (it grows with 16 + n / 256) while the tree, which costs 15 additions, stays cheap.
+// then added as a binary tree; the sums of the stretches are added one after another. 16 running sums of float fill one
+// AVX-512 vector, and a whole number of vectors in every other instruction set. 256 products per stretch keep the
+// rounding error small (it grows with 16 + n / 256) while the tree, which costs 15 additions, stays cheap.
 constexpr std::int64_t dot_lanes = 16, dot_stretch = 256;
 
-// False for nan and for the infinities.
+// Whether x is neither nan nor infinite.
 SHIFTBENCH_INLINE bool finite(double x) { return x - x == 0; }
 
-// The paper's stabilisers (docs/mathematics.md, "Attribution of a response to its prompt"). `level_eps` is large enough
-// that a response token which the model finds improbable does not reach the full levels.
+// The paper's stabilisers (docs/mathematics.md, "Attribution of a response to its prompt"). `level_eps` is added to the
+// largest importance when levels are computed. It is large enough that a response token which the model finds
+// improbable does not reach the full levels. `density_eps` is added to both divisors of the density, which may be 0.
 constexpr double level_eps = 1e-7, density_eps = 1e-9;
 
-// level = ceil(levels * max(0, importance) / (largest + level_eps)), where `largest` is the largest importance that any
-// prompt token has for the same response token, and at least 0. Computed in double whatever the type of the importance:
-// a level is a step function, and rounding must not move an importance across a step.
+// level = ceil(levels * max(0, importance) / (largest + level_eps)), from 0 to `levels`. `largest` is the largest
+// importance that any prompt token has for the same response token, or 0 if none is positive. Computed in double
+// whatever the type of the importance: a level is a step function, and rounding must not move an importance across a
+// step.
 SHIFTBENCH_INLINE std::uint8_t level_of(double importance, double largest, int levels) {
     return static_cast<std::uint8_t>(std::ceil(levels * ((importance > 0 ? importance : 0.0) / (largest + level_eps))));
 }
@@ -42,7 +44,8 @@ SHIFTBENCH_INLINE std::uint8_t level_of(double importance, double largest, int l
 SHIFTBENCH_INLINE double density_ratio(double l1, double power, double p_norm) {
     return l1 / (std::pow(power, 1 / p_norm) + density_eps);
 }
-// The density itself; `largest` is the largest ratio in the prompt.
+// The importance density of a prompt token: its ratio (density_ratio) divided by `largest` + density_eps, where
+// `largest` is the largest ratio of the prompt's tokens.
 SHIFTBENCH_INLINE double density_of(double ratio, double largest) { return ratio / (largest + density_eps); }
 
 // Whether `word` comes before `other_word` in a top-k list: by the magnitude of the score, largest first; of two words
@@ -58,10 +61,11 @@ SHIFTBENCH_INLINE bool cooccur(double cosine, double cutoff, double other_cutoff
     return cosine > cutoff && cosine > other_cutoff;
 }
 
-// One element of a norm's derivative: rho * (derivative - mean - hat * along). stages.h (NormRows) explains the
-// symbols.
+// One element of a norm's Jacobian times a derivative: rho * (derivative - mean - hat * along). stages.h
+// (NormDerivative) explains the symbols; `derivative` is what is called x there, and the mean is 0 where the norm does
+// not centre. V is a number or a vector of numbers.
 template <class V, class S>
-SHIFTBENCH_INLINE V norm_derivative(V derivative, V hat, S mean, S along, S rho) {
+SHIFTBENCH_INLINE V norm_derivative_element(V derivative, V hat, S mean, S along, S rho) {
     return (derivative - mean - hat * along) * rho;
 }
 

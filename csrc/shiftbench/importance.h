@@ -17,7 +17,7 @@
 
 namespace shiftbench::cpu {
 
-// importance[p, r] = grad[r, p, :] . embedding[p, :], by `dot`. One pass over the gradients.
+// importance[p, r] = grad[r, p, :] . embedding[p, :], summed in the fixed order of `dot`. One pass over the gradients.
 template <class T>
 void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulator_t<T>> importance) {
     const std::int64_t tokens = grad.rows, width = grad.cols;
@@ -30,9 +30,9 @@ void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulato
 }
 
 // level[p, r] = ceil(levels * a[p, r] / (max over p of a[p, r] + level_eps)) with a = max(0, importance). levels: 1 to
-// 255. Returns the lowest flat index of an importance that is not finite (the levels are then undefined), or -1.
-// Two passes over the importances: one finds the largest of every column, one writes the levels. A thread works on a
-// range of columns, row by row, so that it reads memory in order.
+// 255. Returns the lowest flat index p * R + r of an importance that is not finite (the levels are then undefined), or
+// -1 if all are finite. Two passes over the importances: one finds the largest of every column, one writes the levels.
+// A thread works on a range of columns, row by row, so that it reads memory in order.
 template <class T>
 std::int64_t importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels) {
     LowestIndex bad;
@@ -52,15 +52,15 @@ std::int64_t importance_levels(Rows<const T> importance, Rows<std::uint8_t> leve
     return bad.get();
 }
 
-// ratio[p] = l1 / (lp + density_eps) of row p of `level`, where lp is the p_norm-norm and levels at or below `cutoff`
-// count as 0. density[p] = ratio[p] / (max of ratio + density_eps). It is 0 where the whole row counts as 0.
-// Returns the lowest flat index of a level that is negative or not finite (the densities are then undefined), or -1.
-// One pass over the levels.
+// density[p] = ratio[p] / (max of ratio + density_eps), where ratio[p] = l1 / (lp + density_eps). l1 is the sum of row
+// p of `level`, and lp the norm of that row of order p_norm; levels at or below `cutoff` count as 0. The density is 0
+// where the whole row counts as 0. Returns the lowest flat index p * R + r of a level that is negative or not finite
+// (the densities are then undefined), or -1 if there is none. One pass over the levels.
 template <class T, class Out>
 std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, double p_norm) {
     LowestIndex bad;
     std::vector<double> ratio(static_cast<std::size_t>(level.rows));
-    constexpr std::int64_t cost_per_level = 16;  // mostly that of std::pow, in elementary operations
+    constexpr std::int64_t cost_per_level = 16;  // in elementary operations; most are those of std::pow
     parallel_for(level.rows, grain_of(cost_per_level * level.cols), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t p = begin; p < end; ++p) {
             double l1 = 0, power = 0;
@@ -79,9 +79,10 @@ std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, d
     return bad.get();
 }
 
-// grad_x_input, importance_levels and importance_density, with the same bytes as these, in one pass over the gradients:
-// the levels of a response token are computed while its importances are still in cache. (They are 1 / D of the
-// gradients in size.) Returns what importance_levels returns; if that is not -1, levels and densities are undefined.
+// Computes what grad_x_input, importance_levels and importance_density compute one after another, with the same bytes,
+// in one pass over the gradients: the levels of a response token are computed while its importances are still in cache,
+// since importances have one number where gradients have D. Returns the lowest flat index p * R + r of an importance
+// that is not finite (levels and densities are then undefined), or -1 if all are finite.
 template <class T>
 std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> embedding,
                                           Rows<accumulator_t<T>> importance, Rows<std::uint8_t> level,

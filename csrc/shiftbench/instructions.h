@@ -18,15 +18,17 @@ namespace shiftbench::cpu {
 // The instruction sets that this CPU can run, the fastest first.
 const std::vector<const Kernels*>& instructions();
 
-// Whether the CPU is made by Intel. Some libraries use the whole instruction set on Intel's CPUs only.
+// Whether the CPU is made by Intel; false on CPUs other than x86-64. Some libraries that torch calls use all of a CPU's
+// instruction sets on Intel's CPUs only.
 bool is_intel();
 
+// The table of the instruction set in use; at first that of the fastest one.
 inline std::atomic<const Kernels*> chosen_instructions{instructions().front()};
 
 inline const Kernels& kernels() { return *chosen_instructions.load(std::memory_order_relaxed); }
 
-// Chooses another instruction set. Only tests do so, to compare them. Throws std::invalid_argument for a name that is
-// not among instructions().
+// Makes the instruction set of this name the one in use. Only tests call this, to compare instruction sets. Throws
+// std::invalid_argument for a name that is not among instructions().
 inline void set_instructions(const std::string& name) {
     for (const Kernels* candidate : instructions())
         if (candidate->name == name) return chosen_instructions.store(candidate);

@@ -1,7 +1,7 @@
 // The table of innermost loops. csrc/kernels/ is compiled once for each instruction set (CMakeLists.txt), and each
 // compilation fills one such table. All entries but Tiles::score, RoundedTiles and Stages give the same bytes with
-// every instruction set. This header declares and defines nothing: a function defined here could be compiled for one
-// instruction set and then be linked into code that runs on CPUs without it.
+// every instruction set. This header declares types and defines no function: a function defined here could be compiled
+// for one instruction set and then be linked into code that runs on CPUs without it.
 #pragma once
 
 #include <cstdint>
@@ -16,40 +16,45 @@ namespace shiftbench::cpu {
 template <class A, class X, class Y>
 using Dot = A (*)(const X* x, const Y* y, std::int64_t n);
 
-// Copies rows of a matrix into the layout that a tile reads. The tile is a block of scores, some directions times some
-// words, whose sums all stay in registers. Packed rows are interleaved: element 0 of all rows of the tile, then element
-// 1 of all rows, and so on; each of these groups is a slot. `width` is the length of a row, and `rows` may be less than
-// the tile has, in which case the missing rows are packed as zeros.
-// Rows rounded to 16 bits have two elements per slot. Two more slots precede them: the step of each row, and the norm
-// of what rounding took from it.
+// Copies rows of a matrix, of words or of directions, into the layout that a tile reads. A tile is a block of scores,
+// some directions times some words, whose sums all stay in registers. Packed rows are interleaved: element 0 of all
+// rows of the tile, then element 1 of all rows, and so on; each of these groups is a slot. `width` is the length of a
+// row and `stride` the distance of two rows. `rows` may be less than the tile has; the missing rows are packed as
+// zeros. Where rows are rounded to 16-bit integers (csrc/kernels/rounded.h), a slot holds two elements of each row. Two
+// more slots precede these: the first holds the step of each row, the second the norm of (row - rounded row).
 template <class T, class E>
 using Pack = void (*)(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed);
 
+// The loops that score words against directions, a tile at a time.
 template <class T>
 struct Tiles {
-    std::int64_t directions, words;  // of a tile
-    bool rounded;                    // whether packed rows are rounded to 16 bits
-    // score[d, w] = direction[d] . word[w]; the last bits depend on the instruction set. Bit d of the result is set if
-    // one of the direction's scores has a magnitude of at least threshold[d].
+    std::int64_t directions, words;  // how many of each a tile has
+    bool rounded;                    // whether packed rows are rounded to 16-bit integers
+    // Computes one tile: score[d, w] = direction d . word w, for packed directions and words of `slots` slots. The last
+    // bits of the scores depend on the instruction set. Bit d of the result is set if one of the scores of direction d
+    // has a magnitude of at least threshold[d].
     std::uint32_t (*score)(const T* direction, const T* word, std::int64_t slots, const T* threshold, T* score);
     // How many of the n elements of x have a magnitude of at least `threshold`.
     std::int64_t (*count_at_least)(const T* x, std::int64_t n, T threshold);
-    // Copies the elements of x whose magnitude is at least `threshold`, and their words, to `kept` and `kept_word`, and
-    // returns their number. `kept` may be x. Up to Tiles::words elements behind the last one kept may be overwritten.
+    // Copies the elements of x whose magnitude is at least `threshold` to `kept`, and the elements of `word` at the
+    // same indices to `kept_word`, in their order. Returns how many were copied. `kept` may be x and `kept_word` may be
+    // `word`. Up to Tiles::words elements after the last copied one may be overwritten.
     std::int64_t (*keep_at_least)(const T* x, const std::uint32_t* word, std::int64_t n, T threshold, T* kept,
                                   std::uint32_t* kept_word);
     Pack<T, T> pack_directions;
 };
 
-// Tiles of rows that are rounded to 16-bit integers. They are faster, and not every instruction set has them.
+// Tiles of rows that are rounded to 16-bit integers. They are faster than those of float. Only instruction sets with
+// AVX-512 VNNI have them; in the others `available` is false and the other members are empty.
 struct RoundedTiles {
     bool available;
     Tiles<float> tiles;
     std::tuple<Pack<float, float>, Pack<float, bfloat16>, Pack<float, float16>> pack_words;
 };
 
+// All innermost loops of one instruction set.
 struct Kernels {
-    const char* name;  // of the instruction set
+    const char* name;  // of the instruction set, as in CMakeLists.txt
     std::tuple<Dot<float, float, float>, Dot<float, bfloat16, bfloat16>, Dot<float, float16, float16>,
                Dot<double, float, float>, Dot<double, bfloat16, bfloat16>, Dot<double, float16, float16>,
                Dot<double, bfloat16, float>, Dot<double, float16, float>, Dot<double, double, double>,

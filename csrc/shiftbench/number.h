@@ -15,14 +15,14 @@ SHIFTBENCH_INLINE float float_of_bits(std::uint32_t bits) {
     return value;
 }
 
-// The upper half of a float.
+// A bfloat16 number: the upper 16 bits of a float.
 struct bfloat16 {
     std::uint16_t bits;
 
     [[gnu::always_inline]] SHIFTBENCH_SHARED operator float() const { return float_of_bits(std::uint32_t{bits} << 16); }
 };
 
-// IEEE 754 half precision.
+// A number in IEEE 754 half precision.
 struct float16 {
     std::uint16_t bits;
 
@@ -35,6 +35,7 @@ struct float16 {
     }
 };
 
+// The type in which elements of type T are summed: double for double, float for the others.
 template <class T>
 struct accumulator {
     using type = float;

@@ -1,5 +1,5 @@
-// Work shared among threads so that no result depends on their number. Every work item is computed by one thread, which
-// performs the same operations in the same order whichever thread it is; nothing is summed across threads.
+// Sharing work among threads so that no result depends on the number of threads. Every item is computed by one thread,
+// with the same operations in the same order whichever thread it is; nothing is summed across threads.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 namespace shiftbench {
 
+// The number of threads that parallel_for uses unless its caller says otherwise.
 inline std::atomic<int> thread_count{static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
 
 // Splits [0, items) into at most `threads` contiguous ranges of nearly equal size and calls f(begin, end) for each, one
@@ -45,11 +46,13 @@ void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int thread
         if (failure) std::rethrow_exception(failure);
 }
 
-// Elementary operations (multiply and add) that a thread should have at least: starting a thread costs about as much as
-// adding ten thousand numbers, so starting it takes at most about a quarter of the time that the thread is in use.
+// The smallest number of elementary operations (a multiplication and an addition) for which a thread is started. To
+// start a thread costs about as much as to add ten thousand numbers, so the start takes at most about a quarter of the
+// time that the thread is in use.
 constexpr std::int64_t operations_per_thread = 32768;
 
-// The grain of parallel_for for items that take `cost` elementary operations each.
+// The `grain` to pass to parallel_for for items that take `cost` elementary operations each: so many items that they
+// take at least operations_per_thread operations together.
 inline std::int64_t grain_of(std::int64_t cost) { return 1 + operations_per_thread / std::max<std::int64_t>(1, cost); }
 
 // The lowest of the indices that threads report, whatever the order of the reports; -1 if none was reported.

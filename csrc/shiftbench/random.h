@@ -39,12 +39,14 @@ private:
 // count / 2^32.
 SHIFTBENCH_INLINE std::uint64_t index_below(std::uint64_t count, std::uint32_t bits) { return (count * bits) >> 32; }
 
-// Positions whose random bits are computed at a time. Sums restart at each such block, so CPU and GPU must use the same
-// size. 512 positions of 4 bytes are 2 kB, which leaves most of the innermost cache to the values.
+// The number of consecutive positions whose random bits are computed together. A stratum's sum is the sum of one
+// partial sum for each such block, so CPU and GPU must use the same size to round alike. The bits of 512 positions, 4
+// bytes each, take 2 kB, which leaves most of the innermost cache to the values.
 constexpr std::int64_t draw_block = 512;
 
-// The sum of `count` values drawn with replacement from value[0 .. values - 1]. bits(i) gives the random bits of the
-// i-th. Four running sums let four additions be under way at once; their order is fixed, so the result is too.
+// The sum of `count` values drawn with replacement from value[0 .. values - 1]. bits(i) gives the 32 random bits that
+// choose the i-th of the drawn values. Four running sums let four additions be under way at once. The order of all
+// additions is fixed, so the result is the same on every device.
 template <class Bits>
 SHIFTBENCH_INLINE double drawn_sum(const double* value, std::uint64_t values, std::int64_t count, const Bits& bits) {
     double sum[4] = {};

@@ -1,4 +1,4 @@
-// For each direction, the k words with the largest |embedding . direction|.
+// Finds, for each direction, the k words with the largest |embedding . direction|.
 //
 // Candidates, then exact rescoring. The last bits of a fast matrix product depend on the instruction set, so its scores
 // only choose candidates: a word is a candidate if its score, within a bound on the score's error, may be among the k
@@ -6,8 +6,9 @@
 // returned. So words and values have the same bytes on every CPU and with every number of threads.
 //
 // Approximate scores are computed tile by tile in registers and read at once; the matrix of all scores never exists.
-// Where the CPU multiplies 16-bit integers faster (AVX-512 VNNI), they are computed from rows rounded to such integers.
-// The bound on the error is then wider, and a few more candidates have to be computed exactly.
+// Where the CPU multiplies 16-bit integers faster than floats (AVX-512 VNNI), float scores are computed from rows that
+// are rounded to such integers. The bound on the error is then wider, and a few more candidates have to be scored
+// exactly.
 //
 // Memory passes: one over the embeddings for as many directions as fit the working memory (`working_bytes`), plus one
 // read of an embedding for each candidate.
@@ -29,15 +30,17 @@
 
 namespace shiftbench::cpu {
 
-// Why the arguments are refused; each field is -1 where there is nothing to refuse.
+// Why the arguments are refused. At most one field is not -1; all are -1 if nothing is refused.
 struct TopkRefusal {
-    std::int64_t embedding = -1, direction = -1;  // the first row of either that has an element which is not finite
-    std::int64_t overflow = -1;                   // the first direction whose scores may overflow T
+    std::int64_t embedding = -1;  // the first row of the embeddings whose norm is not finite (norm_of)
+    std::int64_t direction = -1;  // the first direction whose norm is not finite
+    std::int64_t overflow = -1;   // the first direction whose scores may overflow the type of the scores
 
     bool any() const { return embedding >= 0 || direction >= 0 || overflow >= 0; }
 };
 
-// The Euclidean norm of a row, in double.
+// The Euclidean norm of a row, computed in double. It is not finite if an element is not, or if the sum of squares
+// overflows a double.
 template <class X>
 double norm_of(const X* row, std::int64_t width) {
     return std::sqrt(dot<double>(row, row, width));
@@ -49,20 +52,20 @@ struct NormBound {
     double norm, rounding;
 };
 
-// A bound on the error of a direction's approximate scores: |score computed in T - exact score rounded to T|, where the
-// exact score is the inner product in double. It is the sum of
-//   (D + 2) eps |direction| |word|     summation in any order has an error of at most D u / (1 - D u) |direction|
-//   |word|
-//                                      with u = eps / 2 (Higham 2002, section 3.1); this is twice that, for the
-//                                      rounding of the exact score, and a little more, for the rounding errors of this
-//                                      bound;
+// A bound on the error of a direction's approximate scores, |score computed in T - exact score rounded to T|, where the
+// exact score is the inner product in double. It is the sum of three terms:
+//   (D + 2) eps |direction| |word|     The sum of D products, in any order, has an error of at most
+//                                      D u / (1 - D u) |direction| |word| with u = eps / 2 (Higham 2002, section 3.1).
+//                                      The term is twice that, for the rounding of the exact score as well, and a
+//                                      little more, for the rounding errors of this bound.
 //   |a - a'| |b| + |a'| |b - b'|       where the direction a and the word b are rounded to a' and b'. It is at least
-//                                      |a . b - a' . b'|, and |a'| is at most |a| + |a - a'|;
+//                                      |a . b - a' . b'|, and |a'| is at most |a| + |a - a'|.
 //   D tiny                             for products that underflow; `tiny` is the smallest normal number.
-// For a direction of zeros the bound is 0.
+// For a direction of zeros the bound is 0. The object is made for one direction; calling it with the bounds of a set of
+// words gives the bound for their scores.
 template <class T>
 struct ScoreError {
-    double per_norm, per_rounding, constant;  // factors of the word's norm and rounding, and the term without either
+    double per_norm, per_rounding, constant;  // factors of NormBound::norm and ::rounding of the words; rest
 
     ScoreError(std::int64_t width, const NormBound& direction, bool rounded)
         : per_norm(double(width + 2) * std::numeric_limits<T>::epsilon() * direction.norm +
@@ -88,7 +91,8 @@ std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) {
     return tiles.rounded ? 2 + (width + 1) / 2 : width;
 }
 
-// The kernels by which a pass computes its approximate scores.
+// The kernels by which a pass computes its approximate scores: those of this instruction set for scores in T, or the
+// fastest, which are those of rounded rows where there are any.
 template <class T, class E>
 struct Scoring {
     const Tiles<T>& tiles;
@@ -104,13 +108,15 @@ struct Scoring {
     }
 };
 
-// How a pass ended. too_close: the scores of rounded rows lie so close together, compared with their errors, that a
-// pass without rounding is faster.
+// How a pass ended. complete: every word was scored. refused: an embedding is not finite, or a score may overflow;
+// find_refusal says which. too_close: a pass without rounding has to be made instead, either because the scores of
+// rounded rows lie so close together, compared with their errors, that a pass without rounding is faster, or because a
+// score of rounded rows might overflow.
 enum class PassResult { complete, refused, too_close };
 
 // One pass over the embeddings, for some of the directions. Each thread takes the next panel of words (as many words as
-// a tile has) until none is left, and scores it against all panels of directions. Threads share the candidates of a
-// direction, but few scores reach them, so threads seldom wait for each other.
+// a tile has) until none is left, and scores it against all panels of directions. All threads add to the same
+// candidates of a direction, but few scores are high enough to be added, so threads seldom wait for each other.
 template <class T, class E>
 class TopkPass {
 public:
@@ -141,8 +147,8 @@ public:
         }
     }
 
-    // Scores every word and adds it to the candidates. Gives up where an embedding is not finite, where a score might
-    // overflow, or where so many scores had to be computed exactly that a pass without rounding is faster.
+    // Scores every word against every direction, and adds to a direction's candidates the words that may be among its k
+    // best. Ends early where the result is not `complete`.
     PassResult score() {
         const std::int64_t work = embedding_.rows * embedding_.cols * direction_.rows;
         // Threads take panels at their own pace, so the ranges of parallel_for say only how many threads there are: one
@@ -153,8 +159,9 @@ public:
         return refused_ ? PassResult::refused : too_close_ ? PassResult::too_close : PassResult::complete;
     }
 
-    // Writes the k best words of every direction: by the magnitude of the exact score, largest first, ties to the lower
-    // index. value and index: [directions, k]; values keep their sign.
+    // To be called after score() returned `complete`. Writes the k words of every direction whose exact scores have the
+    // largest magnitude, the largest first, ties to the lower index. value: the exact scores with their sign; index:
+    // the words' rows among the embeddings; both [directions, k].
     void finish(Rows<T> value, Rows<std::int64_t> index) {
         const NormBound all{max_norm_, max_rounding_};
         candidates_.finish([&](std::int64_t c) { return error(c, all); },
@@ -185,7 +192,7 @@ private:
             NormBound here{max_norm, 0};
             if (tiles_.rounded)
                 here.rounding = *std::max_element(words.data() + tiles_.words, words.data() + tiles_.words + count);
-            raise_to(max_norm_, here.norm);  // before any of these words is added, as the candidates' error bound needs
+            raise_to(max_norm_, here.norm);  // before these words are added: error_now must hold for them too
             raise_to(max_rounding_, here.rounding);
             std::iota(word_index.begin(), word_index.end(), static_cast<std::uint32_t>(first));
             for (std::int64_t panel = 0; panel < panels_; ++panel) {
@@ -200,21 +207,21 @@ private:
                     const std::int64_t d = __builtin_ctz(found), c = from + d;
                     const auto error_now = [&] { return error(c, {max_norm_, max_rounding_}); };
                     const auto rescore = [&](std::int64_t word) {
-                        if (error_now() > 0) ++rescored_;  // a direction of zeros needs exact scores in any pass
+                        if (error_now() > 0) ++rescored_;  // a direction of zeros needs them in any pass
                         return exact(c, word);
                     };
                     candidates_.add(c, score.data() + d * tiles_.words, word_index.data(), count, error_now, rescore);
                 }
             }
-            // Computing a score exactly takes tens of times as long as computing it in a tile. Where more than this
-            // share of the scores needs it, tiles without rounding are faster.
-            constexpr std::int64_t max_rescored_share = 32;  // one in so many
+            // To compute a score exactly takes tens of times as long as in a tile. Where more than one score in
+            // max_rescored_share had to be computed exactly, tiles without rounding are faster.
+            constexpr std::int64_t max_rescored_share = 32;
             if (tiles_.rounded && rescored_ > direction_.rows * embedding_.rows / max_rescored_share) too_close_ = true;
         }
     }
 
     // The largest norm of the embeddings [first, first + count). Sets refused_ where one is not finite or where a score
-    // might overflow T.
+    // might overflow T, and too_close_ where a score of rounded rows might.
     double max_norm_of(std::int64_t first, std::int64_t count) {
         double max_norm = 0;
         for (std::int64_t v = first; v < first + count; ++v) {
@@ -229,7 +236,7 @@ private:
         return max_norm;
     }
 
-    // largest = max(largest, value).
+    // largest = max(largest, value), while other threads may do the same.
     static void raise_to(std::atomic<double>& largest, double value) {
         double before = largest;
         while (value > before && !largest.compare_exchange_weak(before, value)) {
@@ -250,8 +257,9 @@ private:
     std::atomic<bool> refused_{false}, too_close_{false};
 };
 
-// What a pass refused. It is searched for once more, in the order of the rows, so that every run names the same row
-// although threads do not visit them in order.
+// What made a pass end as `refused`: the first embedding that is not finite or else the first of all directions whose
+// scores may overflow. It is searched for in the order of the rows, on one thread, so that every run names the same row
+// although the threads of a pass do not visit the rows in order.
 template <class T, class E>
 TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& direction_norm) {
     TopkRefusal refusal;
@@ -270,8 +278,10 @@ TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& dir
     return refusal;
 }
 
-// See the head of this file. embedding: [words, D], in the type E that it is stored in; direction: [directions, D];
-// value and index: [directions, k], in the order of `precedes`, undefined if the result refuses something. k >= 1.
+// Writes the k words of every direction whose exact scores have the largest magnitude (see the head of this file).
+// embedding: [words, D], in the type E that it is stored in; direction: [directions, D]; value, which receives the
+// scores, and index, which receives the words: [directions, k], 1 <= k <= words, each row in the order of `precedes`.
+// If the returned refusal is not empty, value and index are undefined.
 template <class T, class E>
 TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T> value, Rows<std::int64_t> index) {
     TopkRefusal refusal;
@@ -284,8 +294,9 @@ TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T>
     bool use_rounded = true;
     for (std::int64_t first = 0; first < direction.rows;) {
         const auto scoring = use_rounded ? Scoring<T, E>::fastest() : Scoring<T, E>::plain();
-        // The packed directions and the candidates of one pass fit this many bytes, which are most of the memory that
-        // the function needs. More directions than that are taken in several passes of equal size.
+        // The packed directions and the candidates of one pass take at most this many bytes, unless one direction alone
+        // takes more; they are most of the memory that the function needs. Directions that do not fit are left for
+        // further passes, and all passes get about equally many.
         constexpr std::int64_t working_bytes = 5 << 20;
         const std::int64_t each =
             slots_of(scoring.tiles, direction.cols) * std::int64_t{sizeof(T)} + Candidates<T>::bytes(value.cols);

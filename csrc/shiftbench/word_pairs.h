@@ -25,8 +25,9 @@ namespace shiftbench::cpu {
 template <class T>
 class Cooccurrence {
 public:
-    // unit: [words, width], unit vectors; cutoff and spelling: [words], and words with equal numbers in `spelling` are
-    // spelled alike. error: a bound on the error of the scores that scan() is given. All must outlive this object.
+    // unit: the words' vectors, of length 1, [words, width]. cutoff: the cosine that a word's neighbours must exceed,
+    // [words]. spelling: equal numbers for words that are spelled alike, [words]. error: a bound on the absolute error
+    // of the approximate cosines that scan() gets. unit, cutoff and spelling must outlive this object.
     Cooccurrence(Rows<const T> unit, const double* cutoff, const std::int64_t* spelling, double error)
         : unit_(unit), cutoff_(cutoff), spelling_(spelling), found_(static_cast<std::size_t>(unit.rows)) {
         constexpr double largest = std::numeric_limits<T>::max();
@@ -38,8 +39,9 @@ public:
     }
 
     // Reads one block of the words x words matrix of approximate cosines; its first element belongs to the words
-    // first_row and first_col. Only pairs with row < column are read, since the matrix is symmetric. Blocks of the same
-    // rows must come in ascending order of their columns. One pass over the block.
+    // first_row and first_col. Only elements with row < column are read, since the matrix is symmetric. Blocks of the
+    // same rows must be passed in ascending order of their columns, so that the neighbours of a word are found in
+    // ascending order. One pass over the block.
     void scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col) {
         parallel_for(score.rows, grain_of(score.cols), [&](std::int64_t begin, std::int64_t end) {
             std::vector<std::int64_t> candidate(static_cast<std::size_t>(score.cols) + 1);
@@ -60,14 +62,14 @@ public:
         });
     }
 
-    // The number of (word, neighbour); every pair that co-occurs counts twice, once for each of its words.
+    // The number of entries (word, neighbour): every pair of words that co-occur has two, one for each of its words.
     std::int64_t size() const {
         std::int64_t count = 0;
         for (const auto& row : found_) count += 2 * static_cast<std::int64_t>(row.size());
         return count;
     }
 
-    // Writes the neighbours in the layout of CooccurrenceLists. first: [words + 1]; other and cosine: [size()].
+    // Writes all entries in the layout of CooccurrenceLists. first: [words + 1]; other and cosine: [size()].
     void write(std::int64_t* first, std::int32_t* other, T* cosine) const {
         const std::size_t words = found_.size();
         std::fill(first, first + words + 1, 0);
@@ -77,8 +79,8 @@ public:
         }
         for (std::size_t v = 0; v < words; ++v) first[v + 1] += first[v];
         std::vector<std::int64_t> next(first, first + words);
-        // Words are visited in ascending order. When the loop arrives at v, all lower words have already written
-        // themselves into v's list, so the list comes out in ascending order.
+        // Words are visited in ascending order. When the loop arrives at v, every lower neighbour of v has already
+        // written itself into v's list, so the list is in ascending order.
         for (std::size_t v = 0; v < words; ++v)
             for (const Neighbour& one : found_[v]) {
                 other[next[v]] = one.word;
@@ -105,13 +107,14 @@ private:
     Rows<const T> unit_;
     const double* cutoff_;
     const std::int64_t* spelling_;
-    std::vector<T> threshold_;  // an approximate cosine at or below it cannot belong to a cosine above the cutoff
-    std::vector<std::vector<Neighbour>> found_;  // of every word, its neighbours with a higher index, ascending
+    std::vector<T> threshold_;  // of each word: a pair is no candidate if its approximate cosine is not above it
+    std::vector<std::vector<Neighbour>> found_;  // of each word: its neighbours with a higher index, ascending
 };
 
 // Finds, for every neuron pair, the pairs of a query word and a key word that co-occur and whose activations have the
-// same sign. They are ordered by descending cosine; ties go to the lower position of the query word among the neuron's
-// K query words, then to the lower position of the key word.
+// same sign, which is not 0. The pairs of a neuron pair are ordered by descending cosine; ties go to the lower position
+// of the query word among the neuron pair's query words, then to the lower position of the key word among its key
+// words.
 template <class T>
 class WordPairs {
 public:
@@ -125,11 +128,17 @@ public:
             // of its own, one byte per word, so that the array stays in the innermost cache.
             std::vector<std::int32_t> position(static_cast<std::size_t>(lists.words), -1);
             std::vector<std::int8_t> sign(position.size(), 0);
+            // A bad word ends the work on its neuron pair, not the loop: the lowest bad word of each side is to be
+            // found, whatever the number of threads.
             for (std::int64_t e = begin; e < end; ++e) {
                 const std::int64_t* keys = key.word[e];
-                for (std::int64_t j = 0; j < key.word.cols; ++j) {
-                    if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0)
-                        return bad_key_.report(e * key.word.cols + j);
+                std::int64_t valid_keys = 0;
+                for (; valid_keys < key.word.cols; ++valid_keys) {
+                    const std::int64_t j = valid_keys;
+                    if (!is_word(keys[j], lists.words) || position[static_cast<std::size_t>(keys[j])] >= 0) {
+                        first_bad_key_.report(e * key.word.cols + j);
+                        break;
+                    }
                     position[static_cast<std::size_t>(keys[j])] = static_cast<std::int32_t>(j);
                     sign[static_cast<std::size_t>(keys[j])] = key.sign[e][j];
                 }
@@ -137,7 +146,10 @@ public:
                 for (std::int64_t i = 0; i < query.word.cols; ++i) {
                     const std::int64_t word = query.word[e][i];
                     const std::int8_t own_sign = query.sign[e][i];
-                    if (!is_word(word, lists.words)) return bad_query_.report(e * query.word.cols + i);
+                    if (!is_word(word, lists.words)) {
+                        first_bad_query_.report(e * query.word.cols + i);
+                        break;
+                    }
                     if (i + 1 < query.word.cols) prefetch_list(lists, query.word[e][i + 1]);
                     if (own_sign == 0) continue;
                     for (std::int64_t n = lists.first[word]; n < lists.first[word + 1]; ++n) {
@@ -146,7 +158,7 @@ public:
                         here.push_back({lists.cosine[n], static_cast<std::int32_t>(i), position[other]});
                     }
                 }
-                for (std::int64_t j = 0; j < key.word.cols; ++j) {
+                for (std::int64_t j = 0; j < valid_keys; ++j) {
                     position[static_cast<std::size_t>(keys[j])] = -1;
                     sign[static_cast<std::size_t>(keys[j])] = 0;
                 }
@@ -155,20 +167,21 @@ public:
         });
     }
 
-    // The lowest flat index of a query word (of a key word) that is no word of the vocabulary or that, among a neuron
-    // pair's key words, occurs a second time; -1 if there is none. If there is one, the
-    // results of the other members are undefined.
-    std::int64_t bad_query() const { return bad_query_.get(); }
-    std::int64_t bad_key() const { return bad_key_.get(); }
+    // The lowest flat index (neuron pair * K + position) of a bad word on either side, or -1 if that side has none. A
+    // word is bad if it is no index of a word of the vocabulary; a key word is also bad if it occurs a second time
+    // among the key words of its neuron pair. If there is a bad word, the results of size() and write() are undefined.
+    std::int64_t first_bad_query() const { return first_bad_query_.get(); }
+    std::int64_t first_bad_key() const { return first_bad_key_.get(); }
 
+    // The number of word pairs of all neuron pairs.
     std::int64_t size() const {
         std::int64_t count = 0;
         for (const auto& here : found_) count += static_cast<std::int64_t>(here.size());
         return count;
     }
 
-    // The word pairs of all neuron pairs, one element of each array per pair: the neuron pair, the two words, the
-    // cosine. Each array has size() elements.
+    // Writes the word pairs of all neuron pairs, neuron pair after neuron pair. Each array has size() elements, one for
+    // each word pair: the number of its neuron pair, its query word, its key word, and the cosine of the two words.
     void write(std::int64_t* neuron, std::int64_t* query_word, std::int64_t* key_word, T* cosine) const {
         std::int64_t n = 0;
         for (std::int64_t e = 0; e < query_.rows; ++e)
@@ -190,8 +203,8 @@ private:
         if (a.cosine != b.cosine) return a.cosine > b.cosine;
         return a.query != b.query ? a.query < b.query : a.key < b.key;
     }
-    // Prefetches the list that is read next. Lists are short and lie far apart, so the CPU's own prefetcher, which
-    // recognises consecutive addresses, does not help.
+    // Prefetches the neighbours of a word. Lists of neighbours are short and lie far apart, so the CPU's own
+    // prefetcher, which recognises consecutive addresses, does not help.
     static void prefetch_list(const CooccurrenceLists<T>& lists, std::int64_t word) {
         constexpr std::int64_t line = 64 / sizeof(std::int32_t);  // elements in a cache line of 64 bytes
         if (!is_word(word, lists.words)) return;
@@ -202,7 +215,7 @@ private:
 
     Rows<const std::int64_t> query_, key_;
     std::vector<std::vector<Pair>> found_;
-    LowestIndex bad_query_, bad_key_;
+    LowestIndex first_bad_query_, first_bad_key_;
 };
 
 }  // namespace shiftbench::cpu

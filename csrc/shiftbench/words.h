@@ -19,8 +19,8 @@ struct CooccurrenceLists {
     const T* cosine;
 };
 
-// The query side or the key side of all neuron pairs, both matrices [neuron pairs, K]: the K words with the largest
-// activations in magnitude, and the sign of each activation (-1, 0 or 1).
+// The query side or the key side of all neuron pairs: the K words whose activations on that side have the largest
+// magnitude, and the sign of each activation (-1, 0 or 1). Both matrices are [neuron pairs, K].
 struct NeuronSide {
     Rows<const std::int64_t> word;
     Rows<const std::int8_t> sign;

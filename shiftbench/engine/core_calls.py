@@ -49,17 +49,17 @@ def norm_derivative(cache: NormCache, d: Tensor, position_N: Tensor, cotangent: 
     """
     out = torch.empty_like(d)
     spec = cache.norm
-    _core(d).norm_rows(d, cache.hat, cache.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
+    _core(d).norm_derivative(d, cache.hat, cache.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
     return out
 
 
-def rotate_rows(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor, inverse: bool) -> Tensor:
+def rotary_derivative(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor, inverse: bool) -> Tensor:
     """Rotates each row's heads in place by the angles of the row's position, and returns x_NHE.
 
     rotary: (cos_TE, sin_TE) of each position. position_N: the position of each row. inverse: rotate by the negative
     angles.
     """
-    _core(x_NHE).rotate_rows(x_NHE, *rotary, position_N, inverse)
+    _core(x_NHE).rotary_derivative(x_NHE, *rotary, position_N, inverse)
     return x_NHE
 
 
@@ -73,7 +73,7 @@ def activation_derivative(
     activation; cotangents of the up-projection's output overwrite up_NF, and those of the gate's output are written
     into gate_NF. gate_NF is None where there is no gate.
     """
-    _core(up_NF).gate_rows(up_NF, gate_NF, cache.up_slope_TF, cache.gate_slope_TF, position_N, cotangent)
+    _core(up_NF).activation_derivative(up_NF, gate_NF, cache.up_slope_TF, cache.gate_slope_TF, position_N, cotangent)
     return up_NF, gate_NF
 
 
@@ -108,7 +108,7 @@ def gate_up_derivative(
     gate_IO, up_IO = inner.gate.weight_IO, inner.up.weight_IO
     out = x.new_empty(len(x), gate_IO.shape[0 if cotangent else 1])
     slopes = cache.gate_slope_TF, cache.up_slope_TF
-    _C.gated_rows(x, gate_IO.T, up_IO.T, *slopes, position_N, out, cotangent, torch.get_num_threads())
+    _C.merged_projection_derivative(x, gate_IO.T, up_IO.T, *slopes, position_N, out, cotangent, torch.get_num_threads())
     return out
 
 
@@ -121,7 +121,7 @@ def thin_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     if not _reads(weight_IO, x_NI):
         return product(x_NI, weight_IO)
     out_NO = x_NI.new_empty(len(x_NI), weight_IO.shape[1])
-    _C.thin_rows(x_NI.contiguous(), weight_IO.T, out_NO)
+    _C.small_batch_linear(x_NI.contiguous(), weight_IO.T, out_NO)
     return out_NO
 
 
@@ -144,7 +144,7 @@ def attention_derivative(
         cache.slope_KGTT,
     ]
     tables = [layout.table for layout in layouts]
-    _C.attention_rows(cached, cache.spec.scale, list(rows), tables, cotangent, torch.get_num_threads())
+    _C.attention_derivative(cached, cache.spec.scale, list(rows), tables, cotangent, torch.get_num_threads())
 
 
 def attend_cached(
@@ -156,7 +156,7 @@ def attend_cached(
     attention's logits. cap: soft cap of the logits; None: no cap.
     """
     out_NHE = torch.empty_like(query_NHE)
-    _C.attend_rows(query_NHE, key_KTE, value_KTE, at_2N, out_NHE, scale, cap or 0.0)
+    _C.cached_attention(query_NHE, key_KTE, value_KTE, at_2N, out_NHE, scale, cap or 0.0)
     return out_NHE
 
 
@@ -178,7 +178,7 @@ def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
     """
     x_HTE = x_TO.new_empty(x_TO.shape[1] // width, len(x_TO), width)
     cos_TE, sin_TE = (None, None) if rotary is None else rotary
-    _C.heads_forward(x_TO.contiguous(), cos_TE, sin_TE, x_HTE, torch.get_num_threads())
+    _C.split_heads(x_TO.contiguous(), cos_TE, sin_TE, x_HTE, torch.get_num_threads())
     return x_HTE
 
 
@@ -190,5 +190,5 @@ def attend_causally(
     probability_KGTT = query_KGTE.new_empty(*query_KGTE.shape[:3], key_KTE.shape[1])
     slope_KGTT = None if spec.cap is None else torch.empty_like(probability_KGTT)
     out, options = (probability_KGTT, slope_KGTT, mixed_KGTE), (spec.window or 0, spec.scale, spec.cap or 0.0)
-    _C.mix_forward(query_KGTE, key_KTE, value_KTE, *out, *options, torch.get_num_threads())
+    _C.causal_attention_forward(query_KGTE, key_KTE, value_KTE, *out, *options, torch.get_num_threads())
     return mixed_KGTE, probability_KGTT, probability_KGTT if slope_KGTT is None else slope_KGTT

@@ -82,7 +82,7 @@ def _rotate(x_NHE: Tensor, rotary: Rotary, position_N: Tensor, inverse: bool) ->
     if rotary is None:
         return x_NHE
     if core_calls.supports(x_NHE):
-        return core_calls.rotate_rows(x_NHE, rotary, position_N, inverse)
+        return core_calls.rotary_derivative(x_NHE, rotary, position_N, inverse)
     return rotate(x_NHE, (rotary[0][position_N], rotary[1][position_N]), inverse)
 
 

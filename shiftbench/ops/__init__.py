@@ -1,4 +1,6 @@
-"""The door to the compiled core: each function checks its arguments, allocates its results, and calls `_C`.
+"""What the rest of shiftbench calls of the compiled core: functions that check their arguments and allocate results.
+
+Each of them then calls the core, `_C`. Only the engine's own steps (core_calls.py) call it without these functions.
 
     importance.py  gradient times input, levels, densities
     topk.py        the words with the largest projections on given directions
@@ -7,11 +9,11 @@
     operators.py   what all of them share: the torch operator, the checks of tensors, the choice of CPU or GPU
     cuda/          the same functions on a GPU, one file for each file here
 
-The functions take and return tensors; they read no files and know no models. Views and slices are read in place,
-without a copy, as long as each row is contiguous. Nothing here is differentiable. No result depends on the number of
-threads or on the instruction set of the CPU. If the core was built with CUDA, tensors on a GPU are computed there and
-the results stay there. They are the same bytes as on a CPU, except for importance densities, because a GPU sums their
-powers in another order.
+The functions take and return tensors; they read no files and know no models. A tensor whose rows are contiguous is
+read in place, whatever its other strides, unless it has to be converted to another dtype. No result is differentiable.
+No result depends on the number of threads or on the instruction set of the CPU. If the core was built with CUDA,
+tensors on a GPU are computed there and the results stay there. The results are the same bytes as on a CPU, except for
+importance densities, because a GPU sums the powers of levels in another order.
 """
 
 try:

@@ -14,11 +14,11 @@ from shiftbench.ops.operators import FLOATS
 
 
 def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
-    """importance_PR of each prompt token for each response token: gradient times input, summed over D.
+    """importance_PR: the importance of each prompt token for each response token, gradient times input summed over D.
 
-    grad_RPD: gradient of each response token's probability by the prompt's embeddings. embedding_PD: those embeddings.
-    Both have one dtype: float32, float64, bfloat16 or float16. importance_PR is in units of probability; it is float64
-    for float64, else float32, and summed in that dtype.
+    grad_RPD: the gradient of each response token's probability by the prompt's embeddings. embedding_PD: these
+    embeddings. Both have one dtype: float32, float64, bfloat16 or float16. importance_PR is in units of probability; it
+    is float64 for float64 arguments, else float32, and summed in that dtype.
     Raises InputError where shapes or dtypes do not match.
     """
     importance_PR: Tensor = operators.call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
@@ -26,23 +26,25 @@ def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
 
 
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
-    """level_PR of each importance: clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
+    """level_PR, uint8: each importance clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
 
-    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)) with a = max(0, importance). importance_PR: any
-    float dtype; levels are computed in float64. levels: 1 to 255. level_PR: uint8; no cutoff is applied. Raises
-    InputError where an importance is not finite.
+    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)) with a = max(0, importance), computed in float64.
+    importance_PR: float32, float64, bfloat16 or float16. levels: the highest level, 1 to 255. Low levels are not set to
+    0 here; `importance_density` has a cutoff. Raises InputError where an importance is not finite or `levels` is out of
+    range.
     """
     level_PR: Tensor = operators.call("importance_levels", levels, importance_PR=importance_PR)
     return level_PR
 
 
 def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
-    """density_P, the importance density of each prompt token: the l1 norm of its levels over their lp norm.
+    """density_P, the importance density of each prompt token: the l1 norm of its levels over their lp norm, scaled.
 
-    Levels at or below cutoff count as 0; ratio = l1 / (lp + 1e-9); density = ratio / (max ratio of the prompt + 1e-9).
-    level_PR: uint8 or any float dtype, not negative. p: the order of the norm, at least 1. density_P lies between 0 and
-    1, and is 0 where no level is above the cutoff. It is computed in float64, and float64 for float64 levels, else
-    float32. Raises InputError where a level is negative or not finite.
+    ratio = l1 / (lp + 1e-9), where levels at or below `cutoff` count as 0; density = ratio / (the largest ratio of the
+    prompt's tokens + 1e-9). level_PR: uint8, float32, float64, bfloat16 or float16, not negative. p: the order of the
+    norm, at least 1 and finite. density_P lies between 0 and 1, and is 0 for a token without a level above the cutoff.
+    It is computed in float64 and returned as float64 for float64 levels, else as float32. Raises InputError where a
+    level is negative or not finite, or p is out of range.
     """
     density_P: Tensor = operators.call("importance_density", cutoff, p, level_PR=level_PR)
     return density_P
@@ -51,9 +53,11 @@ def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
 def importance_density_from_grad(
     grad_RPD: Tensor, embedding_PD: Tensor, levels: int, cutoff: int, p: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(importance_PR, level_PR, density_P), the same bytes as those of the three functions above.
+    """(importance_PR, level_PR, density_P): what `grad_x_input` returns, its levels, and the density of these levels.
 
-    The gradients are read once. Arguments, dtypes and errors are those of the three functions.
+    The bytes are those of `grad_x_input`, `importance_levels` and `importance_density`, called one after another, but
+    the gradients are read once and the levels are computed while importances are in the cache. Arguments, dtypes and
+    errors are those of the three functions.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD
@@ -62,6 +66,7 @@ def importance_density_from_grad(
 
 
 def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_input") -> Tensor:
+    """importance_PR, allocated and not computed, after the checks of shapes and dtypes. op: for their messages."""
     operators.check_tensor(op, "grad_RPD", grad_RPD, "response tokens, prompt tokens, model width")
     operators.check_tensor(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
     if grad_RPD.shape[1:] != embedding_PD.shape:

@@ -1,12 +1,12 @@
-"""What every op has in common: its torch operator, the checks of its arguments, and the choice of CPU or GPU.
+"""What all ops share: how they become torch operators, the checks of arguments, and the choice of CPU or GPU.
 
-Each op is a torch operator, torch.ops.shiftbench.<name>. So torch.compile and torch.export see one node, and know the
-shapes of its results without running it. The module of an op defines three functions:
+Each op is a torch operator, torch.ops.shiftbench.<name>. So torch.compile and torch.export see an op as one node of
+their graph, and know the shapes of its results without running it. The module of an op defines three functions:
 
     NAME         the public function: checks the devices and calls the torch operator
     _empty_NAME  checks shapes and dtypes, and allocates the results; torch calls it alone where it only traces
                  (_fake_NAME where the size of the results depends on the values)
-    _NAME        the operator: allocates the results and calls the compiled core
+    _NAME        what the operator runs: allocates the results and calls the compiled core
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def set_threads(count: int) -> None:
-    """Let the core use `count` threads; the default is the number of threads that the machine runs at once.
+    """Let the functions of shiftbench.ops use `count` threads on a CPU, in the whole process.
 
-    No result depends on it. Raises InputError where count is below 1.
+    Before the first call the number is that of the threads that the machine runs at once. No result depends on it.
+    Most steps of the engine use torch's number of threads instead. Raises InputError where count is below 1.
     """
     if count < 1:
         raise InputError(f"set_threads: count must be at least 1, got {count}")
@@ -36,24 +37,26 @@ def set_threads(count: int) -> None:
 
 
 def get_threads() -> int:
-    """The number of threads that the core uses."""
+    """The number of threads that the functions of shiftbench.ops use on a CPU (`set_threads`)."""
     return _C.get_threads()
 
 
 def to_supported_device(tensor: Tensor) -> Tensor:
-    """The tensor on a device that these functions compute on: where it is, or else a copy on the CPU."""
+    """The tensor itself if it is on the CPU, or on a GPU and the core was built with CUDA; else a copy on the CPU."""
     return tensor if cuda.serves(tensor) else tensor.cpu()
 
 
 _library = torch.library.Library("shiftbench", "DEF")
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}  # the function that each operator calls, by the operator's name
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}  # the function that each operator runs, by the operator's name
 
 
 def call(op: str, *numbers: float | list[int], **tensors: Tensor) -> Any:
     """What the torch operator torch.ops.shiftbench.<op> returns: a tensor, or a tuple of tensors.
 
-    tensors: by parameter name, in the operator's order; they are detached. numbers: the operator's arguments after
-    them. Raises InputError where the tensors are not all on one device, or on one that the core does not compute on.
+    tensors: the operator's tensor arguments by the names of its parameters, in their order; the operator gets them
+    detached from autograd's graph. numbers: the operator's other arguments, which come after its tensors. Raises
+    InputError where one of `tensors` is no tensor, where they are not all on one device, or where the core does not
+    compute on that device.
     """
     devices: dict[torch.device, str] = {}
     for name, tensor in tensors.items():
@@ -69,21 +72,25 @@ def call(op: str, *numbers: float | list[int], **tensors: Tensor) -> Any:
 
 
 def _why_unsupported(tensor: Tensor) -> str:
+    """Why the core does not compute on the tensor's device, as part of a message."""
     if tensor.is_cuda:
         return "this build of shiftbench has no CUDA (build it with SHIFTBENCH_CUDA=ON, which needs nvcc)"
     return "shiftbench computes on CPUs and on CUDA devices"
 
 
 def core_of(tensor: Tensor) -> ModuleType:
-    """The module that computes where the tensor is: `_C` on a CPU, ops.cuda on a GPU; both have the same functions."""
+    """The module whose functions compute on the tensor's device: `_C` on a CPU, shiftbench.ops.cuda on a GPU.
+
+    The functions that ops call have the same names and arguments in both modules.
+    """
     return cuda if tensor.is_cuda else _C
 
 
 def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that registers a function as a torch operator, for CPUs and for CUDA devices.
+    """A decorator that registers a function as a torch operator for CPUs and CUDA devices, and returns it unchanged.
 
-    schema: its name, parameters and results, in torch's notation. empty: takes the same arguments, checks them and
-    allocates the results; torch calls it in place of the operator where it only traces.
+    schema: the operator's name, parameters and results, in torch's notation. empty: a function of the same arguments
+    that checks them and allocates the results; torch calls it in place of the operator where it only traces.
     """
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,15 +106,15 @@ def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., 
 
 
 def result_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of results: float64 for a float64 tensor, else float32."""
+    """The dtype of an op's results for this argument: float64 for a float64 tensor, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def check_tensor(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tuple[torch.dtype, ...] = FLOATS) -> None:
     """Raise InputError where a tensor's number of dimensions or its dtype is wrong.
 
-    op, name: of the op and of its parameter, for the message. dimensions: what each dimension counts, with commas
-    between.
+    op, name: the names of the op and of its parameter, for the message. dimensions: what each dimension counts, with
+    commas between, as "words, model width" for a tensor that must have two. dtypes: those that are allowed.
     """
     count = dimensions.count(",") + 1
     if tensor.dim() != count:
@@ -118,5 +125,5 @@ def check_tensor(op: str, name: str, tensor: Tensor, dimensions: str, dtypes: tu
 
 
 def contiguous_rows(tensor: Tensor) -> Tensor:
-    """The tensor itself, or a contiguous copy where its rows are not contiguous: the core steps by 1 within a row."""
+    """The tensor itself if the stride of its last dimension is 1, which the core needs; else a contiguous copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

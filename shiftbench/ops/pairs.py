@@ -8,8 +8,8 @@ from torch import Tensor
 from shiftbench.errors import InputError
 from shiftbench.ops import cuda, operators
 
-# Words on each side of a block of cosines. Vectors are narrow (50 to 300 numbers), so the product of a smaller block
-# would take less time than the call costs.
+# The number of words on each side of a block of cosines. Vectors are narrow (50 to 300 numbers), so the matrix product
+# of a smaller block would take less time than its call costs.
 BLOCK_WORDS = 2048
 
 
@@ -19,14 +19,16 @@ def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple
     Two words co-occur if their spellings differ and their cosine is above both words' cutoffs. The cosine is the inner
     product of their vectors, summed in float64.
 
-    unit_VG: vectors of length 1, any float dtype. cutoff_V: float64; inf or nan for a word that co-occurs with no
-    other. spelling_V: int64, equal for words that are spelled alike.
+    unit_VG: one vector of length 1 for each word, float32, float64, bfloat16 or float16; the length is not checked.
+    cutoff_V: float64, the cosine that a word's neighbours must exceed; inf or nan for a word that co-occurs with no
+    other. spelling_V: int64, equal numbers for words that are spelled alike.
 
-    The words that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64 [V + 1].
-    other_N: int32. cosine_N: the cosine of each entry of other_N, float64 for float64 vectors, else float32. An entry
-    takes 8 bytes (12 in float64); with the paper's cutoffs about a hundredth of all V x V pairs are entries.
+    The words that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64, V + 1
+    numbers. other_N: int32. cosine_N: the cosine of v and each word of other_N, float64 for float64 vectors, else
+    float32. Every pair of words is there twice, once for each word. An entry takes 8 bytes (12 in float64); with the
+    paper's cutoffs about a hundredth of all V x V pairs are entries.
 
-    Raises InputError where a vector is not finite.
+    Raises InputError where a vector is not finite, or shapes or dtypes do not match.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "cooccurrence", unit_VG=unit_VG, cutoff_V=cutoff_V, spelling_V=spelling_V
@@ -41,19 +43,21 @@ def word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(neuron_N, query_N, key_N, cosine_N): the word pairs of each neuron pair C.
+    """(neuron_N, query_N, key_N, cosine_N): the word pairs of all C neuron pairs, one entry for each word pair.
 
-    Of the K x K pairs of a query word and a key word, those are kept that co-occur and whose activations have the same
-    sign; an activation of 0 has no sign.
+    Of the pairs of a query word and a key word of a neuron pair, those are kept that co-occur and whose activations
+    have the same sign; an activation of 0 has no sign.
 
-    cooccurring: what `cooccurrence` returns. value_CK and index_CK of each side: what `vocab_topk` returns.
+    cooccurring: what `cooccurrence` returns. query_value_CK and query_index_CK, key_value_CK and key_index_CK: the
+    activations and the words of each side, as `vocab_topk` returns them. The two sides may have different K.
 
-    neuron_N: the neuron pair, as the number of its row in value_CK. query_N, key_N: indices of the two words. All three
-    are int64. cosine_N: the cosine of the two words, in the dtype of `cooccurring`. The order is by neuron pair, then
-    by descending cosine; ties go to the lower (position among the query words, position among the key words).
+    neuron_N: the neuron pair, as the number of its row in query_value_CK. query_N, key_N: the indices of the two words.
+    All three are int64. cosine_N: the cosine of the two words, in the dtype of cooccurring's cosines. The order is by
+    neuron pair, then by descending cosine; ties go to the lower position among the query words, then to the lower
+    position among the key words.
 
-    Raises InputError where an activation is not finite, where an index is that of no word, or where a word is twice
-    among a neuron pair's key words.
+    Raises InputError where an activation is not finite, where an index is that of no word, where a word is twice among
+    a neuron pair's key words, or where tensors are on a GPU and K of the key side is above 2,048.
     """
     first_V, other_N, cosine_N = cooccurring
     results: tuple[Tensor, Tensor, Tensor, Tensor] = operators.call(
@@ -92,6 +96,7 @@ def _fake_cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) ->
     "cooccurrence(Tensor unit_VG, Tensor cutoff_V, Tensor spelling_V) -> (Tensor, Tensor, Tensor)", _fake_cooccurrence
 )
 def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The torch operator of `cooccurrence`: torch multiplies blocks of vectors, and the core reads the products."""
     _check_words("cooccurrence", unit_VG, cutoff_V, spelling_V)
     unit_VG, words = operators.contiguous_rows(unit_VG.to(operators.result_dtype(unit_VG))), len(unit_VG)
     is_float32 = unit_VG.dtype == torch.float32
@@ -113,11 +118,11 @@ def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tupl
 
 
 def _product_error(unit_VG: Tensor) -> float:
-    """How far an inner product of torch.mm may be from the sum in float64.
+    """A bound on the difference of an inner product by torch.mm, in unit_VG's dtype, from the same sum in float64.
 
-    Twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002,
-    section 3.1), and the most that underflow of the G products can take away. Raises InputError where a vector is not
-    finite.
+    It is twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002,
+    section 3.1), plus the most that underflow of the G products can take away. For |a| and |b| it takes the longest
+    vector. Raises InputError where a vector is not finite.
     """
     norms = [torch.linalg.vector_norm(part_VG.double(), dim=1) for part_VG in unit_VG.split(4096)]
     norm_V = torch.cat([unit_VG.new_zeros(0, dtype=torch.float64), *norms])
@@ -132,6 +137,10 @@ def _product_error(unit_VG: Tensor) -> float:
 def _check_pairs(
     op: str, first_V: Tensor, other_N: Tensor, cosine_N: Tensor, sides: dict[str, tuple[Tensor, Tensor]]
 ) -> None:
+    """Raise InputError where arguments of `word_pairs` have wrong shapes or dtypes.
+
+    sides: "query" and "key", in this order, each with its value_CK and index_CK.
+    """
     operators.check_tensor(op, "first_V", first_V, "words + 1", (torch.int64,))
     operators.check_tensor(op, "other_N", other_N, "co-occurring words", (torch.int32,))
     operators.check_tensor(op, "cosine_N", cosine_N, "co-occurring words", (torch.float32, torch.float64))
@@ -157,6 +166,7 @@ def _fake_word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The results of `word_pairs` where torch only traces: their number of entries is a symbol."""
     sides = {"query": (query_value_CK, query_index_CK), "key": (key_value_CK, key_index_CK)}
     _check_pairs("word_pairs", first_V, other_N, cosine_N, sides)
     size = torch.library.get_ctx().new_dynamic_size()
@@ -178,6 +188,7 @@ def _word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The torch operator of `word_pairs`. Turns a word that the core refuses into an InputError with its place."""
     sides = {"query": (query_value_CK, query_index_CK), "key": (key_value_CK, key_index_CK)}
     _check_pairs("word_pairs", first_V, other_N, cosine_N, sides)
     words_and_signs = []
@@ -188,8 +199,8 @@ def _word_pairs(
     core = operators.core_of(cosine_N)
     core_class = core.WordPairs32 if cosine_N.dtype == torch.float32 else core.WordPairs64
     found = core_class(first_V.contiguous(), other_N.contiguous(), cosine_N.contiguous(), *words_and_signs)
-    _refuse_word("query", query_index_CK, found.bad_query(), len(first_V) - 1)
-    _refuse_word("key", key_index_CK, found.bad_key(), len(first_V) - 1)
+    _refuse_word("query", query_index_CK, found.first_bad_query(), len(first_V) - 1)
+    _refuse_word("key", key_index_CK, found.first_bad_key(), len(first_V) - 1)
     neuron_N, query_N, key_N = (first_V.new_empty(found.size()) for _ in range(3))
     score_N = cosine_N.new_empty(found.size())
     found.write(neuron_N, query_N, key_N, score_N)
@@ -197,6 +208,7 @@ def _word_pairs(
 
 
 def _refuse_word(side: str, index_CK: Tensor, refused: int, words: int) -> None:
+    """Raise InputError for the word at flat index `refused` of index_CK, unless `refused` is -1."""
     if refused >= 0:
         neuron, place = divmod(refused, index_CK.shape[1])
         once = ", and occur once among the key words of its neuron pair" if side == "key" else ""

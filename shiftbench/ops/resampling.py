@@ -14,11 +14,14 @@ from shiftbench.ops import operators
 def bootstrap(value_N: Tensor, length_G: Sequence[int], resamples: int, seed: int) -> Tensor:
     """mean_SG, float64: the mean of each stratum G in each resample S.
 
-    A resample draws from each stratum as many values as the stratum has, with replacement. value_N: float64, the values
-    of one stratum after those of another. length_G: how many values each stratum has, at least 1. seed: 0 to 2 ** 63 -
-    1. The value that is drawn at a position depends only on (seed, resample, position), so the first resamples are the
-    same however many there are. Raises InputError where a value is not finite, or the lengths do not add up to the
-    number of values.
+    A resample draws from each stratum as many values as the stratum has, with replacement.
+
+    value_N: float64, the values of one stratum after those of another. length_G: how many values each stratum has, 1
+    to 2 ** 32 - 1. resamples: how many resamples to draw, at least 1. seed: 0 to 2 ** 63 - 1. For equal values, lengths
+    and seed, resample s is the same however many resamples are asked for.
+
+    Raises InputError where an argument is outside these bounds, a value is not finite, or the lengths do not add up to
+    the number of values.
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"bootstrap: seed must be between 0 and 2 ** 63 - 1, got {seed}")

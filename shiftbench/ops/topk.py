@@ -13,14 +13,20 @@ from shiftbench.ops import operators
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK) of the k words with the largest |embedding . direction|, for each direction.
+    """(value_CK, index_CK): for each direction, the k words with the largest |embedding . direction|, and these scores.
 
-    embedding_VD, direction_CD: any float dtypes. value_CK: the signed inner products, ordered by magnitude, the largest
-    first, ties to the lower index. They are summed in float64 and rounded to float64 if either input is float64, else
-    to float32. index_CK: int64, the words' rows in embedding_VD. On a CPU the scores are computed a tile at a time, and
-    the V x C matrix of scores is never stored: the core holds 5 MiB of directions and candidates, and one panel of
-    words for each thread. Raises InputError where k is not in 1..V, a number is not finite, or a score overflows the
-    results' dtype.
+    embedding_VD: one row for each word. direction_CD: one row for each direction. Each may be float32, float64,
+    bfloat16 or float16.
+
+    value_CK: the inner products with their sign, ordered by magnitude, the largest first, ties to the lower index. They
+    are summed in float64 and rounded to float64 if either input is float64, else to float32. index_CK: int64, the
+    words' rows in embedding_VD.
+
+    On a CPU the scores are computed a tile at a time, and the V x C matrix of scores is never stored: the core holds
+    about 5 MiB of directions and candidates, and one panel of words for each thread.
+
+    Raises InputError where k is not in 1..V, the two widths differ, a number is not finite, or a score may overflow
+    the results' dtype.
     """
     results: tuple[Tensor, Tensor] = operators.call(
         "vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD
@@ -29,6 +35,7 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
 
 
 def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The results of `vocab_topk`, allocated and not computed, after the checks of shapes, dtypes and k."""
     op = "vocab_topk"
     operators.check_tensor(op, "embedding_VD", embedding_VD, "words, model width")
     operators.check_tensor(op, "direction_CD", direction_CD, "directions, model width")
@@ -46,6 +53,7 @@ def _empty_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Ten
 
 @operators.operator("vocab_topk(Tensor embedding_VD, Tensor direction_CD, int k) -> (Tensor, Tensor)", _empty_topk)
 def _vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The torch operator of `vocab_topk`. Turns what the core refuses into an InputError that names the row."""
     value_CK, index_CK = _empty_topk(embedding_VD, direction_CD, k)
     direction_CD = operators.contiguous_rows(direction_CD).to(value_CK.dtype)
     word, direction, overflow = operators.core_of(embedding_VD).vocab_topk(

@@ -18,7 +18,7 @@ from tests.cuda import needs_kernels
 from tests.tiny import ARCHITECTURES, tiny_module
 
 pytestmark = needs_kernels
-STAGES = ("norm_rows", "rotate_rows", "gate_rows")
+STAGES = ("norm_derivative", "rotary_derivative", "activation_derivative")
 
 
 @pytest.mark.parametrize("lengths", [(5, 9), (9, 5)], ids=["forward", "reverse"])
@@ -41,7 +41,7 @@ def test_importance(architecture: str, lengths: tuple[int, int], monkeypatch: py
         monkeypatch.setattr(core_calls, "supports_attention", lambda _: False)
     found_PR = found("cuda" if _C.has_cuda else "cpu")
     assert float(((found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0)).max()) < 1e-11
-    assert calls >= ({"norm_rows", "gate_rows"} if architecture == "gpt2" else set(STAGES))
+    assert calls >= ({"norm_derivative", "activation_derivative"} if architecture == "gpt2" else set(STAGES))
 
 
 def noted(function: Callable[..., Any], calls: set[str]) -> Callable[..., Any]:

@@ -185,16 +185,16 @@ def test_stages(on_gpu: Any, dtype: torch.dtype, cotangent: bool, shape: tuple[i
 
     def norm(core: Any, centred: bool, *tensors: Tensor) -> Tensor:
         out = torch.empty_like(tensors[0])
-        core.norm_rows(*tensors, out, centred, cotangent)
+        core.norm_derivative(*tensors, out, centred, cotangent)
         return out
 
     def rotate(core: Any, x: Tensor, *rest: Tensor) -> Tensor:
-        core.rotate_rows(x := x.clone(), *rest, cotangent)
+        core.rotary_derivative(x := x.clone(), *rest, cotangent)
         return x
 
     def gate(core: Any, up: Tensor, gate: Tensor | None, *rest: Tensor | None) -> Tensor:
         up, gate = up.clone(), None if gate is None else gate.clone()
-        core.gate_rows(up, gate, *rest, position.to(up.device), cotangent)
+        core.activation_derivative(up, gate, *rest, position.to(up.device), cotangent)
         return up if gate is None else torch.stack([up, gate])
 
     position = position_N

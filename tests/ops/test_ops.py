@@ -496,6 +496,16 @@ def test_words_that_cannot_be_are_refused_by_their_place(count):
     assert len(ops.word_pairs(cooccurring, value_CK, index_CK * 0, value_CK, index_CK)[0]) == 2000 * 6
 
 
+@pytest.mark.parametrize("count", THREADS)
+def test_the_same_word_is_refused_whatever_the_number_of_threads_where_both_sides_have_bad_words(count):
+    ops.set_threads(count)
+    value_CK = torch.ones(2000, 3)
+    query_CK, key_CK = torch.arange(3).repeat(2000, 1), torch.arange(3).repeat(2000, 1)
+    key_CK[10, 1] = query_CK[1500, 2] = query_CK[1900, 0] = 3
+    with pytest.raises(InputError, match=r"query_index_CK\[1500, 2\] is 3"):
+        ops.word_pairs(all_cooccur(3), value_CK, query_CK, value_CK, key_CK)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -74,7 +74,7 @@ PARTS = (
     ),
     Part("attention", core_calls, "attention_derivative"),
     Part("norms", core_calls, "norm_derivative"),
-    Part("rotation", core_calls, "rotate_rows"),
+    Part("rotation", core_calls, "rotary_derivative"),
     Part("cut", CutBuffer, "store"),
     Part("cut", CutBuffer, "multiply"),
 )  # fmt: skip

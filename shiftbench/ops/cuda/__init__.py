@@ -4,14 +4,16 @@
     topk.py        the words with the largest projections on given directions
     pairs.py       co-occurring words, word pairs of neuron pairs
     resampling.py  bootstrap means
-    rows.py        the engine's element-wise steps on rows
+    derivatives.py the engine's derivatives of norms, rotary embeddings and activations
     precision.py   whether float32 matrix products are computed in TF32
     launch.py      device and stream of a kernel, and the counters in which kernels report what they refuse
 
-Scratch memory comes from torch, because its allocator knows which stream uses it. Matrix products and sorting are
-torch's too. Nothing is checked here: the public ops check their arguments, and the engine computes its own.
+The functions of launch.py and precision.py have no counterpart in `_C`. Scratch memory comes from torch, because
+torch's allocator knows which stream uses it. Matrix products and sorting are torch's too. Arguments are not checked
+here, but for the number of key words of a neuron pair: the public ops check theirs, and the engine computes its own.
 """
 
+from shiftbench.ops.cuda.derivatives import activation_derivative, norm_derivative, rotary_derivative
 from shiftbench.ops.cuda.importance import (
     grad_x_input,
     importance_density,
@@ -22,7 +24,6 @@ from shiftbench.ops.cuda.launch import serves
 from shiftbench.ops.cuda.pairs import Cooccurrence32, Cooccurrence64, WordPairs32, WordPairs64
 from shiftbench.ops.cuda.precision import float32_products
 from shiftbench.ops.cuda.resampling import bootstrap
-from shiftbench.ops.cuda.rows import gate_rows, norm_rows, rotate_rows
 from shiftbench.ops.cuda.topk import vocab_topk
 
 __all__ = [
@@ -30,15 +31,15 @@ __all__ = [
     "Cooccurrence64",
     "WordPairs32",
     "WordPairs64",
+    "activation_derivative",
     "bootstrap",
     "float32_products",
-    "gate_rows",
     "grad_x_input",
     "importance_density",
     "importance_density_from_grad",
     "importance_levels",
-    "norm_rows",
-    "rotate_rows",
+    "norm_derivative",
+    "rotary_derivative",
     "serves",
     "vocab_topk",
 ]

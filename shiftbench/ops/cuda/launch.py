@@ -7,8 +7,8 @@ from torch import Tensor
 
 from shiftbench import _C
 
-# A kernel lowers a counter to the smallest index that it refuses, compared as unsigned numbers. -1 is all ones, the
-# largest.
+# What a counter holds if no index is refused. A kernel lowers a counter to the smallest index that it refuses, and
+# compares unsigned numbers. -1 has all bits set, so it is the largest of them.
 NO_INDEX = -1
 
 
@@ -18,7 +18,7 @@ def serves(tensor: Tensor) -> bool:
 
 
 def device_and_stream(tensor: Tensor) -> tuple[int, int]:
-    """(index of the tensor's device, handle of the stream that torch uses there).
+    """(the index of the tensor's GPU, the address of the stream that torch uses there): the last arguments of a kernel.
 
     (0, 0) for a tensor on the CPU, which only the tests' emulated kernels get.
     """
@@ -28,8 +28,9 @@ def device_and_stream(tensor: Tensor) -> tuple[int, int]:
 
 
 def refusal_counters(like: Tensor, count: int = 1) -> Tensor:
-    """Counters for so many kinds of refused index, int64, on the device of `like`.
+    """int64 [count] of -1, on the device of `like`, in which a kernel reports the lowest index that it refuses.
 
-    One that is still -1 afterwards refused none.
+    There is one counter for each kind of index. A counter that is still -1 after the kernel says that no index of its
+    kind was refused.
     """
     return torch.full((count,), NO_INDEX, dtype=torch.int64, device=like.device)

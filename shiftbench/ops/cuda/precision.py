@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-# Largest relative error of a float32 number that is cut to TF32, which keeps 10 bits of its fraction.
+# The largest relative error of a float32 number that is cut to TF32, which keeps 10 bits of the number's fraction.
 TF32_ERROR = 2.0**-10
 
 
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
-    """Whether torch computes float32 matrix products in TF32 on a GPU, in the block.
+    """A context in which torch computes float32 matrix products on a GPU in TF32 if `tf32`, else in full float32.
 
-    Restores the setting afterwards.
+    Both of torch's settings for this are restored at the end.
     """
     matmul: Any = torch.backends.cuda.matmul
-    newer = getattr(matmul, "fp32_precision", None)  # from torch 2.9 on, beside the older setting
+    newer = getattr(matmul, "fp32_precision", None)  # the newer setting, which torch has since 2.9
     try:
         older = torch.get_float32_matmul_precision()
     except RuntimeError:  # torch refuses to read the older setting where a caller has set the newer one

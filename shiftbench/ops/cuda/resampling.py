@@ -10,7 +10,7 @@ from shiftbench.ops.cuda.launch import device_and_stream
 
 
 def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) -> None:
-    """Fills mean_SG with the same bytes as _C.bootstrap."""
+    """Fills mean_SG with the mean of each stratum in each resample: the same bytes as _C.bootstrap."""
     _C.cuda.bootstrap(
         value_N, torch.tensor(length_G, device=value_N.device), seed, mean_SG, *device_and_stream(value_N)
     )

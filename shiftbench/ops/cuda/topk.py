@@ -9,8 +9,9 @@ from shiftbench import _C
 from shiftbench.ops.cuda.launch import device_and_stream
 from shiftbench.ops.cuda.precision import TF32_ERROR, float32_products
 
-TILE_DIRECTIONS = 4096  # directions in a tile of scores
-TILE_BYTES = 16 << 20  # size of a tile where the size of the L2 cache is not known
+# The most directions in a tile of scores. Norms of embeddings are computed for as many embeddings at a time.
+TILE_DIRECTIONS = 4096
+TILE_BYTES = 16 << 20  # bytes of a tile of scores on a CPU, on which tests emulate the kernels
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor) -> tuple[int, int, int]:
@@ -20,8 +21,9 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
     score may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
     The product is computed in tiles that stay in the L2 cache; in float32 it is a TF32 product where the GPU has those.
     A direction with more candidates than there is room for (mostly because scores are equal) is computed on the CPU.
-    Returns (word, direction, overflowing direction): the row of embedding_VD and of direction_CD that is not finite,
-    and the direction whose scores overflow; -1 for what is not refused.
+    Returns (word, direction, overflowing direction): the first row of embedding_VD that is not finite, the first row of
+    direction_CD that is not finite, and the first direction whose scores may overflow. At most one is not -1; all are
+    -1 if nothing is refused.
     """
     norm_C, longest = _norms(direction_CD), torch.zeros((), dtype=torch.float64, device=direction_CD.device)
     if len(not_finite := torch.nonzero(~norm_C.isfinite())):
@@ -34,7 +36,7 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
     if len(not_finite := torch.nonzero(longest * norm_C >= torch.finfo(value_CK.dtype).max)):
         return -1, -1, int(not_finite[0])
     k = value_CK.shape[1]
-    if k + 2 * _C.cuda.words_at_once > _C.cuda.most_candidates:
+    if k + 2 * _C.cuda.words_per_check > _C.cuda.max_candidates:
         left_C = torch.arange(len(direction_CD))
     else:
         error_C = _score_error(norm_C, longest, direction_CD.shape[1], value_CK.dtype)
@@ -52,14 +54,17 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
 
 
 def _norms(rows_ND: Tensor) -> Tensor:
+    """The Euclidean norm of each row, float64 [N]."""
     norm_N: Tensor = torch.linalg.vector_norm(rows_ND.double(), dim=1)
     return norm_N
 
 
 def _score_error(norm_C: Tensor, longest: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """How far a score may be from the sum in float64, rounded to the results' dtype.
+    """A bound on |score of the matrix product - exact score|, for each direction, in the results' dtype `dtype`.
 
-    The bound of csrc/shiftbench/vocab_topk.h, and in float32 the rounding of both factors to TF32.
+    The exact score is the sum in float64, rounded to `dtype`. norm_C: the directions' norms. longest: the largest norm
+    of an embedding. width: D. It is the bound of csrc/shiftbench/vocab_topk.h (ScoreError), to which float32 adds the
+    rounding of both factors to TF32.
     """
     limits = torch.finfo(dtype)
     relative = (width + 2) * limits.eps + (2 * TF32_ERROR + TF32_ERROR**2 if dtype == torch.float32 else 0.0)
@@ -67,13 +72,14 @@ def _score_error(norm_C: Tensor, longest: Tensor, width: int, dtype: torch.dtype
 
 
 def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK: Tensor, index_CK: Tensor) -> Tensor:
-    """Fills the results of at most TILE_DIRECTIONS directions.
+    """Fills the results of at most TILE_DIRECTIONS directions. error_C: what `_score_error` returns for them.
 
-    Returns the directions that are left for the CPU, int64, on the CPU.
+    Returns the directions with too many candidates, whose results are not filled, as their rows in direction_CD: int64,
+    on the CPU.
     """
     (directions, k), dtype, device = value_CK.shape, value_CK.dtype, value_CK.device
     launch = device_and_stream(value_CK)
-    capacity = k + 2 * _C.cuda.words_at_once
+    capacity = k + 2 * _C.cuda.words_per_check
     count_C = torch.zeros(directions, dtype=torch.int32, device=device)
     candidates = [
         torch.empty(directions, capacity, dtype=dtype, device=device),
@@ -95,5 +101,9 @@ def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK:
 
 
 def _tile_bytes(device: torch.device) -> int:
-    """A third of the L2 cache, which holds the tile being written, the tile being read, and the product's operands."""
+    """How many bytes a tile of scores may have: on a GPU a third of its L2 cache, on a CPU TILE_BYTES.
+
+    The L2 cache holds three things at once: the tile that is written, the tile that is read, and the operands of the
+    matrix product.
+    """
     return torch.cuda.get_device_properties(device).L2_cache_size // 3 if device.type == "cuda" else TILE_BYTES

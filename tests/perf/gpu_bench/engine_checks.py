@@ -26,7 +26,11 @@ AT_MOST = {Precision.FLOAT32: 1e-3, Precision.TF32: 3e-2, Precision.BFLOAT16: 1e
 
 
 def stages(bench: Bench) -> Iterator[Row]:
-    """norm_rows, rotate_rows and gate_rows, the functions of the core that the engine uses on a GPU."""
+    """The functions of the core that the engine uses on a GPU, each against torch's own derivatives in float64.
+
+    They are norm_derivative, rotary_derivative and activation_derivative of shiftbench.ops.cuda. The cases are named
+    norm_rows, rotate_rows and gate_rows, as in the results of earlier versions.
+    """
     rows, positions, heads, width = 37, 11, 3, 2 * (bench.sizes.width // 8)
     position_N = torch.randint(0, positions, (rows,), generator=torch.Generator().manual_seed(1)).to(bench.device)
     for dtype in (torch.float32, torch.float64):
@@ -64,7 +68,7 @@ def _norm(
     wanted = _derivative(norm, x_T[position_N], d, cotangent)
     given = [part.to(dtype) for part in (d, *parts(x_T), gain_D)]
     out = torch.empty_like(given[0])
-    cuda.norm_rows(*given, position_N, out, centred, cotangent)
+    cuda.norm_derivative(*given, position_N, out, centred, cotangent)
     return error(out, wanted)
 
 
@@ -82,7 +86,7 @@ def _rotate(bench: Bench, dtype: torch.dtype, sizes: tuple[int, ...], position_N
     turn_NE = torch.polar(torch.ones_like(angle_TE), -angle_TE if back else angle_TE)[position_N, : width // 2]
     turned = torch.complex(*x_NHE.split(width // 2, dim=2)) * turn_NE[:, None]
     found_NHE = x_NHE.to(dtype, copy=True)
-    cuda.rotate_rows(found_NHE, angle_TE.cos().to(dtype), angle_TE.sin().to(dtype), position_N, back)
+    cuda.rotary_derivative(found_NHE, angle_TE.cos().to(dtype), angle_TE.sin().to(dtype), position_N, back)
     return error(found_NHE, torch.cat([turned.real, turned.imag], dim=2))
 
 
@@ -98,7 +102,7 @@ def _gate(
     elif gated:
         wanted[0] = wanted[0] + gate * of_gate[position_N]
     found = [up.to(dtype, copy=True), gate.to(dtype, copy=True) if gated else None]
-    cuda.gate_rows(*found, of_up.to(dtype), of_gate.to(dtype) if gated else None, position_N, cotangent)
+    cuda.activation_derivative(*found, of_up.to(dtype), of_gate.to(dtype) if gated else None, position_N, cotangent)
     return max(error(mine, theirs) for mine, theirs in zip(found, wanted, strict=False) if mine is not None)
 
 

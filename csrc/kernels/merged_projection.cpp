@@ -1,5 +1,5 @@
-// Derivatives through the two projections of a gated feed-forward network, merged into one product
-// (shiftbench/stages.h, GatedRows; docs/mathematics.md, "How it is computed").
+// Derivatives of a gated feed-forward network's activation through the gate's projection and the up-projection, merged
+// into one product (shiftbench/stages.h, MergedProjectionDerivative; docs/mathematics.md, "How it is computed").
 //
 // The slopes belong to a position and are the same for all derivatives at it. So the two projections, each followed by
 // its slopes, are one matrix per position:
@@ -29,12 +29,13 @@ using namespace shiftbench::cpu;
 using i64 = std::int64_t;
 
 // Sizes that suit the caches of one core.
-constexpr i64 max_depth = 640;             // of a part: with it a tile of W takes at most 80 kB
+constexpr i64 max_depth = 640;             // of a part; a tile of W then takes at most 80 kB
 constexpr i64 max_group_rows = 160;        // rows of derivatives in a group of positions, which stay in the cache
 constexpr i64 max_weights = i64{1} << 18;  // elements of both projections in a batch: 1 MB of float, 2 MB of double
 
-// A counting sort of the rows by their position. order: the sorted rows; first: [positions + 1], the index in `order`
-// where each position's rows begin. `first` must be all zero before the call.
+// Sorts the rows by their position (a counting sort). order: receives the sorted rows. first: [positions + 1], receives
+// the index in `order` where each position's rows begin, and the number of rows as its last element; it must be all
+// zero before the call.
 void sort_by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* first) {
     for (i64 n = 0; n < rows; ++n) ++first[position[n] + 1];
     for (i64 t = 0; t < positions; ++t) first[t + 1] += first[t];
@@ -43,8 +44,8 @@ void sort_by_position(const i64* position, i64 rows, i64 positions, i64* order, 
     first[0] = 0;
 }
 
-// Splits the slopes of a position: scale = gate_slope, ratio = up_slope / scale. A gate's slope whose magnitude is
-// below eps^2 becomes eps^2, so that the ratio is finite; the difference is too small to change a sum.
+// Splits `count` slopes of one position: scale = gate_slope, ratio = up_slope / scale. Where the magnitude of
+// gate_slope is below eps^2, scale is eps^2, so that the ratio is finite; the difference is too small to change a sum.
 template <class T>
 void split_slopes(const T* gate_slope, const T* up_slope, i64 count, T* scale, T* ratio) {
     constexpr T smallest = std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();
@@ -55,7 +56,8 @@ void split_slopes(const T* gate_slope, const T* up_slope, i64 count, T* scale, T
     }
 }
 
-// Packs a tile of rows of derivatives: to[i * rows + d] = x[order[d]][i], times scale[i] unless scale is null.
+// Packs a tile of rows of derivatives: to[i * rows + d] = x[order[d]][i], times scale[i] unless scale is null. order:
+// the tile's rows. stride: the distance of two rows of x.
 template <class T>
 void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, const T* scale, T* to) {
     constexpr i64 lanes = lanes_of<T>;
@@ -68,8 +70,8 @@ void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, co
     }
 }
 
-// Packs a tile of columns of a weight; columns that are missing (from `columns` on) become 0. pack_words does the same
-// for a tile of the weight's rows.
+// Packs a tile of a weight's columns: to[i * tile_words + c] = weight[i][c], for `depth` rows i. Columns that are
+// missing (from `columns` on) become 0. pack_words packs a tile of the weight's rows.
 template <class T>
 void pack_columns(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
     constexpr i64 width = tile_words<T>;
@@ -77,9 +79,10 @@ void pack_columns(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
         for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[i * stride + c] : T(0);
 }
 
-// A tile of gate + diag(ratio) up, merged when it is read. Row i of the tile is an index of the sum, two vectors of
-// columns wide. `ratio` belongs to the inner activation, so it varies by row for a cotangent and by column for a
-// tangent.
+// A tile of gate + diag(ratio) up (transposed for a tangent), merged when it is read. The product sums over the rows of
+// the tile, and each row is two vectors of columns wide. Each ratio belongs to an element of the inner activation. For
+// a cotangent these elements are summed over, so each row has its ratio; for a tangent they are the columns of the
+// result, so each column has its ratio.
 template <bool cotangent, class T>
 class MergedTile {
 public:
@@ -91,7 +94,7 @@ public:
         }
     }
 
-    // Vector w, 0 or 1, of row i.
+    // The first (w = 0) or second (w = 1) vector of row i.
     Vector<T> at(i64 i, int w) const {
         const i64 element = (2 * i + w) * lanes_of<T>;
         if constexpr (cotangent) return load(gate_ + element) + load(up_ + element) * ratio_[i];
@@ -103,17 +106,17 @@ private:
     Vector<T> ratio_by_column_[2] = {};
 };
 
-// The same tile, after it has been merged and stored.
+// A tile like MergedTile, after it has been merged and stored.
 template <class T>
 struct StoredTile {
     const T* data;
     Vector<T> at(i64 i, int w) const { return load(data + (2 * i + w) * lanes_of<T>); }
 };
 
-// Where the sums of a tile are written: to `columns` columns of the rows that `order` lists. If `add`, they are added
-// to what is there; the result is then multiplied by scale[column] unless scale is null. Adding first and multiplying
-// last leaves the compiler nothing to fuse into a multiply-add, which it might do for complete tiles and not for
-// others.
+// Writes the sums of a tile to `columns` columns of the rows that `order` lists, in the matrix `out` with row stride
+// `stride`. If `add`, the sums are added to what the matrix holds. The result is then multiplied by scale[column]
+// unless scale is null. Adding first and multiplying last leaves the compiler nothing to fuse into a multiply-add,
+// which it might do for complete tiles and not for others.
 template <class T>
 struct TileOutput {
     T* out;
@@ -142,7 +145,8 @@ struct TileOutput {
     }
 };
 
-// Multiplies N packed rows by the tile w, and stores the tile in `panel` if `store_tile`.
+// Multiplies N packed rows x by the tile w and writes the sums to the rows first .. first + N - 1 of `to`. Also stores
+// the merged tile in `panel` if `store_tile`.
 template <int N, bool store_tile, class T, class W>
 void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const TileOutput<T>& to) {
     constexpr i64 lanes = lanes_of<T>;
@@ -163,8 +167,8 @@ void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const
     for (int d = 0; d < N; ++d) to.write(first + d, sum[d]);
 }
 
-// Multiplies all rows of a position by a tile of its W. The first tile of rows merges it; if there are more, it is
-// stored in `panel`, where they read it.
+// Multiplies all rows of a position by one tile of the position's W. The first tile of rows merges the tile of W; if
+// there are more tiles of rows, it also stores the merged tile in `panel`, and they read it there.
 template <bool cotangent, class T>
 void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, i64 depth, T* panel,
                        const TileOutput<T>& to) {
@@ -186,18 +190,17 @@ void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, 
 // cotangents, the model's width for tangents. A tangent's scale belongs to the columns, so it multiplies the finished
 // sums; a cotangent's scale belongs to the depth, so it multiplies the packed rows.
 template <bool cotangent, class T>
-void gated(const GatedRows<T>& a) {
+void merged_derivative(const MergedProjectionDerivative<T>& a) {
     constexpr i64 width = tile_words<T>;
     const i64 whole_depth = cotangent ? a.inner_width : a.width, all_columns = cotangent ? a.width : a.inner_width;
     const i64 parts = (whole_depth + max_depth - 1) / max_depth, deepest = (whole_depth + parts - 1) / parts;
     const i64 begin_tile = a.first / width, tiles = (a.last + width - 1) / width, count = tiles - begin_tile;
-    static_assert(shiftbench::cpu::gated_columns % width == 0);
+    static_assert(shiftbench::cpu::columns_per_block % width == 0);
     const i64 fitting = max_weights / (2 * deepest * width), batch_tiles = fitting < 1       ? 1
                                                                            : fitting < count ? fitting
                                                                                              : count;
     const Scratch<i64> orders(a.rows, false), firsts(a.positions + 1);
-    const i64 slopes =
-        cotangent ? deepest : batch_tiles * width;  // of a position: of one part, or of one batch's columns
+    const i64 slopes = cotangent ? deepest : batch_tiles * width;  // how many slopes of a position are held at a time
     const Scratch<T> packed(a.rows * deepest, false), weights(2 * batch_tiles * deepest * width, false),
         panels(deepest * width, false), scales(a.positions * slopes, false), ratios(a.positions * slopes, false);
     i64 *const order = orders.get(), *const first = firsts.get();
@@ -262,7 +265,11 @@ void gated(const GatedRows<T>& a) {
 
 namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
-void gated_rows(const GatedRows<float>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
-void gated_rows(const GatedRows<double>& a) { a.cotangent ? gated<true>(a) : gated<false>(a); }
+void merged_projection_derivative(const MergedProjectionDerivative<float>& a) {
+    a.cotangent ? merged_derivative<true>(a) : merged_derivative<false>(a);
+}
+void merged_projection_derivative(const MergedProjectionDerivative<double>& a) {
+    a.cotangent ? merged_derivative<true>(a) : merged_derivative<false>(a);
+}
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS

@@ -1,6 +1,7 @@
-// A linear layer for few rows (shiftbench/stages.h, ThinRows), as in a decoding step. The weights are read from memory
-// once, which takes most of the time. Every output element is summed in one order, whatever other rows there are, so a
-// sequence's numbers do not depend on the batch. Compiled with fused multiply-adds, like stages.cpp.
+// A linear layer for few rows (shiftbench/stages.h, SmallBatchLinear), as in a decoding step, where each row belongs to
+// one sequence of a batch. The weights are read from memory once, which takes most of the time. The order in which an
+// output element is summed does not depend on the number of rows, so a sequence's numbers do not depend on the batch
+// that it is in. Compiled with fused multiply-adds, like stages.cpp.
 #include "stages.h"
 #include "transpose.h"
 #include "vectors.h"
@@ -10,8 +11,8 @@ namespace {
 using namespace shiftbench::cpu;
 using i64 = std::int64_t;
 
-// sum[s] = the sum of the lanes of sums[s]. Takes as many vectors as a vector has lanes, transposes them, and adds the
-// transposed vectors, which takes fewer operations than adding the lanes of each.
+// sum[s] = the sum of the lanes of sums[s], for N vectors. Takes as many vectors at a time as a vector has lanes,
+// transposes them, and adds the transposed vectors, which takes fewer operations than adding the lanes of each.
 template <int N, class T>
 inline void sum_lanes_of_each(const Vector<T> (&sums)[N], T* sum) {
     constexpr int lanes = lanes_of<T>;
@@ -30,11 +31,11 @@ inline void sum_lanes_of_each(const Vector<T> (&sums)[N], T* sum) {
     }
 }
 
-// The rows [row, row + N) times the outputs [a.first, a.last), two outputs at a time. While a weight is used, the one
-// that lies `prefetch_distance` elements behind it is prefetched (0: none). The CPU's own prefetcher does not reach far
-// enough ahead: the CPU would wait for memory and compute by turns.
+// Computes the outputs [a.first, a.last) of the rows [row, row + N), two outputs at a time. While a weight is used, the
+// weight `prefetch_distance` elements after it is prefetched; 0 prefetches none. The CPU's own prefetcher does not
+// reach far enough ahead: the CPU would wait for memory and compute by turns.
 template <int N, class T>
-void multiply_rows(const ThinRows<T>& a, i64 row, i64 prefetch_distance) {
+void multiply_rows(const SmallBatchLinear<T>& a, i64 row, i64 prefetch_distance) {
     constexpr i64 lanes = lanes_of<T>;
     const i64 whole = a.depth / lanes * lanes;
     const T* x = a.x + row * a.depth;
@@ -69,14 +70,14 @@ void multiply_rows(const ThinRows<T>& a, i64 row, i64 prefetch_distance) {
     }
 }
 
-// Takes a few outputs at a time, whose weights stay in the cache for all tiles of rows. The first tile prefetches the
-// weights of the next outputs.
+// Takes a few outputs at a time, whose weights stay in the cache until all tiles of rows have been multiplied by them.
+// The first tile of rows prefetches the weights of the next outputs.
 template <class T>
-void thin(const ThinRows<T>& a) {
+void linear(const SmallBatchLinear<T>& a) {
     constexpr i64 cached_weights = i64{1} << 14;  // 64 kB of float, 128 kB of double
     const i64 fit = cached_weights / a.depth, together = fit < 2 ? 2 : fit / 2 * 2;
     for (i64 first = a.first; first < a.last; first += together) {
-        ThinRows<T> part = a;
+        SmallBatchLinear<T> part = a;
         part.first = first;
         part.last = first + together < a.last ? first + together : a.last;
         for_each_tile(a.rows, [&](i64 begin, i64 end) {
@@ -91,7 +92,7 @@ void thin(const ThinRows<T>& a) {
 
 namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS {
 
-void thin_rows(const ThinRows<float>& a) { thin(a); }
-void thin_rows(const ThinRows<double>& a) { thin(a); }
+void small_batch_linear(const SmallBatchLinear<float>& a) { linear(a); }
+void small_batch_linear(const SmallBatchLinear<double>& a) { linear(a); }
 
 }  // namespace shiftbench::cpu::SHIFTBENCH_INSTRUCTIONS
