@@ -294,9 +294,9 @@ TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T>
     bool use_rounded = true;
     for (std::int64_t first = 0; first < direction.rows;) {
         const auto scoring = use_rounded ? Scoring<T, E>::fastest() : Scoring<T, E>::plain();
-        // The packed directions and the candidates of one pass take at most this many bytes, unless one direction alone
-        // takes more; they are most of the memory that the function needs. Directions that do not fit are left for
-        // further passes, and all passes get about equally many.
+        // The packed directions and the candidates of one pass take about this many bytes: at most one direction more,
+        // and the padding of the last panel. They are most of the memory that the function needs. Directions that do
+        // not fit are left for further passes, and all passes get about equally many.
         constexpr std::int64_t working_bytes = 5 << 20;
         const std::int64_t each =
             slots_of(scoring.tiles, direction.cols) * std::int64_t{sizeof(T)} + Candidates<T>::bytes(value.cols);

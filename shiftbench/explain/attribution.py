@@ -188,7 +188,11 @@ class Attribution(Explainer):
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
-        """For each model, how well this run's importances agree with float32; nothing where precision is float32."""
+        """A sentence for each model: how well the importances of this run's first computed prompts agree with float32.
+
+        At most COMPARED_PROMPTS prompts of a model are compared; the sentence says so where none was computed. Empty
+        where precision is float32.
+        """
         return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
 
 

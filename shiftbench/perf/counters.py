@@ -1,5 +1,7 @@
-"""Counts what a call computes while it runs on one thread: forward passes, floating-point operations, bytes.
+"""Counts what a call computes while it runs on one thread.
 
+These are the layers that forward passes go through, the operations of matrix products, and the bytes of the activations
+that are kept or of the results that are allocated.
 The counts do not depend on time, libraries or instructions, so they are equal on every machine.
 """
 

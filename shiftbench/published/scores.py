@@ -55,7 +55,7 @@ class Metric:
 
 
 def cuts(base: int, tuned: int) -> Mapping[str, int | None]:
-    """How many of a response's pieces count, from the first on, by version; None where all count.
+    """By version, the largest number of a response's pieces that count, from the first piece on; None: no limit.
 
     base, tuned: the lengths of the two models' responses to one prompt, in pieces.
     """

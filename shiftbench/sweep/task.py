@@ -67,9 +67,10 @@ class Task:
 
 
 def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | int]) -> Task:
-    """The task of a composed job, whose results folder lies below root.
+    """The task of a composed job. Its results folder is root / the job's name.
 
-    versions: the versions of its findings and explainers, by names such as finding.NAME and explain.NAME.
+    versions: the versions of the job's findings and explainers, by names such as finding.NAME and explain.NAME. They
+    are part of the task's key (`job_key`); versions under other names are ignored.
     """
     config = composed.config.copy()
     if config.tracking.uri is not None:
