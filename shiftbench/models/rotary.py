@@ -1,6 +1,6 @@
 """Rotary embeddings whose angles depend on the text's length (dynamic RoPE, LongRoPE).
 
-transformers keeps the angles of earlier, longer texts in the module, so a result could depend on the calls before it.
+transformers keeps the angles of an earlier text in the module, so a result could depend on the calls before it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ ORIGINAL = "original_inv_freq"
 
 
 def reset_angles(module: nn.Module) -> None:
-    """Restore the angles of every rotary embedding to those of the newly loaded model.
+    """Restore the angles of every rotary embedding of type `dynamic` or `longrope` to those of the newly loaded model.
 
     For type `dynamic`, transformers keeps the frequencies of the longest text beyond the model's trained length, and
-    uses them for shorter texts. For `longrope` it keeps the frequencies of the last text. Rotary embeddings of other
-    types keep nothing of a text and are left alone.
+    uses them for later texts that are shorter but not below the trained length. For `longrope` it keeps the frequencies
+    of the last text. Rotary embeddings of other types keep nothing of a text and are left alone.
     """
     for part in module.modules():
         if "rope_type" not in part.__dict__:  # a cheap test, because this function runs for each text
