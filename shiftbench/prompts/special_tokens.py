@@ -12,7 +12,8 @@ from shiftbench.readers import reading
 def special_prefix(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Ids of the special tokens that the tokenizer puts in front of a text (usually one token, or none).
 
-    The text "a" is tokenized with and without special tokens, and the ids that come first only with them are returned.
+    The text "a" is tokenized with and without special tokens. The ids that come before its own when it is tokenized
+    with them are returned; () where its own are not found. Raises InputError where the tokenizer fails.
     """
     with tokenizing(tokenizer, "'a'"):
         with_special = tokenizer("a")["input_ids"]
