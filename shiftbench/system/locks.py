@@ -1,4 +1,7 @@
-"""Locks between processes, on one machine or on several that share a folder. A lock ends with its process."""
+"""Locks of files between processes, on one machine or on several that share a folder.
+
+A lock ends with its process at the latest. Some file systems have no locks; each function says what it does there.
+"""
 
 from __future__ import annotations
 
