@@ -34,11 +34,11 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The end of a message about a dotted key that is not known: a suggestion, and the keys to choose from.
+    """The end of a message about a dotted key that is not known: the most similar key, and the keys to choose from.
 
-    The keys listed are those one level below the longest beginning of `key` that exists, and the suggestion is one of
-    them. Where not even the first part of `key` exists, the keys of the top level are listed, and the suggestion may be
-    any known key.
+    Nothing is suggested where no key is similar. The keys listed are those one level below the longest beginning of
+    `key` that exists, and the suggestion is one of them; `nearest` says which are left out. Where not even the first
+    part of `key` exists, all keys of the top level are listed, and the suggestion may be any known key.
     """
     keys = sorted(known)
     parts = key.split(".")

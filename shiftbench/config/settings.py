@@ -1,4 +1,4 @@
-"""The part of a configuration that results depend on; `settings` in scores.json is a digest of it."""
+"""The options of findings that results depend on; `settings` in scores.json is a digest of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftbench.readers import file_bytes, path_of
 # Options of where and how a job runs: no result depends on them. `annotate` is here because each finding that uses the
 # annotator holds its options too.
 EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "verbose", "json", "annotate")
-# Options of how a chat model is asked: no answer depends on them.
+# Options of how requests to a chat model are sent: no answer depends on them.
 CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 
 
