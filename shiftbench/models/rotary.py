@@ -50,7 +50,8 @@ def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
     """Whether the model's rotary embedding gives a text of `tokens` tokens the angles of a text of `computed` tokens.
 
     The engine computes on another number of positions than the text has: it leaves out the last token and pads the
-    rest to a round number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two lengths may
+    rest to a multiple of a fixed number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two
+    lengths may
     differ in their angles. The engine must not be used then. For dynamic RoPE the answer is False wherever one of the
     two lengths is beyond the model's max_position_embeddings.
     """
