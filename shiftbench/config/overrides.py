@@ -26,7 +26,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers import check_text
 
 MULTIRUN = ("-m", "--multirun")
-# The value of a key whose last part is one of these is a path, or a hub id in place of a path.
+# The value of a key whose last part is one of these is a path, or a hub id or an address in place of a path.
 PATHS = {
     "out", "path", "base", "tuned", "adapter", "tokenizer", "gguf_file", "uri", "against", "results", "summary",
     "junit", "root", "publish", "baseline",

@@ -135,7 +135,8 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
     differ by more than TOLERANCE.
 
     read: reads the base from disk. It is called a second time where a merge was tried and its result is not used,
-    because a merge cannot be undone exactly. The merged weights are freed first, so that at most one copy is in memory.
+    because a merge cannot be undone exactly. The merged weights are freed first, so that the base's weights are never
+    in memory twice.
 
     Raises InputError where a file of the adapter or one of its settings cannot be used, where PEFT cannot put the
     adapter on, where a forward pass fails, where PEFT's model gives logits that are not finite, and where the model

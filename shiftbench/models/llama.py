@@ -1,4 +1,4 @@
-"""Weights of the Llama family. Its members differ in where their norms stand, which the class Norms describes."""
+"""Weights of the Llama family. The class Norms describes where the norms of each member of the family stand."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ class LlamaViews(WeightViews):
         return Norm(gain_D + self.norms.offset if self.norms.offset else gain_D, eps)
 
     def _projection_HDE(self, layer: int, name: str, heads: int) -> Tensor:
-        """The weights of a projection by heads. Row d is multiplied by element d of the gain of the layer's input norm.
+        """The weights of a projection by heads, multiplied by the gain of the layer's input norm where it has one.
 
-        Where the architecture has no input norm, they are not multiplied. name: "q_proj" or "k_proj". heads: how many
+        Row d of each head's matrix is multiplied by element d of the gain. name: "q_proj" or "k_proj". heads: how many
         heads that projection has.
         """
         place = f"model.layers.{layer}"

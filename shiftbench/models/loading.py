@@ -77,9 +77,8 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 
     The module is put in eval mode, frozen and given eager attention; its earlier state is restored at the end of the
     block, as ModuleState says. If the module is a PEFT model, the Model's module is the base with the adapter in its
-    layers, which is not merged into the weights. No
-    file is read and no weight is checked. Raises InputError where the module is no PreTrainedModel or the tokenizer
-    gives no character offsets.
+    layers, not merged into the weights. No file is read and no weight is checked. Raises InputError where the module is
+    neither a PreTrainedModel nor a PEFT model of one, and where the tokenizer gives no character offsets.
     """
     # A PEFT model is recognised by its attributes and not by its type, because peft need not be installed.
     inner = getattr(module, "get_base_model", None)

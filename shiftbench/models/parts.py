@@ -143,7 +143,10 @@ def configuration(parts: Parts) -> PreTrainedConfig:
 
 
 def gguf_path(source: ModelSource) -> Path:
-    """The path of a source's GGUF file, downloaded where the hub's cache lacks it. InputError where there is none."""
+    """The path of a source's GGUF file, downloaded where the hub's cache lacks it.
+
+    Raises InputError where there is no such file, and where it cannot be downloaded.
+    """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():

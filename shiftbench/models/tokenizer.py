@@ -77,7 +77,7 @@ def _check_added(file: Path, what: str) -> None:
 def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
     """Raise InputError for a token id beyond LARGEST_ID; values that are no whole numbers are ignored.
 
-    The tokenizers library loops over every number below the largest id, so a huge id would keep it busy without end.
+    The tokenizers library loops over every number below the largest id, so a huge id would keep it busy for very long.
     """
     far = next((token for token in ids if isinstance(token, int) and token > LARGEST_ID), None)
     if far is not None:
@@ -143,11 +143,11 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
     """The first token on which two tokenizers differ, in words; None where no difference is found.
 
-    Vocabularies are compared in the order of token ids. Tokens that tuning added to base's vocabulary do not count as a
-    difference, as long as texts without them keep their ids. Whether a prompt holds an added token is checked when the
-    prompt is encoded. If the vocabularies agree apart from added tokens but other parts of the tokenizers differ, the
-    two tokenizers are compared by the ids that they give to PROBES and to the text of every token of base that is not
-    white space alone. A text in which tuned finds an added token is left out.
+    Vocabularies are compared in the order of token ids. Added tokens of tuned whose ids base does not have do not count
+    as a difference, as long as texts without them keep their ids. Whether a prompt holds such a token is checked when
+    the prompt is encoded. If the vocabularies agree apart from such tokens but other parts of the tokenizers differ,
+    the two tokenizers are compared by the ids that they give to PROBES and to the text of every token of base that is
+    not white space alone. A text in which tuned finds a token whose id base does not have is left out.
     """
     tokens = _by_id(base), _by_id(tuned)
     added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
