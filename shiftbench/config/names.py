@@ -27,7 +27,8 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name that is most similar to a word; None where none is similar.
 
-    A name of the same letters in another order is preferred, because swapped letters are the commonest typing error.
+    Among similar names, one of the same letters in another order is preferred, because swapping letters is a common
+    typing error.
     """
     close = difflib.get_close_matches(word, sorted(known), n=5, cutoff=0.6)
     return next((name for name in close if sorted(name) == sorted(word)), close[0] if close else None)

@@ -108,9 +108,9 @@ def hub_file(model: str, name: str, revision: str | None) -> Path | None:
 def optional_file(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a model on the hub, downloaded where the cache lacks it; None where it cannot be had.
 
-    It cannot be had where the model has no such file, and where the cache lacks it and the hub cannot be reached, fails,
-    or demands a permission for the model. hub_file raises OSError in the last three cases. Raises OSError where the hub
-    has no such model or revision.
+    It cannot be had where the model has no such file, and where the cache lacks it and the hub cannot be reached,
+    fails, or demands a permission for the model. hub_file raises OSError in the last three cases. Raises OSError where
+    the hub has no such model or revision.
     """
     found = cached_file(
         model,

@@ -60,7 +60,7 @@ class Parts:
         sees no other file. with_weights: whether the weight files are in the temporary folder.
         """
         if self.gguf_file is not None:
-            # The file's whole path is given, because a bare name would be looked for in the working directory.
+            # The file's whole path is given, because a bare name would be looked for in the working directory first.
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (

@@ -83,7 +83,8 @@ def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
 
     content: the bytes of the gzip file. what: the file as the user named it; messages begin with it. Raises InputError
     where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than the larger of
-    UNPACKED bytes and EXPANSION times the size of `content`. Without the last limit a file of 5 MB could unpack to 5 GB.
+    UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a file of 5 MB could unpack to
+    5 GB.
     """
     max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()
