@@ -36,7 +36,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration conf/NAME.yaml with the overrides applied and every interpolation filled in.
 
     name: NAME, for example 'config' for `shiftbench score`. overrides: in Hydra's grammar. Raises InputError where the
-    configuration does not compose, or where a value that must be given is missing.
+    configuration does not compose, where a value that must be given is missing, and as `_resolved` does.
     """
     return compose_with_choices(name, overrides)[0]
 

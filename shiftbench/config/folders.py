@@ -11,7 +11,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers import path_of, sampled_digest
 
 RUNS = "shiftbench-runs"
-NAME_PART = 80  # the most characters of a model's name that a folder's name takes over
+NAME_PART = 80  # most characters of the last part of a model's path in the name of a folder
 
 
 def out_folder(config: Any) -> Path:
@@ -23,7 +23,10 @@ def out_folder(config: Any) -> Path:
 
 
 def pair_folder(config: Any) -> Path:
-    """The absolute path of the folder for a single job's results: `out`, or ./shiftbench-runs/PAIR where it is null."""
+    """The absolute path of the folder for a single job's results: `out`, or where it is null ./shiftbench-runs/PAIR.
+
+    PAIR is pair_name.
+    """
     root = out_folder(config)
     return root if config.out else root / pair_name(config.pair)
 

@@ -1,4 +1,4 @@
-"""Reads the arguments of a command line as Hydra's overrides. A refusal says what to type instead.
+"""Reads the arguments of a command line as Hydra's overrides. A refusal says what to type instead, where that is known.
 
 Hydra reads `key=value` by a grammar in which (, =, [, a quote, # and a comma have a meaning, and in which letters
 beyond ASCII are not allowed. A value that names a path is put into Hydra's quotes here where Hydra would not read it as
@@ -52,7 +52,8 @@ def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str
 
     flags: the arguments with a leading dash that the command accepts; they are returned unchanged. Several values for
     an option are allowed where -m or --multirun is both among the arguments and among the flags. Raises InputError for
-    an argument that is none of the flags and cannot be read as an override; the message says what to type instead.
+    an argument that is none of the flags and cannot be read as an override, or gives several values where they are not
+    allowed; the message says what to type instead, where that is known.
     """
     for word in words:
         check_text(word, f"argument {word!a}")

@@ -41,10 +41,10 @@ class EncodedPrompt:
     spells_prefix: bool = False
 
     def response_ids(self, tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[int, ...]:
-        """Token ids of a response given as text: those ids of prompt + response that follow the ids of the prompt.
+        """Token ids of a response given as text: those ids of `text` + response that follow the ids of `text`.
 
-        Where the ids of prompt + response do not begin with the ids of the prompt, the response is tokenized alone.
-        Raises InputError where the tokenizer fails.
+        Where the ids of `text` + response do not begin with the ids of `text`, the response is tokenized alone. No
+        special tokens are put in front. Raises InputError where the tokenizer fails.
         """
         with tokenizing(tokenizer, f"the response to prompt {self.prompt.id!r}"):
             whole = tuple(tokenizer(self.text + response, add_special_tokens=False)["input_ids"])

@@ -20,9 +20,9 @@ def one_line(error: BaseException) -> str:
     """An error's message as one line of at most SHOWN characters.
 
     All lines are joined, because a library's first line often says only that something failed and the reason is below
-    it. Of an error of the operating system, the line is its description and the file. If the message is empty or a
-    single word, as that of a KeyError is, the name of the error's type comes first. A longer line is cut and ends in
-    "[cut]".
+    it. Of an error of the operating system, the line is its description and the file, where the error has one. If the
+    message is empty or a single word, as that of a KeyError usually is, the name of the error's type comes first. A
+    longer line is cut and ends in "[cut]".
     """
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror and not isinstance(error, UnicodeError):

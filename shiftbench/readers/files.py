@@ -15,7 +15,7 @@ from typing import BinaryIO
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 
-# Most bytes of one file, packed or unpacked, where the caller gives no limit. GloVe 840B, 300 wide, has 5.6 GB.
+# Most bytes of one file, packed or unpacked, where the caller gives no limit. Unpacked, GloVe 840B has 5.6 GB.
 LARGEST = 8 * 2**30
 # Within that limit, every archive may unpack to UNPACKED bytes, however small it is, and to EXPANSION times its own
 # size. Text usually unpacks to 10, rarely 20 times its packed size.

@@ -16,7 +16,7 @@ from shiftbench.readers.files import opened
 from shiftbench.readers.strict_json import json_value
 
 LARGEST_HEADER = 100_000_000  # most bytes of a safetensors header; the safetensors library has the same limit
-MOST_DIMENSIONS = 8  # of one tensor
+MOST_DIMENSIONS = 8  # most dimensions of one tensor
 # The first two bytes of pickled weights: of a zip archive, as torch.save writes it, or of a bare pickle.
 PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"

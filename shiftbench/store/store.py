@@ -41,7 +41,7 @@ PROBE_BYTES = 2**20  # about the size of a unit; a disk with less room than that
 FULL = disks.FULL
 OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}  # errors of a rename onto something that exists
 SWEEP_WAIT = 5.0  # seconds that prune waits for a moment in which no process writes
-UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, only the age of a temporary file shows that its writer is dead
+UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, an older file under tmp/ counts as left by a killed writer
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ class Store:
     def get(self, key: str) -> Unit | None:
         """The unit with this key; None where the store does not have it, or has it damaged.
 
-        A damaged unit is logged, and removed where the store can be written, so that it can be computed and stored
-        again. Raises ValueError where `key` is no key.
+        A damaged unit is logged, and removed where that is possible, so that it can be computed and stored again.
+        Raises ValueError where `key` is no key.
         """
         try:
             return entry.read(self._folder(key), key)[0]

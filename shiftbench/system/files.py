@@ -54,7 +54,7 @@ def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, st
     """
     lock = parent / f"{prefix}lock"
     with locks.held(lock, wait=True, remove=True):
-        unlocked = locks.is_free(lock) is None  # without locks, only a leftover's age shows that its process is dead
+        unlocked = locks.is_free(lock) is None  # without locks, a leftover's age is the only sign that it is unused
         before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
         for place, beginning in ((parent, prefix), *besides):
             with suppress(OSError):
