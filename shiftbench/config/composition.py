@@ -1,6 +1,6 @@
 """Composes a configuration with Hydra.
 
-Arguments that do not compose are refused by an InputError that names the argument, the reason and what to type instead.
+Arguments that do not compose are refused by an InputError with the reason and, where it is known, what to type instead.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration conf/NAME.yaml with the overrides applied and every interpolation filled in.
 
     name: NAME, for example 'config' for `shiftbench score`. overrides: in Hydra's grammar. Raises InputError where the
-    configuration does not compose, or where a value that must be given is missing.
+    configuration does not compose, where a value that must be given is missing, and as `_resolved` does.
     """
     return compose_with_choices(name, overrides)[0]
 
@@ -87,8 +87,8 @@ def _resolved(config: DictConfig) -> DictConfig:
 def packaged(name: str) -> DictConfig:
     """The option values of one YAML file in conf/, as they come with shiftbench.
 
-    name: GROUP/MEMBER, for example 'finding/instruction_recognition'. The notebook API reads its options here, so that
-    the defaults are not written a second time in Python.
+    name: GROUP/MEMBER, for example 'finding/instruction_recognition'. Interpolations have the values of a job with
+    pair=demo. The notebook API reads its options here, so that the defaults are not written a second time in Python.
     """
     group, _, member = name.partition("/")
     part: DictConfig = compose("config", ["pair=demo", f"+{group}@one={member}"]).one
@@ -109,8 +109,9 @@ def _reason(error: Exception, name: str, overrides: Sequence[str]) -> str:
     """The message for a configuration that does not compose: Hydra's reason in one line, or one of ours.
 
     error: what Hydra or OmegaConf raised. name, overrides: as for `compose`. Where the error is a config file or an
-    option that does not exist, the message suggests the existing name nearest to it; where no member of a group is
-    chosen, it says what to type.
+    option that does not exist, the message suggests the most similar name that exists, if any is similar; where no
+    member of a group is chosen, or where '${' in an override may not be meant as an interpolation, it says what to
+    type.
     """
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -130,15 +131,15 @@ def _reason(error: Exception, name: str, overrides: Sequence[str]) -> str:
 
 
 def _names_key(text: str, override: str) -> bool:
-    """Whether an error's text contains the key of an override."""
+    """Whether an error's text contains the key of an override, without the marks + and ~ in front."""
     return override.lstrip("+~").split("=")[0] in text
 
 
 def known_keys(name: str, overrides: Sequence[str] = ()) -> list[str]:
     """The dotted keys of the configuration conf/NAME.yaml, for suggestions.
 
-    Of the overrides, those that choose a member of a config group, or remove a group, are applied: they decide which
-    keys there are.
+    Of the overrides, those of the forms GROUP=MEMBER and ~GROUP are applied, because they decide which keys there are.
+    Where they do not compose, none is applied.
     """
     return list(_dotted_keys(_composed_for_names(name, tuple(overrides)), ""))
 
@@ -160,8 +161,8 @@ def default_of(name: str, key: str) -> Any:
 def _composed_for_names(name: str, overrides: tuple[str, ...]) -> DictConfig:
     """The configuration conf/NAME.yaml, unresolved, of which only keys and defaults are used.
 
-    Of the overrides, those of config groups are applied; none where they do not compose. `pair` is demo where it must
-    be chosen and is not.
+    Of the overrides, those of the forms GROUP=MEMBER and ~GROUP are applied; none where they do not compose. `pair` is
+    demo where it must be chosen and no override that is applied chooses it.
     """
     register_resolvers()
     chosen = [o for o in overrides if o.removeprefix("~").split("=")[0] in groups()]
@@ -186,7 +187,7 @@ def _is_missing(config: DictConfig, key: str) -> bool:
 
 
 def _dotted_keys(config: DictConfig, prefix: str) -> Iterator[str]:
-    """Every key of a configuration, nested ones with dots. What an interpolation stands for is not entered."""
+    """Every key of a configuration, those of nested dicts with dots. Lists and interpolations are not entered."""
     for key in map(str, config):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):

@@ -11,7 +11,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers import path_of, sampled_digest
 
 RUNS = "shiftbench-runs"
-NAME_PART = 80  # the most characters of a model's name that a folder's name takes over
+NAME_PART = 80  # most characters of the last part of a model's path in the name of a folder
 
 
 def out_folder(config: Any) -> Path:
@@ -23,19 +23,23 @@ def out_folder(config: Any) -> Path:
 
 
 def pair_folder(config: Any) -> Path:
-    """The absolute path of the folder for a single job's results: `out`, or ./shiftbench-runs/PAIR where it is null."""
+    """The absolute path of the folder for a single job's results: `out`, or where it is null ./shiftbench-runs/PAIR.
+
+    PAIR is pair_name.
+    """
     root = out_folder(config)
     return root if config.out else root / pair_name(config.pair)
 
 
 def pair_name(pair: Any) -> str:
-    """The name of a pair's folder of results: the pair's name, or BASE-TUNED-DIGITS where the user gave none.
+    """The name of a pair's folder of results, as `file_name` gives it.
 
-    Without pair.name, pair=local is named by the tuned model's path. That path's last folder does not tell pairs apart:
-    many paths end in `checkpoint-500`, for example. So BASE and TUNED are the last part of each model's path (or of its
-    adapter's), at most NAME_PART characters long, and DIGITS are the first eight hexadecimal digits of a sha256. The
-    sha256 is of samples of the weights (readers.weights.sampled_digest) where a model is a folder or a file on this
-    machine, else of its hub id and revision. The commit behind a revision is not used: it is known only after a request
+    It is the last part of the pair's name, or BASE-TUNED-DIGITS where the user gave no name. Without pair.name,
+    pair=local is named by the tuned model's path. That path's last folder does not tell pairs apart: many paths end in
+    `checkpoint-500`, for example. So BASE and TUNED are the last part of each model's path (or of its adapter's), cut
+    to NAME_PART characters, and DIGITS are the first eight hexadecimal digits of a sha256. The sha256 covers for each
+    model samples of the weights (readers.weights.sampled_digest) where they are in a folder or a file on this machine,
+    else its path or hub id and its revision. The commit behind a revision is not used: it is known only after a request
     to the hub, and a sweep names all its jobs before any request.
     """
     if pair.name != pair.tuned:
@@ -47,11 +51,11 @@ def pair_name(pair: Any) -> str:
 
 
 def _weights_of(path: str, options: Any) -> list[str]:
-    """Texts that differ between models with different weights, found without loading the weights.
+    """Texts by which models with different weights can be told apart, found without loading the weights.
 
     path: the model's folder, hub id or folder of a GGUF file. options: those of the model (conf/model). The first text
     is for the model, the second, where there is an adapter, for the adapter. Each is a digest of samples of the
-    weights, or the path and the revision where there are no weights at the path.
+    weights, or the path and the model's revision where there are no weights at the path.
     """
     gguf, adapter = options.get("gguf_file"), options.get("adapter")
     files = [path if gguf is None else str(Path(path, str(gguf))), *([str(adapter)] if adapter else [])]
@@ -59,7 +63,7 @@ def _weights_of(path: str, options: Any) -> list[str]:
     for file in files:
         try:
             found.append(sampled_digest(path_of(file, "pair")))
-        except (OSError, InputError):  # a hub id, or a path where nothing is: `pipeline.checks` refuses the latter
+        except (OSError, InputError):  # a hub id, or a path without weights: `pipeline.checks` refuses the latter
             found.append(f"{file} {options.get('revision')}")
     return found
 

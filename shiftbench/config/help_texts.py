@@ -8,7 +8,10 @@ from shiftbench.config.composition import CONFIG_MODULE, groups
 
 
 def help_text() -> str:
-    """The help of `shiftbench score`: the config groups with their members, and the options with their comments."""
+    """The help of `shiftbench score`: the main config groups with their members, and most options of conf/config.yaml.
+
+    The options are shown as they stand in the file, with defaults and comments. Those of findings are left out.
+    """
     text = (resources.files(CONFIG_MODULE) / "config.yaml").read_text(encoding="utf-8")
     options = text[text.index("out: null") : text.index("bootstrap:")].rstrip()
     choices = groups()

@@ -18,7 +18,8 @@ def instantiate(node: DictConfig) -> Any:
 
     A part without `_target_` gives a dict or a list, with objects in the place of the parts that have one; null gives
     None. Raises InputError where there is no such class, or where the class has no such option. An InputError that the
-    class raises is passed on as it is, and not inside Hydra's exception.
+    class raises is passed on as it is, and not inside Hydra's exception. Any other error of the class is raised inside
+    Hydra's exception.
     """
     try:
         return hydra_instantiate(instantiable(node), _convert_="all")

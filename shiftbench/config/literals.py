@@ -33,7 +33,7 @@ def instantiable(node: Any) -> Any:
 
 
 def texts_in(plain: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every (dotted key, text) in nested dicts and lists. The texts of a list all have the list's key.
+    """Every (dotted key, text) in nested dicts and lists. The items of a list have the list's key, without an index.
 
     plain: dicts, lists and values; values that are no texts are skipped. key: the dotted key of `plain` itself, "" at
     the top.

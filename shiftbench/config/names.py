@@ -27,18 +27,19 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name that is most similar to a word; None where none is similar.
 
-    A name of the same letters in another order is preferred, because swapped letters are the commonest typing error.
+    Among similar names, one of the same letters in another order is preferred, because swapping letters is a common
+    typing error.
     """
     close = difflib.get_close_matches(word, sorted(known), n=5, cutoff=0.6)
     return next((name for name in close if sorted(name) == sorted(word)), close[0] if close else None)
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The end of a message about a dotted key that is not known: a suggestion, and the keys to choose from.
+    """The end of a message about a dotted key that is not known: the most similar key, and the keys to choose from.
 
-    The keys listed are those one level below the longest beginning of `key` that exists, and the suggestion is one of
-    them. Where not even the first part of `key` exists, the keys of the top level are listed, and the suggestion may be
-    any known key.
+    Nothing is suggested where no key is similar. The keys listed are those one level below the longest beginning of
+    `key` that exists, and the suggestion is one of them; `nearest` says which are left out. Where not even the first
+    part of `key` exists, all keys of the top level are listed, and the suggestion may be any known key.
     """
     keys = sorted(known)
     parts = key.split(".")

@@ -1,8 +1,10 @@
-"""Reads the arguments of a command line as Hydra's overrides. A refusal says what to type instead.
+"""Reads the arguments of a command line as Hydra's overrides. A refusal says what to type instead, where that is known.
 
 Hydra reads `key=value` by a grammar in which (, =, [, a quote, # and a comma have a meaning, and in which letters
-beyond ASCII are not allowed. A value that names a path is put into Hydra's quotes here, so that users have to quote for
-the shell only. What is written in Hydra's own syntax (lists, sweeps, interpolations, quoted values) stays as it is.
+beyond ASCII are not allowed. A value that names a path is put into Hydra's quotes here where Hydra would not read it as
+it is written, so that users have to quote for the shell only. What is written in Hydra's own syntax (lists, sweeps,
+interpolations, quoted values) stays as it is, except where Hydra cannot read it, where a text in it names an existing
+path, and where the option takes a text and no list or no sweep.
 
 The parameters of the functions here: `word` is one argument as the shell passes it, for example "pair=demo"; `words`
 are all arguments; `name` is the command's configuration, conf/NAME.yaml; `key` is an option with dots.
@@ -24,7 +26,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers import check_text
 
 MULTIRUN = ("-m", "--multirun")
-# The value of a key whose last part is one of these is a path, or a hub id in place of a path.
+# The value of a key whose last part is one of these is a path, or a hub id or an address in place of a path.
 PATHS = {
     "out", "path", "base", "tuned", "adapter", "tokenizer", "gguf_file", "uri", "against", "results", "summary",
     "junit", "root", "publish", "baseline",
@@ -39,7 +41,7 @@ WRITTEN = {
     "junit",
     "publish",
     "baseline",
-}  # places to write to; a sweep cannot vary them, so a comma is part of the path
+}  # places to write to (perf check reads its baseline); a sweep cannot vary them, so a comma is part of the path
 # Options of `shiftbench score` that describe a single pair: chains and comparisons of mixtures refuse them.
 OF_ONE_PAIR = ("pair", "control", "response.beside", "gpus")
 LISTS = {("chain", "chain"), ("chain", "prompts"), ("mixture", "tuned")}  # (configuration, key) whose value is a list
@@ -49,8 +51,9 @@ def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str
     """The arguments as overrides that Hydra reads as the user meant them, in the same order.
 
     flags: the arguments with a leading dash that the command accepts; they are returned unchanged. Several values for
-    an option are allowed where -m is among the arguments and the flags. Raises InputError for any other argument that
-    cannot be read as an override; the message says what to type instead.
+    an option are allowed where -m or --multirun is both among the arguments and among the flags. Raises InputError for
+    an argument that is none of the flags and cannot be read as an override, or gives several values where they are not
+    allowed; the message says what to type instead, where that is known.
     """
     for word in words:
         check_text(word, f"argument {word!a}")
@@ -97,7 +100,7 @@ def shell_text(key: str, text: str) -> str:
 
 
 def is_text(key: str) -> bool:
-    """Whether the value of an option is a path, a hub id or a name. Such a value is taken as it is written."""
+    """Whether an option takes a text: a path, a hub id or a name, as PATHS and TEXTS say."""
     return key.rpartition(".")[2] in PATHS or key in TEXTS or key.rpartition(".")[2] in TEXTS
 
 
@@ -140,9 +143,9 @@ def _text_value(parsed: Override, value: str, key: str) -> str:
     """The value of an option that takes a text, in Hydra's quotes where Hydra would read something else.
 
     parsed: the override as Hydra reads it, perhaps with a number or a list. value: as the user typed it. Several values
-    of a sweep are quoted only where together, commas included, they name an existing path, or where the option is one
-    of WRITTEN. null stays as it is. A value that the user quoted is changed only where it names an existing path and
-    contains '${'.
+    of a sweep are quoted, as one text, only where together, commas included, they name an existing path, or where the
+    option is one of WRITTEN. null stays as it is. A value that contains '${' and one that the user quoted stay as they
+    are, except where '${' is part of the name of an existing path.
     """
     found = parsed._value  # value() would remove the quotes; they show that the user quoted the value
     if isinstance(found, QuotedString):
@@ -192,7 +195,7 @@ def _elements(text: str) -> list[str]:
 def _element(text: str) -> str:
     """One element of a list or of a sweep, in Hydra's quotes where it needs them.
 
-    It needs them where Hydra cannot read it as one value, and where it names an existing path and Hydra would read
+    It needs them where Hydra cannot read it as one value, or where it names an existing path and Hydra would read
     something else. What begins with a quote, { or [ is Hydra's own syntax and stays as it is.
     """
     parsed = _parsed(f"key={text}")
@@ -300,6 +303,6 @@ def _groups_of(name: str) -> list[str]:
 
 
 def _is_switch(name: str, key: str) -> bool:
-    """Whether the default of an option is true or false."""
+    """Whether an option is a switch: its default is true or false, not a number, a text or null."""
     value: Any = composition.default_of(name, key)
     return isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""The part of a configuration that results depend on; `settings` in scores.json is a digest of it."""
+"""The options of findings that results depend on; `settings` in scores.json is a digest of them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from shiftbench.readers import file_bytes, path_of
 # Options of where and how a job runs: no result depends on them. `annotate` is here because each finding that uses the
 # annotator holds its options too.
 EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "verbose", "json", "annotate")
-# Options of how a chat model is asked: no answer depends on them.
+# Options of how requests to a chat model are sent: no answer depends on them.
 CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 
 
 def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The options of each finding, by its name in the configuration, without those that no result depends on.
 
-    The path of ratings is replaced by a digest of the file, and a class that has moved is named by its path before the
-    move, so that equal options have equal digests. `findings` itself is not changed.
+    The path of ratings is replaced by a digest of the file, a class that has moved is named by its path before the
+    move, and the default method of explanation is left out, so that equal options have equal digests. `findings` itself
+    is not changed.
     """
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
     plain = with_recorded_targets(copy.deepcopy(plain))

@@ -1,9 +1,10 @@
 """PEFT adapters: whether one fits its base, and putting it on. The package peft is imported only where it is needed.
 
-An adapter is read from two files, adapter_config.json and adapter_model.safetensors. Both are checked before PEFT is
-called. PEFT gets the checked configuration as an object and never reads adapter_config.json itself. Without these
-checks PEFT would open pickled weights where an adapter has no safetensors file, load further adapters or models that
-the configuration names, and import a Python module that the configuration names.
+An adapter is read from two files, adapter_config.json and adapter_model.safetensors. The configuration and the header
+of the weights are checked before PEFT gets either. PEFT gets the checked configuration as an object and never reads
+adapter_config.json itself. Without these checks PEFT would open pickled weights where an adapter has no safetensors
+file, load further adapters or models that the configuration names, and import a Python module that the configuration
+names.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ from shiftbench.readers.patterns import check_patterns
 from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
 LARGEST_CONFIG = 2**20  # most bytes of an adapter_config.json; a usual configuration has 1 kB
-LONGEST_LIST = 10_000  # most entries of one list or one object in the configuration
+LONGEST_LIST = 10_000  # most entries of a list or an object that is the value of a field of the configuration
 MOST_ITERATIONS = 100  # most iterations of PiSSA's approximate singular value decomposition; 4 to 16 are usual
 PROBES = 8  # number of tokens of the text whose logits are compared between PEFT's model and the model that is used
-# dtype -> how far merging an adapter may move the logits, as a fraction of the largest absolute logit. In float32 and
-# float64 only the rounding of sums moves them: by 1e-6 to 6e-6 on random models of 2 to 24 layers. In half precision
-# every merged weight is rounded: by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in float16 on the same models.
+# dtype -> how far merging an adapter may move the logits, as a fraction of the largest absolute logit. On random models
+# of 2 to 24 layers, merging in float32 moved them by 1e-6 to 6e-6, by rounding alone. In half precision every merged
+# weight is rounded too: on the same models that moved the logits by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in
+# float16.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-1, "float16": 3e-2}
 
-# Fields that are removed before PEFT gets the configuration: no forward pass needs them, and PEFT would load the files
-# or import the modules that they name.
+# Fields that are removed before PEFT gets the configuration. No forward pass needs them, and some of them name modules
+# that PEFT can import or models that it can look up.
 NOT_PASSED_TO_PEFT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
 # Adapter type -> what else PEFT would load for it, in words for the message. Adapters of these types are refused.
 OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}
-# Field -> why an adapter whose configuration sets it is refused, in words for the message. The effect of these fields
-# cannot be written as other values of the base's weights.
+# Field -> why an adapter is refused whose configuration sets it to anything but null, false, 0 or an empty value, in
+# words for the message.
 UNSUITABLE = {
     "layer_replication": "it repeats layers of its base, so the tuned model has other layers, and a pair is compared "
     "layer by layer",
@@ -56,8 +58,8 @@ UNSUITABLE = {
 }
 
 # Field -> (what its value must be, in words for the message; a function that says whether a value is that). Only fields
-# that the configuration holds are checked. Most adapter types have these fields. PEFT fails on a wrong value without
-# naming the field, so they are checked before PEFT is called.
+# that the configuration holds are checked. LoRA has all of these fields, and other adapter types have some of them. On
+# a wrong value PEFT may fail without naming the field, so they are checked before PEFT is called.
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "r": ("a whole number", lambda value: type(value) is int),
     "lora_alpha": ("a number", lambda value: type(value) in (int, float)),
@@ -75,8 +77,9 @@ class Adapter:
     """An adapter's files, checked as far as is possible without its base.
 
     folder: holds adapter_model.safetensors. settings: the fields of the adapter's configuration that PEFT gets.
-    base_name: the base that the configuration names, or words that say that it names none. notes: remarks for the
-    report. tensors: name in adapter_model.safetensors -> the tensor's dtype and shape, as the file's header gives them.
+    base_name: the base that the configuration names, or words that say that it names none. notes: a remark for the
+    report on the settings that PEFT does not know; empty where it knows all. tensors: name in adapter_model.safetensors
+    -> the tensor's dtype and shape, as the file's header gives them.
     """
 
     folder: Path
@@ -102,8 +105,9 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
     """Check that an adapter fits its base.
 
     config: the base's configuration. Reads the adapter's configuration and the header of the adapter's weights, never
-    the base's weights. Raises InputError where the adapter changes no weights, is pickled or damaged, is of a type or
-    has a setting that cannot be used, or was trained on a base of other shapes.
+    the base's weights. The adapter's files are downloaded where the hub's cache lacks them. Raises InputError where the
+    adapter changes no weights, is pickled or damaged, or is of a type or has a setting that cannot be used, where its
+    patterns take too long to match, and where its weights do not fit the base's layers.
     """
     found = _read_adapter(source)
 
@@ -125,15 +129,18 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(the base with its adapter merged into the weights or kept in its layers, remarks for the report).
 
-    The adapter is kept in the layers, beside the weights, where source.merge_adapter is false, where PEFT cannot merge
-    it, where merging would change a weight that another layer shares, and where the merged model computes something
-    else than PEFT's model does: the logits of PROBES tokens differ by more than TOLERANCE.
+    The model's parameters have the source's dtype. The adapter is kept in the layers, beside the weights, where
+    source.merge_adapter is false, where PEFT cannot merge it, where merging would change a weight that another layer
+    shares, and where the merged model computes something else than PEFT's model does: the logits of PROBES tokens
+    differ by more than TOLERANCE.
 
     read: reads the base from disk. It is called a second time where a merge was tried and its result is not used,
-    because a merge cannot be undone exactly. The merged weights are freed first, so that at most one copy is in memory.
+    because a merge cannot be undone exactly. The merged weights are freed first, so that the base's weights are never
+    in memory twice.
 
-    Raises InputError where PEFT cannot put the adapter on, where the logits are not finite, and where the model with
-    the kept adapter does not compute what PEFT's model computes.
+    Raises InputError where a file of the adapter or one of its settings cannot be used, where PEFT cannot put the
+    adapter on, where a forward pass fails, where PEFT's model gives logits that are not finite, and where the model
+    with the kept adapter does not compute what PEFT's model computes.
     """
     found = _read_adapter(source)
     notes = list(found.notes)
@@ -154,7 +161,7 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
         )
     kept: PreTrainedModel = adapted.get_base_model()
     moved = _relative_difference(wanted_TV, _logits(kept, source))
-    # PEFT's model and `kept` run the same layers, so their logits agree to float32's tolerance in half precision too.
+    # PEFT's model and `kept` run the same layers, so their logits must agree to float32's tolerance in every dtype.
     if not moved <= TOLERANCE["float32"]:
         raise InputError(
             f"adapter {source.adapter}: the base's layers with the adapter do not compute what PEFT computes: the "
@@ -167,9 +174,9 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
 def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTrainedModel, None] | tuple[None, str]:
     """(the base with the adapter merged into its weights, None), or (None, why that model cannot be used).
 
-    It cannot be used where PEFT fails to merge, or where merging moves the logits by more than TOLERANCE.
+    It cannot be used where PEFT fails to merge, or where merging moves the logits by more than TOLERANCE or to NaN.
     adapted: PEFT's model, which is of no use after the call, because PEFT merges in place. wanted_TV: the logits of
-    PROBES tokens that `adapted` gave before the merge.
+    PROBES tokens that `adapted` gave before the merge. Raises InputError where the merged model's forward pass fails.
     """
     try:
         with quiet(), reading("PEFT cannot merge it"):
@@ -206,7 +213,7 @@ def _cast(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
 
 @torch.no_grad()
 def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Tensor:
-    """logits_TV that a model gives for one text of PROBES tokens, whose ids are spread evenly over the vocabulary.
+    """logits_TV that a model gives for one text of PROBES token ids, spread evenly over its rows of input embeddings.
 
     They are in float64 where the model computes in float64, else in float32. Raises InputError where the forward pass
     fails and, if must_be_finite, where a logit is NaN or inf.
@@ -233,7 +240,7 @@ def _relative_difference(wanted_TV: Tensor, found_TV: Tensor) -> float:
 
 
 def _shared_weight(adapted: Any) -> str | None:
-    """Which weight a merge would change although another layer uses it too, in words; None where no weight is such.
+    """The first weight that a merge would change although another layer uses it too, in words; None: there is none.
 
     adapted: PEFT's model. PEFT adds an adapter's product to a layer's weight in place. Tied embeddings are one tensor,
     so a LoRA on the input embeddings would be added to the output embeddings as well.
@@ -261,8 +268,9 @@ def _shared_weight(adapted: Any) -> str | None:
 def _read_adapter(source: ModelSource) -> Adapter:
     """The source's adapter, from its two files, which are downloaded where the hub's cache lacks them.
 
-    Nothing of PEFT runs: only the names of its adapter types and of their fields are looked up. Raises InputError where
-    a file is missing, damaged or pickled, and as `_check_settings` does.
+    PEFT gets nothing of the files: only the names of its adapter types and of their fields are looked up. Of the
+    weights, the header is read. Raises InputError where a file is missing, damaged or pickled, and as `_check_settings`
+    does.
     """
     import peft
 
@@ -291,7 +299,8 @@ def _read_adapter(source: ModelSource) -> Adapter:
 def _file(place: str, name: str, what: str) -> Path | None:
     """A file of an adapter: in its folder, or downloaded from the hub; None where the adapter has no such file.
 
-    place: the adapter's folder or hub id. name: the file's name. what: the adapter, for messages.
+    place: the adapter's folder or hub id. name: the file's name. what: the adapter, for messages. Raises InputError
+    where the hub's cache lacks the file and the hub cannot be reached or refuses.
     """
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
@@ -302,9 +311,10 @@ def _file(place: str, name: str, what: str) -> Path | None:
 def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     """Check the settings of an adapter, and return the names of all fields that PEFT knows for its type.
 
-    Raises InputError where PEFT does not know the type, where the type or a setting does not define one set of weights,
-    where PEFT would load something else too, and where a value is of a wrong type or too large. what: the adapter, for
-    messages.
+    Raises InputError where PEFT does not know the type, where the type changes no weights or is one of OTHERS, where a
+    field of UNSUITABLE is set, where the value of a field of FIELDS is of a wrong type, where a list or an object has
+    more than LONGEST_LIST entries, and where PiSSA is to run more than MOST_ITERATIONS iterations. what: the adapter,
+    for messages.
     """
     with as_input_error(what):
         import peft
@@ -371,15 +381,17 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
 
     found: the adapter. before: how many numbers the base has without the adapter. base: makes a skeleton of the base.
     PEFT builds the adapter on a skeleton, whose tensors take no memory, because a configuration may declare a rank of
-    any size. Names, shapes and dtypes of the tensors that PEFT built are compared with those in the adapter's file. The
-    message of a ValueError from PEFT is returned; other exceptions are raised.
+    any size. Reasons are, in this order: the message of a ValueError with which PEFT refuses the adapter, far more
+    numbers declared than the adapter's file holds, a tensor that the file lacks, and a tensor of the file that has no
+    place, another shape or a quantised dtype. A tensor without a place counts only where the adapter is a LoRA or the
+    tensor's name contains "lora_". Other exceptions of PEFT, and InputErrors, are raised.
     """
     import peft
     from peft.utils import get_peft_model_state_dict
 
     wanted = found.config()
     if hasattr(wanted, "init_lora_weights"):
-        wanted.init_lora_weights = True  # the other choices compute from the base's weights, which a skeleton lacks
+        wanted.init_lora_weights = True  # some other choices compute from the base's weights, which a skeleton lacks
     try:
         with quiet():
             adapted = _build_on_skeleton(wanted, found, base)
@@ -411,9 +423,11 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
 def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
     """PEFT's model of a skeleton of the base and the adapter's configuration, without the adapter's weights.
 
-    wanted: the configuration. found: the adapter. base: makes a skeleton of the base. Raises InputError where the type
-    of adapter cannot be built on the meta device, and a whole number in the settings that is no seed is larger than the
-    count of numbers in the adapter's file.
+    The adapter is built on the meta device; where its type cannot be built there, it is built in memory. wanted: the
+    configuration for the meta device; in memory found.config() is used. found: the adapter. base: makes a skeleton of
+    the base. Raises InputError where both conditions hold: the type of adapter cannot be built on the meta device, and
+    the value of a setting is a whole number larger than the count of numbers in the adapter's file. Numbers inside
+    lists and objects, and settings with "seed" in the name, are not compared.
     """
     import peft
 
@@ -424,7 +438,7 @@ def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTraine
         if "meta" not in str(error):
             raise
     # Some types (BOFT, Uni-LoRA) compute from random draws, which fails on the meta device. Their tensors are built in
-    # memory, but only if no whole number in the settings, seeds left aside, exceeds the count of numbers in the file.
+    # memory, but only if no setting is a whole number above the count of numbers in the file, seeds left aside.
     stored = sum(tensor.values for tensor in found.tensors.values())
     for field, value in found.settings.items():
         if type(value) is int and value > stored and "seed" not in field:

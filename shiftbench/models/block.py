@@ -18,8 +18,8 @@ from torch import Tensor
 class Norm:
     """RMSNorm, or LayerNorm where `centred` is true.
 
-    RMSNorm: x -> gain * x / sqrt(mean(x ** 2) + eps) + bias, with the mean over the D elements of x. LayerNorm first
-    subtracts the mean of x from x. bias_D is None where there is no bias.
+    RMSNorm: x -> gain * x / sqrt(mean(x ** 2) + eps) + bias, with the mean over the last axis of x, whose length is
+    that of gain_D. LayerNorm first subtracts the mean of x from x. bias_D is None where there is no bias.
     """
 
     gain_D: Tensor
@@ -40,7 +40,7 @@ class Linear:
 
     @cached_property
     def bfloat16_IO(self) -> Tensor:
-        """The weight rounded to bfloat16, in the same memory layout. Computed on first use and kept."""
+        """The weight rounded to bfloat16, with its axes in the same order in memory. Computed on first use and kept."""
         return self.weight_IO.to(torch.bfloat16)
 
 
@@ -105,12 +105,12 @@ class Block:
 class Transformer:
     """A whole model, from the hidden state before the first layer to the logits. Token embeddings are not part of it.
 
-    blocks: the layers, from the input on. head: the output embeddings as a linear layer. head_cap: the model's logits
-    become head_cap * tanh(logits / head_cap); None: no cap.
+    blocks: the layers, from the input on. The logits are head(final_norm(x)) of the last layer's x. head: the output
+    embeddings as a linear layer. head_cap: the logits become head_cap * tanh(logits / head_cap); None: no cap.
     rotary: a function (position_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE). The rotation pairs
     each element of a head's first half with the element at the same place in its second half. None where the model has
-    learned positions. position_TD: the embeddings of learned positions, one row a position; None where the model has
-    rotary embeddings.
+    learned positions. position_TD: the embeddings of learned positions, one row a position, which are added to the
+    token embeddings before the first layer; None where the model has rotary embeddings.
     """
 
     blocks: Sequence[Block]

@@ -22,13 +22,13 @@ SIZES = {
     "num_key_value_heads", "head_dim", "embedding_length", "feed_forward_length", "head_count",
     "head_count_kv", "key_length", "value_length",
 }  # fmt: skip
-# Counts of positions. No weight needs to have as many rows, so the weight files do not limit them.
+# Counts of positions. With rotary embeddings no weight has as many rows, so the weight files do not limit them.
 POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}
 # Fields that may be null. A sliding_window of null means no window; transformers derives the value of the others.
 OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}
-MOST_LAYERS = 10_000  # largest value of a field in LAYERS while the weight files are not known
-MOST = 2**31  # largest value of a field in SIZES while the weight files are not known
-MOST_LABELS = 100_000  # most names of classes in a configuration; a language model needs none
+MOST_LAYERS = 10_000  # largest accepted value of a field in LAYERS while the weight files are not known
+MOST = 2**31  # largest accepted value of a field in SIZES while the weight files are not known
+MOST_LABELS = 100_000  # most names of classes in one field of a configuration; a language model needs none
 DEEPEST = 50  # most levels of objects and lists inside each other
 
 # Fields that choose the code to compute with. shiftbench needs eager attention; other choices can make transformers
@@ -55,12 +55,12 @@ def without_code_choices(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_declared(config: dict[str, Any], what: str) -> None:
-    """Check the values of the outermost fields in the configuration of a known architecture.
+    """Check some of the outermost fields in the configuration of a known architecture.
 
     config: the content of config.json. what: the configuration as the user named it; messages begin with it. A field
     that is absent is not checked. Raises InputError where a field in LAYERS, SIZES or POSITIONS is not a positive whole
-    number (those in OPTIONAL may be null), where torch has no such dtype, and where transformers does not know a type
-    of rotary embeddings.
+    number (those in OPTIONAL may be null), where dtype or torch_dtype is neither null nor the name of a dtype of torch,
+    and where a field in ROPE has a type of rotary embeddings that transformers does not know.
     """
     for name in sorted(LAYERS | SIZES | POSITIONS):
         value = config.get(name)
@@ -75,7 +75,7 @@ def check_declared(config: dict[str, Any], what: str) -> None:
 
 
 def check_files_named(config: dict[str, Any], what: str) -> None:
-    """Raise InputError where a configuration sets a field in NAMES_FILES.
+    """Raise InputError where an outermost field of a configuration is in NAMES_FILES and is not null.
 
     transformers would open the files that such a field names. what: the configuration as the user named it; the message
     begins with it.
@@ -99,10 +99,10 @@ def check_end_tokens(found: Any, what: str) -> None:
 def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
     """Raise InputError where a count or size, at any depth of a configuration, exceeds what the weight files can hold.
 
-    A model has at most as many layers as its files have tensors, and no size exceeds the count of numbers in them.
-    weights: None while the weight files are not known; the limits are MOST_LAYERS and MOST then. Names of classes have
-    the limit MOST_LABELS, and nesting has the limit DEEPEST, in any case. what: the configuration as the user named it;
-    messages begin with it.
+    A field in LAYERS may not exceed the count of tensors in the files, and a field in SIZES may not exceed the count of
+    numbers in them. weights: None while the weight files are not known; the limits are MOST_LAYERS and MOST then. Names
+    of classes have the limit MOST_LABELS, and nesting has the limit DEEPEST, in any case. what: the configuration as
+    the user named it; messages begin with it.
     """
     for part in _objects(config, what):
         for name, value in part.items():
@@ -112,8 +112,9 @@ def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str)
 def check_metadata(weights: WeightFiles, known: list[str], what: str) -> None:
     """Raise InputError where a GGUF file has an unknown architecture, or its metadata declare more than it holds.
 
-    weights: what the file's header says. known: names of architectures, as GGUF spells them. what: the file as the user
-    named it; messages begin with it.
+    weights: what the file's header says. known: the values of general.architecture that are accepted. Counts and sizes
+    in the metadata have the limits of check_bounds; values that are no whole numbers are not compared. what: the file
+    as the user named it; messages begin with it.
     """
     kind = weights.metadata.get("general.architecture")
     if kind not in known:
@@ -166,7 +167,8 @@ def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
 def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) -> None:
     """Raise InputError where a field declares more layers, numbers or labels than its limit (see check_bounds).
 
-    name, value: of the field. Fields that count none of these, and values that are no numbers, are accepted.
+    name, value: of the field. A list or an object of labels counts by its entries. Fields that count none of these are
+    accepted, and so are all other values that are no numbers.
     """
     if name in ("id2label", "label2id", "num_labels"):
         labels = len(value) if isinstance(value, dict | list) else value

@@ -62,9 +62,10 @@ class Gpt2Views(WeightViews):
         return Block(attention, feed_forward, _norm(layer.ln_1), None, _norm(layer.ln_2), None)
 
     def _projection_HDE(self, layer: int, part: int) -> Tensor:
-        """A third of the fused projection c_attn, by heads, each row times the gain of the LayerNorm before attention.
+        """A third of the fused projection c_attn, by heads, multiplied by the gain of the LayerNorm before attention.
 
-        part: 0 for the query, 1 for the key, 2 for the value.
+        Row d of each head's matrix is multiplied by element d of the gain. part: 0 for the query, 1 for the key, 2 for
+        the value.
         """
         place = f"transformer.h.{layer}"
         fused = self.weight(f"{place}.attn.c_attn", self.width, 3 * self.width)

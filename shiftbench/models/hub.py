@@ -24,9 +24,12 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # environment variables th
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence log lines, warnings and loading bars of transformers for the block; the hub's download bars stay."""
+    """Silence transformers' log lines and loading bars, and Python warnings of any library, for the block.
+
+    The hub's download bars stay.
+    """
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity(logging.CRITICAL)  # no error is lost: transformers raises the errors that it logs
+    logging.set_verbosity(logging.CRITICAL)  # logged errors are silenced too; exceptions are raised all the same
     logging._tqdm_active = False  # set here, because disable_progress_bar() would turn off the hub's bars too
     try:
         with warnings.catch_warnings():
@@ -59,7 +62,8 @@ def without_panics() -> Iterator[None]:
     """Drop what Rust prints on standard error when it panics, because the exception says the same.
 
     Everything that the process writes to standard error in the block is held back until the block ends, so the block
-    must be short. It is printed then, unless the block ended by a panic: all of it is dropped in that case.
+    must be short. It is printed then, unless a panic ended the block: all of it is dropped in that case. Without a
+    standard error nothing is done.
     """
     if sys.stderr is not None:
         sys.stderr.flush()
@@ -90,7 +94,7 @@ def hub_file(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file.
 
     model: the hub id. name: the file's path in the model's repository. revision: None is the main branch. Raises
-    OSError where the cache lacks the file and the hub cannot be reached or refuses, so that the answer is unknown.
+    OSError where the cache lacks the file and the hub cannot be reached, refuses, or has no such model or revision.
     """
     try:
         found = cached_file(model, name, revision=revision)
@@ -104,8 +108,9 @@ def hub_file(model: str, name: str, revision: str | None) -> Path | None:
 def optional_file(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a model on the hub, downloaded where the cache lacks it; None where it cannot be had.
 
-    It cannot be had where the model has no such file, and where the cache lacks it and the hub cannot be reached or
-    demands a permission for the model. hub_file raises OSError in the last two cases.
+    It cannot be had where the model has no such file, and where the cache lacks it and the hub cannot be reached,
+    fails, or demands a permission for the model. hub_file raises OSError in the last three cases. Raises OSError where
+    the hub has no such model or revision.
     """
     found = cached_file(
         model,
@@ -119,7 +124,7 @@ def optional_file(model: str, name: str, revision: str | None) -> Path | None:
 
 
 def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
-    """Whether the hub's cache on this machine holds all of the named files of a model."""
+    """Whether the hub's cache on this machine holds all of the named files of a model. revision: as in hub_file."""
     return all(
         cached_file(
             model,
@@ -136,9 +141,9 @@ def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
 def reason(error: BaseException) -> str:
     """What went wrong, in one line.
 
-    It is the hub's own message where the hub refused. Where a missing file may not be downloaded (OFFLINE), or where
-    the model needs code of its own, it says what to change. For all other errors it is the library's message, as
-    one_line gives it.
+    It is the hub's own message where the hub answered with an error. Where a missing file may not be downloaded
+    (OFFLINE), or where the model needs code of its own, it says what to change. For all other errors it is the
+    library's message, as one_line gives it.
     """
     cause: BaseException | None = error
     while cause is not None:

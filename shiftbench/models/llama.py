@@ -1,4 +1,4 @@
-"""Weights of the Llama family. Its members differ in where their norms stand, which the class Norms describes."""
+"""Weights of the Llama family. The class Norms describes where the norms of each member of the family stand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shiftbench.models.views import WeightViews, linear
 class Norms:
     """Names of the submodules that are the norms of a layer; None where the architecture has no norm at that place.
 
-    offset: the gain of a norm is its stored weight plus this number.
+    offset: the gain of every norm of the model is its stored weight plus this number.
     """
 
     before_attention: str | None = "input_layernorm"
@@ -109,9 +109,10 @@ class LlamaViews(WeightViews):
         return Norm(gain_D + self.norms.offset if self.norms.offset else gain_D, eps)
 
     def _projection_HDE(self, layer: int, name: str, heads: int) -> Tensor:
-        """The weights of a projection by heads, each row times the gain of the layer's input norm where it has one.
+        """The weights of a projection by heads, multiplied by the gain of the layer's input norm where it has one.
 
-        name: "q_proj" or "k_proj". heads: how many heads that projection has.
+        Row d of each head's matrix is multiplied by element d of the gain. name: "q_proj" or "k_proj". heads: how many
+        heads that projection has.
         """
         place = f"model.layers.{layer}"
         weight = self.weight(f"{place}.self_attn.{name}", heads * self.head_width, self.width)
@@ -133,5 +134,6 @@ ARCHITECTURES = {
     "gemma2": partial(LlamaViews, norms=replace(_AROUND, offset=1.0)),
     "olmo2": partial(LlamaViews, norms=_BEHIND),
 }
-# Architectures whose configuration may lack layer_types. Then sliding_window holds for every layer; null: no window.
+# Architectures whose sliding_window holds for every layer where the configuration has no layer_types; null: no window.
+# In the other architectures no layer has a window then.
 SLIDING = {"mistral"}

@@ -1,4 +1,7 @@
-"""Loads the Model that a ModelSource describes, and checks it before and after the weights are read."""
+"""Loads the Model that a ModelSource describes, and checks it before and after the weights are read.
+
+`wrap` makes a Model of a module that the caller loaded.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,10 @@ class ModelShape:
 def load(source: ModelSource) -> Model:
     """The model of a source, in eval mode, with frozen parameters and eager attention.
 
-    Files on the hub that the cache lacks are downloaded. Raises InputError as `check` does. Raises it too where the
-    files lack a weight, or hold a weight that the model has no place for, where a weight is not finite, where a device
-    map leaves a weight on disk, and where a trial forward pass fails. Raises torch.OutOfMemoryError where the device
-    has too little memory.
+    Files on the hub that the cache lacks are downloaded. Raises InputError as `check`, `load_tokenizer` and
+    `adapter.attach` do. Raises it too where the files lack a weight, or hold a weight that a forward pass may need and
+    the model has no place for, where a weight is not finite, where a device map leaves a weight on disk, and where a
+    trial forward pass fails. Raises torch.OutOfMemoryError where a GPU has too little memory.
     """
     parts, config = _checked(source, download=True)
     tokenizer = load_tokenizer(source)
@@ -73,9 +76,9 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
     """A context whose value is a module that the caller loaded, as a Model.
 
     The module is put in eval mode, frozen and given eager attention; its earlier state is restored at the end of the
-    block. If the module is a PEFT model, the adapter stays in the base's layers and is not merged into the weights. No
-    file is read and no weight is checked. Raises InputError where the module is no PreTrainedModel or the tokenizer
-    gives no character offsets.
+    block, as ModuleState says. If the module is a PEFT model, the Model's module is the base with the adapter in its
+    layers, not merged into the weights. No file is read and no weight is checked. Raises InputError where the module is
+    neither a PreTrainedModel nor a PEFT model of one, and where the tokenizer gives no character offsets.
     """
     # A PEFT model is recognised by its attributes and not by its type, because peft need not be installed.
     inner = getattr(module, "get_base_model", None)
@@ -97,10 +100,10 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 
 
 def check(source: ModelSource) -> PreTrainedConfig:
-    """The model's configuration, after every check that needs no weights to be read or downloaded.
+    """The model's configuration, after every check for which the model's own weights need not be read or downloaded.
 
     The headers of weight files are checked too where the files are on this machine. An adapter's files are downloaded
-    and checked against the base. Raises InputError.
+    and checked against the base. Raises InputError where a check fails.
     """
     return _checked(source, download=False)[1]
 
@@ -130,7 +133,7 @@ def check_weights(module: PreTrainedModel, name: str) -> None:
 def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConfig]:
     """A model's files and configuration, checked as far as is possible before the weights are read.
 
-    download: whether to download the weights of a model on the hub. Raises InputError.
+    download: whether to download the weights of a model on the hub. Raises InputError where a check fails.
     """
     check_dtype_and_device(source)
     parts = parts_of(source, download)
@@ -150,7 +153,8 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
     """The module that a model's files describe, without an adapter, in the source's dtype.
 
     The weights are on the devices of the source's device map, or on the CPU where it has none. Raises InputError where
-    the files lack a weight, and where they hold a weight for which the configuration has no place.
+    the files lack a weight, and where they hold a weight for which the configuration has no place, unless no forward
+    pass needs that weight (`unused`).
     """
     source = parts.source
     with parts.loadable(with_weights=True) as (place, options), parts.as_input_error(place):
@@ -190,10 +194,11 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def _try_out(model: Model) -> None:
-    """Run a forward pass over PROBE, and read those parts of the model that are needed later, to see whether one fails.
+    """Run a forward pass over the start of PROBE, and read those parts of the model that are needed later.
 
-    Some malformed configurations fail only there. Raises InputError where something fails, where the tokenizer gives
-    token ids for which the model has no embeddings, and where eos_token_id is no token id.
+    Some malformed configurations fail only there. Raises InputError where something fails, where the tokenizer's
+    vocabulary, added tokens left aside, has token ids for which the model has no embeddings, and where eos_token_id is
+    neither a token id nor a list of them.
     """
     with as_input_error(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]

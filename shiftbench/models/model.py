@@ -80,9 +80,10 @@ class Model:
         """sha256 (hex) of the weights as loaded, an adapter's included, and of the configuration.
 
         Where known_digest is given, it is returned instead. The digest covers the names, dtypes, shapes and bytes of
-        the tensors. It does not cover the path that they were loaded from. An adapter that is merged and the same
-        adapter kept beside the weights give different digests. The configuration is covered, without the fields in
-        NOT_COMPUTED, because equal weights with another rotary base or norm epsilon compute something else.
+        the tensors, and the scaling factors or settings of a kept adapter. It does not cover the path that they were
+        loaded from. An adapter that is merged and the same adapter kept beside the weights give different digests. The
+        configuration is covered, without the fields in NOT_COMPUTED, because equal weights with another rotary base or
+        norm epsilon compute something else.
         """
         if self.known_digest is not None:
             return self.known_digest
@@ -106,7 +107,8 @@ class Model:
     def context_length(self) -> int:
         """The largest number of tokens in a text that the model is made for.
 
-        It is max_position_embeddings of the configuration, or the tokenizer's model_max_length where that is missing.
+        It is max_position_embeddings of the configuration, or the tokenizer's model_max_length where that is missing,
+        null or 0.
         """
         return int(getattr(self.module.config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
 
@@ -129,9 +131,9 @@ class Model:
 def _adapter_settings(module: PreTrainedModel) -> list[dict[str, Any]]:
     """The settings of each adapter that is kept in the module's layers, without the fields in NOT_THE_FUNCTION.
 
-    Equal weights with two values of a setting (such as alpha) compute two different functions, so the digest must cover
-    the settings. The list is empty where the module has a LoRA layer, because the digest covers the scaling factors of
-    a LoRA already. Sets become sorted lists, so that the digest does not depend on their order.
+    Equal weights with two values of a setting (such as alpha) can compute two different functions, so the digest must
+    cover the settings. The list is empty where the module has a LoRA layer, because the digest covers the scaling
+    factors of a LoRA already. Sets become sorted lists, so that the digest does not depend on their order.
     """
     found = []
     for settings in getattr(module, "peft_config", {}).values():

@@ -53,10 +53,11 @@ def pair(
 ) -> Pair:
     """The pair that a file in conf/pair describes. Whether it can be compared is left to `check`.
 
-    base, tuned: hub id, folder or GGUF file. Where the tuned folder holds only a PEFT adapter, the tuned model is base
-    with that adapter. base_model, tuned_model: make the ModelSource of a side from its path and gguf_file; conf/model
-    sets the other fields. name: where it equals `tuned`, which may be a path, the pair is named by the last part of
-    that path.
+    base, tuned: hub id, folder or GGUF file. Where `tuned` is a folder with a PEFT adapter and no whole model, the
+    tuned model is base with that adapter: path, revision, gguf_file and tokenizer are base's, and the other fields are
+    those of tuned_model. base_model, tuned_model: make the ModelSource of a side from its path and gguf_file;
+    conf/model sets the other fields. name: where it equals `tuned`, which may be a path, the pair is named by the last
+    part of that path.
     """
     base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
     if is_adapter(path_of(tuned, "pair.tuned")):
@@ -96,7 +97,10 @@ class PairModels:
 
 
 class Loader:
-    """Returns the models of one pair after another. The last base stays in memory until another base is loaded."""
+    """Returns the models of one pair after another.
+
+    The base that was loaded last stays in memory until a base of another source is needed.
+    """
 
     def __init__(self) -> None:
         self._base: Model | None = None
@@ -111,7 +115,7 @@ class Loader:
 
     def _load_base(self, source: ModelSource) -> Model:
         if self._base is None or self._base.source != source:
-            self._base = None  # frees its memory before the next base is read
+            self._base = None  # so that its memory can be freed before the next base is read
             self._base = models.load(source)
         return self._base
 
@@ -124,8 +128,9 @@ def load_pair(pair: Pair) -> PairModels:
 def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
     """Check that the two models of a pair can be compared, and return (base's tokenizer, tuned's tokenizer).
 
-    Reads configurations and tokenizers, and no weights. Raises InputError where models.check refuses one of
-    the two models, and where their architectures, the sizes in SHAPE or their tokenizers differ.
+    Reads configurations, tokenizers and headers, and no weights. Raises InputError where models.check refuses one of
+    the two models or its tokenizer cannot be loaded, where their architectures or the sizes in SHAPE differ, and where
+    first_difference finds a difference between their tokenizers.
     """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:

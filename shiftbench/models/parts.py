@@ -39,8 +39,8 @@ class Parts:
 
     place: its folder; for a model on the hub, the folder in the hub's cache. config: the content of config.json without
     the fields that choose code; None for a GGUF file, which describes the model in its metadata. json_files: name ->
-    content of the other JSON files that loading reads. weights: None where they are on the hub and not downloaded.
-    gguf_file: the GGUF file with the weights; None for safetensors.
+    content of the other JSON files that loading reads. weights: None where they are on the hub and not, or not all, in
+    its cache. gguf_file: the path of the GGUF file with the weights; None for safetensors.
     """
 
     source: ModelSource
@@ -54,13 +54,13 @@ class Parts:
     def loadable(self, with_weights: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         """A context whose value is (the first argument of from_pretrained, its options).
 
-        For safetensors the first argument is a temporary folder with the checked files only, so that transformers sees
-        no other file. with_weights: whether the weight files are in it. For a GGUF file it is the model's folder. With
-        trust_remote_code it is the model's own folder or hub id: the model's code can open any file, so hiding files
-        would protect nothing.
+        For a GGUF file the first argument is the model's folder. For safetensors with trust_remote_code it is the
+        model's own folder or hub id: the model's code can open any file, so hiding files would protect nothing. For
+        safetensors without trust_remote_code it is a temporary folder with the checked files only, so that transformers
+        sees no other file. with_weights: whether the weight files are in the temporary folder.
         """
         if self.gguf_file is not None:
-            # The file's whole path is given, because a bare name would be looked for in the working directory.
+            # The file's whole path is given, because a bare name would be looked for in the working directory first.
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
@@ -89,9 +89,10 @@ def parts_of(source: ModelSource, download: bool) -> Parts:
     """The files of a model, checked as far as is possible without building it or reading a weight.
 
     download: whether to download the weights of a model on the hub. If not, the weight files are checked only where
-    they are in the hub's cache. Raises InputError where there is no config.json or no safetensors file, where a file is
-    damaged, where the model is quantised or has a PEFT adapter in its folder, where its architecture is not known and
-    it brings no code, and where config.json declares wrong values or more than the weight files hold.
+    they are in the hub's cache. Raises InputError where a file that is needed is missing or damaged, where the model is
+    quantised, where its architecture is not known and it brings no code, and where config.json or the metadata of a
+    GGUF file declare wrong values or more than the weight files hold. Raises it too where the folder has a PEFT adapter
+    beside the weights, unless source names an adapter and trust_remote_code is false.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
@@ -142,7 +143,10 @@ def configuration(parts: Parts) -> PreTrainedConfig:
 
 
 def gguf_path(source: ModelSource) -> Path:
-    """The path of a source's GGUF file, downloaded where the hub's cache lacks it. InputError where there is none."""
+    """The path of a source's GGUF file, downloaded where the hub's cache lacks it.
+
+    Raises InputError where there is no such file, and where it cannot be downloaded.
+    """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():
@@ -194,9 +198,10 @@ def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str
 def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
     """Whether the weight files of a model on the hub can be checked in the hub's cache.
 
-    They can be checked where model.safetensors, or the index and all files that it names, are in the cache. download:
-    download these files and generation_config.json first. The result is then True even for a model that has none of
-    these files: weight_files, which is called next, says what is missing.
+    They can be checked where model.safetensors, or the index and all safetensors files that it names, are in the cache.
+    download: download these files and generation_config.json first. The result is then True even for a model that has
+    neither model.safetensors nor an index: weight_files, which is called next, says what is missing. It is False where
+    the hub lacks a file that the index names.
     """
     if download:
         optional_file(model, GENERATION, revision)

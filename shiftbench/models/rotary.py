@@ -1,6 +1,6 @@
 """Rotary embeddings whose angles depend on the text's length (dynamic RoPE, LongRoPE).
 
-transformers keeps the angles of earlier, longer texts in the module, so a result could depend on the calls before it.
+transformers keeps the angles of an earlier text in the module, so a result could depend on the calls before it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ ORIGINAL = "original_inv_freq"
 
 
 def reset_angles(module: nn.Module) -> None:
-    """Restore the angles of every rotary embedding to those of the newly loaded model.
+    """Restore the angles of every rotary embedding of type `dynamic` or `longrope` to those of the newly loaded model.
 
     For type `dynamic`, transformers keeps the frequencies of the longest text beyond the model's trained length, and
-    uses them for shorter texts. For `longrope` it keeps the frequencies of the last text. Rotary embeddings of other
-    types keep nothing of a text and are left alone.
+    uses them for later texts that are shorter but not below the trained length. For `longrope` it keeps the frequencies
+    of the last text. Rotary embeddings of other types keep nothing of a text and are left alone.
     """
     for part in module.modules():
         if "rope_type" not in part.__dict__:  # a cheap test, because this function runs for each text
@@ -50,9 +50,9 @@ def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
     """Whether the model's rotary embedding gives a text of `tokens` tokens the angles of a text of `computed` tokens.
 
     The engine computes on another number of positions than the text has: it leaves out the last token and pads the
-    rest to a round number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two lengths may
-    differ in their angles. The engine must not be used then. For dynamic RoPE the answer is False wherever one of the
-    two lengths is beyond the model's max_position_embeddings.
+    rest to a multiple of a fixed number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two
+    lengths may differ in their angles. The engine must not be used then. For dynamic RoPE the answer is False wherever
+    one of the two lengths is beyond the model's max_position_embeddings.
     """
     kind = follows_length(config)
     if kind is None:

@@ -52,7 +52,7 @@ class ModelSource:
         return f"{self.path} + {self.adapter}" if self.adapter else self.path
 
     def hub_options(self) -> dict[str, Any]:
-        """The keyword arguments with which from_pretrained finds the model's files."""
+        """The keyword arguments revision, trust_remote_code and, for a GGUF file, gguf_file of from_pretrained."""
         gguf = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **gguf}
 
@@ -89,6 +89,9 @@ def hub_id_or_folder(what: str, path: str) -> str:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no weights of a whole model. A config.json may be there too."""
+    """Whether a folder holds the configuration of a PEFT adapter and no weights of a whole model.
+
+    Such weights are files named as transformers' save_pretrained names them. A config.json may be there too.
+    """
     whole = [folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("pytorch_model*")]
     return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in whole)

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-# Most bytes of a buffer whose content is saved. A larger buffer is a mask or a table that no forward pass changes.
+# Most bytes of a buffer whose content is saved. A larger buffer is taken for a mask or a table that no forward pass
+# changes in place.
 COPIED = 2**20
 
 
@@ -15,10 +16,11 @@ class ModuleState:
     """The state of a module at the time of construction; `restore` sets the module back to it.
 
     It holds, for every submodule: the training mode, which parameters require a gradient, the attention implementation
-    of its configuration, its non-persistent buffers, and its attributes that are tensors, numbers or None. Forward
-    passes of some architectures change buffers and attributes: dynamic RoPE and LongRoPE change their frequencies, and
-    RecurrentGemma its recurrent states. RWKV even changes its weights, by exact powers of 2; for RWKV the object holds
-    whether the weights were rescaled.
+    of its configuration, its non-persistent buffers, and its attributes that are tensors, numbers or None. Of a buffer
+    it holds a copy if it has at most COPIED bytes, and else only which tensor it is; of an attribute that is a tensor
+    only which tensor it is. Forward passes of some architectures change buffers and attributes: dynamic RoPE and
+    LongRoPE change their frequencies, and RecurrentGemma its recurrent states. RWKV even changes its weights, by exact
+    powers of 2; for RWKV the object holds whether the weights were rescaled.
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -35,7 +37,7 @@ class ModuleState:
         self._rescaled = [(part, part.layers_are_rescaled) for part in parts if hasattr(part, "_rescale_layers")]
 
     def restore(self) -> None:
-        """Restore the saved state, and remove attributes that a forward pass added."""
+        """Restore the saved state, and remove attributes that were added since and are tensors, numbers or None."""
         rescaled: Any
         # RWKV divides some weights by powers of 2 for eval mode and multiplies them again for training mode. So the
         # mode is set to the one that belongs to the saved scale, whatever the saved mode is, which is restored below.

@@ -22,8 +22,8 @@ from shiftbench.models.weight_files import LARGEST_JSON, json_object
 from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 
-# The files of a tokenizer: JSON objects with settings, and tables that the tokenizers library reads. No file of these
-# holds code.
+# The files of a tokenizer that are checked: JSON objects with settings, and tables that the tokenizers library reads.
+# None of them holds code.
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 LARGEST_ID = 10_000_000  # largest id of a token that is accepted; the largest vocabularies have 260,000 tokens
@@ -41,8 +41,8 @@ PROBES = (
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     """The tokenizer of a model: the one that source.tokenizer names, else the adapter's, else the model's own.
 
-    Raises InputError where one of its files is a git-lfs pointer, too large or malformed, where it gives a token an id
-    beyond LARGEST_ID, where it is not a fast tokenizer, and where it fails to encode a text.
+    Raises InputError where one of its files cannot be downloaded, is a git-lfs pointer, too large or malformed, where
+    it gives a token an id beyond LARGEST_ID, where it is not a fast tokenizer, and where it fails to encode a text.
     """
     place, options = hub_id_or_folder("model", source.path), source.hub_options()
     other = source.tokenizer or _adapters_own(source)
@@ -67,7 +67,8 @@ def _check_added(file: Path, what: str) -> None:
     what: the file as the user named it; messages begin with it.
     """
     with reading(f"{what}: cannot read the file"):
-        found = json.loads(file_bytes(file, what, LARGEST))  # plain json, because older vocabularies give a token twice
+        # Not json_value, which refuses a key that is there twice: older vocabularies give a token twice.
+        found = json.loads(file_bytes(file, what, LARGEST))
         if not isinstance(found, dict):
             raise InputError(f"{what} must hold a JSON object, got {type(found).__name__}")
         _refuse_far_ids((token.get("id") for token in found.get("added_tokens") or []), what)
@@ -76,7 +77,7 @@ def _check_added(file: Path, what: str) -> None:
 def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
     """Raise InputError for a token id beyond LARGEST_ID; values that are no whole numbers are ignored.
 
-    The tokenizers library loops over every number below the largest id, so a huge id would keep it busy without end.
+    The tokenizers library loops over every number below the largest id, so a huge id would keep it busy for very long.
     """
     far = next((token for token in ids if isinstance(token, int) and token > LARGEST_ID), None)
     if far is not None:
@@ -86,9 +87,10 @@ def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
 def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
     """Raise InputError where a file of a tokenizer cannot be given to transformers.
 
-    That is a git-lfs pointer, a file that is too large, a settings file that holds no JSON object, and a file with a
-    token id beyond LARGEST_ID. Files that are missing are skipped. place: folder or hub id. reads_config: whether
-    transformers will read config.json beside the tokenizer, so that its counts and sizes are checked too.
+    That is a git-lfs pointer, a file that is too large, a settings file or tokenizer.json that holds no JSON object,
+    and a file with a token id beyond LARGEST_ID. Files that are missing or cannot be downloaded are skipped. place:
+    folder or hub id. reads_config: whether transformers will read config.json beside the tokenizer, so that its counts
+    and sizes, and whether it names other files, are checked too.
     """
     local = Path(place).is_dir()
     with as_input_error(what):
@@ -141,10 +143,11 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
     """The first token on which two tokenizers differ, in words; None where no difference is found.
 
-    Vocabularies are compared in the order of token ids. Tokens that tuning added to base's vocabulary do not count as a
-    difference, as long as texts without them keep their ids. Whether a prompt holds an added token is checked when the
-    prompt is encoded. If the vocabularies agree apart from added tokens but other parts of the tokenizers differ, the
-    two tokenizers are compared by the ids that they give to PROBES and to the text of every token of base.
+    Vocabularies are compared in the order of token ids. Added tokens of tuned whose ids base does not have do not count
+    as a difference, as long as texts without them keep their ids. Whether a prompt holds such a token is checked when
+    the prompt is encoded. If the vocabularies agree apart from such tokens but other parts of the tokenizers differ,
+    the two tokenizers are compared by the ids that they give to PROBES and to the text of every token of base that is
+    not white space alone. A text in which tuned finds a token whose id base does not have is left out.
     """
     tokens = _by_id(base), _by_id(tuned)
     added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
@@ -174,7 +177,10 @@ def can_share_ids(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast)
 
 
 def _adapters_own(source: ModelSource) -> str | None:
-    """The adapter's hub id or folder, if the adapter has a tokenizer; else None."""
+    """The adapter's hub id or folder, if it has a tokenizer_config.json; None where it has none or source no adapter.
+
+    Raises InputError where the hub's cache lacks the file and the hub cannot be reached or refuses.
+    """
     if source.adapter is None:
         return None
     place = hub_id_or_folder("adapter", source.adapter)

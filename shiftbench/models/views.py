@@ -22,9 +22,9 @@ from shiftbench.models.block import Linear, Transformer
 class WeightViews(ABC):
     """Weights of one model, as the explainers of attention heads and feed-forward networks need them.
 
-    The matrices that the methods return are detached, on the module's device, in float32 (float64 where the module is
-    float64), and contain what a kept adapter adds to a weight. A layer's number counts from 0. layers, heads (query
-    heads) and width (D) are counts.
+    The matrices that the methods return are detached, on the device of the stored weight, in float32 (float64 where the
+    stored weight is float64), and contain what a kept adapter adds to a weight. A layer's number counts from 0. layers,
+    heads (query heads of a layer) and width (D, of the hidden state) are counts.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
@@ -48,9 +48,10 @@ class WeightViews(ABC):
 
     @abstractmethod
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights of each head of a layer: embedding_VD @ query_HDE[h] is activation_VE.
+        """Query weights of each head of a layer, oriented so that embedding_VD @ query_HDE[h] is [V, E].
 
-        They are multiplied by the gain of a norm; the class of each architecture says which norm, and what is left out.
+        They are multiplied by the gain of the norm before attention where the architecture has one; the class of each
+        architecture says what is left out.
         """
 
     @abstractmethod
@@ -65,9 +66,9 @@ class WeightViews(ABC):
         """Down-projection of a layer's feed-forward network, one row a neuron."""
 
     def transformer(self) -> Transformer | None:
-        """The model as data for the engine, with views of its own weights; None where no class describes it so.
+        """The model as data for the engine, with views of its own weights; None where its class does not describe it.
 
-        Raises NotPlainLayer where a linear submodule does more than multiply by its weight.
+        Raises NotPlainLayer as `linear` does.
         """
         return None
 
@@ -96,7 +97,7 @@ def views_of(module: PreTrainedModel) -> WeightViews:
 
 
 def check_architecture(model_type: str) -> None:
-    """Raise InputError where no file of this room describes an architecture. The message says how to add it."""
+    """Raise InputError where no file in this folder describes an architecture. The message says how to add it."""
     known = architectures()
     if model_type not in known:
         raise InputError(
@@ -132,9 +133,10 @@ def applied_weight(module: nn.Module) -> Tensor:
 
 
 class NotPlainLayer(Exception):
-    """A linear submodule does more than multiply by its weight and add its bias.
+    """A linear submodule may do more than multiply by its weight and add its bias.
 
-    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text names the submodule's type.
+    It has a kept adapter or a forward hook, is quantised or offloaded, or is of another class than the two that
+    `linear` knows. The exception's text names the submodule's type.
     """
 
 

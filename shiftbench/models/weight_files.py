@@ -1,9 +1,9 @@
 """Decides and checks which weight files will be opened, before transformers is called.
 
 Only safetensors and GGUF files are opened. Without these checks transformers would open every file that an index names,
-pickled files included, and adapters and other files in the same folder. Therefore it does not get the folder of a
-safetensors model: it gets a temporary folder with links to the checked files (`folder_of_links`). With
-trust_remote_code it gets the model's own folder.
+pickled files included, and adapters and other files in the same folder. Therefore transformers does not get the folder
+of a safetensors model: it gets a temporary folder with links to the checked files (`folder_of_links`). With
+trust_remote_code it gets the model's own folder or hub id.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ GGUF_INTEGERS = {"24", "25", "26", "27"}  # GGML types I8, I16, I32 and I64
 LARGEST_JSON = 4 * 2**20  # most bytes of a config.json or a generation_config.json; some kB are usual
 LARGEST_INDEX = 64 * 2**20  # most bytes of a model.safetensors.index.json
 
-# Names of tensors that older checkpoints hold and no forward pass needs: masks and rotary frequencies, which
-# transformers computes, and the value heads of reinforcement learning.
+# Names of tensors that older checkpoints hold and no forward pass needs: masks, position ids and rotary frequencies,
+# which transformers computes, and the value heads of reinforcement learning.
 UNUSED = re.compile(
     r"((^|\.)rotary_emb\.inv_freq|(^|\.)attn\.(masked_)?bias|(^|\.)position_ids|^(v_head|value_head)\..*)$"
 )
@@ -68,7 +68,7 @@ def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[st
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
     git-lfs pointer, has more than `max_bytes` bytes, is not JSON, gives a key twice or holds no object. `path` may be a
-    link that leads out of its folder: the file is read as JSON only, and messages repeat nothing of it but names.
+    link that leads out of its folder: the file is read as JSON only, and these messages repeat nothing of it but a key.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -81,9 +81,11 @@ def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[st
 def weight_files(folder: Path, what: str) -> WeightFiles:
     """The safetensors files of the weights in a model's folder, and what their headers say.
 
-    what: the model as the user named it; messages begin with it. Raises InputError
+    The file is model.safetensors, or where that is missing the files are those that its index names. what: the model as
+    the user named it; messages begin with it. Raises InputError
     - where there is neither model.safetensors nor its index,
-    - where the index names anything but safetensors files of the folder, or a link leads out of the folder,
+    - where the index names anything but safetensors files of the folder, or a file that is not there,
+    - where a file is a link that leads out of the folder, unless it leads from the hub's cache to the cache's blobs,
     - where a header is damaged, or lacks weights that the index says are there,
     - where two files hold a tensor of the same name,
     - where weights that a forward pass needs are of another dtype than FLOATS, such as integers or 8-bit floats.
@@ -140,7 +142,7 @@ def folder_of_links(
     """A context whose value is a temporary folder with the checked files of a model and nothing else.
 
     config: the content of the config.json that is written into it. json_files: name -> content of other JSON files that
-    are written into it. weights: the weight files, to which it holds links, with an index where there are several;
+    are written into it. weights: the weight files, to which it holds links, with an index where the model has one;
     None: no weights. The folder is removed when the block ends.
     """
     with TemporaryDirectory(prefix="shiftbench-model-") as name_of_folder:
@@ -164,8 +166,8 @@ def plain_name(name: Any) -> bool:
 def _shards(folder: Path, what: str) -> dict[str, str]:
     """The index of a folder, as a dict from the name of a weight to the name of the file that holds it.
 
-    Raises InputError unless every file name is a plain name of a safetensors file. Whether the files exist is not
-    checked here.
+    Raises InputError where the index cannot be read or names no file, and where a file name in it is not a plain_name.
+    Whether the files exist is not checked here.
     """
     index = json_object(folder / INDEX, f"{what}: {INDEX}", LARGEST_INDEX)
     shard_of = index.get("weight_map")
@@ -184,7 +186,8 @@ def _shards(folder: Path, what: str) -> dict[str, str]:
 def _inside(folder: Path, name: str, what: str) -> Path:
     """The path of a file in a folder, links resolved.
 
-    Raises InputError where the file is missing, or is a link that leads out of the folder.
+    Raises InputError where the file is missing, or is a link that leads out of the folder. Where the folder is in the
+    hub's cache, links may lead into the cache's folders of blobs.
     """
     with reading(f"{what}: {name}"):
         real, home = (folder / name).resolve(strict=True), folder.resolve(strict=True)

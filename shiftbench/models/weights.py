@@ -31,15 +31,15 @@ class Weights(ABC):
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
-        """One tensor, on the CPU, in its stored dtype. Raises InputError where there is none of this name."""
+        """One tensor, on the CPU, in its stored dtype. Raises InputError where there is none of this name in names."""
 
 
 class FileWeights(Weights):
     """The weights in a model's safetensors files. Tensors that no forward pass needs, such as old masks, are left out.
 
-    Construction downloads the files where the hub's cache lacks them. It raises InputError as `models.check` does where
-    the files cannot be read, and for a GGUF file or an adapter: no safetensors file then holds the weights that the
-    model computes with.
+    Construction downloads the files where the hub's cache lacks them. It raises InputError as `parts_of` does, where
+    the files cannot be downloaded, and for a GGUF file or an adapter: no safetensors file then holds the weights that
+    the model computes with.
     """
 
     def __init__(self, source: ModelSource) -> None:

@@ -19,14 +19,15 @@ from shiftbench.prompts.templates import Placed, in_template
 class EncodedPrompt:
     """A prompt as token ids.
 
-    text: the text that the model gets: the prompt, inside a chat template where one is used.
-    prefix_ids: the special tokens that the tokenizer puts in front. The model gets them, but they are no prompt tokens.
+    text: the text that is tokenized: the prompt, inside a chat template where one is used.
+    prefix_ids: the special tokens that the tokenizer puts in front; none where a chat template is used. The model gets
+    them before the prompt tokens, but they are no prompt tokens.
     prompt_ids: the P prompt tokens, those of a chat template included. tokens: the text of each prompt token.
     instruction_P, context_P, key_P: bool [P], whether a token contains a character of one of the prompt's instruction,
     context or key spans; white space is not counted. key_P marks the instruction's content words where the prompt has
     no key spans.
     spells_prefix: whether the prompt's own text begins with the special tokens that the tokenizer or the chat template
-    puts in front. The model then gets them once, not twice.
+    puts in front. If so, the model gets them once, not twice.
     """
 
     prompt: Prompt
@@ -40,10 +41,10 @@ class EncodedPrompt:
     spells_prefix: bool = False
 
     def response_ids(self, tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[int, ...]:
-        """Token ids of a response given as text: those ids of prompt + response that follow the ids of the prompt.
+        """Token ids of a response given as text: those ids of `text` + response that follow the ids of `text`.
 
-        Where the ids of prompt + response do not begin with the ids of the prompt, the response is tokenized alone.
-        Raises InputError where the tokenizer fails.
+        Where the ids of `text` + response do not begin with the ids of `text`, the response is tokenized alone. No
+        special tokens are put in front. Raises InputError where the tokenizer fails.
         """
         with tokenizing(tokenizer, f"the response to prompt {self.prompt.id!r}"):
             whole = tuple(tokenizer(self.text + response, add_special_tokens=False)["input_ids"])
@@ -67,17 +68,19 @@ def encode_all(
 ) -> list[EncodedPrompt]:
     """Prompts as token ids, with their spans as token masks; in the order of `prompts`.
 
-    template: a Jinja chat template to put each prompt into, or None for the prompt's text alone. The template's tokens
-    are prompt tokens, but in no span. prefix_ids is empty then, because a template writes its own special tokens.
-    Without a template, where a prompt's text begins with the special tokens that the tokenizer puts in front of every
-    text, their ids are in prefix_ids only, not in prompt_ids too. name: the model's name, for messages.
+    template: a Jinja chat template to put each prompt into, or None for the prompt's text alone. With a template, its
+    tokens are prompt tokens, and a token is in a span only if it contains a character of the prompt in that span.
+    prefix_ids is empty then, because a template is expected to write the special tokens itself. Without a template,
+    where the ids of a prompt's text begin with those of the special tokens that the tokenizer puts in front of every
+    text, these ids are in prefix_ids only, not in prompt_ids too. name: the model's name, for messages.
     Raises InputError where the tokenizer gives no character offsets or fails on a prompt, and as `in_template` does.
     """
     if not tokenizer.is_fast:
         raise InputError(
             f"tokenizer {type(tokenizer).__name__} gives no character offsets; convert it to a fast tokenizer"
         )
-    # A template writes its own beginning-of-text token, so special tokens are put in front only without a template.
+    # A template is expected to write its own beginning-of-text token, so special tokens are put in front only without
+    # a template.
     prefix = () if template is not None else special_prefix(tokenizer)
     if template is None:
         texts = [Placed(prompt.text, 0, (0, len(prompt.text))) for prompt in prompts]
@@ -89,7 +92,10 @@ def encode_all(
 def _encoded(
     prompt: Prompt, placed: Placed, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...]
 ) -> EncodedPrompt:
-    """One prompt as token ids. placed: the text to tokenize, and where the prompt is in it. prefix: special tokens."""
+    """One prompt as token ids.
+
+    placed: the text to tokenize, and where the prompt is in it. prefix: ids of the special tokens in front of the text.
+    """
     with tokenizing(tokenizer, f"prompt {prompt.id!r}"):
         found = tokenizer(placed.text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = tuple(found["input_ids"]), found["offset_mapping"]
@@ -132,10 +138,10 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple
 
 
 def _moved(spans: Sequence[Span], kept: Span, place: int) -> list[Span]:
-    """Spans of a prompt as spans of the templated text.
+    """Spans of a prompt as spans of the text that is tokenized.
 
-    kept: the characters [start, stop) of the prompt that the template did not trim; spans are cut to them, and a span
-    of which nothing is left is dropped. place: the character of the templated text at which they begin.
+    kept, place: as in Placed. Spans are cut to the characters of `kept`, and a span of which nothing is left is
+    dropped.
     """
     clipped = ((max(start, kept[0]), min(stop, kept[1])) for start, stop in spans)
     return [(start - kept[0] + place, stop - kept[0] + place) for start, stop in clipped if start < stop]

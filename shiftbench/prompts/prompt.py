@@ -47,7 +47,8 @@ class Prompt:
 def content_words(prompt: Prompt) -> list[Span]:
     """The spans of the words in a prompt's instruction that are of no closed class (article, pronoun, auxiliary, ...).
 
-    The words of closed classes are the packaged list "closed"; letter case does not count.
+    A word is a run of letters and digits, with single apostrophes and hyphens inside. The words of closed classes are
+    the packaged list "closed"; letter case does not count.
     """
     closed = set(word_lists()["closed"])
     return [

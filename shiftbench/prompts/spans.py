@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from shiftbench.prompts import Prompt
 
-SHOWN = 5  # most prompts that the note names
+SHOWN = 5  # most prompts that the note lists by their ids
 AROUND = 12  # most characters that are shown on each side of a border
 JOINER, NON_JOINER = "\u200d", "\u200c"
 # Ranges (first, last) of the code points of scripts that are written without spaces, so that each border between two
@@ -25,9 +25,10 @@ SPACELESS = (
 
 
 def span_notes(prompts: Sequence[Prompt]) -> list[str]:
-    """A list with one note, which names the prompts that have a span beginning or ending inside a word or character.
+    """A list with one note on the prompts that have a span beginning or ending inside a word or character.
 
-    The list is empty where no prompt has such a span.
+    The note says how many they are, and lists the ids of the first SHOWN. The list is empty where no prompt has such a
+    span.
     """
     found = {prompt.id: border for prompt in prompts if (border := _first_inside(prompt)) is not None}
     if not found:
@@ -45,8 +46,8 @@ def inside(text: str, place: int) -> bool:
     """Whether a border before the code point text[place] is inside a word or inside a character of several code points.
 
     Such characters are a letter with combining marks, an emoji sequence, a flag of two code points, and CR LF.
-    A word is a run of letters and digits. In scripts that are written without spaces, no border counts as inside a
-    word. The beginning and the end of the text are never inside one.
+    A word is a run of letters and digits. A border beside a character of a script that is written without spaces does
+    not count as inside a word. The beginning and the end of the text are never inside one.
     """
     if not 0 < place < len(text):
         return False

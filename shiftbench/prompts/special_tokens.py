@@ -12,7 +12,9 @@ from shiftbench.readers import reading
 def special_prefix(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Ids of the special tokens that the tokenizer puts in front of a text (usually one token, or none).
 
-    The text "a" is tokenized with and without special tokens, and the ids that come first only with them are returned.
+    The text "a" is tokenized with and without special tokens. The result is those of the ids with special tokens that
+    come before the ids without; () where the ids without do not occur in them. Raises InputError where the tokenizer
+    fails.
     """
     with tokenizing(tokenizer, "'a'"):
         with_special = tokenizer("a")["input_ids"]

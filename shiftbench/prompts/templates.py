@@ -12,17 +12,17 @@ from shiftbench.prompts.prompt import Prompt, Span
 from shiftbench.prompts.special_tokens import special_prefix
 from shiftbench.readers.templates import INSTEAD, rendered
 
-PLACEHOLDER = "\ue000shiftbench\ue001"  # private-use characters, which no template contains
+PLACEHOLDER = "\ue000shiftbench\ue001"  # in private-use characters, so that no template contains it by chance
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A prompt inside a chat template.
+    """A prompt inside a chat template, or alone.
 
-    text: the rendered template. place: the character of `text` at which the prompt begins. kept: the characters
-    [start, stop) of the prompt that `text` contains; a template may trim white space at the prompt's ends.
-    spells_prefix: whether the prompt begins with the beginning-of-text token that the template writes too, so that it
-    was removed from the prompt.
+    text: the rendered template, or the prompt's own text where there is no template. kept: the characters [start, stop)
+    of the prompt's own text that stand in `text` from character `place` on. They leave out white space at the prompt's
+    ends that the template trims, and special tokens at the prompt's beginning that the template writes too.
+    spells_prefix: whether such special tokens were left out; false without a template.
     """
 
     text: str
@@ -37,7 +37,8 @@ def in_template(
     """Each prompt inside a chat template, in the order of `prompts`. A child process renders them.
 
     name: the name of the model whose template it is, for messages. If the template and a prompt both begin with the
-    beginning-of-text token, the token is removed from the prompt, so that the rendered text has it once. Raises
+    special tokens that the tokenizer puts in front of a text (or, where it puts none in front, with its
+    beginning-of-text token), they are removed from the prompt, so that the rendered text has them once. Raises
     InputError where the template cannot be rendered, or changes a prompt's text. White space at a prompt's ends may be
     trimmed.
     """
@@ -62,7 +63,8 @@ def in_template(
 def _kept(text: str, start: int) -> list[Span]:
     """The two spans of a prompt's text of which a rendered template may contain either.
 
-    The first is text[start:]; the second is that without white space at its ends. Both count from the text's beginning.
+    The first is text[start:], with the special tokens in front left out; the second is that without white space at its
+    ends. Both count characters from the beginning of `text`.
     """
     rest = text[start:]
     lead = start + len(rest) - len(rest.lstrip())

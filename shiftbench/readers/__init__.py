@@ -1,6 +1,6 @@
-"""The boundary: everything that is read from outside goes through this room, and bad content ends in one InputError.
+"""Readers for what comes from outside; bad content ends in one InputError.
 
-Files, model folders, templates, archives and replies of servers may hold anything. This room imports nothing of
+Files, model folders, templates, archives and replies of servers may hold anything. This room imports no code of
 shiftbench but its errors.
 
 boundary.py         reading: turns any failure to read something into one InputError that names it
@@ -10,7 +10,7 @@ strict_json.py      JSON that refuses an object with one key twice
 arrays.py           arrays of .npz files, with nothing unpickled
 tensor_headers.py   headers of safetensors and GGUF files, checked before a library opens the file
 weights.py          a quick digest of the weights in a folder, from samples
-limited.py          runs a function in a child process with limits on time, memory and output
+limited.py          runs a function in a child process with limits on time, memory and the size of its output
 templates.py        chat templates, rendered in such a child process
 patterns.py         regular expressions that may take too long, tried in a process that can be killed
 """

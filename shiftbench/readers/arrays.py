@@ -1,4 +1,7 @@
-"""Arrays of an untrusted .npz file: sizes are checked before memory is allocated, and nothing is unpickled."""
+"""Arrays of an untrusted .npz file: the sizes that it declares are checked before it is unpacked.
+
+Nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,10 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """A dict from each of `names` to the array of that name in an .npz file, as np.savez writes it.
 
     Other arrays in the file are not read. Raises InputError where the file cannot be read, is no .npz file or is
-    damaged, where it lacks one of the arrays or has any member twice, where its members are encrypted or declare to
-    unpack to far more than the file's size, and where one of the arrays is pickled or its header contradicts its bytes.
+    damaged, where it lacks one of the arrays or has any member twice, where a member is encrypted or packed by a method
+    that numpy does not write, where the members together declare to unpack to far more than the file's size, and where
+    one of the arrays is pickled, is of another version of the format than 1.0 and 2.0, or has a header that contradicts
+    its bytes.
     """
     what = str(path)
     with (
@@ -45,7 +50,8 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
     """The members of an archive by name, such as "levels.npy".
 
     size: of the archive's file, in bytes. Raises InputError where a name is there twice, where a member is encrypted or
-    packed by a method that is not in PACKED, and where the members would unpack to more than the limit.
+    packed by a method that is not in PACKED, and where the sizes that the members declare add up to more than LARGEST,
+    or to more than the larger of UNPACKED bytes and EXPANSION times `size`.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
@@ -54,7 +60,7 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
         if member.compress_type not in PACKED or member.flag_bits & ENCRYPTED:
             raise InputError(f"{what}: {member.filename!r} is encrypted, or packed in a way that numpy does not write")
         members[member.filename] = member
-    # zipfile never unpacks a member beyond the size that it declares, so checking the declared sizes is enough.
+    # zipfile returns no more of a member than the size that it declares, so the declared sizes are compared.
     declared = sum(member.file_size for member in members.values())
     limit = min(LARGEST, max(UNPACKED, EXPANSION * size))
     if declared > limit:

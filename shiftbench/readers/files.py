@@ -15,18 +15,21 @@ from typing import BinaryIO
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 
-LARGEST = 8 * 2**30  # most bytes of one file: GloVe 840B, 300 wide, unpacked, has 5.6 GB
-UNPACKED = 64 * 2**20  # bytes to which any archive may unpack, however small it is
-EXPANSION = 100  # an archive may unpack to this many times its own size; text usually unpacks to 10, rarely 20 times
-CHUNK = 2**20  # bytes unpacked at a time
+# Most bytes of one file, packed or unpacked, where the caller gives no limit. Unpacked, GloVe 840B has 5.6 GB.
+LARGEST = 8 * 2**30
+# Within that limit, every archive may unpack to UNPACKED bytes, however small it is, and to EXPANSION times its own
+# size. Text usually unpacks to 10, rarely 20 times its packed size.
+UNPACKED = 64 * 2**20
+EXPANSION = 100
+CHUNK = 2**20  # most bytes unpacked at a time
 
 
 def path_of(text: str, option: str) -> Path:
     """A user's text as a path, with `~` expanded.
 
-    option: the name of the option that gave the text, for messages. Raises InputError for a NUL character, for the home
-    folder of a user who does not exist, and for a path that is longer than the file system allows. The path need not
-    exist.
+    option: the name of the option that gave the text, for messages. Raises InputError for characters that no path can
+    have, such as NUL, for the home folder of a user who does not exist, and for a path that is longer than the file
+    system allows. The path need not exist.
     """
     if "\0" in text:
         raise InputError(f"{option}={text!r}: a path cannot hold a NUL character")
@@ -80,7 +83,8 @@ def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
 
     content: the bytes of the gzip file. what: the file as the user named it; messages begin with it. Raises InputError
     where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than the larger of
-    UNPACKED bytes and EXPANSION times the size of `content`. Without that limit a file of 5 MB could unpack to 5 GB.
+    UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a file of 5 MB could unpack to
+    5 GB.
     """
     max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()

@@ -1,15 +1,16 @@
 """Runs untrusted code that makes texts, such as a chat template, in a child process with limits.
 
-Nothing inside a process can stop a call into C that allocates 6 GB or never returns (`"a" * 6000000000`,
-`9 ** 9 ** 9`): no signal handler runs, and no thread can end the call. The kernel can end a whole process.
+A template can allocate 6 GB or compute for hours in a single call into C (`"a" * 6000000000`, `9 ** 9 ** 9`). No other
+thread can end such a call, and a signal handler could end only some of them, only in the main thread, and only where
+the caller leaves its handlers to us. The kernel can end a whole process, whatever it does.
 
 The child is a fork and not a new interpreter. It needs the caller's objects, such as a tokenizer, and to give them to a
 new interpreter they would have to be pickled. Importing transformers again would also take seconds. A fork copies the
 calling thread alone, so a lock that another thread holds at that moment stays locked in the child for ever. Therefore
 the function `make`, which `limited` runs in the child, must be plain Python that starts no thread, reads no file and
-computes nothing with torch or tokenizers. CPython and the C library reset their own locks after a fork. If the child
-waits for a lock all the same, the time limit ends it, and the caller never waits longer. Windows has no fork;
-shiftbench does not run there anyway, because it locks files by fcntl.
+computes nothing with torch or tokenizers. The locks of the interpreter and of memory allocation are usable in the child
+all the same, because CPython and the C library reset them. If the child waits for another lock, the wall-clock limit
+ends it. Windows has no fork; shiftbench does not run there anyway, because it locks files by fcntl.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HEADROOM = 2**30  # bytes of address space that a child may have beyond its pare
 CLOCK_FACTOR = 4  # the wall-clock limit is this many times the limit of processor time; the machine may be busy
 FRAME = struct.Struct("<cQ")  # header of each message from the child: its kind, and how many bytes of UTF-8 follow
 TEXT, FAILED, DONE = b"t", b"f", b"d"  # kinds of messages
-PARALLELISM = "TOKENIZERS_PARALLELISM"
+PARALLELISM = "TOKENIZERS_PARALLELISM"  # the name of an environment variable that the tokenizers library reads
 
 
 def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, max_bytes: int) -> list[str]:
@@ -43,7 +44,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
     make: plain Python; the top of this file says what it must not do. what: what makes the texts; messages of errors
     begin with it. remedy: what to type instead; messages end with it. seconds: limit of the child's processor time; its
     wall-clock limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8. Raises
-    InputError where `make` fails in any way or exceeds a limit. The child has always ended when this returns.
+    InputError where no child can be started, and where `make` fails in any way or exceeds a limit, that of memory
+    (HEADROOM) included. The child has always ended when this returns or raises.
     """
 
     def input_error(reason: str) -> InputError:
@@ -96,10 +98,10 @@ def _fork() -> int:
 
 @contextmanager
 def _quiet_tokenizers() -> Iterator[None]:
-    """Set the environment variable PARALLELISM to "true" for the block, unless it is set already.
+    """Set the environment variable TOKENIZERS_PARALLELISM to "true" for the block, unless it is set already.
 
-    Without it the tokenizers library, once it has used threads, prints a warning in every forked child. The warning is
-    needless, because the child does not tokenize.
+    Where it is not set, the tokenizers library, once it has used threads, prints a warning in every forked child. The
+    warning is needless, because the child does not tokenize.
     """
     if PARALLELISM in os.environ:
         yield
@@ -114,13 +116,13 @@ def _quiet_tokenizers() -> Iterator[None]:
 def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoReturn:
     """Everything that the child does: run `make`, and send each text, then DONE, or FAILED with the reason.
 
-    pipe: the descriptor that it writes to. The child ends by _exit, so that it neither flushes nor closes what the
-    parent opened.
+    pipe: the descriptor that it writes to. The child ends by _exit, so that it flushes no buffer of the parent and runs
+    no exit handler.
     """
     try:
         faulthandler.disable()  # the parent reports a crash of the child, in one line
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)  # the parent's handlers must not run in the child
+            signal.signal(number, signal.SIG_DFL)  # the parent's handlers of these must not run in the child
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (1, 2):
             os.dup2(nowhere, stream)
@@ -138,10 +140,11 @@ def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> 
 def _limit(seconds: float) -> None:
     """Limit this process's processor time to `seconds`, and its address space to HEADROOM more than it has now.
 
-    The process writes no core dump either. Where there is no /proc, the address space stays unlimited.
+    The process writes no core dump either. A lower limit that is already set stays. Where there is no /proc, the limit
+    of the address space is left as it is.
     """
     wanted = [(resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_CORE, 0)]
-    with suppress(OSError):  # macOS has neither this file nor a limit of address space
+    with suppress(OSError):  # macOS lacks this file, and enforces no limit of address space
         with open("/proc/self/statm", encoding="ascii") as file:
             wanted.append((resource.RLIMIT_AS, int(file.read().split()[0]) * resource.getpagesize() + HEADROOM))
     for kind, limit in wanted:
@@ -160,8 +163,9 @@ def _send(pipe: int, kind: bytes, text: str) -> None:
 def _texts(pipe: int, deadline: float, max_bytes: int) -> Iterator[str]:
     """The texts that a child sends.
 
-    deadline: a value of time.monotonic(). Raises TimeoutError after the deadline, OverflowError beyond `max_bytes`
-    bytes, RuntimeError with the reason that the child sent, and EOFError where the child ends without sending a reason.
+    deadline: a value of time.monotonic(). Raises TimeoutError after the deadline, OverflowError where the texts have
+    more than `max_bytes` bytes together, RuntimeError with the reason that the child sent for its failure, and EOFError
+    where the child ends without sending DONE or a reason.
     """
     left = max_bytes
     while True:
@@ -194,7 +198,7 @@ def _read(pipe: int, size: int, deadline: float) -> bytes:
 
 
 def _reason_of_end(status: int, seconds: float) -> str:
-    """Why a child ended without sending a reason, in words.
+    """Why a child ended without sending DONE or a reason, in words.
 
     status: from os.waitpid. seconds: the child's limit of processor time.
     """

@@ -1,4 +1,4 @@
-"""Untrusted regular expressions: some take hours to match, and nothing inside a process can stop the match."""
+"""Untrusted regular expressions: some take hours to match, so they are first tried in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from shiftbench.errors import InputError
 
 SECONDS = 5.0  # limit for all matches together; usual patterns take milliseconds
-MOST = 1000  # most patterns that one call tries
-REPEATS = re.compile(r"[*+{]")  # a pattern without repetition cannot take long
+MOST = 1000  # most patterns that one call accepts
+REPEATS = re.compile(r"[*+{]")  # only patterns with one of these characters are tried
 
-# `re` handles no signal while it matches, so the matches are tried in a process that can be killed.
+# Run by a new interpreter, because a process can be killed. In this process only a signal handler could end a match,
+# only in the main thread, and only where the caller leaves its handlers to us.
 _TRIAL = """
 import json, re, sys
 patterns, texts = json.load(sys.stdin)
@@ -29,10 +30,11 @@ for pattern in patterns:
 
 
 def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
-    """Raise InputError where matching the patterns with the texts takes too long, or where there are more than MOST.
+    """Raise InputError where matching the patterns with the texts takes too long, or there are more than MOST patterns.
 
-    All patterns together may take SECONDS for all texts. Patterns without repetition are not tried, and patterns that
-    cannot be compiled are no error here. what: where the patterns come from; messages begin with it.
+    All patterns together may take SECONDS for all texts, the start of an interpreter included. Patterns without "*",
+    "+" and "{" are not tried, and patterns that cannot be compiled are no error here. what: where the patterns come
+    from; messages begin with it.
     """
     if len(patterns) > MOST:
         raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")

@@ -1,4 +1,4 @@
-"""JSON of a user or a server. An object that gives a key twice is an error, so nothing is dropped silently."""
+"""JSON of a user or a server. An object that gives a key twice is refused, so that no value is dropped silently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def json_value(text: str | bytes, what: str = "") -> Any:
 
     what: what the text is; the message begins with it; "" leaves it out. Raises InputError where it is not JSON, nests
     too deeply, holds a number of more digits than Python converts, or gives a key of an object twice. `json.loads`
-    would silently keep the last value of such a key.
+    would silently keep the last value of such a key. NaN and Infinity are accepted, as by `json.loads`.
     """
     where = f"{what} " if what else ""
     try:

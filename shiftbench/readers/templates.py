@@ -16,8 +16,7 @@ INSTEAD = "use template=none"
 # one prompt below 1 ms.
 SECONDS, SECONDS_EACH = 2.0, 0.02
 # Limit of the output for all prompts together: TIMES the bytes of the prompts, plus OWN_BYTES for each prompt, for the
-# template's own text. The longest system prompts in templates have some 20 KB; a quarter of a megabyte exceeds most
-# models' contexts.
+# template's own text. The longest system prompts in templates have some 20 KB.
 TIMES, OWN_BYTES = 4, 256 * 2**10
 
 
@@ -37,9 +36,10 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
 def rendered(contents: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> list[str]:
     """The text that the template makes of each content, in the order of `contents`.
 
-    Each content is the only message of a conversation, the user's, and the text ends where the assistant's answer is to
-    begin. name: the name of the model that the template comes from, for messages. Raises InputError where the template
-    cannot be compiled, raises an error, does not end, or makes far more text than the contents have.
+    Each content is the only message of a conversation, the user's, and the template is asked to end the text where the
+    assistant's answer is to begin. name: the name of the model that the template comes from, for messages. Raises
+    InputError where the template cannot be compiled or raises an error, and where rendering takes too long or too much
+    memory, or makes far more text than the contents have.
     """
 
     def make() -> Iterator[str]:

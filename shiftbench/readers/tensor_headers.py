@@ -15,8 +15,8 @@ from shiftbench.readers.boundary import reading
 from shiftbench.readers.files import opened
 from shiftbench.readers.strict_json import json_value
 
-LARGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
-MOST_DIMENSIONS = 8  # of one tensor
+LARGEST_HEADER = 100_000_000  # most bytes of a safetensors header; the safetensors library has the same limit
+MOST_DIMENSIONS = 8  # most dimensions of one tensor
 # The first two bytes of pickled weights: of a zip archive, as torch.save writes it, or of a bare pickle.
 PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -64,7 +64,8 @@ class GgufHeader:
 def refuse_lfs_pointer(path: Path, what: str) -> None:
     """Raise InputError where a file is a git-lfs pointer, which stands in the place of the real file.
 
-    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened.
+    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened, and
+    InputError where it is a folder, a pipe or a device.
     """
     with opened(path, what) as file:
         pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
@@ -88,8 +89,9 @@ def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, i
 
     Each element is (tensor, offset of the tensor's first byte, offset after its last byte); offsets count bytes from
     the beginning of the file. what: the file as the user named it; messages begin with it. Raises InputError where the
-    file is a git-lfs pointer or pickled, where the header's length or an offset lies beyond the file's end, where the
-    tensors do not fill the file one after the other, and where a dtype is not one of BITS.
+    file cannot be read, is a git-lfs pointer or pickled, where the header is longer than the file or LARGEST_HEADER, is
+    no JSON object or has a malformed entry, where the tensors do not fill the rest of the file one after the other, and
+    where a dtype is not one of BITS.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -117,9 +119,10 @@ def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, i
 def gguf_header(path: Path, what: str) -> GgufHeader:
     """The header of a GGUF file of version 2 or 3.
 
-    what: the file as the user named it; messages begin with it. Raises InputError where the file is a git-lfs pointer
-    or no GGUF file, where it names a key or a tensor twice, where a version or a type in it is not known, and where a
-    length, a count or an offset leads beyond the file's end. Raises it too where the package gguf is not installed.
+    what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
+    git-lfs pointer or no GGUF file, where it names a key or a tensor twice, where a version or a type in it is not
+    known, where its arrays or a tensor have too many dimensions, and where a length, a count or an offset leads beyond
+    the file's end. Raises it too where the package gguf is not installed.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -131,7 +134,7 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
 
 
 class _GgufReader:
-    """Reads the header of a memory-mapped GGUF file from its start. Every length is compared with the rest of the file.
+    """Reads the header of a memory-mapped GGUF file from its start. Every length is compared with what the file holds.
 
     place: the offset of the next byte to be read. _tensor, _value, _string and _unpack read at `place` and advance it.
     """
@@ -188,7 +191,7 @@ class _GgufReader:
     def _value(self, kind: int, depth: int = 0) -> Any:
         """A metadata value of type `kind`; for an array, which is skipped, the number of its elements.
 
-        depth: how many arrays the value is inside of.
+        depth: how many arrays the value is inside of. Raises InputError as gguf_header does.
         """
         if kind == _GGUF_STRING:
             return self._string()
@@ -246,7 +249,8 @@ def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTe
     """(tensor, begin, end) for each tensor of a safetensors header, in its order.
 
     begin, end: offsets in bytes, counted from the header's end. size: bytes of the file after the header. Raises
-    InputError where the bytes of a tensor do not fit its dtype and shape, and where the tensors do not fill the file.
+    InputError where an entry is malformed, where the bytes of a tensor do not fit its dtype and shape, and where the
+    tensors do not fill these bytes one after the other.
     """
     placed = []
     for name, entry in header.items():
@@ -268,7 +272,10 @@ def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTe
 
 
 def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
-    """(tensor, begin, end) of one entry of a safetensors header; InputError where the entry is malformed."""
+    """(tensor, begin, end) of one entry of a safetensors header; offsets as in _placed.
+
+    Raises InputError where the entry is malformed or its dtype is not one of BITS.
+    """
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:

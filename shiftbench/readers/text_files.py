@@ -20,7 +20,7 @@ def user_bytes(path: str, option: str) -> bytes:
     """The content of a file that a user named, decompressed where its name ends in .gz.
 
     path: as the user wrote it; `~` is expanded. option: the name of the option that names the file, for messages.
-    Raises InputError where the file cannot be read.
+    Raises InputError where the file cannot be read or decompressed.
     """
     source, what = path_of(path, option), f"{option}={path}"
     with reading(f"{what}: cannot read the file"):
@@ -31,8 +31,8 @@ def user_bytes(path: str, option: str) -> bytes:
 def user_lines(path: str, option: str) -> list[str]:
     """The lines of a UTF-8 text file that a user named, decompressed where its name ends in .gz.
 
-    option: the name of the option that names the file, for messages. Raises InputError where the file cannot be read or
-    is not UTF-8.
+    path: as the user wrote it; `~` is expanded. option: the name of the option that names the file, for messages.
+    Raises InputError where the file cannot be read or decompressed, or is not UTF-8.
     """
     try:
         return _lines(user_bytes(path, option))
@@ -48,8 +48,8 @@ def json_rows(
 
     read_line: a function from the text of a line to (the row as a dict with an "id", the value that was read from it);
     it raises InputError for a bad line. Blank lines are skipped. option: the name of the option that names the file.
-    Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
-    where the file holds no line.
+    Raises InputError where the file cannot be read (see user_lines), where a line is bad or repeats an id (the message
+    names the file and the line), and where the file holds no line that is not blank.
     """
     rows, first_line = [], dict[str, int]()
     for number, line in enumerate(user_lines(path, option), start=1):
@@ -69,7 +69,10 @@ def json_rows(
 
 
 def _lines(content: bytes) -> list[str]:
-    """The lines of a UTF-8 text, without line feeds and without a byte-order mark."""
+    """The lines of a UTF-8 text, without line feeds and without a byte-order mark at the start of the text.
+
+    Only line feeds separate lines, and carriage returns are kept. Raises UnicodeDecodeError where it is not UTF-8.
+    """
     # split and not splitlines(), which also splits at U+2028 and similar characters, which JSON may hold inside texts.
     lines = content.decode("utf-8-sig").split("\n")
     return lines[:-1] if lines[-1] == "" else lines

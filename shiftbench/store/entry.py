@@ -26,7 +26,9 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; more counts as damage; usual files have a thousandth of that
+# Most bytes of record.json and of arrays.safetensors. A larger file counts as damaged; usual files have a thousandth of
+# that.
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31
 
 
 class Damaged(Exception):
@@ -73,9 +75,10 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Create the folder with these files. All are on the disk, not only in a cache, when this returns.
+    """Create the folder with these files. The files are on the disk, not only in a cache, when this returns.
 
-    files: the content of each file, by its name. Raises FileExistsError where the folder exists.
+    The name of the folder itself may still be in a cache. files: the content of each file, by its name. Raises
+    FileExistsError where the folder exists, and OSError where it cannot be written.
     """
     folder.mkdir()
     for name, content in files.items():
@@ -138,8 +141,8 @@ def _with_checksum(text: bytes) -> bytes:
 def _checked_body(fields: Any) -> Body:
     """The body of a record.json, from its parsed JSON.
 
-    Raises ValueError, TypeError or KeyError where its fields, or the types of their values, are not those that `encode`
-    writes.
+    Raises ValueError or TypeError where its fields, or the types of their values, are not those that `encode` writes,
+    and where `created` is no time at which a unit can be stored.
     """
     if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
         raise ValueError("its fields are not those of a unit")

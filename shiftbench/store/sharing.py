@@ -11,7 +11,7 @@ from shiftbench.store.store import Store
 from shiftbench.store.work import Work, compute_all
 
 WAIT = 0.1  # seconds between checks of the store while other processes compute all that is left
-BATCH = 64  # units claimed at once where a method computes many faster together; other processes can take the rest
+BATCH = 64  # most units claimed at once where a method computes many faster together; other processes can take the rest
 
 
 def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
@@ -39,10 +39,10 @@ def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, 
 
 
 def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """Yields (work item, its unit, whether this process computed it) for the items that no other process computes.
+    """Yields (work item, its unit, whether this process computed it) for each item that no other process has claimed.
 
-    A unit that the store lacks is claimed, computed and stored. Items that another process has claimed are appended to
-    `left` and not yielded.
+    A unit that the store has by now is taken from it. One that it lacks is claimed, computed and stored. Items that the
+    store lacks and another process has claimed are appended to `left` and not yielded.
     """
     with ExitStack() as stack:
         mine = []

@@ -1,8 +1,8 @@
 """Store: explanations on disk, each unit under the digest of everything that it was computed from.
 
 ROOT/KEY[:2]/KEY/ holds one unit. It is written under ROOT/tmp/ and then renamed, so a reader sees the whole unit or
-none. A writer that is killed leaves only a folder under tmp/, which `prune` removes. While a process computes a unit,
-it holds a lock on ROOT/claims/KEY. docs/design.md describes the store's contract.
+none. While a process computes a unit, it holds a lock on ROOT/claims/KEY. A writer that is killed leaves a folder under
+tmp/ and its files under claims/, which `prune` removes. docs/design.md describes the store's contract.
 """
 
 from __future__ import annotations
@@ -41,14 +41,17 @@ PROBE_BYTES = 2**20  # about the size of a unit; a disk with less room than that
 FULL = disks.FULL
 OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}  # errors of a rename onto something that exists
 SWEEP_WAIT = 5.0  # seconds that prune waits for a moment in which no process writes
-UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, only the age of a temporary file shows that its writer is dead
+UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, an older file under tmp/ counts as left by a killed writer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored unit. size: bytes on disk. damage: why it cannot be read; None where no damage was found."""
+    """One stored unit. size: bytes of its files. damage: why it cannot be read; None where no damage was found.
+
+    created: when the unit was stored. record: what it was computed from. `_entry` says what both are for a damaged one.
+    """
 
     key: str
     size: int
@@ -110,9 +113,9 @@ class Store:
         return None
 
     def check_writable(self) -> None:
-        """Raise InputError where the store could not be written at the start and still cannot.
+        """Raise InputError where the store could not be written when that was last tried and still cannot.
 
-        To be used before work whose result must be stored.
+        It is tried at the start, and here again after a failure. To be used before work whose result must be stored.
         """
         if self._unwritable is not None:
             self._unwritable = self._try_writing()
@@ -122,8 +125,8 @@ class Store:
     def get(self, key: str) -> Unit | None:
         """The unit with this key; None where the store does not have it, or has it damaged.
 
-        A damaged unit is logged, and removed where the store can be written, so that it can be computed and stored
-        again. Raises ValueError where `key` is no key.
+        A damaged unit is logged, and removed where that is possible, so that it can be computed and stored again.
+        Raises ValueError where `key` is no key.
         """
         try:
             return entry.read(self._folder(key), key)[0]
@@ -137,7 +140,7 @@ class Store:
             return None
 
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
-        """Store a unit. Where two processes store the same key, the unit of the first is kept.
+        """Store a unit. Where the store has an undamaged unit with this key already, that one is kept.
 
         record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
         written, as on a full disk; no part of it is left then. Raises ValueError as `entry.encode` does.
@@ -160,8 +163,8 @@ class Store:
 
         The claim ends with the block or with the process. After True, the caller must check again whether the unit is
         in the store by now. Where the file system has no locks, every process gets True and several may compute the
-        same unit: their results are equal, and `put` keeps the first. Raises InputError where the store could not be
-        written at the start and still cannot.
+        same unit; `put` keeps the first. Raises ValueError where `key` is no key, InputError as check_writable does,
+        and Unwritable where the claim's file cannot be created.
         """
         self._folder(key)  # raises for what is no key
         self.check_writable()
@@ -185,7 +188,8 @@ class Store:
     def verify(self, repair: bool = False) -> list[Entry]:
         """The damaged entries, in the order of keys, each with what is wrong. Every byte of every unit is read.
 
-        repair: remove the damaged entries. Raises InputError for repair of a store that can only be read.
+        repair: remove the damaged entries too. With repair, raises InputError where the store cannot be written for
+        another reason than a full disk.
         """
         if repair:
             self._check_removable()
@@ -206,8 +210,9 @@ class Store:
 
         older_than_days, method, weights: the conditions; None means not given. method: as in the record. weights: the
         first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing.
-        Returns what was removed. Claims of killed processes are removed too, and are not counted. Leftovers stay if
-        other processes write for longer than SWEEP_WAIT. Raises InputError for a store that can only be read.
+        Returns what was removed, or with dry_run what would be. Claims of killed processes are removed too, and are not
+        counted. Leftovers stay if other processes write without a pause for SWEEP_WAIT seconds. Raises InputError where
+        the store cannot be written for another reason than a full disk.
         """
         self._check_removable()
         leftovers = self._sweep(dry_run)
@@ -224,7 +229,10 @@ class Store:
         return Pruned(len(chosen), len(leftovers), sum(leftovers) + sum(item.size for item in chosen))
 
     def _check_removable(self) -> None:
-        """Raise InputError where the store cannot be written. A full disk is no reason: removing needs no room."""
+        """Raise InputError where the store could not be written when that was last tried.
+
+        A full disk is no reason: removing needs no room.
+        """
         if self._unwritable is not None and not self._is_full:
             raise self._unwritable
 
@@ -289,6 +297,7 @@ class Store:
         """A new folder under tmp/ for the block, which is removed at its end.
 
         During the block no other process can remove leftovers, because this process holds the lock that removing needs.
+        Where the file system has no locks, other processes spare the folder while it is younger than UNLOCKED_LEFTOVER.
         """
         with self._lock(fcntl.LOCK_SH):
             folder_in_tmp = Path(tempfile.mkdtemp(dir=self._tmp))
@@ -334,13 +343,13 @@ class Store:
     def _leftovers(self, locked: bool) -> list[Path]:
         """What lies under tmp/ from killed writers. locked: whether the lock proves that no writer is at work.
 
-        Without the lock, only what is older than UNLOCKED_LEFTOVER counts.
+        Without the lock, only what is older than UNLOCKED_LEFTOVER counts. The lock's file itself is not among them.
         """
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
     def _write_error(self, error: OSError, needed: int) -> Unwritable:
-        """The error to raise after a failed write. needed: bytes that were to be written."""
+        """The error to raise after a failed write, which `error` describes. needed: bytes that were to be written."""
         if error.errno not in FULL:
             named = "" if error.filename is None else f": {error.filename}"
             what = f"{error.strerror or error}{named}"
@@ -355,7 +364,7 @@ class Store:
 
 
 def print_entries(config: Any) -> int:
-    """Print a table of the stored units: for each method and weights their number, size and newest date.
+    """Print a table of the stored units: for each method and weights their number, size and newest date; and a total.
 
     config: the configuration of the command. Returns the exit code 0.
     """

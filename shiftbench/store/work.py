@@ -16,7 +16,7 @@ class Work:
     unit: the unit's name within its explanation, such as a prompt's id or 'layer 3'. content: everything that the
     unit's numbers depend on, as JSON-able values; its digest is the unit's key in the store. compute: computes the
     unit. batch: computes many units faster than one after the other; None where there is no faster way. It takes work
-    of one method on one model and yields (index in that work, unit) as each is done. The units are equal to those of
+    of one method on one model and yields (index in that work, unit) as each is done. Its units must equal those of
     `compute`.
     """
 

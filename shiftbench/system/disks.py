@@ -30,7 +30,10 @@ def mount_of(path: Path) -> Path:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user can still write to the disk that holds a path. The path need not exist yet."""
+    """Bytes that are free for users other than root on the disk that holds a path; quotas are not considered.
+
+    The path need not exist yet.
+    """
     above = path.absolute()
     while not above.exists() and above != above.parent:
         above = above.parent
@@ -39,7 +42,7 @@ def free_bytes(path: Path) -> int:
 
 
 def no_room_reason(error: OSError, path: Path, needed: int) -> str:
-    """Why nothing more can be written at a path, as a clause for a message.
+    """Why `needed` bytes cannot be written at a path, as a clause for a message.
 
     error: that of the failed write; its errno is in FULL. needed: the number of bytes that were to be written.
     """

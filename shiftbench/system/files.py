@@ -22,8 +22,8 @@ YOUNG = 60.0  # seconds; the process that writes a temporary file this young may
 def replace_whole(path: Path, content: bytes) -> None:
     """Write a file with this content in one step, in place of an earlier file at this path if there is one.
 
-    The content is on the disk when this returns. Raises OSError where it cannot be written; the old file is still there
-    then.
+    The content is on the disk when this returns; the new name may still be in a cache, so that after a power cut the
+    old file may be there. Raises OSError where the file cannot be written; the old file is still there then.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}{TEMPORARY}")
     try:
@@ -45,15 +45,16 @@ def replace_whole(path: Path, content: bytes) -> None:
 def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
     """A new folder in `parent`, named `prefix` and random letters, which is removed when the block ends.
 
-    Another process that needs such a folder, with the same parent and prefix, waits until the block has ended. During
-    the block this process holds the lock file parent/PREFIXlock, which is removed at the end.
+    During the block this process holds the lock file parent/PREFIXlock, which is removed at the end. Another process
+    that needs such a folder, with the same parent and prefix, waits until the block has ended.
     Before the folder is created, what killed processes left is removed: everything in `parent` whose name begins with
-    the prefix, and the same for each (folder, prefix) in `besides`. Where the file system has no locks, only what is
-    older than UNLOCKED_LEFTOVER is removed. Raises OSError where the folder cannot be created.
+    the prefix, the lock file left aside, and the same for each (folder, prefix) in `besides`. Where the file system has
+    no locks, no process waits, and only what is older than UNLOCKED_LEFTOVER is removed. Raises OSError where the lock
+    file or the folder cannot be created.
     """
     lock = parent / f"{prefix}lock"
     with locks.held(lock, wait=True, remove=True):
-        unlocked = locks.is_free(lock) is None  # without locks, only a leftover's age shows that its process is dead
+        unlocked = locks.is_free(lock) is None  # without locks, a leftover's age is the only sign that it is unused
         before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
         for place, beginning in ((parent, prefix), *besides):
             with suppress(OSError):
@@ -69,7 +70,7 @@ def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, st
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with everything in it. A path where nothing is raises no error."""
+    """Remove a file, a link, or a folder with everything in it. Nothing happens where nothing is at the path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

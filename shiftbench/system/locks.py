@@ -1,4 +1,8 @@
-"""Locks between processes, on one machine or on several that share a folder. A lock ends with its process."""
+"""Locks of files between processes, on one machine or on several that share a folder.
+
+A lock ends with its process at the latest. Some file systems have no locks; the functions that lock say what they do
+there.
+"""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 def end_children() -> None:
     """End all descendants of this process: SIGTERM to each, and SIGKILL to those alive GRACE seconds later.
 
-    Waits until all have ended, but at most GRACE seconds after each of the two signals. Needs /proc; without it nothing
-    is done, and the children end by themselves when they next read from this process.
+    Waits until all have ended, but at most GRACE seconds after each of the two signals. The descendants are those that
+    `descendants` finds; without /proc it finds none, so that no signal is sent.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + GRACE

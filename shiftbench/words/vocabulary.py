@@ -12,7 +12,7 @@ from typing import Literal
 from shiftbench.errors import InputError
 from shiftbench.readers.text_files import packaged_lines, user_lines
 
-LETTERS = re.compile(r"[^\W\d_]+")  # letters only: GloVe and tokenizers take a run of letters for one word
+LETTERS = re.compile(r"[^\W\d_]+")  # a run of letters, without digits, hyphens and apostrophes
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def tsv(path: str) -> Vocabulary:
     """The words of a file, in its order, which should be most frequent first.
 
     Each line has a word, a TAB, and then anything, such as a frequency, which is ignored. Raises InputError, with the
-    line's number, where a line has no TAB or no word before it, or repeats a word; and where the file holds no line.
+    line's number, where a line (a blank one included) has no TAB or no word before it, or repeats a word. Raises it too
+    where the file cannot be read or holds no line.
     """
     first_line: dict[str, int] = {}
     for number, line in enumerate(user_lines(path, "vocabulary.path"), start=1):

@@ -24,7 +24,7 @@ class MtBench:
     def __call__(self) -> list[Prompt]:
         """The prompts, with ids mtbench_<category>_<question id> and the category as skill.
 
-        The reference is the packaged answer after an empty line; only some questions have one.
+        The reference is two line feeds and the packaged answer to the first turn; only some questions have one.
         """
         rows = [json.loads(line) for line in packaged_lines("mt_bench/question.jsonl")]
         return evenly([_prompt(row) for row in rows], self.limit)
