@@ -199,9 +199,8 @@ def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
     """Whether the weight files of a model on the hub can be checked in the hub's cache.
 
     They can be checked where model.safetensors, or the index and all safetensors files that it names, are in the cache.
-    download: download these files and generation_config.json first. The result is then True even for a model that has
-    neither model.safetensors nor an index: weight_files, which is called next, says what is missing. It is False where
-    the hub lacks a file that the index names.
+    download: download these files and generation_config.json first. The result is then True also where the hub lacks
+    some of them: weight_files, which is called next, says what is missing.
     """
     if download:
         optional_file(model, GENERATION, revision)
@@ -220,5 +219,7 @@ def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
     shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
     names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
     if download:
-        return all([hub_file(model, name, revision) for name in names])
+        for name in names:
+            hub_file(model, name, revision)
+        return True
     return cached(model, names, revision)

@@ -143,9 +143,11 @@ class NotPlainLayer(Exception):
 def linear(module: nn.Module) -> Linear:
     """A linear submodule's weight, oriented inputs x outputs, and its bias, detached and not copied.
 
-    Raises NotPlainLayer where the submodule is neither nn.Linear nor Conv1D, has a forward hook, or is offloaded.
+    Raises NotPlainLayer where the submodule is neither nn.Linear nor Conv1D, has a hook before or after its forward
+    function, or is offloaded.
     """
-    if type(module) not in (nn.Linear, Conv1D) or getattr(module, "_forward_hooks", None) or is_offloaded(module):
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    if type(module) not in (nn.Linear, Conv1D) or hooks or is_offloaded(module):
         raise NotPlainLayer(type(module).__name__)
     part: Any = module  # typed Any, because transformers leaves the weight and bias of Conv1D untyped
     weight: Tensor = part.weight.detach()

@@ -43,7 +43,7 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         missing = [name for name in names if f"{name}.npy" not in members]
         if missing:
             raise InputError(f"{what}: array {missing[0]!r} is missing; wanted {', '.join(names)}")
-        return {name: _array(archive.read(members[f"{name}.npy"]), what, name) for name in names}
+        return {name: _array(_content(archive, members[f"{name}.npy"]), what, name) for name in names}
 
 
 def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -60,12 +60,19 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
         if member.compress_type not in PACKED or member.flag_bits & ENCRYPTED:
             raise InputError(f"{what}: {member.filename!r} is encrypted, or packed in a way that numpy does not write")
         members[member.filename] = member
-    # zipfile returns no more of a member than the size that it declares, so the declared sizes are compared.
+    # `_content` unpacks no more of a member than the size that it declares, so the declared sizes are compared.
     declared = sum(member.file_size for member in members.values())
     limit = min(LARGEST, max(UNPACKED, EXPANSION * size))
     if declared > limit:
         raise InputError(f"{what}: the file has {size:,} bytes and says that it unpacks to {declared:,}")
     return members
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, unpacked only up to the size that it declares."""
+    with archive.open(member) as file:
+        # ZipFile.read, and read() without a size, would unpack the whole member before cutting it to that size.
+        return file.read(member.file_size)
 
 
 def _array(content: bytes, what: str, name: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ LARGEST = 8 * 2**30
 # size. Text usually unpacks to 10, rarely 20 times its packed size.
 UNPACKED = 64 * 2**20
 EXPANSION = 100
-CHUNK = 2**20  # most bytes unpacked at a time
+CHUNK = 2**20  # most bytes unpacked at a time, and fewest bytes of a file read at a time
 
 
 def path_of(text: str, option: str) -> Path:
@@ -71,11 +71,16 @@ def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
     what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened or read,
     and InputError where it is a folder, a pipe or a device, or has more than `max_bytes` bytes.
     """
+    parts, total = [], 0
     with opened(path, what) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
+        # read(n) reserves n bytes whatever the file's size, and the size that the system states is 0 for some files.
+        at_once = max(os.fstat(file.fileno()).st_size + 1, CHUNK)
+        while part := file.read(min(at_once, max_bytes + 1 - total)):
+            parts.append(part)
+            total += len(part)
+    if total > max_bytes:
         raise InputError(f"{what}: the file is too large; it may have {max_bytes:,} bytes")
-    return content
+    return b"".join(parts)
 
 
 def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:

@@ -5,6 +5,7 @@ import pickle
 import random
 import struct
 import time
+import tracemalloc
 import warnings
 import zipfile
 
@@ -96,6 +97,20 @@ def test_a_size_that_is_declared_smaller_than_it_is_unpacks_to_no_more(tmp_path)
     found = members(("a.npy", GOOD), ("b.npy", body))
     with pytest.raises(InputError, match=r"x\.npz: "):
         read(tmp_path, declaring(found, len(body), 200))
+
+
+def test_what_unpacks_to_more_than_it_declares_takes_no_memory_for_it(tmp_path):
+    """The 64 MiB of this member are 64 kB when packed, and it declares 200 bytes."""
+    body = npy((2**26,), "|u1", bytes(2**26))
+    found = declaring(members(("a.npy", body)), len(body), 200)
+    del body
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"x\.npz: "):
+            read(tmp_path, found)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def test_any_damaged_byte_is_read_or_refused(tmp_path):

@@ -11,7 +11,7 @@ def test_usual_patterns_pass_whether_they_compile_or_not():
     patterns.check_patterns([r".*\.(q|k)_proj", "((", "q_proj", r"model\.layers\.\d+\..*"], names, "here")
 
 
-@pytest.mark.parametrize("pattern", [r"(\w+\.?)+!", r"(([a-z._0-9])+)+X"])
+@pytest.mark.parametrize("pattern", [r"(\w+\.?)+!", r"(([a-z._0-9])+)+X", "(.|.)" * 30 + "X"])
 def test_one_that_never_ends_is_refused(monkeypatch, pattern):
     monkeypatch.setattr(patterns, "SECONDS", 0.5)
     with pytest.raises(InputError, match=r"^here: its patterns take longer than"):
