@@ -183,9 +183,7 @@ def log_probabilities(
     Raises InputError where the module fails on input embeddings, and NotFinite where a log-probability is not finite.
     """
     first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
-    each = (
-        3 * last * module.get_output_embeddings().weight.shape[0] * 4
-    )  # about the bytes of a mask's logits and softmax
+    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # about the bytes of a mask's logits
     found = []
     for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
         x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)

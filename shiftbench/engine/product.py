@@ -27,7 +27,7 @@ class Precision(Enum):
     """Precision of the products of derivatives. Everything else is computed in the model's own dtype.
 
     FLOAT32: operands are multiplied as they are. TF32: inside `torch_setting` a GPU rounds the operands of all float32
-    products, those of attention included, to 10 bits of their fraction; elsewhere it is FLOAT32. BFLOAT16: the
+    products, those of attention included, to 10 bits of their fraction; outside it, it is FLOAT32. BFLOAT16: the
     operands of products with weights are rounded to bfloat16 (7 bits of their fraction), and the sums are float32;
     where torch cannot return these (`_has_float32_output`), and on a CPU, they are rounded to bfloat16 once more.
     """
@@ -40,7 +40,7 @@ class Precision(Enum):
     def torch_setting(self) -> Iterator[None]:
         """Switches torch's own TF32 setting on within the block if this is TF32, and restores it afterwards.
 
-        The other precisions leave the setting alone. It has no effect on a CPU.
+        The other precisions leave the setting alone.
         """
         if self is not Precision.TF32:
             yield
