@@ -1,8 +1,9 @@
 """Reverse mode by torch's autograd, for models and texts that the engine cannot differentiate itself.
 
-These are models whose architecture is not known as data (shiftbench/models/views.py), models in half precision, and
-texts that would get other rotation angles at the length to which the engine pads them. For a model and a text that the
-engine can compute too, the results are the same up to rounding, and take longer.
+These are models whose architecture is not known as data (shiftbench/models/views.py), models with a linear layer that
+is not plain (NotPlainLayer there), models in half precision, and texts that would get other rotation angles at the
+length to which the engine pads them. For a model and a text that the engine can compute too, the results are the same
+up to rounding, and take longer.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
