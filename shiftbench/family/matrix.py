@@ -28,8 +28,9 @@ class Matrix:
 
     models: the names of the tuned models' pairs, in order. groups: the names of the groups of prompts, in order.
     results: by (model, group), and then by the finding's name; findings that depend on weights alone are under the
-    group WEIGHTS. last: the outcome of the last model on the last group, with the counts of units computed and found of
-    all models and groups; a run is recorded from it. notes: notes for the report, each with its model and group.
+    group WEIGHTS. last: the outcome that was computed last, of the last model, with the counts of units computed and
+    found of all models and groups; a run is recorded from it. notes: notes for the report, each with its model and
+    group.
     """
 
     models: Sequence[str]
