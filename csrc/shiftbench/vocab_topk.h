@@ -258,9 +258,9 @@ private:
     std::atomic<bool> refused_{false}, too_close_{false};
 };
 
-// What made a pass end as `refused`: the first embedding that is not finite or else the first of all directions whose
-// scores may overflow. It is searched for in the order of the rows, on one thread, so that every run names the same row
-// although the threads of a pass do not visit the rows in order.
+// What made a pass end as `refused`: the first embedding whose norm is not finite or else the first of all directions
+// whose scores may overflow. It is searched for in the order of the rows, on one thread, so that every run names the
+// same row although the threads of a pass do not visit the rows in order.
 template <class T, class E>
 TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& direction_norm) {
     TopkRefusal refusal;

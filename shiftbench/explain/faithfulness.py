@@ -125,9 +125,10 @@ class Faithfulness(Explainer):
     def _used_prompts(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
-        """The prompts that are used, with their responses.
+        """The prompts that are used, with their responses: as many as the option `prompts` says.
 
-        They are evenly spread over those whose response is not empty; where `prompts` is None, all of those.
+        They are evenly spread over those whose response is not empty. All of those are used where there are no more of
+        them, or where the option is None.
         """
         answered = [item for item in prompts if item[1]]
         wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))

@@ -3,7 +3,7 @@
 The model has the shape of SmolLM2-135M with a tenth of its layers and words. Its weights are random, because no time
 depends on them, and nothing is downloaded. A yardstick uses the machine as its hot spot does: matrix products beside
 matrix products, passes over memory beside passes over memory. So another process, a lower clock rate or another CPU of
-the same class slows both.
+the same class changes both times about equally.
 """
 
 from __future__ import annotations
