@@ -30,7 +30,7 @@ def probability_gradient(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Te
 
     p_v is the probability of token v, the softmax of the row's logits. The gradient d p_y / d logit_v is p_y s where v
     = y, with s the probability of all other tokens, and -p_y p_v elsewhere. s is computed as a sum, because 1 - p_y
-    would lose its digits where p_y is near 1. target_R: the token ids y. Raises NotFinite where a row
+    would lose its digits where p_y is near 1. target_R: the token ids y. Raises NotFinite where a row of logits
     contains NaN or +inf.
     """
     p_RV = logit_RV.softmax(-1)

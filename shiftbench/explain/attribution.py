@@ -176,9 +176,9 @@ class Attribution(Explainer):
         return Unit(arrays, words)
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """About the operations of gradient times input, summed over all prompts; other definitions are not told apart.
+        """About the operations of gradient times input, whatever the definition, summed over all prompts.
 
-        They are those of a forward pass and of derivatives on P R rows.
+        They are those of a forward pass and of derivatives on P R rows. Other definitions may take many times as many.
         """
         return attribution_flops(shape, prompt_tokens, response_tokens)
 

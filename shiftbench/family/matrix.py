@@ -109,8 +109,8 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
 
     jobs: as `restrict_job` returns them; they share a base and differ in their pair alone. groups: the prompts of each
     group. Findings that depend on weights alone are scored once for each job. Each tuned model is loaded at most once,
-    and the base at most once for all of them. Units that are in the store are read from it. Raises Unanswered where a
-    model has no response to any prompt of any group.
+    and the base at most once for all of them. Units that are in the store are read from it. Raises Unanswered where
+    a job with findings on responses has no response to explain in any group.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}

@@ -1,4 +1,4 @@
-"""The numbers of the paper's Table 1 and Table 2, and of both with responses of equal length, as JSON and as rows."""
+"""The numbers of the paper's Table 1 and Table 2, and of both with responses cut short, as JSON and as rows."""
 
 from __future__ import annotations
 
