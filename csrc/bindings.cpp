@@ -82,9 +82,9 @@ std::int64_t importance_density_from_grad(const py::object& grad_RPD, const py::
     });
 }
 
-// Returns three indices (TopkRefusal): the first row of embedding_VD that is not finite, the first row of direction_CD
-// that is not finite, and the first direction whose scores may overflow. At most one of them is not -1; all are -1 if
-// nothing is refused.
+// Returns three indices (TopkRefusal): the first row of embedding_VD whose norm is not finite, the first row of
+// direction_CD whose norm is not finite, and the first direction whose scores may overflow. At most one of them is not
+// -1; all are -1 if nothing is refused.
 auto vocab_topk(const py::object& embedding_VD, const py::object& direction_CD, const py::object& value_CK,
                 const py::object& index_CK) {
     const Tensor embedding(embedding_VD), direction(direction_CD), value(value_CK), index(index_CK);

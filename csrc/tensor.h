@@ -1,6 +1,6 @@
 // A torch tensor as the core sees it, and the choice of the C++ type of its elements. The tensor's address, shape,
 // strides and dtype are read from its Python attributes. So the core includes no torch header: it builds without torch,
-// in seconds, and one build works with every version of torch.
+// and a build is not tied to a version of torch.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -10,7 +10,8 @@ has_cuda: bool  # whether the core was built for GPUs
 # those that emulate the kernels on a CPU for tests. Only shiftbench/ops/cuda/ uses it.
 cuda: Any
 
-# How many threads the core uses, where a function has no argument `threads`.
+# How many threads the core uses at most, where a function has no argument `threads`. norm_derivative, rotary_derivative
+# and activation_derivative compute on the calling thread.
 def set_threads(count: int) -> None: ...
 def get_threads() -> int: ...
 def instructions() -> list[str]: ...  # the instruction sets that the core has and this CPU can run, the fastest first
@@ -39,9 +40,9 @@ def importance_density_from_grad(
 ) -> int: ...
 
 # Writes the scores and the words of each direction's K best words into value_CK and index_CK (shiftbench/ops/topk.py).
-# Returns three indices: the first row of embedding_VD that is not finite, the first row of direction_CD that is not
-# finite, and the first direction whose scores may overflow the dtype of value_CK. At most one of them is not -1; all
-# are -1 if nothing is refused. If something is, value_CK and index_CK are undefined.
+# Returns three indices: the first row of embedding_VD whose norm is not finite, the first row of direction_CD whose
+# norm is not finite, and the first direction whose scores may overflow the dtype of value_CK. At most one of them is
+# not -1; all are -1 if nothing is refused. If something is, value_CK and index_CK are undefined.
 def vocab_topk(
     embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor
 ) -> tuple[int, int, int]: ...
@@ -159,7 +160,8 @@ def bootstrap(value_N: Tensor, length_G: list[int], seed: int, mean_SG: Tensor) 
 
 # Finds the pairs of words that co-occur (csrc/shiftbench/word_pairs.h), one class for each dtype of unit_VG. `error` is
 # a bound on the error of the approximate cosines that scan() gets, one block of the V x V matrix at a time; the block's
-# first element belongs to the words first_row and first_col. After all blocks, size() is the number of entries (word,
+# first element belongs to the words first_row and first_col. Blocks of the same rows must come in ascending order of
+# their columns; those below the diagonal are not needed. After all blocks, size() is the number of entries (word,
 # word that it co-occurs with), and write() writes them as shiftbench.ops.cooccurrence returns them.
 class Cooccurrence32:
     def __init__(self, unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor, error: float) -> None: ...

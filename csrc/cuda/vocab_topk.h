@@ -14,7 +14,7 @@ namespace shiftbench::cuda {
 
 // The candidates of all directions, in GPU memory.
 //   score, word: [directions, capacity].
-//   count: [directions], the number of candidates; 0 at first, `overflowed` once there were more than the capacity.
+//   count: [directions], the number of candidates; 0 at first, `overflowed` once there was no room (topk_collect).
 //   kth_bound: [directions]; at least k words have an exact score of this magnitude; -infinity at first.
 //   error: [directions], a bound on |approximate score - exact score|.
 template <class T>
@@ -36,7 +36,8 @@ constexpr std::int64_t max_candidates = 8192;
 
 // Adds to each direction's candidates the words of one tile that may be among its k best. score: the tile's approximate
 // scores, [directions, words of the tile]; the tile's first word is first_word. Sets the count of a direction to
-// `overflowed` where pruning does not make room for more candidates. One pass over the scores.
+// `overflowed` where pruning does not make room for the next words_per_check words, all of which may be candidates. One
+// pass over the scores.
 template <class T>
 void topk_collect(Rows<const T> score, std::int64_t first_word, Candidates<T> candidates, Stream stream);
 

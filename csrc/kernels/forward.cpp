@@ -101,9 +101,9 @@ void split_and_rotate(const SplitHeads<T>& a) {
 
 // Softmax of one row of a map, in place: the products query . key of the keys [first, last) become probabilities. The
 // products are first multiplied by `scale` and, unless cap is 0, capped: logit = cap * tanh(logit / cap). `slope` then
-// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, it is not used. Up to one vector of
-// elements from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the
-// largest logit, one for the exponentials and their sum, one for the division by the sum.
+// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, it is not used. One vector of elements
+// from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the largest logit,
+// one for the exponentials and their sum, one for the division by the sum; two more where there is a cap.
 template <class T>
 void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;

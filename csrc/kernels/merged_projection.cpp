@@ -45,7 +45,8 @@ void sort_by_position(const i64* position, i64 rows, i64 positions, i64* order, 
 }
 
 // Splits `count` slopes of one position: scale = gate_slope, ratio = up_slope / scale. Where the magnitude of
-// gate_slope is below eps^2, scale is eps^2, so that the ratio is finite; the difference is too small to change a sum.
+// gate_slope is below eps^2, scale is eps^2, so that the ratio is finite. This changes an element of W by less than
+// 2 eps^2 times the element of `gate`.
 template <class T>
 void split_slopes(const T* gate_slope, const T* up_slope, i64 count, T* scale, T* ratio) {
     constexpr T smallest = std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();

@@ -51,7 +51,7 @@ inline double root_of_total(__m512d sum) {
 constexpr double max_norm_of_q = 46300, max_element_of_q = 32760;
 constexpr double min_step = 1e-35;  // a float whose reciprocal is finite
 
-// The smallest step with which a row's q stays within its bounds, but at least min_step.
+// A step with which a row's q stays within its bounds, about the smallest one, but at least min_step.
 template <class E>
 float step_of(const E* row, std::int64_t width) {
     __m512 largest = _mm512_setzero_ps();

@@ -1,5 +1,5 @@
-// Formulas that the CPU's loops and the GPU's kernels share, so that both compute the same numbers. Tests of the CPU's
-// version therefore cover both.
+// Formulas that the CPU's loops and the GPU's kernels share, so that there is one definition of each. Tests of the
+// CPU's version therefore test the formulas of both.
 #pragma once
 
 #include <cmath>
@@ -27,11 +27,11 @@ constexpr std::int64_t dot_lanes = 16, dot_stretch = 256;
 SHIFTBENCH_INLINE bool finite(double x) { return x - x == 0; }
 
 // The paper's stabilisers (docs/mathematics.md, "Attribution of a response to its prompt"). `level_eps` is added to the
-// largest importance when levels are computed. It is large enough that a response token which the model finds
-// improbable does not reach the full levels. `density_eps` is added to both divisors of the density, which may be 0.
+// largest importance when levels are computed. So a response token whose largest importance is not much above it does
+// not reach the full levels. `density_eps` is added to both divisors of the density, which may be 0.
 constexpr double level_eps = 1e-7, density_eps = 1e-9;
 
-// level = ceil(levels * max(0, importance) / (largest + level_eps)), from 0 to `levels`. `largest` is the largest
+// level = ceil(levels * (max(0, importance) / (largest + level_eps))), from 0 to `levels`. `largest` is the largest
 // importance that any prompt token has for the same response token, or 0 if none is positive. Computed in double
 // whatever the type of the importance: a level is a step function, and rounding must not move an importance across a
 // step.

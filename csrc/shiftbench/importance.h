@@ -29,10 +29,10 @@ void grad_x_input(Planes<const T> grad, Rows<const T> embedding, Rows<accumulato
     });
 }
 
-// level[p, r] = ceil(levels * a[p, r] / (max over p of a[p, r] + level_eps)) with a = max(0, importance). levels: 1 to
-// 255. Returns the lowest flat index p * R + r of an importance that is not finite (the levels are then undefined), or
-// -1 if all are finite. Two passes over the importances: one finds the largest of every column, one writes the levels.
-// A thread works on a range of columns, row by row, so that it reads memory in order.
+// level[p, r] = ceil(levels * (a[p, r] / (max over p of a[p, r] + level_eps))) with a = max(0, importance). levels: 1
+// to 255. Returns the lowest flat index p * R + r of an importance that is not finite (the levels are then undefined),
+// or -1 if all are finite. Two passes over the importances: one finds the largest of every column, one writes the
+// levels. A thread works on a range of columns, row by row, so that it reads memory in order.
 template <class T>
 std::int64_t importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels) {
     LowestIndex bad;
@@ -79,10 +79,11 @@ std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, d
     return bad.get();
 }
 
-// Computes what grad_x_input, importance_levels and importance_density compute one after another, with the same bytes,
-// in one pass over the gradients: the levels of a response token are computed while its importances are still in cache,
-// since importances have one number where gradients have D. Returns the lowest flat index p * R + r of an importance
-// that is not finite (levels and densities are then undefined), or -1 if all are finite.
+// Computes what grad_x_input, importance_levels and importance_density compute one after another, in one pass over the
+// gradients; densities have the type of the importances. The levels of a response token are computed while its
+// importances are still in cache, since importances have one number where gradients have D. Returns the lowest flat
+// index p * R + r of an importance that is not finite (levels and densities are then undefined), or -1 if all are
+// finite.
 template <class T>
 std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> embedding,
                                           Rows<accumulator_t<T>> importance, Rows<std::uint8_t> level,

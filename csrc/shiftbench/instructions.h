@@ -1,7 +1,7 @@
 // The instruction set in use. The core contains its innermost loops once for each of several instruction sets, and the
-// fastest one that this CPU can run is chosen when the module is loaded. So one build serves every CPU. Results of the
-// functions in shiftbench/ops do not depend on the choice; derivatives and activations of the engine do in their last
-// bits.
+// fastest one that this CPU can run is chosen when the module is loaded. So one build serves every CPU of its
+// architecture. Results of the functions in shiftbench/ops do not depend on the choice; derivatives and activations of
+// the engine do in their last bits.
 #pragma once
 
 #include <atomic>

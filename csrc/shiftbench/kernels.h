@@ -1,7 +1,8 @@
 // The table of innermost loops. csrc/kernels/ is compiled once for each instruction set (CMakeLists.txt), and each
-// compilation fills one such table. All entries but Tiles::score, RoundedTiles and Stages give the same bytes with
-// every instruction set. This header declares types and defines no function: a function defined here could be compiled
-// for one instruction set and then be linked into code that runs on CPUs without it.
+// compilation fills one such table. All entries but Tiles::score, RoundedTiles and Stages compute the same numbers, to
+// the last bit, with every instruction set; the layout of packed rows follows the shape of its tiles. This header
+// declares types and defines no function: a function defined here could be compiled for one instruction set and then be
+// linked into code that runs on CPUs without it.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,8 @@ namespace shiftbench::cpu {
 //   J = rho (I - hat hat^T / width)                   for RMSNorm,
 //   J = rho (I - 1 1^T / width - hat hat^T / width)   where the norm centres (LayerNorm).
 // rho is the reciprocal of the root mean square of the norm's input, or of its standard deviation where the norm
-// centres. hat is that input (less its mean where the norm centres) times rho. NormForward computes both.
+// centres, both with eps added to the mean square. hat is that input (less its mean where the norm centres) times rho.
+// NormForward computes both.
 //   tangent:   out[n] = gain * J derivative[n]
 //   cotangent: out[n] = J (gain * derivative[n])
 // derivative, out: [rows, groups, width]; hat: [positions, groups, width]; rho: [positions, groups]; gain: [width].

@@ -10,8 +10,8 @@
 // are rounded to such integers. The bound on the error is then wider, and a few more candidates have to be scored
 // exactly.
 //
-// Memory passes: one over the embeddings for as many directions as fit the working memory (`working_bytes`), plus one
-// read of an embedding for each candidate.
+// Memory passes: one over the embeddings for as many directions as fit the working memory (`working_bytes`), plus the
+// reads of the candidates' embeddings. A pass with rounded rows may be given up and made again without them.
 #pragma once
 
 #include <algorithm>
@@ -53,7 +53,8 @@ struct NormBound {
 };
 
 // A bound on the error of a direction's approximate scores, |score computed in T - exact score rounded to T|, where the
-// exact score is the inner product in double. It is the sum of three terms:
+// exact score is the inner product in double. It is the sum of three terms, and of step_underflow where rows are
+// rounded:
 //   (D + 2) eps |direction| |word|     The sum of D products, in any order, has an error of at most
 //                                      D u / (1 - D u) |direction| |word| with u = eps / 2 (Higham 2002, section 3.1).
 //                                      The term is twice that, for the rounding of the exact score as well, and a
@@ -257,9 +258,9 @@ private:
     std::atomic<bool> refused_{false}, too_close_{false};
 };
 
-// What made a pass end as `refused`: the first embedding that is not finite or else the first of all directions whose
-// scores may overflow. It is searched for in the order of the rows, on one thread, so that every run names the same row
-// although the threads of a pass do not visit the rows in order.
+// What made a pass end as `refused`: the first embedding whose norm is not finite or else the first of all directions
+// whose scores may overflow. It is searched for in the order of the rows, on one thread, so that every run names the
+// same row although the threads of a pass do not visit the rows in order.
 template <class T, class E>
 TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& direction_norm) {
     TopkRefusal refusal;

@@ -1,7 +1,7 @@
 // Word pairs of neuron pairs (docs/mathematics.md, "Word pairs of attention heads"), in two steps. Which words co-occur
-// does not depend on the neuron pair, so it is computed once, as a list of neighbours for every word. About one pair of
-// words in a hundred co-occurs. A neuron pair then reads K short lists, one for each of its query words, instead of
-// comparing K x K words.
+// does not depend on the neuron pair, so it is computed once, as a list of neighbours for every word. With the paper's
+// cutoffs about one pair of words in a hundred co-occurs. A neuron pair then reads K short lists, one for each of its
+// query words, instead of comparing K x K words.
 #pragma once
 
 #include <algorithm>

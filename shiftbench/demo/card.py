@@ -81,7 +81,7 @@ def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, de
 
 
 def one_per_instruction(triples: Sequence[Triple], count: int, max_input_characters: int = 600) -> list[Triple]:
-    """One triple for each of `count` instructions: the first triple of the instruction whose input is short enough.
+    """One triple for each of at most `count` instructions: the instruction's first triple whose input is short enough.
 
     The instructions are taken in the order of these triples. One that has only longer inputs is left out.
     """

@@ -1,7 +1,7 @@
 """The training data of the demo models: plain English text and instruction triples, split into train and held-out.
 
-The number of a block and the digest of an instruction decide the split, and no random draw does. Held-out losses of
-two training runs are therefore on the same data.
+The number of a block and the digest of a triple's texts decide the split, and no random draw does. Held-out losses of
+two training runs on the same corpora are therefore on the same data.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def plain_text(folder: Path) -> tuple[list[str], list[str]]:
 def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
     """The instruction triples as (train, held-out rows of instructions in train, all rows of held-out instructions).
 
-    The corpus is the file instruct.jsonl.gz of a folder, with one triple in each row. One instruction in twenty, chosen
-    by its digest, is held out with all its rows. Of the other instructions, one row in fifty is held out, chosen by the
-    digest of instruction and input. A row without an instruction or without an output is left out.
+    The corpus is the file instruct.jsonl.gz of a folder, with one triple in each row. About one instruction in twenty,
+    chosen by its digest, is held out with all its rows. Of the other instructions, about one row in fifty is held out,
+    chosen by the digest of instruction and input. A row without an instruction or without an output is left out.
     """
     train, held_rows, held_instructions = [], [], []
     # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside the rows.
@@ -77,11 +77,11 @@ def prompt_and_answer(triple: Triple) -> tuple[str, str]:
 
 
 def sampling_weights(rows: list[Triple], seed_task_share: float) -> list[float]:
-    """The sampling weight of each row; the weights sum to 1.
+    """The sampling weight of each row; the weights sum to 1 where there are rows of seed tasks and other rows.
 
-    An instruction with n rows gets a weight proportional to the square root of n, divided equally among its rows. All
-    rows of seed tasks together get seed_task_share. With equal weights, most rows would come from the 50 commonest
-    templates, which are mainly yes/no questions.
+    All rows of seed tasks together get seed_task_share, and the other rows the rest. Within either, an instruction with
+    n rows gets a weight proportional to the square root of n, divided equally among its rows. With equal weights, most
+    rows would come from the 50 commonest templates, which are mainly yes/no questions.
     """
     row_count: dict[str, int] = defaultdict(int)
     for row in rows:

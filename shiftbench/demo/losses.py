@@ -25,7 +25,7 @@ def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int
     """Micro-batches of windows at random offsets of one long sequence of tokens; the labels are the token ids.
 
     tokens: int64 [length]. batches: the number of micro-batches. One micro-batch in four has windows of the longest
-    length, the others of the middle length; each has as many windows as make tokens_per_batch tokens.
+    length, the others of the middle length; each has as many windows as have at most tokens_per_batch tokens together.
     """
     generator = torch.Generator().manual_seed(seed)
     for i in range(batches):
@@ -56,7 +56,7 @@ def triple_batches(
     """At least `batches` micro-batches of triples, which are drawn with replacement, with these weights.
 
     Each triple is padded to the shortest of WINDOWS that holds it. A micro-batch has triples of one such length alone,
-    as many as make tokens_per_batch tokens with their padding.
+    as many as have at most tokens_per_batch tokens together, with their padding.
     """
     draw = random.Random(seed)
     by_window: dict[int, list[Encoded]] = {window: [] for window in WINDOWS}
@@ -87,8 +87,8 @@ def padded(items: Sequence[Encoded], window: int) -> Batch:
 def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> list[Batch]:
     """The first tokens of held-out blocks, a window of the longest length for each, as batches of one window.
 
-    Blocks with fewer tokens are left out. From n others every (n // HELD_OUT_WINDOWS)-th is taken, or each where there
-    are fewer than HELD_OUT_WINDOWS.
+    Blocks with fewer tokens are left out. Of the n other blocks every (n // HELD_OUT_WINDOWS)-th is taken, or each
+    where n is below HELD_OUT_WINDOWS.
     """
     blocks = [torch.tensor(tokenizer(block)["input_ids"][: WINDOWS[-1]]) for block in text]
     windows = [block[None] for block in blocks if len(block) == WINDOWS[-1]]
@@ -98,7 +98,7 @@ def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> li
 def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
     """Held-out triples that fit into the longest window, as batches of one triple without padding.
 
-    From n such triples every (n // HELD_OUT_ANSWERS)-th is taken, or each where there are fewer than HELD_OUT_ANSWERS.
+    Of n such triples every (n // HELD_OUT_ANSWERS)-th is taken, or each where n is below HELD_OUT_ANSWERS.
     """
     fitting = [item for item in encode(tokenizer, rows) if item is not None]
     kept = fitting[:: max(1, len(fitting) // HELD_OUT_ANSWERS)]
@@ -106,7 +106,7 @@ def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -
 
 
 def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
-    """The mean next-token cross-entropy over the labelled tokens, in nats.
+    """The mean next-token cross-entropy over the labelled tokens, in nats, computed under autocast to bfloat16.
 
     body: the model without its output layer. head: the output layer, which is applied only where there is a label.
     """

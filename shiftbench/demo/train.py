@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The options of one training stage. A step has tokens_per_micro_batch x micro_batches tokens, with padding.
+    """The options of one training stage. A step has up to tokens_per_micro_batch x micro_batches tokens, with padding.
 
     learning_rate: the highest one, at the end of the warm-up. warmup: the length of the warm-up in steps. muon: whether
     hidden matrices are trained with Muon.
@@ -56,9 +56,9 @@ class Recipe:
 
 
 def train_tokenizer(text: list[str], rows: list[Triple], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, trained on the plain text and on every fourth triple, without a beginning of text.
+    """A byte-level BPE tokenizer, trained on the plain text and on every fourth triple.
 
-    vocabulary: the number of tokens to learn.
+    It puts no special token in front of a text. vocabulary: the number of its tokens, END_OF_TEXT included.
     """
     bpe = ByteLevelBPETokenizer()
     answers = [" ".join(prompt_and_answer(row)) for row in rows[::4]]
@@ -111,12 +111,12 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
-    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly to zero.
+    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly.
 
-    batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
-    to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
-    the mean loss in nats a token since the previous point. Raises RuntimeError, after the last step, where a point of
-    the curve is not finite; the curve is then not written.
+    It would reach zero one step after the last. batches: micro-batches, of which each step takes recipe.micro_batches.
+    log: the file that the loss curve is written to after the last step. Returns the curve: after every 25 steps and
+    after the last step, the number of the step and the mean loss in nats a token since the previous point. Raises
+    RuntimeError, after the last step, where a point of the curve is not finite; the curve is then not written.
     """
     causal = causal_model(model)
     body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]

@@ -9,11 +9,12 @@ The words of the field, as the code uses them:
 tangent, jvp    forward mode: how an intermediate result changes with the scale of one prompt token's embedding
 cotangent, vjp  reverse mode: how one response token's probability changes with an intermediate result
 derivative      one tangent or one cotangent; also called an item of its chunk
-row             one derivative at one position of the text: a vector of the model's width
-cut             the position where tangents from the front and cotangents from the back meet (cut.py)
-main, opposite  the main derivatives are all those of the mode with fewer of them. Some derivatives of the other mode,
-                the opposite ones, run first and store their rows at the cut; the main derivatives are then multiplied
-                with those rows.
+row             one derivative at one position of the text: a vector, of the model's width between two layers
+cut             the position where tangents from the front and cotangents from the back meet (cut.py); a text may be
+                computed without one
+main, opposite  the main derivatives are all those of the mode with fewer of them. Where there is a cut, some
+                derivatives of the other mode, the opposite ones, run first and store their rows at it; the main
+                derivatives are then multiplied with those rows.
 chunk           derivatives that pass through a layer together; segment: consecutive layers whose forward cache is in
                 memory together (schedule.py)
 
@@ -21,11 +22,12 @@ Data flow of `importance()`:
 
 1. importance.py chooses the mode and the cut, and `schedule.plan` divides the memory.
 2. segmented_forward.py runs the forward pass and keeps the forward cache of one segment of layers at a time.
-3. segment_derivatives.py takes each chunk through the segment's layers; at every layer the main derivatives are
-   multiplied with the opposite ones that cut.py stored.
+3. segment_derivatives.py takes each chunk through the segment's layers; where there is a cut, the main derivatives are
+   multiplied at every layer with the opposite ones that cut.py stored.
 4. layer_derivatives.py does one layer: products with its weights (product.py), and between them the functions of
    part_derivatives.py.
-5. part_derivatives.py calls the compiled core (core_calls.py), or torch where the core does not support the numbers.
+5. part_derivatives.py calls the compiled core (core_calls.py), or torch where the core does not support the rows'
+   dtype or device.
 
 Files, in the order in which to read them:
 
@@ -49,7 +51,7 @@ autograd.py             the same quantities by torch's autograd, for models and 
 
 Shape suffixes, the same in every file of this package:
 
-T  positions of the whole text (prefix, prompt, response, padding)
+T  positions of a text: prefix, prompt and response, with or without its last token, and padding
 P  prompt tokens                        R  response tokens
 D  model width                          F  feed-forward width
 H  query heads                          E  width of one head

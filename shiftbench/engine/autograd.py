@@ -1,8 +1,9 @@
 """Reverse mode by torch's autograd, for models and texts that the engine cannot differentiate itself.
 
-These are models whose architecture is not known as data (shiftbench/models/views.py), models in half precision, and
-texts that would get other rotation angles at the length to which the engine pads them. The results are the same as the
-engine's up to rounding, and take longer.
+These are models whose architecture is not known as data (shiftbench/models/views.py), models with a linear layer that
+is not plain (NotPlainLayer there), models in half precision, and texts that would get other rotation angles at the
+length to which the engine pads them. For a model and a text that the engine can compute too, the results are the same
+up to rounding, and take longer.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -22,7 +23,8 @@ from shiftbench.readers import reading
 
 MOST = 16  # so many response tokens' gradients, or masks, are computed together at most: more were no faster
 # A causal model's logits do not depend on later tokens. Some models mask with a large negative number instead of -inf,
-# so the gradient by a later token is not exactly 0. It counts as 0 up to this share of the largest gradient.
+# so the gradient by a later token's embedding is not exactly 0. Its entries count as 0 up to this share of the largest
+# entry of the gradient by all embeddings.
 LEAK = 1e-4
 
 
@@ -63,9 +65,9 @@ def forward(
     The module must use eager attention. scale: the factor by which the prompt's embeddings are multiplied.
     A row of logits depends on the hidden state at its own position alone, so one backward pass through the output
     embeddings gives direction_RD for all tokens.
-    Raises InputError where the module has no output embeddings, is an encoder with a decoder, fails on input
-    embeddings, or does not compute its logits by one call of the output embeddings on all positions. Raises NotFinite
-    where the logits are not finite.
+    Raises InputError where `ends` does, where the module fails on input embeddings, and where it does not compute its
+    logits by one call of the output embeddings on all positions. Raises NotFinite where logits that predict a response
+    token contain NaN or +inf.
     """
     embedder, head = ends(module)
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
@@ -115,9 +117,9 @@ def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
 
 
 def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
-    """How many response tokens' gradients fit into `memory` bytes together; at least 1 and at most MOST.
+    """How many response tokens' gradients to compute together within `memory` bytes; at least 1 and at most MOST.
 
-    One gradient is estimated to take the memory that one layer needs for it. config: of the text model; the number of
+    A gradient is taken to need about as much memory as it does in one layer. config: of the text model; the number of
     attention heads and the size of a state (as Mamba has) are read from it, and each counts as 0 where it is not there.
     """
     tokens, width = graph.embedding_TD.shape[1:]
@@ -128,7 +130,7 @@ def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
 
 
 def gradients(graph: ForwardGraph, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yields (slice of the response tokens, grad_RPD of these tokens), for `chunk` response tokens at a time.
+    """Yields (slice of the response tokens, grad_RPD of these tokens), for at most `chunk` response tokens at a time.
 
     grad_RPD: the gradient of each token's probability by the prompt's embeddings. The last step frees the graph. Raises
     InputError where the first gradient shows that the model is not causal.
@@ -178,11 +180,11 @@ def log_probabilities(
     It comes from the module's own forward pass, and is float64 where the logits are, else float32. embedding_TD: input
     embeddings of prefix, prompt and response. prompt: the range of the prompt's positions. response_R: token ids.
     masked_BP: bool, one mask in each row, True for a masked token. memory: bytes for the logits of the masks that are
-    computed together.
+    computed together; one mask is computed even where it needs more, and at most MOST masks are computed together.
     Raises InputError where the module fails on input embeddings, and NotFinite where a log-probability is not finite.
     """
     first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
-    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # bytes of a mask's logits and their softmax
+    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # about the bytes of a mask's logits
     found = []
     for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
         x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)

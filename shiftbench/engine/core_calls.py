@@ -1,8 +1,8 @@
-"""Calls of the compiled core: each computes one step of the engine in one pass over memory.
+"""Calls of the compiled core: each computes one step of the engine.
 
 The steps are those of part_derivatives.py, forward.py and decoding.py, and the products that the core computes itself.
-Unlike the functions of shiftbench.ops these check no argument: the engine made all tensors, contiguous and of one
-dtype. Shape suffixes: see shiftbench/engine/__init__.py.
+Unlike the functions of shiftbench.ops these do not check their arguments, because the engine made the tensors itself.
+Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def activation_derivative(
 def merges_gate(inner: FeedForward, rows: Tensor) -> bool:
     """Whether `gate_up_derivative` supports this network on such rows.
 
-    It does on a CPU, where the network has a gate and the core can read both weights without a copy. A GPU multiplies
-    so fast that merging the weights for a few rows would not pay.
+    It does where the rows are on a CPU, the network has a gate, and the core can read the weights of gate and
+    up-projection without a copy (`_reads`). A GPU multiplies so fast that merging the weights for a few rows would not
+    pay.
     """
     return inner.gate is not None and all(_reads(linear.weight_IO, rows) for linear in (inner.gate, inner.up))
 
@@ -89,7 +90,8 @@ def merges_gate(inner: FeedForward, rows: Tensor) -> bool:
 def _reads(weight_IO: Tensor, rows: Tensor) -> bool:
     """Whether the core's own products can multiply such rows by a weight without copying the weight.
 
-    That is so for rows on a CPU, and a weight of their dtype whose transpose is contiguous, as in torch.nn.Linear.
+    That is so where the rows are float32 or float64 on a CPU, and the weight has their dtype and a contiguous
+    transpose, as that of a torch.nn.Linear has.
     """
     return supports_attention(rows) and weight_IO.dtype == rows.dtype and weight_IO.T.is_contiguous()
 
@@ -97,9 +99,9 @@ def _reads(weight_IO: Tensor, rows: Tensor) -> bool:
 def gate_up_derivative(
     cache: FeedForwardCache, inner: FeedForward, x: Tensor, position_N: Tensor, cotangent: bool
 ) -> Tensor:
-    """The derivative of the inner activation by the network's input, as one product with merged weights.
+    """The derivative of the inner activation by the network's input, as one product instead of two for each row.
 
-    The weights of gate and up-projection, times their slopes, are merged into one matrix for each position
+    The weights of gate and up-projection, times their slopes, are added into one matrix for each position
     (docs/mathematics.md, section "How it is computed"). Without `cotangent`, x [N, D] are tangents of the input, and
     tangents [N, F] of the inner activation come back. With `cotangent`, x [N, F] are cotangents of the inner
     activation, and cotangents [N, D] of the input come back. position_N: the position of each row.

@@ -1,7 +1,8 @@
 """The meet-in-the-middle cut: where tangents of the positions in front meet cotangents of the positions behind.
 
-The cut is a position. schedule.count_opposite says how many opposite derivatives there are, and importance.py derives
-the position from that number. In every layer a position behind the cut depends on the positions in front of it only
+The cut is a position. The positions before it are in front of the cut; it and all later ones are behind the cut.
+schedule.count_opposite says how many opposite derivatives there are, and importance.py derives the position from that
+number. In every layer a position behind the cut depends on the positions in front of it only
 through their keys and values. So the importance of a prompt token in front of the cut for a response token predicted
 behind it is a sum over layers of inner products between rows of the prompt token's tangent and rows of the response
 token's cotangent. In forward mode these are the rows of head outputs behind the cut, in reverse mode the rows of keys
@@ -27,9 +28,9 @@ from shiftbench.engine.row_layout import RowLayout
 
 @dataclass(frozen=True)
 class Tile:
-    """The rows of a buffer that belong to a range of items (opposite derivatives) at a range of positions.
+    """The rows of a buffer that belong to a range of items (opposite derivatives) at a range of positions of the text.
 
-    All rows of an item follow each other, in the order of their positions.
+    rows: the range of these rows in the buffer. All rows of an item follow each other, in the order of their positions.
     """
 
     items: slice
@@ -42,7 +43,7 @@ class BufferLayout:
     """Which row of a buffer belongs to which opposite derivative and position.
 
     opposite: the layout of all opposite derivatives. All of them begin at one position, or all of them end at one
-    position, so in a tile of STEP positions most of the items have most of the rows.
+    position. The buffer is divided into tiles.
     """
 
     opposite: RowLayout
@@ -73,7 +74,7 @@ class BufferLayout:
         return last
 
 
-@lru_cache(maxsize=64)  # all layers of a chunk ask for the same rows
+@lru_cache(maxsize=64)  # all layers but the chunk's first one ask for the same rows
 def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, device: torch.device) -> Tensor:
     """int64: for each row of `layout`, without its padding rows, the row of the buffer that stores it.
 
@@ -91,7 +92,8 @@ def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, devic
 class CutBuffer:
     """The rows that the opposite derivatives store at the cut, layer by layer.
 
-    Several threads may call `store` at once, and several may call `multiply` at once.
+    Several threads may call `store` at once, for different derivatives, and several may call `multiply` at once.
+    `multiply` needs the rows of all opposite derivatives for its layer, so it may not be called before they are stored.
     opposite: the layout of all opposite derivatives. Their origins (Chunk.origins in schedule.py) are consecutive
     positions, and the first origin is the first position at which any of them has a row.
     """

@@ -1,10 +1,11 @@
-"""Greedy responses of many prompts together, with one KV cache for each layer, in which every prompt has its place.
+"""Greedy responses of many prompts together, with one KV cache for each layer, which the prompts share.
 
-A decoding step is limited by reading the weights, so one step for all prompts costs little more than for one. Each
-prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt. Attention is
-computed row by row, and the matrix products compute each row from that row alone. So a response does not depend on the
-prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that property, and up
-to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
+A decoding step is limited by reading the weights, so one step for several prompts costs little more than for one. Each
+prompt that is being decoded has a slot, a range of the cache's positions; a prompt whose response ended frees its slot
+for the next prompt. Attention and the matrix products compute each row from that row, the weights and the prompt's own
+slot. So a response does not depend on the prompts that it is decoded beside: to the last bit on a CPU, where MKL,
+oneDNN and the core have that property; on a GPU up to rounding, which can change a token where two are almost equally
+probable. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import STEP, pad_rows
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
-READ = 512  # at most so many tokens of prompts are read in one step, or one longer prompt: full rate of products
+READ = 512  # a step reads at most so many tokens of prompts, or one longer prompt: enough for the products' full rate
 PLACES = 64  # prompts that are decoded together at most: enough for nearly the products' full rate
-# The rows of a decoding step are padded to a multiple of this. oneDNN compiles a kernel for each number of rows, and it
-# multiplies one row by another method than several rows, which would change the last bits of a response.
+# The rows of a step with at most PLACES tokens, and those of the logits, are padded to a multiple of this. oneDNN
+# compiles a kernel for each number of rows, and it multiplies one row by another method than several rows, which would
+# change the last bits of a row's result.
 ROWS_STEP = 4
-CACHE_SHARE = 4  # KV caches take at most the memory of the layers' weights / CACHE_SHARE, or that of one slot
+CACHE_SHARE = 4  # KV caches take at most the memory of the layers' weights / CACHE_SHARE, or one slot's if that is more
 
 Apply = Callable[[Linear, Tensor], Tensor]  # computes a linear map: (map, its input) -> the map's output
 _apply_thin: Apply = partial(apply_linear, product=core_calls.thin_product)
@@ -77,9 +79,10 @@ def greedy(
     """Yields (index of the prompt in `prompts`, token ids of its response) as each response ends.
 
     Each token is the most probable one; of equally probable ones it is the one with the lowest id. A response ends
-    after max_new_tokens tokens, or before the first token of `ends`, which is not part of the response. prompts: token
-    ids of each prompt. embed: a function from int64 ids [N] on the CPU to input embeddings [N, D]. ends: ids of the
-    tokens that end a text. Raises NotFinite where logits are not finite.
+    after max_new_tokens tokens (at least 1), or before the first token of `ends`, which is not part of the response.
+    prompts: token ids of each prompt; none is empty. embed: a function from int64 ids [N] on the CPU to input
+    embeddings [N, D]. ends: ids of the tokens that end a text. Raises NotFinite where the logits of a next token
+    contain NaN or +inf.
     """
     # The longest prompts come first, so any slot that becomes free is long enough for the next waiting prompt.
     waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
@@ -166,15 +169,15 @@ def _extend(
     """Generate one more token for each prompt, and write keys and values of the prompts' `new` tokens into the caches.
 
     The prompts are either all at their first step, which reads the prompt, or all at a later step. Changes the prompts
-    in place. Raises NotFinite where logits are not finite.
+    in place. Raises NotFinite where a prompt's logits contain NaN or +inf.
     """
     sizes = [len(one.new) for one in prompts]
     begins = [one.begin for one in prompts for _ in one.new]
     positions = [one.length + n for one in prompts for n in range(len(one.new))]
     reading = None if len(prompts) == len(begins) else [slice(one.begin, one.begin + len(one.new)) for one in prompts]
     x_ND = _embed_padded(model, embed, [token for one in prompts for token in one.new], positions)
-    # A prompt's first step uses one kind of product, and all later steps the other. The choice must not follow the
-    # number of rows, which depends on the other prompts: a response is the same to the last bit beside any prompts.
+    # In the layers a prompt's first step uses one kind of product, and all later steps the other. The choice must not
+    # follow the number of rows, which depends on the other prompts: a response must not depend on them.
     apply = apply_linear if prompts[0].length == 0 else _apply_thin
     x_ND = _run_layers(caches, x_ND, torch.tensor([begins, positions]), reading, apply)
     if reading is not None:
@@ -264,7 +267,8 @@ def attend(
             _attend_reading(spec, part, key_KTE[:, at], value_KTE[:, at], ends - at.start) for part, at, ends in each
         ]
         return torch.cat(found)
-    # The rows are computed in parts, so that the copied keys take no more memory than the caches.
+    # The rows are computed in parts, so that the copies take no more memory than this layer's cache, or than one row
+    # needs.
     rows = max(1, key_KTE.shape[1] // max_seen)
     parts = zip(query_NHE.split(rows), seen_2N.split(rows, dim=1), strict=True)
     return torch.cat([_attend_gathered(spec, part_NHE, key_KTE, value_KTE, at, max_seen) for part_NHE, at in parts])

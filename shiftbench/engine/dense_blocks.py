@@ -1,9 +1,9 @@
 """Rows of many items as one dense block, for attention's derivatives where torch and not the core computes them.
 
 Items (derivatives) have rows at different positions. In a block every item has a row at every position of a range; it
-is zero where the item has no row. A GPU multiplies those zeros faster than it starts one kernel for each item. In the
-blocks that are multiplied with queries, the dimension of positions stands before that of items, so that every product
-of attention's derivatives is batched over key heads alone.
+is zero where the item has no row. A GPU multiplies those zeros faster than it starts one kernel for each item. Whether
+the dimension of items or that of positions comes first in a block (ItemGroup) is chosen so that every product of
+attention's derivatives is batched over key heads alone.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -46,9 +46,9 @@ class ItemGroup:
 
     items: the number of items. positions: the range from the first to the last position at which any item has a mixed
     row; query rows lie in it too. span: the number of positions from 0 to the last one at which any item has a row.
-    query, mixed: places of the query rows and of the mixed rows in a block [positions, items]. key: places of the key
-    rows in a block [items, span]. value: places of the value rows in a block [span, items]. The two dimensions of a
-    block are flattened into one.
+    query, mixed: places of the query rows and of the mixed rows in a block [positions, items], whose first position is
+    positions.start. key: places of the key rows in a block [items, span], whose first position is 0. value: places of
+    the value rows in a block [span, items], likewise. The two dimensions of a block are flattened into one.
     """
 
     items: int
@@ -60,11 +60,11 @@ class ItemGroup:
     value: BlockIndex
 
 
-@lru_cache(maxsize=64)  # groups are the same for all layers of a chunk, and for prompts of one length
+@lru_cache(maxsize=64)  # most layers of a chunk have the same groups, and so have texts whose parts are equally long
 def group_items(
     queries: RowLayout, keys: RowLayout, mixed: RowLayout, scores: int, device: torch.device
 ) -> tuple[ItemGroup, ...]:
-    """All items in groups of consecutive items.
+    """The items in groups of consecutive items.
 
     queries, keys, mixed: the layouts of the query rows, of the key and value rows, and of the mixed rows. scores: the
     most attention scores of one head that a group may have; a group has one item at least. A group without any mixed

@@ -130,7 +130,8 @@ def attend_causally(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(mixed_KGTE, probability_KGTT, slope_KGTT), which AttentionCache describes.
 
-    A position sees itself and all positions before it, or those within its window where the layer has a window.
+    A position sees itself and all positions before it; in a layer with a window of n positions, only itself and the n -
+    1 positions before it.
     """
     if core_calls.supports_attention(query_KGTE):
         return core_calls.attend_causally(spec, query_KGTE, key_KTE, value_KTE)
@@ -144,7 +145,8 @@ def seen_mask(spec: Attention, queries: int, keys: int, device: torch.device) ->
     """seen_QT, bool: whether a querying position sees a position t.
 
     The T positions are the first `keys` positions of a text, and the Q querying positions are the last `queries` of
-    these. A position sees itself and all positions before it, or those within its window where the layer has a window.
+    these. A position sees itself and all positions before it; in a layer with a window of n positions, only itself and
+    the n - 1 positions before it.
     """
     place_T = torch.arange(keys, device=device)
     back_QT = place_T[keys - queries :, None] - place_T

@@ -18,8 +18,9 @@ Rotary = tuple[Tensor, Tensor] | None  # (cos_TE, sin_TE) of each position's ang
 class NormCache:
     """The forward cache of a norm with input x [T, width], or [T, heads, width] where each head is normed by itself.
 
-    norm: the norm's weights. hat: x, less its mean where the norm centres, times rho; the gain is not applied. rho: 1 /
-    sqrt(mean square + eps) of each vector, with a last dimension of 1.
+    norm: the norm's weights. hat: x, less its mean where the norm centres, times rho; gain and bias are not applied.
+    rho: 1 / sqrt(mean square + eps) of each vector, from which the mean was subtracted where the norm centres; the last
+    dimension is 1.
     """
 
     norm: Norm

@@ -1,9 +1,9 @@
 """Importance of every prompt token for every response token (docs/mathematics.md, "How it is computed").
 
 Forward mode computes one tangent for each prompt token, reverse mode one cotangent for each response token. The mode
-with fewer derivatives is taken; its derivatives are the main ones. Some derivatives of the other mode save work: both
-kinds then end at a cut between two positions (cut.py) and need not pass all positions. Shape suffixes and the order in
-which to read: see shiftbench/engine/__init__.py.
+with fewer derivatives is taken, reverse mode where both have as many; its derivatives are the main ones. Where it saves
+work, some derivatives of the other mode are computed too: both kinds then end at a cut (cut.py) and need not pass all
+positions. Shape suffixes and the order in which to read: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from shiftbench.engine.segment_derivatives import (
 from shiftbench.engine.segmented_forward import SegmentedForward
 from shiftbench.models.block import Transformer
 
-LOGITS = 64  # rows of logits (one for each response token) that are in memory at once
+LOGITS = 64  # at most so many rows of logits are in memory at once
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ def importance(
     """(importance_PR, probability_R) in the model's dtype; importance_PR[n, r] = d p_r / d e_n . e_n.
 
     p_r is the probability of response token r, and e_n the input embedding of prompt token n. precision: of the
-    derivatives' products with weights; the forward pass stays in the model's dtype. memory: bytes for forward caches
-    and derivatives. With less memory parts of the forward pass are computed again; the result changes by rounding only.
-    Raises NotFinite where logits are not finite.
+    derivatives' products (Precision); the forward pass stays in the model's dtype. memory: bytes for forward caches and
+    derivatives, which are exceeded where they are too few (schedule.plan). With less memory parts of the forward pass
+    are computed again; the result changes by rounding only. Raises NotFinite where logits that predict a response token
+    contain NaN or +inf.
     """
     prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
     mode = _forward_mode if prompt < response else _reverse_mode
@@ -91,8 +92,8 @@ def total(
 ) -> tuple[Tensor, Tensor]:
     """(importance_P, probability_R): the importance of each prompt token, summed over the response tokens.
 
-    The cost is that of one derivative, because reverse mode takes the cotangent of the sum through the layers.
-    Arguments and errors are those of `importance`.
+    Besides the forward pass it costs about as much as one derivative, because reverse mode takes the cotangent of the
+    sum through the layers. Arguments and errors are those of `importance`.
     """
     total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, opposite=0, summed=True)
     return total_P1[:, 0], probability_R
@@ -200,7 +201,8 @@ def _reverse_mode(
     """`importance` by one cotangent for each response token, which is zero behind the position that predicts it.
 
     opposite: the tangents of the first `opposite` prompt tokens run first. The cut is the position behind these tokens,
-    and the cotangents end at it. Where `opposite` is 0, the cut is the first position of the prompt.
+    and it is the first position at which the cotangents have rows. Where `opposite` is 0, the cut is the first position
+    of the prompt.
     summed: take one cotangent, that of the sum of all probabilities, for `total`; the result is importance_P1.
     """
     first, last = tokens.predicting
@@ -259,7 +261,7 @@ def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tu
 
     It is the gradient by the logits (probability.py), taken back through the output embeddings and the final norm.
     top_RD: the last layer's output at the positions that predict the response tokens. response_R: token ids. Raises
-    NotFinite where logits are not finite.
+    NotFinite where these logits contain NaN or +inf.
     """
     top_RD = top_RD.to(model.final_norm.gain_D.device)
     hidden_RD, norm_cache = apply_norm(model.final_norm, top_RD)

@@ -1,8 +1,8 @@
 """Log-probabilities of a response where embeddings of prompt tokens are zero, for many masks of one prompt together.
 
 A mask changes nothing at positions before the first masked token. So one unmasked pass computes the keys and values of
-all positions, and for each mask only the positions from its first masked token on, and a few before it, are computed
-again.
+all positions. For each mask the positions from its first masked token on are computed again, and with them those
+between the beginning of its batch (`_batches`) and that token.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -27,8 +27,8 @@ def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, mem
     """log_BR: log-probability of each response token, in the model's dtype, where embeddings of masked tokens are zero.
 
     masked_BP: bool, one mask in each row, True for a masked prompt token. Where positions are learned, the embedding of
-    a masked token's position is kept. memory: bytes for the masks that are computed together. Raises NotFinite where a
-    log-probability is not finite.
+    a masked token's position is kept. memory: bytes for the masks that are computed together; one mask is computed even
+    where it needs more. Raises NotFinite where a log-probability is not finite.
     """
     first, last = tokens.predicting
     embedding_TD = pad_rows(tokens.embedding_TD[:last])  # padding is behind all positions, so none of them sees it
@@ -80,9 +80,9 @@ def _first_masked(zeroed_BT: Tensor, first: int) -> Tensor:
 def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, int]]:
     """Yields (indices of some masks, the position from which they are computed) until every mask was in a batch.
 
-    A batch computes at most `rows` rows, or one mask. Its masks have starts near each other, and its position is the
-    smallest of them, rounded down to a multiple of STEP, so that products have only a few different numbers of rows.
-    tokens: the number of positions of the text.
+    The batches take the masks in the order of start_B. A batch computes at most `rows` rows, or one mask. Its position
+    is the smallest start of its masks, rounded down to a multiple of STEP, so that products have only a few different
+    numbers of rows. tokens: the number of positions of the text.
     """
     order_B = start_B.argsort(stable=True)
     begin = 0
@@ -94,7 +94,7 @@ def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, 
 
 
 def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
-    """The most rows that are computed together. A row is one mask at one position.
+    """How many rows may be computed together, at least 1. A row is one mask at one position.
 
     tokens: the number of positions of the text. memory: bytes.
     """
@@ -148,7 +148,7 @@ def _attention(cache: KVCache, h_ND: Tensor, masks: int, start: int) -> Tensor:
 def _log_probabilities(model: Transformer, top_CRD: Tensor, response_R: Tensor) -> Tensor:
     """log_CR: log-probability of each response token under C masks.
 
-    top_CRD: the last layer's output at the positions that predict. The logits of LOGITS rows are in memory at once.
+    top_CRD: the last layer's output at the positions that predict. At most LOGITS rows of logits are in memory at once.
     """
     target_N = response_R.repeat(len(top_CRD))
     found = []

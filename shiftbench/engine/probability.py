@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class NotFinite(ArithmeticError):
-    """The logits contain NaN or inf, so nothing can be computed from them. The message says for which token."""
+    """Logits, or numbers computed from them, are NaN or infinite. The message says what the logits are of."""
 
 
 def check_finite(values: Tensor, where: str) -> None:
@@ -18,7 +18,7 @@ def check_finite(values: Tensor, where: str) -> None:
 
     values: numbers that were computed from the logits anyway, such as a maximum or a probability in each row. They are
     not finite where any logit of their row is NaN or +inf, so the check needs no further pass over all logits. where:
-    which token the logits are of, for the message, such as "of the next token".
+    what the logits are of, for the message, such as "of the next token".
     """
     if not bool(torch.isfinite(values).all()):
         raise NotFinite(f"the logits {where} are not finite (NaN or inf)")
@@ -30,7 +30,8 @@ def probability_gradient(logit_RV: Tensor, target_R: Tensor) -> tuple[Tensor, Te
 
     p_v is the probability of token v, the softmax of the row's logits. The gradient d p_y / d logit_v is p_y s where v
     = y, with s the probability of all other tokens, and -p_y p_v elsewhere. s is computed as a sum, because 1 - p_y
-    would lose its digits where p_y is near 1. target_R: the token ids y. Raises NotFinite where logits are not finite.
+    would lose its digits where p_y is near 1. target_R: the token ids y. Raises NotFinite where a row of logits
+    contains NaN or +inf.
     """
     p_RV = logit_RV.softmax(-1)
     target_R1 = target_R[:, None]

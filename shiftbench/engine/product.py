@@ -18,17 +18,18 @@ from shiftbench import _C
 from shiftbench.models.block import Linear
 from shiftbench.ops import cuda
 
-# The number of rows of a product is padded to a multiple of STEP. oneDNN compiles a kernel for each number of rows,
-# which takes milliseconds, and keeps the kernel; with padding there are only a few different numbers of rows.
+# Texts and the matrices of derivatives are padded to a multiple of STEP rows. oneDNN compiles a kernel for each number
+# of rows, which takes milliseconds, and keeps the kernel; with padding there are fewer different numbers of rows.
 STEP = 16
 
 
 class Precision(Enum):
-    """Precision of the products of derivatives with weights. Everything else stays in the model's own dtype.
+    """Precision of the products of derivatives. Everything else is computed in the model's own dtype.
 
-    FLOAT32: operands are multiplied as they are. TF32: a GPU rounds the operands to 10 bits of their fraction as it
-    multiplies; inside `torch_setting` this also holds for attention's products of derivatives. BFLOAT16: operands are
-    rounded to bfloat16 (7 bits of their fraction), and sums are float32.
+    FLOAT32: operands are multiplied as they are. TF32: inside `torch_setting` a GPU rounds the operands of all float32
+    products, those of attention included, to 10 bits of their fraction; outside it, it is FLOAT32. BFLOAT16: the
+    operands of products with weights are rounded to bfloat16 (7 bits of their fraction), and the sums are float32;
+    where torch cannot return these (`_has_float32_output`), and on a CPU, they are rounded to bfloat16 once more.
     """
 
     FLOAT32 = "float32"
@@ -39,7 +40,7 @@ class Precision(Enum):
     def torch_setting(self) -> Iterator[None]:
         """Switches torch's own TF32 setting on within the block if this is TF32, and restores it afterwards.
 
-        The other precisions leave the setting alone. It has no effect on a CPU.
+        The other precisions leave the setting alone.
         """
         if self is not Precision.TF32:
             yield
@@ -139,7 +140,7 @@ def _uses_onednn(x: Tensor) -> bool:
 
 @cache
 def _has_onednn() -> bool:
-    """Whether torch has oneDNN's product, under a name that is not public, and the CPU is not Intel's.
+    """Whether torch has oneDNN's product (by a name that is not public) and can use it, and the CPU is not Intel's.
 
     On CPUs of Intel MKL is taken, which uses AVX-512 there.
     """

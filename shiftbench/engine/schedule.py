@@ -33,7 +33,7 @@ MERGED_SHARE = 1 / 8
 # The rows stored at the cut take at most this share of the memory that derivatives, chunks and the forward cache of one
 # layer leave free.
 CUT_SHARE = 2 / 3
-GPU_ROWS = 8192  # the most rows of a product on a GPU: the time for starting its kernels does not count
+GPU_ROWS = 8192  # the most rows of a product on a GPU: beside so many, the time for starting a kernel is negligible
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Chunk:
 
     origins: for a tangent the position of its prompt token, for a cotangent the position that predicts its response
     token. layout: which derivative and position each row has. rows_ND: the rows. cross_CX: the inner products with the
-    opposite derivatives (cut.py), summed over the layers so far; None where there is no cut, or no layer was passed
-    yet.
+    opposite derivatives (cut.py), summed over the layers so far; None where there is no cut, where no layer was passed
+    yet, and where the chunk's derivatives are opposite ones themselves.
     """
 
     origins: tuple[int, ...]
@@ -59,15 +59,17 @@ class Chunk:
 def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens: int, tokens: int, memory: int) -> int:
     """How many derivatives of the other mode should run first and store their rows at the cut (cut.py); 0: no cut.
 
-    tokens: positions of the whole text. memory: bytes.
+    tokens: positions of the text that are computed. memory: bytes.
 
-    What a cut saves: without it the main derivatives have P R + min(P, R)^2 / 2 rows, and n opposite derivatives save n
-    min(P, R) - n^2 / 2 of them. What it costs: the opposite derivatives' own products, about as much work as one row
-    for each position; and two more forward passes, where the main derivatives are tangents and the memory does not hold
-    all forward caches. Where a cut would save no more rows than it costs, the result is 0.
+    What a cut saves: without it the main derivatives have about P R + min(P, R)^2 / 2 rows, and n opposite derivatives
+    save n min(P, R) - n^2 / 2 of them. What it is taken to cost: the opposite derivatives' own products, as much work
+    as one row for each position; and two more forward passes, as much as two rows for each position, where the main
+    derivatives are tangents and the memory does not hold all forward caches. Where a cut would save no more rows than
+    it costs, the result is 0.
 
-    Where it saves more, n is as large as the memory for stored rows allows. That memory is a share of what the rows and
-    the chunks leave free, so a cut makes no chunk smaller.
+    Where it saves more, n is the number of the shorter text's tokens, or as many as the memory for stored rows allows.
+    That memory is a share of what the rows, the chunks and the forward cache of one layer leave free, so a cut makes no
+    chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
@@ -111,7 +113,7 @@ class Plan:
 
     chunk_rows: about how many rows a chunk should have. min_chunk_rows: where all derivatives together have at most so
     many rows, they are one chunk. threads: how many chunks are computed at once. cache_bytes: bytes for the forward
-    cache of a segment; 0 or negative where there is room for no layer.
+    cache of a segment; less than one layer needs, or negative, where the memory is too small.
     """
 
     chunk_rows: int
@@ -123,8 +125,8 @@ class Plan:
 def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int, stored: int = 0) -> Plan:
     """How to take these derivatives through the layers within `memory` bytes.
 
-    tokens: positions of the text. lengths: rows of each derivative. stored: bytes of the memory that the rows stored at
-    the cut take (cut_bytes).
+    tokens: positions of the text. lengths: the most rows of each derivative. stored: bytes of the memory that the rows
+    stored at the cut take (cut_bytes).
     The rows of all derivatives stay in memory between segments. Of the rest, the chunks that are computed at once may
     take all but the forward cache of one layer, and what they leave holds the forward cache of a segment. Where the
     memory is too small even for that, chunks are small and are computed one after another, and the memory is exceeded.
@@ -170,11 +172,11 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 
 
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
-    """Consecutive items in an even number of parts of about `rows` rows each. lengths: rows of each item.
+    """Consecutive items in an even number of parts of about `rows` rows each, or in one. lengths: rows of each item.
 
-    There is one part where all items together have at most `fewest` rows, and there are fewer parts where there are too
-    few items. The number of parts is even so that two threads get equal work. It is not taken from the number of
-    threads, because the results would then depend on the number of threads.
+    There is one part where all items together have at most `fewest` rows, and a part has one item at least, so where
+    there are few items there may be fewer parts. The number is even so that two threads get equal work. It is not taken
+    from the number of threads, because the results would then depend on the number of threads.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
@@ -212,9 +214,9 @@ def split_layers(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequ
 
 
 def cache_bytes(block: Block, tokens: int) -> int:
-    """Bytes of the LayerCache of a text with `tokens` positions.
+    """About how many bytes the LayerCache of a text with `tokens` positions takes.
 
-    It holds queries, keys, values and head outputs, two norms, two slopes, and for each query head one map of T x T
+    Counted are queries, keys, values and head outputs, two norms, two slopes, and for each query head one map of T x T
     probabilities, or two where there is a soft cap.
     """
     attention, inner = block.attention, block.feed_forward.up.weight_IO
@@ -225,7 +227,7 @@ def cache_bytes(block: Block, tokens: int) -> int:
 
 
 def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
-    """The most bytes that one row takes within a layer, besides the row itself.
+    """About the most bytes that one row takes within a layer, besides the row itself.
 
     In attention the row takes its input, queries, keys, values and head outputs. In the feed-forward network it takes
     its input twice and one inner row, or two where the gate is multiplied separately. tokens: positions of the text.
@@ -249,10 +251,10 @@ def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
 def run_chunks(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> list[Chunk]:
     """step(chunk) of every chunk, in the order of the chunks.
 
-    `threads` chunks are computed at once, and share torch's threads. On a GPU, or where `threads` is 1, one chunk is
-    computed after another. On a CPU a matrix product on one core loses less time than one that is spread over all
-    cores. The chunks are taken out of their list, which is empty afterwards, so that none stays in memory longer than
-    its step needs it.
+    At most `threads` chunks are computed at once, and share torch's threads. On a GPU, or where `threads` is 1, one
+    chunk is computed after another. On a CPU several products at once, on one core each, take less time than the same
+    products one after another, each spread over all cores. The chunks are taken out of their list, which is empty
+    afterwards, so that none stays in memory longer than its step needs it.
     """
     threads = min(threads, len(chunks))
     one_thread = threads < 2 or chunks[0].rows_ND.is_cuda

@@ -2,7 +2,8 @@
 
 There are four passes. `jvp_to_cut` and `vjp_to_cut` are for the opposite derivatives, which store their rows at the cut
 (cut.py). `jvp` and `vjp` are for the main derivatives, which are multiplied with the stored rows. A pass takes the
-input of a segment of layers to its output (jvp) or the other way (vjp), and returns a chunk with the rows at that end.
+input of a segment of layers to its output (jvp) or the other way (vjp), and returns a chunk with the rows at that end;
+in the first or the last layer of the model some passes stop earlier, as their docstrings say.
 A range of positions goes from a start to a stop, which is exclusive.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
@@ -29,8 +30,9 @@ from shiftbench.engine.segmented_forward import Layers
 class LastLayerCotangents:
     """Cotangents of R response tokens within the last layer.
 
-    Behind the last layer's attention a response token depends on its own position alone, so its cotangent is one row.
-    The cotangents are computed once down to the head outputs, and no tangent has to pass the rest of the layer.
+    Behind the last layer's attention a response token's probability depends only on the position that predicts it, so
+    its cotangent is one row. The cotangents are computed once down to the head outputs, and no tangent has to pass the
+    rest of the layer.
     layer: the number of the last layer. first: the position that predicts the first of the R response tokens. sum_RD:
     cotangents of the attention sum. mixed_RO: cotangents of the head outputs.
     """
@@ -58,8 +60,8 @@ class LastLayerCotangents:
         """importance_CR: the inner products of C tangents with the R cotangents.
 
         rows_ND: tangents of the layer's input, which are multiplied with sum_RD. mixed_NO: tangents of the head
-        outputs, which are multiplied with mixed_RO; both products are added. layout: of both; every item has a row at
-        each of the R positions that predict the response tokens.
+        outputs, which are multiplied with mixed_RO; both products are added. layout: of both; every item has rows at
+        the R positions that predict the response tokens, and at no others.
         """
         of_sum_CR = (_by_item(rows_ND, layout) * self.sum_RD).sum(-1)
         return of_sum_CR.add_((_by_item(mixed_NO, layout) * self.mixed_RO).sum(-1))
@@ -113,8 +115,9 @@ def _jvp_across_cut(
 ) -> Tensor:
     """cross_CX of one layer: tangents of the head outputs at positions from the cut on, times the stored cotangents.
 
-    No query, key or value from the cut on has a tangent; only the keys and values before the cut have tangents. The
-    items are computed in batches, so that the rows from the cut on are about half as many as the chunk's own rows.
+    No query, key or value from the cut on has a tangent that is not zero; the keys and values before the cut have. The
+    items are computed in batches, so that a batch has at most half as many rows from the cut on as the chunk has rows,
+    or one item.
     """
     found = []
     for rows, own, no_queries, behind in _batches_across_cut(layout, cut, last):

@@ -1,12 +1,12 @@
-"""Methods that look inside a model, a file each. Their units go to the store, and findings read them from there.
+"""Methods that explain a model or a pair, a file each. Their units go to the store; findings read them from there.
 
     attribution.py   Attribution: how important each prompt token is for each response token
     position.py      PlacedAttribution: Attribution of each prompt with its instruction first, and with it last
     attention.py     WordPairs: the word pairs that attention heads encode
     feedforward.py   Concepts: the concepts that principal components of feed-forward networks encode
     rotation.py      Rotation: which share of a pair's weight change is a rotation
-    faithfulness.py  Faithfulness: what masking tokens in the order of their importance does to the response
-    key_parts.py     KeyParts: what masking the key parts of an instruction does to the response
+    faithfulness.py  Faithfulness: how probable the response is with tokens masked in the order of their importance
+    key_parts.py     KeyParts: how probable the response is with the key parts of the instruction masked
     response.py      GreedyResponse: the response itself, decoded greedily
 
 What these files share:

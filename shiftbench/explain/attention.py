@@ -170,7 +170,7 @@ class WordPairs(Explainer):
 
 
 class Prepared:
-    """Word embeddings and co-occurrence, which all layers of one model share; computed for the first layer."""
+    """Word embeddings and co-occurrence, which all layers of one model share; computed when `pairs` is first called."""
 
     def __init__(self, method: WordPairs, model: Model, inputs: Inputs) -> None:
         self.method, self.model, self.inputs = method, model, inputs

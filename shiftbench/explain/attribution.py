@@ -52,8 +52,8 @@ class Attribution(Explainer):
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
     definition: a value of explain.importance.Definition. steps: how many points of integrated gradients' path are
-    computed; the other definitions do not use it. agreements: by model name, one Agreement for each prompt that this
-    run compared with float32, at most COMPARED_PROMPTS; empty where precision is float32.
+    computed; the other definitions do not use it. agreements: by model name, one Agreement for each prompt that was
+    computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
     Raises InputError where an option is not known or out of range, and for occlusion in a precision other than float32.
     """
 
@@ -117,7 +117,7 @@ class Attribution(Explainer):
 
         level_PR: the levels of importance, to which no cutoff is applied. probability_R: the probability of each
         response token. instruction_P, context_P: which prompt tokens belong to the instruction and to the context.
-        Words `prompt_tokens` and `response_tokens` are the tokens' texts.
+        Words `prompt_tokens` and `response_tokens` are the tokens' texts. Raises InputError where `check_model` does.
         """
         self.check_model(model)
         # The default precision and definition are not in the key: their units were stored before these options existed.
@@ -176,7 +176,10 @@ class Attribution(Explainer):
         return Unit(arrays, words)
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of a forward pass and of derivatives on P R rows, summed over all prompts."""
+        """About the operations of gradient times input, whatever the definition, summed over all prompts.
+
+        They are those of a forward pass and of derivatives on P R rows. Other definitions may take many times as many.
+        """
         return attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
@@ -184,14 +187,14 @@ class Attribution(Explainer):
         return memory_bytes(self.memory, device)
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """Bytes of a second copy of the layers' weights, where `precision` is bfloat16; 0 in the other precisions."""
+        """About the bytes of the layers' weights in bfloat16, a second copy, if `precision` is that; else 0."""
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
-        """A sentence for each model: how well the importances of this run's first computed prompts agree with float32.
+        """A remark on each model: how well its importances agree with those in float32, on the prompts in `agreements`.
 
-        At most COMPARED_PROMPTS prompts of a model are compared; the sentence says so where none was computed. Empty
-        where precision is float32.
+        Where no prompt of the model was computed in this run, the remark says that all came from the store. Empty where
+        precision is float32.
         """
         return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
 

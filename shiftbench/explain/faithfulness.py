@@ -33,11 +33,11 @@ class Faithfulness(Explainer):
     """Probabilities of a response under masks of its prompt: most important tokens first, reversed, and at random.
 
     methods: values of explain.importance.Definition. steps: how many points of integrated gradients' path are computed.
-    fractions: shares of the prompt's tokens, each between 0 and 1; so many tokens are masked, and in another mask only
-    they are left unmasked. draws: the number of random orders. prompts: the number of prompts that are used, evenly
-    spread over those with a response; None for all. tokens: how many tokens of each prompt, drawn at random, are also
-    masked alone; all of them where it is None, or where occlusion is among the methods. seed: of all draws. memory: MiB
-    that the engine may fill; None for the device's default (memory_bytes).
+    fractions: shares of the prompt's tokens, each above 0 and below 1; the first tokens of an order, so many and one at
+    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the number
+    of prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
+    prompt, drawn at random, are also masked alone; all of them where it is None, or where occlusion is among the
+    methods. seed: of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
     """
 
     methods: Sequence[str]
@@ -71,10 +71,10 @@ class Faithfulness(Explainer):
 
         All arrays but token_K are float32. "Mean probability" and "mean log-probability" are over the response's
         tokens. removed_OF, removed_log_OF: both means where the first tokens of an order, a fraction of all, are
-        masked. kept_OF, kept_log_OF: both means where these tokens are left and all others are masked. full_2: both
-        means where no token is masked. token_K (int64): indices of the prompt tokens that are masked alone. change_K:
-        by how much the mean probability falls where one of them is masked. importance_MP: each method's importance of
-        each prompt token, averaged over the response's tokens.
+        masked. kept_OF, kept_log_OF: both means where these tokens are left and all others are masked. full_2: the mean
+        probability and the mean log-probability where no token is masked. token_K (int64): indices of the prompt tokens
+        that are masked alone. change_K: by how much the mean probability falls where one of them is masked.
+        importance_MP: each method's importance of each prompt token, averaged over the response's tokens.
         """
         steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
         common = method_content(
@@ -99,7 +99,10 @@ class Faithfulness(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of the forward passes over the prompts that are used, summed over them."""
+        """About the operations of the forward passes, summed over the first `prompts` prompts.
+
+        The prompts that are used may be others: which ones have a response is not known yet.
+        """
         return mask_flops(
             shape, [(tokens, self._forward_passes(tokens)) for tokens in prompt_tokens[: self.prompts]], response_tokens
         )
@@ -111,7 +114,8 @@ class Faithfulness(Explainer):
     def _forward_passes(self, tokens: int) -> int:
         """About how many forward passes a prompt of so many tokens takes.
 
-        They are those of the masks, and three for each gradient of the summed probabilities.
+        They are one for each mask, as if no two masks were equal, and three for each gradient of the summed
+        probabilities.
         """
         alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
@@ -121,9 +125,10 @@ class Faithfulness(Explainer):
     def _used_prompts(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
-        """The prompts that are used, with their responses.
+        """The prompts that are used, with their responses: as many as the option `prompts` says.
 
-        They are evenly spread over those whose response is not empty; where `prompts` is None, all of those.
+        They are evenly spread over those whose response is not empty. All of those are used where there are no more of
+        them, or where the option is None.
         """
         answered = [item for item in prompts if item[1]]
         wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))
@@ -137,7 +142,8 @@ class Faithfulness(Explainer):
         )
         names, order_OP = self._orders(importance_MP, prompt)
         masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks_of_orders(order_OP)])
-        # An order and its reverse share masks, so only the U distinct ones of the B masks are computed.
+        # Orders may share masks, as an order and its reverse do, so only the U distinct ones of the B masks are
+        # computed.
         distinct_UP, distinct_of_B = masked_BP.unique(dim=0, return_inverse=True)
         log_BR = log_probabilities(model, prompt, response, distinct_UP, self.memory)[distinct_of_B]
         mean_B, mean_log_B = log_BR.exp().mean(1).float(), log_BR.mean(1).float()
@@ -171,7 +177,7 @@ class Faithfulness(Explainer):
         """(names, order_OP): the names of O orders of the prompt's tokens, and the token indices in each order.
 
         The orders are: the most important token first, for each method; the reverse of these, for each method; and the
-        random orders. Tokens of equal importance are in the order of the prompt.
+        random orders. Tokens of equal importance are in the order of the prompt, in the reversed orders the other way.
         """
         method_order_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
         draws = prompt_draws(prompt, self.seed, "orders")

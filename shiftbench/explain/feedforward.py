@@ -31,8 +31,8 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
-    rank: how many components of each layer are used; where it is more than half of the width, half of the width are
-    used. top: how many words describe each component. annotator: gives labels to the concepts.
+    rank: how many components of each layer are used; at most half of the model's width, rounded down, are. top: how
+    many words describe each component. annotator: gives labels to the concepts.
     """
 
     rank: int
@@ -47,7 +47,7 @@ class Concepts(Explainer):
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.
+        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator refuses the word vectors.
 
         option: the key of this method's options in the configuration, for the message. vectors: static word vectors;
         None where the model's input embeddings are used instead.

@@ -73,8 +73,8 @@ def importance(
     R is 0. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the engine cannot compute
     the model or the text, autograd computes the same numbers up to rounding, more slowly, and `precision` has no
     effect.
-    Raises InputError where a logit or a gradient is not finite (half precision overflows in some models), and where the
-    module is no causal language model.
+    Raises InputError where a logit that predicts the response is NaN or +inf or an importance is not finite (half
+    precision overflows in some models), and where the module is no causal language model.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -114,7 +114,8 @@ def occlusion(
     """(importance_KR, probability_R), on the CPU: p_r less the probability of r where the embedding of token n is zero.
 
     token_K: indices n of the prompt tokens that get a row, int64; None for all prompt tokens. response: token ids; for
-    an empty one, R is 0. memory: MiB, or None (memory_bytes). Raises InputError where a logit is not finite.
+    an empty one, R is 0. memory: MiB, or None (memory_bytes). Raises InputError where a log-probability is not finite,
+    and where the module is no causal language model.
     """
     count = len(prompt.prompt_ids)
     single_KP = torch.eye(count, dtype=torch.bool)
@@ -140,9 +141,9 @@ def total_importance(
 ) -> Tensor:
     """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
-    definition: which importance. steps: for integrated gradients. For the definitions by gradients the cost is that of
-    one derivative instead of R, because the gradient of the sum of probabilities is taken. memory: MiB, or None
-    (memory_bytes).
+    definition: which importance. steps: for integrated gradients. For the definitions by gradients each point costs
+    about as much as one derivative, not R of them, because the gradient of the sum of probabilities is taken. memory:
+    MiB, or None (memory_bytes). Errors are those of `importance`.
     """
     if definition is Definition.OCCLUSION:
         return occlusion(model, prompt, response, memory)[0].sum(1)
@@ -157,8 +158,8 @@ def log_probabilities(
     """log_BR on the CPU: log p of each response token where the embeddings of masked prompt tokens are zero.
 
     masked_BP: bool, one mask in each row, True for a masked token. memory: MiB, or None (memory_bytes). Where the
-    engine cannot compute the model or the text, the module's own forward pass does. Raises InputError where a logit is
-    not finite.
+    engine cannot compute the model or the text, the module's own forward pass does. Raises InputError where a
+    log-probability is not finite, and where the module is no causal language model.
     """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)

@@ -88,8 +88,8 @@ class KeyParts(Explainer):
         masked_MP: bool, True for a masked token.
         """
         key_P = prompt.key_P
-        # Labels (as 'Output:') and the prompt's end fix the answer's form. Masking them costs any response much of its
-        # probability, so random masks take them only where nothing else is left.
+        # Labels (as 'Output:') and the prompt's end fix the answer's form. Masking them may cost any response much of
+        # its probability, so random masks take them only where the other tokens are too few.
         others_N = ((prompt.instruction_P | prompt.context_P) & ~key_P).nonzero()[:, 0]
         if len(others_N) < int(key_P.sum()):
             others_N = (~key_P).nonzero()[:, 0]

@@ -24,7 +24,8 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-# Models with fewer parameters decode on one thread: a token takes less time than synchronising threads at each product.
+# Models with fewer parameters decode on one thread: with more, synchronising them at each product costs more than the
+# shared work saves.
 SINGLE_THREAD_PARAMETERS = 50_000_000
 
 
@@ -76,7 +77,7 @@ class GreedyResponse(Method):
     def _generate_by_transformers(self, model: Model, prompt: EncodedPrompt) -> torch.Tensor:
         """response_R of one prompt, by transformers, without the token that ends the text.
 
-        Raises InputError where logits are not finite.
+        Raises InputError where the logits of a token contain NaN or +inf.
         """
         ends = end_tokens(model)
         configuration = GenerationConfig(
@@ -88,7 +89,7 @@ class GreedyResponse(Method):
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         reset_angles(model.module)
         # The configuration is not given to generate() as an argument: transformers would complete it from the
-        # checkpoint's own configuration, whose penalties change which token is the most probable.
+        # checkpoint's own configuration, whose penalties may change which token is taken.
         original, model.module.generation_config = model.module.generation_config, configuration
         try:
             with (
@@ -114,7 +115,7 @@ class _CheckLogits(LogitsProcessor):
 
 
 def decoding_threads(model: Model) -> int:
-    """With how many threads the model decodes: 1 below SINGLE_THREAD_PARAMETERS, else as many as torch uses."""
+    """With how many of torch's threads the model decodes: 1 below SINGLE_THREAD_PARAMETERS, else as many as are set."""
     return 1 if model.module.num_parameters() < SINGLE_THREAD_PARAMETERS else torch.get_num_threads()
 
 

@@ -22,7 +22,7 @@ class Rotation(PairExplainer):
     """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
     The weights are those of the feed-forward down-projection. The share that a rotation explains is also computed for a
-    change whose entries are in random places; it is the share by chance. seed: of these places.
+    change whose entries are in random places; it is the share by chance. seed: of these places; layer l uses seed + l.
     """
 
     seed: int

@@ -39,7 +39,8 @@ def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Boot
 
     The forgetting of a group after step k is the best value of the headline on the group among the steps from its first
     step to k - 1, minus the value at step k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over
-    prompts, the two steps are compared prompt by prompt; where it is not, the difference has no interval. The table
+    prompts, it is the mean of the differences on the prompts that have a value at both steps; where it is not, the
+    difference has no interval. The table
     `trajectory` has a row for each checkpoint and group, the table `forgetting` the columns FORGETTING_COLUMNS.
     """
     return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]

@@ -32,7 +32,7 @@ def run_comparison(
     kind: the run's name and the value of its tag shiftbench.kind, which keeps the run out of leaderboards. jobs: one
     for each tuned model, in order. groups: the prompts of each group, by the group's name; they replace the jobs'
     prompts. to_results: computes the results of the run from the matrix of all models and groups. Where config.dry_run
-    is true, everything is checked, an estimate of each job is printed, and no model is loaded.
+    is true, the jobs are checked on their prompts, an estimate of each job is printed, and nothing else is done.
     """
     jobs = [restrict_job(job, groups) for job in jobs]
     check_all(jobs, groups)

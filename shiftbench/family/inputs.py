@@ -100,8 +100,9 @@ def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
 
 
 def _normalise_path(path: str) -> str:
-    """The absolute path of a folder, so that each folder has one spelling. A path that does not exist, such as a hub
-    id, stays as it is.
+    """The absolute path of a folder, so that each folder has one spelling.
+
+    A path that does not exist, such as a hub id, stays as it is.
     """
     folder = path_of(path, "model")
     return str(folder.resolve()) if folder.exists() else path

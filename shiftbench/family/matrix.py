@@ -28,8 +28,9 @@ class Matrix:
 
     models: the names of the tuned models' pairs, in order. groups: the names of the groups of prompts, in order.
     results: by (model, group), and then by the finding's name; findings that depend on weights alone are under the
-    group WEIGHTS. last: the outcome of the last model on the last group, with the counts of units computed and found of
-    all models and groups; a run is recorded from it. notes: notes for the report, each with its model and group.
+    group WEIGHTS. last: the outcome that was computed last, of the last model, with the counts of units computed and
+    found of all models and groups; a run is recorded from it. notes: notes for the report, each with its model and
+    group.
     """
 
     models: Sequence[str]
@@ -107,9 +108,9 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
     """The results of every job on every group of prompts.
 
     jobs: as `restrict_job` returns them; they share a base and differ in their pair alone. groups: the prompts of each
-    group. Findings that depend on weights alone are scored once for each job. Each tuned model is loaded once, and the
-    base once for all of them. Units that are in the store are read from it. Raises Unanswered where a model has no
-    response to any prompt of any group.
+    group. Findings that depend on weights alone are scored once for each job. Each tuned model is loaded at most once,
+    and the base at most once for all of them. Units that are in the store are read from it. Raises Unanswered where
+    a job with findings on responses has no response to explain in any group.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}

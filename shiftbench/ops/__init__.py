@@ -1,19 +1,21 @@
-"""What the rest of shiftbench calls of the compiled core: functions that check their arguments and allocate results.
+"""The numerical functions of the compiled core, `_C`, for the rest of shiftbench.
 
-Each of them then calls the core, `_C`. Only the engine's own steps (core_calls.py) call it without these functions.
+Each op checks its arguments, allocates its results and calls the core. The engine's own steps call the core without
+these functions (engine/core_calls.py).
 
     importance.py  gradient times input, levels, densities
     topk.py        the words with the largest projections on given directions
     pairs.py       co-occurring words, word pairs of neuron pairs
     resampling.py  bootstrap means
     operators.py   what all of them share: the torch operator, the checks of tensors, the choice of CPU or GPU
-    cuda/          the same functions on a GPU, one file for each file here
+    cuda/          what they compute on a GPU
 
 The functions take and return tensors; they read no files and know no models. A tensor whose rows are contiguous is
 read in place, whatever its other strides, unless it has to be converted to another dtype. No result is differentiable.
-No result depends on the number of threads or on the instruction set of the CPU. If the core was built with CUDA,
-tensors on a GPU are computed there and the results stay there. The results are the same bytes as on a CPU, except for
-importance densities, because a GPU sums the powers of levels in another order.
+No result depends on the number of threads or on the instruction set of the CPU. If the core was built with CUDA, the
+results for tensors on a GPU are computed there, but for some directions of `vocab_topk`, and are tensors there. They
+are the same bytes as on a CPU, except for importance densities, because a GPU sums levels and their powers in another
+order.
 """
 
 try:

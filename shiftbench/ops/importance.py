@@ -28,7 +28,7 @@ def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
 def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
     """level_PR, uint8: each importance clipped at 0, scaled by its response token's maximum, rounded up to 0..levels.
 
-    level = ceil(levels * a / (max over prompt tokens of a + 1e-7)) with a = max(0, importance), computed in float64.
+    level = ceil(levels * (a / (max over prompt tokens of a + 1e-7))) with a = max(0, importance), computed in float64.
     importance_PR: float32, float64, bfloat16 or float16. levels: the highest level, 1 to 255. Low levels are not set to
     0 here; `importance_density` has a cutoff. Raises InputError where an importance is not finite or `levels` is out of
     range.
@@ -55,9 +55,9 @@ def importance_density_from_grad(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(importance_PR, level_PR, density_P): what `grad_x_input` returns, its levels, and the density of these levels.
 
-    The bytes are those of `grad_x_input`, `importance_levels` and `importance_density`, called one after another, but
-    the gradients are read once and the levels are computed while importances are in the cache. Arguments, dtypes and
-    errors are those of the three functions.
+    The numbers are those of `grad_x_input`, `importance_levels` and `importance_density`, called one after another, but
+    density_P has the dtype of importance_PR. The importances are still in a CPU's cache when their levels are computed.
+    Arguments and errors are those of the three functions.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD

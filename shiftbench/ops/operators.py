@@ -26,10 +26,11 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def set_threads(count: int) -> None:
-    """Let the functions of shiftbench.ops use `count` threads on a CPU, in the whole process.
+    """Let the functions of shiftbench.ops use up to `count` threads on a CPU, in the whole process.
 
     Before the first call the number is that of the threads that the machine runs at once. No result depends on it.
-    Most steps of the engine use torch's number of threads instead. Raises InputError where count is below 1.
+    The engine uses it for decoding only; its other steps use torch's number of threads, or one. Raises InputError where
+    count is below 1.
     """
     if count < 1:
         raise InputError(f"set_threads: count must be at least 1, got {count}")
@@ -37,7 +38,7 @@ def set_threads(count: int) -> None:
 
 
 def get_threads() -> int:
-    """The number of threads that the functions of shiftbench.ops use on a CPU (`set_threads`)."""
+    """The most threads that a function of shiftbench.ops uses on a CPU (`set_threads`)."""
     return _C.get_threads()
 
 

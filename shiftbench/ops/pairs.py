@@ -8,8 +8,8 @@ from torch import Tensor
 from shiftbench.errors import InputError
 from shiftbench.ops import cuda, operators
 
-# The number of words on each side of a block of cosines. Vectors are narrow (50 to 300 numbers), so the matrix product
-# of a smaller block would take less time than its call costs.
+# The number of words on each side of a block of cosines. It is large because each block has costs of its own: vectors
+# are narrow (50 to 300 numbers), so the matrix product of a small block takes little time.
 BLOCK_WORDS = 2048
 
 
@@ -25,8 +25,8 @@ def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple
 
     The words that co-occur with word v are other_N[first_V[v] : first_V[v + 1]], ascending. first_V: int64, V + 1
     numbers. other_N: int32. cosine_N: the cosine of v and each word of other_N, float64 for float64 vectors, else
-    float32. Every pair of words is there twice, once for each word. An entry takes 8 bytes (12 in float64); with the
-    paper's cutoffs about a hundredth of all V x V pairs are entries.
+    float32. Every pair that co-occurs is there twice, once for each word. An entry takes 8 bytes (12 in float64); with
+    the paper's cutoffs about a hundredth of all V x V pairs are entries.
 
     Raises InputError where a vector is not finite, or shapes or dtypes do not match.
     """
@@ -120,9 +120,9 @@ def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tupl
 def _product_error(unit_VG: Tensor) -> float:
     """A bound on the difference of an inner product by torch.mm, in unit_VG's dtype, from the same sum in float64.
 
-    It is twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u = eps / 2 (Higham 2002,
-    section 3.1), plus the most that underflow of the G products can take away. For |a| and |b| it takes the longest
-    vector. Raises InputError where a vector is not finite.
+    It is G eps |a| |b|, about twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u =
+    eps / 2 (Higham 2002, section 3.1), plus the most that underflow of the G products can take away. For |a| and |b| it
+    takes the longest vector. Raises InputError where a vector's norm is not finite.
     """
     norms = [torch.linalg.vector_norm(part_VG.double(), dim=1) for part_VG in unit_VG.split(4096)]
     norm_V = torch.cat([unit_VG.new_zeros(0, dtype=torch.float64), *norms])

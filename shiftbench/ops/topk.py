@@ -23,10 +23,11 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
     words' rows in embedding_VD.
 
     On a CPU the scores are computed a tile at a time, and the V x C matrix of scores is never stored: the core holds
-    about 5 MiB of directions and candidates, and one panel of words for each thread.
+    about 5 MiB of directions and candidates, or one direction's if that is more, and one panel of words for each
+    thread.
 
-    Raises InputError where k is not in 1..V, the two widths differ, a number is not finite, or a score may overflow
-    the results' dtype.
+    Raises InputError where k is not in 1..V, where the two widths differ, where a row's norm is not finite in float64,
+    and where a score may overflow the results' dtype.
     """
     results: tuple[Tensor, Tensor] = operators.call(
         "vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD

@@ -55,10 +55,10 @@ def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement
 def ranking_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], tolerance: float = 1e-5) -> Agreement:
     """The agreement of two rankings: the number of indices that differ, and how far the values at these places differ.
 
-    ours, theirs: (values, indices), of equal shapes; values are compared without their signs. Two words whose scores
-    nearly tie change places where sums are computed in another order. So rankings agree where at most one index in a
-    thousand differs and the values there differ by at most `tolerance` times the largest value. Indices of different
-    shapes do not agree.
+    ours, theirs: (values, indices); the values of each have the shape of its indices, and are compared without their
+    signs. Two words whose scores nearly tie may change places where sums are computed in another order. So rankings
+    agree where at most one index in a thousand differs and the values there differ by at most `tolerance` times the
+    largest magnitude of theirs. Rankings of different shapes do not agree.
     """
     (value, index), (their_value, their_index) = ours, theirs
     if index.shape != their_index.shape:

@@ -49,10 +49,10 @@ class Products(TorchDispatchMode):
 
 
 def flops(call: Callable[[], Any]) -> Counts:
-    """{"flops": N}, the floating-point operations of all matrix products in the call.
+    """{"flops": N}, the floating-point operations of matrix products in the call.
 
-    These are torch's products, and the products with merged gate and up-projections that the engine computes in the
-    core. A multiplication with an addition counts as two operations.
+    Counted are torch's products, and the products with merged gate and up-projections that the engine computes in the
+    core; the core's other products are not. A multiplication with an addition counts as two operations.
     """
     merged = 0
 

@@ -15,7 +15,10 @@ Ratios = Mapping[str, float]
 
 
 def metric(key: str) -> str:
-    """The name under which MLflow has the ratio as a metric; characters that MLflow refuses become "_"."""
+    """The name under which MLflow has the ratio as a metric.
+
+    Characters other than letters, digits, "_", ".", " " and "-" become "_", because MLflow refuses some of them.
+    """
     return "ratio." + re.sub(r"[^\w. -]", "_", key)
 
 
@@ -27,7 +30,8 @@ def short(key: str) -> str:
 def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
     """SVG of the runs' ratios divided by the baseline's; '' where there is nothing to draw.
 
-    runs: the oldest first. machine: the class of CPU. 1 on the vertical axis means as fast as the baseline.
+    runs: the oldest first; the newest MOST are drawn. machine: the class of CPU. 1 on the vertical axis means as fast
+    as the baseline, and more means slower.
     """
     rows = [
         {"run": number, "ratio": short(found), "slowdown": values[found] / before}

@@ -3,7 +3,7 @@
 The model has the shape of SmolLM2-135M with a tenth of its layers and words. Its weights are random, because no time
 depends on them, and nothing is downloaded. A yardstick uses the machine as its hot spot does: matrix products beside
 matrix products, passes over memory beside passes over memory. So another process, a lower clock rate or another CPU of
-the same class slows both.
+the same class changes both times about equally.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def hot_spots() -> list[HotSpot]:
 def engine_forward() -> HotSpot:
     """Attribution in forward mode, beside the paper's loop over 2 of the response tokens and beside the bare products.
 
-    The loop's parameters are frozen. Gradients of weights would be written to newly allocated memory, and the time
-    would be that of the operating system's kernel.
+    The loop's parameters are frozen. Gradients of weights would be written to newly allocated memory, and much of the
+    time would be that of the operating system's kernel.
     """
     model, case = small_model(), random_case(12, 40)
     yardsticks = {
@@ -179,7 +179,7 @@ def density() -> HotSpot:
     """Importance, levels and density in one pass over the gradients, beside a product of the gradients and a vector.
 
     Both read the same memory. The formulas one after another would be no good yardstick: their intermediate results
-    are written to newly allocated memory, and the time would be that of the operating system's kernel.
+    are written to newly allocated memory, and much of the time would be that of the operating system's kernel.
     """
     grad_RPD, embedding_PD = random_normal(60, 60 * WIDTH).view(60, 60, WIDTH), random_normal(60, WIDTH, seed=1)
     grad_ND, out_N = grad_RPD.view(-1, WIDTH), torch.empty(3600)
@@ -228,7 +228,7 @@ def random_case(
 
 
 def attribute(model: Model, case: Case) -> Tensor:
-    """importance_PR as `shiftbench score` computes it."""
+    """importance_PR by gradient times input in float32, as `shiftbench score` computes it by default."""
     return importance(model, case.prompt, case.response, memory=None)[0]
 
 

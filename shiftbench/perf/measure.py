@@ -37,7 +37,7 @@ class MeasurementRequest:
 
     keys: the ratios to measure; None: all of them; an empty list: none, so that only counters are measured. limits: by
     key of a ratio, the value that the ratio is compared with; rounds are added until its interval is on one side of the
-    value. least: the smallest number of rounds.
+    value, or until there are MOST_ROUNDS. least: the smallest number of rounds.
     """
 
     keys: Sequence[str] | None
@@ -122,7 +122,7 @@ def _repeated(call: Call, times: int) -> Callable[[object], None]:
 
 
 def main(argument: str, make_spots: Callable[[], Sequence[HotSpot]] = hot_spots) -> None:
-    """Measure what the argument, an MeasurementRequest as JSON, describes, and print the Measured as JSON."""
+    """Measure what the argument, a MeasurementRequest as JSON, describes, and print the Measured as JSON."""
     print(json.dumps(asdict(measure(MeasurementRequest(**json.loads(argument)), make_spots()))), flush=True)
 
 

@@ -35,9 +35,8 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
     """importance_PR by one forward pass, and one backward pass of p(y_r) for each response token r over its graph.
 
     frozen: whether the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread;
-    None: all. Where it is less than R, the result is a Sampled with the computed columns. A backward pass takes the
-    same time for every token, so the time for all tokens is extrapolated as that of the forward pass plus R times the
-    mean of the backward passes.
+    None: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens is
+    extrapolated: that of the forward pass plus R times the mean of the backward passes.
     """
     before = [p.requires_grad for p in module.parameters()]
     module.requires_grad_(not frozen)
@@ -71,8 +70,9 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
     """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time, with frozen parameters.
 
-    The module must use eager attention, as sdpa has no vmap. tokens: the number of response tokens to compute, evenly
-    spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as that of `loop`.
+    The module must use eager attention, for which torch can batch the gradients. tokens: the number of response tokens
+    to compute, evenly spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as
+    that of `loop`.
     """
     prefix, prompt, response = case.ids
     begin = device_time(module.device)

@@ -1,9 +1,9 @@
 """The statistic that tells a slowdown from noise: the median of paired ratios, with a confidence interval.
 
 A round times the yardstick and then the hot spot. If the speed of the machine drifts, both are slower, and the ratio
-stays. A few rounds that another process disturbs do not move the median. The interval needs no assumption about the
-distribution of the noise, because the number of rounds below the true median is binomial. Rounds are added while the
-limit is inside the interval.
+stays. A few rounds that another process disturbs hardly move the median. Of the noise the interval assumes only that
+rounds are independent: the number of rounds below the true median is then binomial. Rounds are added while the limit is
+inside the interval, up to MOST_ROUNDS.
 """
 
 from __future__ import annotations

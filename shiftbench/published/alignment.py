@@ -45,7 +45,7 @@ def piece_texts(pieces: Sequence[str]) -> list[str]:
 
 
 def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Tensor, list[Unaligned]]:
-    """(mask_P, unaligned): which pieces spell a part of some span (bool), and the spans that no piece in mask_P spells.
+    """(mask_P, unaligned): which pieces spell a part of some span (bool), and the spans that gave mask_P no piece.
 
     spans: [start, stop) in characters of the prompt. Of the pieces of a span, those in MARKS at both ends are dropped.
     The pieces should spell " " + prompt. Where they spell something else, the bytes at the beginning and at the end in

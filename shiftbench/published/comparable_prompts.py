@@ -39,7 +39,7 @@ class ComparablePrompt:
 def comparable_prompts(published: Published) -> tuple[list[ComparablePrompt], pd.DataFrame]:
     """(prompts that can be compared, in the order of prompts.jsonl; a table of what does not align).
 
-    A prompt is left out for both models where one model has no map of it, where a model's pieces do not spell a span of
+    A prompt is left out for both models where a model has no map of it, where a model's pieces do not spell a span of
     its instruction (UNSPELLED), or where a model has no piece of the instruction.
     The table has the columns COLUMNS and for each model a row for each span without a piece, for a missing map and for
     a prompt without an instruction span. start, stop and text are empty where the row is not about a span. A prompt

@@ -1,6 +1,7 @@
 """The paper's two claims about instruction recognition, and tests of them with and without length control.
 
-Length control means that the responses of both models are cut to equal length (docs/mathematics.md, Length).
+Length control means that responses are cut short: both models' to the first FIRST_PIECES pieces, or the longer one to
+the length of the shorter one (docs/mathematics.md, Length).
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Published:
 def read(folder: Path) -> Published:
     """The content of a folder of published explanations.
 
-    Raises InputError that names the file, the line or array, and what is wrong: also where a map or a rating is of an
-    id that prompts.jsonl does not have, and where the ratings are not all of the responses of one of the two models.
+    Raises InputError where a file is missing or wrong, where a map or a rating is of an id that prompts.jsonl does not
+    have, and where the ratings are not all of the responses of one of the two models.
     """
     paths = _map_files(folder)
     dataset: dict[str, str] = {}

@@ -41,7 +41,7 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Map:
-    """How important each prompt piece was for each response piece, in one model.
+    """One prompt's map in one model: how important each prompt piece was for each response piece.
 
     level_PR: the levels 0 to 10 (uint8) as they were published; no cutoff is applied to them.
     """
@@ -54,7 +54,8 @@ class Map:
 def read_maps(path: Path) -> dict[str, Map]:
     """The maps of a file by prompt id, in the order of `ids`.
 
-    Raises InputError where the file cannot be read or its arrays contradict each other; the message names the array.
+    Raises InputError where the file cannot be read, an array is missing or of another kind, or arrays contradict each
+    other.
     """
     arrays = _arrays(path)
     offsets = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}

@@ -50,8 +50,8 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
     """Compute the paper's two tables from the folder; write tables.json, tables/, figures/ and report.html into out.
 
     folder: published explanations, as published/folder.py describes them. The cutoff, the norm and the intervals are
-    those of conf/finding/instruction_recognition.yaml. Where out holds a tables.json of another content, all earlier
-    files are first moved to a folder under out/earlier, and a warning is logged.
+    those of conf/finding/instruction_recognition.yaml. Where out holds earlier results, and not a tables.json of
+    exactly the new content, they are first moved to a folder under out/earlier, and a warning is logged.
     Raises InputError before anything is computed where the folder cannot be used, no prompt can be compared, or out
     cannot be written. Raises Unwritable where out cannot be written later, as on a full disk.
     """

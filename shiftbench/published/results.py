@@ -1,4 +1,4 @@
-"""Each claim of the paper as a Result: the claim, what we compute, and what remains with responses of equal length."""
+"""Each claim of the paper as a Result: the claim, what we compute, and what remains with responses cut short."""
 
 from __future__ import annotations
 

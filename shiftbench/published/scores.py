@@ -14,7 +14,9 @@ from shiftbench import ops
 from shiftbench.findings.instruction_recognition import recognition_score
 from shiftbench.published.comparable_prompts import MODELS, ComparablePrompt
 
-FEWEST_PIECES = 5  # Table 1 and the versions with cut responses leave out responses of fewer pieces
+# Table 1 leaves out the tuned model's responses of fewer pieces. The versions with cut responses leave out prompts with
+# a response of fewer pieces, in either model.
+FEWEST_PIECES = 5
 FIRST_PIECES = 50  # response pieces that count in the version 'first50'
 
 
@@ -65,8 +67,9 @@ def cuts(base: int, tuned: int) -> Mapping[str, int | None]:
 def prompt_scores(prompts: Sequence[ComparablePrompt], metric: Metric) -> pd.DataFrame:
     """A table with one row for each prompt, in the order of the prompts.
 
-    Columns: dataset, prompt (the id), rating (NaN where not rated), instruction_pieces, base_pieces and tuned_pieces
-    (numbers of pieces of the instruction and of the responses), and for each version the scores of both models, as
+    Columns: dataset, prompt (the id), rating (NaN where not rated), instruction_pieces (the number of the tuned model's
+    pieces of the instruction), base_pieces and tuned_pieces (the numbers of pieces of the responses), and for each
+    version the scores of both models, as
     base_whole and tuned_whole. Both models' scores of a version with cut responses are NaN where one of the two
     responses has fewer than FEWEST_PIECES pieces.
     """

@@ -1,4 +1,4 @@
-"""The numbers of the paper's Table 1 and Table 2, and of both with responses of equal length, as JSON and as rows."""
+"""The numbers of the paper's Table 1 and Table 2, and of both with responses cut short, as JSON and as rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(rows: pd.DataFrame, comparisons: Sequence[Comparison], names: Names
 def numbers(comparison: Comparison, names: Names) -> dict[str, float | None]:
     """The numbers of one comparison by name: mean, standard deviation and n of both sides, and the tests.
 
-    Their names are mean_SIDE, std_SIDE, n_SIDE (one n where the sides are paired), t, p, df, paired_t and paired_p.
+    Their names are mean_SIDE, std_SIDE, n_SIDE (only `n` where the sides are paired), t, p, df, paired_t and paired_p.
     SIDE is the claim's name of the side, or the name in `names` that belongs to it. Standard deviations have ddof 0, as
     in the paper. t, p and df are those of the one-sided Welch test (unfollowed < followed, base < tuned). paired_t and
     paired_p are those of the one-sided paired t-test, and missing where the sides are not paired. A number that cannot

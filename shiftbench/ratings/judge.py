@@ -122,7 +122,7 @@ def _unit(given: Sequence[int | None]) -> Unit:
     given: the rating by each seed; None where the seed's answer could not be read.
     """
     read = [one for one in given if one is not None]
-    # The lower median: 1 means "does not follow" and 2 or more "follows", so a response follows where most readings say
-    # so.
+    # The lower median: 1 means "does not follow" and 2 or more "follows", so a response follows where more than half of
+    # the readings say so.
     rated = statistics.median_low(read) if read else EXCLUDED
     return Unit({"rating_1": torch.tensor([rated]), "answered_S": torch.tensor([one is not None for one in given])})

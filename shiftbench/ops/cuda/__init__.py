@@ -1,4 +1,4 @@
-"""The compiled core on a GPU, with the names and arguments that `_C` has for the CPU.
+"""The part of the compiled core that has kernels for a GPU, with the names and arguments that `_C` has for the CPU.
 
     importance.py  gradient times input, levels, densities
     topk.py        the words with the largest projections on given directions
@@ -9,8 +9,9 @@
     launch.py      device and stream of a kernel, and the counters in which kernels report what they refuse
 
 The functions of launch.py and precision.py have no counterpart in `_C`. Scratch memory comes from torch, because
-torch's allocator knows which stream uses it. Matrix products and sorting are torch's too. Arguments are not checked
-here, but for the number of key words of a neuron pair: the public ops check theirs, and the engine computes its own.
+torch's allocator knows which stream uses it. Matrix products and sorting are torch's too. Shapes and dtypes are not
+checked here, but for the number of key words of a neuron pair: the public ops check theirs, and the engine computes its
+own.
 """
 
 from shiftbench.ops.cuda.derivatives import activation_derivative, norm_derivative, rotary_derivative

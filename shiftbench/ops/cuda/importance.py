@@ -29,7 +29,7 @@ def importance_levels(importance_PR: Tensor, level_PR: Tensor, levels: int) -> i
 
 
 def importance_density(level_PR: Tensor, density_P: Tensor, cutoff: int, p: float) -> int:
-    """Fills density_P as _C.importance_density does, except that powers of levels are summed in another order.
+    """Fills density_P as _C.importance_density does, except that levels and their powers are summed in another order.
 
     Refuses a level that is negative or not finite.
     """

@@ -81,7 +81,7 @@ class WordPairs:
         return int(self._refused[0])
 
     def first_bad_key(self) -> int:
-        """The lowest flat index in key_CK of a word that is not in the vocabulary or twice in its row, or -1."""
+        """The lowest flat index in key_CK of a word that is not in the vocabulary or also earlier in its row, or -1."""
         return int(self._refused[1])
 
     def size(self) -> int:
@@ -96,7 +96,7 @@ class WordPairs:
         _C.cuda.write_word_pairs(*self._inputs, next_C, place_N, cosine, *device_and_stream(key_CK))
         neuron = torch.repeat_interleave(torch.arange(len(key_CK), device=key_CK.device), self._count_C)
         # The order is by neuron pair, then by descending cosine, then by place (query position * K + key position). It
-        # takes one stable sort for each of the three, the least important first.
+        # takes one sort for each of the three, the least important first; the later two must be stable.
         order_N = place_N.argsort()
         order_N = order_N[cosine[order_N].argsort(descending=True, stable=True)]
         order_N = order_N[neuron[order_N].argsort(stable=True)]

@@ -15,15 +15,16 @@ TILE_BYTES = 16 << 20  # bytes of a tile of scores on a CPU, on which tests emul
 
 
 def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, index_CK: Tensor) -> tuple[int, int, int]:
-    """Fills value_CK and index_CK with the same bytes as _C.vocab_topk, and returns what it refuses.
+    """Fills value_CK and index_CK with the same bytes as _C.vocab_topk, or returns what it refuses.
 
     Candidates, then exact rescoring: a matrix product gives scores with a known bound on their error. A word whose
     score may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
     The product is computed in tiles that stay in the L2 cache; in float32 it is a TF32 product where the GPU has those.
-    A direction with more candidates than there is room for (mostly because scores are equal) is computed on the CPU.
-    Returns (word, direction, overflowing direction): the first row of embedding_VD that is not finite, the first row of
-    direction_CD that is not finite, and the first direction whose scores may overflow. At most one is not -1; all are
-    -1 if nothing is refused.
+    A direction with more candidates than there is room for (mostly because scores are equal) is computed on the CPU,
+    and so are all directions where k is too large for the room.
+    Returns (word, direction, overflowing direction): the first row of embedding_VD whose norm is not finite, the first
+    row of direction_CD whose norm is not finite, and the first direction whose scores may overflow. At most one is not
+    -1; all are -1 if nothing is refused.
     """
     norm_C, longest = _norms(direction_CD), torch.zeros((), dtype=torch.float64, device=direction_CD.device)
     if len(not_finite := torch.nonzero(~norm_C.isfinite())):
@@ -101,7 +102,7 @@ def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK:
 
 
 def _tile_bytes(device: torch.device) -> int:
-    """How many bytes a tile of scores may have: on a GPU a third of its L2 cache, on a CPU TILE_BYTES.
+    """About how many bytes a tile of scores should have: on a GPU a third of its L2 cache, on a CPU TILE_BYTES.
 
     The L2 cache holds three things at once: the tile that is written, the tile that is read, and the operands of the
     matrix product.
