@@ -122,14 +122,22 @@ class ConceptRotation(Finding):
         """The option `explain_pair`, which explains what share of the weight change is a rotation or a rescaling."""
         return self.explain_pair
 
+    def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
+        """The values of the label scores. Angles and the rotation share have null values of their own (`_layers`)."""
+        values = {}
+        for name, rows in _changes(label_table(base, null)).items():
+            kept = rows["change"].dropna()
+            values[name] = float(kept.mean()) if len(kept) else 0.0
+        return values
+
+    def null_pair_explainer(self) -> None:
+        """None: the label scores of a null model do not depend on how far its weights turned."""
+
     def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
-        change = labels.assign(change=labels["tuned"] - labels["base"])
-        fall = change[change["label"] == "none"].assign(change=lambda rows: -rows["change"])
-        scores = [self._share_score("none_share_fall", fall, tests.get("none"))]
-        for label in (*TASKS[:-1], *LEVELS):
-            rows = change[change["label"] == label]
-            scores.append(self._share_score(f"{label}_share_rise", rows, tests.get(label)))
-        return scores
+        return [
+            self._share_score(name, rows, tests.get(str(rows["label"].iloc[0])))
+            for name, rows in _changes(labels).items()
+        ]
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
         rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
@@ -175,6 +183,17 @@ class ConceptRotation(Finding):
             keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
             rows.append({**row, **dict(zip(keys, share, strict=True))})
         return pd.DataFrame(rows)
+
+
+def _changes(labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For each label score, the rows of its label, with the column change: what each component adds to the score.
+
+    labels: label_table(base, tuned).
+    """
+    change = labels.assign(change=labels["tuned"] - labels["base"])
+    by_label = {label: change[change["label"] == label] for label in (*TASKS, *LEVELS)}
+    fall = by_label.pop("none").assign(change=lambda rows: -rows["change"])
+    return {"none_share_fall": fall, **{f"{label}_share_rise": rows for label, rows in by_label.items()}}
 
 
 def _levels_figure(labels: pd.DataFrame) -> Figure:

@@ -40,6 +40,7 @@ class Model:
     name: for messages and reports. source: what it was loaded from; None where the caller passed a module. dtype: of
     weights and computation, such as "float32". known_digest: the value of weights_digest, where it is known without
     reading the weights, as for a null model. notes: remarks for the report on how the model was loaded.
+    known_tokenizer_digest, known_views: the values of tokenizer_digest and views, where they are known.
     """
 
     name: str
@@ -49,11 +50,13 @@ class Model:
     dtype: str
     known_digest: str | None = None
     notes: tuple[str, ...] = ()
+    known_tokenizer_digest: str | None = None
+    known_views: WeightViews | None = None
 
     @cached_property
     def views(self) -> WeightViews:
         """The weight matrices that explainers need. Raises InputError where the architecture is not known."""
-        return views_of(self.module)
+        return self.known_views or views_of(self.module)
 
     @cached_property
     def transformer_or_reason(self) -> tuple[Transformer | None, str]:
@@ -97,6 +100,8 @@ class Model:
     @cached_property
     def tokenizer_digest(self) -> str:
         """sha256 (hex) of everything that decides token ids. The chat template is not covered."""
+        if self.known_tokenizer_digest is not None:
+            return self.known_tokenizer_digest
         with as_input_error(f"tokenizer of {self.name}"):
             return tokenizers.digest(self.tokenizer)
 

@@ -24,12 +24,15 @@ class WeightViews(ABC):
 
     Every tensor is detached, on the module's device, in float32 (float64 where the module is float64), with the product
     of a kept adapter added. layers, heads (query heads) and width (D) are counts.
+    read: called with a submodule, it returns the weight that the submodule applies. All views read through it. Null
+    models have another one, which draws the weight.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module
+        self.read: Callable[[nn.Module], Tensor] = applied_weight
         self.layers: int = module.config.num_hidden_layers
         self.heads: int = module.config.num_attention_heads
         self.width: int = module.config.hidden_size
@@ -39,11 +42,11 @@ class WeightViews(ABC):
 
         A factor by which the model multiplies them later is left out.
         """
-        return as_float(applied_weight(self.module.get_input_embeddings()))
+        return as_float(self.read(self.module.get_input_embeddings()))
 
     def embedding_out_VD(self) -> Tensor:
         """Output embeddings, one row a token id; the input embeddings where the two are tied."""
-        return as_float(applied_weight(self.module.get_output_embeddings()))
+        return as_float(self.read(self.module.get_output_embeddings()))
 
     @abstractmethod
     def query_HDE(self, layer: int) -> Tensor:
@@ -73,7 +76,7 @@ class WeightViews(ABC):
     def weight(self, name: str, *shape: int) -> Tensor:
         """The weight of the submodule `name`, as float; InputError where it is missing or has another shape."""
         try:
-            found = as_float(applied_weight(self.module.get_submodule(name)))
+            found = as_float(self.read(self.module.get_submodule(name)))
         except AttributeError:
             raise InputError(
                 f"{type(self.module).__name__}: no weight '{name}.weight'; is the pair's architecture right?"

@@ -143,7 +143,7 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
         "response": job.responses.mode,
         "max_new_tokens": job.responses.max_new_tokens,
         "template": job.template,
-        "control": job.control.kind if job.control is not None else "none",
+        "control": job.control.name if job.control is not None else "none",
         "vocabulary": job.vocabulary.name,
         "vocabulary_digest": job.vocabulary.digest,
         "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
