@@ -14,6 +14,7 @@ from shiftbench.errors import InputError
 from shiftbench.findings.null import beside_null, excess_score
 from shiftbench.models import wrap
 from shiftbench.stats import place_in_null
+from shiftbench.verdicts.decision import Evidence, Null, decide
 from tests.command.conftest import arguments, folders, job_options, shiftbench  # noqa: F401 (fixtures)
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -133,6 +134,17 @@ def test_a_null_model_scores_like_the_other_null_models(pair):
     ]
     p = [place_in_null(drawn[i], drawn[:i] + drawn[i + 1 :]).p for i in range(200)]
     assert 0.02 <= sum(x <= 0.05 for x in p) / 200 <= 0.08
+
+
+@pytest.mark.parametrize(("draws", "word"), [(3, "not clear"), (38, "not clear"), (39, "supported")])
+def test_fewer_draws_than_39_give_a_range_and_decide_nothing(draws, word):
+    found = beside_null(result(0.5), nulls(draws), "permuted", 0.95, [CLAIM])
+    score, over = found.scores
+    place = place_in_null(0.5, found.nulls.values["headline"])
+    null = Null("permuted", draws, place.mean, place.low, place.high, draws)
+    verdict = decide(CLAIM, Evidence(score, over, null, p=over.p))
+    assert verdict.word.value == word
+    assert any("give a range" in reason for reason in verdict.reasons) == (draws < 39)
 
 
 @pytest.mark.parametrize("control", ["permuted", "gaussian", "continued"])
