@@ -71,8 +71,11 @@ def profile(scores: Sequence[Score | None], scales: Sequence[Scale], names: Sequ
     The dashed ring is zero. A dot outside it means that tuning moved the model in the direction that the finding
     describes; a dot inside it means the opposite direction. The rim is the farthest bound of any pair. The band goes
     from the low to the high ends of the intervals. A finding without a score has no dot, and line and band cross its
-    spoke at zero. With fewer than three findings there is no line and no band.
+    spoke at zero. With fewer than three findings there is no line and no band. Without any finding, the profile is
+    empty.
     """
+    if not scores:
+        return Markup("")
     count = len(scores)
     rings = Markup("").join(
         Markup('<path class="{}" d="{}"/>').format(name, _closed_path([share] * count))

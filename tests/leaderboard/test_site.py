@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -152,6 +153,13 @@ def test_a_base_with_several_tuned_models_has_a_page(tmp_path: Path) -> None:
     for link in re.findall(r'href="([^#"]+)"', page):
         assert (tmp_path / "x" / "bases" / link).is_file()
     assert "../reports/a.html" in page and "reports/c.html" not in page
+
+
+def test_a_board_of_checks_alone_has_no_profiles(tmp_path: Path) -> None:
+    [run] = entries(Planted("a"))
+    checks = dataclasses.replace(run, levels=tuple({score.finding for score in run.scores}))
+    page = write_folder(build([checks], []), {}, tmp_path / "x").read_text()
+    assert "check of the method" in page and 'class="profile"' not in page
 
 
 def test_a_site_is_replaced_in_one_step(tmp_path: Path) -> None:
