@@ -21,6 +21,7 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result, all_scores
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.findings.facts import facts_of
 from shiftbench.pipeline.job import Job
 from shiftbench.report import RunSummary, score_table, verdict_lines
 from shiftbench.results import results_folder
@@ -131,6 +132,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
         verdicts=outcome.verdicts,
         given=[without_secrets(override) for override in given],
         finished=datetime.now(timezone.utc),
+        facts=facts_of(job.findings.values(), outcome.results),
     )
 
 
