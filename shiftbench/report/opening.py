@@ -91,7 +91,7 @@ def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tup
         prompts += f" of {pair['dataset']}"
     control = _control(pair, verdicts)
     found = {"pair": pair.get("name"), "prompts": prompts, "suite": pair.get("suite"), "control": control}
-    return [(name, str(value)) for name, value in found.items() if value not in (None, "")]
+    return [(name, str(value)) for name, value in found.items() if value is not None]
 
 
 def _control(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str | None:

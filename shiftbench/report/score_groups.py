@@ -30,9 +30,12 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class UnitRows:
-    """Scores of one unit, which share a scale. reach: the farthest of their bounds from 0; 0 where none is finite."""
+    """Scores of one unit, which share a scale.
 
-    unit: str
+    unit: None where the scores have no facts. reach: the farthest of their bounds from 0; 0 where none is finite.
+    """
+
+    unit: str | None
     rows: Sequence[ScoreRow]
 
     @property
@@ -80,5 +83,8 @@ def _title(row: ScoreRow, level: bool) -> str:
 
 
 def _by_unit(rows: Sequence[ScoreRow]) -> list[UnitRows]:
-    units = dict.fromkeys(row.fact.unit if row.fact else "" for row in rows)
-    return [UnitRows(unit, [row for row in rows if (row.fact.unit if row.fact else "") == unit]) for unit in units]
+    unit_of = [row.fact.unit if row.fact else None for row in rows]
+    return [
+        UnitRows(unit, [row for row, its in zip(rows, unit_of, strict=True) if its == unit])
+        for unit in dict.fromkeys(unit_of)
+    ]
