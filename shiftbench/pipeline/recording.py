@@ -107,6 +107,9 @@ def show(recorded: Recorded, verbose: bool = False) -> None:
         print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
     for line in verdict_lines(summary):
         console.print(line, highlight=False, soft_wrap=True)
+    if not summary.verdicts and not verbose:  # chains and mixtures make no claim; their sentences are the answer
+        for result in summary.results:
+            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
