@@ -1,9 +1,9 @@
 """PEFT adapters: whether one fits its base, and putting it on. The package peft is imported only where it is needed.
 
 An adapter is read from two files, adapter_config.json and adapter_model.safetensors. Both are checked before PEFT is
-called. PEFT gets the checked configuration and never reads the file itself. Left alone, PEFT would open pickled weights
-where there are no others, load further adapters or models that the configuration names, and import a Python module that
-the configuration names.
+called. PEFT gets the checked configuration as an object and never reads adapter_config.json itself. Without these
+checks PEFT would open pickled weights where an adapter has no safetensors file, load further adapters or models that
+the configuration names, and import a Python module that the configuration names.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from shiftbench.readers import one_line, reading
 from shiftbench.readers.patterns import check_patterns
 from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
-LARGEST_CONFIG = 2**20  # bytes; a usual configuration has 1 kB
-LONGEST_LIST = 10_000  # entries of a list or an object in the configuration
-MOST_ITERATIONS = 100  # of PiSSA's approximate singular value decomposition; 4 to 16 are usual
-PROBES = 8  # tokens whose logits are compared before and after a merge
-# How far merging an adapter may move the logits, relative to the largest logit. In float32 and float64 only the
-# rounding of sums moves them: by 1e-6 to 6e-6 on random models of 2 to 24 layers. In half precision every merged
-# weight is rounded: by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in float16 on the same models.
+LARGEST_CONFIG = 2**20  # most bytes of an adapter_config.json; a usual configuration has 1 kB
+LONGEST_LIST = 10_000  # most entries of one list or one object in the configuration
+MOST_ITERATIONS = 100  # most iterations of PiSSA's approximate singular value decomposition; 4 to 16 are usual
+PROBES = 8  # number of tokens of the text whose logits are compared between PEFT's model and the model that is used
+# dtype -> how far merging an adapter may move the logits, as a fraction of the largest absolute logit. In float32 and
+# float64 only the rounding of sums moves them: by 1e-6 to 6e-6 on random models of 2 to 24 layers. In half precision
+# every merged weight is rounded: by 1e-2 to 8e-2 in bfloat16 and by 2e-3 to 1e-2 in float16 on the same models.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-1, "float16": 3e-2}
 
 # Fields that are removed before PEFT gets the configuration: no forward pass needs them, and PEFT would load the files
 # or import the modules that they name.
 NOT_PASSED_TO_PEFT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
-# Adapter types whose configuration names something more to load.
+# Adapter type -> what else PEFT would load for it, in words for the message. Adapters of these types are refused.
 OTHERS = {"XLORA": "other adapters", "SHADOW": "another model"}
-# Fields whose effect cannot be written as other values of the base's weights. The text says why.
+# Field -> why an adapter whose configuration sets it is refused, in words for the message. The effect of these fields
+# cannot be written as other values of the base's weights.
 UNSUITABLE = {
     "layer_replication": "it repeats layers of its base, so the tuned model has other layers, and a pair is compared "
     "layer by layer",
@@ -54,8 +55,9 @@ UNSUITABLE = {
     "arrow_config": "it chooses among several adapters (Arrow), and one adapter is compared",
 }
 
-# Field -> (what it must hold, for messages; the check). Most adapter types have these fields. PEFT fails on a
-# wrong value without naming the field.
+# Field -> (what its value must be, in words for the message; a function that says whether a value is that). Only fields
+# that the configuration holds are checked. Most adapter types have these fields. PEFT fails on a wrong value without
+# naming the field, so they are checked before PEFT is called.
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "r": ("a whole number", lambda value: type(value) is int),
     "lora_alpha": ("a number", lambda value: type(value) in (int, float)),
@@ -72,9 +74,9 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 class Adapter:
     """An adapter's files, checked as far as is possible without its base.
 
-    folder: holds adapter_model.safetensors. settings: the fields of its configuration that PEFT gets. base_name: the
-    base that its configuration names. notes: remarks for the report. tensors: name -> tensor, as the header describes
-    them.
+    folder: holds adapter_model.safetensors. settings: the fields of the adapter's configuration that PEFT gets.
+    base_name: the base that the configuration names, or words that say that it names none. notes: remarks for the
+    report. tensors: name in adapter_model.safetensors -> the tensor's dtype and shape, as the file's header gives them.
     """
 
     folder: Path
@@ -84,7 +86,7 @@ class Adapter:
     tensors: Mapping[str, StoredTensor]
 
     def config(self) -> Any:
-        """A new PEFT configuration each time, because PEFT changes the one that it gets."""
+        """The settings as a PEFT configuration; a new one at each call, because PEFT changes the one that it gets."""
         import peft
 
         return peft.PeftConfig.from_peft_type(**copy.deepcopy(dict(self.settings)))
@@ -99,13 +101,13 @@ def skeleton(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedMod
 def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
     """Check that an adapter fits its base.
 
-    config: the base's. Reads the adapter's configuration and the header of its weights, never the base's weights.
-    Raises InputError where the adapter changes no weights, is pickled or damaged, or was trained on a base of other
-    shapes.
+    config: the base's configuration. Reads the adapter's configuration and the header of the adapter's weights, never
+    the base's weights. Raises InputError where the adapter changes no weights, is pickled or damaged, is of a type or
+    has a setting that cannot be used, or was trained on a base of other shapes.
     """
     found = _read_adapter(source)
 
-    def base() -> PreTrainedModel:  # a new one each time: PEFT changes the module and its configuration
+    def base() -> PreTrainedModel:  # a new skeleton at each call: PEFT changes the module and its configuration
         return skeleton(copy.deepcopy(config), source.trust_remote_code)
 
     with as_input_error(f"model {source.path}"):
@@ -123,14 +125,15 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(the base with its adapter merged into the weights or kept in its layers, remarks for the report).
 
-    read: reads the base from disk. It runs a second time where the merged model computes something else than PEFT
-    does, because a merge cannot be undone exactly. The merged weights are freed first, so that at most one copy is in
-    memory.
+    The adapter is kept in the layers, beside the weights, where source.merge_adapter is false, where PEFT cannot merge
+    it, where merging would change a weight that another layer shares, and where the merged model computes something
+    else than PEFT's model does: the logits of PROBES tokens differ by more than TOLERANCE.
 
-    PEFT's model gives the logits of PROBES tokens before the merge, and the merged model gives them after it. The
-    adapter is kept beside the weights where the two differ by more than TOLERANCE, and where merging would change a
-    weight that another layer shares. Raises InputError where the adapter cannot be put on, where its logits are not
-    finite, and where the model with the kept adapter does not compute what PEFT computes either.
+    read: reads the base from disk. It is called a second time where a merge was tried and its result is not used,
+    because a merge cannot be undone exactly. The merged weights are freed first, so that at most one copy is in memory.
+
+    Raises InputError where PEFT cannot put the adapter on, where the logits are not finite, and where the model with
+    the kept adapter does not compute what PEFT's model computes.
     """
     found = _read_adapter(source)
     notes = list(found.notes)
@@ -151,7 +154,8 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
         )
     kept: PreTrainedModel = adapted.get_base_model()
     moved = _relative_difference(wanted_TV, _logits(kept, source))
-    if not moved <= TOLERANCE["float32"]:  # the layers are the same, so the numbers agree in any dtype
+    # PEFT's model and `kept` run the same layers, so their logits agree to float32's tolerance in half precision too.
+    if not moved <= TOLERANCE["float32"]:
         raise InputError(
             f"adapter {source.adapter}: the base's layers with the adapter do not compute what PEFT computes: the "
             f"logits of {PROBES} tokens move by {moved:.1e} of the largest logit, so this kind of adapter "
@@ -161,7 +165,12 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
 
 
 def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTrainedModel, None] | tuple[None, str]:
-    """(the merged model, None), or (None, why it computes something else). Merging destroys `adapted`."""
+    """(the base with the adapter merged into its weights, None), or (None, why that model cannot be used).
+
+    It cannot be used where PEFT fails to merge, or where merging moves the logits by more than TOLERANCE.
+    adapted: PEFT's model, which is of no use after the call, because PEFT merges in place. wanted_TV: the logits of
+    PROBES tokens that `adapted` gave before the merge.
+    """
     try:
         with quiet(), reading("PEFT cannot merge it"):
             merged: PreTrainedModel = adapted.merge_and_unload()
@@ -177,7 +186,10 @@ def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTr
 
 
 def _put_on_base(source: ModelSource, found: Adapter, module: PreTrainedModel) -> Any:
-    """PEFT's model of a base and an adapter, in eval mode. module: the base."""
+    """PEFT's model of a base and an adapter with the adapter's weights loaded, in eval mode.
+
+    found: the adapter. module: the base, which PEFT changes in place. Raises InputError where PEFT fails.
+    """
     import peft
 
     with as_input_error(f"adapter {source.adapter}"):
@@ -185,15 +197,20 @@ def _put_on_base(source: ModelSource, found: Adapter, module: PreTrainedModel) -
 
 
 def _cast(module: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
-    """The module, its parameters converted in place to the source's dtype."""
-    for parameter in module.parameters():  # PEFT keeps the adapter's own dtype, and a layer would compute in it
+    """The same module, after its parameters are converted in place to the source's dtype."""
+    # An adapter's weights may have another dtype than the base's, and their layers would compute in that dtype.
+    for parameter in module.parameters():
         parameter.data = parameter.data.to(DTYPES[source.dtype])
     return module
 
 
 @torch.no_grad()
 def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Tensor:
-    """logits_TV of PROBES tokens whose ids are spread evenly over the vocabulary, in float32 or float64."""
+    """logits_TV that a model gives for one text of PROBES tokens, whose ids are spread evenly over the vocabulary.
+
+    They are in float64 where the model computes in float64, else in float32. Raises InputError where the forward pass
+    fails and, if must_be_finite, where a logit is NaN or inf.
+    """
     embedding = model.get_input_embeddings()
     device = next(embedding.parameters()).device
     rows = int(embedding.weight.shape[0])
@@ -207,13 +224,16 @@ def _logits(model: Any, source: ModelSource, must_be_finite: bool = True) -> Ten
 
 
 def _relative_difference(wanted_TV: Tensor, found_TV: Tensor) -> float:
-    """The largest absolute difference of two arrays of logits over the largest logit; NaN where any logit is NaN."""
+    """The largest absolute difference between two arrays of logits, divided by the largest absolute wanted logit.
+
+    It is NaN where a logit is NaN.
+    """
     largest = wanted_TV.abs().amax().clamp_min(torch.finfo(wanted_TV.dtype).tiny)
     return float((found_TV.to(wanted_TV) - wanted_TV).abs().amax() / largest)
 
 
 def _shared_weight(adapted: Any) -> str | None:
-    """Which weight a merge would change although another layer uses it too, in words; None where there is none.
+    """Which weight a merge would change although another layer uses it too, in words; None where no weight is such.
 
     adapted: PEFT's model. PEFT adds an adapter's product to a layer's weight in place. Tied embeddings are one tensor,
     so a LoRA on the input embeddings would be added to the output embeddings as well.
@@ -226,7 +246,8 @@ def _shared_weight(adapted: Any) -> str | None:
     for name, parameter in module.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
     for name, layer in module.named_modules():
-        # Trainable tokens overwrite rows with new values: doing so twice changes nothing, and PEFT ties both layers.
+        # Trainable tokens are harmless: merging overwrites rows with new values, so merging twice into a shared weight
+        # gives the same rows, and PEFT puts the same trained rows into both tied layers.
         if not isinstance(layer, BaseTunerLayer) or isinstance(layer, TrainableTokensLayer):
             continue
         for parameter in layer.get_base_layer().parameters(recurse=False):
@@ -238,7 +259,11 @@ def _shared_weight(adapted: Any) -> str | None:
 
 
 def _read_adapter(source: ModelSource) -> Adapter:
-    """The adapter's files, found and checked. Of PEFT only the names of adapter types and of their fields are used."""
+    """The source's adapter, from its two files, which are downloaded where the hub's cache lacks them.
+
+    Nothing of PEFT runs: only the names of its adapter types and of their fields are looked up. Raises InputError where
+    a file is missing, damaged or pickled, and as `_check_settings` does.
+    """
     import peft
 
     what, place = f"adapter {source.adapter}", hub_id_or_folder("adapter", str(source.adapter))
@@ -264,7 +289,10 @@ def _read_adapter(source: ModelSource) -> Adapter:
 
 
 def _file(place: str, name: str, what: str) -> Path | None:
-    """A file of an adapter: in its folder, or downloaded from the hub; None where there is no such file."""
+    """A file of an adapter: in its folder, or downloaded from the hub; None where the adapter has no such file.
+
+    place: the adapter's folder or hub id. name: the file's name. what: the adapter, for messages.
+    """
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
     with as_input_error(what):
@@ -272,9 +300,11 @@ def _file(place: str, name: str, what: str) -> Path | None:
 
 
 def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
-    """The names of the fields that the adapter's type has.
+    """Check the settings of an adapter, and return the names of all fields that PEFT knows for its type.
 
-    Raises InputError where its type or its settings do not define one set of weights, or a field has a wrong value.
+    Raises InputError where PEFT does not know the type, where the type or a setting does not define one set of weights,
+    where PEFT would load something else too, and where a value is of a wrong type or too large. what: the adapter, for
+    messages.
     """
     with as_input_error(what):
         import peft
@@ -319,7 +349,7 @@ def _is_object(value: Any, of: tuple[type, ...]) -> bool:
 
 
 def _is_names(value: Any, *or_of: type) -> bool:
-    """Whether a value is a list of strings, or of one of the types `or_of`."""
+    """Whether a value is a list of strings, or is itself of one of the types in `or_of`."""
     return isinstance(value, or_of) or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
@@ -337,11 +367,12 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:
-    """The first difference between an adapter's weights and those that its base needs, in words; None if there is none.
+    """The first reason why an adapter's weights do not fit a base, in words; None where they fit.
 
-    before: how many numbers the base has without the adapter. base: makes a skeleton of the base. The adapter is built
-    on a skeleton, whose tensors take no memory, because a configuration may declare a rank of any size. The message of
-    a ValueError from PEFT is returned; other exceptions are raised.
+    found: the adapter. before: how many numbers the base has without the adapter. base: makes a skeleton of the base.
+    PEFT builds the adapter on a skeleton, whose tensors take no memory, because a configuration may declare a rank of
+    any size. Names, shapes and dtypes of the tensors that PEFT built are compared with those in the adapter's file. The
+    message of a ValueError from PEFT is returned; other exceptions are raised.
     """
     import peft
     from peft.utils import get_peft_model_state_dict
@@ -380,7 +411,9 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
 def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:
     """PEFT's model of a skeleton of the base and the adapter's configuration, without the adapter's weights.
 
-    wanted: the configuration. base: makes a skeleton of the base.
+    wanted: the configuration. found: the adapter. base: makes a skeleton of the base. Raises InputError where the type
+    of adapter cannot be built on the meta device, and a whole number in the settings that is no seed is larger than the
+    count of numbers in the adapter's file.
     """
     import peft
 
@@ -390,8 +423,8 @@ def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTraine
     except (NotImplementedError, RuntimeError) as error:
         if "meta" not in str(error):
             raise
-    # Some types (BOFT, Uni-LoRA) compute from random draws, which fails on the meta device. They are built in memory,
-    # but only if no setting declares more numbers than the adapter's file holds.
+    # Some types (BOFT, Uni-LoRA) compute from random draws, which fails on the meta device. Their tensors are built in
+    # memory, but only if no whole number in the settings, seeds left aside, exceeds the count of numbers in the file.
     stored = sum(tensor.values for tensor in found.tensors.values())
     for field, value in found.settings.items():
         if type(value) is int and value > stored and "seed" not in field:

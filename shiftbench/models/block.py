@@ -18,8 +18,8 @@ from torch import Tensor
 class Norm:
     """RMSNorm, or LayerNorm where `centred` is true.
 
-    RMSNorm: x -> gain * x / sqrt(mean(x ** 2) + eps) + bias. LayerNorm first subtracts the mean of x. bias_D is None
-    where there is no bias.
+    RMSNorm: x -> gain * x / sqrt(mean(x ** 2) + eps) + bias, with the mean over the D elements of x. LayerNorm first
+    subtracts the mean of x from x. bias_D is None where there is no bias.
     """
 
     gain_D: Tensor
@@ -30,14 +30,17 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """x -> x @ weight_IO + bias_O. weight_IO is a view of the module's own weight, not a copy."""
+    """x -> x @ weight_IO + bias_O, without the bias where bias_O is None.
+
+    weight_IO is a view of the module's own weight, not a copy.
+    """
 
     weight_IO: Tensor
     bias_O: Tensor | None = None
 
     @cached_property
     def bfloat16_IO(self) -> Tensor:
-        """The weight rounded to bfloat16, in the same memory layout. Computed on first use and freed with the model."""
+        """The weight rounded to bfloat16, in the same memory layout. Computed on first use and kept."""
         return self.weight_IO.to(torch.bfloat16)
 
 
@@ -45,11 +48,12 @@ class Linear:
 class Attention:
     """Causal self-attention of one layer.
 
-    query, key, value, out: the four projections. heads: query heads. key_heads: key and value heads; each serves
-    heads / key_heads query heads. scale: factor of the logits. query_norm, key_norm: a norm over each head where its
-    gain is one head wide, over all heads together otherwise; None: no norm. cap: logits become
-    cap * tanh(logits / cap); None: no cap. window: how many positions a query sees, its own
-    included; None: all before it.
+    query, key, value, out: the four projections. heads: the number of query heads. key_heads: the number of key heads,
+    and also of value heads; each serves heads / key_heads consecutive query heads. scale: the products of queries and
+    keys are multiplied by it to give the logits. query_norm, key_norm: a norm of the query or key projections; it
+    normalises each head alone where gain_D has the width of one head, and all heads together where gain_D has the width
+    of all; None: no norm. cap: logits become cap * tanh(logits / cap); None: no cap. window: how many positions a query
+    sees, the query's own position and those before it; None: its own position and all positions before it.
     """
 
     query: Linear
@@ -66,13 +70,13 @@ class Attention:
 
     @property
     def head_width(self) -> int:
-        """E: columns of the query projection that belong to one head."""
+        """E: how many columns of the query projection belong to one head."""
         return self.query.weight_IO.shape[1] // self.heads
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """down(activation(gate(x)) * up(x)), or down(activation(up(x))) where there is no gate."""
+    """x -> down(activation(gate(x)) * up(x)), or x -> down(activation(up(x))) where gate is None."""
 
     up: Linear
     down: Linear
@@ -82,9 +86,11 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Block:
-    """One layer: x += after_attention(attention(before_attention(x))), then the same with the feed-forward network.
+    """One layer, which changes the hidden state x in two steps.
 
-    A norm is None where the architecture has none at that place.
+    x += after_attention(attention(before_attention(x))), then
+    x += after_feed_forward(feed_forward(before_feed_forward(x))).
+    A norm is None where the architecture has none at that place; x passes that place unchanged.
     """
 
     attention: Attention
@@ -97,12 +103,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A whole model.
+    """A whole model, from the hidden state before the first layer to the logits. Token embeddings are not part of it.
 
-    head: the output embeddings. head_cap: logits become head_cap * tanh(logits / head_cap); None: no cap.
-    rotary: (positions_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE); the rotation pairs each element
-    of a head's first half with the one at the same place in its second half. None where positions are learned.
-    position_TD: the embeddings of learned positions, one row a position; None where the model has rotary embeddings.
+    blocks: the layers, from the input on. head: the output embeddings as a linear layer. head_cap: the model's logits
+    become head_cap * tanh(logits / head_cap); None: no cap.
+    rotary: a function (position_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE). The rotation pairs
+    each element of a head's first half with the element at the same place in its second half. None where the model has
+    learned positions. position_TD: the embeddings of learned positions, one row a position; None where the model has
+    rotary embeddings.
     """
 
     blocks: Sequence[Block]

@@ -24,11 +24,12 @@ SIZES = {
 }  # fmt: skip
 # Counts of positions. No weight needs to have as many rows, so the weight files do not limit them.
 POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}
-OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}  # null: transformers derives the value
-MOST_LAYERS = 10_000  # limit of LAYERS where the weight files are not downloaded yet
-MOST = 2**31  # limit of SIZES where the weight files are not downloaded yet
-MOST_LABELS = 100_000  # names of classes; a language model needs none
-DEEPEST = 50  # objects and lists nested inside each other
+# Fields that may be null. A sliding_window of null means no window; transformers derives the value of the others.
+OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}
+MOST_LAYERS = 10_000  # largest value of a field in LAYERS while the weight files are not known
+MOST = 2**31  # largest value of a field in SIZES while the weight files are not known
+MOST_LABELS = 100_000  # most names of classes in a configuration; a language model needs none
+DEEPEST = 50  # most levels of objects and lists inside each other
 
 # Fields that choose the code to compute with. shiftbench needs eager attention; other choices can make transformers
 # download kernels.
@@ -42,7 +43,10 @@ ROPE = ("rope_scaling", "rope_parameters")
 
 
 def without_code_choices(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the fields in CHOOSES_CODE, at every depth."""
+    """A copy of the configuration without the fields in CHOOSES_CODE, in it and in the objects inside it.
+
+    Objects that stand in a list are left as they are.
+    """
     return {
         name: without_code_choices(value) if isinstance(value, dict) else value
         for name, value in config.items()
@@ -51,11 +55,12 @@ def without_code_choices(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_declared(config: dict[str, Any], what: str) -> None:
-    """Check the configuration of a known architecture.
+    """Check the values of the outermost fields in the configuration of a known architecture.
 
-    config: the content of config.json. what: the configuration as the user named it; messages begin with it.
-    Raises InputError where a count or size is not a positive whole number, a dtype is unknown, or a type of rotary
-    embeddings is unknown.
+    config: the content of config.json. what: the configuration as the user named it; messages begin with it. A field
+    that is absent is not checked. Raises InputError where a field in LAYERS, SIZES or POSITIONS is not a positive whole
+    number (those in OPTIONAL may be null), where torch has no such dtype, and where transformers does not know a type
+    of rotary embeddings.
     """
     for name in sorted(LAYERS | SIZES | POSITIONS):
         value = config.get(name)
@@ -70,16 +75,21 @@ def check_declared(config: dict[str, Any], what: str) -> None:
 
 
 def check_files_named(config: dict[str, Any], what: str) -> None:
-    """Raise InputError where a configuration makes transformers open other files than the model's own."""
+    """Raise InputError where a configuration sets a field in NAMES_FILES.
+
+    transformers would open the files that such a field names. what: the configuration as the user named it; the message
+    begins with it.
+    """
     for name in NAMES_FILES:
         if config.get(name) is not None:
             raise InputError(f"{what}: {name} names other files than the model's own; remove it")
 
 
 def check_end_tokens(found: Any, what: str) -> None:
-    """Raise InputError unless eos_token_id is absent, a token id or a list of token ids.
+    """Raise InputError unless eos_token_id is absent or null, a token id, or a list of token ids.
 
-    found: its value. what: as in check_declared.
+    found: the value of eos_token_id, None where it is absent. A token id is a whole number of at least 0. what: the
+    file or the model as the user named it; the message begins with it.
     """
     ends = found if isinstance(found, list) else [] if found is None else [found]
     if not all(type(end) is int and end >= 0 for end in ends):
@@ -89,7 +99,10 @@ def check_end_tokens(found: Any, what: str) -> None:
 def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
     """Raise InputError where a count or size, at any depth of a configuration, exceeds what the weight files can hold.
 
-    weights: None where the files are not downloaded yet; fixed limits hold then. what: as in check_declared.
+    A model has at most as many layers as its files have tensors, and no size exceeds the count of numbers in them.
+    weights: None while the weight files are not known; the limits are MOST_LAYERS and MOST then. Names of classes have
+    the limit MOST_LABELS, and nesting has the limit DEEPEST, in any case. what: the configuration as the user named it;
+    messages begin with it.
     """
     for part in _objects(config, what):
         for name, value in part.items():
@@ -99,7 +112,8 @@ def check_bounds(config: dict[str, Any], weights: WeightFiles | None, what: str)
 def check_metadata(weights: WeightFiles, known: list[str], what: str) -> None:
     """Raise InputError where a GGUF file has an unknown architecture, or its metadata declare more than it holds.
 
-    known: names of architectures, as GGUF spells them. what: the file as the user named it; messages begin with it.
+    weights: what the file's header says. known: names of architectures, as GGUF spells them. what: the file as the user
+    named it; messages begin with it.
     """
     kind = weights.metadata.get("general.architecture")
     if kind not in known:
@@ -111,11 +125,13 @@ def check_metadata(weights: WeightFiles, known: list[str], what: str) -> None:
 
 
 def check_built(module: PreTrainedModel, weights: WeightFiles, what: str) -> None:
-    """Raise InputError where a model's weights have other shapes than in its files, or twice as many numbers.
+    """Raise InputError where a model's configuration and its weight files contradict each other.
 
-    module: the model on the meta device. Missing weights are reported later, when the files are read; up to a factor of
-    2 the memory that they would take is harmless. A GGUF file must not hold more numbers than the model has, because
-    transformers silently leaves out those that it has no place for.
+    They do so where a weight has another shape in a safetensors file than in the model, and where the model has more
+    than twice as many numbers as the files. Missing weights are reported later, when the files are read; up to a factor
+    of 2 the memory that they would take is harmless. A GGUF file must not hold more numbers than the model has, because
+    transformers silently leaves out those that it has no place for. Shapes in a GGUF file are not compared.
+    module: the model on the meta device. what: the file that describes the model; messages begin with it.
     """
     for name, shape in _shapes(module):
         stored = weights.tensors.get(name) or weights.tensors.get(name.removeprefix(f"{module.base_model_prefix}."))
@@ -136,7 +152,7 @@ def _shapes(module: PreTrainedModel) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value, the value itself first; InputError beyond DEEPEST levels of nesting."""
+    """Every object in a JSON value, first the value itself if it is one; InputError beyond DEEPEST nested levels."""
     if depth > DEEPEST:
         raise InputError(f"{what} nests more than {DEEPEST} deep")
     if isinstance(found, dict):
@@ -148,7 +164,10 @@ def _objects(found: Any, what: str, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) -> None:
-    """Raise InputError where one field declares more layers, numbers or labels than its limit."""
+    """Raise InputError where a field declares more layers, numbers or labels than its limit (see check_bounds).
+
+    name, value: of the field. Fields that count none of these, and values that are no numbers, are accepted.
+    """
     if name in ("id2label", "label2id", "num_labels"):
         labels = len(value) if isinstance(value, dict | list) else value
         if isinstance(labels, int | float) and labels > MOST_LABELS:
@@ -167,7 +186,8 @@ def _check_count(name: str, value: Any, weights: WeightFiles | None, what: str) 
 def _check_rope(found: Any, what: str) -> None:
     """Raise InputError where transformers does not know a type of rotary embeddings.
 
-    Kinds of layers may differ in it.
+    found: the value of a field in ROPE. It is an object with the type in it, or an object with one such object for each
+    kind of layer; every type is checked. A value that is no object is accepted. what: the field, for the message.
     """
     if not isinstance(found, dict):
         return

@@ -1,6 +1,6 @@
 """Weights of GPT-2: one fused projection for query, key and value, stored inputs x outputs.
 
-LayerNorm before each part.
+Each layer has a LayerNorm before attention and another before the feed-forward network.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from shiftbench.models.views import WeightViews, linear
 
 
 class Gpt2Views(WeightViews):
-    """Weight views of GPT-2. The position embeddings are in none of them."""
+    """Weight views of GPT-2. Its learned position embeddings are in none of the matrices; `transformer` gives them."""
 
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights, multiplied by the gain of the LayerNorm before attention.
+        """Query weights of each head, multiplied by the gain of the LayerNorm before attention.
 
-        Its centring and its bias are left out.
+        The centring and the bias of that LayerNorm, and the bias of the projection, are left out.
         """
         return self._projection_HDE(layer, 0)
 
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights, multiplied by the same gain as in query_HDE."""
+        """Key weights of each head, multiplied by the gain of the LayerNorm before attention.
+
+        What query_HDE leaves out is left out here too.
+        """
         return self._projection_HDE(layer, 1)
 
     def down_FD(self, layer: int) -> Tensor:
-        """Rows of the second feed-forward projection; its bias is left out."""
+        """Weights of the second feed-forward projection, one row a neuron; the bias is left out."""
         inner = self.module.config.n_inner or 4 * self.width
         return self.weight(f"transformer.h.{layer}.mlp.c_proj", inner, self.width)
 
     def transformer(self) -> Transformer:
-        """The model as data. Query, key and value are three views of the fused projection."""
+        """The model as data. The query, key and value weights are three views of the fused projection."""
         trunk: Any = self.module.transformer
         return Transformer(
             [self._block(index, layer) for index, layer in enumerate(trunk.h)],
@@ -43,6 +46,7 @@ class Gpt2Views(WeightViews):
         )
 
     def _block(self, index: int, layer: Any) -> Block:
+        """One layer as data. index: the layer's number, counted from 0. layer: its module."""
         config = self.module.config
         fused, width = linear(layer.attn.c_attn), self.width
         parts = [slice(width * i, width * (i + 1)) for i in range(3)]
@@ -58,7 +62,7 @@ class Gpt2Views(WeightViews):
         return Block(attention, feed_forward, _norm(layer.ln_1), None, _norm(layer.ln_2), None)
 
     def _projection_HDE(self, layer: int, part: int) -> Tensor:
-        """A third of the fused projection c_attn, times the gain of the LayerNorm before attention.
+        """A third of the fused projection c_attn, by heads, each row times the gain of the LayerNorm before attention.
 
         part: 0 for the query, 1 for the key, 2 for the value.
         """

@@ -1,6 +1,6 @@
 """Files on the Hugging Face hub, and the output and failures of transformers.
 
-Output is silenced while all is well, and any failure becomes an InputError of one line.
+`quiet` silences the output of transformers. `as_input_error` also turns failures into an InputError of one line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # environment variables th
 def quiet() -> Iterator[None]:
     """Silence log lines, warnings and loading bars of transformers for the block; the hub's download bars stay."""
     level, bars = logging.get_verbosity(), logging._tqdm_active
-    logging.set_verbosity(logging.CRITICAL)  # an error that transformers logs is raised as well
-    logging._tqdm_active = False  # disable_progress_bar() would turn off the hub's bars too
+    logging.set_verbosity(logging.CRITICAL)  # no error is lost: transformers raises the errors that it logs
+    logging._tqdm_active = False  # set here, because disable_progress_bar() would turn off the hub's bars too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -41,7 +41,9 @@ def quiet() -> Iterator[None]:
 def as_input_error(what: str, replacement: Path | None = None, instead: str = "") -> Iterator[None]:
     """Turn any failure of the block into an InputError of one line that starts with `what`, and silence transformers.
 
-    replacement: the folder that a library got instead of the model's own. Messages write `instead` in its place.
+    The exceptions that readers.reading passes unchanged, such as an InputError, pass unchanged here too.
+    replacement: the path of the temporary folder that a library got instead of the model's own. Where a message names
+    that path, `instead` is written in its place. None: messages stay as they are.
     """
 
     def in_words(error: BaseException) -> str:
@@ -57,14 +59,14 @@ def without_panics() -> Iterator[None]:
     """Drop what Rust prints on standard error when it panics, because the exception says the same.
 
     Everything that the process writes to standard error in the block is held back until the block ends, so the block
-    must be short. Without a panic all of it is printed then.
+    must be short. It is printed then, unless the block ended by a panic: all of it is dropped in that case.
     """
     if sys.stderr is not None:
         sys.stderr.flush()
     with tempfile.TemporaryFile() as held_back:
         try:
             own = os.dup(2)
-        except OSError:  # there is no standard error
+        except OSError:  # there is no standard error to hold back
             yield
             return
         panicked = False
@@ -87,7 +89,8 @@ def without_panics() -> Iterator[None]:
 def hub_file(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a model on the hub, downloaded where the cache lacks it; None where the model has no such file.
 
-    Raises OSError where the cache lacks the file and the hub cannot be reached, so that the answer is unknown.
+    model: the hub id. name: the file's path in the model's repository. revision: None is the main branch. Raises
+    OSError where the cache lacks the file and the hub cannot be reached or refuses, so that the answer is unknown.
     """
     try:
         found = cached_file(model, name, revision=revision)
@@ -99,7 +102,11 @@ def hub_file(model: str, name: str, revision: str | None) -> Path | None:
 
 
 def optional_file(model: str, name: str, revision: str | None) -> Path | None:
-    """As hub_file, but None as well where the cache lacks the file and the hub cannot be reached."""
+    """A file of a model on the hub, downloaded where the cache lacks it; None where it cannot be had.
+
+    It cannot be had where the model has no such file, and where the cache lacks it and the hub cannot be reached or
+    demands a permission for the model. hub_file raises OSError in the last two cases.
+    """
     found = cached_file(
         model,
         name,
@@ -127,7 +134,12 @@ def cached(model: str, names: Sequence[str], revision: str | None) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line: the hub's own message where the hub refused, else the library's whole message."""
+    """What went wrong, in one line.
+
+    It is the hub's own message where the hub refused. Where a missing file may not be downloaded (OFFLINE), or where
+    the model needs code of its own, it says what to change. For all other errors it is the library's message, as
+    one_line gives it.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):

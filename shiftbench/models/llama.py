@@ -1,4 +1,4 @@
-"""Weights of the Llama family. Its members differ in where their norms stand, which Norms says for each of them."""
+"""Weights of the Llama family. Its members differ in where their norms stand, which the class Norms describes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from shiftbench.models.views import WeightViews, linear
 
 @dataclass(frozen=True)
 class Norms:
-    """Names of the norms of a layer; None where the architecture has no norm at that place.
+    """Names of the submodules that are the norms of a layer; None where the architecture has no norm at that place.
 
-    offset: a norm's gain is its stored weight plus this.
+    offset: the gain of a norm is its stored weight plus this number.
     """
 
     before_attention: str | None = "input_layernorm"
@@ -28,7 +28,7 @@ class Norms:
 
 
 class LlamaViews(WeightViews):
-    """Weight views of one member of the family."""
+    """Weight views of one member of the family. norms: where the norms of its layers stand."""
 
     gated = True
 
@@ -40,26 +40,27 @@ class LlamaViews(WeightViews):
         self.head_width: int = getattr(config, "head_dim", None) or self.width // self.heads
 
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights, multiplied by the gain of the layer's input norm; biases and query norms are left out.
+        """Query weights of each head, multiplied by the gain of the layer's input norm.
 
-        OLMo-2 has no input norm, so its weights are as stored. Gemma-2 stores gain - 1, so 1 is added first.
+        Biases and query norms are left out. OLMo-2 has no input norm, so its query weights are multiplied by no gain.
+        Gemma-2 stores gain - 1, so 1 is added to the stored weight of the norm first.
         """
         return self._projection_HDE(layer, "q_proj", self.heads)
 
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights, multiplied by the same gain, and repeated for the query heads that share them.
+        """Key weights of each query head, multiplied by the gain of the layer's input norm as in query_HDE.
 
-        Key norms are left out.
+        Query heads that share a key head get equal matrices. Biases and key norms are left out.
         """
         key_HDE = self._projection_HDE(layer, "k_proj", self.key_heads)
         return key_HDE.repeat_interleave(self.heads // self.key_heads, dim=0)
 
     def down_FD(self, layer: int) -> Tensor:
-        """Rows of the down-projection, one row a neuron; a norm after it (Gemma-2, OLMo-2) is left out."""
+        """Weights of the down-projection, one row a neuron; a norm after it (Gemma-2, OLMo-2) is left out."""
         return self.weight(f"model.layers.{layer}.mlp.down_proj", self.width, self.module.config.intermediate_size).T
 
     def transformer(self) -> Transformer:
-        """The model as data. Query and key norms, biases, soft caps and windows are read from the modules."""
+        """The model as data. Norms and biases are read from the modules, caps and windows from the configuration."""
         module: Any = self.module
 
         def rotary(position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,6 +78,7 @@ class LlamaViews(WeightViews):
         )
 
     def _block(self, index: int, layer: Any) -> Block:
+        """One layer as data. index: the layer's number, counted from 0. layer: its module."""
         own, mlp, config = layer.self_attn, layer.mlp, self.module.config
         kinds = getattr(config, "layer_types", None)
         slides = config.model_type in SLIDING if kinds is None else kinds[index] == "sliding_attention"
@@ -99,6 +101,7 @@ class LlamaViews(WeightViews):
         return Block(attention, feed_forward, before, after, before_inner, after_inner)
 
     def _norm(self, part: Any) -> Norm | None:
+        """A norm's module as data; None where there is no module."""
         if part is None:
             return None
         gain_D = part.weight.detach()
@@ -106,7 +109,10 @@ class LlamaViews(WeightViews):
         return Norm(gain_D + self.norms.offset if self.norms.offset else gain_D, eps)
 
     def _projection_HDE(self, layer: int, name: str, heads: int) -> Tensor:
-        """The projection `name` times the gain of the input norm."""
+        """The weights of a projection by heads, each row times the gain of the layer's input norm where it has one.
+
+        name: "q_proj" or "k_proj". heads: how many heads that projection has.
+        """
         place = f"model.layers.{layer}"
         weight = self.weight(f"{place}.self_attn.{name}", heads * self.head_width, self.width)
         if self.norms.before_attention is not None:
@@ -127,4 +133,5 @@ ARCHITECTURES = {
     "gemma2": partial(LlamaViews, norms=replace(_AROUND, offset=1.0)),
     "olmo2": partial(LlamaViews, norms=_BEHIND),
 }
-SLIDING = {"mistral"}  # without layer_types every layer has the window that the configuration gives, if it gives one
+# Architectures whose configuration may lack layer_types. Then sliding_window holds for every layer; null: no window.
+SLIDING = {"mistral"}

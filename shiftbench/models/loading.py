@@ -26,7 +26,7 @@ from shiftbench.models.tokenizer import load_tokenizer, require_fast
 from shiftbench.models.weight_files import unused
 
 PROBE = "Write a short story about 12 robots."  # the text of the trial forward pass
-PROBE_TOKENS = 8  # of that text
+PROBE_TOKENS = 8  # at most this many tokens from the beginning of PROBE are used
 # Parts of the names of tensors that stand beside quantised weights.
 QUANTISED = re.compile(r"scale|zero_point|zeros|qweight|g_idx|absmax|quant_map|SCB")
 
@@ -35,8 +35,9 @@ QUANTISED = re.compile(r"scale|zero_point|zeros|qweight|g_idx|absmax|quant_map|S
 class ModelShape:
     """Sizes of a model.
 
-    parameters: how many the model has; an adapter's are not counted, and tied weights are counted once. heads: query
-    heads of a layer. width: of the hidden state (D). vocabulary: the number of tokens.
+    parameters: the number of parameters; an adapter's are not counted, and tied weights are counted once. layers: the
+    number of layers. heads: the number of query heads in a layer. width: of the hidden state (D). vocabulary: the
+    number of tokens that the configuration declares.
     """
 
     parameters: int
@@ -49,9 +50,10 @@ class ModelShape:
 def load(source: ModelSource) -> Model:
     """The model of a source, in eval mode, with frozen parameters and eager attention.
 
-    Raises InputError as `check` does. Raises it too where the files lack a weight, or hold one that the model has no
-    place for, where a weight is not finite, where a device map leaves a weight on disk, and where a trial forward pass
-    fails. Raises torch.OutOfMemoryError where the device has too little memory.
+    Files on the hub that the cache lacks are downloaded. Raises InputError as `check` does. Raises it too where the
+    files lack a weight, or hold a weight that the model has no place for, where a weight is not finite, where a device
+    map leaves a weight on disk, and where a trial forward pass fails. Raises torch.OutOfMemoryError where the device
+    has too little memory.
     """
     parts, config = _checked(source, download=True)
     tokenizer = load_tokenizer(source)
@@ -68,11 +70,12 @@ def load(source: ModelSource) -> Model:
 
 @contextmanager
 def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Model]:
-    """A module that the caller loaded, as a Model.
+    """A context whose value is a module that the caller loaded, as a Model.
 
     The module is put in eval mode, frozen and given eager attention; its earlier state is restored at the end of the
-    block. A PEFT model is used with its adapter active and not merged. No file is read and no weight is checked. Raises
-    InputError where the module is no PreTrainedModel or the tokenizer gives no character offsets.
+    block. If the module is a PEFT model, the adapter stays in the base's layers and is not merged into the weights. No
+    file is read and no weight is checked. Raises InputError where the module is no PreTrainedModel or the tokenizer
+    gives no character offsets.
     """
     # A PEFT model is recognised by its attributes and not by its type, because peft need not be installed.
     inner = getattr(module, "get_base_model", None)
@@ -83,7 +86,8 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
     tokenizer = require_fast(tokenizer, "the tokenizer")
     state = ModuleState(module)
     try:
-        with quiet():  # transformers warns of parts of multimodal models that have one attention only
+        # transformers warns where a part of a multimodal model has only one implementation of attention.
+        with quiet():
             module.set_attn_implementation("eager")
         module.eval().requires_grad_(False)
         name = module.name_or_path or type(module).__name__
@@ -93,12 +97,16 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 
 
 def check(source: ModelSource) -> PreTrainedConfig:
-    """The model's configuration. Raises InputError for everything that is seen to be wrong without reading weights."""
+    """The model's configuration, after every check that needs no weights to be read or downloaded.
+
+    The headers of weight files are checked too where the files are on this machine. An adapter's files are downloaded
+    and checked against the base. Raises InputError.
+    """
     return _checked(source, download=False)[1]
 
 
 def shape_of(source: ModelSource) -> ModelShape:
-    """Sizes of the model of a source. Reads no weights; raises as `check` does."""
+    """The sizes of the model that a source describes. Reads no weights. Raises InputError as `check` does."""
     config = check(source)
     with as_input_error(f"model {source.path}"):
         parameters = adapter.skeleton(config, source.trust_remote_code).num_parameters()
@@ -108,21 +116,21 @@ def shape_of(source: ModelSource) -> ModelShape:
 
 
 def check_weights(module: PreTrainedModel, name: str) -> None:
-    """Raise InputError where a weight holds NaN or inf, or is not in memory. name: the model, for messages."""
+    """Raise InputError where a weight holds NaN or inf, or is not in memory. name: the model's name, for messages."""
     for weight, tensor in module.state_dict().items():
         if tensor.is_meta:
             raise InputError(
                 f"{name}: device_map leaves weight {weight!r} outside memory; give devices that hold the model"
             )
-        # aminmax shows NaN and inf; isfinite of the whole weight would allocate a mask of its size.
+        # NaN and inf show in the two extremes; isfinite of the whole weight would allocate a mask of its size.
         if tensor.is_floating_point() and tensor.numel() and not torch.isfinite(torch.stack(tensor.aminmax())).all():
             raise InputError(f"{name}: weight {weight!r} has NaN or inf in it")
 
 
 def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConfig]:
-    """A model's parts and configuration, checked as far as is possible before its weights are read.
+    """A model's files and configuration, checked as far as is possible before the weights are read.
 
-    download: whether to download the weights of a model on the hub.
+    download: whether to download the weights of a model on the hub. Raises InputError.
     """
     check_dtype_and_device(source)
     parts = parts_of(source, download)
@@ -139,7 +147,11 @@ def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConf
 
 
 def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
-    """The module as its files describe it, without an adapter, in the source's dtype."""
+    """The module that a model's files describe, without an adapter, in the source's dtype.
+
+    The weights are on the devices of the source's device map, or on the CPU where it has none. Raises InputError where
+    the files lack a weight, and where they hold a weight for which the configuration has no place.
+    """
     source = parts.source
     with parts.loadable(with_weights=True) as (place, options), parts.as_input_error(place):
         read: Any = AutoModelForCausalLM.from_pretrained(
@@ -154,9 +166,9 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
         )
     module, report = read
     module.config.name_or_path = module.name_or_path = source.path
-    if source.gguf_file is not None:  # the weights' digest covers it, and a folder's path must not change the digest
+    if source.gguf_file is not None:  # the weights' digest covers this field, and a folder's path must not change it
         module.config.quantization_config.gguf_file = source.gguf_file
-    if report["missing_keys"]:  # transformers would fill it with random numbers
+    if report["missing_keys"]:  # transformers has filled them with random numbers
         missing = sorted(report["missing_keys"])
         raise InputError(f"model {source.path}: no weight {missing[0]!r} in its files ({len(missing)} are missing)")
     held = parts.weights.tensors if parts.weights is not None else {}
@@ -178,14 +190,15 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def _try_out(model: Model) -> None:
-    """Run a forward pass over PROBE, and read what is needed of the configuration later.
+    """Run a forward pass over PROBE, and read those parts of the model that are needed later, to see whether one fails.
 
-    Some malformed configurations fail only there. Raises InputError.
+    Some malformed configurations fail only there. Raises InputError where something fails, where the tokenizer gives
+    token ids for which the model has no embeddings, and where eos_token_id is no token id.
     """
     with as_input_error(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]
         rows = model.module.get_input_embeddings().weight.shape[0]
-        # Added tokens may lack a row of embeddings: that is harmless unless a text holds one.
+        # Added tokens are not counted: if one has no row of embeddings, that is harmless unless a text holds the token.
         added = model.tokenizer.get_added_vocab()
         largest = max([*ids, *(i for token, i in model.tokenizer.get_vocab().items() if token not in added)])
         if largest >= rows:
@@ -201,7 +214,8 @@ def _try_out(model: Model) -> None:
 def _device_options(device_map: Any) -> dict[str, Any]:
     """The options of from_pretrained that place weights on devices.
 
-    A list of GPU numbers: spread over these GPUs only.
+    device_map: as in ModelSource. A list of GPU numbers spreads the weights over these GPUs only, up to the memory that
+    is free on each now. Any other value is passed on as it is.
     """
     if not isinstance(device_map, list):
         return {"device_map": device_map}

@@ -27,7 +27,7 @@ NOT_COMPUTED = {
     "pad_token_id", "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
 
-# Fields of an adapter's configuration that what it computes does not depend on; the digest leaves them out too.
+# Fields of an adapter's configuration that do not change what it computes; the weights' digest leaves them out too.
 NOT_THE_FUNCTION = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type",
 }  # fmt: skip
@@ -37,9 +37,10 @@ NOT_THE_FUNCTION = {
 class Model:
     """A loaded model in eval mode with frozen parameters and eager attention.
 
-    name: for messages and reports. source: what it was loaded from; None where the caller passed a module. dtype: of
-    weights and computation, such as "float32". known_digest: the value of weights_digest, where it is known without
-    reading the weights, as for a null model. notes: remarks for the report on how the model was loaded.
+    name: for messages and reports. source: what the model was loaded from; None where the caller passed a module.
+    dtype: of weights and computation, such as "float32". known_digest: the value of weights_digest where it is known
+    without reading the weights, as for a null model; else None. notes: remarks for the report on how the model was
+    loaded.
     """
 
     name: str
@@ -57,9 +58,9 @@ class Model:
 
     @cached_property
     def transformer_or_reason(self) -> tuple[Transformer | None, str]:
-        """(the model as data for the engine, ""), or (None, why the engine cannot be used).
+        """(the model as data for the engine, ""), or (None, a clause that says why the engine cannot be used).
 
-        Autograd is used instead then.
+        Where the engine cannot be used, autograd computes the derivatives.
         """
         if self.dtype not in ("float32", "float64"):
             return None, f"it computes in {self.dtype}"
@@ -78,14 +79,15 @@ class Model:
     def weights_digest(self) -> str:
         """sha256 (hex) of the weights as loaded, an adapter's included, and of the configuration.
 
-        It covers names, dtypes, shapes and bytes, and never a path. A merged and a kept adapter give different digests.
-        The configuration is covered because equal weights with another rotary base or norm epsilon compute something
-        else.
+        Where known_digest is given, it is returned instead. The digest covers the names, dtypes, shapes and bytes of
+        the tensors. It does not cover the path that they were loaded from. An adapter that is merged and the same
+        adapter kept beside the weights give different digests. The configuration is covered, without the fields in
+        NOT_COMPUTED, because equal weights with another rotary base or norm epsilon compute something else.
         """
         if self.known_digest is not None:
             return self.known_digest
         tensors = sorted(self.module.state_dict().items())
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock, so threads hash in parallel
             digests = list(pool.map(lambda item: tensor_digest(item[1]), tensors))
         config = {k: v for k, v in self.module.config.to_dict().items() if k not in NOT_COMPUTED}
         named = [[name, digest] for (name, _), digest in zip(tensors, digests, strict=True)]
@@ -102,7 +104,10 @@ class Model:
 
     @property
     def context_length(self) -> int:
-        """The largest number of tokens that the model was trained for."""
+        """The largest number of tokens in a text that the model is made for.
+
+        It is max_position_embeddings of the configuration, or the tokenizer's model_max_length where that is missing.
+        """
         return int(getattr(self.module.config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
 
     @property
@@ -113,18 +118,20 @@ class Model:
 
     @property
     def chat_template(self) -> str | None:
-        """The tokenizer's chat template; the default one where it has several, None where it has none.
+        """The tokenizer's chat template; None where it has none.
 
-        Raises InputError where it is not a string.
+        Where the tokenizer has several, it is the one named "default", and None where none has that name. Raises
+        InputError where the template is not a string.
         """
         return chat_template(self.tokenizer, self.name)
 
 
 def _adapter_settings(module: PreTrainedModel) -> list[dict[str, Any]]:
-    """The settings of each kept adapter other than a LoRA, without those that its computation does not depend on.
+    """The settings of each adapter that is kept in the module's layers, without the fields in NOT_THE_FUNCTION.
 
     Equal weights with two values of a setting (such as alpha) compute two different functions, so the digest must cover
-    the settings. A LoRA needs none of them, because the digest covers its scaling factors already.
+    the settings. The list is empty where the module has a LoRA layer, because the digest covers the scaling factors of
+    a LoRA already. Sets become sorted lists, so that the digest does not depend on their order.
     """
     found = []
     for settings in getattr(module, "peft_config", {}).values():

@@ -18,8 +18,8 @@ from shiftbench.models.source import is_adapter
 from shiftbench.models.tokenizer import can_share_ids, first_difference, load_tokenizer
 from shiftbench.readers import path_of
 
-# Fields of a configuration that must be equal, so that weights and explanations can be compared one by one -> the word
-# for each in messages.
+# Field of a configuration -> its word in messages. The two models of a pair must have equal values in these fields, so
+# that their weights and explanations can be compared one by one. A field that both lack counts as equal.
 SHAPE = {
     "hidden_size": "width",
     "num_hidden_layers": "layers",
@@ -33,7 +33,7 @@ SHAPE = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A base model and the model tuned from it. family, size: what leaderboards group pairs by."""
+    """A base model and the model tuned from it. family, size: words by which leaderboards group pairs."""
 
     name: str
     family: str
@@ -54,8 +54,9 @@ def pair(
     """The pair that a file in conf/pair describes. Whether it can be compared is left to `check`.
 
     base, tuned: hub id, folder or GGUF file. Where the tuned folder holds only a PEFT adapter, the tuned model is base
-    with that adapter. base_model, tuned_model: make the ModelSource from the path (conf/model). name: where it equals
-    `tuned`, a path, the pair is named by the path's last part.
+    with that adapter. base_model, tuned_model: make the ModelSource of a side from its path and gguf_file; conf/model
+    sets the other fields. name: where it equals `tuned`, which may be a path, the pair is named by the last part of
+    that path.
     """
     base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
     if is_adapter(path_of(tuned, "pair.tuned")):
@@ -65,7 +66,11 @@ def pair(
 
 
 def _location(path: str, side: str) -> dict[str, str]:
-    """The options of a ModelSource that follow from a path. side: "base" or "tuned", for messages."""
+    """The fields of a ModelSource that say where a model is.
+
+    They are {"path": folder, "gguf_file": name} where `path` is a GGUF file, else {"path": path}. side: "base" or
+    "tuned", for messages.
+    """
     file = path_of(path, f"pair.{side}")
     if file.suffix == ".gguf" and file.is_file():
         return {"path": str(file.parent), "gguf_file": file.name}
@@ -86,12 +91,12 @@ class PairModels:
 
     @cached_property
     def tuned(self) -> Model:
-        """The tuned model. Where both have the same source it is the base itself, and nothing is loaded twice."""
+        """The tuned model. Where base and tuned have the same source it is the base, which is then loaded only once."""
         return self.base if self._pair.tuned == self._pair.base else self._load(self._pair.tuned)
 
 
 class Loader:
-    """Returns the models of one pair after another. A base stays in memory until another base is loaded."""
+    """Returns the models of one pair after another. The last base stays in memory until another base is loaded."""
 
     def __init__(self) -> None:
         self._base: Model | None = None
@@ -112,15 +117,15 @@ class Loader:
 
 
 def load_pair(pair: Pair) -> PairModels:
-    """The models of one pair, from a new Loader."""
+    """The models of one pair, which are loaded on first use. Raises InputError as `check` does."""
     return Loader()(pair)
 
 
 def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
-    """The tokenizers of base and tuned. Reads configurations and tokenizers, and no weights.
+    """Check that the two models of a pair can be compared, and return (base's tokenizer, tuned's tokenizer).
 
-    Raises InputError where the pair cannot be loaded, or where architectures, sizes or tokenizers differ, so that the
-    two models cannot be compared.
+    Reads configurations and tokenizers, and no weights. Raises InputError where models.check refuses one of
+    the two models, and where their architectures, the sizes in SHAPE or their tokenizers differ.
     """
     base, tuned = models.check(pair.base), models.check(pair.tuned)
     if base.model_type != tuned.model_type:
@@ -142,14 +147,20 @@ def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]
 
 
 def base_tokenizer_hint(base: ModelSource) -> str:
-    """The end of a message: what to type where the tuned model understands base's token ids; "" where nothing helps."""
+    """The end of a message: the option to type where tuning kept base's token ids, so that tuned uses base's tokenizer.
+
+    It is "" where base is a GGUF file and has no other tokenizer.
+    """
     if base.gguf_file is not None and base.tokenizer is None:
-        return ""  # the option takes a hub id or a folder, not a GGUF file
+        return ""  # pair.tuned_model.tokenizer takes a hub id or a folder, not a GGUF file
     return f"; where tuning kept base's token ids, pair.tuned_model.tokenizer={base.tokenizer or base.path} uses them"
 
 
 def _differ(pair: Pair, what: str, base: Any, tuned: Any) -> str:
-    """The message for a pair whose configurations differ. what: the word for the field that does."""
+    """The message for a pair whose configurations differ in a field.
+
+    what: the word for the field. base, tuned: the values that the two configurations have in it.
+    """
     return (
         f"{pair.base.name} and {pair.tuned.name} are not a pair: their {what} differ ({base} and {tuned}); "
         f"base must be the model that tuned was made from"

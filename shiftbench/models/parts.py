@@ -1,4 +1,4 @@
-"""Finds and checks the parts of a model: its configuration as JSON and its weight files."""
+"""Finds and checks the files of a model: its configuration, other JSON files that loading reads, and its weights."""
 
 from __future__ import annotations
 
@@ -52,12 +52,15 @@ class Parts:
 
     @contextmanager
     def loadable(self, with_weights: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(what to pass to from_pretrained, its options), such that transformers sees checked files only.
+        """A context whose value is (the first argument of from_pretrained, its options).
 
-        with_weights: whether the weights are among them. With trust_remote_code it is the model's own folder or hub id:
-        the model's code can open any file, so hiding files would protect nothing.
+        For safetensors the first argument is a temporary folder with the checked files only, so that transformers sees
+        no other file. with_weights: whether the weight files are in it. For a GGUF file it is the model's folder. With
+        trust_remote_code it is the model's own folder or hub id: the model's code can open any file, so hiding files
+        would protect nothing.
         """
-        if self.gguf_file is not None:  # its whole path: a bare name would be looked for in the working directory
+        if self.gguf_file is not None:
+            # The file's whole path is given, because a bare name would be looked for in the working directory.
             yield str(self.place), {"gguf_file": str(self.gguf_file)}
         elif self.source.trust_remote_code:
             yield (
@@ -71,9 +74,10 @@ class Parts:
 
     @contextmanager
     def as_input_error(self, loaded: str, file: str = "") -> Iterator[None]:
-        """As hub.as_input_error; messages name the model instead of the temporary folder that transformers got.
+        """Turn any failure of the block into an InputError that starts with the model's path (see hub.as_input_error).
 
-        loaded: what transformers loads from (see loadable). file: the name of the file that is read, where it is one.
+        Messages name the model instead of the temporary folder that transformers got. loaded: what transformers loads
+        from, the first value of loadable. file: the name of the file that is read; "" where several are read.
         """
         path = self.source.path
         what = f"model {path}: {file}" if file else f"model {path}"
@@ -82,10 +86,12 @@ class Parts:
 
 
 def parts_of(source: ModelSource, download: bool) -> Parts:
-    """The parts of a model, checked as far as is possible without building it or reading a weight.
+    """The files of a model, checked as far as is possible without building it or reading a weight.
 
-    download: whether to download the weights of a model on the hub. Otherwise weights are checked only where they are
-    in the hub's cache. Raises InputError.
+    download: whether to download the weights of a model on the hub. If not, the weight files are checked only where
+    they are in the hub's cache. Raises InputError where there is no config.json or no safetensors file, where a file is
+    damaged, where the model is quantised or has a PEFT adapter in its folder, where its architecture is not known and
+    it brings no code, and where config.json declares wrong values or more than the weight files hold.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:
@@ -122,18 +128,21 @@ def parts_of(source: ModelSource, download: bool) -> Parts:
 
 
 def configuration(parts: Parts) -> PreTrainedConfig:
-    """The model's configuration as transformers reads it, with eager attention whatever the model's files say."""
+    """The model's configuration as transformers reads it, with eager attention whatever the model's files say.
+
+    Raises InputError where transformers cannot read it, and where the architecture is not known.
+    """
     file = "config.json" if parts.gguf_file is None else parts.gguf_file.name
     with parts.loadable(with_weights=False) as (place, options), parts.as_input_error(place, file):
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **options, attn_implementation=ATTENTION)
-        config._attn_implementation = ATTENTION  # sets it in the parts of a multimodal configuration too
+        config._attn_implementation = ATTENTION  # this also sets it in the parts of a multimodal configuration
         config._name_or_path = parts.source.path
         check_architecture(config.model_type)
     return config
 
 
 def gguf_path(source: ModelSource) -> Path:
-    """The GGUF file of a source, downloaded where the hub's cache lacks it. Raises InputError where there is none."""
+    """The path of a source's GGUF file, downloaded where the hub's cache lacks it. InputError where there is none."""
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     name = str(source.gguf_file)
     if Path(place).is_dir():
@@ -154,7 +163,11 @@ def _of_gguf(source: ModelSource, what: str, place: str) -> Parts:
 
 
 def _check_kind(config: dict[str, Any], what: str) -> None:
-    """Raise InputError for a quantised model, an unknown architecture, and a configuration that names other files."""
+    """Raise InputError where config.json describes a model that cannot be used.
+
+    It cannot be used where it is quantised, where config.json names other files to load, and where its model_type is
+    missing or, in a configuration without auto_map, not known.
+    """
     declared.check_files_named(config, f"{what}: config.json")
     texts = [config, config.get("text_config")]
     if any(isinstance(part, dict) and part.get("quantization_config") is not None for part in texts):
@@ -162,26 +175,36 @@ def _check_kind(config: dict[str, Any], what: str) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError(f"{what}: config.json has no model_type, the name of an architecture")
-    if "auto_map" not in config:  # with an auto_map the model may bring code of its own, which needs trust_remote_code
+    # With an auto_map the model may bring the code of its architecture, which needs trust_remote_code.
+    if "auto_map" not in config:
         check_architecture(kind)
 
 
 def _check_values(config: dict[str, Any], weights: WeightFiles | None, what: str) -> None:
-    """Raise InputError for counts and sizes in config.json that are wrong or larger than the weight files allow."""
+    """Raise InputError for counts and sizes in config.json that are wrong or larger than the weight files allow.
+
+    weights: None while they are not known. Whether values are of the right type is checked for known architectures
+    only.
+    """
     declared.check_bounds(config, weights, f"{what}: config.json")
     if config["model_type"] in architectures():
         declared.check_declared(config, f"{what}: config.json")
 
 
 def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
-    """Whether the hub's cache holds a model's weights. download: download them first."""
+    """Whether the weight files of a model on the hub can be checked in the hub's cache.
+
+    They can be checked where model.safetensors, or the index and all files that it names, are in the cache. download:
+    download these files and generation_config.json first. The result is then True even for a model that has none of
+    these files: weight_files, which is called next, says what is missing.
+    """
     if download:
         optional_file(model, GENERATION, revision)
         if hub_file(model, WEIGHTS, revision):
             return True
         index = hub_file(model, INDEX, revision)
         if index is None:
-            return True  # weight_files, called on the folder in the cache, then says what is missing
+            return True
     elif cached(model, [WEIGHTS], revision):
         return True
     elif not cached(model, [INDEX], revision):
@@ -192,5 +215,5 @@ def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
     shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
     names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
     if download:
-        return all([hub_file(model, name, revision) for name in names] or [True])
+        return all([hub_file(model, name, revision) for name in names])
     return cached(model, names, revision)

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-# The end of a buffer's name. The buffer holds the frequencies of a newly loaded model; a layer type may stand in front.
+# The end of the name of the buffer that holds the frequencies of a newly loaded model. Where each layer type has
+# frequencies of its own, the name begins with the layer type, as in "sliding_attention_original_inv_freq".
 ORIGINAL = "original_inv_freq"
 
 
@@ -18,11 +19,11 @@ def reset_angles(module: nn.Module) -> None:
     """Restore the angles of every rotary embedding to those of the newly loaded model.
 
     For type `dynamic`, transformers keeps the frequencies of the longest text beyond the model's trained length, and
-    uses them for shorter texts. For `longrope` it keeps those of the last text. Rotary embeddings of other types keep
-    nothing and are left alone.
+    uses them for shorter texts. For `longrope` it keeps the frequencies of the last text. Rotary embeddings of other
+    types keep nothing of a text and are left alone.
     """
     for part in module.modules():
-        if "rope_type" not in part.__dict__:  # a cheap test, because this runs once a text
+        if "rope_type" not in part.__dict__:  # a cheap test, because this function runs for each text
             continue
         for name in [name for name in _attribute_names(part) if name.endswith(ORIGINAL)]:
             layer_type = name.removesuffix(ORIGINAL)
@@ -35,9 +36,9 @@ def reset_angles(module: nn.Module) -> None:
 
 
 def follows_length(config: PreTrainedConfig) -> str | None:
-    """The RoPE type, such as "dynamic" or "longrope", where the model's angles depend on the text's length.
+    """The RoPE type, such as "dynamic" or "longrope", if the model's angles depend on the text's length; else None.
 
-    Else None.
+    Where layer types have RoPE types of their own, it is the first one whose angles depend on the length.
     """
     known = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in known.values() if isinstance(value, dict)]
@@ -50,7 +51,8 @@ def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
 
     The engine computes on another number of positions than the text has: it leaves out the last token and pads the
     rest to a round number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two lengths may
-    differ in their angles. The engine must not be used then.
+    differ in their angles. The engine must not be used then. For dynamic RoPE the answer is False wherever one of the
+    two lengths is beyond the model's max_position_embeddings.
     """
     kind = follows_length(config)
     if kind is None:
@@ -67,7 +69,10 @@ def _attribute_names(part: nn.Module) -> list[str]:
 
 
 def _rope_type(part: nn.Module, layer_type: str) -> str:
-    """The RoPE type of a rotary module, for one of its layer types where it has several."""
+    """The RoPE type of a rotary module; where its layer types have RoPE types of their own, that of one layer type.
+
+    layer_type: the layer type with an underscore behind it, or "" where the module has one RoPE type for all.
+    """
     kind: Any = getattr(part, "rope_type", "")
     return str(kind.get(layer_type.rstrip("_"), "") if isinstance(kind, dict) else kind)
 

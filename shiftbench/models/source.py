@@ -25,12 +25,14 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 class ModelSource:
     """A model to be loaded; conf/model/default.yaml states every default.
 
-    path: hub id or folder. revision: of that hub id. adapter: hub id or folder of a PEFT adapter to put on the model.
-    merge_adapter: whether the adapter is merged into the weights; otherwise it is kept beside them. gguf_file: name of
-    a GGUF file in path. tokenizer: hub id or folder of another tokenizer than the model's own. dtype: of weights and
-    computation, a key of DTYPES. device: auto, cpu, cuda or cuda:N. device_map: spreads the weights over several
-    devices instead, as in transformers; a list of GPU numbers spreads them over these. trust_remote_code: whether code
-    that comes with the model may run.
+    path: hub id or folder. revision: of the repository that `path` names on the hub. adapter: hub id or folder of a
+    PEFT adapter to put on the model; None: no adapter. merge_adapter: whether the adapter is merged into the weights
+    where that changes nothing else (see adapter.attach); if false, it is kept beside them. gguf_file: name of a GGUF
+    file in `path`; None: safetensors. tokenizer: hub id or folder of a tokenizer to use instead of the adapter's or the
+    model's own. dtype: of weights and computation, a key of DTYPES. device: auto, cpu, cuda or cuda:N. device_map:
+    spreads the weights over several devices instead of `device`, as in transformers; a list of GPU numbers spreads them
+    over these GPUs; None: `device` holds the whole model. trust_remote_code: whether code that comes with the model may
+    run.
     """
 
     path: str
@@ -46,21 +48,21 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """The model's name in messages and reports."""
+        """The model's name in messages and reports: its path, and the adapter's where it has an adapter."""
         return f"{self.path} + {self.adapter}" if self.adapter else self.path
 
     def hub_options(self) -> dict[str, Any]:
-        """The options with which transformers finds the model's files."""
+        """The keyword arguments with which from_pretrained finds the model's files."""
         gguf = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **gguf}
 
     def torch_device(self) -> torch.device:
-        """The device for `device` on this machine; auto is cuda where there is a GPU."""
+        """`device` as a torch device; auto is cuda where this machine has a GPU, else the CPU."""
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
 
 
 def check_dtype_and_device(source: ModelSource) -> None:
-    """Raise InputError for an unknown dtype, and for a device that this machine lacks."""
+    """Raise InputError for an unknown dtype or device, and for a CUDA device that this machine lacks."""
     if source.dtype not in DTYPES:
         raise InputError(f"dtype={source.dtype!r} is not known; choose from {', '.join(DTYPES)}")
     kind, _, index = source.device.partition(":")
@@ -71,10 +73,10 @@ def check_dtype_and_device(source: ModelSource) -> None:
 
 
 def hub_id_or_folder(what: str, path: str) -> str:
-    """The folder that a path names, `~` expanded, or else the hub id unchanged.
+    """The folder that `path` names, with `~` expanded; where there is no such folder, `path` unchanged, as a hub id.
 
-    what: "model", "adapter" or "tokenizer", for messages. Raises InputError where it is a file, and where it looks like
-    a path and there is no such folder.
+    what: "model", "adapter" or "tokenizer", for messages. Raises InputError where `path` is a file or empty, and where
+    it looks like a path and not like a hub id, and there is no such folder.
     """
     folder = path_of(path, what)
     if path and folder.is_dir():

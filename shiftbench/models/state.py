@@ -7,16 +7,18 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-COPIED = 2**20  # bytes; a larger buffer is a mask or a table that no forward pass changes, so it is not copied
+# Most bytes of a buffer whose content is saved. A larger buffer is a mask or a table that no forward pass changes.
+COPIED = 2**20
 
 
 class ModuleState:
     """The state of a module at the time of construction; `restore` sets the module back to it.
 
     It holds, for every submodule: the training mode, which parameters require a gradient, the attention implementation
-    of its configuration, its non-persistent buffers, and its attributes that are tensors or numbers. Forward passes of
-    some architectures change these: dynamic RoPE and LongRoPE change their frequencies, RecurrentGemma its recurrent
-    states, and RWKV even its weights (by exact powers of 2).
+    of its configuration, its non-persistent buffers, and its attributes that are tensors, numbers or None. Forward
+    passes of some architectures change buffers and attributes: dynamic RoPE and LongRoPE change their frequencies, and
+    RecurrentGemma its recurrent states. RWKV even changes its weights, by exact powers of 2; for RWKV the object holds
+    whether the weights were rescaled.
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -35,7 +37,9 @@ class ModuleState:
     def restore(self) -> None:
         """Restore the saved state, and remove attributes that a forward pass added."""
         rescaled: Any
-        for rescaled, before in self._rescaled:  # RWKV rescales its weights when the training mode changed
+        # RWKV divides some weights by powers of 2 for eval mode and multiplies them again for training mode. So the
+        # mode is set to the one that belongs to the saved scale, whatever the saved mode is, which is restored below.
+        for rescaled, before in self._rescaled:
             rescaled.training = not before
             rescaled._rescale_layers()
         for part, training in self._training:
@@ -57,7 +61,7 @@ class ModuleState:
 
 
 def _all(part: PreTrainedModel) -> list[PreTrainedConfig]:
-    """A model's configuration and those inside it."""
+    """A model's configuration and the configurations inside it, at every depth."""
     found = [part.config]
     for config in found:
         found += [inner for key in config.sub_configs if (inner := getattr(config, key, None)) is not None]
@@ -70,10 +74,10 @@ def _non_persistent_buffers(parts: list[nn.Module]) -> list[tuple[nn.Module, str
 
 
 def _copy(buffer: Tensor | None) -> Tensor | None:
-    """A copy of a buffer of at most COPIED bytes; None for a larger one."""
+    """A copy of a buffer of at most COPIED bytes; None for a larger buffer and for None."""
     return buffer.clone() if buffer is not None and buffer.numel() * buffer.element_size() <= COPIED else None
 
 
 def _is_value(name: str, value: object) -> bool:
-    """Whether an attribute is a tensor, a number or None. The training mode is saved separately."""
+    """Whether an attribute is a tensor, a number or None, and not the training mode, which is saved separately."""
     return name != "training" and (value is None or isinstance(value, (Tensor, int, float)))

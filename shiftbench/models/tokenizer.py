@@ -22,11 +22,12 @@ from shiftbench.models.weight_files import LARGEST_JSON, json_object
 from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 
-# The files of a tokenizer: JSON objects with settings, and tables that the tokenizers library reads. None runs code.
+# The files of a tokenizer: JSON objects with settings, and tables that the tokenizers library reads. No file of these
+# holds code.
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-LARGEST_ID = 10_000_000  # of a token; the largest vocabularies have 260,000
-LARGEST = 256 * 2**20  # bytes of one file; a vocabulary of 256,000 tokens takes 35 MB
+LARGEST_ID = 10_000_000  # largest id of a token that is accepted; the largest vocabularies have 260,000 tokens
+LARGEST = 256 * 2**20  # most bytes of one file; a vocabulary of 256,000 tokens takes 35 MB
 
 # Texts on which two tokenizers of one vocabulary may differ: spaces, line ends, digits, case, accents, code, scripts,
 # zero-width joiners.
@@ -38,9 +39,10 @@ PROBES = (
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model: that of source.tokenizer, else the adapter's, else the model's own.
+    """The tokenizer of a model: the one that source.tokenizer names, else the adapter's, else the model's own.
 
-    Raises InputError where one of its files is a git-lfs pointer, too large or malformed, and where it cannot encode.
+    Raises InputError where one of its files is a git-lfs pointer, too large or malformed, where it gives a token an id
+    beyond LARGEST_ID, where it is not a fast tokenizer, and where it fails to encode a text.
     """
     place, options = hub_id_or_folder("model", source.path), source.hub_options()
     other = source.tokenizer or _adapters_own(source)
@@ -60,7 +62,10 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
 
 
 def _check_added(file: Path, what: str) -> None:
-    """Raise InputError where a tokenizer.json is no JSON object, or adds a token whose id is beyond LARGEST_ID."""
+    """Raise InputError where a tokenizer.json is no JSON object, or has an added token whose id is beyond LARGEST_ID.
+
+    what: the file as the user named it; messages begin with it.
+    """
     with reading(f"{what}: cannot read the file"):
         found = json.loads(file_bytes(file, what, LARGEST))  # plain json, because older vocabularies give a token twice
         if not isinstance(found, dict):
@@ -69,14 +74,22 @@ def _check_added(file: Path, what: str) -> None:
 
 
 def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
-    """Raise InputError for token ids beyond LARGEST_ID: the tokenizers library loops over every number below an id."""
+    """Raise InputError for a token id beyond LARGEST_ID; values that are no whole numbers are ignored.
+
+    The tokenizers library loops over every number below the largest id, so a huge id would keep it busy without end.
+    """
     far = next((token for token in ids if isinstance(token, int) and token > LARGEST_ID), None)
     if far is not None:
         raise InputError(f"{what}: it has a token of id {far:,}, and at most {LARGEST_ID:,} is allowed")
 
 
 def _check_files(place: str, revision: str | None, what: str, reads_config: bool) -> None:
-    """Raise InputError where a file of a tokenizer is a git-lfs pointer, too large, or no JSON object of settings."""
+    """Raise InputError where a file of a tokenizer cannot be given to transformers.
+
+    That is a git-lfs pointer, a file that is too large, a settings file that holds no JSON object, and a file with a
+    token id beyond LARGEST_ID. Files that are missing are skipped. place: folder or hub id. reads_config: whether
+    transformers will read config.json beside the tokenizer, so that its counts and sizes are checked too.
+    """
     local = Path(place).is_dir()
     with as_input_error(what):
         revision = None if local else resolve_revision(place, revision)
@@ -108,7 +121,10 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
 
 
 def require_fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTokenizerFast:
-    """The tokenizer itself, once it is known to be a fast one; InputError otherwise. Only fast ones give offsets."""
+    """The same tokenizer; InputError where it is not a fast one, because only fast tokenizers give character offsets.
+
+    what: the tokenizer as the user named it; the message begins with it.
+    """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{what} ({type(tokenizer).__name__}) gives no character offsets; convert it to a fast one")
     return tokenizer
@@ -117,18 +133,18 @@ def require_fast(tokenizer: PreTrainedTokenizerBase, what: str) -> PreTrainedTok
 def digest(tokenizer: PreTrainedTokenizerFast) -> str:
     """sha256 (hex) of everything that decides token ids: vocabulary, merges, added tokens, normalisation and so on.
 
-    It does not cover the chat template, nor truncation and padding, because a call can change those two.
+    It does not cover the chat template, which decides no ids, nor truncation and padding, which a call can change.
     """
     return hashlib.sha256(json.dumps(_parts(tokenizer), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> str | None:
-    """The first token on which two tokenizers differ, in words; None where they give the same ids.
+    """The first token on which two tokenizers differ, in words; None where no difference is found.
 
-    Tokens that tuning added to base's vocabulary do not count as a difference, as long as texts without them keep their
-    ids. Whether a prompt holds such a token is checked when the prompt is encoded. If the vocabularies agree apart from
-    added tokens but other parts of the tokenizers differ, the two are compared by the ids that they give to PROBES and
-    to the text of every token of base.
+    Vocabularies are compared in the order of token ids. Tokens that tuning added to base's vocabulary do not count as a
+    difference, as long as texts without them keep their ids. Whether a prompt holds an added token is checked when the
+    prompt is encoded. If the vocabularies agree apart from added tokens but other parts of the tokenizers differ, the
+    two tokenizers are compared by the ids that they give to PROBES and to the text of every token of base.
     """
     tokens = _by_id(base), _by_id(tuned)
     added = set(tuned.all_special_tokens) | {t.content for t in tuned.added_tokens_decoder.values()}
@@ -149,7 +165,10 @@ def first_difference(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFa
 
 
 def can_share_ids(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> bool:
-    """Whether every id in both vocabularies is the same token, so that base's ids can be right for both models."""
+    """Whether every id that is in both vocabularies is the same token in both.
+
+    If so, base's token ids can be right for both models.
+    """
     first, second = _by_id(base), _by_id(tuned)
     return all(first[token_id] == second[token_id] for token_id in first.keys() & second.keys())
 
@@ -165,11 +184,14 @@ def _adapters_own(source: ModelSource) -> str | None:
 
 
 def _by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
-    """id -> token, of the whole vocabulary."""
+    """A dict id -> token of the whole vocabulary, added tokens included."""
     return {token_id: token for token, token_id in tokenizer.get_vocab().items()}
 
 
 def _parts(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """The content of tokenizer.json without truncation and padding."""
+    """Everything that decides a tokenizer's token ids, as a dict.
+
+    It is the JSON object that tokenizer.json would hold, without its entries "truncation" and "padding".
+    """
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     return {name: part for name, part in parts.items() if name not in ("truncation", "padding")}

@@ -22,8 +22,9 @@ from shiftbench.models.block import Linear, Transformer
 class WeightViews(ABC):
     """Weights of one model, as the explainers of attention heads and feed-forward networks need them.
 
-    Every tensor is detached, on the module's device, in float32 (float64 where the module is float64), with the product
-    of a kept adapter added. layers, heads (query heads) and width (D) are counts.
+    The matrices that the methods return are detached, on the module's device, in float32 (float64 where the module is
+    float64), and contain what a kept adapter adds to a weight. A layer's number counts from 0. layers, heads (query
+    heads) and width (D) are counts.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
@@ -37,7 +38,7 @@ class WeightViews(ABC):
     def embedding_in_VD(self) -> Tensor:
         """Input embeddings as stored, one row a token id.
 
-        A factor by which the model multiplies them later is left out.
+        Some models multiply the embeddings by a factor before the first layer; the factor is left out.
         """
         return as_float(applied_weight(self.module.get_input_embeddings()))
 
@@ -47,14 +48,14 @@ class WeightViews(ABC):
 
     @abstractmethod
     def query_HDE(self, layer: int) -> Tensor:
-        """Query weights of each head: embedding_VD @ query_HDE[h] is activation_VE.
+        """Query weights of each head of a layer: embedding_VD @ query_HDE[h] is activation_VE.
 
-        Each architecture says which gain of a norm the weights are multiplied by.
+        They are multiplied by the gain of a norm; the class of each architecture says which norm, and what is left out.
         """
 
     @abstractmethod
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights of each query head, oriented as query_HDE.
+        """Key weights that belong to each query head of a layer, oriented as query_HDE.
 
         Query heads that share a key head have equal weights.
         """
@@ -64,14 +65,17 @@ class WeightViews(ABC):
         """Down-projection of a layer's feed-forward network, one row a neuron."""
 
     def transformer(self) -> Transformer | None:
-        """The model as data for the engine, as views of its own weights; None where its architecture has no such form.
+        """The model as data for the engine, with views of its own weights; None where no class describes it so.
 
         Raises NotPlainLayer where a linear submodule does more than multiply by its weight.
         """
         return None
 
     def weight(self, name: str, *shape: int) -> Tensor:
-        """The weight of the submodule `name`, as float; InputError where it is missing or has another shape."""
+        """The weight of the submodule `name`, in float32 (float64 is kept), with what a kept adapter adds to it.
+
+        shape: the shape that it must have. Raises InputError where it is missing or has another shape.
+        """
         try:
             found = as_float(applied_weight(self.module.get_submodule(name)))
         except AttributeError:
@@ -92,7 +96,7 @@ def views_of(module: PreTrainedModel) -> WeightViews:
 
 
 def check_architecture(model_type: str) -> None:
-    """Raise InputError, which says how to add one, where no file of this room describes the architecture."""
+    """Raise InputError where no file of this room describes an architecture. The message says how to add it."""
     known = architectures()
     if model_type not in known:
         raise InputError(
@@ -111,11 +115,15 @@ def architectures() -> dict[str, Callable[[PreTrainedModel], WeightViews]]:
 
 
 def applied_weight(module: nn.Module) -> Tensor:
-    """The weight that a submodule applies: with a kept PEFT adapter, the base's weight plus the adapter's product."""
+    """The weight that a submodule applies.
+
+    With a kept PEFT adapter it is the base's weight with the adapter merged into it, or the trained copy's weight where
+    the adapter replaces the whole submodule. The submodule itself is not changed.
+    """
     part: Any = module  # PEFT's classes, which need not be installed, have attributes that nn.Module does not declare
-    if hasattr(part, "modules_to_save"):  # a trained copy stands beside the base's module
+    if hasattr(part, "modules_to_save"):  # a trained copy of the submodule is used instead of the base's
         part = part.modules_to_save[part.active_adapter]
-    elif hasattr(part, "get_base_layer"):  # a copy is merged, so that the module keeps its own weight
+    elif hasattr(part, "get_base_layer"):  # the merge is done in a copy, so that the module keeps its own weight
         merged = copy.deepcopy(part)
         merged.merge()
         part = merged.get_base_layer()
@@ -124,21 +132,27 @@ def applied_weight(module: nn.Module) -> Tensor:
 
 
 class NotPlainLayer(Exception):
-    """A linear submodule does more than multiply by its weight: it has a kept adapter, or is quantised or offloaded."""
+    """A linear submodule does more than multiply by its weight and add its bias.
+
+    It has a kept adapter or a hook, or is quantised or offloaded. The exception's text names the submodule's type.
+    """
 
 
 def linear(module: nn.Module) -> Linear:
-    """A linear submodule's weight, oriented inputs x outputs, and bias. Raises NotPlainLayer."""
+    """A linear submodule's weight, oriented inputs x outputs, and its bias, detached and not copied.
+
+    Raises NotPlainLayer where the submodule is neither nn.Linear nor Conv1D, has a forward hook, or is offloaded.
+    """
     if type(module) not in (nn.Linear, Conv1D) or getattr(module, "_forward_hooks", None) or is_offloaded(module):
         raise NotPlainLayer(type(module).__name__)
-    part: Any = module  # Conv1D, whose weight and bias transformers leaves untyped
+    part: Any = module  # typed Any, because transformers leaves the weight and bias of Conv1D untyped
     weight: Tensor = part.weight.detach()
     bias: Tensor | None = part.bias
     return Linear(weight.T if type(module) is nn.Linear else weight, None if bias is None else bias.detach())
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether accelerate keeps the weights elsewhere and loads them for each call."""
+    """Whether accelerate keeps a module's weights on another device or on disk and loads them for each call."""
     return bool(getattr(getattr(module, "_hf_hook", None), "offload", False))
 
 

@@ -1,8 +1,9 @@
 """Decides and checks which weight files will be opened, before transformers is called.
 
-Only safetensors and GGUF files are opened. Left alone, transformers would open every file that an index names, pickled
-ones included, and adapters and other files in the same folder. Therefore it never gets the model's own folder: it gets
-a temporary folder with links to the checked files (`folder_of_links`).
+Only safetensors and GGUF files are opened. Without these checks transformers would open every file that an index names,
+pickled files included, and adapters and other files in the same folder. Therefore it does not get the folder of a
+safetensors model: it gets a temporary folder with links to the checked files (`folder_of_links`). With
+trust_remote_code it gets the model's own folder.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from shiftbench.readers.tensor_headers import StoredTensor, gguf_header, refuse_
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = {"F64", "F32", "F16", "BF16"}  # dtypes of safetensors that need no dequantisation
 GGUF_INTEGERS = {"24", "25", "26", "27"}  # GGML types I8, I16, I32 and I64
-LARGEST_JSON = 4 * 2**20  # bytes of a config.json or a generation_config.json; some kB are usual
-LARGEST_INDEX = 64 * 2**20  # bytes of a model.safetensors.index.json
+LARGEST_JSON = 4 * 2**20  # most bytes of a config.json or a generation_config.json; some kB are usual
+LARGEST_INDEX = 64 * 2**20  # most bytes of a model.safetensors.index.json
 
 # Names of tensors that older checkpoints hold and no forward pass needs: masks and rotary frequencies, which
 # transformers computes, and the value heads of reinforcement learning.
@@ -37,8 +38,9 @@ UNUSED = re.compile(
 class WeightFiles:
     """The files that hold a model's weights, and what their headers say.
 
-    files: name in the model's folder -> the file itself, links resolved. shard_of: the index, weight -> file name; None
-    where one file holds all weights. tensors: name in the files -> tensor. metadata: of a GGUF file, else empty.
+    files: file name in the model's folder -> path of the file; links of safetensors files are resolved. shard_of: name
+    of a weight -> name of the file that holds it, as the index says; None where one file holds all weights. tensors:
+    name of a tensor in the files -> its dtype and shape. metadata: of a GGUF file; empty for safetensors.
     """
 
     files: Mapping[str, Path]
@@ -53,7 +55,10 @@ class WeightFiles:
 
 
 def unused(tensor: StoredTensor) -> bool:
-    """Whether no forward pass needs a tensor. An attn.bias with four dimensions is a mask, with one a real bias."""
+    """Whether no forward pass needs a tensor, as its name says (UNUSED).
+
+    A tensor named attn.bias is a mask only where it has four dimensions; with fewer or more it is a real bias.
+    """
     found = UNUSED.search(tensor.name) is not None
     return found and not (tensor.name.endswith("attn.bias") and len(tensor.shape) != 4)
 
@@ -62,8 +67,8 @@ def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[st
     """The object that a JSON file holds.
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
-    git-lfs pointer, has more than `max_bytes` bytes, is not JSON, gives a key twice or holds no object. Links that
-    lead out of the folder are allowed: the file is read as JSON only, and messages repeat nothing of it but names.
+    git-lfs pointer, has more than `max_bytes` bytes, is not JSON, gives a key twice or holds no object. `path` may be a
+    link that leads out of its folder: the file is read as JSON only, and messages repeat nothing of it but names.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -74,13 +79,14 @@ def json_object(path: Path, what: str, max_bytes: int = LARGEST_JSON) -> dict[st
 
 
 def weight_files(folder: Path, what: str) -> WeightFiles:
-    """The safetensors files that a model's folder holds.
+    """The safetensors files of the weights in a model's folder, and what their headers say.
 
     what: the model as the user named it; messages begin with it. Raises InputError
     - where there is neither model.safetensors nor its index,
     - where the index names anything but safetensors files of the folder, or a link leads out of the folder,
     - where a header is damaged, or lacks weights that the index says are there,
-    - where weights are integers or 8-bit floats.
+    - where two files hold a tensor of the same name,
+    - where weights that a forward pass needs are of another dtype than FLOATS, such as integers or 8-bit floats.
     """
     if (folder / WEIGHTS).is_file():
         names, shard_of = {WEIGHTS}, None
@@ -107,9 +113,10 @@ def weight_files(folder: Path, what: str) -> WeightFiles:
 
 
 def gguf_files(file: Path, what: str) -> WeightFiles:
-    """A GGUF file of weights. what: as in weight_files.
+    """A GGUF file of weights, and what its header says.
 
-    Raises InputError where it is damaged, holds integers, or scales rotary angles in a way that transformers ignores.
+    file: its path. what: the model as the user named it; messages begin with it. Raises InputError where the file is
+    damaged, holds integers, or scales rotary angles in a way that transformers ignores.
     """
     header = gguf_header(file, f"{what}: {file.name}")
     for tensor in header.tensors:
@@ -130,10 +137,11 @@ def gguf_files(file: Path, what: str) -> WeightFiles:
 def folder_of_links(
     config: dict[str, Any], json_files: Mapping[str, Any], weights: WeightFiles | None
 ) -> Iterator[Path]:
-    """A temporary folder that holds a configuration, links to the checked weight files, and nothing else.
+    """A context whose value is a temporary folder with the checked files of a model and nothing else.
 
-    json_files: name -> content of the JSON files to be written beside config.json. weights: None: no links. The
-    folder is removed when the block ends.
+    config: the content of the config.json that is written into it. json_files: name -> content of other JSON files that
+    are written into it. weights: the weight files, to which it holds links, with an index where there are several;
+    None: no weights. The folder is removed when the block ends.
     """
     with TemporaryDirectory(prefix="shiftbench-model-") as name_of_folder:
         place = Path(name_of_folder)
@@ -149,12 +157,16 @@ def folder_of_links(
 
 
 def plain_name(name: Any) -> bool:
-    """Whether a value is a plain file name of a safetensors file, without a folder in it."""
+    """Whether a value is the name of a safetensors file, without a folder in it and without a dot at its beginning."""
     return isinstance(name, str) and name.endswith(".safetensors") and not re.search(r"[/\\\0]|^\.", name)
 
 
 def _shards(folder: Path, what: str) -> dict[str, str]:
-    """The index's weight -> file name; InputError unless every name is that of a safetensors file of the folder."""
+    """The index of a folder, as a dict from the name of a weight to the name of the file that holds it.
+
+    Raises InputError unless every file name is a plain name of a safetensors file. Whether the files exist is not
+    checked here.
+    """
     index = json_object(folder / INDEX, f"{what}: {INDEX}", LARGEST_INDEX)
     shard_of = index.get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
@@ -170,7 +182,10 @@ def _shards(folder: Path, what: str) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str, what: str) -> Path:
-    """The file itself, links resolved; InputError where it is missing or a link leads out of the folder."""
+    """The path of a file in a folder, links resolved.
+
+    Raises InputError where the file is missing, or is a link that leads out of the folder.
+    """
     with reading(f"{what}: {name}"):
         real, home = (folder / name).resolve(strict=True), folder.resolve(strict=True)
     allowed = [home]
@@ -202,7 +217,7 @@ def _no_weights(folder: Path, what: str) -> str:
 
 
 def _quantised(folder: Path, what: str, held: str) -> str:
-    """The message for quantised weights. held: the first sign of it."""
+    """The message for quantised weights. held: a clause that names the tensor that shows it."""
     names = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
     beside = next((name for name in names if (folder / name).is_file()), None)
     return (
@@ -212,7 +227,7 @@ def _quantised(folder: Path, what: str, held: str) -> str:
 
 
 def _ignored_rope(file: Path, what: str, held: str) -> str:
-    """The message for a GGUF file with a kind of rotary angles that transformers ignores. held: which kind."""
+    """The message for a GGUF file with scaled rotary angles, which transformers ignores. held: what the file has."""
     return (
         f"{what}: {file.name} has {held}, which transformers ignores when it reads a GGUF file, so that it "
         f"would compute another model; give the safetensors checkpoint"

@@ -19,7 +19,7 @@ from shiftbench.readers import reading
 
 
 class Weights(ABC):
-    """Named tensors of one model. name: the model's, for messages. names: those of the tensors, sorted."""
+    """Named tensors of one model. name: the model's name, for messages. names: the names of the tensors, sorted."""
 
     name: str
     names: tuple[str, ...]
@@ -37,8 +37,9 @@ class Weights(ABC):
 class FileWeights(Weights):
     """The weights in a model's safetensors files. Tensors that no forward pass needs, such as old masks, are left out.
 
-    Construction raises InputError as `models.check` does where the files cannot be read. It also raises it for a GGUF
-    file or an adapter: the weights that the model computes with are then in no file.
+    Construction downloads the files where the hub's cache lacks them. It raises InputError as `models.check` does where
+    the files cannot be read, and for a GGUF file or an adapter: no safetensors file then holds the weights that the
+    model computes with.
     """
 
     def __init__(self, source: ModelSource) -> None:
@@ -56,9 +57,10 @@ class FileWeights(Weights):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of names, dtypes, shapes and bytes as stored.
+        """sha256 (hex) of the names, dtypes, shapes and bytes of the tensors as they are stored.
 
-        It differs from Model.weights_digest, which covers the weights as loaded, in the dtype of the computation.
+        It is not the same as Model.weights_digest, which covers the weights as loaded, in the dtype of the computation,
+        and also the configuration.
         """
         named = [[name, tensor_digest(self.tensor(name))] for name in self.names]
         return hashlib.sha256(json.dumps(["weight files", named]).encode()).hexdigest()
@@ -74,7 +76,10 @@ class FileWeights(Weights):
 
 
 def check_weight_files(source: ModelSource) -> None:
-    """Raise InputError where the weights that a model computes with are not in safetensors files."""
+    """Raise InputError where a model has a GGUF file or an adapter.
+
+    The weights that such a model computes with are not in safetensors files.
+    """
     if source.gguf_file is not None:
         raise InputError(
             f"model {source.name}: weights are read tensor by tensor from safetensors files, not from GGUF"

@@ -1,4 +1,4 @@
-"""Scores a job's findings on null models and adds the comparison to the results (docs/controls.md)."""
+"""Scores a job's findings on null models, and adds the comparison to the findings' results (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from shiftbench.pipeline.session import Session
 def compare_with_nulls(
     session: Session, control: Control, results: Sequence[Result], encoded: EncodedPrompts
 ) -> list[Result]:
-    """The results, each with its scores compared with those of the null models; a check's result stays as it is.
+    """The findings' results, in the same order, each with its scores compared with those of the null models.
 
-    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
+    `findings.null.beside_null` adds the comparison: tables, a sentence and the score HEADLINE_over_null. A finding that
+    checks a method (`Finding.is_check`) is not scored on null models, and its result is returned as it is.
+    results: one for each of the job's findings, in the order of `Job.findings`. control: supplies the null models.
+    encoded: the job's prompts. Each null model stands in the tuned model's place, with the tuned model's prompts and
+    responses of the main mode (`response.mode`).
     """
     findings = session.job.findings
     comparisons = {
@@ -33,8 +37,8 @@ def compare_with_nulls(
     results_on_nulls: dict[str, list[Result]] = {key: [] for key in comparisons}
 
     def score_on(nulls: Iterator[Model] | Iterator[Weights], keys: Sequence[str]) -> None:
-        # For each null model, base's explanations are read from the store again: those of all findings together may not
-        # fit into memory.
+        # `result_of` reads base's explanations from the store again for each null model, because those of all findings
+        # together may not fit into memory.
         for null in nulls:
             for key in keys:
                 results_on_nulls[key].append(result_of(session, comparisons[key], null))

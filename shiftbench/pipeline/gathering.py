@@ -1,4 +1,4 @@
-"""Gathers explanations: each unit is read from the store, or computed and stored at once."""
+"""Gathers explanations: each unit is read from the store, or computed and then stored before the next one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from shiftbench.store.work import Work
 
 
 class Gatherer:
-    """Turns work into explanations, and collects what a job's record needs to know of them.
+    """Turns work into explanations, and collects for the job's record what it gathered.
 
     computed, found: the number of units that were computed here, and of units that the store had; a unit that is part
-    of several explanations counts once. keys: the digest of each explanation's unit keys, by title. notes: for the
-    report. unanswered: why no response could be explained; empty where some could.
+    of several explanations counts once. keys: for each explanation that was gathered with record_key, by its title, one
+    digest of its units' keys. notes: notes for the report, which the steps of the job append. unanswered: in a group of
+    a larger job (`Job.group`), why no response could be explained; "" where some could.
     """
 
     def __init__(self, store: Store, progress: Progress) -> None:
@@ -28,11 +29,11 @@ class Gatherer:
         self.unanswered = ""
 
     def __call__(self, title: str, work: Sequence[Work], record_key: bool = True) -> Explanation:
-        """The explanation whose units are these pieces of work.
+        """The explanation that consists of the units of `work`, in this order; each is computed if the store lacks it.
 
         title: the explanation's name in the progress display and in the run's tags.
-        record_key: whether the explanation's key is written into the run's tags. Null models pass False: there are
-        many of them, and their keys are never looked up.
+        record_key: whether the digest of the explanation's keys is written into the run's tags. Null models pass False:
+        there are many of them, and their keys are never looked up.
         """
         by_key: dict[str, Unit] = {}
         keys = {item.unit: item.key for item in work}
@@ -52,5 +53,5 @@ class Gatherer:
 
 
 def combined_key(keys: Iterable[str]) -> str:
-    """One sha256 (hex) of many unit keys, in any order."""
+    """One sha256 (hex) of the keys of several units. It does not depend on their order."""
     return content_key({"units": sorted(keys)})

@@ -74,9 +74,11 @@ def record(
     sweep: str | None = None,
     given: Sequence[str] = (),
 ) -> Recorded:
-    """Write the results and the record for MLflow into the folder. Nothing is sent to MLflow yet.
+    """Write the results and the record for MLflow into `folder`. Nothing is sent to MLflow yet.
 
-    given: the overrides of the command line, from which the commands in the results are made.
+    config: the resolved configuration. suite: the suite's name. sweep: the tag that the tracked runs of one sweep
+    share; None for a run of no sweep. given: the overrides of the command line, from which the commands in the results
+    are made. Raises Unwritable where the results cannot be written.
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)
@@ -85,7 +87,10 @@ def record(
 
 
 def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
-    """Raise InputError where the folder holds the results of another pair. identity: `Session.identity`."""
+    """Raise InputError where `folder` holds the results of another pair; a folder without results passes.
+
+    identity: `Session.identity` of this job. config: the resolved configuration.
+    """
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 
 
@@ -113,7 +118,11 @@ def show(recorded: Recorded, verbose: bool = False) -> None:
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
-    """What the report, scores.json and the tracked run are made from. given: the overrides of the command line."""
+    """The summary of a finished job, from which scores.json, the report and the tracked run are written.
+
+    config: the resolved configuration; it is recorded without secrets. suite: the suite's name. given: the overrides of
+    the command line; empty where the job was not started by `shiftbench score`.
+    """
     pair = {
         "name": job.pair.name,
         "family": job.pair.family,
@@ -157,9 +166,9 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 
 
 def prompt_set(job: Job) -> str:
-    """sha256 (hex) of the prompts; runs are compared only where it is equal.
+    """sha256 (hex) of the prompts' ids, texts and spans, in order. Runs are compared only where it is equal.
 
-    The responses given with the prompts count where they are explained (response mode 'reference').
+    The responses given with the prompts count too, where 'reference' is one of the job's response modes.
     """
     explained = "reference" in job.responses.modes
     rows = [
@@ -180,7 +189,11 @@ def settings(config: DictConfig) -> str:
 
 
 def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
-    """Versions of everything that scores depend on: packages, findings, and the methods that the findings use."""
+    """Versions that scores depend on, by name: of packages, 'finding.NAME' and 'explain.METHOD'.
+
+    The packages are shiftbench, python, torch and transformers. The methods are those of the findings, the methods that
+    they use, and the method that decodes greedy responses.
+    """
     found: dict[str, str | int] = {
         "shiftbench": shiftbench.__version__,
         "python": platform.python_version(),
@@ -197,7 +210,10 @@ def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
 
 
 def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
-    """The run as it is sent to MLflow: headline scores as metrics, the folder as artifacts, and tags to search by."""
+    """The run as it is sent to MLflow: scores as metrics, the results in `folder` as artifacts, and tags to search by.
+
+    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep.
+    """
     tags: dict[str, Any] = {
         KIND: PAIR,
         **({SWEEP: sweep} if sweep else {}),

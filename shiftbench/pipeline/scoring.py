@@ -33,8 +33,11 @@ class Comparison:
 def score(session: Session, finding: Finding, encoded: EncodedPrompts) -> Result:
     """The result of one finding on the pair.
 
-    Where the finding depends on responses and the job has a second response mode, the result also has the scores and
-    tables on the responses of that mode. Raises Unanswered where no response of the main mode can be explained.
+    encoded: the job's prompts. The main mode and the second mode are `mode` and `beside` of the job's Responses. Where
+    there is a second mode, and the finding depends on responses and does not check a method, the result also has the
+    scores and tables on the responses of the second mode, with names that end in _MODE_response; where none of those
+    responses can be explained, a note says so instead. Raises Unanswered where no response of the main mode can be
+    explained.
     """
     responses = session.job.responses
     modes = responses.modes if finding.needs_responses and not finding.is_check else [responses.mode]
@@ -50,9 +53,11 @@ def score(session: Session, finding: Finding, encoded: EncodedPrompts) -> Result
 
 
 def comparison_of(session: Session, finding: Finding, mode: str, encoded: EncodedPrompts) -> Comparison:
-    """What a finding compares, on the responses of a mode.
+    """A finding with the inputs of base's and of tuned's explanation, on the responses of a mode.
 
-    encoded: the job's prompts. A method with prompts of its own (`Explainer.own_prompts`) explains those instead.
+    Decodes the responses that the store lacks. A finding that needs no responses gets inputs without prompts. encoded:
+    the job's prompts. A method with prompts of its own (`Explainer.own_prompts`) explains those instead. Raises
+    Unanswered as `prompts_with_responses` does.
     """
     job, explain = session.job, finding.explain
     if not finding.needs_responses:
@@ -68,7 +73,10 @@ def comparison_of(session: Session, finding: Finding, mode: str, encoded: Encode
 
 
 def result_of(session: Session, comparison: Comparison, null: Model | Weights | None = None) -> Result:
-    """The finding's result. null: a null model, or its weights, in place of the tuned model; None: the pair itself."""
+    """Gather the explanations that a finding compares, and return the finding's result.
+
+    null: a null model, or its weights, in place of the tuned model; None: the tuned model itself.
+    """
     name = "tuned" if null is None else null.name
     explanations = _explanations(session, comparison, null, name)
     result: Result = comparison.finding(*explanations)
@@ -78,7 +86,11 @@ def result_of(session: Session, comparison: Comparison, null: Model | Weights | 
 def _explanations(
     session: Session, comparison: Comparison, null: Model | Weights | None, name: str
 ) -> list[Explanation]:
-    """The explanations in the order of `Finding.__call__`. name: of the tuned or null model, for titles of stages."""
+    """The arguments of `Finding.__call__`: base's explanation, tuned's, and those that the finding uses besides.
+
+    For a finding whose method is a WeightExplainer: the one explanation of the pair. name: 'tuned' or the null model's
+    name, for titles of stages.
+    """
     finding, gather, record_key = comparison.finding, session.gatherer, null is None
     explain = finding.explain
     if isinstance(explain, WeightExplainer):
@@ -101,7 +113,7 @@ def _explanations(
 
 
 def _with_second(main: Result, second: Result, suffix: str) -> Result:
-    """The main result with the second one's scores and tables added, under names that end in the suffix."""
+    """The main result with the scores and tables of the second added, each under the name NAME_SUFFIX."""
     renamed = [dataclasses.replace(score, name=f"{score.name}_{suffix}") for score in second.scores]
     tables = {f"{name}_{suffix}": table for name, table in second.tables.items()}
     return dataclasses.replace(main, scores=[*main.scores, *renamed], tables={**main.tables, **tables})

@@ -16,10 +16,11 @@ WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 class Prompt:
     """A text that is given to a model, with marked spans.
 
-    instruction_spans: the characters that state the task. context_spans: the characters that the task is to be done on.
-    key_spans: the parts of the instruction that the answer depends on most; where empty, `content_words` are used.
-    reference: the response to explain in response mode 'reference', or None. skill: the kind of skill that the prompt
-    tests; comparisons of mixtures group prompts by it, and nothing else depends on it.
+    id: names the prompt in messages and results. instruction_spans: the characters that state the task. context_spans:
+    the characters of the material that the task is to be done on. key_spans: the parts of the instruction that the
+    answer depends on most; where there are none, `content_words` are used. reference: the response to explain in
+    response mode 'reference', or None. skill: the kind of skill that the prompt tests, or None; comparisons of mixtures
+    group prompts by it, and nothing else depends on it.
     Raises InputError for a span that is empty, negative or ends beyond the text.
     """
 
@@ -44,7 +45,10 @@ class Prompt:
 
 
 def content_words(prompt: Prompt) -> list[Span]:
-    """The instruction's words that are not of a closed class (articles, pronouns, prepositions, auxiliaries)."""
+    """The spans of the words in a prompt's instruction that are of no closed class (article, pronoun, auxiliary, ...).
+
+    The words of closed classes are the packaged list "closed"; letter case does not count.
+    """
     closed = set(word_lists()["closed"])
     return [
         found.span()

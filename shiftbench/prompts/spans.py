@@ -1,7 +1,7 @@
 """Notes on spans that begin or end inside a word.
 
 Such a span was probably counted in bytes or in UTF-16 units instead of characters: it may still lie inside its prompt,
-but marks other text than was meant.
+but it then marks other text than the user meant.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from shiftbench.prompts import Prompt
 
-SHOWN = 5  # prompts named in one note
-AROUND = 12  # characters shown on either side of a border
+SHOWN = 5  # most prompts that the note names
+AROUND = 12  # most characters that are shown on each side of a border
 JOINER, NON_JOINER = "\u200d", "\u200c"
-# Code points of scripts that are written without spaces. There, a border between two characters may always be one
-# between words. (first, last):
-# South-East Asia, Tibet, Myanmar, Khmer, Tai; East Asian radicals to Yi; compatibility; extensions.
+# Ranges (first, last) of the code points of scripts that are written without spaces, so that each border between two
+# characters may be one between words. They are in rising order: South-East Asia, Tibet, Myanmar, Khmer, Tai; East Asian
+# radicals to Yi; compatibility forms; extensions.
 SPACELESS = (
     (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0x2E80, 0x312F), (0x31A0, 0xA4CF), (0xA9E0, 0xA9FF),
     (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
@@ -25,7 +25,10 @@ SPACELESS = (
 
 
 def span_notes(prompts: Sequence[Prompt]) -> list[str]:
-    """A note on the prompts in which a span begins or ends inside a word or inside a character, or none."""
+    """A list with one note, which names the prompts that have a span beginning or ending inside a word or character.
+
+    The list is empty where no prompt has such a span.
+    """
     found = {prompt.id: border for prompt in prompts if (border := _first_inside(prompt)) is not None}
     if not found:
         return []
@@ -39,10 +42,11 @@ def span_notes(prompts: Sequence[Prompt]) -> list[str]:
 
 
 def inside(text: str, place: int) -> bool:
-    """Whether a border before the character at `place` is inside a word or inside a character of several code points.
+    """Whether a border before the code point text[place] is inside a word or inside a character of several code points.
 
     Such characters are a letter with combining marks, an emoji sequence, a flag of two code points, and CR LF.
-    In scripts that are written without spaces, no border counts as inside a word.
+    A word is a run of letters and digits. In scripts that are written without spaces, no border counts as inside a
+    word. The beginning and the end of the text are never inside one.
     """
     if not 0 < place < len(text):
         return False
@@ -58,7 +62,7 @@ def inside(text: str, place: int) -> bool:
 
 
 def _first_inside(prompt: Prompt) -> str | None:
-    """A description of the prompt's first span that begins or ends inside a word or character; None: there is none."""
+    """A description of the prompt's first span that begins or ends inside a word or character; None: no span does."""
     kinds = {"instruction": prompt.instruction_spans, "context": prompt.context_spans, "key": prompt.key_spans}
     for kind, spans in kinds.items():
         for start, stop in spans:

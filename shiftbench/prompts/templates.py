@@ -19,8 +19,10 @@ PLACEHOLDER = "\ue000shiftbench\ue001"  # private-use characters, which no templ
 class Placed:
     """A prompt inside a chat template.
 
-    text: the rendered template. place: the character of `text` at which the prompt begins. kept: the prompt's
-    characters that `text` contains; a template may trim white space. spells_prefix: as in EncodedPrompt.
+    text: the rendered template. place: the character of `text` at which the prompt begins. kept: the characters
+    [start, stop) of the prompt that `text` contains; a template may trim white space at the prompt's ends.
+    spells_prefix: whether the prompt begins with the beginning-of-text token that the template writes too, so that it
+    was removed from the prompt.
     """
 
     text: str
@@ -32,13 +34,15 @@ class Placed:
 def in_template(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, template: str, name: str
 ) -> list[Placed]:
-    """Each prompt inside a chat template; all are rendered in one child process.
+    """Each prompt inside a chat template, in the order of `prompts`. A child process renders them.
 
-    name: of the model whose template it is, for messages. If the template and a prompt both begin with the
-    beginning-of-text token, it is removed from the prompt, so that the rendered text has it once. Raises InputError
-    where the template cannot be rendered, or changes a prompt's text; it may trim white space at the prompt's ends.
+    name: the name of the model whose template it is, for messages. If the template and a prompt both begin with the
+    beginning-of-text token, the token is removed from the prompt, so that the rendered text has it once. Raises
+    InputError where the template cannot be rendered, or changes a prompt's text. White space at a prompt's ends may be
+    trimmed.
     """
-    # A placeholder shows where the prompt is: the prompt's own words may be in the template too.
+    # A placeholder shows where the template puts the prompt. Searching for the prompt's own words might find a part of
+    # the template instead.
     frame, *texts = rendered([PLACEHOLDER, *(prompt.text for prompt in prompts)], tokenizer, template, name)
     place, beginning = frame.find(PLACEHOLDER), _beginning(tokenizer)
     written = bool(beginning) and place > 0 and frame.startswith(beginning)
@@ -56,13 +60,19 @@ def in_template(
 
 
 def _kept(text: str, start: int) -> list[Span]:
-    """The spans of text[start:] that a template may contain: all of it, or all but the white space at its ends."""
+    """The two spans of a prompt's text of which a rendered template may contain either.
+
+    The first is text[start:]; the second is that without white space at its ends. Both count from the text's beginning.
+    """
     rest = text[start:]
     lead = start + len(rest) - len(rest.lstrip())
     return [(start, len(text)), (lead, lead + len(rest.strip()))]
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The special tokens that the tokenizer puts in front, as text; where none, its beginning-of-text token, or ''."""
+    """The special tokens that the tokenizer puts in front of a text, as text.
+
+    Where it puts none in front, the result is its beginning-of-text token, or '' where it has no such token.
+    """
     prefix = special_prefix(tokenizer)
     return "".join(tokenizer.convert_ids_to_tokens(list(prefix))) if prefix else str(tokenizer.bos_token or "")

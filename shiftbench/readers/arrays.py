@@ -16,17 +16,18 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 from shiftbench.readers.files import EXPANSION, LARGEST, UNPACKED, file_bytes
 
-# The methods that numpy writes. Others cannot be unpacked in bounded steps.
+# The compression methods that numpy writes. Members packed by another method cannot be unpacked in bounded steps.
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-ENCRYPTED = 1  # this bit of an archive member's flags
+ENCRYPTED = 1  # the bit of an archive member's flags that says that it is encrypted
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of an .npz file, as np.savez writes it.
+    """A dict from each of `names` to the array of that name in an .npz file, as np.savez writes it.
 
-    Raises InputError where the file cannot be read, is no .npz file or is damaged, where it lacks an array or has one
-    twice, where it declares to unpack to far more than its own size, and where an array's header contradicts its bytes.
+    Other arrays in the file are not read. Raises InputError where the file cannot be read, is no .npz file or is
+    damaged, where it lacks one of the arrays or has any member twice, where its members are encrypted or declare to
+    unpack to far more than the file's size, and where one of the arrays is pickled or its header contradicts its bytes.
     """
     what = str(path)
     with (
@@ -41,7 +42,11 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by name, checked. size: of the file, in bytes."""
+    """The members of an archive by name, such as "levels.npy".
+
+    size: of the archive's file, in bytes. Raises InputError where a name is there twice, where a member is encrypted or
+    packed by a method that is not in PACKED, and where the members would unpack to more than the limit.
+    """
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         if member.filename in members:
@@ -58,7 +63,11 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
 
 
 def _array(content: bytes, what: str, name: str) -> NDArray[Any]:
-    """The array in the bytes of an .npy file. InputError where it is pickled, or its header contradicts its bytes."""
+    """The array in the bytes of an .npy file; it cannot be written to.
+
+    name: of the array, for messages. Raises InputError where the version of the format is neither 1.0 nor 2.0, where
+    the array is pickled, and where its header contradicts its bytes.
+    """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:

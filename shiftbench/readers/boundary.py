@@ -1,7 +1,7 @@
 """`reading`: the context manager around code that reads something from outside.
 
-It raises an InputError in the place of any exception of that code. Lack of GPU memory, KeyboardInterrupt and SystemExit
-pass unchanged.
+It raises an InputError in the place of any exception of that code, so that the user sees one line. An InputError, lack
+of GPU memory, KeyboardInterrupt and SystemExit pass unchanged.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import torch
 
 from shiftbench.errors import InputError
 
-SHOWN = 600  # characters of a library's message that an InputError repeats
+SHOWN = 600  # most characters of a library's message that an InputError repeats
 
 
 def one_line(error: BaseException) -> str:
     """An error's message as one line of at most SHOWN characters.
 
     All lines are joined, because a library's first line often says only that something failed and the reason is below
-    it. If the message is empty or a single word, as that of a KeyError is, the name of the error's type comes first.
+    it. Of an error of the operating system, the line is its description and the file. If the message is empty or a
+    single word, as that of a KeyError is, the name of the error's type comes first. A longer line is cut and ends in
+    "[cut]".
     """
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror and not isinstance(error, UnicodeError):
@@ -54,7 +56,11 @@ def reading(what: str, remedy: str = "", reason: Callable[[BaseException], str] 
 
 
 def check_text(text: str, what: str) -> None:
-    """Raise InputError for a text that cannot stand in a path or a result file. what: the option that gave it."""
+    """Raise InputError for a text that has a NUL character or cannot be encoded as UTF-8.
+
+    No path can have the first, and no result file the second. what: the option that gave the text; the message begins
+    with it.
+    """
     if "\0" in text:
         raise InputError(f"{what} holds a NUL character, which no path and no name can have")
     try:

@@ -15,17 +15,18 @@ from typing import BinaryIO
 from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 
-LARGEST = 8 * 2**30  # bytes of one text file: GloVe 840B, 300 wide, unpacked, has 5.6 GB
-UNPACKED = 64 * 2**20  # bytes that any archive may unpack to, however small it is
+LARGEST = 8 * 2**30  # most bytes of one file: GloVe 840B, 300 wide, unpacked, has 5.6 GB
+UNPACKED = 64 * 2**20  # bytes to which any archive may unpack, however small it is
 EXPANSION = 100  # an archive may unpack to this many times its own size; text usually unpacks to 10, rarely 20 times
 CHUNK = 2**20  # bytes unpacked at a time
 
 
 def path_of(text: str, option: str) -> Path:
-    """A user's text as a path, `~` expanded.
+    """A user's text as a path, with `~` expanded.
 
-    option: the option that gave it, for messages. Raises InputError for a NUL character, for the home folder of a user
-    who does not exist, and for a path that is longer than the file system allows. The path need not exist.
+    option: the name of the option that gave the text, for messages. Raises InputError for a NUL character, for the home
+    folder of a user who does not exist, and for a path that is longer than the file system allows. The path need not
+    exist.
     """
     if "\0" in text:
         raise InputError(f"{option}={text!r}: a path cannot hold a NUL character")
@@ -34,7 +35,7 @@ def path_of(text: str, option: str) -> Path:
         os.lstat(path)
         return path
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # otherwise a later is_dir would raise it
+        if error.errno == errno.ENAMETOOLONG:  # reported here, because a later is_dir would raise it as an OSError
             raise InputError(f"{option}={text[:40]}...: the path is too long for this file system") from None
         return path
     except ValueError:
@@ -45,10 +46,10 @@ def path_of(text: str, option: str) -> Path:
 
 @contextmanager
 def opened(path: Path, what: str) -> Iterator[BinaryIO]:
-    """A regular file, open for reading. Opening never waits, as it would for a pipe.
+    """A context whose value is a regular file, open for reading in binary mode.
 
-    what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened, and
-    InputError where it is a folder, a pipe or a device.
+    Opening never waits, as a plain open of a pipe would. what: the file as the user named it; messages begin with it.
+    Raises OSError where the file cannot be opened, and InputError where it is a folder, a pipe or a device.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -62,7 +63,7 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
 
 
 def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
-    """The bytes of a regular file. Opening never waits, as it would for a pipe.
+    """The bytes of a regular file. Opening never waits, as a plain open of a pipe would.
 
     what: the file as the user named it; messages begin with it. Raises OSError where the file cannot be opened or read,
     and InputError where it is a folder, a pipe or a device, or has more than `max_bytes` bytes.
@@ -75,11 +76,11 @@ def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
 
 
 def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
-    """The decompressed content of a gzip file, all its members joined.
+    """The decompressed content of a gzip file, with all its members joined.
 
-    what: the file as the user named it; messages begin with it. Raises InputError where the file is damaged, and where
-    it unpacks to more than `max_bytes` bytes or to more than both UNPACKED bytes and EXPANSION times its own size: a
-    file of 5 MB can unpack to 5 GB.
+    content: the bytes of the gzip file. what: the file as the user named it; messages begin with it. Raises InputError
+    where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than the larger of
+    UNPACKED bytes and EXPANSION times the size of `content`. Without that limit a file of 5 MB could unpack to 5 GB.
     """
     max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()
@@ -98,12 +99,12 @@ def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
                         f"{what}: the file has {len(content):,} bytes and unpacks to more than {max_bytes:,}; "
                         f"if that is intended, unpack it and give the plain file"
                     )
-            rest = member.unused_data.lstrip(b"\0")  # gzip pads with zeros
+            rest = member.unused_data.lstrip(b"\0")  # zeros may follow a member as padding
     return whole.getvalue()
 
 
 def _kind(mode: int) -> str:
-    """What a file's mode says it is, in words."""
+    """What kind of file a mode (st_mode) describes, in words, such as "a pipe"."""
     kinds = {
         stat.S_ISDIR: "a folder",
         stat.S_ISFIFO: "a pipe",

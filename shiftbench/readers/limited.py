@@ -31,18 +31,19 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import one_line
 
 HEADROOM = 2**30  # bytes of address space that a child may have beyond its parent's; jinja2 needs some 20 MB
-CLOCK_FACTOR = 4  # wall-clock limit over the limit of processor time; above 1 because the machine may be busy
+CLOCK_FACTOR = 4  # the wall-clock limit is this many times the limit of processor time; the machine may be busy
 FRAME = struct.Struct("<cQ")  # header of each message from the child: its kind, and how many bytes of UTF-8 follow
 TEXT, FAILED, DONE = b"t", b"f", b"d"  # kinds of messages
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: float, max_bytes: int) -> list[str]:
-    """The texts that `make` yields in a child process.
+    """The texts that `make` yields when it runs in a child process, in their order.
 
-    what, remedy: begin and end the messages of errors. seconds: limit of the child's processor time; its wall-clock
-    limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8.
-    Raises InputError where `make` fails in any way or exceeds a limit. The child has always ended when this returns.
+    make: plain Python; the top of this file says what it must not do. what: what makes the texts; messages of errors
+    begin with it. remedy: what to type instead; messages end with it. seconds: limit of the child's processor time; its
+    wall-clock limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8. Raises
+    InputError where `make` fails in any way or exceeds a limit. The child has always ended when this returns.
     """
 
     def input_error(reason: str) -> InputError:
@@ -55,7 +56,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
         except OSError as error:
             raise input_error(f"no child process could be started for it ({error.strerror})") from None
         if child == 0:
-            os.close(ours)  # otherwise the child would wait for a reader for ever if its parent died
+            # With its own reading end open, the child would wait for ever in a write after its parent's death.
+            os.close(ours)
             _run_child(make, its, seconds)
         os.close(its)
         its = -1
@@ -75,7 +77,8 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
             if ended is None:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                with suppress(ChildProcessError):  # the program may let the kernel collect its children
+                # There is no child to wait for where the calling program lets the kernel collect its children.
+                with suppress(ChildProcessError):
                     os.waitpid(child, 0)
         raise input_error(_reason_of_end(ended, seconds))
     finally:
@@ -86,14 +89,18 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
 
 def _fork() -> int:
     with _quiet_tokenizers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while threads run; see the top of this file
+        # Python warns of a fork while threads run. The top of this file says why it is safe here.
+        warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 @contextmanager
 def _quiet_tokenizers() -> Iterator[None]:
-    """Set PARALLELISM for the block. Otherwise the tokenizers library, once it has used threads, prints a warning in
-    every forked child. The child does not tokenize."""
+    """Set the environment variable PARALLELISM to "true" for the block, unless it is set already.
+
+    Without it the tokenizers library, once it has used threads, prints a warning in every forked child. The warning is
+    needless, because the child does not tokenize.
+    """
     if PARALLELISM in os.environ:
         yield
         return
@@ -105,9 +112,10 @@ def _quiet_tokenizers() -> Iterator[None]:
 
 
 def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoReturn:
-    """Everything that the child does.
+    """Everything that the child does: run `make`, and send each text, then DONE, or FAILED with the reason.
 
-    It ends by _exit, so that it neither flushes nor closes what the parent opened.
+    pipe: the descriptor that it writes to. The child ends by _exit, so that it neither flushes nor closes what the
+    parent opened.
     """
     try:
         faulthandler.disable()  # the parent reports a crash of the child, in one line
@@ -128,7 +136,10 @@ def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> 
 
 
 def _limit(seconds: float) -> None:
-    """Limit this process's processor time and address space; no core dump."""
+    """Limit this process's processor time to `seconds`, and its address space to HEADROOM more than it has now.
+
+    The process writes no core dump either. Where there is no /proc, the address space stays unlimited.
+    """
     wanted = [(resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_CORE, 0)]
     with suppress(OSError):  # macOS has neither this file nor a limit of address space
         with open("/proc/self/statm", encoding="ascii") as file:
@@ -149,8 +160,8 @@ def _send(pipe: int, kind: bytes, text: str) -> None:
 def _texts(pipe: int, deadline: float, max_bytes: int) -> Iterator[str]:
     """The texts that a child sends.
 
-    Raises TimeoutError after the deadline, OverflowError beyond `max_bytes` bytes, RuntimeError with the reason that
-    the child sent, and EOFError where the child ends without sending one.
+    deadline: a value of time.monotonic(). Raises TimeoutError after the deadline, OverflowError beyond `max_bytes`
+    bytes, RuntimeError with the reason that the child sent, and EOFError where the child ends without sending a reason.
     """
     left = max_bytes
     while True:
@@ -183,7 +194,10 @@ def _read(pipe: int, size: int, deadline: float) -> bytes:
 
 
 def _reason_of_end(status: int, seconds: float) -> str:
-    """Why a child ended without sending a reason. status: from waitpid."""
+    """Why a child ended without sending a reason, in words.
+
+    status: from os.waitpid. seconds: the child's limit of processor time.
+    """
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number == signal.SIGXCPU:
         return f"it does not end within {seconds:.0f} seconds of processor time"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from shiftbench.errors import InputError
 
 SECONDS = 5.0  # limit for all matches together; usual patterns take milliseconds
-MOST = 1000  # patterns
+MOST = 1000  # most patterns that one call tries
 REPEATS = re.compile(r"[*+{]")  # a pattern without repetition cannot take long
 
 # `re` handles no signal while it matches, so the matches are tried in a process that can be killed.
@@ -29,9 +29,10 @@ for pattern in patterns:
 
 
 def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
-    """Raise InputError unless every pattern can be tried on every text within SECONDS.
+    """Raise InputError where matching the patterns with the texts takes too long, or where there are more than MOST.
 
-    what: where the patterns come from; messages begin with it. Whether a pattern can be compiled is not checked.
+    All patterns together may take SECONDS for all texts. Patterns without repetition are not tried, and patterns that
+    cannot be compiled are no error here. what: where the patterns come from; messages begin with it.
     """
     if len(patterns) > MOST:
         raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")

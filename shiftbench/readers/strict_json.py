@@ -12,9 +12,9 @@ from shiftbench.errors import InputError
 def json_value(text: str | bytes, what: str = "") -> Any:
     """The value of a JSON text.
 
-    what: what the text is; the message begins with it. Raises InputError where it is not JSON, nests too deeply, holds
-    a number of more digits than Python converts, or gives a key of an object twice. `json.loads` would silently keep
-    the last value of such a key.
+    what: what the text is; the message begins with it; "" leaves it out. Raises InputError where it is not JSON, nests
+    too deeply, holds a number of more digits than Python converts, or gives a key of an object twice. `json.loads`
+    would silently keep the last value of such a key.
     """
     where = f"{what} " if what else ""
     try:
@@ -26,9 +26,10 @@ def json_value(text: str | bytes, what: str = "") -> Any:
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, which may stand between fences or sentences.
+    """The JSON objects in a text, in their order. Sentences or fences may stand before, between and after them.
 
-    Objects with one key twice are skipped.
+    An object inside another object is not given by itself. Where no object can be read from a "{" on, or one has a key
+    twice, it is skipped. The search goes on at the next "{", so the objects inside a skipped object are given.
     """
     decoder, place = json.JSONDecoder(object_pairs_hook=_without_repeats), text.find("{")
     while place >= 0:
@@ -41,7 +42,7 @@ def json_objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The object with these keys and values; InputError where a key is there twice."""
+    """The object with these (key, value) pairs, as a dict; InputError where two pairs have the same key."""
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:

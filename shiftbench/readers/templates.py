@@ -12,18 +12,20 @@ if TYPE_CHECKING:  # this room's readers of plain files need no transformers
     from transformers import PreTrainedTokenizerBase
 
 INSTEAD = "use template=none"
-# Limit of processor time: SECONDS, and SECONDS_EACH for each prompt. Compiling a template takes some 20 ms, rendering
+# Limit of processor time: SECONDS, plus SECONDS_EACH for each prompt. Compiling a template takes some 20 ms, rendering
 # one prompt below 1 ms.
 SECONDS, SECONDS_EACH = 2.0, 0.02
-# Limit of the output for one prompt: TIMES the prompt's own bytes, and OWN_BYTES for the template's own text. The
-# longest system prompts in templates have some 20 KB; a quarter of a megabyte exceeds most models' contexts.
+# Limit of the output for all prompts together: TIMES the bytes of the prompts, plus OWN_BYTES for each prompt, for the
+# template's own text. The longest system prompts in templates have some 20 KB; a quarter of a megabyte exceeds most
+# models' contexts.
 TIMES, OWN_BYTES = 4, 256 * 2**10
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
-    """The tokenizer's chat template, the default one where it has several; None where it has none.
+    """The tokenizer's chat template; None where it has none.
 
-    name: the model's, for the message. Raises InputError where the template is not a string.
+    Where the tokenizer has several, it is the one named "default", and None where none has that name. name: the name of
+    the model, for the message. Raises InputError where the template is not a string.
     """
     found: Any = tokenizer.chat_template
     found = found.get("default") if isinstance(found, dict) else found
@@ -33,10 +35,11 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
 
 
 def rendered(contents: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> list[str]:
-    """Each content inside the template, as one user's message that the assistant is to answer.
+    """The text that the template makes of each content, in the order of `contents`.
 
-    name: the model that the template comes from, for messages. Raises InputError where the template cannot be compiled,
-    raises an error, does not end, or makes far more text than its contents.
+    Each content is the only message of a conversation, the user's, and the text ends where the assistant's answer is to
+    begin. name: the name of the model that the template comes from, for messages. Raises InputError where the template
+    cannot be compiled, raises an error, does not end, or makes far more text than the contents have.
     """
 
     def make() -> Iterator[str]:

@@ -16,8 +16,8 @@ from shiftbench.readers.files import opened
 from shiftbench.readers.strict_json import json_value
 
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
-MOST_DIMENSIONS = 8
-# First bytes of pickled weights: of a zip, as torch.save writes, or of a bare pickle.
+MOST_DIMENSIONS = 8  # of one tensor
+# The first two bytes of pickled weights: of a zip archive, as torch.save writes it, or of a bare pickle.
 PICKLED = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
@@ -28,7 +28,8 @@ BITS = {
     "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 
-# struct's letter of each type of a GGUF metadata value that has a fixed size; 8 is a string, 9 an array.
+# Type of a GGUF metadata value -> the letter that the module struct has for it. These types have a fixed size. The
+# missing types are strings and arrays.
 _GGUF_VALUES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
 _GGUF_VERSIONS = (2, 3)
@@ -36,7 +37,11 @@ _GGUF_VERSIONS = (2, 3)
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file. dtype: in safetensors its name ("F32", "I8"), in GGUF the number of its GGML type."""
+    """One tensor of a file, as the file's header describes it.
+
+    dtype: of a safetensors file the dtype's name ("F32", "I8"), of a GGUF file the number of the GGML type, as a string
+    ("0"). shape: as torch has it, which is the reverse of the order in a GGUF file.
+    """
 
     name: str
     dtype: str
@@ -50,7 +55,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """The header of a GGUF file. metadata: key -> value; for an array its length only."""
+    """The header of a GGUF file. metadata: key -> value; for an array, the value is the number of its elements."""
 
     metadata: dict[str, Any]
     tensors: tuple[StoredTensor, ...]
@@ -71,16 +76,20 @@ def refuse_lfs_pointer(path: Path, what: str) -> None:
 
 
 def safetensors_header(path: Path, what: str) -> tuple[StoredTensor, ...]:
-    """The tensors of a safetensors file, in the header's order. what, errors: as for safetensors_places."""
+    """The tensors of a safetensors file, in the order of the file's header.
+
+    what: the file as the user named it; messages begin with it. Raises InputError as safetensors_places does.
+    """
     return tuple(tensor for tensor, _, _ in safetensors_places(path, what))
 
 
 def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, int]]:
-    """(tensor, offset of its first byte in the file, offset after its last), in the order of the file's header.
+    """The tensors of a safetensors file and where their bytes are, in the order of the file's header.
 
-    what: the file as the user named it; messages begin with it. Raises InputError where the file is a git-lfs pointer
-    or pickled, where the header's length or an offset lies beyond the file's end, where the tensors do not fill the
-    file one after the other, and where a dtype is not one of BITS.
+    Each element is (tensor, offset of the tensor's first byte, offset after its last byte); offsets count bytes from
+    the beginning of the file. what: the file as the user named it; messages begin with it. Raises InputError where the
+    file is a git-lfs pointer or pickled, where the header's length or an offset lies beyond the file's end, where the
+    tensors do not fill the file one after the other, and where a dtype is not one of BITS.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -109,8 +118,8 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
     """The header of a GGUF file of version 2 or 3.
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file is a git-lfs pointer
-    or no GGUF file, where it names a key or a tensor twice, and where a length, a count or an offset leads beyond the
-    file's end.
+    or no GGUF file, where it names a key or a tensor twice, where a version or a type in it is not known, and where a
+    length, a count or an offset leads beyond the file's end. Raises it too where the package gguf is not installed.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -122,12 +131,16 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
 
 
 class _GgufReader:
-    """Reads a memory-mapped GGUF file from its start. Every length is compared with the rest of the file."""
+    """Reads the header of a memory-mapped GGUF file from its start. Every length is compared with the rest of the file.
+
+    place: the offset of the next byte to be read. _tensor, _value, _string and _unpack read at `place` and advance it.
+    """
 
     def __init__(self, content: mmap.mmap, what: str) -> None:
         self.content, self.what, self.place = content, what, 0
 
     def header(self) -> GgufHeader:
+        """The file's header, with its tensors in the file's order. Raises InputError as gguf_header does."""
         if self.content[:4] != b"GGUF":
             raise InputError(f"{self.what} is no GGUF file")
         self.place = 4
@@ -173,6 +186,10 @@ class _GgufReader:
         return StoredTensor(name, str(kind), tuple(reversed(shape))), offset
 
     def _value(self, kind: int, depth: int = 0) -> Any:
+        """A metadata value of type `kind`; for an array, which is skipped, the number of its elements.
+
+        depth: how many arrays the value is inside of.
+        """
         if kind == _GGUF_STRING:
             return self._string()
         if kind == _GGUF_ARRAY:
@@ -216,7 +233,7 @@ class _GgufReader:
 
 
 def _gguf_sizes() -> dict[int, tuple[int, int]]:
-    """GGML type -> (values in one block, bytes of one block)."""
+    """A dict GGML type -> (values in one block, bytes of one block). InputError where gguf is not installed."""
     try:
         from gguf.constants import GGML_QUANT_SIZES
     except ImportError:
@@ -226,7 +243,11 @@ def _gguf_sizes() -> dict[int, tuple[int, int]]:
 
 
 def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTensor, int, int]]:
-    """The tensors of a safetensors header with their offsets. size: bytes of the file after the header."""
+    """(tensor, begin, end) for each tensor of a safetensors header, in its order.
+
+    begin, end: offsets in bytes, counted from the header's end. size: bytes of the file after the header. Raises
+    InputError where the bytes of a tensor do not fit its dtype and shape, and where the tensors do not fill the file.
+    """
     placed = []
     for name, entry in header.items():
         tensor, begin, end = _entry(name, entry, what)
@@ -247,6 +268,7 @@ def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTe
 
 
 def _entry(name: str, entry: Any, what: str) -> tuple[StoredTensor, int, int]:
+    """(tensor, begin, end) of one entry of a safetensors header; InputError where the entry is malformed."""
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:

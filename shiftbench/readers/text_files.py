@@ -19,7 +19,8 @@ def packaged_lines(name: str) -> list[str]:
 def user_bytes(path: str, option: str) -> bytes:
     """The content of a file that a user named, decompressed where its name ends in .gz.
 
-    option: the option that names the file, for messages. Raises InputError where the file cannot be read.
+    path: as the user wrote it; `~` is expanded. option: the name of the option that names the file, for messages.
+    Raises InputError where the file cannot be read.
     """
     source, what = path_of(path, option), f"{option}={path}"
     with reading(f"{what}: cannot read the file"):
@@ -28,7 +29,11 @@ def user_bytes(path: str, option: str) -> bytes:
 
 
 def user_lines(path: str, option: str) -> list[str]:
-    """The lines of a UTF-8 text file that a user named. Raises InputError where it is unreadable or not UTF-8."""
+    """The lines of a UTF-8 text file that a user named, decompressed where its name ends in .gz.
+
+    option: the name of the option that names the file, for messages. Raises InputError where the file cannot be read or
+    is not UTF-8.
+    """
     try:
         return _lines(user_bytes(path, option))
     except UnicodeDecodeError as error:
@@ -39,10 +44,11 @@ def user_lines(path: str, option: str) -> list[str]:
 def json_rows(
     path: str, option: str, read_line: Callable[[str], tuple[dict[str, Any], Any]]
 ) -> list[tuple[dict[str, Any], Any]]:
-    """What read_line returns for each line of a user's JSON-lines file.
+    """What read_line returns for each line of a user's JSON-lines file, in the order of the lines.
 
-    read_line: text of a line -> (the row as a dict with an "id", the value that was read from it). Empty lines are
-    skipped. Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
+    read_line: a function from the text of a line to (the row as a dict with an "id", the value that was read from it);
+    it raises InputError for a bad line. Blank lines are skipped. option: the name of the option that names the file.
+    Raises InputError, which names the file and the line, where a line cannot be read or repeats an id, and
     where the file holds no line.
     """
     rows, first_line = [], dict[str, int]()
@@ -63,6 +69,7 @@ def json_rows(
 
 
 def _lines(content: bytes) -> list[str]:
-    # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside texts.
+    """The lines of a UTF-8 text, without line feeds and without a byte-order mark."""
+    # split and not splitlines(), which also splits at U+2028 and similar characters, which JSON may hold inside texts.
     lines = content.decode("utf-8-sig").split("\n")
     return lines[:-1] if lines[-1] == "" else lines

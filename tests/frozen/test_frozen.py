@@ -21,7 +21,7 @@ ABSENT = "(absent)"
 LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
 
-# {section: {name: (today's value, why it is not the recorded one)}}
+# {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
     "options": {
         "tracking.timeout": (
@@ -80,7 +80,7 @@ def test_a_key_that_changed_is_told_with_the_field_that_changed_it():
 
 
 def report(what: str, said: list[str]) -> None:
-    """Fail where there are differences, with one line each."""
+    """Fail where `said` has lines, and list them, at most LISTED. what: what was compared, for the message."""
     if said:
         more = [f"... and {len(said) - LISTED} more"] if len(said) > LISTED else []
         lines = "\n  ".join([*said[:LISTED], *more])
@@ -88,7 +88,11 @@ def report(what: str, said: list[str]) -> None:
 
 
 def flat(found: Any, prefix: str = "") -> dict[str, Any]:
-    """Every value under its name. Each text of a list is a name of its own, and so is the list's order."""
+    """Every value of a nested record under a flat name: {"a": {"b": 1}} becomes {"a > b": 1}.
+
+    For a list of texts at "a", each text gets a name of its own, "a > TEXT" with the value "listed", and the whole list
+    is the value of "a > (order)". prefix: what all names begin with.
+    """
     rows: dict[str, Any] = {}
     if isinstance(found, dict):
         for name, value in found.items():
@@ -102,7 +106,10 @@ def flat(found: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """A line for each name whose value is another, or that one side lacks; an order only where the items are equal."""
+    """A line for each name whose value differs between two results of `flat`, or that only one of them has.
+
+    The order of a list is compared only where both lists have the same items, because a line says so of each item.
+    """
     names = [*expected, *(name for name in found if name not in expected)]
     lines = []
     for name in names:
@@ -116,7 +123,11 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 
 def unit_differences(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[str]:
-    """A line for each unit, or each group of layers, whose key is not found again, with what its content differs in."""
+    """A line for each recorded unit that is not found today, and for each unit of today that was not recorded.
+
+    A row of either list is one unit, or several that differ in the layer alone. A recorded row that is not found is
+    compared with the row of today that differs least from it, and the line says in what their contents differ.
+    """
     new = [unit for unit in found if unit not in expected]
     lines = []
     for unit in (unit for unit in expected if unit not in found):

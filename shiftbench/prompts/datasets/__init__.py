@@ -11,7 +11,7 @@ from shiftbench.prompts import Prompt
 def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
     """`limit` prompts spread evenly over a set, in its order; all of them where limit is None or larger than the set.
 
-    The sets are sorted by topic, so the first prompts would be about few topics.
+    They are spread because the sets are sorted by topic, so the first `limit` prompts would be about few topics.
     Raises InputError where the set is empty or limit is not a positive whole number.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):

@@ -21,10 +21,11 @@ SHOWN = 5  # the most bad lines that one message names
 
 @dataclass(frozen=True)
 class Jsonl:
-    """The prompts of a file whose lines have the form FORMAT; context, key, response and skill may be left out.
+    """The prompts of a file whose lines have the form FORMAT; context, key, response and skill may be null or left out.
 
-    Spans are [start, end), in characters of the prompt. A response is appended to the prompt exactly as it is written,
-    its leading space included. limit: the number of prompts to take, None for all.
+    Blank lines are skipped. Spans are [start, end), in characters of the prompt. A response follows the prompt exactly
+    as it is written, its leading space included. limit: how many prompts to take, spread evenly over the file; None for
+    all. name: the data set's name in results.
     """
 
     path: str
@@ -32,7 +33,11 @@ class Jsonl:
     name: str = "jsonl"
 
     def __call__(self) -> list[Prompt]:
-        """The prompts in the file's order. Raises InputError that names the file and each bad line by its number."""
+        """The prompts, in the file's order.
+
+        Raises InputError where a line is malformed or repeats an id, and where the file holds no prompt. The message
+        names the file, and the first SHOWN bad lines by their numbers.
+        """
         prompts: list[Prompt] = []
         first_line: dict[str, int] = {}
         bad: list[str] = []
@@ -72,7 +77,7 @@ def parse(line: str) -> Prompt:
 
 
 def text_field(row: dict[str, Any], field: str) -> str:
-    """The text of a field. Raises InputError where it is missing, not a string, empty, or not encodable as UTF-8."""
+    """The text of a row's field. Raises InputError where it is missing, no string, blank, or not encodable as UTF-8."""
     if field not in row:
         raise InputError(f"field {field!r} is missing")
     value = row[field]
@@ -95,10 +100,10 @@ def _spans(row: dict[str, Any], field: str) -> tuple[Span, ...]:
 
 
 def _shown(value: Any) -> str:
-    """The first 40 characters of a value as JSON, for messages."""
+    """The first 40 characters of a value as JSON, for messages; of a value that nests too deeply, only its type."""
     try:
         return json.dumps(value)[:40]
-    except RecursionError:  # json reads deeper nesting than it writes
+    except RecursionError:  # the module json can read deeper nesting than it can write
         return f"a deeply nested {type(value).__name__}"
 
 

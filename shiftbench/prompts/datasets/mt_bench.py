@@ -13,16 +13,19 @@ from shiftbench.readers.text_files import packaged_lines
 
 @dataclass(frozen=True)
 class MtBench:
-    """The first turn of each packaged question. The instruction is the whole text.
+    """The first turn of each packaged question as a prompt. The instruction span is the whole text.
 
-    limit: the number of prompts to take, None for all.
+    limit: how many prompts to take, spread evenly over the set; None for all. name: the data set's name in results.
     """
 
     limit: int | None
     name: str = "mt_bench"
 
     def __call__(self) -> list[Prompt]:
-        """The prompts, with ids mtbench_<category>_<question id>. Only some questions have a reference answer."""
+        """The prompts, with ids mtbench_<category>_<question id> and the category as skill.
+
+        The reference is the packaged answer after an empty line; only some questions have one.
+        """
         rows = [json.loads(line) for line in packaged_lines("mt_bench/question.jsonl")]
         return evenly([_prompt(row) for row in rows], self.limit)
 

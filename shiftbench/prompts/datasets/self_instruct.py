@@ -15,14 +15,18 @@ from shiftbench.readers.text_files import packaged_lines
 class SelfInstruct:
     """The packaged user-oriented instructions, in the prompt format of Wu et al. 2023.
 
-    limit: the number of prompts to take, None for all.
+    limit: how many prompts to take, spread evenly over the set; None for all. name: the data set's name in results.
     """
 
     limit: int | None
     name: str = "self_instruct"
 
     def __call__(self) -> list[Prompt]:
-        """The prompts, with the ids of the source. A prompt's context is the input of the instruction."""
+        """The prompts, with the ids of the source.
+
+        The instruction span is the instruction, and the context span is its input; some instructions have no input, and
+        their prompts no context. The reference is the output that the source gives.
+        """
         lines = packaged_lines("self_instruct/user_oriented_instructions.jsonl")
         return evenly([_prompt(json.loads(line)) for line in lines], self.limit)
 
