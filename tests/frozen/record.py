@@ -318,7 +318,9 @@ def jobs(package: Package, inputs: Inputs) -> dict[str, Any]:
     prompts = [package.prompt(*_prompt(row)) for row in PROMPTS[:1]]
     scores = {}
     for name, (path, change) in runs.items():
-        options = {**SMALL, "vocabulary.path": inputs.words, "store.path": str(store.folder), **change}
+        # Null models of a job are asked for by name: before issue 19 there were none by default.
+        chosen = {"control": "none", "vocabulary.path": inputs.words, "store.path": str(store.folder), **change}
+        options = {**SMALL, **chosen}
         given = {option.replace(".", "__"): value for option, value in options.items()}
         with contextlib.redirect_stderr(io.StringIO()):
             made = package.score(base, path, prompts, **given)

@@ -20,6 +20,7 @@ SECTIONS = [name for name in RECORDED if name not in ("commit", "units")]
 ABSENT = "(absent)"
 LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
+NULL_MODELS = "issue 19: null models of weights by default (CHANGELOG, Unreleased)"
 
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
@@ -28,6 +29,15 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             20,
             "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
         ),
+        "control._target_": ("WeightNull", NULL_MODELS),
+        "control.kind": ("auto", NULL_MODELS),
+        "control.draws": (39, NULL_MODELS),
+        "control.seed": (0, NULL_MODELS),
+        "control.findings": ("weights", NULL_MODELS),
+    },
+    "groups": {
+        f"control > {name}": ("listed", NULL_MODELS)
+        for name in ("random", "rotated", "weights", "weights_199", "weights_3")
     },
 }
 
