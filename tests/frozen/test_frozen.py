@@ -60,7 +60,23 @@ def test_what_users_depend_on_is_as_recorded(section, today):
 
 @pytest.mark.parametrize("job", RECORDED["units"])
 def test_a_store_finds_its_units_again(job, today):
-    report(f"units of the job {job!r}", unit_differences(RECORDED["units"][job], today["units"].get(job, [])))
+    recorded, found = (_of_the_pair(job, units[job]) for units in (RECORDED["units"], today["units"]))
+    report(f"units of the job {job!r}", unit_differences(recorded, found))
+
+
+def _of_the_pair(job: str, units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The units without those of null models' weights, which issue 19 no longer stores, and without their scores."""
+    if not job.endswith("null"):
+        return units
+    pair = {unit["content"]["weights"] for unit in RECORDED["units"]["demo, on references"]}
+
+    def is_kept(content: dict[str, Any]) -> bool:
+        weights = content.get("weights", [])
+        of_pair = {weights} if isinstance(weights, str) else set(weights)
+        on_weights = content["method"] in ("word_pairs", "concepts", "rotation")
+        return content["method"] != "null_scores" and (of_pair <= pair or not on_weights)
+
+    return [unit for unit in units if is_kept(unit["content"])]
 
 
 def test_every_section_and_every_job_is_compared(today):
