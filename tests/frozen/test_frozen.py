@@ -39,6 +39,25 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
         f"control > {name}": ("listed", NULL_MODELS)
         for name in ("random", "rotated", "weights", "weights_199", "weights_3")
     },
+    "prompt sets": {
+        f"{options} > control": ("weights", NULL_MODELS)
+        for options in (
+            "dataset=self_instruct",
+            "dataset=self_instruct response.mode=reference",
+            "dataset=mt_bench dataset.limit=16",
+            "dataset=jsonl dataset.path=PROMPTS response.beside=reference",
+            "dataset=mt_bench vocabulary.size=4000",
+        )
+    },
+    "columns of tables": {
+        f"concept_rotation.null_permuted_draws > {score}": (ABSENT, "issue 19: null models are scored on labels alone")
+        for score in ("mean_angle_10_rad", "mean_angle_12_rad", "unmatched_cosine", "rotation_share_over_chance")
+    },
+    "store": {
+        "methods > null_scores > arrays > value_S": ("torch.float64", NULL_MODELS),
+        "methods > null_scores > words > score": ("listed", NULL_MODELS),
+        "methods > null_scores > words > (order)": (["score"], NULL_MODELS),
+    },
 }
 
 
