@@ -63,7 +63,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def address(folder: Path, planted: Sequence[Planted], report: bytes = REPORT) -> str:
     board = build(entries(*planted), [])
-    return write_folder(board, {entry.run_id: report for entry in board.rows}, folder).as_uri()
+    return write_folder(board, {entry.run_id: report for each in board for entry in each.rows}, folder).as_uri()
 
 
 @pytest.fixture(scope="module")
