@@ -196,7 +196,8 @@ def test_two_pairs_are_compared_by_mouse(chromium: Browser, board: str) -> None:
     assert re.search(r"Recognises the instruction\s+not clear: the interval .* contains 0\s+supported", text)
     text = chromium.value("document.querySelectorAll('dialog .plain')[1].innerText")
     assert re.search(
-        r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+intervals do not overlap",
+        r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+"
+        r"intervals do not overlap",
         text,
     )
     assert chromium.value("document.querySelectorAll('dialog .headline > .cell').length") == 8
