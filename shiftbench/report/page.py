@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class RunSummary:
     and explainers, and of the libraries. notes: one sentence each, for example which prompts were skipped and why.
     config: the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
     command line that made the run. finished: when the scores were computed; None where that is not recorded.
+    explanations: for each explanation, by its title, the digest of its units' keys.
     """
 
     pair: Mapping[str, Any]
@@ -47,6 +48,7 @@ class RunSummary:
     verdicts: Sequence[Verdict] = ()
     given: Sequence[str] = ()
     finished: datetime | None = None
+    explanations: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -18,9 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from shiftbench.readers import file_bytes
+from shiftbench.report.text import title
+from shiftbench.results.document import parsed
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, WAITING, Ledger, Status
+from shiftbench.verdicts import Word
 
 POLL_SECONDS = 1.0  # seconds between reads of the ledger; each reads one small file for every job
+# Words of verdicts in the order in which a line shows them: what was decided first.
+SHOWN_WORDS = (Word.SUPPORTED, Word.OPPOSITE, Word.NOT_CLEAR, Word.NOT_TRUSTWORTHY, Word.NOT_APPLICABLE)
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "yellow", WAITING: ""}
 
 
@@ -86,7 +93,7 @@ class _Watcher:
             self._print(f"{head}: started on {status.host}")
         if status.state == DONE:
             counts = f"{status.explained} units explained, {status.found} from the store"
-            self._print(f"{head}: done in {duration(status)}, {counts}")
+            self._print(f"{head}: done in {duration(status)}, {counts}; {verdict_words(status)}")
             self._on_done(status)
         elif status.state == FAILED:
             self._print(f"{head}: failed: {status.reason}")
@@ -136,6 +143,22 @@ def table(statuses: Sequence[Status]) -> Table:
         state = Text(status.state, STYLES[status.state])
         shown.add_row(Text(status.name), state, duration(status), Text(where), Text(what))
     return shown
+
+
+def verdict_words(status: Status) -> str:
+    """The verdicts of a done job by their words, for example "supported: instruction verbs; not clear: recognition".
+
+    "no verdicts" where its results have none or cannot be read.
+    """
+    try:
+        verdicts = parsed(file_bytes(Path(status.folder) / "scores.json", "scores.json")).verdicts
+    except (OSError, ValueError):
+        verdicts = {}
+    by_word: dict[str, list[str]] = {word.value: [] for word in SHOWN_WORDS}
+    for name, verdict in verdicts.items():
+        by_word[verdict.word].append(title(name.rpartition(".")[2]).lower())
+    said = [f"{word}: {', '.join(names)}" for word, names in by_word.items() if names]
+    return "; ".join(said) or "no verdicts"
 
 
 def duration(status: Status) -> str:

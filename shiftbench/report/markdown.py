@@ -1,0 +1,64 @@
+"""The answer of a run in Markdown, for the description of its MLflow run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from shiftbench.report.page import RunSummary, model_name
+from shiftbench.report.terminal import commands, conditions, detectable
+from shiftbench.report.text import visible
+from shiftbench.verdicts import Remedy, Verdict, Word
+from shiftbench.verdicts.sentences import command, interval
+
+REPORT = "report.html"  # the name of the file; where the text is shown, the link must lead to the file
+
+
+def answer_markdown(summary: RunSummary) -> str:
+    """What was compared, the verdicts with their reasons, what would decide, and when and how the run was made.
+
+    A run without verdicts has the sentences of its findings instead. Text that users choose, such as names of models,
+    is escaped. The text links to the report by the name of its file.
+    """
+    pair = summary.pair
+    compared = f"**{_escaped(pair['name'])}**: {_escaped(model_name(pair['base']))} → "
+    parts = [f"{compared}{_escaped(model_name(pair['tuned']))}", f"{_escaped(conditions(summary))}. [Report]({REPORT})"]
+    if summary.verdicts:
+        parts += [_table(summary.verdicts), *_reasons(summary.verdicts)]
+    else:
+        parts += [_escaped(result.sentence) for result in summary.results if result.sentence]
+    following = commands(summary)
+    parts += [f"What would decide:\n\n{_code(following)}"] if following else []
+    if summary.given:
+        when = "" if summary.finished is None else f" on {summary.finished:%Y-%m-%d at %H:%M} UTC"
+        parts.append(f"Made{when} by:\n\n{_code([str(command(summary.given, Remedy()))])}")
+    return "\n\n".join(parts)
+
+
+def _table(verdicts: Sequence[Verdict]) -> str:
+    rows = ["| verdict | claim | headline [interval] |", "|---|---|---|"]
+    for verdict in verdicts:
+        shown = "" if verdict.word is Word.NOT_APPLICABLE else interval(verdict.headline)
+        rows.append(f"| **{verdict.word.value}** | {_escaped(verdict.claim.short)} | {shown} |")
+    return "\n".join(rows)
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
+    """A list with an item for each verdict that has reasons; empty where none has."""
+    rows = []
+    for verdict in verdicts:
+        reasons = [*verdict.reasons, *detectable(verdict)]
+        if reasons:
+            rows.append(f"- *{_escaped(verdict.claim.short)}*: {_escaped('; '.join(reasons))}")
+    return ["\n".join(rows)] if rows else []
+
+
+def _code(lines: Sequence[str]) -> str:
+    """The lines as a block of code. It is indented, because a fence could be ended by backticks in a line."""
+    return "\n".join(f"    {visible(line)}" for line in lines)
+
+
+def _escaped(text: object) -> str:
+    """The text on one line, so that it is shown as it is and neither Markdown nor HTML is read in it."""
+    plain = visible(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", plain)
