@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from shiftbench.report.page import RunSummary, model_name
-from shiftbench.report.terminal import commands, conditions, detectable
+from shiftbench.report.terminal import SHOWN_WORDS, commands, conditions, detectable
 from shiftbench.report.text import visible
 from shiftbench.verdicts import Remedy, Verdict, Word
 from shiftbench.verdicts.sentences import command, interval
@@ -15,14 +15,15 @@ REPORT = "report.html"  # the name of the file; where the text is shown, the lin
 
 
 def answer_markdown(summary: RunSummary) -> str:
-    """What was compared, the verdicts with their reasons, what would decide, and when and how the run was made.
+    """The verdicts' words, what was compared, the verdicts with reasons, what would decide, and how the run was made.
 
-    A run without verdicts has the sentences of its findings instead. Text that users choose, such as names of models,
-    is escaped. The text links to the report by the name of its file.
+    The words stand first, because MLflow's page folds what follows the first few lines. A run without verdicts has the
+    sentences of its findings instead. Text that users choose, such as names of models, is escaped. The text links to
+    the report by the name of its file.
     """
     pair = summary.pair
-    compared = f"**{_escaped(pair['name'])}**: {_escaped(model_name(pair['base']))} → "
-    parts = [f"{compared}{_escaped(model_name(pair['tuned']))}", f"{_escaped(conditions(summary))}. [Report]({REPORT})"]
+    compared = f"{pair['name']}: {model_name(pair['base'])} → {model_name(pair['tuned'])}; {conditions(summary)}"
+    parts = [*_words(summary.verdicts), f"{_escaped(compared)}. [Report]({REPORT})"]
     if summary.verdicts:
         parts += [_table(summary.verdicts), *_reasons(summary.verdicts)]
     else:
@@ -33,6 +34,13 @@ def answer_markdown(summary: RunSummary) -> str:
         when = "" if summary.finished is None else f" on {summary.finished:%Y-%m-%d at %H:%M} UTC"
         parts.append(f"Made{when} by:\n\n{_code([str(command(summary.given, Remedy()))])}")
     return "\n\n".join(parts)
+
+
+def _words(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line with the claims of each word, in the order of SHOWN_WORDS; empty without verdicts."""
+    by_word = {word: [_escaped(one.claim.short) for one in verdicts if one.word is word] for word in SHOWN_WORDS}
+    said = [f"**{word.value}**: {', '.join(claims)}" for word, claims in by_word.items() if claims]
+    return ["; ".join(said)] if said else []
 
 
 def _table(verdicts: Sequence[Verdict]) -> str:

@@ -31,6 +31,7 @@ WIDTH = 80  # columns of the answer where the output is no terminal
 WIDEST = 100  # columns of the answer on a terminal that is wider
 MOST_LINES = 19  # of an answer with four verdicts, commands unwrapped; one more line says where the report is
 INDENT = "    "
+SHOWN_WORDS = tuple(MARKS)  # the words in the order in which a line lists them: what was decided first
 SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
 LONGEST_REASON = 3  # lines
 SHOWN_COMMANDS = 2

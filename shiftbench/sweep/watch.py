@@ -20,14 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftbench.readers import file_bytes
+from shiftbench.report.terminal import SHOWN_WORDS
 from shiftbench.report.text import title
 from shiftbench.results.document import parsed
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, WAITING, Ledger, Status
-from shiftbench.verdicts import Word
 
 POLL_SECONDS = 1.0  # seconds between reads of the ledger; each reads one small file for every job
-# Words of verdicts in the order in which a line shows them: what was decided first.
-SHOWN_WORDS = (Word.SUPPORTED, Word.OPPOSITE, Word.NOT_CLEAR, Word.NOT_TRUSTWORTHY, Word.NOT_APPLICABLE)
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "yellow", WAITING: ""}
 
 
