@@ -97,10 +97,10 @@ def _verdict_line(verdict: Verdict, longest: int) -> Text:
     """The line of a verdict. longest: the length of the longest claim, to which the others are padded."""
     sign, style = MARKS[verdict.word]
     line = Text(f"{sign} {verdict.word.value:<15}", style)
-    line.append(f"  {visible(verdict.claim.short):<{longest}}", "not bold default")
+    claim = visible(verdict.claim.short)
     if verdict.word is not Word.NOT_APPLICABLE:
-        line.append(f"  {interval(verdict.headline)}", "not bold default")
-    return line
+        claim = f"{claim:<{longest}}  {interval(verdict.headline)}"
+    return line.append(f"  {claim}", "not bold default")
 
 
 def _shown_reasons(verdicts: Sequence[Verdict], width: int, room: int) -> list[list[str]]:

@@ -137,7 +137,7 @@ def test_a_run_under_control_says_so(shiftbench, job_options, control):  # noqa:
     assert table["score"][0] == "recognition"
     if control == "continued":  # tuned itself stands in its own place
         assert all(score["value"] == pytest.approx(0, abs=1e-9) for score in over)
-    again = shiftbench(*arguments(job_options, control=control, **extra))
+    again = shiftbench(*arguments(job_options, control=control, verbose="true", **extra))
     assert "explained 0 units anew" in again.out
 
 

@@ -29,6 +29,17 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
         ),
     },
+    "MLflow": {
+        **{
+            f"tags > {name}": (ABSENT, "issue 19: digests of explanations are in scores.json")
+            for name in RECORDED["MLflow"]["tags"]
+            if name.startswith("explanation.")
+        },
+        **{
+            f"params > {name}": (ABSENT, "issue 19: every option is a parameter, by its own name")
+            for name in ("dataset", "name", "response", "vectors")
+        },
+    },
 }
 
 

@@ -35,7 +35,9 @@ def client(local: Tracking) -> MlflowClient:
 
 @pytest.fixture
 def summary() -> RunSummary:
-    config = f"seed: 0\nout: null\npair:\n  base: b\n  base_model: {{dtype: float32}}\nlist: [a, 0.5, true]\nlong: {LONG}"
+    config = (
+        f"seed: 0\nout: null\npair:\n  base: b\n  base_model: {{dtype: float32}}\nlist: [a, 0.5, true]\nlong: {LONG}"
+    )
     return dataclasses.replace(run_with_verdicts(), config=config)
 
 
