@@ -20,6 +20,7 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.findings.facts import facts_of
 from shiftbench.pipeline.job import Job
 from shiftbench.pipeline.tracked import tracked_run
 from shiftbench.report import RunSummary, console, score_table, verdict_lines
@@ -143,6 +144,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
         verdicts=outcome.verdicts,
         given=[without_secrets(override) for override in given],
         finished=datetime.now(timezone.utc),
+        facts=facts_of(job.findings.values(), outcome.results),
         explanations=outcome.keys,
     )
 
