@@ -6,6 +6,7 @@ shiftbench/schema/scores.schema.json is the JSON schema of the file.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from shiftbench.verdicts.sentences import fields
 
 SCHEMA = "shiftbench/scores/2"
 READABLE = (SCHEMA, "shiftbench/scores/1")  # files of version 1 have no verdicts, and neither date nor command
+# The fields of when, by which command and as which MLflow run a result was recorded; each is a line of the file, which
+# is written with an indent of two spaces.
+CIRCUMSTANCES = re.compile(rb'^  "(?:date|command|mlflow_run)": .*\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ class Document:
 
 
 def document(summary: RunSummary) -> dict[str, Any]:
-    """The content of scores.json. Raises RuntimeError for a score that is not finite: that is a bug of shiftbench."""
+    """The content of scores.json. Its `mlflow_run` is None: tracking writes the id into the file when it sends a run.
+
+    Raises RuntimeError for a score that is not finite: that is a bug of shiftbench.
+    """
     finished, results = summary.finished, summary.results
     return {
         "schema": SCHEMA,
@@ -78,6 +85,8 @@ def document(summary: RunSummary) -> dict[str, Any]:
         "scores": [_row(score) for result in results for score in result.scores],
         "levels": [result.finding for result in results if result.level],
         "notes": list(summary.notes),
+        "explanations": dict(summary.explanations),
+        "mlflow_run": None,
     }
 
 
@@ -102,6 +111,14 @@ def parsed(content: bytes) -> Document:
         raise ValueError(f"scores.json: verdicts must be an object, got {str(verdicts)[:40]}")
     by_name = {str(name): _verdict(str(name), row) for name, row in verdicts.items()}
     return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels], by_name, schema)
+
+
+def without_circumstances(content: bytes) -> bytes:
+    """The content of a scores.json without date, command and MLflow run.
+
+    The rest is the same, byte for byte, where a job is repeated with the same inputs.
+    """
+    return CIRCUMSTANCES.sub(b"", content)
 
 
 def _row(score: Score) -> dict[str, Any]:

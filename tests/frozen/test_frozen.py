@@ -59,6 +59,17 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
         "methods > null_scores > words > score": ("listed", NULL_MODELS),
         "methods > null_scores > words > (order)": (["score"], NULL_MODELS),
     },
+    "MLflow": {
+        **{
+            f"tags > {name}": (ABSENT, "issue 19: digests of explanations are in scores.json")
+            for name in RECORDED["MLflow"]["tags"]
+            if name.startswith("explanation.")
+        },
+        **{
+            f"params > {name}": (ABSENT, "issue 19: every option is a parameter, by its own name")
+            for name in ("dataset", "name", "response", "vectors")
+        },
+    },
 }
 
 
