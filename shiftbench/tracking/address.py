@@ -21,7 +21,8 @@ def absolute_uri(uri: str | None) -> str:
 
     Every other accepted URI, and 'none', is returned as it is. uri=None stands for the sqlite file
     ./shiftbench-runs/mlflow.db. Raises InputError for a scheme that is neither a server's nor a database's, for the URI
-    of a server with a password in it, for sqlite without a file, and for a sqlite path that MLflow cannot use.
+    of a server with a password in it, for a sqlite URI that is not sqlite:///PATH or names no file, and for a sqlite
+    path with % or ? in it.
     """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")

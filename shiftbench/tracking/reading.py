@@ -27,8 +27,9 @@ LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the ye
 class FoundRun:
     """The run of one pair as MLflow lists it.
 
-    run_id: MLflow's id of the run. pair: the pair's name, from the run's tag `pair`. started_ms: when the run was
-    recorded, in milliseconds since 1970; -1 where MLflow gives no usable time. status: MLflow's status of the run,
+    run_id: MLflow's id of the run. pair: the pair's name, from the run's tag `pair`. started_ms: MLflow's
+    start time of the run, which is when its results were written, in milliseconds since 1970; -1 where MLflow gives no
+    usable time. status: MLflow's status of the run,
     which is FINISHED where the run was sent completely. tags: all tags of the run.
     """
 
@@ -68,14 +69,14 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
 
 
 class NoAnswerInTime(LookupError):
-    """A file could not be read because the server did not answer in time."""
+    """A file could not be read because the server did not answer in time, or sent the file too slowly."""
 
 
 def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES) -> bytes:
     """The content of the file of this name at the top of a run's files.
 
     most: the largest size that is read, in bytes. Raises LookupError, with the reason, where the file cannot be read;
-    NoAnswerInTime, which is a LookupError, where the server did not answer in time.
+    NoAnswerInTime, which is a LookupError, where the server was too slow.
     """
     try:
         return tracking.open_artifacts(tracking.client()).read(run_id, name, most)

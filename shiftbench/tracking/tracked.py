@@ -12,17 +12,18 @@ from shiftbench.contracts.result import Score
 
 MAX_METRICS = 59  # MLflow's table of runs becomes slow with many columns
 PARTS = ("value", "low", "high", "n")
-# Names of tags. The value of KIND is PAIR, or SUITE for the parent run that a sweep's pairs are shown under.
+# Names and values of tags. The tag KIND says what a run is about: PAIR for the run of a pair, SUITE for the parent run
+# that a sweep's pairs are shown under. PAIR is also the name of the tag that has the pair's name.
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
 RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
-SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and for all its pairs
+SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep's suite and for all pairs of that suite
 
 
 @dataclass(frozen=True)
 class TrackedRun:
     """One run as it is sent to MLflow.
 
-    artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. parent:
+    artifacts: the folder whose files are sent, without those that `files_to_send` leaves out. parent:
     the id of the MLflow run that this run is shown under; None for no such run. only: the names of the files and
     folders at the top of `artifacts` that are sent; empty where all are sent.
     """
@@ -64,9 +65,9 @@ def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
     """The paths of the files of `run.artifacts` that are sent, sorted within each entry at its top.
 
     Left out are hidden files and the content of hidden folders, what is in `mlflow_paths` (files and folders that
-    MLflow itself keeps and that may lie in the same folder), and names at the top that `run.only` does not list. A link
-    that leads out of the folder is left out too, because results from somebody else may hold a link to a private file
-    of this machine's user.
+    MLflow itself keeps and that may lie in the same folder), and, where `run.only` lists names, every other name at the
+    top. A link that leads out of the folder is left out too, because results from somebody else may hold a link to a
+    private file of this machine's user.
     """
     root = run.artifacts.resolve()
     for top in sorted(run.artifacts.iterdir()):
