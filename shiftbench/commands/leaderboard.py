@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 def _table(board: Board) -> Table:
     """A row for each pair, the best of the first finding first; a column for each finding's headline score.
 
-    A cell has the rank, the value and the interval.
+    A cell has the value and the interval, after the rank where the score has one; '-' where nothing was compared.
     """
     table = Table(box=SIMPLE_HEAD, caption="rank: 1 + the number of pairs whose whole interval lies above")
     table.add_column("pair", overflow="fold")
