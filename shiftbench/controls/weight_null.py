@@ -127,7 +127,7 @@ class WeightNull(Control):
 
 
 class _DrawnWeights(Weights):
-    """The weights of one null model. A tensor is drawn each time it is read, so only that tensor is in memory."""
+    """The weights of one null model. A tensor is drawn each time it is read and not kept."""
 
     def __init__(self, null: WeightNull, base: Weights, tuned: Weights, draw: int) -> None:
         self.name, self.names = null._name(draw), tuned.names
