@@ -34,8 +34,8 @@ def beside_null(
     nulls: at least one; results of the same finding on the same prompts, each with a null model in the tuned model's
     place. kind: the control's name. confidence: of the intervals. claims: the finding's claims.
 
-    The added scores are those of `excess_score`. The table null_KIND places every score among those of the null models,
-    and null_KIND_draws has each null model's scores.
+    The added scores are those of `excess_score`. The table null_KIND places each score that the null models have too
+    among theirs, and null_KIND_draws has each null model's scores.
     """
     # The result may also have scores on responses of another mode, such as recognition_own_response. Null models have
     # no such scores.
@@ -58,7 +58,7 @@ def beside_null(
 def excess_score(score: Score, null_values: Sequence[float], confidence: float) -> Score:
     """The score less the mean of the null models' scores, named SCORE_over_null (`excess_over_null`).
 
-    n is the score's own. Where the score has no observations nothing changed, and the excess is that of no change.
+    n is the score's own. Where the score has n = 0, the excess is `no_change`.
     """
     name = excess_name(score.name)
     if score.n == 0:
