@@ -1,7 +1,7 @@
 """Heat maps, whose cells are more or less opaque, so that a transparent cell looks like the page, light or dark.
 
 In a diverging heat map, zero is transparent, and a cell is more opaque the farther its value is from zero. In another
-heat map, the lowest value is transparent, and a cell is more opaque the higher its value is.
+heat map, the lowest value of its scale is transparent, and a cell is more opaque the higher its value is.
 """
 
 from __future__ import annotations

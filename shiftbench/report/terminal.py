@@ -27,10 +27,11 @@ SHOWN_COMMANDS = 2
 
 
 def verdict_lines(summary: RunSummary) -> list[Text]:
-    """The answer of a run, at most about twenty lines: what was compared, a verdict on each claim, what to do next.
+    """The answer of a run as lines: what was compared, a verdict on each claim, what to do next.
 
-    Each verdict is a line with a sign, its word, the claim and the headline with its interval; its weightiest reasons
-    stand below it. After the verdicts come the flags of the checks, and the commands that would decide what is open.
+    Each verdict is a line with a sign, its word, the claim and, unless the claim does not apply, the headline with its
+    interval; below it stand its weightiest reasons, at most SHOWN_REASONS. After the verdicts come at most
+    SHOWN_COMMANDS commands that may help to decide what is open.
     """
     pair = summary.pair
     lines = [

@@ -54,7 +54,7 @@ def title(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A safe file name, without an ending. Different names give different file names.
+    """A safe file name, without an ending. Different names almost surely give different file names.
 
     A name of 1 to 80 ASCII letters, digits, '_' and '-' stays. In any other name each run of other characters becomes
     '_', the result is cut to 80 characters, and '-' and eight hexadecimal digits of the name's SHA-256 are added.
