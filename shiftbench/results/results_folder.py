@@ -171,7 +171,7 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
         if target.is_dir() and not target.is_symlink():
             remove(target)
         os.replace(part / name, target)
-    for top in names:  # remove from `tables` and `figures` what an earlier run wrote and this run did not
+    for top in names:  # remove from `tables` and `figures` what this run did not write
         for item in (folder / top).glob("*") if (folder / top).is_dir() else ():
             if item.relative_to(folder) not in written:
                 remove(item)
@@ -249,7 +249,8 @@ def _all_settings(pair: Mapping[str, Any], versions: Mapping[str, Any], config: 
 def _decisive(config: Mapping[str, Any]) -> Any:
     """The options of a resolved configuration that results depend on, in the same nesting.
 
-    Left out are options of how and where a job runs, of where models and files are, and what they are called.
+    Left out are options of how and where a job runs, of where models and files are and what they are called, and the
+    options of findings that decide no result.
     """
     plain = {name: value for name, value in config.items() if name not in settings.EXECUTION_OPTIONS}
     pair = plain.get("pair")
