@@ -20,11 +20,11 @@ def compare_with_nulls(
 ) -> list[Result]:
     """The findings' results, in the same order, each with its scores compared with those of the null models.
 
-    `findings.null.beside_null` adds the comparison: tables, a sentence and the score HEADLINE_over_null. A finding that
-    checks a method (`Finding.is_check`) is not scored on null models, and its result is returned as it is.
-    results: one for each of the job's findings, in the order of `Job.findings`. control: supplies the null models.
-    encoded: the job's prompts. Each null model stands in the tuned model's place, with the tuned model's prompts and
-    responses of the main mode (`response.mode`).
+    `findings.null.beside_null` adds the comparison: two tables, and a score SCORE_over_null for the headline and for
+    each score that a claim is about. A finding that checks a method (`Finding.is_check`) is not scored on null models,
+    and its result is returned as it is. results: one for each of the job's findings, in the order of `Job.findings`.
+    control: supplies the null models. encoded: the job's prompts. Each null model stands in the tuned model's place,
+    with the tuned model's prompts and responses of the main mode (`response.mode`).
     """
     findings = session.job.findings
     comparisons = {

@@ -76,9 +76,9 @@ def record(
 ) -> Recorded:
     """Write the results and the record for MLflow into `folder`. Nothing is sent to MLflow yet.
 
-    config: the resolved configuration. suite: the suite's name. sweep: the tag that the tracked runs of one sweep
-    share; None for a run of no sweep. given: the overrides of the command line, from which the commands in the results
-    are made. Raises Unwritable where the results cannot be written.
+    config: the resolved configuration. suite: the suite's name. sweep: the value of the tag shiftbench.sweep
+    (`tracking.SWEEP`); None for a run of no sweep. given: the overrides of the command line, from which the commands in
+    the results are made. Raises Unwritable where the results cannot be written.
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)
@@ -95,9 +95,10 @@ def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfi
 
 
 def show(recorded: Recorded, verbose: bool = False) -> None:
-    """Print the verdicts on standard output, and where the report is.
+    """Print the verdicts on standard output; where there is none, each finding's sentence.
 
-    verbose: whether the table of all scores, each finding's sentence and the notes are printed before the verdicts.
+    verbose: whether the table of all scores, each finding's sentence, the notes and the numbers of units are printed
+    before the verdicts.
     """
     summary, outcome = recorded.summary, recorded.outcome
     console = Console(file=sys.stdout)
@@ -212,7 +213,7 @@ def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
 def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
     """The run as it is sent to MLflow: scores as metrics, the results in `folder` as artifacts, and tags to search by.
 
-    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep.
+    sweep: the value of the tag shiftbench.sweep (`tracking.SWEEP`); None for a run of no sweep.
     """
     tags: dict[str, Any] = {
         KIND: PAIR,
