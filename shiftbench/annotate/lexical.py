@@ -82,9 +82,9 @@ class LexicalAnnotator(Annotator):
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """label_CL, bool: whether each of C concepts has each of `labels`.
 
-        concepts: C lists of equally many words of the vocabulary, each without repetitions (which are not checked).
-        For an empty list of concepts the result has the shape [0, L]. Raises InputError where a task has no seed word
-        with a vector, and ValueError where lists are empty, have different lengths or have words that are not in the
+        concepts: C lists of equally many words of the vocabulary, each without repetitions (which are not checked). For
+        an empty list of concepts the result has the shape [0, L]. Raises InputError where a task has no seed word with
+        a vector, and ValueError where lists are empty, have different lengths or have words that are not in the
         vocabulary.
         """
         if not concepts:

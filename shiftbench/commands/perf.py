@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
 def record(config: DictConfig) -> int:
     """Measure in `processes` processes, one after another, and write the median of each ratio to the baseline file.
 
-    The ratios that the file has for other classes of machines are kept; the counters are replaced. The medians are
-    also written to the folder `out` and sent to MLflow. Returns the exit code 0.
+    The ratios that the file has for other classes of machines are kept; the counters are replaced. The medians are also
+    written to the folder `out` and sent to MLflow. Returns the exit code 0.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline

@@ -36,10 +36,9 @@ class Claim:
     the null models must too, since a random change of the same size can move the score. If not, only the excess counts.
 
     attributions: whether the score rests on attributions of both models. static_vectors: whether it can be judged only
-    where words have static vectors. specific: names of further scores; the claim is supported only where the
-    intervals of all of them lie above 0. Those with an n below the floor are skipped, but one at least must remain.
-    not_specific: the clause that holds where one of them does not. null_pairs: the kinds of pairs of which the claim is
-    false.
+    where words have static vectors. specific: names of further scores; the claim is supported only where the intervals
+    of all of them lie above 0. Those with an n below the floor are skipped, but one at least must remain. not_specific:
+    the clause that holds where one of them does not. null_pairs: the kinds of pairs of which the claim is false.
     """
 
     score: str

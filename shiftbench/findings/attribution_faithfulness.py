@@ -129,8 +129,8 @@ class AttributionFaithfulness(Finding):
     def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
         """A row for each method, model and quantity: the mean over prompts with its interval and a sign-flip test.
 
-        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out.
-        Holm's correction is over all tests of the table.
+        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out. Holm's
+        correction is over all tests of the table.
         """
         tests = []
         for (method, model), group in rows.groupby(["method", "model"], sort=False):

@@ -75,9 +75,9 @@ def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], refer
     """Check that a run may be compared with the reference; return a sentence on each difference that is allowed.
 
     pair, versions: of the run, as in scores.json. What is not known yet may be missing and is then not compared, except
-    that a missing one of NOTED_VERSIONS counts as a difference.
-    Raises InputError where the two runs differ in a field of MUST_MATCH or in the version of a finding or an explainer
-    that both have, and where the reference lacks a field of MUST_MATCH that the run has.
+    that a missing one of NOTED_VERSIONS counts as a difference. Raises InputError where the two runs differ in a field
+    of MUST_MATCH or in the version of a finding or an explainer that both have, and where the reference lacks a field
+    of MUST_MATCH that the run has.
     """
     fields = [key for key in MUST_MATCH if key in pair]
     reference_pair = {"control": "none", **reference.pair}  # the files of older versions have no field "control"

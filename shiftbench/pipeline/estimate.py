@@ -70,8 +70,8 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
     0 for a finding that needs no responses or whose method reads weight files. shapes: base's and tuned's. modes: the
     number of the job's response modes. Base is explained on the responses of each mode, but for a finding that checks a
-    method on those of one mode. Tuned counts once, because its own responses are the shared ones; its
-    references, as a further mode, are not counted.
+    method on those of one mode. Tuned counts once, because its own responses are the shared ones; its references, as a
+    further mode, are not counted.
     """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):

@@ -42,9 +42,9 @@ def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
     The unit of a line or bar chart is the label of its y axis, and that of a heat map its column y. Charts of sizes
     without a sign share no scale with others, nor do diverging heat maps. A scale reaches from the lowest number of its
     figures to the highest, their intervals counted; that of line and bar charts has a margin, and that of diverging
-    heat maps reaches equally far on both sides of 0. It includes 0 where one of the figures is a bar chart. A figure
-    without a sign begins at 0, even where no other figure has its unit.
-    Raises InputError as `rows_to_draw` does.
+    heat maps reaches equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. A
+    figure without a sign begins at 0, even where no other figure has its unit. Raises InputError as `rows_to_draw`
+    does.
     """
     by_unit: dict[object, list[Figure]] = {}
     for figure in figures:

@@ -28,10 +28,9 @@ class VerdictCard:
     """A verdict as the first screen shows it, all of it text.
 
     finding: the finding's name. sign, word: of the verdict. claim: in few words. headline: value and interval, or ''
-    where the claim does not apply. basis: which score it is, what it counts, and p if there was a test; ''
-    where the claim does not apply. reasons: the weightiest first. detectable: what the run would have found; '' where
-    that is unknown, and for other words than `not clear`. next: the command
-    that would decide; '' where there is none.
+    where the claim does not apply. basis: which score it is, what it counts, and p if there was a test; '' where the
+    claim does not apply. reasons: the weightiest first. detectable: what the run would have found; '' where that is
+    unknown, and for other words than `not clear`. next: the command that would decide; '' where there is none.
     """
 
     finding: str

@@ -61,7 +61,10 @@ class Document:
 
 
 def document(summary: RunSummary) -> dict[str, Any]:
-    """The content of scores.json. Raises RuntimeError for a score whose value or interval is not finite, a bug."""
+    """The content of scores.json.
+
+    Raises RuntimeError where a score's value or interval is not finite, which is a bug of shiftbench.
+    """
     finished, results = summary.finished, summary.results
     return {
         "schema": SCHEMA,

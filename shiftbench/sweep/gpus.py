@@ -81,8 +81,9 @@ def leased(
 def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
     """A copy of the configuration in which both models are put on these devices.
 
-    Where there are several devices, or where a model's device_map is auto, its device_map becomes the list of them.
-    Any other device_map stays as it is."""
+    Where there are several devices, or where a model's device_map is auto, its device_map becomes the list of them. Any
+    other device_map stays as it is.
+    """
     config = config.copy()
     config.device = f"cuda:{devices[0]}"
     for model in (config.pair.base_model, config.pair.tuned_model):

@@ -130,9 +130,8 @@ class Ledger:
         """A job's status now. name: the job's name in the returned status where the ledger has no status of the job.
 
         The state is the one that was written last, with these exceptions. It is INTERRUPTED where the job was running
-        and its process is gone. It is MISSING where the ledger has
-        no valid status of the job, where the scores.json of a done job is gone or has changed, and where the job waits
-        for a sweep whose process is gone.
+        and its process is gone. It is MISSING where the ledger has no valid status of the job, where the scores.json of
+        a done job is gone or has changed, and where the job waits for a sweep whose process is gone.
         """
         try:
             status = _status(self._file(key))

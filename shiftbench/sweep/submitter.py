@@ -171,8 +171,8 @@ class ParentRuns:
     def close(self, statuses: Sequence[Status]) -> None:
         """Send the jobs that are done and were not sent yet, and set the final status of the parent runs.
 
-        These are the parent runs that this process has opened, which it does for a suite when the first job of the
-        suite is done. The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
+        These are the parent runs that this process has opened, which it does for a suite before it sends the first job
+        of the suite. The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
         """
         for status in statuses:
             if status.state == DONE:
@@ -194,7 +194,8 @@ class ParentRuns:
 def print_outcome(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
     """Print a table of all jobs and where the results are, and on stderr a line for each job that is not done.
 
-    Returns the exit code of `run`."""
+    Returns the exit code of `run`.
+    """
     console = Console(file=sys.stdout)
     console = console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(table(statuses))

@@ -82,8 +82,8 @@ def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | in
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
     """The SHA-256 digest, in hexadecimal, of what a job's results depend on.
 
-    This is its configuration, without EXECUTION_OPTIONS, devices and the options of findings that decide no result;
-    the versions of its findings and explainers; and the files that the configuration names, of which only the name, the
+    This is its configuration, without EXECUTION_OPTIONS, devices and the options of findings that decide no result; the
+    versions of its findings and explainers; and the files that the configuration names, of which only the name, the
     size and the time of change count (`_file_stamps`). The job's name does not count, because the loops below give the
     variable `name` another value.
     """
@@ -199,8 +199,7 @@ def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
     """For each path in a configuration, the [name, size in bytes, time of change in ns] of each of its files.
 
     Paths are the texts under PATH_KEYS, at any depth but not in lists, that name an existing file or folder. Of a
-    folder, the files directly in it
-    count.
+    folder, the files directly in it count.
     """
     stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():

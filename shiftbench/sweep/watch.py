@@ -79,7 +79,8 @@ class _Watcher:
     def _show_change(self, number: int, status: Status) -> None:
         """Print a line where job `number` has started, ended or been interrupted, and call on_done where it is done.
 
-        Nothing is done where the state and the start of the job are those of the last call."""
+        Nothing is done where the state and the start of the job are those of the last call.
+        """
         before = self._last.get(status.key)
         self._last[status.key] = status
         if before is not None and (before.state, before.start) == (status.state, status.start):

@@ -13,9 +13,8 @@ from shiftbench.errors import InputError
 from shiftbench.tracking.address import describe, without_secrets
 from shiftbench.tracking.transport import RedirectedElsewhere
 
-SEARCHED_CHARACTERS = (
-    20_000  # the first part of an error's text, which is searched; the text may hold a whole answer of a server
-)
+# The first characters of an error's text, which are searched; the text may hold a whole answer of a server.
+SEARCHED_CHARACTERS = 20_000
 CHOOSE_ANOTHER = "choose another with tracking.uri=URI, or tracking=none"
 
 

@@ -26,8 +26,8 @@ def send_new_run(
     """Write `run` into a new MLflow run of an experiment, and return the id of the MLflow run.
 
     experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
-    them. Where writing fails, the error is raised, and the incomplete MLflow run stays, with the status FAILED if
-    this can still be set.
+    them. Where writing fails, the error is raised, and the incomplete MLflow run stays, with the status FAILED if this
+    can still be set.
     """
     created = client.create_run(experiment, run_name=shorten(run.name), tags=_parent_tag(run.parent))
     _write_run(client, files, str(created.info.run_id), run, mlflow_paths, int(time.time() * 1000))
@@ -119,8 +119,8 @@ def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The (name, value) items of `named`, in order, with each name changed to one that MLflow accepts.
 
     A character other than a letter, a digit, a space, "_", "." and "-" becomes "_". A long name is cut, and spaces and
-    dots at both ends are removed. Of names that thereby become equal, the second
-    ends in "_2", the third in "_3", and so on.
+    dots at both ends are removed. Of names that thereby become equal, the second ends in "_2", the third in "_3", and
+    so on.
     """
     taken: set[str] = set()
     for name, value in named.items():

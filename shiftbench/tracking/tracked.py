@@ -23,9 +23,9 @@ SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep's sui
 class TrackedRun:
     """One run as it is sent to MLflow.
 
-    artifacts: the folder whose files are sent, without those that `files_to_send` leaves out. parent:
-    the id of the MLflow run that this run is shown under; None for no such run. only: the names of the files and
-    folders at the top of `artifacts` that are sent; empty where all are sent.
+    artifacts: the folder whose files are sent, without those that `files_to_send` leaves out. parent: the id of the
+    MLflow run that this run is shown under; None for no such run. only: the names of the files and folders at the top
+    of `artifacts` that are sent; empty where all are sent.
     """
 
     name: str

@@ -89,8 +89,8 @@ class Verdict:
 
     reasons: short clauses, the weightiest first; empty where the claim is supported. detectable: the smallest distance
     from the null that this run would have found with a probability of 80% (before correction); None where that is
-    unknown. remedy: what may help to decide; None where the verdict is decided, the claim does not apply, or
-    nothing is known to help.
+    unknown. remedy: what may help to decide; None where the verdict is decided, the claim does not apply, or nothing is
+    known to help.
     """
 
     word: Word
@@ -252,7 +252,8 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
 def _detectable(score: Score) -> float | None:
     """The effect that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths.
 
-    It is taken for granted that the score's interval is a 95% interval. None where it has no width."""
+    It is taken for granted that the score's interval is a 95% interval. None where it has no width.
+    """
     half = (score.high - score.low) / 2
     return half * (1 + 0.8416 / 1.96) if score.n and half > 0 else None
 

@@ -14,7 +14,8 @@ def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence, with the headline's value and interval unless the claim does not apply.
 
     A verdict that is not decided also has its reasons (where it is not trustworthy, the first), a decided one the null
-    models' scores."""
+    models' scores.
+    """
     claim, evidence = verdict.claim, verdict.evidence
     statement = _upper_first(claim.statement)
     if verdict.word is Word.NOT_APPLICABLE:
