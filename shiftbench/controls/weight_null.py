@@ -76,7 +76,8 @@ class WeightNull(Control):
     def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
         """Yields the weights of the null models, one for each draw. A tensor is drawn when it is read, and is not kept.
 
-        Tensors of integers are returned as in tuned. Raises InputError where base and tuned have different names.
+        Tensors of other types than floating point are returned as in tuned. Raises InputError where base and tuned have
+        weights of different names.
         """
         self._check_same_names(set(base.names), set(tuned.names))
         for draw in range(self.draws):

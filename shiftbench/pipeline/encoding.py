@@ -110,6 +110,8 @@ def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> lis
 def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
     """Raise InputError where two encodings of a prompt differ, or base has no embedding for one of the ids.
 
+    The ids are those of the prompt and of the special tokens in front of it.
+
     first, second: the same prompt as base and as tuned encode it. base: the base model.
     """
     ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)

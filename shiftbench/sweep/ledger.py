@@ -106,7 +106,7 @@ class Ledger:
     def hold_submission(self) -> Iterator[None]:
         """Lock the folder while this process submits a sweep.
 
-        Raises InputError, which names the other process, where another one submits here.
+        Raises InputError, which names the other process if it is known, where another one submits here.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.held(self.folder / "lock") as mine:

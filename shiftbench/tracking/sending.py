@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# MLflow's limits: items in one request; characters of a name; characters of a value.
+# Within MLflow's limits: items in one request; characters of a name; characters of a value (of a tag in older versions).
 MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
@@ -72,7 +72,7 @@ def send_once(
 
 
 def shorten(text: str) -> str:
-    """The text, cut to the MAX_VALUE characters that MLflow stores; a text that was cut ends in " [cut]".
+    """The text, cut to MAX_VALUE characters, which MLflow stores whole; a text that was cut ends in " [cut]".
 
     Without this, MLflow would cut a longer value without a mark in it. A character that UTF-8 cannot encode is replaced
     by "?".

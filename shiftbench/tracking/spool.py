@@ -90,9 +90,9 @@ def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None
 
 
 def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
-    """The folders at or below root whose results were not sent to this destination, sorted.
+    """The folders at or below root with a spool file whose results were not sent to this destination, sorted.
 
-    A folder with a spool file that cannot be read is among them.
+    A folder whose spool file cannot be read is among them.
     """
     return sorted(path.parent for path in root.rglob(SPOOLED) if is_pending(path.parent, tracking))
 

@@ -5,9 +5,9 @@ could therefore hold MLflow for ever. Here one limit covers a whole answer, from
 retries. MLflow makes its requests with sessions of the package `requests`, and has no option for the adapters of those
 sessions; `limit_requests` therefore replaces the adapters in every session that MLflow makes.
 
-An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes. The transfer of a file, in either
-direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED bytes a second, averaged
-over each period of `timeout` seconds. See docs/server.md, section 4.
+An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes after decompression. The transfer
+of a file, in either direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED
+bytes a second, averaged over each period of `timeout` seconds. See docs/server.md, section 4.
 """
 
 from __future__ import annotations
