@@ -58,10 +58,7 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """What a folder says about the results in it; None where its scores.json is missing or cannot be read.
-
-    It never raises, whatever the folder holds.
-    """
+    """What a folder says about the results in it; None where its scores.json is missing or cannot be read."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") not in READABLE:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Within MLflow's limits: items in one request; characters of a name; characters of a value (of a tag in older versions).
+# Within MLflow's limits: items in one request; characters of a name; characters of a value.
 MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
