@@ -14,7 +14,7 @@ import openai
 
 from shiftbench.readers import unpacked
 
-MOST = 8 * 2**20  # the most bytes of a reply, as sent and decompressed; a usual answer has some kilobytes
+MOST = 8 * 2**20  # the most bytes of a reply, both as sent and decompressed; a usual answer has some kilobytes
 
 
 class TooLarge(openai.OpenAIError):

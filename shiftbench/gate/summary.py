@@ -1,7 +1,7 @@
 """The result of a gate for people (Markdown, for a pull request) and for CI (JUnit XML).
 
 Names come from models, files and users. In Markdown each name is in a code span that the name itself cannot close. In
-XML names are escaped. Invisible characters are spelled out in both.
+XML names are escaped. Hidden characters (report/text.py) are spelled out in both.
 """
 
 from __future__ import annotations

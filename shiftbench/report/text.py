@@ -1,7 +1,7 @@
 """Text from models, files and users, changed so that it cannot damage a page, a chart or a file name.
 
-Characters that cannot be seen (zero-width characters) or that change the order of the text around them (bidirectional
-overrides) are replaced by their codes, such as U+200B.
+Characters of the Unicode categories in _HIDDEN are replaced by their codes, such as U+200B. Among them are zero-width
+spaces, and bidirectional overrides, which change the order of the text around them.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # replaced after all other files, because it says which pair's results these are
 LARGEST = 256 * 2**20  # bytes; a larger scores.json or config.yaml is not read
-# Fields of "pair" in scores.json that are results of a run; the other fields are its settings.
+# Fields of "pair" in scores.json that are results of a run; the other fields are its settings, or PLACES.
 FOUND = ("prompts_explained", "flags")
 # Names that say where a model is, what it is called, and on which device it is loaded. PLACES are fields of "pair" in
 # scores.json and options of `pair` in the configuration. MODEL_PLACES are options of one model in the configuration, as
@@ -190,7 +190,7 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
             return before  # a process was killed after it made this copy: `folder` holds a mix of old and new files
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
-    for name in (*names, SPOOLED):  # SPOOLED moves too, so that results not yet sent to MLflow can still be sent
+    for name in (*names, SPOOLED):  # SPOOLED is copied too, so that results not yet sent to MLflow can be sent
         if os.path.lexists(folder / name):
             _copy(folder / name, copy / name)
     copy.chmod(new_mode(0o777))

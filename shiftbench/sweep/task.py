@@ -38,7 +38,7 @@ from shiftbench.sweep.ledger import (
 from shiftbench.tracking import without_secrets
 
 PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # configuration keys whose values may be paths
-STAGE_EVERY = 5.0  # seconds between writes of the status while units come from the store
+STAGE_EVERY = 5.0  # the fewest seconds between writes of the status while units come from the store
 
 
 @dataclass(frozen=True)

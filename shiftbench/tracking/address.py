@@ -12,7 +12,7 @@ from shiftbench.readers import path_of
 RUNS = "shiftbench-runs"
 OFF = "none"
 SQLITE_PREFIX = "sqlite:///"
-SERVER_SCHEMES = {"http", "https", "databricks"}  # of servers, which also keep the files of the runs
+SERVER_SCHEMES = {"http", "https", "databricks"}  # of servers; a server also keeps the files of its runs
 DATABASE_SCHEMES = {"sqlite", "postgresql", "mysql", "mssql"}
 
 

@@ -90,7 +90,7 @@ class Artifacts:
             return _read_local(location, name, most)
         repository = self._repository(location)
         with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder, limit_file_size(most):
-            path = Path(folder) / "file"  # a fixed name: no text from a server becomes a path
+            path = Path(folder) / "file"  # a fixed name: no text from a server is part of a local path
             repository._download_file(name, str(path))
             return file_bytes(path, name, most)
 

@@ -66,7 +66,7 @@ def send_once(
         if started.data.tags.get(name) != value:
             client.set_tag(run_id, name, value)
     _write_run(client, files, run_id, run, mlflow_paths, time_ms)
-    for other in found[1:]:  # a second run exists where a request was repeated while the server went down
+    for other in found[1:]:  # a second run can exist where a request was repeated while the server went down
         client.set_terminated(other.info.run_id, "KILLED")
     return run_id
 

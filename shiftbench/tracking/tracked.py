@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shiftbench.contracts.result import Score
 
-MAX_METRICS = 59  # MLflow's table of runs becomes slow with many columns
+MAX_METRICS = 59  # of a run; MLflow's table of runs becomes slow with many columns
 PARTS = ("value", "low", "high", "n")
 # Names and values of tags. The tag KIND says what a run is about: PAIR for the run of a pair, SUITE for the parent run
 # that a sweep's pairs are shown under. PAIR is also the name of the tag that has the pair's name.

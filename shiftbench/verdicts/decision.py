@@ -148,7 +148,7 @@ def decide(claim: Claim, evidence: Evidence) -> Verdict:
     return Verdict(Word.SUPPORTED, claim, evidence, [], detectable, None)
 
 
-Doubt = tuple[str, Remedy | None]  # a reason, and what would remove it
+Doubt = tuple[str, Remedy | None]  # a reason, and what may remove it; None where nothing is known to
 
 
 def _inapplicable(evidence: Evidence) -> str:
