@@ -36,8 +36,8 @@ class Finding(ABC):
     """Compares explanations of two models. It is given explanations and ratings, and no model.
 
     name, version: the finding's name and version, which scores.json states. group: where reports and leaderboards show
-    the finding. needs: the parts of a pair that it requires; no other part is loaded or computed for it, except that base
-    and tuned are always loaded together. facts: what each of its scores means, by the score's name or by a pattern with
+    the finding. needs: the parts of a pair that it requires; no other part is loaded or computed for it, but base and
+    tuned are always loaded together. facts: what each of its scores means, by the score's name or by a pattern with
     `*`. claims: what its scores are taken to mean, the headline's claim first; a finding without claims, such as a
     check, gets no verdict. explain: the method whose explanations it compares. bootstrap: how its confidence intervals
     are computed.

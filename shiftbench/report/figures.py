@@ -1,4 +1,4 @@
-"""A finding's Figure as a chart in SVG. The chart follows from the figure's data alone; pyplot's state is not used."""
+"""A finding's Figure as a chart in SVG. The chart follows from the figure and the limits alone, not from pyplot's state."""
 
 from __future__ import annotations
 

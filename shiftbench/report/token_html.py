@@ -55,7 +55,7 @@ def attribution_html(
 
 
 def _aria_label(model: str) -> str:
-    """The text that a screen reader reads in place of the fragment."""
+    """The text by which a screen reader names the fragment."""
     return f"prompt tokens with importance density in the {model} model; instruction tokens are underlined"
 
 
