@@ -1,4 +1,4 @@
-"""A finding's Figure as a chart in SVG. The chart follows from the figure and the limits alone, not from pyplot's state."""
+"""A finding's Figure as a chart in SVG. The chart depends on the figure and the limits, not on pyplot's state."""
 
 from __future__ import annotations
 

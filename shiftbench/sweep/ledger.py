@@ -79,7 +79,8 @@ class Ledger:
     def plan_jobs(self, jobs: Mapping[str, str]) -> str:
         """Create the ledger if it is missing, and add a sweep's jobs (name to key) to its plan.
 
-        Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id.
+        Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id, as long as
+        plan.json stays valid.
         """
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "jobs"):

@@ -182,7 +182,7 @@ class ParentRuns:
             self._tracking.close_suite(parent, "FINISHED" if done else "FAILED")
 
     def _parent(self, suite: str) -> str | None:
-        """The id of a suite's parent run, which the first call opens; None where it could not be opened."""
+        """The id of a suite's parent run, opened here unless an earlier call did; None where that is not possible."""
         if suite not in self._parents:
             found = self._tracking.open_suite(suite, {SWEEP: self.tags[suite], "suite": suite})
             if found is None:

@@ -225,7 +225,10 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
 
 
 def _control_doubts(evidence: Evidence) -> list[Doubt]:
-    """What is missing of a control, or that the null models score as much."""
+    """Why the control does not decide, at most one reason; [] where it does.
+
+    It is missing, has too few null models, or the interval of the excess over them contains 0.
+    """
     null, excess = evidence.null, evidence.excess
     if null is None or excess is None:
         return [("not controlled: a random change of the same size may score as much", Remedy(("control=permuted",)))]
