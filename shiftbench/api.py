@@ -97,7 +97,8 @@ def word_pairs(
     embeddings are used. layers: numbers of layers, from 0; None: all layers.
     Returns one row for each word pair, with the columns layer, head, neuron, query_word, key_word and score (cosine of
     the two words' vectors). Raises InputError where there are fewer words than `k` in conf/explain/attention.yaml
-    (100), and for a layer that the model does not have.
+    (100), and for a layer that the model does not have, and where the model or the tokenizer cannot be used
+    (`models.wrap`).
     """
     method = instantiate(composition.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
@@ -123,7 +124,7 @@ def concepts(
     Returns one row for each component, with the columns layer, component (from 0, the largest variance first),
     variance_ratio (the share of the variance along it), words (list of str, the largest |projection| first) and values
     (list of float: the words' projections, signed). Raises InputError where there are fewer words than `top`, and for a
-    layer that the model does not have.
+    layer that the model does not have, and where the model or the tokenizer cannot be used (`models.wrap`).
     """
     _check_words("concepts", words, top)
     rows = []

@@ -1,6 +1,6 @@
 """Annotators: they give labels to concepts. A concept is a list of words (docs/annotator.md).
 
-lexical.py       gives labels where a list's statistics exceed those of random lists: deterministic, offline
+lexical.py       gives labels where a list's statistics exceed those of most random lists: deterministic, offline
 lexicon.py       the statistics of a list, from word vectors, word lists and spelling
 forms.py         prefix, suffix, stem, onset and rhyme of a word, from its spelling
 chat.py          gives labels by a chat model

@@ -25,7 +25,7 @@ HTTP_LOGS = ("httpx", "httpx2")  # loggers whose messages contain the endpoint's
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The address and the key of an endpoint. Nothing stores, logs or shows them; repr leaves both out."""
+    """The address and the key of an endpoint. This package stores and logs neither; repr leaves both out."""
 
     url: str = field(repr=False)
     key: str = field(repr=False)
@@ -98,10 +98,11 @@ class Session:
     """A connection to one endpoint, for use within one event loop.
 
     settings: what the answers depend on. store: where answers are read and written. budget: limits the questions that
-    are sent. concurrency: the most questions that are open at the same time. retries: how often one question is sent
-    again: the client does so after failures that it knows (429, 5xx, time-outs; it respects Retry-After), and this
-    class where the reply is no chat completion. timeout: seconds until the whole reply to one request must be there.
-    option: the configuration option that needs the endpoint, for messages.
+    are sent. concurrency: the most questions that are open at the same time. retries: how often the client repeats a
+    request after failures that it knows (429, 5xx, time-outs; it respects Retry-After), and also how often this class
+    asks anew where the reply is no chat completion; each new try of this class has the client's retries again. timeout:
+    seconds until the whole reply to one request must be there. option: the configuration option that needs the
+    endpoint, for messages.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Session:
 
         messages: the question, as chat messages. seed: the seed that the request names. A new answer is stored at once.
         Raises InputError where the endpoint gives no answer or the budget is spent. After any failure this session
-        sends no further question: a question that is not in the store raises the first failure again.
+        begins no further question: a question that is not in the store raises an earlier failure again.
         """
         content = self._settings.content(messages, seed)
         key = content_key(content)
@@ -191,9 +192,9 @@ class Session:
 class Asker:
     """The base class of what asks a chat model (ChatAnnotator, Judge), with the options of both.
 
-    model: the chat model's name at the endpoint. seeds: each concept or response is asked about once for each seed.
-    temperature, max_tokens: parameters of each request; None leaves them to the endpoint. concurrency: the most
-    questions that are open at the same time. retries: how often one question is sent again. timeout: seconds until the
+    model: the chat model's name at the endpoint. seeds: each concept or response is read once for each seed, with one
+    question or several. temperature, max_tokens: parameters of each request; None leaves them to the endpoint.
+    concurrency: the most questions that are open at the same time. retries: as in `Session`. timeout: seconds until the
     whole reply must be there. budget: the most questions that one run may send. store: the folder of explanations, in
     which every answer is stored. option: the name of the configuration option that selects the class, for messages.
     wording: the version of the questions' texts, part of every key. left: the budget, which counts the questions sent.

@@ -20,7 +20,7 @@ Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is N
 
 @dataclass
 class ChatAnnotator(Asker, Annotator):
-    """Asks a chat model what a concept's words share, and then what linguistic levels and user tasks its answer has."""
+    """Asks a chat model what a concept's words share, and then which linguistic levels and user tasks that is about."""
 
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION

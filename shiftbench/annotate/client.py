@@ -14,18 +14,19 @@ import openai
 
 from shiftbench.readers import unpacked
 
-MOST = 8 * 2**20  # the most bytes of a reply, as sent and decompressed; a usual answer has some kilobytes
+MOST = 8 * 2**20  # the most bytes of a reply, both as sent and decompressed; a usual answer has some kilobytes
 
 
 class TooLarge(openai.OpenAIError):
-    """Raised where a reply has more than MOST bytes, or is compressed by a method other than gzip."""
+    """A reply has more than MOST bytes as sent, or is compressed by a method other than gzip."""
 
 
 class LimitedClient(openai.DefaultAsyncHttpxClient):
     """An HTTP client that reads each reply completely before it returns the reply.
 
-    Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request, and TooLarge
-    where the reply has more than MOST bytes. options: those of openai's client.
+    Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request; TooLarge where
+    the reply has more than MOST bytes as sent, or is compressed by a method other than gzip; InputError where a gzip
+    reply is damaged or unpacks to too many bytes (`readers.unpacked`). options: those of openai's client.
     """
 
     def __init__(self, seconds: float, **options: Any) -> None:
@@ -40,7 +41,7 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
             raise _library().ReadTimeout("the whole reply was not there in time", request=request) from None
 
     async def _read_whole(self, request: Any, options: dict[str, Any]) -> Any:
-        """Send the request and return its response with the whole body, decompressed. TooLarge as in the class."""
+        """Send the request and return its response with the whole body, decompressed. Errors as in the class."""
         response = await super().send(request, **{**options, "stream": True})
         try:
             body = bytearray()

@@ -20,10 +20,10 @@ class Form(NamedTuple):
     """Parts of a word, by its spelling, that other words may share.
 
     prefix, suffix: the affixes that were found; None where the word has none. stem: the rest, in one spelling for all
-    inflections. onset: the letters up to the first vowel letter and with it; None for a word with a prefix. rhyme: the
-    letters from the last group of vowel letters to the end, where a silent e at the end is no vowel; None for a word
-    with a suffix. Both are None for a word without vowel letter. Spelling is used in place of sound, so "though" and
-    "rough" rhyme.
+    regular inflections. onset: the letters up to the first vowel letter and with it; None for a word with a prefix.
+    rhyme: the letters from the last group of vowel letters to the end, where a silent e at the end is no vowel; None
+    for a word with a suffix. Both are None for a word without vowel letter. Spelling is used in place of sound, so
+    "though" and "rough" rhyme.
     """
 
     prefix: str | None
@@ -58,7 +58,7 @@ def _is_stem(rest: str) -> bool:
 
 
 def _stem(rest: str) -> str:
-    """The stem in a spelling that all inflections share: make, mak(ing) -> mak; runn(ing) -> run; happy -> happi.
+    """The stem in a spelling that regular inflections share: make, mak(ing) -> mak; runn(ing) -> run; happy -> happi.
 
     rest: a word in lower case without its affixes. A final e is removed, then one of two equal last letters of a stem
     of more than three letters. A final y becomes i.

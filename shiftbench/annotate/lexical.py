@@ -59,7 +59,7 @@ class LexicalAnnotator(Annotator):
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """The seed words of all user tasks. Vectors for this annotator must include them."""
+        """The seed words of all user tasks. Vectors for this annotator must include at least one of each task."""
         return tuple(dict.fromkeys(word for task in TASKS for word in word_lists()[task]))
 
     def check(self, vectors: StaticVectors | None) -> None:
@@ -82,9 +82,10 @@ class LexicalAnnotator(Annotator):
     def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
         """label_CL, bool: whether each of C concepts has each of `labels`.
 
-        concepts: C lists of words of the vocabulary, of equal length and without repetitions (which are not checked).
-        No concept gives a result of shape [0, L]. Raises InputError where a task has no seed word with a vector, and
-        ValueError where lists are empty, have different lengths or have words that are not in the vocabulary.
+        concepts: C lists of equally many words of the vocabulary, each without repetitions (which are not checked). For
+        an empty list of concepts the result has the shape [0, L]. Raises InputError where a task has no seed word with
+        a vector, and ValueError where lists are empty, have different lengths or have words that are not in the
+        vocabulary.
         """
         if not concepts:
             return torch.zeros(0, len(self.labels), dtype=torch.bool)

@@ -27,7 +27,7 @@ class Lexicon:
     task's seed words. closed_V: 1 for words of a closed class, or 0. codes: form_codes of the words.
 
     The vocabulary, most frequent words first, is divided into FREQUENCY_BANDS bands of equal size, and vectors are
-    centred within each band: in any space of word vectors frequent words are close to each other, and so are rare
+    centred within each band: in spaces of word vectors frequent words tend to be close to each other, and so do rare
     words, whatever they mean. Raises InputError where a task has no seed word with a vector.
     """
 

@@ -53,8 +53,8 @@ def read_labels(answer: str) -> frozenset[str] | None:
     """The labels that an answer names, or None where it cannot be read.
 
     The first JSON object with "levels" and "tasks" counts; each of the two must be a known label or a list of known
-    labels. "none" must be the only task; an empty list of tasks also means "none". An unknown label makes the whole
-    answer unreadable, because an answer without it would count as "none".
+    labels. "none" must stand alone; an empty list of tasks also means "none", and "none" as the level means no level.
+    An unknown label makes the whole answer unreadable, because an answer without it would count as "none".
     """
     for found in json_objects(answer):
         if {"levels", "tasks"} <= found.keys():

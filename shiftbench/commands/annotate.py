@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     """`annotate check`: print how far the labels of the configured annotator agree with labels given by hand.
 
     Returns the exit code: 0, or 2 where no argument was given, in which case only the help is printed. Raises
-    InputError for any other verb than check, and where the annotator cannot be used.
+    InputError for any other verb than check, for bad options, and where the annotator cannot be used.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench annotate check [option=value ...]", "annotate_check"))

@@ -66,8 +66,8 @@ def main(arguments: list[str]) -> int:
 def composed(arguments: Sequence[str]) -> DictConfig:
     """The configuration of the gate, conf/gate.yaml, with the arguments applied.
 
-    With results=DIR the configuration needs no pair, and options of `shiftbench score` are refused by an InputError,
-    because nothing is scored.
+    With results=DIR the configuration needs no pair, and every option that is not in WITH_RESULTS is refused by an
+    InputError, because nothing is scored.
     """
     keys = [key_of(word) for word in arguments]
     if "results" not in keys:

@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> int:
 
 
 def record(config: DictConfig) -> int:
-    """Measure in several processes, one after another, and write the median of each ratio to the baseline file.
+    """Measure in `processes` processes, one after another, and write the median of each ratio to the baseline file.
 
-    The ratios that the file has for other classes of machines are kept; the counters are replaced. The measurement is
-    also written to the folder `out` and sent to MLflow. Returns the exit code 0.
+    The ratios that the file has for other classes of machines are kept; the counters are replaced. The medians are also
+    written to the folder `out` and sent to MLflow. Returns the exit code 0.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
@@ -132,9 +132,9 @@ def counter_table(counters: Any) -> Table:
 
 
 def ratio_table(ratios: Any, limit: float) -> Table:
-    """A row for each ratio of times: the baseline's, the one found with its interval, their quotient, the verdict.
+    """A row for each ratio of times: the baseline's, the one found, its interval, rounds, the quotient, the verdict.
 
-    limit: a ratio fails above this multiple of its baseline; for the title.
+    limit: for the title; a ratio fails above this multiple of its baseline.
     """
     table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
     table.add_column("ratio of times")
@@ -157,7 +157,10 @@ def keep(
     tags: Mapping[str, str],
     document: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write perf.json and history.svg, a picture of all measurements so far, to `out`, and send both to MLflow.
+    """Write perf.json and history.svg to `out`, and send both to MLflow.
+
+    history.svg is a picture of this measurement and of the newest tracked ones before it on the same class of machine,
+    together at most history.MOST.
 
     machine: the class of machine. ratios: this measurement's ratios, by name. before: the baseline's ratios, by which
     the picture divides. tags: further tags of the MLflow run. document: the content of perf.json; None: machine and

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 def _single(one: command_line.ComposedJob) -> int:
     """Score one pair, send the run to MLflow, and print the results. Returns the exit code 0.
 
-    With dry_run=true, only the estimate is printed.
+    With json=true scores.json is printed instead. With dry_run=true nothing is scored, and the estimate is printed.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.pipeline.progress import Progress

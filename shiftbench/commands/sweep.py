@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     """`sweep status`: print the state of each job of the sweep in the folder `out`.
 
     Returns the exit code: 0 where every job is done, else 1. Without arguments the help is printed and the code is 2.
-    Raises InputError for any other verb than status.
+    Raises InputError for any other verb than status, and where the folder has no sweep.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench sweep status [out=DIR]", "sweep"))

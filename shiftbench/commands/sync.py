@@ -1,4 +1,4 @@
-"""`shiftbench sync`: sends to MLflow the results that it lacks because a server was down or a job was killed."""
+"""`shiftbench sync`: sends to MLflow the results that it lacks, for example because a server was down."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from shiftbench.tracking import OFF, Tracking, Unreachable, is_pending, pending_
 
 
 def main(arguments: list[str]) -> int:
-    """Send to MLflow all results below `root` that it does not have yet, and print a line for each.
+    """Send to MLflow all results at or below `root` that it does not have yet, and print a line for each that was sent.
 
-    Returns the exit code: 1 where some could not be sent, else 0. Raises InputError where `root` is no folder, and
-    where tracking=none names no place to send to.
+    Returns the exit code: 1 where some could not be sent, else 0. Raises InputError where `root` is no folder, where
+    tracking=none names no place to send to, and where runs cannot be written there.
     """
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
@@ -41,7 +41,7 @@ def send_all(waiting: list[Path], tracking: Tracking) -> int:
     """Send the results in the folders, one after another, and print a line for each that was sent.
 
     Where MLflow does not answer, the remaining folders are not tried; where it refuses one folder, they are. Returns 0
-    where all were sent, else 1.
+    where all were sent, else 1. Raises InputError as `Tracking.reach` does.
     """
     failed = 0
     try:

@@ -56,7 +56,7 @@ class Annotator(ABC):
         """
 
     def questions(self, concepts: int) -> str | None:
-        """A line for the dry run that says how many questions a chat model is asked about this number of concepts.
+        """A line for the dry run: how many questions a chat model may be asked about this number of concepts.
 
         None: no chat model is asked.
         """

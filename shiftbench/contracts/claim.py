@@ -32,13 +32,13 @@ class Claim:
     does'. opposite: the clause that holds where the score lies below its null. observations: what `Score.n` counts, in
     the plural, for example 'prompts'. floor: the least n with which the claim is judged.
 
-    zero_is_null: whether 0 means no effect. If so, the score itself must exclude 0, and its excess over the null models
-    must too, since a random change of the same size can move it. If not, only the excess counts.
+    zero_is_null: whether 0 means no effect. If so, the score's interval must leave out 0, and that of its excess over
+    the null models must too, since a random change of the same size can move the score. If not, only the excess counts.
 
     attributions: whether the score rests on attributions of both models. static_vectors: whether it can be judged only
-    where words have static vectors. specific: names of further scores that must exclude 0 in the direction of the
-    claim; those with an n below the floor are skipped. not_specific: the clause that holds where one of them does not.
-    null_pairs: the kinds of pairs of which the claim is false.
+    where words have static vectors. specific: names of further scores; the claim is supported only where the intervals
+    of all of them lie above 0. Those with an n below the floor are skipped, but one at least must remain. not_specific:
+    the clause that holds where one of them does not. null_pairs: the kinds of pairs of which the claim is false.
     """
 
     score: str

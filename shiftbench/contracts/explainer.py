@@ -138,7 +138,7 @@ class Explainer(Method):
         return 0.0
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """A line for the dry run that says how many questions a chat model is asked to explain models of these shapes.
+        """A line for the dry run: how many questions a chat model may be asked to explain models of these shapes.
 
         None: no chat model is asked.
         """

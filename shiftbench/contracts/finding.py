@@ -36,10 +36,11 @@ class Finding(ABC):
     """Compares explanations of two models. It is given explanations and ratings, and no model.
 
     name, version: the finding's name and version, which scores.json states. group: where reports and leaderboards show
-    the finding. needs: the parts of a pair that it requires; nothing else is loaded or computed for it. facts: what
-    each of its scores means, by the score's name or by a pattern with `*`. claims: what its scores are taken to mean,
-    the headline's claim first; a finding without claims, such as a check, gets no verdict. explain: the method whose
-    explanations it compares. bootstrap: how its confidence intervals are computed.
+    the finding. needs: the parts of a pair that it requires; no other part is loaded or computed for it, but base and
+    tuned are always loaded together. facts: what each of its scores means, by the score's name or by a pattern with
+    `*`. claims: what its scores are taken to mean, the headline's claim first; a finding without claims, such as a
+    check, gets no verdict. explain: the method whose explanations it compares. bootstrap: how its confidence intervals
+    are computed.
     """
 
     name: ClassVar[str]

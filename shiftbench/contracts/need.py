@@ -1,4 +1,4 @@
-"""Need: a part of a pair that a finding requires. A part that no finding of the job requires is not loaded."""
+"""Need: a part of a pair that a finding requires. The models are loaded only where a finding needs one of them."""
 
 from __future__ import annotations
 

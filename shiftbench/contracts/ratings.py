@@ -27,7 +27,7 @@ class Ratings(Method):
         """
 
     def questions(self, responses: int) -> str | None:
-        """A line for the dry run that says how many questions a chat model is asked about this number of responses.
+        """A line for the dry run: how many questions a chat model may be asked about this number of responses.
 
         None: no chat model is asked.
         """

@@ -114,7 +114,8 @@ class WeightNull(Control):
     def weights(self, base: Weights, tuned: Weights, draw: int) -> Weights:
         """The weights of the null model of a draw. A tensor is drawn when it is read, and is not kept.
 
-        Tensors of integers are returned as in tuned. Raises InputError where base and tuned have different names.
+        Tensors of other types than floating point are returned as in tuned. Raises InputError where base and tuned have
+        weights of different names.
         """
         self._check_same_names(set(base.names), set(tuned.names))
         return _DrawnWeights(self, base, tuned, draw)
@@ -211,7 +212,7 @@ class _DrawnParts:
 
 
 class _DrawnWeights(Weights):
-    """The weights of one null model. A tensor is drawn each time it is read, so only that tensor is in memory."""
+    """The weights of one null model. A tensor is drawn each time it is read and not kept."""
 
     def __init__(self, null: WeightNull, base: Weights, tuned: Weights, draw: int) -> None:
         self.name, self.names = null.name_of(draw), tuned.names

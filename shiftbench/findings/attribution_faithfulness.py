@@ -86,8 +86,8 @@ class AttributionFaithfulness(Finding):
         """The result over the prompts that both explanations have: scores of QUANTITIES for each model.
 
         The scores, the curves and the flags are of the explainer's first method alone. The tables `methods` and
-        `prompts` have all of its methods. A model is flagged where the interval of its comprehensiveness over random is
-        not wholly above 0.
+        `prompts` have all of its methods. A model is flagged where its comprehensiveness over random was computed and
+        its interval is not wholly above 0.
         """
         shared = [name for name in base.units if name in tuned.units]
         sides = {"base": base.units, "tuned": tuned.units}
@@ -129,8 +129,8 @@ class AttributionFaithfulness(Finding):
     def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
         """A row for each method, model and quantity: the mean over prompts with its interval and a sign-flip test.
 
-        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out of n.
-        Holm's correction is over all tests of the table.
+        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out. Holm's
+        correction is over all tests of the table.
         """
         tests = []
         for (method, model), group in rows.groupby(["method", "model"], sort=False):

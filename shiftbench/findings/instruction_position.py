@@ -166,7 +166,7 @@ def _columns() -> list[str]:
 
 
 def _prompts(sides: Mapping[str, Mapping[str, Unit]]) -> list[str]:
-    """The ids of the prompts of which both models have all four units, at least one of them with a response token.
+    """The ids of the prompts of which each model has all four units, at least one of them with a response token.
 
     sides: the units of "base" and "tuned" by name. The four units are both orders, each on the responses to both.
     """

@@ -155,7 +155,7 @@ class InstructionRecognition(Finding):
     """Compares the importance density of instruction tokens in base and in tuned, over the same prompts.
 
     explain: gives the attributions of each model. cutoff: levels at or below it count as 0. p: the order of the second
-    norm in the density, l1 / lp; 4 in the paper. saliency: how many prompts the report shows token by token.
+    norm in the density, l1 / lp; 4 in the paper. saliency: at most how many prompts the report shows token by token.
     """
 
     explain: Explainer
@@ -184,7 +184,7 @@ class InstructionRecognition(Finding):
         scores = [*self._scores(rows), *(self._score(name, changed[name]) for name in CONTRASTS)]
         scores.append(self._score("prompt_density_rise", changed["all_tokens"]))
         scores += [self._score(f"{name}_rise", changed[name]) for name in THIRDS]
-        # Where both models have responses of equal length, recognition_min_len would only repeat recognition.
+        # Where the two responses to each prompt are equally long, recognition_min_len would only repeat recognition.
         if (rows["response_tokens"] != rows["response_tokens_tuned"]).any():
             scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
         return Result(
@@ -260,7 +260,7 @@ class InstructionRecognition(Finding):
         )
 
     def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
-        """The densities, token by token, of the `saliency` prompts with the longest responses of the tuned model.
+        """The densities, token by token, of at most `saliency` prompts: those with tuned's longest responses.
 
         Long responses are chosen because under a short one few prompt tokens have a density above 0. used: the prompts'
         ids. Prompts whose tokens differ between the models, as where one model has a chat template, are left out.

@@ -34,8 +34,8 @@ def beside_null(
     nulls: at least one; for each null model, the values of the finding's scores by name (`Finding.null_values`), on the
     same prompts. kind: of the null models. confidence: of the intervals. claims: the finding's claims.
 
-    The added scores are those of `excess_score`. The table null_KIND places every score among those of the null models,
-    and null_KIND_draws has each null model's scores.
+    The added scores are those of `excess_score`. The table null_KIND places each score that the null models have too
+    among theirs, and null_KIND_draws has each null model's scores.
     """
     # The result may also have scores that null models lack, such as those on responses of another mode.
     controlled = [score for score in result.scores if score.name in nulls[0]]
@@ -57,7 +57,7 @@ def beside_null(
 def excess_score(score: Score, null_values: Sequence[float], confidence: float) -> Score:
     """The score less the mean of the null models' scores, named SCORE_over_null (`excess_over_null`).
 
-    n is the score's own. Where the score has no observations nothing changed, and the excess is that of no change.
+    n is the score's own. Where the score has n = 0, the excess is `no_change`.
     """
     name = excess_name(score.name)
     if score.n == 0:

@@ -76,7 +76,7 @@ class Gate:
     def check_reference(self, scores: ScoresByName, origin: str) -> None:
         """Raise InputError as `check` does, and where a rule compares with an interval without observations (n = 0).
 
-        Such an interval says nothing, so every score would pass.
+        Such an interval says nothing about the reference.
         """
         self.check(scores, origin)
         for rule in self.rules:

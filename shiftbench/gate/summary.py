@@ -1,7 +1,7 @@
 """The result of a gate for people (Markdown, for a pull request) and for CI (JUnit XML).
 
 Names come from models, files and users. In Markdown each name is in a code span that the name itself cannot close. In
-XML names are escaped. Invisible characters are spelled out in both.
+XML names are escaped. Hidden characters (report/text.py) are spelled out in both.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def _interval(score: Score) -> str:
 
 
 def code(text: Any) -> str:
-    """A Markdown code span with the text, on one line; '(empty)' for a text of nothing but spaces.
+    """A Markdown code span with the text, on one line; '(empty)' for a text that is empty or has nothing but
+    spaces.
 
     A pipe would end the cell of a table, so it is shown as a broken bar (¦).
     """
@@ -85,7 +86,7 @@ def code(text: Any) -> str:
 
 
 def junit(judgement: Judgement, seconds: float) -> str:
-    """The result as JUnit XML: a test suite with the name of the gate, and in it a test case for each requirement.
+    """The result as JUnit XML: a test suite named after the gate, and in it a test case for each requirement.
 
     seconds: how long the gate took. A requirement that failed is a failure of its test case.
     """

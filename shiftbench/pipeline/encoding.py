@@ -51,8 +51,7 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
     and `max_new_tokens` response tokens together exceed the smaller of the two models' contexts.
     job: gives the template and `max_new_tokens`. prompts: the job's prompts, or those that an explainer made from them.
     Raises InputError where base and tuned give a prompt different ids, or base has no embedding of one of the ids. With
-    template 'own', where the two templates differ, this is checked on the prompts without templates. Raises InputError
-    as `encode_all` does, too.
+    template 'own' this is checked on the prompts without templates. Raises InputError as `encode_all` does, too.
     """
     encoders = _encoders(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
     first_side = encode_all(prompts, *encoders[0])
@@ -110,6 +109,8 @@ def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> lis
 
 def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
     """Raise InputError where two encodings of a prompt differ, or base has no embedding for one of the ids.
+
+    The ids are those of the prompt and of the special tokens in front of it.
 
     first, second: the same prompt as base and as tuned encode it. base: the base model.
     """

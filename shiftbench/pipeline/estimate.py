@@ -1,4 +1,4 @@
-"""Estimates a job's time, memory and disk space, from its prompts, the models' shapes and a timing of products."""
+"""Estimates a job's time, memory and disk space, from its prompts, the models' shapes and timed matrix products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shiftbench.prompts.spans import span_notes
 EFFICIENCY = 0.6
 PROGRAM_BYTES = 700 * 2**20  # memory of a process with torch, transformers and MLflow, before a model is loaded
 PROBE_SIDE = 1024  # side of the square matrices that are timed
-TOKENS_PER_CHARACTER = 0.3  # in English, with a large byte-level BPE vocabulary; a dry run tokenizes no prompt
+TOKENS_PER_CHARACTER = 0.3  # in English, with a large byte-level BPE vocabulary; the estimate tokenizes no prompt
 
 
 def estimate(job: Job) -> str:
@@ -32,7 +32,7 @@ def estimate(job: Job) -> str:
 
     Further lines give the number of questions to chat models, and notes on spans. Reads no weights, but times a few
     matrix products on the tuned model's device. The estimates hold for an empty store and responses of the greatest
-    length.
+    length. The time is that of attributions and masked passes on base and tuned; null models are not counted.
     """
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
@@ -73,7 +73,8 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
     0 for a finding that needs no responses or whose method reads weight files. shapes: base's and tuned's. modes: the
     number of the job's response modes. Base is explained on the responses of each mode, but for a finding that checks a
-    method on those of one mode. Tuned counts once, because its own responses are the shared ones.
+    method on those of one mode. Tuned counts once, because its own responses are the shared ones; its references, as a
+    further mode, are not counted.
     """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):
@@ -123,8 +124,9 @@ def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
     """Bytes of the KV caches while responses are decoded; 0 where 'reference' is the only response mode.
 
     prompts: the number of tokens of each prompt. It is assumed that every attention head has keys and values of its
-    own, though several may share them. The caches are freed before attribution begins. Together they take at most the
-    memory of the layers' weights divided by CACHE_SHARE, unless a single prompt needs more than that.
+    own, though several may share them. The caches are freed before attribution begins. At most PLACES prompts are
+    decoded together. Their caches take at most the memory of the layers' weights divided by CACHE_SHARE, unless a
+    single prompt needs more than that.
     """
     if job.responses.modes == ["reference"]:
         return 0.0

@@ -32,7 +32,7 @@ class Progress:
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """Show a moving bar while the block runs, if the console is a terminal, and print one line when it ends.
+        """Show a moving bar while the block runs, if the console is a terminal, and one line after the block.
 
         A stage that computes nothing, because the store has all its units, gets no line. Gives the block a function to
         call after each unit. title: what the bar and the line begin with. total: the number of units.

@@ -79,9 +79,9 @@ def record(
 ) -> Recorded:
     """Write the results and the record for MLflow into `folder`. Nothing is sent to MLflow yet.
 
-    config: the resolved configuration. suite: the suite's name. sweep: the tag that the tracked runs of one sweep
-    share; None for a run of no sweep. given: the overrides of the command line, from which the commands in the results
-    are made. Raises Unwritable where the results cannot be written.
+    config: the resolved configuration. suite: the suite's name. sweep: the value of the tag shiftbench.sweep
+    (`tracking.SWEEP`); None for a run of no sweep. given: the overrides of the command line, from which the commands in
+    the results are made. Raises Unwritable where the results cannot be written.
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)

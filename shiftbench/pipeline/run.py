@@ -89,8 +89,8 @@ def run(
     """Score the pair of a resolved configuration, and write the results to `folder`. Nothing is sent or printed.
 
     Returns what was written. suite: the name of the suite, recorded with the results. load: as in `explain_and_score`.
-    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep. given: the overrides of the
-    command line, for the commands in the results. before: further checks, called before a model is loaded; they may
+    sweep: the value of the tag shiftbench.sweep (`tracking.SWEEP`); None for a run of no sweep. given: the overrides of
+    the command line, for the commands in the results. before: further checks, called before a model is loaded; they may
     raise InputError. Raises InputError for bad input, and Unwritable where the results cannot be written.
     """
     job = build(config)

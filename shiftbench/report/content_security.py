@@ -114,7 +114,10 @@ class StyleClasses:
 
 
 def style_attributes_to_classes(page: str) -> str:
-    """A page that someone else wrote, with its style attributes as classes and their rules in its first style block."""
+    """A page that someone else wrote, with classes in place of its style attributes.
+
+    The rules of the classes are put at the end of its first style element; without one, they are lost.
+    """
     classes = StyleClasses()
     page = classes(page)
     return page.replace("</style>", f"{classes.rules}</style>", 1) if classes.rules else page

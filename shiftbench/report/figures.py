@@ -1,4 +1,4 @@
-"""A finding's Figure as a chart in SVG. The chart follows from the figure's data alone; pyplot's state is not used."""
+"""A finding's Figure as a chart in SVG. The chart depends on the figure and the limits, not on pyplot's state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shiftbench.report.svg import render_svg
 from shiftbench.report.text import file_name, visible
 
 KINDS = {"line": "Line chart", "bar": "Bar chart", "heat": "Heat map"}
-MARGIN = 0.04  # of a shared scale, beyond its lowest and highest number
+MARGIN = 0.04  # of the range of a shared scale, added at each end that is not 0
 _MOST_NAMED = 12  # a description gives the means of the first series, at most so many
 
 
@@ -39,10 +39,12 @@ def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
 def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
     """For each figure, the ends of the scale that it shares with the figures of the same unit; None where it has none.
 
-    The unit of a line or bar chart is the label of its y axis, and that of a heat map its column y. A scale reaches
-    from the lowest number of its figures to the highest, their intervals counted, with a margin. It includes 0 where
-    one of the figures is a bar chart. A figure without a sign begins at 0, even where no other figure has its unit.
-    Raises InputError as `rows_to_draw` does.
+    The unit of a line or bar chart is the label of its y axis, and that of a heat map its column y. Charts of sizes
+    without a sign share no scale with others, nor do diverging heat maps. A scale reaches from the lowest number of its
+    figures to the highest, their intervals counted; that of line and bar charts has a margin, and that of diverging
+    heat maps reaches equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. A
+    figure without a sign begins at 0, even where no other figure has its unit. Raises InputError as `rows_to_draw`
+    does.
     """
     by_unit: dict[object, list[Figure]] = {}
     for figure in figures:

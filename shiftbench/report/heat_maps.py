@@ -1,7 +1,7 @@
 """Heat maps, whose cells are more or less opaque, so that a transparent cell looks like the page, light or dark.
 
 In a diverging heat map, zero is transparent, and a cell is more opaque the farther its value is from zero. In another
-heat map, the lowest value is transparent, and a cell is more opaque the higher its value is.
+heat map, the lowest value of its scale is transparent, and a cell is more opaque the higher its value is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full w
 # Steps of opacity from transparent to opaque; a diverging map has so many on each side of zero. With so few steps,
 # matplotlib writes the colour bar as shapes and not as an image.
 _STEPS = 20
-_TALLEST = 7.0  # inches; a heat map of many lines of cells is not taller
+_TALLEST = 7.0  # inches; no heat map is taller
 
 
 def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:

@@ -11,7 +11,7 @@ from shiftbench.report.numbers import number
 from shiftbench.report.text import visible
 
 WIDTH, HEIGHT = 240, 24
-_REACH = 0.42 * WIDTH  # distance in the picture from zero to the farthest of value, low and high
+_REACH = 0.42 * WIDTH  # distance in the picture from zero to the number `reach` of interval_svg
 
 
 def interval_text(score: Score) -> str:
@@ -22,8 +22,8 @@ def interval_text(score: Score) -> str:
 def interval_svg(score: Score, decorative: bool = False, reach: float | None = None) -> Markup:
     """Inline SVG of the score's interval around zero.
 
-    reach: the number at the picture's end, so that pictures with equal reach share a scale; None: the farthest of
-    value, low and high.
+    reach: the number that is drawn _REACH from zero, so that pictures with equal reach share a scale; None: the largest
+    magnitude of value, low and high.
 
     The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey where nothing
     could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen readers skip the picture,

@@ -14,7 +14,7 @@ from shiftbench.report.numbers import number, p_value
 from shiftbench.verdicts import Verdict, Word
 from shiftbench.verdicts.sentences import command, interval
 
-SIGNS = {  # before the word of a verdict, on the page and in the terminal
+SIGNS = {  # before the word of a verdict, on the page; the terminal has the same
     Word.SUPPORTED: "+",
     Word.OPPOSITE: "-",
     Word.NOT_CLEAR: "?",
@@ -28,9 +28,9 @@ class VerdictCard:
     """A verdict as the first screen shows it, all of it text.
 
     finding: the finding's name. sign, word: of the verdict. claim: in few words. headline: value and interval, or ''
-    where the claim does not apply. basis: which score it is, what it counts, and p. reasons: the weightiest first.
-    detectable: what the run would have found; '' where that is unknown or the verdict is decided. next: the command
-    that would decide; '' where there is none.
+    where the claim does not apply. basis: which score it is, what it counts, and p if there was a test; '' where the
+    claim does not apply. reasons: the weightiest first. detectable: what the run would have found; '' where that is
+    unknown, and for other words than `not clear`. next: the command that would decide; '' where there is none.
     """
 
     finding: str
@@ -115,8 +115,9 @@ def command_line(given: Sequence[str]) -> str:
 def example(results: Sequence[Result]) -> Example | None:
     """The prompt that shows the difference between the models best; None where no result has prompts to show.
 
-    It is the one whose recognition score changed most from base to tuned, in the direction in which the headline of its
-    finding changed; the first one of equal prompts. Prompts whose scores are not finite are chosen last.
+    It is a prompt of the first result that has prompts to show: the one whose recognition score changed most from base
+    to tuned in the direction of that result's headline (upward for a headline of 0); the first one of equal prompts.
+    Prompts whose scores are not finite are chosen last.
     """
     result = next((result for result in results if result.saliency), None)
     if result is None:

@@ -30,7 +30,7 @@ from shiftbench.verdicts import Verdict
 from shiftbench.verdicts.sentences import sentence
 
 MOST_ROWS = 200  # of a table with more rows the page shows the first ones; its CSV file has all
-MOST_PRINTED = 60  # rows of a table that is unfolded on paper
+MOST_PRINTED = 60  # rows; a longer table is not unfolded on paper
 _STYLE = "<style></style>"  # where the page's style block belongs, in the template
 
 
@@ -181,7 +181,7 @@ def by_sign(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
 
 
 def finding_notes(summary: RunSummary, result: Result) -> list[str]:
-    """The notes that stand at the finding: its own, and those of the run that begin with its name and a colon."""
+    """The notes that stand at the finding: its own, and the run's that begin with 'NAME: ', without that beginning."""
     head = f"{result.finding}: "
     return [*result.notes, *(note.removeprefix(head) for note in summary.notes if note.startswith(head))]
 

@@ -32,7 +32,8 @@ class ScoreRow:
 class UnitRows:
     """Scores of one unit, which share a scale.
 
-    unit: None where the scores have no facts. reach: the farthest of their bounds from 0; 0 where none is finite.
+    unit: None where the scores have no facts. reach: the largest finite magnitude of their values and bounds; 0 where
+    none is finite.
     """
 
     unit: str | None

@@ -1,4 +1,4 @@
-"""Colour, stroke and marker of each series in a chart. The base and the tuned model have the same colour everywhere."""
+"""Colour, stroke and marker of each series in a chart. The series 'base' and 'tuned' always have the same colours."""
 
 from __future__ import annotations
 

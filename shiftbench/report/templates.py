@@ -1,4 +1,4 @@
-"""The environment that renders all HTML templates of the package. It escapes the value of every expression."""
+"""The environment that renders all HTML templates of the package. It escapes every expression's value but Markup."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Text from models, files and users, changed so that it cannot damage a page, a chart or a file name.
 
-Characters that cannot be seen (zero-width characters) or that change the order of the text around them (bidirectional
-overrides) are replaced by their codes, such as U+200B.
+Characters of the Unicode categories in _HIDDEN are replaced by their codes, such as U+200B. Among them are zero-width
+spaces, and bidirectional overrides, which change the order of the text around them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def title(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A safe file name, without an ending. Different names give different file names.
+    """A safe file name, without an ending. Different names almost surely give different file names.
 
     A name of 1 to 80 ASCII letters, digits, '_' and '-' stays. In any other name each run of other characters becomes
     '_', the result is cut to 80 characters, and '-' and eight hexadecimal digits of the name's SHA-256 are added.

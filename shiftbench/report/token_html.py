@@ -1,4 +1,4 @@
-"""Tokens of a prompt as HTML, each on a background as opaque as its importance density, for reports and notebooks."""
+"""Tokens of a prompt as HTML, each on a background that is more opaque the larger its importance density is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def attribution_html(
     model: str = "tuned",
     caption: str = "",
 ) -> str:
-    """An HTML fragment (a figure element) of the prompt's tokens, each on a background as opaque as its density.
+    """An HTML fragment (a figure element) of the prompt's tokens, on backgrounds whose opacity follows the density.
 
     tokens, instruction, density: one entry for each prompt token. instruction: whether the token is part of the
     instruction; such tokens are underlined. None: no token is underlined. density: the importance density of the token;
@@ -55,7 +55,7 @@ def attribution_html(
 
 
 def _aria_label(model: str) -> str:
-    """The text that a screen reader reads in place of the fragment."""
+    """The text by which a screen reader names the fragment."""
     return f"prompt tokens with importance density in the {model} model; instruction tokens are underlined"
 
 

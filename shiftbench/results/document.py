@@ -93,8 +93,9 @@ def document(summary: RunSummary) -> dict[str, Any]:
 def parsed(content: bytes) -> Document:
     """The content of a scores.json, read from the bytes of the file.
 
-    Raises ValueError, with the reason, where the bytes are not JSON of the format SCHEMA, where pair, versions or
-    scores are missing, where there is no score, and where `_score` refuses a score.
+    Raises ValueError, with the reason, where the bytes are not JSON of one of the formats READABLE, where pair,
+    versions or scores are missing, where there is no score, where levels or verdicts are of the wrong type, and where
+    `_score` or `_verdict` refuses an entry.
     """
     found = json_value(content, "scores.json")
     schema = found.get("schema") if isinstance(found, dict) else None
@@ -132,8 +133,8 @@ def _row(score: Score) -> dict[str, Any]:
 def _score(row: Any) -> Score:
     """The score in one element of the list "scores". Further fields of the element are ignored.
 
-    Raises ValueError where a field of Score is missing or has the wrong type, where a number is not finite, and where
-    low is above high.
+    Raises ValueError where a field of Score is missing or cannot be converted to its type, where a number is not
+    finite, and where low is above high.
     """
     try:
         p = None if row["p"] is None else float(row["p"])
@@ -150,7 +151,7 @@ def _score(row: Any) -> Score:
 
 
 def _verdict(name: str, row: Any) -> RecordedVerdict:
-    """A verdict of the file. Raises ValueError where a field is missing, is no number, or is an unknown word."""
+    """A verdict of the file. Raises ValueError where a field is missing or unusable, or a number not finite."""
     try:
         word, null = Word(row["verdict"]).value, row["null"]
         numbers = [float(row[key]) for key in ("value", "low", "high")]

@@ -36,7 +36,7 @@ PROBE, REPLACING = ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # replaced after all other files, because it says which pair's results these are
 LARGEST = 256 * 2**20  # bytes; a larger scores.json or config.yaml is not read
-# Fields of "pair" in scores.json that are results of a run; the other fields are its settings.
+# Fields of "pair" in scores.json that are results of a run; the other fields are its settings, or PLACES.
 FOUND = ("prompts_explained", "flags")
 # Names that say where a model is, what it is called, and on which device it is loaded. PLACES are fields of "pair" in
 # scores.json and options of `pair` in the configuration. MODEL_PLACES are options of one model in the configuration, as
@@ -59,10 +59,7 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """What a folder says about the results in it; None where its scores.json is missing or cannot be read.
-
-    It never raises, whatever the folder holds.
-    """
+    """What a folder says about the results in it; None where its scores.json is missing or cannot be read."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") not in READABLE:
@@ -172,7 +169,7 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
         if target.is_dir() and not target.is_symlink():
             remove(target)
         os.replace(part / name, target)
-    for top in names:  # remove from `tables` and `figures` what an earlier run wrote and this run did not
+    for top in names:  # remove from `tables` and `figures` what this run did not write
         for item in (folder / top).glob("*") if (folder / top).is_dir() else ():
             if item.relative_to(folder) not in written:
                 remove(item)
@@ -194,7 +191,7 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
             return before  # a process was killed after it made this copy: `folder` holds a mix of old and new files
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
-    for name in (*names, SPOOLED):  # SPOOLED moves too, so that results not yet sent to MLflow can still be sent
+    for name in (*names, SPOOLED):  # SPOOLED is copied too, so that results not yet sent to MLflow can be sent
         if os.path.lexists(folder / name):
             _copy(folder / name, copy / name)
     copy.chmod(new_mode(0o777))
@@ -250,7 +247,8 @@ def _all_settings(pair: Mapping[str, Any], versions: Mapping[str, Any], config: 
 def _decisive(config: Mapping[str, Any]) -> Any:
     """The options of a resolved configuration that results depend on, in the same nesting.
 
-    Left out are options of how and where a job runs, of where models and files are, and what they are called.
+    Left out are options of how and where a job runs, of where models and files are and what they are called, and the
+    options of findings that decide no result.
     """
     plain = {name: value for name, value in config.items() if name not in settings.EXECUTION_OPTIONS}
     pair = plain.get("pair")

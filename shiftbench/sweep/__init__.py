@@ -1,10 +1,10 @@
-"""A sweep: many jobs of `shiftbench score`, each run once, on one machine or on many; see docs/cluster.md.
+"""A sweep: many jobs of `shiftbench score`, on one machine or on many; see docs/cluster.md.
 
 command_line  which jobs a command line requests; all are composed before any runs
 task          one job in the form that is sent to the process that runs it, and running it there
 launcher      Hydra's launchers: in this process, joblib, submitit
 ledger        the folder OUT/.sweep: one status file for each job, and locks that show which process works on what
 watch         the progress of a sweep, as bars on a terminal or as lines in a pipe
-gpus          leases of the GPUs of one machine, one for each job
-submitter     the process that starts the sweep, and the only one that writes to MLflow
+gpus          leases of the GPUs of one machine, one or more for each job
+submitter     the process that starts the sweep, and the only one of its processes that writes to MLflow
 """

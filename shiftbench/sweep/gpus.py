@@ -1,4 +1,4 @@
-"""GPUs of one machine, shared by the jobs of sweeps. A job holds a lock on each of its GPUs until its process ends."""
+"""GPUs of one machine, shared by the jobs of sweeps. A job holds a lock on each of its GPUs while it runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set where Slurm itself gave 
 
 @contextmanager
 def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
-    """Gives the block the job's configuration, set to GPUs that no other job of this machine uses meanwhile.
+    """Gives the block the job's configuration, set to GPUs that no other job in this user's sweeps uses meanwhile.
 
     The configuration's option `gpus` says how many; where it is more than 1, each model is spread over them
     (device_map). The configuration is not changed where `device` is neither auto nor cuda, where Slurm gave the job its
     GPUs, and where there is no GPU. say: called with a line where the job has to wait. Raises InputError where `gpus`
-    is less than 1 or more than the machine has.
+    is less than 1 or more than the number of GPUs that torch sees.
     """
     import torch
 
@@ -79,7 +79,11 @@ def leased(
 
 
 def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
-    """A copy of the configuration in which both models use these devices and no others."""
+    """A copy of the configuration in which both models are put on these devices.
+
+    Where there are several devices, or where a model's device_map is auto, its device_map becomes the list of them. Any
+    other device_map stays as it is.
+    """
     config = config.copy()
     config.device = f"cuda:{devices[0]}"
     for model in (config.pair.base_model, config.pair.tuned_model):

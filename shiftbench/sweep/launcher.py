@@ -42,8 +42,8 @@ def launch(
 def check(settings: Sequence[str], folder: Path) -> DictConfig:
     """The options of the launcher that `settings` choose, with their values.
 
-    Raises InputError where this launcher is not installed, or where it lacks one of the options in `settings`. folder:
-    as of `launch`.
+    Raises InputError where `settings` do not compose, as where there is no such launcher, its package is not installed,
+    or it lacks one of the options. folder: as of `launch`.
     """
     with _initialised_hydra(settings, folder) as config:
         plain = OmegaConf.to_container(config.hydra.launcher)

@@ -3,7 +3,7 @@
     plan.json      {"sweep": id, "jobs": {name: key}}: every job that was requested in this folder; where several had
                    the same name, only the newest of them
     lock           locked by the process that submits the sweep; the content of the file names that process
-    jobs/KEY.json  the status of one job; the file is replaced in one step
+    jobs/KEY.json  the status of one job; the file is replaced in one step, except on a full disk (`_write`)
     jobs/KEY.lock  locked while the job runs, which distinguishes a running job from one whose process died
 
 KEY is the digest of everything that the job's results depend on (`job_key` in task.py); it does not depend on the job's
@@ -36,8 +36,8 @@ KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # what the key of a job may lo
 MAX_FILE_BYTES = 64 * 2**20  # the largest file of a ledger that is read
 LATEST_SECONDS = 253_402_300_800.0  # seconds from 1970 to the year 10000
 INTERRUPTED = "interrupted"  # written by a job that a signal stopped, and read where a running job's process is gone
-# MISSING is never written. It is read where a job has no status file, where the results of a done job are gone, and
-# where no process submits a waiting job any more.
+# MISSING is never written. It is read where a job has no valid status file, where the results of a done job are gone,
+# and where no process submits a waiting job any more.
 MISSING = "missing"
 
 
@@ -49,8 +49,8 @@ class Status:
     state: one of the constants above. reason: why the job failed, was interrupted or is missing. code: the exit code of
     a failed job, 1 or 2. host, pid: the process that runs or ran the job. start, end: in seconds since 1970, 0 where
     not known. stage: what the job is doing. explained: the number of explanation units that the job computed, including
-    earlier attempts that did not finish. found: the number of units that it took from the store. scores: the SHA-256
-    digest of its scores.json.
+    earlier attempts that did not finish. found: the number of units that a done job took from the store. scores: the
+    SHA-256 digest of the scores.json of a done job.
     """
 
     key: str
@@ -80,7 +80,8 @@ class Ledger:
     def plan_jobs(self, jobs: Mapping[str, str]) -> str:
         """Create the ledger if it is missing, and add a sweep's jobs (name to key) to its plan.
 
-        Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id.
+        Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id, as long as
+        plan.json stays valid.
         """
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "jobs"):
@@ -94,7 +95,7 @@ class Ledger:
         return str(plan["sweep"])
 
     def planned_jobs(self) -> dict[str, str]:
-        """Name to key of every job that was requested in this folder. Raises InputError where there was no sweep."""
+        """Name to key of every job that was requested in this folder. Raises InputError without a valid plan."""
         plan = self._plan()
         if not plan:
             raise InputError(
@@ -107,7 +108,7 @@ class Ledger:
     def hold_submission(self) -> Iterator[None]:
         """Lock the folder while this process submits a sweep.
 
-        Raises InputError, which names the other process, where another one submits here.
+        Raises InputError, which names the other process if it is known, where another one submits here.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.held(self.folder / "lock") as mine:
@@ -130,9 +131,9 @@ class Ledger:
     def read(self, key: str, name: str = "") -> Status:
         """A job's status now. name: the job's name in the returned status where the ledger has no status of the job.
 
-        The state is INTERRUPTED where the job was running and its process is gone. It is MISSING where the ledger has
-        no valid status of the job, where the scores.json of a done job is gone or has changed, and where the job waits
-        for a sweep whose process is gone.
+        The state is the one that was written last, with these exceptions. It is INTERRUPTED where the job was running
+        and its process is gone. It is MISSING where the ledger has no valid status of the job, where the scores.json of
+        a done job is gone or has changed, and where the job waits for a sweep whose process is gone.
         """
         try:
             status = _status(self._file(key))
@@ -152,7 +153,7 @@ class Ledger:
         return status
 
     def statuses(self) -> list[Status]:
-        """The status of every planned job, in the order in which the jobs were requested."""
+        """The status of every planned job, in the order of plan.json."""
         return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
@@ -161,7 +162,7 @@ class Ledger:
         The lock of the job tells. Where the file system has no locks, the process id does, on the same machine only.
         """
         free = locks.is_free(self.folder / "jobs" / f"{status.key}.lock")
-        if free is None and status.host == socket.gethostname():  # None: the file system has no locks
+        if free is None and status.host == socket.gethostname():  # None: the lock cannot be tested
             return Path(f"/proc/{status.pid}").exists()
         return not free
 
@@ -206,7 +207,7 @@ def scores_digest(folder: Path) -> str:
 
 
 def _status(path: Path) -> Status:
-    """The status in a file. Raises OSError where there is no file, InputError where it holds no valid status."""
+    """The status in a file. Raises OSError where the file cannot be read, InputError where it holds no valid status."""
     what = f"{path.name} in {path.parent}"
     found = json_value(file_bytes(path, what, MAX_FILE_BYTES), what)
     with reading(f"{what}: cannot read the status of a job"):
@@ -227,8 +228,8 @@ def _text(content: Mapping[str, Any]) -> str:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step.
 
-    On a full disk the file is overwritten in place, which needs no additional space; a reader may then see it
-    half-written.
+    Where this fails, as on a full disk, an existing file is overwritten in place, which needs little or no additional
+    space; a reader may then see it half-written.
     """
     text = _text(content).encode("utf-8", "replace")
     try:

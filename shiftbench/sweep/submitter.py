@@ -1,6 +1,6 @@
 """The process in which a sweep is started.
 
-It gives the jobs to a launcher, watches the ledger, and is the only process that writes to MLflow.
+It gives the jobs to a launcher, watches the ledger, and is the only process of the sweep that writes to MLflow.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
 def group_by_base(tasks: Sequence[Task]) -> list[Task]:
     """The tasks, reordered so that those with the same base model follow one another.
 
-    A process that runs them one after another then loads this base model once. The order is otherwise the given one.
-    Raises InputError where two tasks have the same name and therefore the same results folder.
+    A process that runs them one after another can then keep this base model loaded. The order is otherwise the given
+    one. Raises InputError where two tasks have the same name and therefore the same results folder.
     """
     names: set[str] = set()
     for task in tasks:
@@ -89,9 +89,9 @@ def group_by_base(tasks: Sequence[Task]) -> list[Task]:
 
 
 def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
-    """The tasks that are not done, after `mark_waiting` of them; tasks that failed earlier are among them.
+    """The tasks that are not done; tasks that failed earlier are among them.
 
-    Prints how many are done, if any.
+    Calls `mark_waiting` with these tasks. Prints how many tasks are done, if any.
     """
     unfinished = [task for task in tasks if ledger.read(task.key).state != DONE]
     if len(unfinished) < len(tasks):
@@ -113,8 +113,8 @@ def launch_all(
 ) -> None:
     """Start the unfinished tasks, and start once more those that are neither done nor failed afterwards.
 
-    Such a task's process has died. start: runs the tasks that it is given and returns when they have ended. Raises
-    InputError where the launcher could start none of the tasks.
+    Such a task was interrupted, or its process has died. start: runs the tasks that it is given and returns when they
+    have ended. Raises InputError where `start` raises and every unfinished task still waits.
     """
     for _ in range(MAX_LAUNCHES):
         left = [task for task in unfinished if ledger.read(task.key).state not in (DONE, FAILED)]
@@ -203,9 +203,10 @@ class ParentRuns:
             send_run(self._tracking, Path(status.folder), parent)
 
     def close(self, statuses: Sequence[Status]) -> None:
-        """Send the jobs that are done and were not sent yet, and set the final status of each suite's parent run.
+        """Send the jobs that are done and were not sent yet, and set the final status of the parent runs.
 
-        The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
+        These are the parent runs that this process has opened, which it does for a suite before it sends the first job
+        of the suite. The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
         """
         for status in statuses:
             if status.state == DONE:
@@ -215,7 +216,7 @@ class ParentRuns:
             self._tracking.close_suite(parent, "FINISHED" if done else "FAILED")
 
     def _parent(self, suite: str) -> str | None:
-        """The id of a suite's parent run, which the first call opens; None where it could not be opened."""
+        """The id of a suite's parent run, opened here unless an earlier call did; None where that is not possible."""
         if suite not in self._parents:
             if self._ended:
                 return None

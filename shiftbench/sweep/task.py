@@ -37,8 +37,8 @@ from shiftbench.sweep.ledger import (
 )
 from shiftbench.tracking import without_secrets
 
-PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # configuration keys of paths
-STAGE_EVERY = 5.0  # seconds between writes of the status while units come from the store
+PATH_KEYS = {"base", "tuned", "adapter", "tokenizer", "path"}  # configuration keys whose values may be paths
+STAGE_EVERY = 5.0  # the fewest seconds between writes of the status while units come from the store
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Task:
     """A job of a sweep.
 
     name: the name of its results folder. key: see `job_key`. folder: the path of its results folder. config: its
-    configuration, without the password of a tracking URI. overrides: what the configuration was composed from. suite:
+    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from. suite:
     the name of the config that chose its findings and prompts.
     """
 
@@ -117,8 +117,8 @@ class Worker:
     def __call__(self, config: DictConfig) -> None:
         """Run the job, unless another process has finished it meanwhile.
 
-        An exception is written to the ledger and not raised, because a launcher would stop all other jobs. Only
-        KeyboardInterrupt is also raised.
+        An exception of the job is written to the ledger and not raised, because a launcher would stop all other jobs.
+        KeyboardInterrupt is written and raised.
         """
         task = self.tasks[HydraConfig.get().job.num]
         ledger = Ledger(self.root)
@@ -151,7 +151,7 @@ class Worker:
 
 @dataclass
 class _StatusWriter:
-    """Writes a running job's status as it changes. A status that cannot be written, on a full disk, stops no job."""
+    """Writes a running job's status as it changes. A status that cannot be written, as on a full disk, stops no job."""
 
     ledger: Ledger
     status: Status
@@ -191,15 +191,15 @@ def _set_thread_count(threads: int | None) -> None:
 
 
 def _one_line(text: str) -> str:
-    """The first line of a message, without passwords, in at most 500 characters."""
+    """The first line of a message, without the secrets of URIs, in at most 500 characters."""
     return without_secrets(" ".join(text.splitlines()[:1]))[:500]
 
 
 def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
     """For each path in a configuration, the [name, size in bytes, time of change in ns] of each of its files.
 
-    Paths are the texts under PATH_KEYS that name an existing file or folder. Of a folder, the files directly in it
-    count.
+    Paths are the texts under PATH_KEYS, at any depth but not in lists, that name an existing file or folder. Of a
+    folder, the files directly in it count.
     """
     stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():

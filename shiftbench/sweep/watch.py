@@ -1,6 +1,7 @@
 """The progress of a sweep, read from its ledger.
 
-A terminal shows bars; a pipe gets a line when a job starts and one when it ends.
+A line is printed when a job starts and when it ends. A terminal also shows a bar of the sweep, and above it a line for
+each running job.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from shiftbench.report.text import title
 from shiftbench.results.document import parsed
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, WAITING, Ledger, Status
 
-POLL_SECONDS = 1.0  # seconds between reads of the ledger; each reads one small file for every job
+# Seconds between reads of the ledger; each reads the status file of every job and the scores.json of every done job.
+POLL_SECONDS = 1.0
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "yellow", WAITING: ""}
 
 
@@ -63,7 +65,7 @@ class _Watcher:
         self._total = self._bar.add_task("jobs", total=len(jobs))
 
     def run(self, stop: threading.Event) -> None:
-        """Show the progress until `stop` is set: bars and lines on a terminal, lines alone elsewhere."""
+        """Show the progress until `stop` is set: printed lines, and on a terminal also what `_render` gives."""
         if not self._console.is_terminal:
             return self._poll_until(stop, lambda: None)
         with Live(console=self._console, transient=True, redirect_stdout=False) as live:
@@ -80,7 +82,10 @@ class _Watcher:
                 return
 
     def _show_change(self, number: int, status: Status) -> None:
-        """Print a line where the status of job `number` has changed, and report a job that is done."""
+        """Print a line where job `number` has started, ended or been interrupted, and call on_done where it is done.
+
+        Nothing is done where the state and the start of the job are those of the last call.
+        """
         before = self._last.get(status.key)
         self._last[status.key] = status
         if before is not None and (before.state, before.start) == (status.state, status.start):

@@ -1,6 +1,6 @@
 """Everything that shiftbench does with MLflow; no other room imports mlflow.
 
-address      the tracking URI: made absolute, shown without passwords
+address      the tracking URI: made absolute, shown without secrets
 destination  `Tracking`: where runs are recorded, and whether they can be written there
 diagnosis    what a user can do about an error of MLflow's
 tracked      `TrackedRun`: the metrics, parameters, tags and files of one run
@@ -10,7 +10,7 @@ sending      writing a run into MLflow
 suites       the parent run that the pairs of a sweep are shown under
 reading      finding runs again, and reading their files
 artifacts    the files of a run, read and written only where that is safe
-transport    limits of time and size on every request to a server
+transport    limits of time and size on MLflow's requests to an HTTP server
 """
 
 from shiftbench.tracking.address import OFF, RUNS, without_secrets

@@ -12,7 +12,7 @@ from shiftbench.readers import path_of
 RUNS = "shiftbench-runs"
 OFF = "none"
 SQLITE_PREFIX = "sqlite:///"
-SERVER_SCHEMES = {"http", "https", "databricks"}  # of servers, which also keep the files of the runs
+SERVER_SCHEMES = {"http", "https", "databricks"}  # of servers; a server also keeps the files of its runs
 DATABASE_SCHEMES = {"sqlite", "postgresql", "mysql", "mssql"}
 
 
@@ -21,7 +21,8 @@ def absolute_uri(uri: str | None) -> str:
 
     Every other accepted URI, and 'none', is returned as it is. uri=None stands for the sqlite file
     ./shiftbench-runs/mlflow.db. Raises InputError for a scheme that is neither a server's nor a database's, for the URI
-    of a server with a password in it, for sqlite without a file, and for a sqlite path that MLflow cannot use.
+    of a server with a password in it, for a sqlite URI that is not sqlite:///PATH or names no file, and for a sqlite
+    path with % or ? in it.
     """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")

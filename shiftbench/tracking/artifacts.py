@@ -4,12 +4,12 @@ MLflow stores with each run the URI of its files, and MLflow's client goes to th
 could thereby make the client read or fill any folder of the client's disk, or call any host. Therefore:
 
 - The files of a server's runs (http, https) are moved through that server alone: by `mlflow-artifacts:`, or by http(s)
-  with the server's own host and port. The files of Databricks' runs are moved by `dbfs:`.
+  with the server's own scheme, host and port. The files of Databricks' runs are moved by `dbfs:`.
 - The files of a database's runs lie in LOCATION/RUN_ID/artifacts, which is MLflow's layout. LOCATION is either the one
   that the database gives for the experiment, or the folder beside the database, where `Tracking` puts new files. A
-  database that was moved still names its old folder, so the two can differ. A RUN_ID is 32 random hexadecimal digits,
-  so a database that a stranger sent cannot name an existing folder that the stranger does not know. The LOCATION of a
-  sqlite file must be a folder of this machine.
+  database that was moved still names its old folder, so the two can differ. A RUN_ID must have 32 hexadecimal digits,
+  which MLflow draws at random. A database that a stranger sent can therefore name an existing folder only where the
+  stranger knows its digits. A LOCATION that a sqlite file gives must be a folder of this machine.
 
 Every other location is refused. The location is requested once, checked, and then used, so a server cannot pass the
 check with one location and have another one used. See docs/security.md.
@@ -37,7 +37,7 @@ SHOWN_CHARACTERS = 200  # the length at which a message cuts a URI
 
 
 class RefusedLocation(Exception):
-    """The location of a run's files is not safe to use. The message names the location and says why it is refused."""
+    """The location that MLflow gives for files is not safe, or a file is a link out of it. The message says why."""
 
 
 class Artifacts:
@@ -46,7 +46,8 @@ class Artifacts:
     def __init__(self, client: MlflowClient, address: str, local_folder: Path | None) -> None:
         """client: MLflow's client for the database or server. address: its absolute tracking URI.
 
-        local_folder: the folder in which new runs of a database get a subfolder for their files; None for a server.
+        local_folder: the folder in which, besides the experiment's own location, the files of a database's runs may
+        lie; None for a server.
         """
         self._client, self._address = client, address
         self._local_folder = local_folder
@@ -80,15 +81,16 @@ class Artifacts:
     def read(self, run_id: str, name: str, most: int) -> bytes:
         """The content of the file of this name at the top of a run's files.
 
-        Raises RefusedLocation where the location is not safe, InputError or TooLarge where the file has more than
-        `most` bytes, and what MLflow or the operating system raises where the file cannot be read.
+        Raises RefusedLocation where the location is not safe or the file is a link that leads out of it, InputError or
+        TooLarge where the file has more than `most` bytes, and what MLflow or the operating system raises where the
+        file cannot be read.
         """
         location = self._checked_location(run_id)
         if scheme(location) in LOCAL_SCHEMES:
             return _read_local(location, name, most)
         repository = self._repository(location)
         with tempfile.TemporaryDirectory(prefix="shiftbench-artifact-") as folder, limit_file_size(most):
-            path = Path(folder) / "file"  # a fixed name: no text from a server becomes a path
+            path = Path(folder) / "file"  # a fixed name: no text from a server is part of a local path
             repository._download_file(name, str(path))
             return file_bytes(path, name, most)
 
@@ -150,7 +152,7 @@ LOCAL_FOLDERS_ONLY = (
 def _same_origin(location: str, address: str) -> bool:
     """Whether `location`, a URI that a server gave, has the scheme, host and port of `address`, the tracking URI.
 
-    False also where the location names a user (USER@HOST) or has no valid port.
+    False also where the location contains an @, as before the host in USER@HOST, or has no valid port.
     """
     try:
         return "@" not in location and origin(location) == origin(address)

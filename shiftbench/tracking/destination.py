@@ -1,8 +1,8 @@
 """Where runs are recorded: in a sqlite file, in another database or on an MLflow server.
 
 The results on disk are the record, and MLflow shows a copy of them. A run that cannot be sent is therefore a warning
-and never costs a job. Every call to MLflow names its run, its experiment and the tracking URI, so the environment's
-MLFLOW_RUN_ID and MLFLOW_TRACKING_URI have no effect.
+and never costs a job. Every call to MLflow names the run or the experiment that it is about, and the tracking URI. The
+environment's MLFLOW_RUN_ID and MLFLOW_TRACKING_URI have no effect.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Tracking:
     """Where runs are recorded; the fields are the options tracking.uri, tracking.experiment and tracking.timeout.
 
     uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for
-    no tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: seconds within which a
-    server must have given a complete answer, retries included; see transport.py.
+    no tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: seconds that a whole
+    answer of a server may take, retries included; files have another limit, see transport.py.
     """
 
     uri: str | None
@@ -92,7 +92,7 @@ class Tracking:
 
     @property
     def artifact_folder(self) -> Path | None:
-        """The folder mlflow-artifacts, which gets the files of new runs.
+        """The folder mlflow-artifacts, into which the runs of a new experiment put their files.
 
         It lies beside the sqlite file, and in ./shiftbench-runs for any other database. None where a server keeps the
         files, and where nothing is tracked.
@@ -125,10 +125,11 @@ class Tracking:
             return False
 
     def reach(self) -> None:
-        """Connect, create the experiment if it is missing, and make sure that runs can be written.
+        """Connect, create the experiment if it is missing, and try to write.
 
-        Where this fails, raises Unreachable if waiting may help, and otherwise InputError. Warns where the experiment
-        keeps its files in another folder than `artifact_folder`.
+        What is tried: the sqlite file, the folder of artifacts, and a tag of the experiment on a server. Where this
+        fails, raises Unreachable if waiting may help, and otherwise InputError. Warns where the experiment of a
+        database keeps its files in another folder than `artifact_folder`.
         """
         try:
             check_local_writes(self.database, self.artifact_folder)
@@ -197,7 +198,7 @@ class Tracking:
             log.warning("the parent run %s in %s was not closed: %s", run_id, self.shown, describe(error))
 
     def ui_command(self) -> str:
-        """What shows the runs: for a database the command `mlflow ui ...`, for a server the address of its web page.
+        """What shows the runs: for a database the command `mlflow ui ...`, for a server its tracking URI.
 
         Secrets of the URI are hidden in it. Empty where nothing is tracked.
         """
@@ -211,8 +212,8 @@ class Tracking:
     def client(self) -> MlflowClient:
         """MLflow's client for this destination. Raises what MLflow raises where its database cannot be used.
 
-        First sets the variables of ENVIRONMENT that the user has not set, and limits all requests to a server
-        (transport.py).
+        First sets the variables of ENVIRONMENT that the user has not set, and limits the requests to a server: to an
+        HTTP server as transport.py says, to Databricks by two variables that Databricks' client reads.
         """
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Why runs cannot be recorded, in words that say what the user can do; found out before long work begins."""
+"""Why runs cannot be recorded, in words that say what the user can do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from shiftbench.errors import InputError
 from shiftbench.tracking.address import describe, without_secrets
 from shiftbench.tracking.transport import RedirectedElsewhere
 
-SEARCHED_CHARACTERS = 20_000  # the part of an error's text that is searched: it may hold a whole answer of a server
+# The first characters of an error's text, which are searched; the text may hold a whole answer of a server.
+SEARCHED_CHARACTERS = 20_000
 CHOOSE_ANOTHER = "choose another with tracking.uri=URI, or tracking=none"
 
 
@@ -24,8 +25,8 @@ class Unreachable(Exception):
 def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
     """Try to write into the sqlite file, the folder that it lies in, and the folder of artifacts.
 
-    A folder that is missing is created. An argument that is None is left out. Raises OSError or sqlite3.Error where
-    writing fails. MLflow itself would retry for minutes on a database that cannot be opened.
+    A folder or sqlite file that is missing is created. An argument that is None is left out. Raises OSError or
+    sqlite3.Error where writing fails. MLflow itself would retry for minutes on a database that cannot be opened.
     """
     for folder in (database and database.parent, artifacts):
         if folder:

@@ -68,14 +68,14 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
 
 
 class NoAnswerInTime(LookupError):
-    """A file could not be read because the server did not answer in time."""
+    """A file could not be read because the server did not answer in time, or sent the file too slowly."""
 
 
 def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES) -> bytes:
     """The content of the file of this name at the top of a run's files.
 
     most: the largest size that is read, in bytes. Raises LookupError, with the reason, where the file cannot be read;
-    NoAnswerInTime, which is a LookupError, where the server did not answer in time.
+    NoAnswerInTime, which is a LookupError, where the server was too slow.
     """
     try:
         return tracking.open_artifacts(tracking.client()).read(run_id, name, most)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# MLflow's limits: items in one request; characters of a name; characters of a value.
+# Within MLflow's limits: items in one request; characters of a name; characters of a value.
 MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
@@ -26,7 +26,8 @@ def send_new_run(
     """Write `run` into a new MLflow run of an experiment, and return the id of the MLflow run.
 
     experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
-    them. Where writing fails, the error is raised, and the incomplete MLflow run stays with the status FAILED.
+    them. Where writing fails, the error is raised, and the incomplete MLflow run stays, with the status FAILED if this
+    can still be set.
     """
     created = client.create_run(experiment, run.started_ms, _parent_tag(run.parent), shorten(run.name))
     _write_run(client, files, created, run, mlflow_paths, int(time.time() * 1000))
@@ -52,8 +53,9 @@ def send_once(
 
     An unfinished MLflow run of the result is completed and not replaced, because a user who may write to an experiment
     may not be allowed to delete from it. Each attempt sends the same content, so sending a part again changes nothing.
-    Where there are several unfinished ones, the oldest is completed and the others get the status KILLED. Where writing
-    fails, the error is raised, and the MLflow run stays with the status FAILED.
+    Where there are several unfinished ones, the first that MLflow lists is completed and the others get the status
+    KILLED. Where writing fails, the error is raised, and the MLflow run stays, with the status FAILED if this can still
+    be set.
     """
     tags = {RESULT: result, **_parent_tag(run.parent)}
     found = _find_runs(client, experiment, result)
@@ -69,15 +71,16 @@ def send_once(
             client.set_tag(run_id, name, value)
     before_sending(run_id)
     _write_run(client, files, started, run, mlflow_paths, time_ms)
-    for other in found[1:]:  # a second run exists where a request was repeated while the server went down
+    for other in found[1:]:  # a second run can exist where a request was repeated while the server went down
         client.set_terminated(other.info.run_id, "KILLED")
     return run_id
 
 
 def shorten(text: str) -> str:
-    """The text, cut to the MAX_VALUE characters that MLflow stores; a text that was cut ends in " [cut]".
+    """The text, cut to MAX_VALUE characters, which MLflow stores whole; a text that was cut ends in " [cut]".
 
-    MLflow itself would cut a longer value and not say so. A character that UTF-8 cannot encode is replaced by "?".
+    Without this, MLflow would cut a longer value without a mark in it. A character that UTF-8 cannot encode is replaced
+    by "?".
     """
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 6] + " [cut]"
@@ -133,8 +136,9 @@ def _with_links(markdown: str, files: str) -> str:
 def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The (name, value) items of `named`, in order, with each name changed to one that MLflow accepts.
 
-    A character that MLflow refuses becomes "_", and a long name is cut. Of names that thereby become equal, the second
-    ends in "_2", the third in "_3", and so on.
+    A character other than a letter, a digit, a space, "_", "." and "-" becomes "_". A long name is cut, and spaces and
+    dots at both ends are removed. Of names that thereby become equal, the second ends in "_2", the third in "_3", and
+    so on.
     """
     taken: set[str] = set()
     for name, value in named.items():

@@ -52,7 +52,8 @@ def spool_run(folder: Path, run: TrackedRun) -> None:
     """Write the spool file of the results in a folder.
 
     All files of the results must have been written before, because the spool file holds their digest. A spool file that
-    cannot be written, on a full disk, is a warning: the results themselves are complete.
+    cannot be written, as on a full disk, is a warning, because the results themselves are complete; an earlier spool
+    file is then removed.
     """
     try:
         spooled = {
@@ -83,7 +84,7 @@ def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None
     if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
     try:
-        with locks.held(folder / LOCK, wait=True):  # keeps other senders out, also if this process is killed
+        with locks.held(folder / LOCK, wait=True):  # one sender at a time; a killed sender lets go
             return _send(tracking, folder, parent)
     except Exception as error:  # whatever the error, the results are on disk and the job has succeeded
         log.warning("results in %s were not sent to %s: %s; they stay, and `shiftbench sync` sends them later",
@@ -92,9 +93,9 @@ def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None
 
 
 def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
-    """The folders at or below root whose results were not sent to this destination, sorted.
+    """The folders at or below root with a spool file whose results were not sent to this destination, sorted.
 
-    A folder with a spool file that cannot be read is among them.
+    A folder whose spool file cannot be read is among them.
     """
     return sorted(path.parent for path in root.rglob(SPOOLED) if is_pending(path.parent, tracking))
 
@@ -102,7 +103,7 @@ def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
 def is_pending(folder: Path, tracking: Tracking) -> bool:
     """Whether the results in a folder have still to be sent to this destination.
 
-    True also where the spool file cannot be read.
+    True also where the spool file is missing or cannot be read.
     """
     try:
         return _sent_run_id(_read(folder), tracking) is None
@@ -155,7 +156,8 @@ def _digest(run: TrackedRun) -> str:
 def _read(folder: Path) -> dict[str, Any]:
     """The content of the spool file in a folder.
 
-    Raises OSError where the file cannot be read, and InputError where its content is not of the format SCHEMA.
+    Raises OSError where the file cannot be read, and InputError where it has more than MAX_BYTES bytes or its content
+    is not of the format SCHEMA.
     """
     content = file_bytes(folder / SPOOLED, SPOOLED, MAX_BYTES)
     with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):

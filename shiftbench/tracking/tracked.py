@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shiftbench.contracts.result import Score
 
-MAX_METRICS = 59  # MLflow's table of runs becomes slow with many columns
+MAX_METRICS = 59  # of a run; MLflow's table of runs becomes slow with many columns
 PARTS = ("value", "low", "high", "n")
 # MLflow's page lists metrics by name. An underscore comes before all letters, both in the order of character codes and
 # in that of languages, so the headlines of the verdicts stand before the scores of every finding.
@@ -83,9 +83,9 @@ def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
     """The paths of the files of `run.artifacts` that are sent, sorted within each entry at its top.
 
     Left out are hidden files and the content of hidden folders, what is in `mlflow_paths` (files and folders that
-    MLflow itself keeps and that may lie in the same folder), and names at the top that `run.only` does not list. A link
-    that leads out of the folder is left out too, because results from somebody else may hold a link to a private file
-    of this machine's user.
+    MLflow itself keeps and that may lie in the same folder), and, where `run.only` lists names, every other name at the
+    top. A link that leads out of the folder is left out too, because results from somebody else may hold a link to a
+    private file of this machine's user.
     """
     root = run.artifacts.resolve()
     for top in sorted(run.artifacts.iterdir()):

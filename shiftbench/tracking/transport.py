@@ -1,13 +1,13 @@
-"""Limits on every HTTP request that MLflow makes to a server: on its time, its size and its redirections.
+"""Limits on the HTTP requests that MLflow makes to a server: on their time, size and redirections.
 
 MLflow limits each single wait for bytes, and it repeats a request that fails. A server that sends one byte now and then
 could therefore hold MLflow for ever. Here one limit covers a whole answer, from connecting to the last byte, with all
 retries. MLflow makes its requests with sessions of the package `requests`, and has no option for the adapters of those
 sessions; `limit_requests` therefore replaces the adapters in every session that MLflow makes.
 
-An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes. The transfer of a file, in either
-direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED bytes a second, averaged
-over each period of `timeout` seconds. See docs/server.md, section 4.
+An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes after decompression. The transfer
+of a file, in either direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED
+bytes a second, averaged over each period of `timeout` seconds. See docs/server.md, section 4.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class RedirectedElsewhere(Exception):
 
 
 def origin(address: str) -> tuple[str, str, int]:
-    """(scheme, host, port) of an http(s) address; without a port in the address, it is the scheme's default.
+    """(scheme, host, port) of an http(s) address; without a port in the address, it is the scheme's default,
+    and 0 for any other scheme than http and https.
 
     Raises ValueError where the port is not a valid number.
     """
@@ -70,7 +71,7 @@ def origin(address: str) -> tuple[str, str, int]:
 
 
 def limit_requests(address: str, timeout: float) -> None:
-    """Limit every later request of this process to the server at address.
+    """Limit every request that MLflow makes in this process, from now on, to the server at `address`.
 
     timeout: seconds that a whole answer may take; a later call for the same server replaces it. Raises RuntimeError for
     a version of MLflow that makes its sessions in a way that is not known here.
@@ -95,7 +96,7 @@ def limit_requests(address: str, timeout: float) -> None:
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:
-    """While the block runs, a file that this thread receives may have `size` bytes after decompression.
+    """While the block runs, a file that this thread receives by HTTP may have `size` bytes after decompression.
 
     A larger one raises TooLarge.
     """
@@ -319,7 +320,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _CappedBody:
-    """The body of a response, which raises TooLarge beyond `most` bytes after decompression."""
+    """The body of a response. `stream` raises TooLarge where it has more than `most` bytes after decompression."""
 
     def __init__(self, raw: Any, most: int) -> None:
         self._raw, self._most = raw, most

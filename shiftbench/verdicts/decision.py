@@ -89,7 +89,8 @@ class Verdict:
 
     reasons: short clauses, the weightiest first; empty where the claim is supported. detectable: the smallest distance
     from the null that this run would have found with a probability of 80% (before correction); None where that is
-    unknown. remedy: what would decide; None where the verdict is decided or nothing is known to help.
+    unknown. remedy: what may help to decide; None where the verdict is decided, the claim does not apply, or nothing is
+    known to help.
     """
 
     word: Word
@@ -111,9 +112,10 @@ def headline(claim: Claim, score: Score, excess: Score | None) -> Score:
 
 
 def deciding_p(claim: Claim, score: Score, excess: Score | None) -> float | None:
-    """The p that decides a claim, before correction; None where there was no test.
+    """The p that decides a claim, before correction; None where a test that counts was not made.
 
-    Where 0 is the null, both the score and its excess over the null models must exclude 0, so the larger p counts.
+    Where 0 is the null, both the score and its excess over the null models (if there is one) must exclude 0, so the
+    larger p counts. Otherwise the p of the excess counts.
     """
     if not claim.zero_is_null:
         return None if excess is None else excess.p
@@ -125,9 +127,9 @@ def deciding_p(claim: Claim, score: Score, excess: Score | None) -> float | None
 def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
-    The words are tried in the order of Word. `supported` and `opposite` need an interval and a corrected p that exclude
-    the null, a control with at least FEWEST_DRAWS null models, checked attributions where the claim rests on them, and
-    every score of `Claim.specific` beyond 0 in the same direction.
+    Where several words apply, the first in the order of Word is said. `supported` and `opposite` need intervals and a
+    corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions where
+    the claim rests on them. `supported` also needs what `Claim.specific` asks for.
     """
     inapplicable = _inapplicable(evidence)
     if inapplicable:
@@ -146,7 +148,7 @@ def decide(claim: Claim, evidence: Evidence) -> Verdict:
     return Verdict(Word.SUPPORTED, claim, evidence, [], detectable, None)
 
 
-Doubt = tuple[str, Remedy | None]  # a reason, and what would remove it
+Doubt = tuple[str, Remedy | None]  # a reason, and what may remove it; None where nothing is known to
 
 
 def _inapplicable(evidence: Evidence) -> str:
@@ -223,7 +225,10 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
 
 
 def _control_doubts(evidence: Evidence) -> list[Doubt]:
-    """What is missing of a control, or that the null models score as much."""
+    """Why the control does not decide, at most one reason; [] where it does.
+
+    It is missing, has too few null models, or the interval of the excess over them contains 0.
+    """
     null, excess = evidence.null, evidence.excess
     if null is None or excess is None:
         return [("not controlled: a random change of the same size may score as much", Remedy(("control=random",)))]
@@ -248,7 +253,10 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
 
 
 def _detectable(score: Score) -> float | None:
-    """The effect that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths."""
+    """The effect that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths.
+
+    It is taken for granted that the score's interval is a 95% interval. None where it has no width.
+    """
     half = (score.high - score.low) / 2
     return half * (1 + 0.8416 / 1.96) if score.n and half > 0 else None
 

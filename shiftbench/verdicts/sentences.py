@@ -11,7 +11,11 @@ from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim, 
 
 
 def sentence(verdict: Verdict) -> str:
-    """The verdict in one sentence with its number, interval and what bounds it."""
+    """The verdict in one sentence, with the headline's value and interval unless the claim does not apply.
+
+    A verdict that is not decided also has its reasons (where it is not trustworthy, the first), a decided one the null
+    models' scores.
+    """
     claim, evidence = verdict.claim, verdict.evidence
     statement = _upper_first(claim.statement)
     if verdict.word is Word.NOT_APPLICABLE:
@@ -31,7 +35,8 @@ def interval(score: Score) -> str:
 
 
 def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
-    """The command that would decide: the overrides that were given, changed by the remedy; None without a remedy.
+    """The command that may help to decide: the remedy's own, or `shiftbench score` with the overrides that were given,
+    changed by the remedy's. None without a remedy.
 
     given: the arguments of `shiftbench score`, for example ['pair=demo', 'suite=demo']. An override of the remedy
     replaces one of the same option. One that chooses a group, such as control=permuted, replaces the group's options.
