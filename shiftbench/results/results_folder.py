@@ -25,7 +25,7 @@ import yaml
 
 from shiftbench.config import settings
 from shiftbench.errors import InputError
-from shiftbench.readers import file_bytes, json_value
+from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.results.document import READABLE
 from shiftbench.system.files import new_mode, remove, sweep_files, temporary_folder
 from shiftbench.tracking.scores_file import PART
@@ -293,9 +293,11 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def _yaml(text: str) -> Mapping[str, Any]:
+    """The mapping that a YAML text holds; empty where it holds none or cannot be read."""
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError):
+        with reading("config.yaml"):  # PyYAML's constructors raise many kinds of errors, such as KeyError at '!!bool x'
+            found = yaml.safe_load(text)
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -81,13 +81,13 @@ def leased(
 def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
     """A copy of the configuration in which both models are put on these devices.
 
-    Where there are several devices, or where a model's device_map is auto, its device_map becomes the list of them. Any
-    other device_map stays as it is.
+    Where there are several devices, or where a model has a device_map, its device_map becomes the list of them: a job
+    uses no GPU that it has not leased. A device_map of null stays where there is one device.
     """
     config = config.copy()
     config.device = f"cuda:{devices[0]}"
     for model in (config.pair.base_model, config.pair.tuned_model):
-        if len(devices) > 1 or model.device_map == "auto":
+        if len(devices) > 1 or model.device_map is not None:
             OmegaConf.update(model, "device_map", list(devices))
         model.device = config.device
     return config

@@ -26,8 +26,8 @@ def absolute_uri(uri: str | None) -> str:
     """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")
-    kind = scheme(uri) or uri
-    if kind not in {OFF, *SERVER_SCHEMES, *DATABASE_SCHEMES}:
+    kind = scheme(uri)
+    if uri != OFF and kind not in {*SERVER_SCHEMES, *DATABASE_SCHEMES}:
         raise InputError(
             f"tracking.uri={without_secrets(uri)!r} is no place MLflow can write to: give sqlite:///PATH, "
             f"http://HOST:PORT, the URI of another database, or none"

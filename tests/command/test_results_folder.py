@@ -140,6 +140,15 @@ def test_files_of_other_programs_in_the_folder_are_never_deleted(shiftbench, job
     assert scores(out)["schema"] == "shiftbench/scores/2" and (out / "figures").is_dir()
 
 
+@pytest.mark.parametrize("content", ["!!bool x", "!!int ''", "!!timestamp x", "[" * 3000, "&a [*a]"])
+def test_a_damaged_config_yaml_counts_as_none(tmp_path, content):
+    out = filled(tmp_path / "out", "old")
+    document = {"schema": "shiftbench/scores/2", "pair": {"name": "a"}, "versions": {}}
+    (out / "scores.json").write_text(json.dumps(document))
+    (out / "config.yaml").write_text(content)
+    assert results_folder.held(out).config == {}
+
+
 @pytest.mark.parametrize("content", ["[" * 3000, "null", '{"schema": "shiftbench/scores/1", "pair": 3}', "\x00", None])
 def test_a_damaged_scores_json_is_kept_and_does_not_stop_a_run(tmp_path, content):
     out = filled(tmp_path / "out", "old")

@@ -89,6 +89,8 @@ def test_a_lease_sets_the_devices_of_a_jobs_models() -> None:
     assert (two.pair.tuned_model.device, two.pair.tuned_model.device_map) == ("cuda:1", [1, 3])
     spread = composition.compose("config", ["pair=demo", "pair.tuned_model.device_map=auto"])
     assert _on(spread, [2]).pair.tuned_model.device_map == [2]
+    elsewhere = composition.compose("config", ["pair=demo", "pair.tuned_model.device_map=[0,1]"])
+    assert _on(elsewhere, [2]).pair.tuned_model.device_map == [2], "no GPU that is not leased"
     assert config.pair.base_model.device == "auto", "the job's own configuration stays"
 
 

@@ -80,6 +80,8 @@ def test_sync_sends_to_a_server(three_runs: list[TrackedRun], server: str, capfd
         (["tracking=none"], "tracking=none names no place to send results to"),
         (["rot=x"], "there is no option 'rot'"),
         (["tracking.uri=ftp://h"], "is no place MLflow can write"),
+        (["tracking.uri=http"], "is no place MLflow can write"),
+        (["tracking.uri=postgresql"], "is no place MLflow can write"),
     ],
 )
 def test_bad_input_is_refused(
