@@ -68,8 +68,9 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 
 
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
-    """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time, with frozen parameters.
+    """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time.
 
+    Only the gradient of the embeddings is computed; the parameters' requires_grad is left as it is.
     The module must use eager attention, for which torch can batch the gradients. tokens: the number of response tokens
     to compute, evenly spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as
     that of `loop`.

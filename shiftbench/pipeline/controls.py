@@ -31,9 +31,10 @@ def compare_with_nulls(
 ) -> list[Result]:
     """The results, each with its scores compared with those of the null models.
 
-    A result stays as it is where the finding is not scored on null models (`why_not_controlled`). Where a control for
-    weights alone cannot draw null models, it stays as it is too, and a note says why. results: one for each of the
-    job's findings, in their order. Null models are scored on responses of the main mode.
+    A result stays as it is where the finding is not scored on null models (`why_not_controlled`), and where a control
+    for weights alone cannot draw null models. In both cases a note of the run says why, unless the reason is ''. Raises
+    InputError where another control cannot draw null models.
+    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
     """
     whole = _WholeModels(session, control)
     compared = []

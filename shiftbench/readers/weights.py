@@ -16,7 +16,7 @@ from shiftbench.readers.files import opened
 from shiftbench.readers.tensor_headers import safetensors_places
 
 PIECE = 4096  # most bytes of one sample
-PLACES = 64  # about how many samples a file has that is not read as tensors
+PLACES = 64  # about how many samples are taken of a file that is not read as tensors, such as a GGUF file
 TENSORS = 4096  # most tensors of one file that are sampled; of a file with as many or more, every n-th is sampled
 
 
