@@ -144,9 +144,9 @@ def _text_value(parsed: Override, value: str, key: str) -> str:
 
     parsed: the override as Hydra reads it, perhaps with a number or a list. value: as the user typed it. Several values
     of a sweep are quoted, as one text, only where together, commas included, they name an existing path, or where the
-    option is one of WRITTEN. null stays as it is. A single text with '${' in it, and a single text that the user quoted,
-    stay as they are, except where '${' is part of the name of an existing path. A list, a mapping, or several values of
-    an option of WRITTEN are quoted as one text even with '${' in them: nothing in them is interpolated.
+    option is one of WRITTEN. null stays as it is. A single text with '${' in it, and a single text that the user
+    quoted, stay as they are, except where '${' is part of the name of an existing path. A list, a mapping, or several
+    values of an option of WRITTEN are quoted as one text even with '${' in them: nothing in them is interpolated.
     """
     found = parsed._value  # value() would remove the quotes; they show that the user quoted the value
     if isinstance(found, QuotedString):

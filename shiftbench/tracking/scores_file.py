@@ -15,8 +15,8 @@ from shiftbench.system import locks
 from shiftbench.system.files import replace_whole
 
 SCORES_FILE = "scores.json"
-# The names of the temporary files and folders of `results.results_folder.writing` begin with PART. While `writing` runs, it
-# holds the lock file PART + "lock".
+# The names of the temporary files and folders of `results.results_folder.writing` begin with PART. While `writing`
+# runs, it holds the lock file PART + "lock".
 PART = ".part-"
 MAX_BYTES = 256 * 2**20
 # scores.json is written with an indent of two spaces, and JSON has no line break inside of a text. So a line that
