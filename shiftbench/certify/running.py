@@ -16,6 +16,7 @@ from shiftbench.certify.tally import markdown, tally
 from shiftbench.certify.trials import Design
 from shiftbench.config import composition
 from shiftbench.config.instantiation import instantiate
+from shiftbench.config.names import nearest
 from shiftbench.contracts.control import Control
 from shiftbench.errors import InputError
 from shiftbench.models.pairs import Loader
@@ -79,6 +80,11 @@ def dry_run(config: DictConfig) -> str:
 
 def _design(config: DictConfig) -> Design:
     planted = {str(score): list(sizes) for score, sizes in config.planted.items()}
+    chosen = list(planted) if config.plant is None else [str(score) for score in config.plant]
+    for score in chosen:
+        if score not in planted:
+            raise InputError(f"plant: {score!r} is not known; {nearest(score, planted)}")
+    planted = {score: planted[score] for score in chosen}
     kinds = [kind for kind in config.kinds if kind != "continued" or config.continued is not None]
     return Design(config.pairs, kinds, list(config.scales), config.shifts, planted)
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from shiftbench import commands
-from shiftbench.certify import running
+from shiftbench.certify import running, scoring
 from shiftbench.certify.null_models import random_pair, rounded_pair, scaled_null
 from shiftbench.certify.planted_units import Shift, planted, raised_gain, raised_instruction
 from shiftbench.certify.planted_weights import plant_concepts, plant_verbs
 from shiftbench.certify.scoring import drawn, plantable
 from shiftbench.certify.tally import markdown, tally
 from shiftbench.certify.trials import Design, Trial
-from shiftbench.config import composition
+from shiftbench.config import composition, overrides
 from shiftbench.config.instantiation import instantiate
 from shiftbench.contracts.claim import NullPair
 from shiftbench.contracts.explainer import Inputs
@@ -21,6 +21,7 @@ from shiftbench.controls import WeightNull
 from shiftbench.models import Model
 from shiftbench.models.pairs import load_pair
 from shiftbench.pipeline.job import build
+from shiftbench.pipeline.progress import Progress
 from shiftbench.prompts import Prompt
 from shiftbench.stats import lower_bound, upper_bound
 from shiftbench.store.explanation import Explanation, Unit
@@ -218,6 +219,11 @@ def test_prompts_are_drawn_anew_and_keep_their_order():
 def tiny_pair(tmp_path_factory):
     """Folders of two tiny random models, the second of them the first with noise."""
     root = tmp_path_factory.mktemp("pair")
+    lines = [
+        {"id": str(i), "prompt": f"Write word {i}.\n\nInput: sea {i}", "instruction": [[0, 12 + (i > 9)]]}
+        for i in range(12)
+    ]
+    (root / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
     for name, noise in (("base", 0.0), ("tuned", 0.05)):
         module = tiny_module("llama")
         with torch.no_grad():
@@ -229,42 +235,55 @@ def tiny_pair(tmp_path_factory):
     return root
 
 
-def arguments(pair, out, *more):
+def arguments(pair, *more):
     return [
-        *("certify", "pair=local", f"pair.base={pair}/base", f"pair.tuned={pair}/tuned", "continued=null"),
-        *("suite=all", "~findings.concept_rotation", "~findings.instruction_verbs", f"out={out}"),
-        *("pairs=1", "shifts=1", "scales=[1]", "kinds=[noise,random]", "planted={recognition:[0.5]}"),
-        *("prompts=10", "response.max_new_tokens=4", "vocabulary.size=600", "dataset.limit=12", *more),
-        *("bootstrap.resamples=200", "findings.attribution_faithfulness.explain.prompts=4"),
+        *("pair=local", f"pair.base={pair}/base", f"pair.tuned={pair}/tuned", "continued=null"),
+        *("dataset=jsonl", f"dataset.path={pair}/prompts.jsonl", "prompts=10", "response.max_new_tokens=4"),
+        *("vocabulary.size=400", "bootstrap.resamples=200", "suite=all", "~findings.concept_rotation", *more),
     ]
 
 
+VERBS = ("~findings.instruction_recognition", "~findings.attribution_faithfulness")
+
+
 def test_a_small_certification_runs_through_the_pipeline_and_resumes(tiny_pair, tmp_path, capfd, monkeypatch):
-    assert commands.main(arguments(tiny_pair, tmp_path / "out")) == 0
+    sizes = "pairs=1", "shifts=1", "kinds=[permuted,random]", "plant=[verbs]", "planted.verbs=[0.5]"
+    command = ["certify", *arguments(tiny_pair, *VERBS, *sizes), f"out={tmp_path / 'out'}"]
+    assert commands.main(command) == 0
     printed = capfd.readouterr()
-    assert "| recognises the instruction |" in printed.out and "Planted shifts" in printed.out
+    assert "| heads encode instruction verbs |" in printed.out and "Planted shifts" in printed.out
     assert "3 of 3: " in printed.err and "Writing model shards" not in printed.err
     document = json.loads((tmp_path / "out" / "certification.json").read_text())
     assert document["pairs"] == 3 and document["conditions"]["draws"] == 39 and not document["refused"]
     assert (tmp_path / "out" / "certification.md").read_text() == markdown(document)
     assert sorted(path.name for path in (tmp_path / "out" / "trials").iterdir()) == [
-        "noise-1-1.json", "planted-recognition-0.5-1.json", "random-1.json",
+        "permuted-1.json", "planted-verbs-0.5-1.json", "random-1.json",
     ]  # fmt: skip
-    kept = json.loads((tmp_path / "out" / "trials" / "planted-recognition-0.5-1.json").read_text())
-    assert set(kept["verdicts"]) == {
-        "instruction_recognition.recognition", "instruction_recognition.prompt_density_rise",
-    }  # fmt: skip
-    assert kept["verdicts"]["instruction_recognition.recognition"]["score"] > 0.3
     # A killed run has some of the files: the second run scores the missing pair alone, and gives the same outcome.
     (tmp_path / "out" / "trials" / "random-1.json").unlink()
     scored = []
     score_trial = running.score_trial
     monkeypatch.setattr(running, "score_trial", lambda *given: scored.append(given[1].name) or score_trial(*given))
-    assert commands.main(arguments(tiny_pair, tmp_path / "out")) == 0
+    assert commands.main(command) == 0
     assert scored == ["random-1"]
     assert json.loads((tmp_path / "out" / "certification.json").read_text()) == document
-    assert commands.main(arguments(tiny_pair, tmp_path / "out", "seed=1")) == 2
+    assert commands.main([*command, "seed=1"]) == 2
     assert "other settings" in capfd.readouterr().err
+
+
+def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_models(tiny_pair, tmp_path):
+    config = composition.compose("certify", overrides.read(arguments(tiny_pair, "control.draws=2"), "certify"))
+    setting = running._setting(config, build(config), tmp_path)
+    outcome = {
+        size: scoring.score_trial(setting, Trial(None, "recognition", size, 1), Progress(watch=lambda *_: None))
+        for size in (0.01, 0.9)
+    }
+    assert set(outcome[0.9]["verdicts"]) == {
+        "instruction_recognition.recognition", "instruction_recognition.prompt_density_rise",
+    }  # fmt: skip
+    small, large = (found["verdicts"]["instruction_recognition.recognition"]["score"] for found in outcome.values())
+    assert large > small + 0.5
+    assert not list(tmp_path.glob("*"))  # models and explanations are removed
 
 
 def test_what_cannot_certify_is_refused_before_work(capsys):
@@ -273,6 +292,8 @@ def test_what_cannot_certify_is_refused_before_work(capsys):
     assert commands.main(["certify", "control=none", "~control.draws"]) == 2
     assert commands.main(["certify", "kinds=[noice]"]) == 2
     assert "'noice' is not known" in capsys.readouterr().err
+    assert commands.main(["certify", "plant=[verb]"]) == 2
+    assert "plant: 'verb' is not known" in capsys.readouterr().err
     assert commands.main(["certify", "tracking=none"]) == 2
     assert commands.main(["certify", "dry_run=true", "pairs=1", "shifts=0"]) == 0
     assert capsys.readouterr().out.startswith("7 pairs would be scored: noise-0.3-1, ")
