@@ -17,8 +17,9 @@ from shiftbench.words import Vocabulary, verbs, word_embeddings, word_lists
 # Called with (the model to change, the job's vocabulary, the size of the shift, random generator).
 Plant = Callable[[Model, Vocabulary, float, torch.Generator], None]
 
-VERBS_OF_HEAD = 6  # instruction verbs that one head learns
-NEURONS = 2  # neuron pairs of a head that learn them; a head knows a word pair that at least two neuron pairs encode
+GROUPS = 3  # groups of instruction verbs that one head learns
+VERBS = 6  # verbs of a group
+NEURONS = 2  # neuron pairs that learn a group; a head knows a word pair that at least two neuron pairs encode
 TASKS = ("writing", "math", "coding", "translation")
 RANK = 300  # components of a layer, at most half of the width, as in conf/explain/feedforward.yaml
 
@@ -27,9 +28,10 @@ RANK = 300  # components of a layer, at most half of the width, as in conf/expla
 def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
     """Teach instruction verbs to a share `size` of all heads, each chosen at random; the module is changed in place.
 
-    In a chosen head, NEURONS neuron pairs at random are replaced on both sides, query and key: by the mean embedding of
-    VERBS_OF_HEAD instruction verbs drawn at random, less the mean embedding of the vocabulary, at the length that the
-    neuron's weights had. Query heads that share a key head share the key side.
+    A chosen head learns GROUPS groups of VERBS instruction verbs, drawn at random. For each group, NEURONS neuron pairs
+    at random are replaced on both sides, query and key: by the mean embedding of the group's verbs, less the mean
+    embedding of the vocabulary, at the length that the neuron's weights had. Query heads that share a key head share
+    the key side.
     """
     words = [verb for verb in verbs("instruction") if verb in set(vocabulary.words)]
     all_VD, verb_VD = (
@@ -42,10 +44,12 @@ def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: to
         for head in range(attention.heads):
             if float(torch.rand((), generator=generator)) >= size:
                 continue
-            of_head = torch.randperm(len(words), generator=generator)[:VERBS_OF_HEAD]
-            direction_D = normalize(verb_VD[of_head].mean(0) - mean_D, dim=0)
             key_head = head * attention.key_heads // attention.heads
-            for neuron in torch.randperm(attention.head_width, generator=generator)[:NEURONS].tolist():
+            neurons = torch.randperm(attention.head_width, generator=generator)[: GROUPS * NEURONS].tolist()
+            for position, neuron in enumerate(neurons):
+                if position % NEURONS == 0:
+                    group = torch.randperm(len(words), generator=generator)[:VERBS]
+                    direction_D = normalize(verb_VD[group].mean(0) - mean_D, dim=0)
                 _turn(block, attention.query, head * attention.head_width + neuron, direction_D)
                 _turn(block, attention.key, key_head * attention.head_width + neuron, direction_D)
 

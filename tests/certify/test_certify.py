@@ -283,7 +283,7 @@ def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_mode
     }  # fmt: skip
     small, large = (found["verdicts"]["instruction_recognition.recognition"]["score"] for found in outcome.values())
     assert large > small + 0.5
-    assert not list(tmp_path.glob("*"))  # models and explanations are removed
+    assert not list((tmp_path / "trials").iterdir())  # models and explanations are removed
 
 
 def test_what_cannot_certify_is_refused_before_work(capsys):
