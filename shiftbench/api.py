@@ -211,7 +211,9 @@ class Scores(Sequence[Score]):
         return write(self._summary, target)
 
     def __repr__(self) -> str:
-        return "\n".join([line.plain for line in verdict_lines(self._without_commands())] + self._next())
+        after = self._next()
+        lines = [line.plain for line in verdict_lines(self._without_commands())]
+        return "\n".join([*lines, *([""] if after else []), *after])
 
     def _repr_html_(self) -> str:
         summary = self._summary

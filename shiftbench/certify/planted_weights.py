@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from shiftbench.errors import InputError
-from shiftbench.explain.feedforward import principal_components, unit_word_embeddings
+from shiftbench.explain.feedforward import unit_word_embeddings
 from shiftbench.models import Model
 from shiftbench.models.block import Block, Linear, Transformer
 from shiftbench.words import Vocabulary, verbs, word_embeddings, word_lists
@@ -21,6 +21,7 @@ GROUPS = 3  # groups of instruction verbs that one head learns
 VERBS = 6  # verbs of a group
 NEURONS = 2  # neuron pairs that learn a group; a head knows a word pair that at least two neuron pairs encode
 TASKS = ("writing", "math", "coding", "translation")
+SEEDS = 8  # seed words of the task that one planted concept has
 RANK = 300  # components of a layer, at most half of the width, as in conf/explain/feedforward.yaml
 
 
@@ -58,24 +59,47 @@ def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: to
 def plant_concepts(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
     """Turn a share `size` of each layer's concepts, chosen at random, into concepts of user tasks, in place.
 
-    A chosen principal component of the down-projection is replaced by the mean output embedding of a random half of a
-    task's seed words, less the mean embedding of the vocabulary, at length 1. Each neuron keeps the size of its
-    projection on it.
+    A concept is a principal component of the down-projection. Each chosen one is replaced by the mean output embedding
+    of SEEDS seed words of one task, less the mean embedding of the vocabulary, made orthogonal to the others that are
+    planted. The other components are turned as little as is needed to stay orthogonal, and every component keeps its
+    variance.
     """
-    mean_D = unit_word_embeddings(model, vocabulary.words).cpu().mean(0)
+    mean_D = unit_word_embeddings(model, vocabulary.words).double().cpu().mean(0)
     known = set(vocabulary.words)
-    seeds = [unit_word_embeddings(model, tuple(w for w in word_lists()[task] if w in known)).cpu() for task in TASKS]
-    for layer, block in enumerate(_transformer(model).blocks):
-        component_CD, _ = principal_components(model.views.down_FD(layer), RANK)
-        chosen = torch.randperm(len(component_CD), generator=generator)[: round(size * len(component_CD))]
+    seeds = [
+        unit_word_embeddings(model, tuple(word for word in word_lists()[task] if word in known)).double().cpu()
+        for task in TASKS
+    ]
+    for block in _transformer(model).blocks:
         down_FD = block.feed_forward.down.weight_IO
-        before_FD = down_FD.double().clone()
-        for number, index in enumerate(chosen.tolist()):
-            task_VD = seeds[number % len(TASKS)]
-            half = torch.randperm(len(task_VD), generator=generator)[: max(1, len(task_VD) // 2)]
-            direction_D = normalize(task_VD[half].mean(0) - mean_D, dim=0).to(before_FD)
-            component_D = component_CD[index].to(before_FD)
-            down_FD += torch.outer(before_FD @ component_D, direction_D - component_D).to(down_FD)
+        rows_FD = down_FD.double().cpu()
+        mean_row_D = rows_FD.mean(0)
+        left_FC, scale_C, component_CD = torch.linalg.svd(rows_FD - mean_row_D, full_matrices=False)
+        components = min(RANK, rows_FD.shape[1] // 2)
+        chosen = torch.randperm(components, generator=generator)[: round(size * components)]
+        if not len(chosen):
+            continue
+        rest = torch.ones(len(component_CD), dtype=torch.bool)
+        rest[chosen] = False
+        planted_ND = torch.linalg.qr((_directions(seeds, len(chosen), generator) - mean_D).T)[0].T
+        other_MD = component_CD[rest] - component_CD[rest] @ planted_ND.T @ planted_ND
+        first_MM, _, second_MD = torch.linalg.svd(other_MD, full_matrices=False)
+        component_CD[chosen], component_CD[rest] = planted_ND, first_MM @ second_MD
+        down_FD.copy_(mean_row_D + left_FC * scale_C @ component_CD)
+
+
+def _directions(seeds: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """[count, D]: means of SEEDS embeddings of one task's seed words, the tasks in turn.
+
+    seeds: for each task, the embeddings of its seed words. No word is in two means of a task before all have been used.
+    """
+    found = []
+    orders = [torch.randperm(len(task_VD), generator=generator) for task_VD in seeds]
+    for number in range(count):
+        task, turn = number % len(seeds), number // len(seeds)
+        places = torch.arange(turn * SEEDS, (turn + 1) * SEEDS) % len(orders[task])
+        found.append(seeds[task][orders[task][places]].mean(0))
+    return torch.stack(found)
 
 
 def _transformer(model: Model) -> Transformer:

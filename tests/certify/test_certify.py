@@ -1,5 +1,6 @@
 """Certification: pairs without a shift and planted shifts go through the pipeline, are counted, and survive a kill."""
 
+import copy
 import json
 
 import pytest
@@ -25,7 +26,6 @@ from shiftbench.pipeline.progress import Progress
 from shiftbench.prompts import Prompt
 from shiftbench.stats import lower_bound, upper_bound
 from shiftbench.store.explanation import Explanation, Unit
-from shiftbench.words.vocabulary import packaged
 from tests.tiny import tiny_module, tiny_tokenizer
 
 
@@ -115,15 +115,21 @@ def test_planted_verbs_are_found_by_the_finding(demo, job):
     assert verbs(copied(base, module)) > plain + 0.3
 
 
-def test_planted_concepts_get_labels_of_tasks(demo):
-    vocabulary, base = packaged(2000), demo.base
-    module = scaled_null(base, demo.tuned, WeightNull("permuted", 1, 3), 1.0)
-    model = copied(base, module)
-    before = [model.views.down_FD(layer).clone() for layer in range(model.views.layers)]
-    plant_concepts(model, vocabulary, 0.1, generator())
-    for layer, down_FD in enumerate(before):
-        change = model.views.down_FD(layer) - down_FD
-        assert torch.linalg.matrix_rank(change, rtol=1e-3) <= round(0.1 * 96) and change.norm() > 0
+def test_planted_concepts_are_components_with_words_of_tasks(demo, job):
+    finding = job.findings["concept_rotation"]
+    model = copied(demo.base, copy.deepcopy(demo.base.module))
+    before = model.views.down_FD(2).double()
+    plant_concepts(model, job.vocabulary, 0.2, generator())
+    after = model.views.down_FD(2).double()
+    # The components have the variances that they had, and about a fifth of them is new.
+    sizes = [torch.linalg.svdvals(rows - rows.mean(0)) for rows in (before, after)]
+    torch.testing.assert_close(*sizes, rtol=1e-3, atol=1e-4)
+    inputs = Inputs((), job.vocabulary, job.vectors)
+    labels = []
+    for one in (demo.base, model):
+        unit = finding.explain.work(one, inputs)[2].compute()
+        labels.append(unit.arrays["label_CL"][:, unit.words["label"].index("none")].float().mean())
+    assert labels[0] - labels[1] > 0.05
 
 
 def test_a_planted_level_is_the_stated_share_and_only_on_the_instruction():

@@ -22,7 +22,19 @@ LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
 
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
+CERTIFY = [
+    *("continued", "control", "kinds", "pairs", "plant", "planted", "prompts", "response", "scales", "shifts"),
+    *("store", "vocabulary"),
+]
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
+    "groups": {
+        name: ("listed", "issue 19: a gate that asks for verdicts, and a suite of all claims (CHANGELOG, Unreleased)")
+        for name in ("gate > verdicts", "suite > claims")
+    },
+    "other commands": {
+        f"certify > {name}": (value, "issue 19: shiftbench certify is a new command (CHANGELOG, Unreleased)")
+        for name, value in [*((name, "listed") for name in CERTIFY), ("(order)", CERTIFY)]
+    },
     "options": {
         "tracking.timeout": (
             20,
