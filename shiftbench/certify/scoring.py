@@ -131,7 +131,7 @@ def _job(setting: Setting, trial: Trial, pair: Pair, seed: int) -> Job:
     control: Any = job.control
     if any(field.name == "seed" and field.init for field in dataclasses.fields(control)):
         control = dataclasses.replace(control, seed=seed)
-    store = Store(setting.folder / "store") if setting.own_store else job.store
+    store = Store(setting.folder / trial.name / "store") if setting.own_store else job.store
     return dataclasses.replace(
         job, pair=pair, prompts=drawn(job.prompts, setting.prompts, seed), control=control, store=store
     )
@@ -168,16 +168,16 @@ def _concerned(finding: Finding, findings: Mapping[str, Finding], score: str) ->
 
 @contextlib.contextmanager
 def _pair(setting: Setting, trial: Trial, seed: int) -> Iterator[Pair]:
-    """The pair of a trial, whose models are on disk as long as the block runs."""
+    """The pair of a trial, whose models and explanations are on disk as long as the block runs.
+
+    Every trial has a folder of its own, because models are told apart by their paths.
+    """
     pair = setting.job.pair
     try:
         base, tuned = _sources(setting, trial, seed)
         yield dataclasses.replace(pair, name=trial.name, base=base, tuned=tuned)
     finally:
-        remove(setting.folder / "base")
-        remove(setting.folder / "tuned")
-        if setting.own_store:
-            remove(setting.folder / "store")
+        remove(setting.folder / trial.name)
 
 
 def _sources(setting: Setting, trial: Trial, seed: int) -> tuple[ModelSource, ModelSource]:
@@ -198,8 +198,8 @@ def _sources(setting: Setting, trial: Trial, seed: int) -> tuple[ModelSource, Mo
     )
     source = pair.base
     if before is not None:
-        source = _written(before, base.tokenizer, pair.base, setting.folder / "base")
-    return source, _written(after, tuned.tokenizer, pair.tuned, setting.folder / "tuned")
+        source = _written(before, base.tokenizer, pair.base, setting.folder / trial.name / "base")
+    return source, _written(after, tuned.tokenizer, pair.tuned, setting.folder / trial.name / "tuned")
 
 
 def _planted_module(
