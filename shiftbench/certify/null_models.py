@@ -46,7 +46,7 @@ def null_pair(
 @torch.no_grad()
 def scaled_null(base: Model, tuned: Model, control: Control, scale: float) -> PreTrainedModel:
     """A module whose weights are base's plus `scale` times the change of the control's first null model."""
-    module: PreTrainedModel = copy.deepcopy(next(iter(control.models(base, tuned))).module)
+    module: PreTrainedModel = copy.deepcopy(control.models(base, tuned)(0).module)
     before = dict(base.module.named_parameters())
     for name, parameter in module.named_parameters():
         rows = before[name].to(parameter)  # rows that tuning added at the end stay as they are

@@ -35,7 +35,7 @@ def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> No
     tokenizers = check_pair(job.pair, base, tuned)
     if job.needs(Need.PROMPTS):
         check_templates(job, *tokenizers)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check(job.pair.tuned)
     for name, finding in job.findings.items():
         sources = [source for source, model in ((job.pair.base, base), (job.pair.tuned, tuned)) if model is None]
@@ -73,7 +73,7 @@ def check_loaded(session: Session) -> None:
             for model in (models.base, models.tuned):
                 _check_parts(finding.name, finding.needs, model)
                 finding.explain.check_model(model)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check_models(models.base, models.tuned)
 
 

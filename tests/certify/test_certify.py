@@ -64,7 +64,7 @@ def test_noise_has_the_stated_share_of_tunings_size(demo):
     before = dict(base.module.named_parameters())
     after = dict(tuned.module.named_parameters())
     for scale in (0.5, 3.0):
-        module = scaled_null(base, tuned, WeightNull("gaussian", 1, 0), scale)
+        module = scaled_null(base, tuned, WeightNull("gaussian", 1, 0, "all"), scale)
         for name, parameter in module.named_parameters():
             size = (after[name] - before[name]).norm()
             assert (parameter - before[name]).norm() == pytest.approx(float(scale * size), rel=1e-3)
@@ -99,7 +99,7 @@ def test_random_networks_differ_by_seed_and_have_the_bases_vocabulary(demo):
 def test_planted_verbs_are_found_by_the_finding(demo, job):
     finding = job.findings["instruction_verbs"]
     base = demo.base
-    module = scaled_null(base, demo.tuned, WeightNull("permuted", 1, 3), 1.0)
+    module = scaled_null(base, demo.tuned, WeightNull("permuted", 1, 3, "all"), 1.0)
     inputs = Inputs((), job.vocabulary, job.vectors)
 
     def verbs(model):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.frozen import board_changes
 from tests.frozen.record import record
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
@@ -20,6 +21,7 @@ SECTIONS = [name for name in RECORDED if name not in ("commit", "units")]
 ABSENT = "(absent)"
 LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
+NULL_MODELS = "issue 19: null models of weights by default (CHANGELOG, Unreleased)"
 
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
 CERTIFY = [
@@ -27,10 +29,6 @@ CERTIFY = [
     *("store", "vocabulary"),
 ]
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
-    "groups": {
-        name: ("listed", "issue 19: a gate that asks for verdicts, and a suite of all claims (CHANGELOG, Unreleased)")
-        for name in ("gate > verdicts", "suite > claims")
-    },
     "other commands": {
         f"certify > {name}": (value, "issue 19: shiftbench certify is a new command (CHANGELOG, Unreleased)")
         for name, value in [*((name, "listed") for name in CERTIFY), ("(order)", CERTIFY)]
@@ -40,6 +38,49 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             20,
             "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
         ),
+        "control._target_": ("WeightNull", NULL_MODELS),
+        "control.kind": ("auto", NULL_MODELS),
+        "control.draws": (39, NULL_MODELS),
+        "control.seed": (0, NULL_MODELS),
+        "control.findings": ("weights", NULL_MODELS),
+    },
+    "groups": {
+        **{
+            f"control > {name}": ("listed", NULL_MODELS)
+            for name in ("random", "rotated", "weights", "weights_199", "weights_3")
+        },
+        "gate > verdicts": ("listed", "issue 19: rules may ask for verdicts (CHANGELOG, Unreleased)"),
+        "suite > claims": ("listed", "issue 19: every finding that makes a claim (CHANGELOG, Unreleased)"),
+    },
+    "prompt sets": {
+        f"{options} > control": ("weights", NULL_MODELS)
+        for options in (
+            "dataset=self_instruct",
+            "dataset=self_instruct response.mode=reference",
+            "dataset=mt_bench dataset.limit=16",
+            "dataset=jsonl dataset.path=PROMPTS response.beside=reference",
+            "dataset=mt_bench vocabulary.size=4000",
+        )
+    },
+    "columns of tables": {
+        f"concept_rotation.null_permuted_draws > {score}": (ABSENT, "issue 19: null models are scored on labels alone")
+        for score in ("mean_angle_10_rad", "mean_angle_12_rad", "unmatched_cosine", "rotation_share_over_chance")
+    },
+    "store": {
+        "methods > null_scores > arrays > value_S": ("torch.float64", NULL_MODELS),
+        "methods > null_scores > words > score": ("listed", NULL_MODELS),
+        "methods > null_scores > words > (order)": (["score"], NULL_MODELS),
+    },
+    "MLflow": {
+        **{
+            f"tags > {name}": (ABSENT, "issue 19: digests of explanations are in scores.json")
+            for name in RECORDED["MLflow"]["tags"]
+            if name.startswith("explanation.")
+        },
+        **{
+            f"params > {name}": (ABSENT, "issue 19: every option is a parameter, by its own name")
+            for name in ("dataset", "name", "response", "vectors")
+        },
     },
 }
 
@@ -53,7 +94,7 @@ def today() -> dict[str, Any]:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_what_users_depend_on_is_as_recorded(section, today):
-    changed = {name: value for name, (value, _) in CHANGED.get(section, {}).items()}
+    changed = {name: value for name, (value, _) in {**CHANGED.get(section, {}), **board_rows(section)}.items()}
     expected = flat(RECORDED[section])
     stale = [name for name, value in changed.items() if expected.get(name, ABSENT) == value]
     assert not stale, f"{section}: CHANGED lists {stale}, which have their recorded values: take the rows out"
@@ -62,7 +103,23 @@ def test_what_users_depend_on_is_as_recorded(section, today):
 
 @pytest.mark.parametrize("job", RECORDED["units"])
 def test_a_store_finds_its_units_again(job, today):
-    report(f"units of the job {job!r}", unit_differences(RECORDED["units"][job], today["units"].get(job, [])))
+    recorded, found = (_of_the_pair(job, units[job]) for units in (RECORDED["units"], today["units"]))
+    report(f"units of the job {job!r}", unit_differences(recorded, found))
+
+
+def _of_the_pair(job: str, units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The units without those of null models' weights, which issue 19 no longer stores, and without their scores."""
+    if not job.endswith("null"):
+        return units
+    pair = {unit["content"]["weights"] for unit in RECORDED["units"]["demo, on references"]}
+
+    def is_kept(content: dict[str, Any]) -> bool:
+        weights = content.get("weights", [])
+        of_pair = {weights} if isinstance(weights, str) else set(weights)
+        on_weights = content["method"] in ("word_pairs", "concepts", "rotation")
+        return content["method"] != "null_scores" and (of_pair <= pair or not on_weights)
+
+    return [unit for unit in units if is_kept(unit["content"])]
 
 
 def test_every_section_and_every_job_is_compared(today):
@@ -89,6 +146,18 @@ def test_a_key_that_changed_is_told_with_the_field_that_changed_it():
     (said,) = unit_differences([unit], [other])
     assert "concepts" in said and "content > options > top: recorded 50, today 51" in said
     assert "layers > k0" not in said  # the keys follow from the content
+
+
+def board_rows(section: str) -> dict[str, tuple[Any, str]]:
+    """Rows as those of CHANGED for the section `leaderboard`, from board_changes.py; none for another section."""
+    if section != "leaderboard":
+        return {}
+    before, after = flat(RECORDED[section]), flat(board_changes.today(RECORDED[section]))
+    return {
+        name: (after.get(name, ABSENT), board_changes.WHY)
+        for name in {**before, **after}
+        if before.get(name, ABSENT) != after.get(name, ABSENT)
+    }
 
 
 def report(what: str, said: list[str]) -> None:
