@@ -5,6 +5,7 @@
 # The heavier lanes: test-whole, test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs,
 # test-wheel, test-real. `.ci/run` runs `make test` and all of these, with perf-check and demo at the end.
 # make test-nightly: what `.ci/run` leaves out: tests marked `nightly`, each with the reason beside the mark.
+# make certify: how often verdicts are false, at a small size (docs/certification.md).
 # Tests run in two processes: WORKERS=4 runs four, WORKERS=0 runs them in pytest's own process, as a debugger needs it.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine. BENCH="-k attribution" measures a part,
@@ -39,7 +40,7 @@ OTHERS := slow or docs or browser or server or cluster or perf or demo or whole 
 marked = $$(grep -rlE --include='test_*.py' 'pytest\.mark\.($(1))\b' tests)
 
 .PHONY: demo test test-fast test-nightly lint bench perf-check test-cuda test-sanitize test-fuzz test-browser test-server
-.PHONY: test-cluster test-docs test-whole test-wheel test-real clean FORCE
+.PHONY: test-cluster test-docs test-whole test-wheel test-real certify clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -60,6 +61,11 @@ test-whole: $(VENV)/test.stamp
 # Long simulations and kills at random moments: what they check has a quicker test in another lane.
 test-nightly: $(VENV)/test.stamp
 	$(SPREAD) -m nightly $(call marked,nightly)
+
+# A pair of each kind, for every claim but that of instruction_position, which costs as much as the others together.
+certify: $(VENV)/demo.stamp
+	$(BIN)/shiftbench certify pairs=1 shifts=1 prompts=12 response.max_new_tokens=8 '~findings.instruction_position' \
+	    out=build/certify
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ The notebook API (api.py), each name imported when it is first used, so that `im
     word_pairs(model, tokenizer, words, vectors, layers=None) -> DataFrame
     concepts(model, tokenizer, words, layers=None, rank=300, top=50) -> DataFrame
     vocab_topk(embedding_VD, direction_CD, k) -> (values_CK, indices_CK)
-    score(base, tuned, prompts=...) -> list[Score]
+    score(base, tuned, prompts=..., **options) -> Scores
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shiftbench.api import Attribution, attribute, concepts, score, word_pairs
+    from shiftbench.api import Attribution, Scores, attribute, concepts, score, word_pairs
     from shiftbench.contracts.result import Score
+    from shiftbench.errors import InputError
     from shiftbench.ops import vocab_topk
     from shiftbench.prompts import Prompt
+    from shiftbench.verdicts import Verdict
 
 __version__ = version("shiftbench")
 
@@ -31,13 +33,19 @@ _MODULES = {
     "score": "shiftbench.api",
     "word_pairs": "shiftbench.api",
     "vocab_topk": "shiftbench.ops",
+    "InputError": "shiftbench.errors",
     "Score": "shiftbench.contracts.result",
+    "Scores": "shiftbench.api",
+    "Verdict": "shiftbench.verdicts",
     "Prompt": "shiftbench.prompts",
 }
 __all__ = [
     "Attribution",
+    "InputError",
     "Prompt",
     "Score",
+    "Scores",
+    "Verdict",
     "__version__",
     "attribute",
     "concepts",
@@ -51,3 +59,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'shiftbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names of the API, so that dir(), help() and completion show them before they are first used."""
+    return sorted({*globals(), *_MODULES})

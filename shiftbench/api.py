@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from html import escape
+from pathlib import Path
+from typing import Any, overload
 
 import pandas as pd
 from hydra.utils import instantiate
@@ -12,26 +18,39 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from shiftbench import ops
-from shiftbench.config import composition, overrides
+from shiftbench.config import composition, folders, overrides
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.contracts.result import Score, all_scores
+from shiftbench.contracts.result import Result, Score, all_scores
 from shiftbench.errors import InputError
 from shiftbench.explain.attention import Prepared
 from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
 from shiftbench.explain.importance import importance
 from shiftbench.models import Model, wrap
+from shiftbench.models import load as load_model
+from shiftbench.models.pairs import Pair, PairModels
 from shiftbench.pipeline.checks import check
 from shiftbench.pipeline.job import build
 from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.recording import summarise
 from shiftbench.pipeline.run import explain_and_score
 from shiftbench.prompts import Prompt, encode, token_texts
-from shiftbench.readers import check_text
-from shiftbench.report import attribution_html
+from shiftbench.prompts.datasets.jsonl import parse
+from shiftbench.readers import check_text, path_of
+from shiftbench.report import RunSummary, attribution_html, verdict_lines, write_report
+from shiftbench.report.page import model_name
+from shiftbench.report.terminal import MARKS, SHOWN_COMMANDS, SHOWN_REASONS
+from shiftbench.report.text import visible
+from shiftbench.results import results_folder
+from shiftbench.results.writing import check_folder, write
+from shiftbench.system.files import check_writable, write_whole
+from shiftbench.verdicts import Verdict, Word
+from shiftbench.verdicts.decision import by_claim
+from shiftbench.verdicts.sentences import interval
 from shiftbench.words import StaticVectors, Vocabulary
 
 # Options of `shiftbench score` that would have no effect in Python -> the end of the message that refuses each.
 WITHOUT_EFFECT = {
-    "out": "only explanations are written, to the store; shiftbench score writes results on the command line",
+    "out": "only explanations are written, to the store; write the results with .report(path), or on the command line",
     "tracking": "nothing is tracked; shiftbench score tracks runs on the command line",
     "dry_run": "Python always computes; `shiftbench score pair=local pair.base=BASE pair.tuned=TUNED dry_run=true` "
     "estimates the time, memory and disk space",
@@ -41,6 +60,9 @@ WITHOUT_EFFECT = {
     "hydra": "it sets how the jobs of a sweep are started",
     "hydra/launcher": "it sets how the jobs of a sweep are started",
 }
+
+OF_LOADING = ("dtype", "device", "trust_remote_code")  # options that say how a model is loaded
+ModelOrPath = str | os.PathLike[str] | tuple[nn.Module, PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True)
@@ -139,28 +161,202 @@ def concepts(
     return pd.DataFrame(rows, columns=["layer", "component", "variance_ratio", "words", "values"])
 
 
-def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **options: Any) -> list[Score]:
-    """The scores of a pair on every finding of the suite, as `shiftbench score pair=local` computes them.
+class Scores(Sequence[Score]):
+    """The scores of a pair, and what may be said of it: a sequence of `Score`, in the order of the findings.
 
-    The suite is 'all' unless the option suite names another: the three findings of the paper and a check of
-    attributions. base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts:
-    None takes those of the option dataset, by default the packaged Self-Instruct prompts. options: as on the command
-    line, with double underscores for dots, for example response__max_new_tokens=64. Explanations are stored as on the
-    command line; no results are written or tracked. Raises InputError for an option that would have no effect here,
-    such as out, tracking and dry_run, for an empty list of prompts, and as the command does.
+    verdicts: on the claims of the findings, by 'FINDING' for a finding's first claim and by 'FINDING.SCORE' for its
+    further claims (docs/verdicts.md); `verdicts[...].word.value` is the word. results: one for each finding, with its
+    tables and figures. notes: what a reader of the scores must know about how they were computed.
+
+    Printed, it shows the verdicts, as the command line does; Jupyter shows them as a table. `to_frame` has all scores.
+    """
+
+    def __init__(self, summary: RunSummary, identity: Mapping[str, str]) -> None:
+        """summary: what the report is made from. identity: of the two models (`Session.identity`)."""
+        self._summary, self._identity = summary, dict(identity)
+        self._scores = all_scores(summary.results)
+        self.results: Sequence[Result] = list(summary.results)
+        self.verdicts: Mapping[str, Verdict] = dict(by_claim(summary.verdicts))
+        self.notes: Sequence[str] = list(summary.notes)
+
+    @overload
+    def __getitem__(self, index: int) -> Score: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Score]: ...
+    def __getitem__(self, index: int | slice) -> Score | list[Score]:
+        return self._scores[index]
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each score, with the columns finding, name, value, low, high, p and n."""
+        return pd.DataFrame(map(vars, self._scores), columns=[field.name for field in fields(Score)])
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the report, and return the path of the page.
+
+        path: a file that ends in .html gets the page alone, which loads nothing. Any other path is a folder that gets
+        all results, as `shiftbench score` writes them; None: ./shiftbench-runs/PAIR. Raises InputError where the folder
+        holds the results of another pair or cannot be written.
+        """
+        target = path_of(str(path or Path(folders.RUNS) / folders.file_name(str(self._summary.pair["name"]))), "path")
+        if target.suffix == ".html":
+            check_writable(target, "path")
+            with tempfile.TemporaryDirectory() as folder:
+                page = write_report(self._summary, Path(folder)).read_text(encoding="utf-8")
+            write_whole(target, page, "path")
+            return target
+        check_folder(target)
+        results_folder.check_pair(target, self._identity, self._summary.config)
+        return write(self._summary, target)
+
+    def __repr__(self) -> str:
+        after = self._next()
+        lines = [line.plain for line in verdict_lines(self._without_commands())]
+        return "\n".join([*lines, *([""] if after else []), *after])
+
+    def _repr_html_(self) -> str:
+        summary = self._summary
+        pair = summary.pair
+        rows = "".join(_html_row(verdict) for verdict in summary.verdicts)
+        models = f"{model_name(pair['base'])} \u2192 {model_name(pair['tuned'])}, {pair['prompts_explained']} prompts"
+        after = "".join(f"<br>{_escaped(line)}" for line in self._next())
+        return (
+            f"<div><p>{_escaped(models)}</p><table><thead><tr><th>verdict</th><th>claim</th><th>score</th>"
+            f"<th>reasons</th></tr></thead><tbody>{rows}</tbody></table><p>{len(self)} scores: "
+            f"<code>.to_frame()</code>; the report: <code>.report()</code>{after}</p></div>"
+        )
+
+    def _without_commands(self) -> RunSummary:
+        """The summary without the commands that would decide a claim: in Python they are calls (`_next`)."""
+        verdicts = [replace(verdict, remedy=None) for verdict in self._summary.verdicts]
+        return replace(self._summary, verdicts=verdicts)
+
+    def _next(self) -> list[str]:
+        """What would decide the open claims, as calls in Python: a line each, at most SHOWN_COMMANDS."""
+        remedies = [verdict.remedy for verdict in self._summary.verdicts if verdict.remedy is not None]
+        lines = dict.fromkeys(f"next: {remedy.command or _call(remedy.overrides)}" for remedy in remedies)
+        return list(lines)[:SHOWN_COMMANDS]
+
+
+def score(
+    base: ModelOrPath,
+    tuned: ModelOrPath,
+    prompts: Sequence[Prompt | str | Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> Scores:
+    """The scores and verdicts of a pair on every finding of the suite, as `shiftbench score pair=local` computes them.
+
+    base, tuned: each is a hub id, a folder, a GGUF file, or (model, tokenizer): a transformers causal language model
+    that you have loaded, and its tokenizer. A PEFT adapter's folder is taken as an adapter on base. A loaded model is
+    switched to eager attention and eval mode for the call, and back afterwards.
+    prompts: None takes those of the option dataset, by default the packaged Self-Instruct prompts. Otherwise each is a
+    text, which is an instruction as a whole; a dict with the fields of a line of dataset=jsonl (docs/own_prompts.md),
+    of which "id" may be left out; or a `Prompt`.
+    options: as on the command line, with double underscores for dots, for example response__max_new_tokens=64. The
+    suite is 'all' unless the option suite names another: the three findings of the paper and a check of attributions.
+    Explanations are stored as on the command line; nothing is tracked, and `Scores.report` writes results.
+    Raises InputError for an option that would have no effect here, such as out, tracking and dry_run, for an empty list
+    of prompts, for models that cannot be compared, and as the command does.
     """
     keys = {name.replace("__", "."): value for name, value in options.items()}
+    loaded = [side for side in (base, tuned) if not isinstance(side, str | os.PathLike)]
     for key, value in keys.items():
-        _check_option(key, value, prompts is not None)
+        _check_option(key, value, prompts is not None, bool(loaded))
+    own = None if prompts is None else _prompts(prompts)
     given = [f"{key}={_quoted(key, value)}" for key, value in keys.items()]
-    pair = ["pair=local", f"pair.base={_quoted('pair.base', base)}", f"pair.tuned={_quoted('pair.tuned', tuned)}"]
-    job = build(composition.compose("config", [*pair, "tracking=none", *given]))
-    if prompts is not None:
-        if not prompts:
-            raise InputError("score: the list of prompts is empty; give at least one prompt, or prompts=None")
-        job = replace(job, prompts=list(prompts))
-    check(job)
-    return all_scores(explain_and_score(job, Progress()).results)
+    with ExitStack() as stack:
+        (base_name, base_model), (tuned_name, tuned_model) = (_entered(side, stack) for side in (base, tuned))
+        pair = ["pair=local"]
+        pair += [f"{key}={_quoted(key, name)}" for key, name in (("pair.base", base_name), ("pair.tuned", tuned_name))]
+        config, choices = composition.compose_with_choices("config", [*pair, "tracking=none", *given])
+        job = build(config)
+        if own is not None:
+            job = replace(job, prompts=own)
+        check(job, base_model, tuned_model)
+        outcome = explain_and_score(job, Progress(), lambda pair: GivenModels(pair, base_model, tuned_model))
+    summary = summarise(config, job, outcome, choices["suite"], () if loaded else [*pair, *given])
+    if own is not None:
+        summary = replace(summary, pair={**summary.pair, "dataset": "prompts given in Python"})
+    return Scores(summary, outcome.identity)
+
+
+class GivenModels(PairModels):
+    """The models of a pair, of which some are loaded already; the others are loaded when they are first used."""
+
+    def __init__(self, pair: Pair, base: Model | None, tuned: Model | None) -> None:
+        # The sources of a loaded model and of one that is to be loaded may be equal, as where the caller changed the
+        # weights of a model after loading it. So a given model is never used in place of the other one.
+        super().__init__(pair, lambda source: tuned or load_model(source), lambda source: base or load_model(source))
+        if base is not None or tuned is not None:
+            self.tuned = tuned or load_model(pair.tuned)
+
+
+def _entered(given: ModelOrPath, stack: ExitStack) -> tuple[str, Model | None]:
+    """(the path, None), or (the model's name, the model) for a model that the caller has loaded.
+
+    stack: restores the state of a loaded model when it is closed. Raises InputError for anything but a path or (model,
+    tokenizer).
+    """
+    if isinstance(given, str | os.PathLike):
+        return str(os.fspath(given)), None
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise InputError(
+            f"score: a model is a path, a hub id or (model, tokenizer), got {type(given).__name__}; give the tokenizer "
+            "together with the model"
+        )
+    model = stack.enter_context(wrap(*given))
+    return model.name, model
+
+
+def _prompts(given: Sequence[Prompt | str | Mapping[str, Any]]) -> list[Prompt]:
+    """The prompts of the argument of `score`. Those without an id are named by their number, from 1."""
+    if isinstance(given, str | Mapping):
+        raise InputError("score: prompts must be a list; give [prompt] for a single one")
+    if not given:
+        raise InputError("score: the list of prompts is empty; give at least one prompt, or prompts=None")
+    return [_prompt(number, item) for number, item in enumerate(given, start=1)]
+
+
+def _prompt(number: int, given: Any) -> Prompt:
+    if isinstance(given, Prompt):
+        return given
+    if isinstance(given, str):
+        given = {"prompt": given, "instruction": [[0, len(given)]]}
+    if not isinstance(given, Mapping):
+        raise InputError(f"score: prompt {number} must be a text, a dict or a Prompt, got {type(given).__name__}")
+    try:
+        return parse(json.dumps({"id": str(number), "instruction": [], **given}))
+    except TypeError as error:
+        raise InputError(f"score: prompt {number}: {error}") from None
+    except InputError as error:
+        raise InputError(f"score: prompt {number}: {error}") from None
+
+
+def _call(overrides: Sequence[str]) -> str:
+    """The call of `score` that adds the overrides of a remedy: score(..., control='permuted', control__draws=39)."""
+    arguments = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        items = value.removeprefix("[").removesuffix("]").split(",")
+        shown = value if value.lstrip("-").isdigit() else repr(items if value.startswith("[") else value)
+        name = key.replace(".", "__")
+        arguments.append(f"{name}={shown}" if name.isidentifier() else f"**{{{key!r}: {shown}}}")
+    return f"score(..., {', '.join(arguments)})"
+
+
+def _html_row(verdict: Verdict) -> str:
+    sign, _ = MARKS[verdict.word]
+    shown = "" if verdict.word is Word.NOT_APPLICABLE else interval(verdict.headline)
+    reasons = "<br>".join(_escaped(reason) for reason in verdict.reasons[:SHOWN_REASONS])
+    cells = (_escaped(f"{sign} {verdict.word.value}"), _escaped(verdict.claim.short), _escaped(shown), reasons)
+    style = ' style="text-align:left"'
+    return f"<tr>{''.join(f'<td{style}>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _escaped(text: object) -> str:
+    return escape(visible(str(text)))
 
 
 def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:
@@ -176,10 +372,11 @@ def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
         raise InputError(f"{caller}: needs at least {needed} words, got {len(words)}")
 
 
-def _check_option(key: str, value: Any, own_prompts: bool) -> None:
+def _check_option(key: str, value: Any, own_prompts: bool, loaded: bool) -> None:
     """Raise InputError for an option that would have no effect in Python; the message says what to do instead.
 
-    key: the option with dots. value: its value, for the message. own_prompts: whether the caller gave prompts=.
+    key: the option with dots. value: its value, for the message. own_prompts: whether the caller gave prompts=. loaded:
+    whether the caller gave a loaded model.
     """
     check_text(f"{key}={value}", f"score: {f'{key}={value}'!a}")
     group = key.partition(".")[0]
@@ -188,8 +385,8 @@ def _check_option(key: str, value: Any, own_prompts: bool) -> None:
         instead = "give the two models as base and tuned; a name, a family and a size are for results on disk"
     elif group == "dataset" and own_prompts:
         instead = "the prompts are those of prompts=, so leave it out"
-    elif key.endswith(".saliency"):
-        instead = "it sets a part of the report, which shiftbench score writes on the command line"
+    elif loaded and (key in OF_LOADING or group == "pair"):
+        instead = "a model was given loaded; load it with this option, or give its path"
     if instead:
         raise InputError(f"score: {key.replace('.', '__')}={value!r} would have no effect in Python; {instead}")
 

@@ -1,8 +1,11 @@
 """The notebook API does what README says, and leaves the caller's model as it was."""
 
+import dataclasses
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +14,14 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoTokenizer,
     BertForMaskedLM,
     PreTrainedModel,
     T5ForConditionalGeneration,
 )
 
 import shiftbench
+from shiftbench import api
 from shiftbench.errors import InputError
 from tests import reference
 from tests.command.conftest import WORDS, folders  # noqa: F401 (a fixture)
@@ -199,18 +204,146 @@ def test_vocab_topk_is_the_op():
     assert values_CK.tolist() == [[-3.0, 2.0]] and indices_CK.tolist() == [[1, 2]]
 
 
-def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    prompts = [shiftbench.Prompt(f"p{i}", f"Write {word} now.", ((0, 5),)) for i, word in enumerate(WORDS[:4])]
-    scores = shiftbench.score(
-        str(folders / "base"), str(folders / "tuned"), prompts=prompts, response__max_new_tokens=5,
-        vocabulary="tsv", vocabulary__path=str(folders / "vocabulary.tsv"), vectors="model",
+@pytest.fixture(scope="module")
+def options(folders, tmp_path_factory):  # noqa: F811
+    """Options of `score` at a size for tiny models."""
+    return dict(
+        response__max_new_tokens=5, vocabulary="tsv", vocabulary__path=str(folders / "vocabulary.tsv"), vectors="model",
         findings__instruction_verbs__explain__k=10, findings__concept_rotation__explain__top=5,
-        bootstrap__resamples=100, store__path=str(tmp_path / "store"),
+        bootstrap__resamples=100, store__path=str(tmp_path_factory.mktemp("store")),
     )  # fmt: skip
-    assert all(isinstance(score, shiftbench.Score) for score in scores)
+
+
+PROMPTS = [shiftbench.Prompt(str(i), f"Write {word} now.", ((0, 5),)) for i, word in enumerate(WORDS[:4], start=1)]
+
+
+@pytest.fixture(scope="module")
+def scores(folders, options):  # noqa: F811
+    return shiftbench.score(str(folders / "base"), folders / "tuned", prompts=PROMPTS, **options)
+
+
+def test_score_gives_the_scores_of_the_command(scores):
+    assert isinstance(scores, shiftbench.Scores) and all(isinstance(score, shiftbench.Score) for score in scores)
     assert {score.n for score in scores if score.name == "recognition"} == {4}
-    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+    assert scores[0].name == "recognition" and len(scores[:2]) == 2 and len(scores) == len(list(scores))
+
+
+def test_score_writes_nothing_but_to_the_store(folders, options, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "store"
+    shiftbench.score(folders / "base", folders / "tuned", PROMPTS[:1], **{**options, "store__path": store})
+    assert list(tmp_path.iterdir()) == [store]
+
+
+def test_scores_have_verdicts_and_a_table(scores):
+    assert scores.verdicts["instruction_recognition"].word.value == "not trustworthy"  # 4 prompts, and 10 are needed
+    assert "instruction_recognition.prompt_density_rise" in scores.verdicts
+    assert all(isinstance(verdict, shiftbench.Verdict) for verdict in scores.verdicts.values())
+    frame = scores.to_frame()
+    assert list(frame.columns) == ["finding", "name", "value", "low", "high", "p", "n"] and len(frame) == len(scores)
+    assert frame["value"].tolist() == [score.value for score in scores]
+
+
+def test_scores_fit_a_screen_and_say_what_to_call_next(scores):
+    lines = repr(scores).splitlines()
+    assert len(lines) <= 24 and any("recognises the instruction" in line for line in lines)
+    assert not any("shiftbench score" in line for line in lines)
+    calls = [line for line in lines if line.startswith("next: score(..., ")]
+    for call in calls:
+        compile(call.removeprefix("next: ").replace("(..., ", "("), "call", "eval")
+
+
+def test_a_remedy_is_shown_as_a_call():
+    assert api._call(["control=permuted"]) == "score(..., control='permuted')"
+    assert api._call(["control.draws=39"]) == "score(..., control__draws=39)"
+    assert api._call(["a.explain.methods=[occlusion]"]) == "score(..., a__explain__methods=['occlusion'])"
+    assert api._call(["+finding@findings.x=y"]) == "score(..., **{'+finding@findings.x': 'y'})"
+
+
+def test_scores_show_themselves_as_escaped_html(scores):
+    summary = dataclasses.replace(scores._summary, pair={**scores._summary.pair, "tuned": "<script>alert(1)</script>"})
+    html = shiftbench.Scores(summary, {})._repr_html_()
+    assert "<script" not in html and "&lt;script" in html and "not trustworthy" in html
+    assert html.count("<tr>") == 1 + len(scores.verdicts)
+
+
+def test_the_report_is_written_where_it_is_asked_for(scores, tmp_path, monkeypatch):
+    page = scores.report(tmp_path / "page.html")
+    assert page == tmp_path / "page.html" and "Instruction recognition" in page.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [page]
+    whole = scores.report(tmp_path / "results")
+    assert whole == tmp_path / "results" / "report.html" and (tmp_path / "results" / "scores.json").is_file()
+    assert (
+        json.loads((tmp_path / "results" / "scores.json").read_text())["pair"]["dataset"] == "prompts given in Python"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert scores.report() == Path("shiftbench-runs") / "tuned" / "report.html"
+    other = shiftbench.Scores(scores._summary, {**scores._identity, "tuned_weights": "0" * 64})
+    with pytest.raises(InputError, match="results of another pair"):
+        other.report(tmp_path / "results")
+
+
+def test_prompts_may_be_texts_and_dicts(folders, options, scores):  # noqa: F811
+    texts = [{"prompt": prompt.text, "instruction": [(0, 5)]} for prompt in PROMPTS]
+    pair = folders / "base", folders / "tuned"
+    assert list(shiftbench.score(*pair, texts, **options)) == list(scores)
+    (found,) = (
+        row for row in shiftbench.score(*pair, ["Write a now.", "Write b now."], **options) if row.name == "recognition"
+    )
+    assert found.n == 2  # a text is an instruction as a whole
+    for bad, why in (
+        ("Write.", "prompts must be a list"),
+        ([7], "prompt 1 must be a text, a dict or a Prompt, got int"),
+        (["a", {"text": "b"}], "prompt 2: field 'prompt' is missing"),
+        ([{"prompt": "b", "instruction": [[0, 9]]}], "prompt 1: .*ends beyond"),
+        ([{"prompt": "b", "instruction": {1}}], "prompt 1: .*not JSON serializable"),
+        ([""], "prompt 1: field 'prompt' is empty"),
+    ):
+        with pytest.raises(InputError, match=why):
+            shiftbench.score(*pair, bad, **options)
+
+
+def test_loaded_models_give_the_same_and_stay_as_they_were(folders, options, scores):  # noqa: F811
+    models = []
+    for name in ("base", "tuned"):
+        module = AutoModelForCausalLM.from_pretrained(folders / name, dtype="float32").train()
+        module.set_attn_implementation("sdpa")
+        models.append((module, AutoTokenizer.from_pretrained(folders / name)))
+    before = [held(module) for module, _ in models]
+    found = shiftbench.score(*models, PROMPTS, **options)
+    assert list(found) == list(scores)
+    assert "next: shiftbench score" not in repr(found)
+    for (module, _), (modes, attention, learning, tensors) in zip(models, before, strict=True):
+        after = held(module)
+        assert (modes, attention, learning) == after[:3] and module.config._attn_implementation == "sdpa"
+        assert all(torch.equal(a, b) for a, b in zip(tensors, after[3], strict=True))
+    mixed = shiftbench.score(folders / "base", models[1], PROMPTS, **options)
+    assert list(mixed) == list(scores)
+    # A model that was changed after it was loaded is not taken for the one on disk.
+    with torch.no_grad():
+        for parameter in models[0][0].parameters():
+            parameter.mul_(1.01)
+    changed = shiftbench.score(models[0], folders / "base", PROMPTS, **options)
+    assert any(score.n for score in changed)
+    with pytest.raises(InputError, match="dtype='bfloat16' would have no effect in Python; a model was given loaded"):
+        shiftbench.score(*models, PROMPTS, dtype="bfloat16")
+
+
+def test_what_is_no_model_is_refused(folders, loaded):  # noqa: F811
+    module, tokenizer = loaded
+    with pytest.raises(InputError, match="give the tokenizer together with the model"):
+        shiftbench.score(module, folders / "base")
+    with pytest.raises(InputError, match="not a pair: their width differ"):
+        shiftbench.score((tiny_module("llama", hidden_size=64), tokenizer), (module, tokenizer), vectors="model")
+
+
+def test_the_api_shows_in_dir_and_help():
+    code = "import shiftbench, pydoc; print(dir(shiftbench)); print(pydoc.plain(pydoc.render_doc(shiftbench)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    listed, _, described = shown.partition("\n")
+    for name in ("attribute", "concepts", "score", "vocab_topk", "word_pairs", "Scores", "Prompt"):
+        assert repr(name) in listed and name in described
+    assert "The scores and verdicts of a pair on every finding" in described
 
 
 @pytest.mark.parametrize(
@@ -226,7 +359,6 @@ def test_score_gives_the_scores_of_the_command(folders, tmp_path, monkeypatch): 
         ({"pair__name": "mine"}, "base and tuned"),
         ({"pair__base": "x"}, "base and tuned"),
         ({"hydra__job__chdir": True}, "sweep"),
-        ({"findings__instruction_recognition__saliency": 3}, "report"),
         ({"prompts": [shiftbench.Prompt("p", "Write.", ((0, 5),))], "dataset__limit": 3}, "prompts="),
     ],
 )

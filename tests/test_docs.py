@@ -102,7 +102,7 @@ def composes(words: list[str]) -> None:
         command_line.compose_jobs(rest)
         launcher.check(settings, Path("x"))
     else:
-        verbs = [word for word in rest if "=" not in word]
+        verbs = [word for word in rest if "=" not in word and not word.startswith("~")]
         assert len(verbs) <= 1
         # `annotate` is also a config group, so the command's own configuration has its verb's name too.
         name = "annotate_check" if command == "annotate" else command

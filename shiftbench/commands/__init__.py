@@ -24,6 +24,7 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench store list|verify|prune [...]          list, check or remove the stored explanations
   shiftbench sync [root=DIR] [tracking.uri=URI]     send results to MLflow that it does not have yet
   shiftbench gate pair=NAME against=WHAT [...]      pass or fail a pair's scores, compared with an earlier run
+  shiftbench certify [option=value ...]             measure how often verdicts are false
   shiftbench perf record|check [...]                check whether shiftbench is as fast here as before
   shiftbench COMMAND --help                         the options of a command
 """
@@ -39,6 +40,7 @@ COMMANDS = (
     "store",
     "sync",
     "gate",
+    "certify",
     "perf",
 )
 

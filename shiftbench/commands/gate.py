@@ -23,7 +23,8 @@ shiftbench gate pair=NAME against=WHAT [gate=NAME] [option=value ...]    score t
 shiftbench gate results=DIR against=WHAT [gate=NAME] [option=value ...]  judge results of shiftbench score
 
 Exits with 0 where every rule holds, 1 where one does not, 2 where the two cannot be compared.
-Rules are conf/gate/NAME.yaml's; +gate.rules.recognition.at_least=0.1 adds to one, ~gate.rules.verbs takes one out."""
+Rules are conf/gate/NAME.yaml's; +gate.rules.recognition.at_least=0.1 adds to one, ~gate.rules.verbs takes one out.
+gate=verdicts asks for verdicts and needs no earlier run: against=null."""
 # The options of the gate itself, which `shiftbench score` does not have.
 OWN = ("against", "results", "summary", "junit", "gate")
 WITH_RESULTS = (*OWN, "tracking", "pair")  # the options that have an effect with results=DIR
@@ -50,8 +51,14 @@ def main(arguments: list[str]) -> int:
     for option in ("summary", "junit"):
         if config[option]:
             check_writable(place(config[option], option), option)
-    reference = read(str(config.against), "against", tracking)
-    gate.check_reference(reference.scores, reference.origin)
+    reference = None if config.against is None else read(str(config.against), "against", tracking)
+    if reference is not None:
+        gate.check_reference(reference)
+    elif gate.needs_reference:
+        raise InputError(
+            f"gate {gate.name!r} compares with an earlier run, and against=null names none; give against=WHAT, or a "
+            "gate without not_below_interval, such as gate=verdicts"
+        )
     if config.results:
         current = read(str(config.results), "results", None)
     else:
@@ -78,11 +85,11 @@ def composed(arguments: Sequence[str]) -> DictConfig:
     return composition.compose("gate", arguments if "pair" in keys else [*arguments, "~pair"])
 
 
-def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
+def compare_before(config: DictConfig, gate: Gate, reference: Scores | None) -> None:
     """Raise InputError, before a model is loaded, where the pair's scores could not be judged.
 
-    That is where a rule names a finding that this run does not score, and where the run differs from the reference in
-    what `check_comparable` compares: prompts, settings, versions of findings and of methods.
+    That is where a rule names a finding or a claim that this run does not score, and where the run differs from the
+    reference in what `check_comparable` compares: prompts, settings, versions of findings and of methods.
     """
     from shiftbench.gate import check_comparable
     from shiftbench.pipeline.job import build
@@ -91,14 +98,22 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
 
     planned = build(config)
     scored = {finding.name for finding in planned.findings.values()}
+    claims = {claim.score for finding in planned.findings.values() for claim in finding.claims}
     for rule in gate.rules:
-        if rule.finding not in scored:
+        finding, _, score = rule.name.partition(".")
+        if not rule.finding and rule.name not in scored | claims and not (finding in scored and score in claims):
+            raise InputError(
+                f"gate.rules.{rule.name} names the claim {rule.name!r}, which this run does not judge (it judges "
+                f"{', '.join(sorted(claims))}); choose another suite, or take the rule out with ~gate.rules.{rule.name}"
+            )
+        if rule.finding and rule.finding not in scored:
             raise InputError(
                 f"gate.rules.{rule.name} names the finding {rule.finding!r}, which this run does not score (it scores "
                 f"{', '.join(sorted(scored))}); choose another suite, or take the rule out with ~gate.rules.{rule.name}"
             )
     versions = {name: str(version) for name, version in versions_of(planned.findings).items()}
-    check_comparable(conditions(config, planned), versions, reference)
+    if reference is not None:
+        check_comparable(conditions(config, planned), versions, reference)
 
 
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
@@ -113,23 +128,23 @@ def key_of(word: str) -> str:
     return re.split(r"[=.@]", word.lstrip("+~"), maxsplit=1)[0]
 
 
-def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
+def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores | None, began: float) -> int:
     """Judge the scores, print the verdict and write it to the files that `summary` and `junit` name.
 
-    current, reference: the scores to judge, and those of the earlier run. began: `time.monotonic()` when the command
-    began. Returns 0 where every rule holds, else 1. Raises InputError where a score is missing, where the results are
-    of another pair than the one named, and where the two runs cannot be compared.
+    current, reference: the scores to judge, and those of the earlier run, if one is named. began: `time.monotonic()`
+    when the command began. Returns 0 where every rule holds, else 1. Raises InputError where a score is missing, where
+    the results are of another pair than the one named, and where the two runs cannot be compared.
     """
     from shiftbench.gate import check_comparable, junit, markdown
     from shiftbench.gate.summary import Judgement
     from shiftbench.system.files import write_whole
 
-    gate.check(current.scores, current.origin)
+    gate.check(current)
     named = config.get("pair")
     if config.results and named is not None and named.name != current.pair.get("name"):
         raise InputError(f"{current.origin} are of the pair {current.pair.get('name')!r}, not of {named.name!r}")
-    notes = check_comparable(current.pair, current.versions, reference)
-    judged = Judgement(gate.name, current, reference, gate.judge(current.scores, reference.scores), notes)
+    notes = [] if reference is None else check_comparable(current.pair, current.versions, reference)
+    judged = Judgement(gate.name, current, reference, gate.judge(current, reference), notes)
     text = markdown(judged)
     if config.summary:
         write_whole(place(config.summary, "summary"), text, "summary")

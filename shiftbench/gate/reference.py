@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.gate.rules import ScoresByName
+from shiftbench.gate.rules import Judged
 from shiftbench.readers import file_bytes, path_of, reading
 from shiftbench.results.document import parsed
 from shiftbench.tracking import Tracking
@@ -25,17 +25,15 @@ NOTED_VERSIONS = ("torch", "transformers", "shiftbench")
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Judged):
     """The content of a scores.json.
 
-    origin: how the user named it, as 'against=release'; messages begin with it. pair, versions: the objects of that
-    name in scores.json. scores: by (finding, name).
+    origin: how the user named it, as 'against=release'; messages begin with it. scores: by (finding, name). verdicts:
+    empty in files of versions before verdicts. pair, versions: the objects of that name in scores.json.
     """
 
-    origin: str
-    pair: Mapping[str, Any]
-    versions: Mapping[str, str]
-    scores: ScoresByName
+    pair: Mapping[str, Any] = field(kw_only=True)
+    versions: Mapping[str, str] = field(kw_only=True)
 
 
 def read(named: str, option: str, tracking: Tracking | None) -> Scores:
@@ -68,7 +66,7 @@ def _scores(content: bytes, origin: str) -> Scores:
         except ValueError as error:
             raise InputError(f"{origin} is not a scores.json of shiftbench: {error}") from None
     by_name = {(row.finding, row.name): row for row in document.scores}
-    return Scores(origin, document.pair, document.versions, by_name)
+    return Scores(origin, by_name, document.verdicts, pair=document.pair, versions=document.versions)
 
 
 def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from shiftbench.contracts.result import Score
 from shiftbench.gate.reference import Scores
-from shiftbench.gate.rules import Verdict
+from shiftbench.gate.rules import VERDICT, Outcome
 from shiftbench.report.text import label, title, visible
 
 
@@ -23,25 +23,26 @@ class Judgement:
     """The result of a gate.
 
     gate: its name. current: the scores that were judged. reference: the scores of the earlier run that they were
-    compared with. notes: a sentence on each difference between the two runs that is allowed.
+    compared with; None where the gate needs none and none was named. outcomes: one for each requirement. notes: a
+    sentence on each difference between the two runs that is allowed.
     """
 
     gate: str
     current: Scores
-    reference: Scores
-    verdicts: Sequence[Verdict]
+    reference: Scores | None
+    outcomes: Sequence[Outcome]
     notes: Sequence[str]
 
     @property
     def passed(self) -> bool:
-        return all(verdict.passed for verdict in self.verdicts)
+        return all(outcome.passed for outcome in self.outcomes)
 
 
 def markdown(judgement: Judgement) -> str:
     """The result as Markdown: passed or failed, a table with one row for each requirement, and what was compared."""
     current = judgement.current.pair
-    failed = sum(not verdict.passed for verdict in judgement.verdicts)
-    head = "passed" if judgement.passed else f"failed: {failed} of {len(judgement.verdicts)} requirements"
+    failed = sum(not outcome.passed for outcome in judgement.outcomes)
+    head = "passed" if judgement.passed else f"failed: {failed} of {len(judgement.outcomes)} requirements"
     lines = [
         f"## shiftbench gate {head}",
         "",
@@ -50,25 +51,37 @@ def markdown(judgement: Judgement) -> str:
         "| | rule | score | now | reference | why |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_row(verdict) for verdict in judgement.verdicts]
+    lines += [_row(outcome) for outcome in judgement.outcomes]
     lines += [
         "",
         f"- now: base {code(current.get('base', ''))}, tuned {code(current.get('tuned', ''))}",
-        f"- reference: {code(judgement.reference.origin)}, tuned {code(judgement.reference.pair.get('tuned', ''))}",
+        _reference(judgement),
         *(f"- {note}" for note in judgement.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(verdict: Verdict) -> str:
-    rule, mark = verdict.rule, "passed" if verdict.passed else "**FAILED**"
-    what = f"{code(rule.finding)} {code(rule.score)}"
-    cells = [mark, code(rule.name), what, _interval(verdict.score), _interval(verdict.reference), verdict.why]
+def _reference(judgement: Judgement) -> str:
+    found = judgement.reference
+    return (
+        f"- reference: {code(found.origin)}, tuned {code(found.pair.get('tuned', ''))}" if found else "- no reference"
+    )
+
+
+def _row(outcome: Outcome) -> str:
+    mark = "passed" if outcome.passed else "**FAILED**"
+    what = f"{code(outcome.score.finding)} {code(outcome.score.name)}"
+    before = _shown(outcome.before, outcome.reference)
+    why = code(outcome.why) if outcome.requirement == VERDICT else outcome.why  # a verdict's reasons name models
+    cells = [mark, code(outcome.rule.name), what, _shown(outcome.now, outcome.score), before, why]
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(score: Score) -> str:
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+def _shown(word: str, score: Score | None) -> str:
+    """The word of a verdict, if there is one, and the score with its interval; "" without a score."""
+    if score is None:
+        return ""
+    return f"{word}{', ' if word else ''}{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
 
 
 def code(text: Any) -> str:
@@ -90,25 +103,29 @@ def junit(judgement: Judgement, seconds: float) -> str:
 
     seconds: how long the gate took. A requirement that failed is a failure of its test case.
     """
-    failures = sum(not verdict.passed for verdict in judgement.verdicts)
-    counts = {"tests": str(len(judgement.verdicts)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
+    failures = sum(not outcome.passed for outcome in judgement.outcomes)
+    counts = {"tests": str(len(judgement.outcomes)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
     name = f"shiftbench gate {visible(judgement.gate)}"
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
     properties = ElementTree.SubElement(suite, "properties")
-    for key, value in (("pair", judgement.current.pair.get("name", "")), ("against", judgement.reference.origin)):
+    for key, value in (
+        ("pair", judgement.current.pair.get("name", "")),
+        ("against", judgement.reference.origin if judgement.reference else ""),
+    ):
         ElementTree.SubElement(properties, "property", {"name": key, "value": visible(str(value))})
     pair = label(judgement.current.pair.get("name", ""))
-    for verdict in judgement.verdicts:
-        rule = verdict.rule
+    for outcome in judgement.outcomes:
+        rule, finding, score = outcome.rule, outcome.score.finding, outcome.score.name
         attributes = {
-            "classname": f"{pair}.{visible(rule.finding)}",
-            "name": f"{visible(rule.name)}: {verdict.requirement}",
+            "classname": f"{pair}.{visible(finding)}",
+            "name": f"{visible(rule.name)}: {outcome.requirement}",
         }
         case = ElementTree.SubElement(suite, "testcase", attributes)
-        if not verdict.passed:
-            message = f"{title(rule.finding)}, {visible(rule.score)}: {verdict.why}"
-            failure = ElementTree.SubElement(case, "failure", {"message": message, "type": verdict.requirement})
-            failure.text = f"{message}\nnow {_interval(verdict.score)}, reference {_interval(verdict.reference)}"
+        if not outcome.passed:
+            message = f"{title(finding)}, {visible(score)}: {visible(outcome.why)}"
+            failure = ElementTree.SubElement(case, "failure", {"message": message, "type": outcome.requirement})
+            before = _shown(outcome.before, outcome.reference) or "none"
+            failure.text = f"{message}\nnow {_shown(outcome.now, outcome.score)}, reference {before}"
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'

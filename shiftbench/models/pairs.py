@@ -125,21 +125,25 @@ def load_pair(pair: Pair) -> PairModels:
     return Loader()(pair)
 
 
-def check(pair: Pair) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
+def check(
+    pair: Pair, base_model: Model | None = None, tuned_model: Model | None = None
+) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
     """Check that the two models of a pair can be compared, and return (base's tokenizer, tuned's tokenizer).
 
-    Reads configurations, tokenizers and headers, and no weights. Raises InputError where models.check refuses one of
-    the two models or its tokenizer cannot be loaded, where their architectures or the sizes in SHAPE differ, and where
-    first_difference finds a difference between their tokenizers.
+    base_model, tuned_model: the models that the caller has loaded; None: the model's files are checked. Reads
+    configurations and tokenizers, and no weights. Raises InputError where models.check refuses one of the two models,
+    and where their architectures, the sizes in SHAPE or their tokenizers differ.
     """
-    base, tuned = models.check(pair.base), models.check(pair.tuned)
+    base = models.check(pair.base) if base_model is None else base_model.module.config
+    tuned = models.check(pair.tuned) if tuned_model is None else tuned_model.module.config
     if base.model_type != tuned.model_type:
         raise InputError(_differ(pair, "architectures", base.model_type, tuned.model_type))
     for field, word in SHAPE.items():
         sides = getattr(base, field, None), getattr(tuned, field, None)
         if sides[0] != sides[1]:
             raise InputError(_differ(pair, word, *sides))
-    base_tokenizer, tuned_tokenizer = load_tokenizer(pair.base), load_tokenizer(pair.tuned)
+    base_tokenizer = load_tokenizer(pair.base) if base_model is None else base_model.tokenizer
+    tuned_tokenizer = load_tokenizer(pair.tuned) if tuned_model is None else tuned_model.tokenizer
     with as_input_error(f"tokenizers of {pair.base.name} and {pair.tuned.name}"):
         difference = first_difference(base_tokenizer, tuned_tokenizer)
     if difference:

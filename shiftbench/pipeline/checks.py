@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shiftbench.contracts.explainer import Explainer, WeightExplainer
 from shiftbench.contracts.need import Need
 from shiftbench.errors import InputError
-from shiftbench.models import Model
+from shiftbench.models import Model, ModelSource
 from shiftbench.models.pairs import base_tokenizer_hint
 from shiftbench.models.pairs import check as check_pair
 from shiftbench.models.weights import check_weight_files
@@ -15,8 +17,10 @@ from shiftbench.pipeline.session import Session
 from shiftbench.words import Vocabulary, word_ids
 
 
-def check(job: Job) -> None:
+def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> None:
     """Raise InputError for a job of which it is seen, without reading a weight, that it cannot be done.
+
+    base, tuned: the models that the caller has loaded; None: the model is described by its source in the job's pair.
 
     These are checked: the name of the template; that there is a finding; that no two prompts have one id; that base and
     tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control; the
@@ -28,13 +32,19 @@ def check(job: Job) -> None:
     if not job.findings:
         raise InputError("the job has no finding to score; choose a suite with suite=NAME, for example suite=all")
     _check_ids(job)
-    tokenizers = check_pair(job.pair)
+    tokenizers = check_pair(job.pair, base, tuned)
     if job.needs(Need.PROMPTS):
         check_templates(job, *tokenizers)
     if job.control is not None and not job.control.weights_only:
         job.control.check(job.pair.tuned)
     for name, finding in job.findings.items():
-        _check_method(job, f"findings.{name}.explain", finding.explain)
+        sources = [source for source, model in ((job.pair.base, base), (job.pair.tuned, tuned)) if model is None]
+        if isinstance(finding.explain, WeightExplainer) and len(sources) < 2:
+            raise InputError(
+                f"finding {finding.name} reads weight files, and a model was given loaded; give paths, or leave the "
+                f"finding out with ~findings.{name}"
+            )
+        _check_method(job, f"findings.{name}.explain", finding.explain, sources)
         ratings = finding.ratings_of_responses()
         if ratings is not None:
             ratings.check(job.prompts)
@@ -75,13 +85,14 @@ def _check_ids(job: Job) -> None:
         seen.add(prompt.id)
 
 
-def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer) -> None:
+def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer, sources: Sequence[ModelSource]) -> None:
     """Raise InputError where a finding's method cannot explain the pair.
 
     A WeightExplainer needs weight files of both models. An Explainer must accept both models' sources, the vocabulary
-    and the word vectors. option: the key of the method's options in the configuration, for messages.
+    and the word vectors. option: the key of the method's options in the configuration, for messages. sources: those of
+    the models that are not loaded; loaded ones are checked later, by `check_loaded`.
     """
-    for source in (job.pair.base, job.pair.tuned):
+    for source in sources:
         if isinstance(explain, WeightExplainer):
             check_weight_files(source)
         else:

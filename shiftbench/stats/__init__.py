@@ -11,6 +11,7 @@ from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
 from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, place_in_null
 from shiftbench.stats.permutation import SignFlip, sign_flip
+from shiftbench.stats.proportions import lower_bound, upper_bound
 from shiftbench.stats.subspaces import (
     matched_cosines,
     permuted_change,
@@ -34,6 +35,7 @@ __all__ = [
     "excess_over_null",
     "holm",
     "independent_effect",
+    "lower_bound",
     "matched_cosines",
     "paired_effect",
     "paired_p",
@@ -45,6 +47,7 @@ __all__ = [
     "rotation_share",
     "sign_flip",
     "student_test",
+    "upper_bound",
     "welch",
     "welch_test",
 ]

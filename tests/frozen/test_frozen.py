@@ -24,7 +24,15 @@ LONGEST = 200  # characters of one value in a message
 NULL_MODELS = "issue 19: null models of weights by default (CHANGELOG, Unreleased)"
 
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
+CERTIFY = [
+    *("continued", "control", "kinds", "pairs", "plant", "planted", "prompts", "response", "scales", "shifts"),
+    *("store", "vocabulary"),
+]
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
+    "other commands": {
+        f"certify > {name}": (value, "issue 19: shiftbench certify is a new command (CHANGELOG, Unreleased)")
+        for name, value in [*((name, "listed") for name in CERTIFY), ("(order)", CERTIFY)]
+    },
     "options": {
         "tracking.timeout": (
             20,
@@ -37,8 +45,12 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
         "control.findings": ("weights", NULL_MODELS),
     },
     "groups": {
-        f"control > {name}": ("listed", NULL_MODELS)
-        for name in ("random", "rotated", "weights", "weights_199", "weights_3")
+        **{
+            f"control > {name}": ("listed", NULL_MODELS)
+            for name in ("random", "rotated", "weights", "weights_199", "weights_3")
+        },
+        "gate > verdicts": ("listed", "issue 19: rules may ask for verdicts (CHANGELOG, Unreleased)"),
+        "suite > claims": ("listed", "issue 19: every finding that makes a claim (CHANGELOG, Unreleased)"),
     },
     "prompt sets": {
         f"{options} > control": ("weights", NULL_MODELS)

@@ -9,6 +9,7 @@ from shiftbench.gate import junit, markdown
 from shiftbench.gate.reference import Scores
 from shiftbench.gate.rules import gate
 from shiftbench.gate.summary import Judgement, code
+from shiftbench.results.document import RecordedVerdict
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -31,9 +32,11 @@ def judgement(name):
     found = gate("g", {name or "r": {"finding": key[0], "score": key[1], "at_least": 0.2, "at_most": 0.5}})
     score = Score(*key, 0.1, 0.0, 0.2, None, 9)
     scores = {key: score}
-    current = Scores("results=x", {"name": name, "base": name, "tuned": name}, {}, scores)
-    reference = Scores(f"against={name}", {"tuned": name}, {}, scores)
-    return Judgement(name, current, reference, found.judge(scores, scores), ["The reference was made with another x."])
+    current = Scores("results=x", scores, pair={"name": name, "base": name, "tuned": name}, versions={})
+    reference = Scores(f"against={name}", scores, pair={"tuned": name}, versions={})
+    return Judgement(
+        name, current, reference, found.judge(current, reference), ["The reference was made with another x."]
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -81,8 +84,23 @@ def test_a_rendered_page_shows_names_as_text():
 def test_a_passed_gate_says_so():
     key = ("recognised", "share")
     scores = {key: Score(*key, 0.3, 0.2, 0.4, None, 9)}
-    run = Scores("results=x", {"name": "p"}, {}, scores)
-    verdicts = gate("g", {"r": {"finding": key[0], "score": key[1], "not_below_interval": True}}).judge(scores, scores)
-    passed = Judgement("g", run, run, verdicts, [])
+    run = Scores("results=x", scores, pair={"name": "p"}, versions={})
+    outcomes = gate("g", {"r": {"finding": key[0], "score": key[1], "not_below_interval": True}}).judge(run, run)
+    passed = Judgement("g", run, run, outcomes, [])
     assert passed.passed and markdown(passed).startswith("## shiftbench gate passed\n")
     assert not list(ElementTree.fromstring(junit(passed, 0)).iter("failure"))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_verdict_that_is_not_accepted_says_why_whatever_names_its_reason_holds(name):
+    word, reason = "not clear", f"null models ({name}) score as much"
+    recorded = RecordedVerdict(
+        word, "claim", "share", 0.3, 0.2, 0.4, 0.01, 60, None, [reason], "", 0.1, "shiftbench score"
+    )
+    run = Scores("results=x", {}, {"recognised": recorded}, pair={"name": "p"}, versions={})
+    judged = Judgement("g", run, None, gate("g", {"recognised": "supported"}).judge(run, None), [])
+    lines = markdown(judged).splitlines()
+    assert "not clear, +0.300 [+0.200, +0.400]" in lines[6] and "'supported' is required" in lines[6]
+    assert lines[6].count("|") == 7 and "- no reference" in lines
+    (failed,) = ElementTree.fromstring(junit(judged, 0).encode()).iter("failure")
+    assert failed.get("type") == "verdict" and "next: shiftbench score" in failed.get("message")

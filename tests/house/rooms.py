@@ -45,6 +45,7 @@ ROOMS: dict[str, str] = {
     "pipeline": "one job, step by step",
     "sweep": "many jobs: on this machine, on its GPUs, on a cluster",
     "family": "several tuned models of one base: chains and mixtures",
+    "certify": "how often verdicts are false: pairs without a shift, and planted shifts",
     "published": "a paper's tables from the explanations that it published",
     "gate": "whether a pair's scores pass against an earlier run's",
     "leaderboard": "the tracked pairs as one table",

@@ -64,7 +64,7 @@ def parse(line: str) -> Prompt:
     row = json_value(line)
     if not isinstance(row, dict):
         raise InputError(f"not a JSON object but {type(row).__name__}")
-    prompt = Prompt(
+    return Prompt(
         id=text_field(row, "id"),
         text=text_field(row, "prompt"),
         instruction_spans=_spans(row, "instruction"),
@@ -73,7 +73,6 @@ def parse(line: str) -> Prompt:
         key_spans=_spans(row, "key") if row.get("key") is not None else (),
         skill=text_field(row, "skill") if row.get("skill") is not None else None,
     )
-    return prompt
 
 
 def text_field(row: dict[str, Any], field: str) -> str:

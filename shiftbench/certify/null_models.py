@@ -1,0 +1,107 @@
+"""Makes pairs of models that differ by no instruction tuning (contracts.claim.NullPair)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from shiftbench.certify.trials import Trial
+from shiftbench.contracts.claim import NullPair
+from shiftbench.contracts.control import Control
+from shiftbench.models import Model
+
+# The random network of NullPair.RANDOM: its sizes, and the standard deviation of its weights. With transformers'
+# default of 0.02 so small a network gives nearly the same probability to every token.
+RANDOM_SIZES = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 128, "initializer_range": 0.2,
+}  # fmt: skip
+RANDOM_NOISE = 0.3  # size of the noise that is added to a random network, in units of each weight's norm
+
+
+def null_pair(
+    trial: Trial, base: Model, tuned: Model, gaussian: Control, permuted: Control, seed: int
+) -> tuple[PreTrainedModel | None, PreTrainedModel]:
+    """(a module in base's place, or None where base itself is, and a module in the tuned model's place).
+
+    trial: a null pair of any kind but NullPair.CONTINUED, whose models exist already. gaussian, permuted: controls with
+    null models of tuning's size; one model of them is taken. seed: of the trial. The modules are new, and those of base
+    and tuned are not changed.
+    """
+    if trial.kind is NullPair.RANDOM:
+        return random_pair(base, seed)
+    if trial.kind is NullPair.ROUNDING:
+        return rounded_pair(base, seed)
+    if trial.kind is NullPair.NOISE:
+        return None, scaled_null(base, tuned, gaussian, trial.size or 1.0)
+    if trial.kind is NullPair.PERMUTED:
+        return None, scaled_null(base, tuned, permuted, 1.0)
+    raise ValueError(f"no models are made for {trial.kind}")
+
+
+@torch.no_grad()
+def scaled_null(base: Model, tuned: Model, control: Control, scale: float) -> PreTrainedModel:
+    """A module whose weights are base's plus `scale` times the change of the control's first null model."""
+    module: PreTrainedModel = copy.deepcopy(control.models(base, tuned)(0).module)
+    before = dict(base.module.named_parameters())
+    for name, parameter in module.named_parameters():
+        rows = before[name].to(parameter)  # rows that tuning added at the end stay as they are
+        parameter[: len(rows)] = rows + scale * (parameter[: len(rows)] - rows)
+    return module
+
+
+@torch.no_grad()
+def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """(a float32 model, the same with its weights rounded to bfloat16).
+
+    The float32 model is base plus, in each number, uniform noise of at most half the distance to the next number in
+    bfloat16. Base may be stored in bfloat16, as the bundled models are; without the noise, rounding it would then
+    change nothing. The noise also makes pairs of different seeds different.
+    """
+    first, second = copy.deepcopy(base.module), copy.deepcopy(base.module)
+    generator = torch.Generator().manual_seed(seed)
+    rounded = dict(second.named_parameters())
+    for name, parameter in first.named_parameters():
+        parameter.add_(_half_steps(parameter, generator))
+        rounded[name].copy_(parameter.to(torch.bfloat16))
+    return first, second
+
+
+def _half_steps(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform noise between -1/2 and 1/2 of the distance from each number to the next in bfloat16 (8 bits of mantissa).
+
+    weight: of any shape, not of an integer type. The noise has its shape, dtype and device.
+    """
+    _, exponent = torch.frexp(weight.float())
+    uniform = torch.rand(weight.shape, generator=generator) - 0.5
+    return (torch.ldexp(uniform, exponent.cpu() - 8) * (weight != 0).cpu()).to(weight)
+
+
+def random_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """(an untrained Llama of two layers, the same with normal noise), with base's vocabulary and context length."""
+    rows = base.module.get_input_embeddings().weight.shape[0]
+    ends: dict[str, Any] = {
+        name: getattr(base.module.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    config = AutoConfig.for_model(
+        "llama", vocab_size=rows, max_position_embeddings=base.context_length, tie_word_embeddings=True,
+        **RANDOM_SIZES, **ends,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        first.eval().requires_grad_(False)
+        second = copy.deepcopy(first)
+        with torch.no_grad():
+            for parameter in second.parameters():
+                _add_noise(parameter)
+    return first, second
+
+
+def _add_noise(parameter: nn.Parameter) -> None:
+    noise = torch.randn_like(parameter)
+    parameter.add_(noise * (RANDOM_NOISE * parameter.norm() / noise.norm()))

@@ -1,0 +1,150 @@
+"""Plants a shift in the explanations of one model, where nobody knows weights that would cause it.
+
+Instruction recognition is the sum of many small effects, and no change of weights is known that raises it by a stated
+amount. Here the explanation is changed instead: the pipeline computes the unit from the model's weights, and the stated
+amount is added before the unit is stored. Null models get none of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from shiftbench.contracts.explainer import Inputs
+from shiftbench.contracts.finding import Finding
+from shiftbench.explain.attribution import Attribution
+from shiftbench.explain.key_parts import KEY, KeyParts
+from shiftbench.explain.position import PlacedAttribution
+from shiftbench.models import Model
+from shiftbench.store.explanation import Unit
+from shiftbench.store.work import Work
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is planted in the units of one model.
+
+    score: the name of the score whose shift it is, a key of CHANGES. size: of the shift. seed: of the random numbers.
+    weights: the digest of the weights of the model; the units of other models stay as they are.
+    """
+
+    score: str
+    size: float
+    seed: int
+    weights: str
+
+
+def planted(finding: Finding, shift: Shift) -> Finding:
+    """The finding with a method that plants the shift. Raises KeyError where the method cannot be changed."""
+    options = {
+        field.name: getattr(finding.explain, field.name)
+        for field in dataclasses.fields(finding.explain)  # type: ignore[arg-type]
+        if field.init
+    }
+    changed: Finding = dataclasses.replace(  # type: ignore[type-var]
+        finding, explain=METHODS[type(finding.explain)](**options, shift=shift)
+    )
+    return changed
+
+
+def can_plant(finding: Finding, score: str) -> bool:
+    """Whether a shift of the score can be planted in the explanations of the finding's method."""
+    return score in CHANGES and type(finding.explain) in METHODS
+
+
+def raised_instruction(unit: Unit, shift: Shift) -> Unit:
+    """The unit with a share `shift.size` of the levels of instruction tokens, chosen at random, set to the largest.
+
+    unit: of attributions, with level_PR and instruction_P.
+    """
+    return _raised(unit, unit.arrays["instruction_P"], shift)
+
+
+def raised_prompt(unit: Unit, shift: Shift) -> Unit:
+    """The unit with a share `shift.size` of the levels of all prompt tokens set to the largest."""
+    return _raised(unit, torch.ones_like(unit.arrays["instruction_P"]), shift)
+
+
+def raised_gain(unit: Unit, shift: Shift) -> Unit:
+    """The unit with a log-probability that is lower by `shift.size` nats where the key parts are masked.
+
+    unit: of KeyParts, with log_M.
+    """
+    log_M = unit.arrays["log_M"].clone()
+    log_M[unit.words["masks"].index(KEY)] -= shift.size
+    return Unit({**unit.arrays, "log_M": log_M}, unit.words)
+
+
+def _raised(unit: Unit, token_P: torch.Tensor, shift: Shift) -> Unit:
+    level_PR = unit.arrays["level_PR"].clone()
+    # The draws depend on the tokens, so that prompts of equal length get different ones.
+    text = f"{shift.seed} {unit.words['prompt_tokens']} {unit.words['response_tokens']}"
+    seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:8], "big") >> 1
+    uniform_PR = torch.rand(level_PR.shape, generator=torch.Generator().manual_seed(seed))
+    if level_PR.numel():
+        level_PR[token_P[:, None] & (uniform_PR < shift.size)] = level_PR.max()
+    return Unit({**unit.arrays, "level_PR": level_PR}, unit.words)
+
+
+Change = Callable[[Unit, Shift], Unit]
+CHANGES: dict[str, Change] = {
+    "recognition": raised_instruction,
+    "recognition_last": raised_instruction,
+    "prompt_density_rise": raised_prompt,
+    "key_gain": raised_gain,
+}
+
+
+def _planted_work(work: Sequence[Work], model: Model, shift: Shift) -> list[Work]:
+    if model.weights_digest != shift.weights:
+        return list(work)
+    change = CHANGES[shift.score]
+    content = {"planted": shift.score, "size": shift.size, "planted_seed": shift.seed}
+    return [
+        Work(item.unit, {**item.content, **content}, lambda item=item: change(item.compute(), shift))  # type: ignore[misc]
+        for item in work
+    ]
+
+
+@dataclass(frozen=True)
+class PlantedAttribution(Attribution):
+    """An Attribution with a planted shift."""
+
+    shift: Shift = dataclasses.field(kw_only=True)
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """The units of Attribution; those of one model have the shift."""
+        return _planted_work(super().work(model, inputs), model, self.shift)
+
+
+@dataclass(frozen=True)
+class PlantedPlacedAttribution(PlacedAttribution):
+    """A PlacedAttribution with a planted shift."""
+
+    shift: Shift = dataclasses.field(kw_only=True)
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """The units of PlacedAttribution; those of one model have the shift."""
+        return _planted_work(super().work(model, inputs), model, self.shift)
+
+
+@dataclass(frozen=True)
+class PlantedKeyParts(KeyParts):
+    """KeyParts with a planted shift."""
+
+    shift: Shift = dataclasses.field(kw_only=True)
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """The units of KeyParts; those of one model have the shift."""
+        return _planted_work(super().work(model, inputs), model, self.shift)
+
+
+METHODS = {
+    Attribution: PlantedAttribution,
+    PlacedAttribution: PlantedPlacedAttribution,
+    KeyParts: PlantedKeyParts,
+}
