@@ -19,7 +19,7 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import BOTH_MODELS, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
-from shiftbench.stats import Bootstrap, holm, independent_effect, welch
+from shiftbench.stats import Bootstrap, crossed_difference, holm, independent_effect, welch
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
@@ -86,9 +86,14 @@ class InstructionVerbs(Finding):
         base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
         quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
         shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
-        scores = [self._score("verbs", shares, "all")]
-        scores += [self._score(f"verbs_quarter_{quarter}", shares, str(quarter)) for quarter in range(1, QUARTERS + 1)]
-        change_LH = (tuned_VLH - base_VLH)[: len(kinds["instruction"])].sum(0)
+        instruction_V = np.arange(len(all_verbs)) < len(kinds["instruction"])
+        change_VLH = tuned_VLH - base_VLH
+        scores = [self._score("verbs", change_VLH, instruction_V)]
+        scores += [
+            self._score(f"verbs_quarter_{quarter + 1}", change_VLH[:, quarter_L == quarter], instruction_V)
+            for quarter in range(QUARTERS)
+        ]
+        change_LH = change_VLH[instruction_V].sum(0)
         return Result(
             finding=self.name,
             headline="verbs",
@@ -102,17 +107,14 @@ class InstructionVerbs(Finding):
             figures=[_heads_figure(change_LH), _quarters_figure(shares)],
         )
 
-    def _score(self, name: str, shares: pd.DataFrame, quarter: str) -> Score:
-        selected = shares[shares["quarter"] == quarter]
-        instruction_shares = selected.loc[selected["kind"] == "instruction", "share"]
-        general_shares = selected.loc[selected["kind"] == "general", "share"]
-        if instruction_shares.empty or general_shares.empty:
+    def _score(self, name: str, change_VLH: NDArray[np.int64], instruction_V: NDArray[np.bool_]) -> Score:
+        """The score over some layers. change_VLH: how much each head's count of each verb changed there."""
+        change_VN = change_VLH.reshape(len(change_VLH), -1)
+        # Verbs are a sample and heads are a sample: a head that gained pairs with one verb tends to gain others too.
+        found = crossed_difference(change_VN > 0, change_VN != 0, instruction_V, self.bootstrap.confidence)
+        if found is None:
             return no_change(self.name, name)
-        interval = self.bootstrap.difference_of_means(instruction_shares, general_shares)
-        _, p = welch(instruction_shares, general_shares, "two-sided")
-        # The interval is as wide as that of the smaller group alone, so n does not count the larger one.
-        count = min(len(instruction_shares), len(general_shares))
-        return Score(self.name, name, interval.value, interval.low, interval.high, p, count)
+        return Score(self.name, name, found.value, found.low, found.high, found.p, found.n)
 
 
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
