@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from shiftbench import ops
 from shiftbench.errors import InputError
@@ -106,7 +106,7 @@ class Bootstrap:
         # Satterthwaite (1946): the degrees of freedom of a sum of variances.
         df = variance_G.sum() ** 2 / (variance_G**2 / free_G).sum()
         upper = (1 + self.confidence) / 2
-        low, high = np.quantile(deviation_S, [1 - upper, upper]) * float(t.ppf(upper, df) / norm.ppf(upper))
+        low, high = np.quantile(deviation_S, [1 - upper, upper]) * float(stdtrit(df, upper) / ndtri(upper))
         return Interval(value, value + min(float(low), 0.0), value + max(float(high), 0.0))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def crossed_difference(
     df = int(size.max() if count == 1 else count) - 1
     if error == 0 or df == 0:
         return CrossedDifference(value, value, value, None, count)
-    half = float(t.ppf((1 + confidence) / 2, df)) * error
-    return CrossedDifference(value, value - half, value + half, 2 * float(t.sf(abs(value) / error, df)), count)
+    half = float(stdtrit(df, (1 + confidence) / 2)) * error
+    return CrossedDifference(value, value - half, value + half, 2 * float(stdtr(df, -abs(value) / error)), count)
 
 
 def _columns_part(
