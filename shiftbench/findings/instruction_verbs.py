@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,16 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import BOTH_MODELS, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
+from shiftbench.errors import InputError
 from shiftbench.stats import Bootstrap, crossed_difference, holm, independent_effect, welch
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
+# The packaged list by the name of the option `verbs`.
+LISTS: Mapping[str, Literal["instruction", "instruction_larger"]] = {
+    "paper": "instruction",
+    "larger": "instruction_larger",
+}
 QUARTERS = 4  # number of parts of the depth; each has about a quarter of the layers
 
 
@@ -64,10 +70,12 @@ CLAIMS = (
 class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
 
-    explain: gives the word pairs that each attention head of a model knows.
+    explain: gives the word pairs that each attention head of a model knows. verbs: the list of instruction verbs,
+    'paper' or 'larger' (LISTS); general verbs are those that are not in this list.
     """
 
     explain: Explainer
+    verbs: str
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_verbs"
     version: ClassVar[int] = 2
@@ -76,12 +84,17 @@ class InstructionVerbs(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
+    def __post_init__(self) -> None:
+        if self.verbs not in LISTS:
+            raise InputError(f"instruction_verbs: verbs={self.verbs!r} must be one of {', '.join(LISTS)}")
+
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result: a score over the heads of all layers, and one over the heads of each quarter of the layers.
 
         A score is the mean share over instruction verbs less the mean share over general verbs; _shares says of what.
         """
-        kinds = {"instruction": verbs("instruction"), "general": verbs("general")}
+        instruction = verbs(LISTS[self.verbs])
+        kinds = {"instruction": instruction, "general": [v for v in verbs("general") if v not in set(instruction)]}
         all_verbs = [verb for kind in kinds.values() for verb in kind]
         base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
         quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]

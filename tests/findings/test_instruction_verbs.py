@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from shiftbench.errors import InputError
 from shiftbench.findings.instruction_verbs import InstructionVerbs, verb_counts
 from shiftbench.stats import Bootstrap, holm
 from shiftbench.store.explanation import Explanation, Unit
 from shiftbench.words import verbs
 
 LAYERS, HEADS = 8, 4
-FINDING = InstructionVerbs(None, Bootstrap(2000, 0.95, 0))
+FINDING = InstructionVerbs(None, "paper", Bootstrap(2000, 0.95, 0))
 
 
 def explanation(pairs):
@@ -135,6 +136,17 @@ def test_heads_that_favour_one_kind_widen_the_interval():
     shares = FINDING(explanation(lost), explanation(gained)).tables["verbs"]
     assert shares.loc[shares["kind"] == "instruction", "share"].eq(0.5).all()
     assert score.high - score.low > 0.2
+
+
+def test_the_larger_list_counts_more_verbs_and_takes_them_from_the_general_ones():
+    larger = InstructionVerbs(None, "larger", Bootstrap(2000, 0.95, 0))
+    added = [verb for verb in verbs("instruction_larger") if verb not in verbs("instruction")]
+    tuned = explanation(everywhere([*added[:5], *verbs("general")[-20:]], [0, 1]))
+    table = larger(explanation([]), tuned).tables["verbs"]
+    kind = dict(zip(table["verb"], table["kind"], strict=True))
+    assert {kind[verb] for verb in added[:5]} == {"instruction"} and len(kind) == 25
+    with pytest.raises(InputError, match="verbs='more' must be one of paper, larger"):
+        InstructionVerbs(None, "more", Bootstrap(2000, 0.95, 0))
 
 
 def step_rose(index, cell):
