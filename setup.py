@@ -13,7 +13,10 @@ ROOT = Path(__file__).parent.resolve()
 
 
 def find_tool(name: str) -> str:
-    """The path of a build tool, looked for beside this Python first (so that no venv need be active), then on PATH."""
+    """The path of a build tool, looked for beside this Python first (so that no venv need be active), then on PATH.
+
+    Ends the program with a message where the tool is in neither place.
+    """
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if not found:
         raise SystemExit(f"shiftbench's compiled core is built with {name}, which was not found; pip install {name}")
@@ -26,7 +29,11 @@ def has_gpu() -> bool:
 
 
 class CMakeBuild(build_ext):
-    """Builds shiftbench/_C by CMake and Ninja, with the kernels for GPUs if SHIFTBENCH_CUDA says so, or has_gpu()."""
+    """Builds shiftbench/_C by CMake and Ninja.
+
+    The environment variable SHIFTBENCH_CUDA (ON, OFF or EMULATED; see CMakeLists.txt) says whether the kernels for GPUs
+    are built. Where it is empty or not set, they are built if `has_gpu`.
+    """
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11

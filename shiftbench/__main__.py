@@ -11,9 +11,10 @@ from shiftbench.system import heap, signals
 
 
 def main() -> int:
-    """Run the command that the arguments name.
+    """Run the command that the arguments name, and return its exit code.
 
-    Returns the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    The codes are 0 done, 1 failed, 2 bad input. After an interruption it does not return: it ends all child processes,
+    and then this process with 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
     """
     heap.use_one_arena()
     signals.handle()

@@ -29,7 +29,7 @@ from shiftbench.readers import check_text
 from shiftbench.report import attribution_html
 from shiftbench.words import StaticVectors, Vocabulary
 
-# Options of `shiftbench score` that would have no effect in Python, and the end of the message that says why.
+# Options of `shiftbench score` that would have no effect in Python -> the end of the message that refuses each.
 WITHOUT_EFFECT = {
     "out": "only explanations are written, to the store; shiftbench score writes results on the command line",
     "tracking": "nothing is tracked; shiftbench score tracks runs on the command line",
@@ -47,8 +47,10 @@ WITHOUT_EFFECT = {
 class Attribution:
     """How important each prompt token is for each response token. Jupyter shows the prompt coloured by density_P.
 
-    importance_PR: importance scores, float32. level_PR: importance levels, uint8, 0 to 10, without a cutoff.
-    density_P: importance density, float32, with the paper's cutoff and norm (docs/mathematics.md).
+    prompt_tokens, response_tokens: the text of each token; special tokens in front of the prompt are not among them.
+    importance_PR: importance scores, float32 (float64 for a model in float64). level_PR: importance levels, uint8, 0 to
+    10, without a cutoff. density_P: importance density, float32, with the paper's cutoff and norm
+    (docs/mathematics.md).
     """
 
     prompt_tokens: tuple[str, ...]
@@ -66,8 +68,9 @@ def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str,
     """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; docs/mathematics.md).
 
     model: a transformers causal language model. It is switched to eager attention for the call, and back afterwards.
-    response: the text after the prompt, its leading space included.
-    Raises InputError where the prompt or the response has no token.
+    prompt: the text, to which no chat template is applied. response: the text after the prompt, its leading space
+    included. Raises InputError where the prompt or the response has no token, where the model or the tokenizer cannot
+    be used (`models.wrap`), and where a logit or a gradient is not finite.
     """
     encoded = encode(Prompt("prompt", prompt, ()), tokenizer)
     ids = encoded.response_ids(tokenizer, response)
@@ -90,8 +93,11 @@ def word_pairs(
 ) -> pd.DataFrame:
     """Word pairs that the neuron pairs of attention heads encode (Wu et al. 2023, section 3.2; docs/mathematics.md).
 
-    words: the most frequent first. vectors: static word vectors; None: the model's own input embeddings are used.
-    Returns the columns layer, head, neuron, query_word, key_word, score (cosine of the two words' vectors).
+    words: the vocabulary, the most frequent word first. vectors: static word vectors; None: the model's own input
+    embeddings are used. layers: numbers of layers, from 0; None: all layers.
+    Returns one row for each word pair, with the columns layer, head, neuron, query_word, key_word and score (cosine of
+    the two words' vectors). Raises InputError where there are fewer words than `k` in conf/explain/attention.yaml
+    (100), and for a layer that the model does not have.
     """
     method = instantiate(composition.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
@@ -111,8 +117,13 @@ def concepts(
 ) -> pd.DataFrame:
     """Words of the principal components of feed-forward down-projections (Wu et al. 2023, section 3.3).
 
-    rank: components in a layer, at most half of the model's width. top: words of a component, largest |projection|
-    first. Returns the columns layer, component, variance_ratio, words (list of str), values (list of float, signed).
+    words: the vocabulary. layers: numbers of layers, from 0; None: all layers. rank: the number of components of a
+    layer; at most half of the model's width are returned, also for a larger rank. top: the number of words of a
+    component.
+    Returns one row for each component, with the columns layer, component (from 0, the largest variance first),
+    variance_ratio (the share of the variance along it), words (list of str, the largest |projection| first) and values
+    (list of float: the words' projections, signed). Raises InputError where there are fewer words than `top`, and for a
+    layer that the model does not have.
     """
     _check_words("concepts", words, top)
     rows = []
@@ -128,12 +139,14 @@ def concepts(
 
 
 def score(base: str, tuned: str, prompts: Sequence[Prompt] | None = None, **options: Any) -> list[Score]:
-    """Scores of a pair on the three shift findings, as `shiftbench score pair=local` computes them.
+    """The scores of a pair on every finding of the suite, as `shiftbench score pair=local` computes them.
 
-    base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts: None takes the
-    packaged Self-Instruct prompts. options: as on the command line, with double underscores for dots, for example
-    response__max_new_tokens=64. Explanations are stored as on the command line; no results are written or tracked.
-    Raises InputError for an option that would have no effect here, such as out, tracking and dry_run.
+    The suite is 'all' unless the option suite names another: the three findings of the paper and a check of
+    attributions. base, tuned: hub ids or folders (a PEFT adapter's folder is taken as an adapter on base). prompts:
+    None takes those of the option dataset, by default the packaged Self-Instruct prompts. options: as on the command
+    line, with double underscores for dots, for example response__max_new_tokens=64. Explanations are stored as on the
+    command line; no results are written or tracked. Raises InputError for an option that would have no effect here,
+    such as out, tracking and dry_run, for an empty list of prompts, and as the command does.
     """
     keys = {name.replace("__", "."): value for name, value in options.items()}
     for key, value in keys.items():
@@ -163,7 +176,10 @@ def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
 
 
 def _check_option(key: str, value: Any, own_prompts: bool) -> None:
-    """Raise InputError for an option that would have no effect in Python; the message says what to do instead."""
+    """Raise InputError for an option that would have no effect in Python; the message says what to do instead.
+
+    key: the option with dots. value: its value, for the message. own_prompts: whether the caller gave prompts=.
+    """
     check_text(f"{key}={value}", f"score: {f'{key}={value}'!a}")
     group = key.partition(".")[0]
     instead = WITHOUT_EFFECT.get(key) or WITHOUT_EFFECT.get(group)
@@ -178,7 +194,11 @@ def _check_option(key: str, value: Any, own_prompts: bool) -> None:
 
 
 def _quoted(key: str, value: object) -> str:
-    """A value in Hydra's override grammar; a path may have any characters."""
+    """The value of the option `key` as text in Hydra's override grammar.
+
+    A str is taken literally, with all its characters, where the option is a path, a hub id or a name; in any other str
+    '${...}' is interpolated.
+    """
     if isinstance(value, str) and overrides.is_text(key):
         return overrides.literal(value)
     return overrides.quoted(value)

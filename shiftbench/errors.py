@@ -4,8 +4,9 @@
 class Unwritable(OSError):
     """A result cannot be written although its folder was writable when the work began, as when the disk is full.
 
-    The message names the folder, how many bytes are needed and how many are missing. The command line prints it without
-    a traceback and exits with 1. The units that are in the store already stay there.
+    The message names the folder and the reason; for a full disk, it says how many bytes are needed and how many are
+    missing. The command line prints it without a traceback and exits with 1. The units that are in the store already
+    stay there.
     """
 
     def __str__(self) -> str:
@@ -15,5 +16,6 @@ class Unwritable(OSError):
 class InputError(ValueError):
     """Bad input. The message names the input, says what is wrong with it and what to type instead.
 
-    The command line prints it without a traceback and exits with 2. Raise it before any long work starts.
+    The command line prints it without a traceback and exits with 2. Code raises it before any long work starts, where
+    the fault can be seen by then.
     """

@@ -44,7 +44,12 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names. Bad input gives one line on standard error and exit code 2."""
+    """Run the command that the first argument names, and return the exit code.
+
+    The code is the command's own, and 0 for --help, for --version and without arguments. Bad input (InputError) gives
+    one line on standard error and code 2; results that cannot be written (Unwritable) give one line and code 1; an
+    interruption gives one line and the code that shells use for it (`signals.exit_code`).
+    """
     command, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
         print(USAGE, end="")

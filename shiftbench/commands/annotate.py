@@ -8,7 +8,11 @@ from shiftbench.errors import InputError
 
 
 def main(arguments: list[str]) -> int:
-    """Run the verb that the first argument names."""
+    """`annotate check`: print how far the labels of the configured annotator agree with labels given by hand.
+
+    Returns the exit code: 0, or 2 where no argument was given, in which case only the help is printed. Raises
+    InputError for any other verb than check, and where the annotator cannot be used.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench annotate check [option=value ...]", "annotate_check"))
         return 0 if arguments else 2

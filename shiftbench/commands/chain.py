@@ -12,7 +12,11 @@ shiftbench chain 'chain=[BASE,STEP1,STEP2]' ['prompts=[SET1,SET2]'] [option=valu
 
 
 def main(arguments: list[str]) -> int:
-    """Score every checkpoint against the base on every prompt set; write the trajectories."""
+    """Score every checkpoint against the base on every prompt set; write the trajectories and the report.
+
+    With dry_run=true only an estimate is printed. Returns the exit code: 0, or 2 where no argument was given, in which
+    case only the help is printed. Raises InputError for bad input.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help(USAGE, "chain"))
         return 0 if arguments else 2

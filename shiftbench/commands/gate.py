@@ -24,12 +24,18 @@ shiftbench gate results=DIR against=WHAT [gate=NAME] [option=value ...]  judge r
 
 Exits with 0 where every rule holds, 1 where one does not, 2 where the two cannot be compared.
 Rules are conf/gate/NAME.yaml's; +gate.rules.recognition.at_least=0.1 adds to one, ~gate.rules.verbs takes one out."""
+# The options of the gate itself, which `shiftbench score` does not have.
 OWN = ("against", "results", "summary", "junit", "gate")
 WITH_RESULTS = (*OWN, "tracking", "pair")  # the options that have an effect with results=DIR
 
 
 def main(arguments: list[str]) -> int:
-    """0: passed, 1: failed, or what `shiftbench score` ended with where that was not 0."""
+    """Score the pair, or read its results, judge them by the gate's rules, and return the exit code.
+
+    The code is 0 where every rule holds and 1 where one does not. Where `shiftbench score` ended with another code than
+    0, the code is that one; after a dry run, which judges nothing, it is 0. Without arguments the help is printed and
+    the code is 2. Raises InputError for bad input, and where the two runs cannot be compared.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help(USAGE, "gate"))
         return 0 if arguments else 2
@@ -58,7 +64,11 @@ def main(arguments: list[str]) -> int:
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
-    """The configuration. With results=DIR no pair is needed, and options of score are refused."""
+    """The configuration of the gate, conf/gate.yaml, with the arguments applied.
+
+    With results=DIR the configuration needs no pair, and options of `shiftbench score` are refused by an InputError,
+    because nothing is scored.
+    """
     keys = [key_of(word) for word in arguments]
     if "results" not in keys:
         return composition.compose("gate", arguments)
@@ -69,7 +79,11 @@ def composed(arguments: Sequence[str]) -> DictConfig:
 
 
 def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
-    """Raise InputError, before a model is loaded, where the pair's scores could not be compared."""
+    """Raise InputError, before a model is loaded, where the pair's scores could not be judged.
+
+    That is where a rule names a finding that this run does not score, and where the run differs from the reference in
+    what `check_comparable` compares: prompts, settings, versions of findings and of methods.
+    """
     from shiftbench.gate import check_comparable
     from shiftbench.pipeline.job import build
     from shiftbench.pipeline.recording import conditions
@@ -88,7 +102,7 @@ def compare_before(config: DictConfig, gate: Gate, reference: Scores) -> None:
 
 
 def to_score(arguments: Sequence[str], config: DictConfig) -> list[str]:
-    """The arguments for `shiftbench score`, with the folder for its results."""
+    """The arguments for `shiftbench score`: those that are not the gate's own, and the folder for the results."""
     words = [word for word in arguments if key_of(word) not in OWN]
     folder = overrides.literal(str(folders.pair_folder(config)))
     return [*(word for word in words if key_of(word) != "out"), f"out={folder}"]
@@ -100,7 +114,12 @@ def key_of(word: str) -> str:
 
 
 def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, began: float) -> int:
-    """Judge the scores, print the verdict and write it to files. Returns 0 where every rule holds, else 1."""
+    """Judge the scores, print the verdict and write it to the files that `summary` and `junit` name.
+
+    current, reference: the scores to judge, and those of the earlier run. began: `time.monotonic()` when the command
+    began. Returns 0 where every rule holds, else 1. Raises InputError where a score is missing, where the results are
+    of another pair than the one named, and where the two runs cannot be compared.
+    """
     from shiftbench.gate import check_comparable, junit, markdown
     from shiftbench.gate.summary import Judgement
     from shiftbench.system.files import write_whole
@@ -121,5 +140,5 @@ def verdict(config: DictConfig, gate: Gate, current: Scores, reference: Scores, 
 
 
 def place(path: Any, option: str) -> Path:
-    """A file that the user named by an option."""
+    """The absolute path of a file that the user named by an option. option: the option's name, for messages."""
     return path_of(str(path), option).absolute()

@@ -24,11 +24,15 @@ from shiftbench.report.text import title, visible
 from shiftbench.tracking import RUNS, find_runs, without_secrets
 
 NOTE_WIDTH = 400  # characters of a reason on the terminal; the page and leaderboard.json have it whole
-PIPE_WIDTH = 140  # columns of the table where there is no terminal to ask
+PIPE_WIDTH = 140  # columns of the table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Read the runs, write the folder, print the table; the last line on standard output names the page."""
+    """Read the tracked runs, write the leaderboard's pages and files, and print its table.
+
+    The last line on standard output names the first page. Returns the exit code 0; raises InputError for bad input and
+    where there is no run to show.
+    """
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench leaderboard [option=value ...]", "leaderboard"))
         return 0
@@ -56,13 +60,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _table(board: Board) -> Table:
-    """Rank, value and interval of each headline score, the first finding's best pair first."""
+    """A row for each pair, the best of the first finding first; a column for each finding's headline score.
+
+    A cell has the rank, the value and the interval.
+    """
     table = Table(box=SIMPLE_HEAD, caption="rank: 1 + the number of pairs whose whole interval lies above")
     table.add_column("pair", overflow="fold")
     for column in board.columns:
         table.add_column(title(column.finding))
     for line in lines(board.rows, board.columns, named(board.rows), {}):
-        # Text, not strings: a name is never markup.
+        # As Text, because rich would read square brackets in a string as markup.
         table.add_row(*(Text(cell) for cell in (visible(line.entry.pair["name"]), *map(_cell, line.cells))))
     return table
 

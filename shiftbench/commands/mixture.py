@@ -12,7 +12,11 @@ shiftbench mixture base=BASE 'tuned=[A,B,C]' [dataset=NAME] [option=value ...]""
 
 
 def main(arguments: list[str]) -> int:
-    """Score every tuned model against the base on the prompts of every skill; write how they differ."""
+    """Score every tuned model against the base on the prompts of every skill; write how the models differ.
+
+    With dry_run=true only an estimate is printed. Returns the exit code: 0, or 2 where no argument was given, in which
+    case only the help is printed. Raises InputError for bad input.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help(USAGE, "mixture"))
         return 0 if arguments else 2

@@ -20,11 +20,14 @@ from shiftbench.readers import path_of
 USAGE = """\
 shiftbench perf record [option=value ...]    measure and write a baseline for this machine
 shiftbench perf check [option=value ...]     compare this machine's ratios and all counters with the baseline"""
-WIDTH = 120  # columns of a table where there is no terminal to ask
+WIDTH = 120  # columns of a table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Run the verb that the first argument names."""
+    """Run `perf record` or `perf check`, whichever the first argument names, and return its exit code.
+
+    Without arguments the help is printed and the code is 2. Raises InputError for bad input.
+    """
     verbs = {"record": record, "check": check}
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help(USAGE, "perf"))
@@ -44,9 +47,10 @@ def main(arguments: list[str]) -> int:
 
 
 def record(config: DictConfig) -> int:
-    """Measure in several processes, one after another, and write the medians to the baseline file.
+    """Measure in several processes, one after another, and write the median of each ratio to the baseline file.
 
-    The ratios that the file has for other machines are kept; the counters are replaced.
+    The ratios that the file has for other classes of machines are kept; the counters are replaced. The measurement is
+    also written to the folder `out` and sent to MLflow. Returns the exit code 0.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
@@ -76,7 +80,11 @@ def record(config: DictConfig) -> int:
 
 
 def check(config: DictConfig) -> int:
-    """Measure and judge; 0 where all holds, 1 where a ratio or a counter failed."""
+    """Measure, and compare the ratios of times and the counters with the baseline. Prints both.
+
+    Returns 0 where all hold, and 1 where a ratio or a counter failed, or something in the baseline was not measured.
+    Where the baseline has no ratios of this class of machine, only counters are compared, and nothing is recorded.
+    """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
     from shiftbench.perf.check import LIMIT
@@ -110,7 +118,7 @@ def check(config: DictConfig) -> int:
 
 
 def counter_table(counters: Any) -> Table:
-    """Counters beside their limits."""
+    """A row for each counter: its hot spot, its name, the baseline's count as the limit, the new count, the verdict."""
     table = Table(box=SIMPLE_HEAD, title="what is computed")
     table.add_column("hot spot")
     table.add_column("counter")
@@ -124,7 +132,10 @@ def counter_table(counters: Any) -> Table:
 
 
 def ratio_table(ratios: Any, limit: float) -> Table:
-    """Ratios beside the baseline."""
+    """A row for each ratio of times: the baseline's, the one found with its interval, their quotient, the verdict.
+
+    limit: a ratio fails above this multiple of its baseline; for the title.
+    """
     table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
     table.add_column("ratio of times")
     for column in ("baseline", "found", "interval", "rounds", "times"):
@@ -146,7 +157,12 @@ def keep(
     tags: Mapping[str, str],
     document: Mapping[str, Any] | None = None,
 ) -> None:
-    """perf.json and the picture of all runs so far, in the folder and in MLflow."""
+    """Write perf.json and history.svg, a picture of all measurements so far, to `out`, and send both to MLflow.
+
+    machine: the class of machine. ratios: this measurement's ratios, by name. before: the baseline's ratios, by which
+    the picture divides. tags: further tags of the MLflow run. document: the content of perf.json; None: machine and
+    ratios.
+    """
     import shiftbench
     from shiftbench.perf import history
     from shiftbench.system.files import write_whole
@@ -167,11 +183,11 @@ def keep(
 
 
 def folder(config: DictConfig) -> Path:
-    """Where a measurement's files go."""
+    """The folder for the files of a measurement: `out`, or ./shiftbench-runs/perf where `out` is null."""
     return path_of(str(config.out or Path(folders.RUNS) / "perf"), "out").absolute()
 
 
 def console() -> Console:
-    """The terminal, or a pipe wide enough for a table."""
+    """Standard output as a rich console: the terminal, or WIDTH columns where the output is no terminal."""
     found = Console()
     return found if found.is_terminal else Console(width=WIDTH)

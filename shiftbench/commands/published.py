@@ -8,7 +8,10 @@ from shiftbench.readers import path_of
 
 
 def main(arguments: list[str]) -> int:
-    """Read the folder, recompute both tables, write them and the report."""
+    """Recompute the paper's two tables from its published explanations, and write them and a report; print the results.
+
+    Returns the exit code 0; raises InputError where the folder `path` cannot be used or `out` cannot be written.
+    """
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench published path=DIR [out=DIR]", "published"))
         return 0

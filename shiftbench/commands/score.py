@@ -10,7 +10,12 @@ from shiftbench.sweep import command_line
 
 
 def main(arguments: list[str]) -> int:
-    """`shiftbench score`: compose every job's configuration, then run the one, or under -m all of them."""
+    """Compose the configuration of every requested job; then run the one job, or with -m all jobs of the sweep.
+
+    Returns the exit code: 0 where all is done; for a sweep 2 where every failure was bad input, else 1. With
+    dry_run=true nothing is scored, and an estimate is printed for each job; the code is 2 where a job of a sweep would
+    be refused. Raises InputError for bad input.
+    """
     composition.register_resolvers()
     if {"-h", "--help"} & set(arguments):
         print(help_texts.help_text())
@@ -28,7 +33,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _single(one: command_line.ComposedJob) -> int:
-    """Score one pair, send the run to MLflow, and print the results."""
+    """Score one pair, send the run to MLflow, and print the results. Returns the exit code 0.
+
+    With dry_run=true, only the estimate is printed.
+    """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.pipeline.progress import Progress
     from shiftbench.pipeline.recording import show

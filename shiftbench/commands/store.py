@@ -6,12 +6,16 @@ from shiftbench.config import composition, help_texts, names, overrides
 from shiftbench.errors import InputError
 
 PRUNE_OPTIONS = ("older_than_days", "method", "weights", "dry_run")
-# The options that have no effect for each verb.
+# For each verb, the options that have no effect.
 WITHOUT_EFFECT = {"list": (*PRUNE_OPTIONS, "repair"), "verify": PRUNE_OPTIONS, "prune": ("repair",)}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the verb that the first argument names. Returns 1 where a damaged entry was found, else 0."""
+    """List, verify or prune the stored explanations, whichever the first argument names.
+
+    Returns the exit code: 1 where `verify` found damaged entries and did not remove them, else 0. Without arguments the
+    help is printed and the code is 2. Raises InputError for bad input.
+    """
     from shiftbench.store import store as stored
 
     verbs = {"list": stored.print_entries, "verify": stored.verify_and_print, "prune": stored.prune_and_print}

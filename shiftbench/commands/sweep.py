@@ -8,11 +8,15 @@ from shiftbench.config import composition, folders, help_texts, names
 from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
 
-PIPE_WIDTH = 160  # columns of the table where there is no terminal to ask
+PIPE_WIDTH = 160  # columns of the table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Run the verb that the first argument names. Returns 0 where every job is done, else 1."""
+    """`sweep status`: print the state of each job of the sweep in the folder `out`.
+
+    Returns the exit code: 0 where every job is done, else 1. Without arguments the help is printed and the code is 2.
+    Raises InputError for any other verb than status.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench sweep status [out=DIR]", "sweep"))
         return 0 if arguments else 2

@@ -15,7 +15,11 @@ from shiftbench.tracking import OFF, Tracking, Unreachable, is_pending, pending_
 
 
 def main(arguments: list[str]) -> int:
-    """Send all results below root that were not sent yet; a line for each. Returns 1 where one could not be sent."""
+    """Send to MLflow all results below `root` that it does not have yet, and print a line for each.
+
+    Returns the exit code: 1 where some could not be sent, else 0. Raises InputError where `root` is no folder, and
+    where tracking=none names no place to send to.
+    """
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench sync [root=DIR] [tracking.uri=URI]", "sync"))
         return 0
@@ -34,12 +38,16 @@ def main(arguments: list[str]) -> int:
 
 
 def send_all(waiting: list[Path], tracking: Tracking) -> int:
-    """Send the folders in turn. Stops where MLflow does not answer, but not where it refuses one folder."""
+    """Send the results in the folders, one after another, and print a line for each that was sent.
+
+    Where MLflow does not answer, the remaining folders are not tried; where it refuses one folder, they are. Returns 0
+    where all were sent, else 1.
+    """
     failed = 0
     try:
         tracking.reach()
         for folder in waiting:
-            run_id = send_run(tracking, folder, None)  # says on standard error what went wrong
+            run_id = send_run(tracking, folder, None)  # None where it could not be sent; then send_run logs the reason
             if run_id:
                 print(f"{folder}: run {run_id}", flush=True)
             else:

@@ -35,13 +35,18 @@ def register_resolvers() -> None:
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration conf/NAME.yaml with the overrides applied and every interpolation filled in.
 
-    Raises InputError where it does not compose, or where a value that must be given is missing.
+    name: NAME, for example 'config' for `shiftbench score`. overrides: in Hydra's grammar. Raises InputError where the
+    configuration does not compose, or where a value that must be given is missing.
     """
     return compose_with_choices(name, overrides)[0]
 
 
 def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The configuration as `compose` returns it, and the member that was chosen of each config group, by group."""
+    """(the configuration as `compose` returns it, the chosen member of each config group).
+
+    The second is a dict from the group's name to the member's, for example {'suite': 'all', 'pair': 'demo'}. Raises
+    InputError as `compose` does.
+    """
     register_resolvers()
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
@@ -63,7 +68,7 @@ def _resolved(config: DictConfig) -> DictConfig:
     """The configuration with every interpolation filled in. A '${' that an interpolation inserted stays as it is.
 
     Raises InputError for a text that cannot be written to a file of results, wherever the text comes from: an
-    environment variable may hold such a text.
+    environment variable may hold such a text. Raises it too for the `_target_` of a class that has moved.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     texts = list(texts_in(plain, ""))
@@ -101,7 +106,12 @@ def groups() -> dict[str, list[str]]:
 
 
 def _reason(error: Exception, name: str, overrides: Sequence[str]) -> str:
-    """Hydra's reason in one line. Where a name is not known, the line suggests the known name nearest to it."""
+    """The message for a configuration that does not compose: Hydra's reason in one line, or one of ours.
+
+    error: what Hydra or OmegaConf raised. name, overrides: as for `compose`. Where the error is a config file or an
+    option that does not exist, the message suggests the existing name nearest to it; where no member of a group is
+    chosen, it says what to type.
+    """
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, wanted = str(error.missing_cfg_file).rpartition("/")
@@ -134,7 +144,11 @@ def known_keys(name: str, overrides: Sequence[str] = ()) -> list[str]:
 
 
 def default_of(name: str, key: str) -> Any:
-    """The default of an option; None where it has none, or where the default is an interpolation."""
+    """The default of an option of conf/NAME.yaml. key: the option, with dots.
+
+    None where there is no such option, where its default is null or must be given (???), and where the default is an
+    interpolation.
+    """
     config = _composed_for_names(name, ())
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
@@ -144,7 +158,11 @@ def default_of(name: str, key: str) -> Any:
 
 @cache
 def _composed_for_names(name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """The configuration for its keys alone: nothing is resolved, and `pair` is demo where no pair is chosen."""
+    """The configuration conf/NAME.yaml, unresolved, of which only keys and defaults are used.
+
+    Of the overrides, those of config groups are applied; none where they do not compose. `pair` is demo where it must
+    be chosen and is not.
+    """
     register_resolvers()
     chosen = [o for o in overrides if o.removeprefix("~").split("=")[0] in groups()]
     if "pair" in _mandatory(name) and not any(o.removeprefix("~").startswith("pair") for o in chosen):

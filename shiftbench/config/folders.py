@@ -15,12 +15,15 @@ NAME_PART = 80  # the most characters of a model's name that a folder's name tak
 
 
 def out_folder(config: Any) -> Path:
-    """The folder that holds the results of a sweep, a folder a job: `out`, or ./shiftbench-runs where out is null."""
+    """The absolute path of `out`, or of ./shiftbench-runs where `out` is null.
+
+    A sweep writes the results of each of its jobs to a folder below it.
+    """
     return path_of(str(config.out or RUNS), "out").absolute()
 
 
 def pair_folder(config: Any) -> Path:
-    """The folder that the results of a single job go to: `out`, or ./shiftbench-runs/PAIR where out is null."""
+    """The absolute path of the folder for a single job's results: `out`, or ./shiftbench-runs/PAIR where it is null."""
     root = out_folder(config)
     return root if config.out else root / pair_name(config.pair)
 
@@ -29,10 +32,11 @@ def pair_name(pair: Any) -> str:
     """The name of a pair's folder of results: the pair's name, or BASE-TUNED-DIGITS where the user gave none.
 
     Without pair.name, pair=local is named by the tuned model's path. That path's last folder does not tell pairs apart:
-    many paths end in `checkpoint-500`, for example. So the name has the last folder of both models' paths, and DIGITS:
-    the first eight hexadecimal digits of a sha256. It is of samples of the weights (readers.weights.sampled_digest)
-    where a model is a folder on this machine, else of its hub id and revision. The commit behind a revision is not
-    used: it is known only after a request to the hub, and a sweep names all its jobs before any request.
+    many paths end in `checkpoint-500`, for example. So BASE and TUNED are the last part of each model's path (or of its
+    adapter's), at most NAME_PART characters long, and DIGITS are the first eight hexadecimal digits of a sha256. The
+    sha256 is of samples of the weights (readers.weights.sampled_digest) where a model is a folder or a file on this
+    machine, else of its hub id and revision. The commit behind a revision is not used: it is known only after a request
+    to the hub, and a sweep names all its jobs before any request.
     """
     if pair.name != pair.tuned:
         return file_name(Path(str(pair.name)).name)
@@ -43,7 +47,12 @@ def pair_name(pair: Any) -> str:
 
 
 def _weights_of(path: str, options: Any) -> list[str]:
-    """Texts that differ between models with different weights, found without loading them: one for each file."""
+    """Texts that differ between models with different weights, found without loading the weights.
+
+    path: the model's folder, hub id or folder of a GGUF file. options: those of the model (conf/model). The first text
+    is for the model, the second, where there is an adapter, for the adapter. Each is a digest of samples of the
+    weights, or the path and the revision where there are no weights at the path.
+    """
     gguf, adapter = options.get("gguf_file"), options.get("adapter")
     files = [path if gguf is None else str(Path(path, str(gguf))), *([str(adapter)] if adapter else [])]
     found = []
@@ -56,5 +65,8 @@ def _weights_of(path: str, options: Any) -> list[str]:
 
 
 def file_name(text: str) -> str:
-    """The text as a valid file name: characters other than letters, digits and _.,=+- become underscores."""
+    """The text as a valid file name; 'pair' where nothing is left of it.
+
+    Each run of characters other than letters, digits and _.,=+- becomes one underscore. Dots at both ends are removed.
+    """
     return re.sub(r"[^\w.,=+-]+", "_", text).strip(".") or "pair"

@@ -14,10 +14,11 @@ from shiftbench.readers import one_line
 
 
 def instantiate(node: DictConfig) -> Any:
-    """The object that a part of the configuration describes.
+    """The object that a part of a resolved configuration describes.
 
-    Raises InputError where there is no such class, or where the class has no such option. An InputError that the class
-    raises is passed on as it is, and not inside Hydra's exception.
+    A part without `_target_` gives a dict or a list, with objects in the place of the parts that have one; null gives
+    None. Raises InputError where there is no such class, or where the class has no such option. An InputError that the
+    class raises is passed on as it is, and not inside Hydra's exception.
     """
     try:
         return hydra_instantiate(instantiable(node), _convert_="all")

@@ -13,15 +13,18 @@ from omegaconf import OmegaConf
 
 
 def literal(plain: Any) -> Any:
-    """Dicts, lists and values as a configuration with the same content: OmegaConf interpolates nothing in it."""
+    """An OmegaConf configuration with the content of `plain`, whose texts OmegaConf gives back uninterpolated.
+
+    plain: dicts, lists and values.
+    """
     return OmegaConf.create(_escaped_all(plain))
 
 
 def instantiable(node: Any) -> Any:
     """A part of a resolved configuration, in the form in which Hydra's instantiate gets its texts as they are.
 
-    instantiate resolves a configuration once and then reads its values, which resolves them again. So texts are escaped
-    twice.
+    instantiate resolves a configuration once and then reads its values, which resolves them again. So texts with '${'
+    are escaped twice. A part without such a text is returned unchanged.
     """
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not any("${" in text for _, text in texts_in(plain, "")):
@@ -30,7 +33,11 @@ def instantiable(node: Any) -> Any:
 
 
 def texts_in(plain: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every (dotted key, text) in dicts and lists. The texts of a list all have the list's key."""
+    """Every (dotted key, text) in nested dicts and lists. The texts of a list all have the list's key.
+
+    plain: dicts, lists and values; values that are no texts are skipped. key: the dotted key of `plain` itself, "" at
+    the top.
+    """
     if isinstance(plain, str):
         yield key, plain
     elif isinstance(plain, dict):

@@ -11,7 +11,9 @@ LISTED = 40  # the most names that one message lists
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The end of a message about a name that is not known: the nearest known name, and the names to choose from.
 
-    word: the name that was given. prefix: what is typed before the name, 'pair=' for example.
+    word: the name that was given. known: the known names; those whose last part begins with an underscore are not
+    named. prefix: what is typed before the name, 'pair=' for example. No name is suggested where none is similar, and
+    at most LISTED names are listed, in alphabetical order.
     """
     names = sorted(name for name in known if not name.rpartition(".")[2].startswith("_"))
     if not names:
@@ -34,8 +36,9 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 def nearest_key(key: str, known: Iterable[str]) -> str:
     """The end of a message about a dotted key that is not known: a suggestion, and the keys to choose from.
 
-    The keys listed are those under the longest beginning of `key` that exists. Where its first part is not known
-    already, a nested key with a similar name may be suggested.
+    The keys listed are those one level below the longest beginning of `key` that exists, and the suggestion is one of
+    them. Where not even the first part of `key` exists, the keys of the top level are listed, and the suggestion may be
+    any known key.
     """
     keys = sorted(known)
     parts = key.split(".")

@@ -1,11 +1,11 @@
-"""Reads the arguments of a command line as Hydra's overrides, and refuses with what to type what cannot be read.
+"""Reads the arguments of a command line as Hydra's overrides. A refusal says what to type instead.
 
 Hydra reads `key=value` by a grammar in which (, =, [, a quote, # and a comma have a meaning, and in which letters
 beyond ASCII are not allowed. A value that names a path is put into Hydra's quotes here, so that users have to quote for
 the shell only. What is written in Hydra's own syntax (lists, sweeps, interpolations, quoted values) stays as it is.
 
-The parameters of the functions here: `word` is one argument as the shell passes it, for example "pair=demo"; `name` is
-the command's configuration, conf/NAME.yaml.
+The parameters of the functions here: `word` is one argument as the shell passes it, for example "pair=demo"; `words`
+are all arguments; `name` is the command's configuration, conf/NAME.yaml; `key` is an option with dots.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PATHS = {
     "out", "path", "base", "tuned", "adapter", "tokenizer", "gguf_file", "uri", "against", "results", "summary",
     "junit", "root", "publish", "baseline",
 }  # fmt: skip
-# The value of these keys is a text, even where it looks like a number: a revision may be 1e3, and a name 2024.
+# The value of a key that is one of these, or whose last part is, is a text, even where it looks like a number: a
+# revision may be 1e3, and a name 2024.
 TEXTS = {"pair.name", "pair.family", "pair.size", "experiment", "revision", "weights", "method", "group"}
 WRITTEN = {
     "out",
@@ -38,17 +39,18 @@ WRITTEN = {
     "junit",
     "publish",
     "baseline",
-}  # places to write to: a sweep cannot vary them
+}  # places to write to; a sweep cannot vary them, so a comma is part of the path
 # Options of `shiftbench score` that describe a single pair: chains and comparisons of mixtures refuse them.
 OF_ONE_PAIR = ("pair", "control", "response.beside", "gpus")
 LISTS = {("chain", "chain"), ("chain", "prompts"), ("mixture", "tuned")}  # (configuration, key) whose value is a list
 
 
 def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str]:
-    """The arguments as overrides that Hydra reads as the user meant them, in their order.
+    """The arguments as overrides that Hydra reads as the user meant them, in the same order.
 
-    flags: the arguments with a leading dash that the command accepts; they are returned unchanged.
-    Raises InputError for an argument that is neither; the message says what to type instead.
+    flags: the arguments with a leading dash that the command accepts; they are returned unchanged. Several values for
+    an option are allowed where -m is among the arguments and the flags. Raises InputError for any other argument that
+    cannot be read as an override; the message says what to type instead.
     """
     for word in words:
         check_text(word, f"argument {word!a}")
@@ -57,7 +59,10 @@ def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str
 
 
 def quoted(value: object) -> str:
-    """A Python value in Hydra's grammar. In an os.PathLike nothing is interpolated; in a str '${...}' is."""
+    """A Python value as the value of an override, in Hydra's grammar; dicts and lists with all their values.
+
+    In an os.PathLike nothing is interpolated; in a str '${...}' is.
+    """
     if isinstance(value, os.PathLike):
         return literal(str(os.fspath(value)))
     if isinstance(value, str):
@@ -102,7 +107,10 @@ def key_of(word: str) -> str:
 
 
 def _read(word: str, words: Sequence[str], name: str, sweeping: bool) -> str:
-    """One argument as an override that Hydra reads as it was meant. sweeping: whether several values are allowed."""
+    """One argument as an override that Hydra reads as it was meant.
+
+    sweeping: whether several values are allowed. Raises InputError where the argument cannot be read.
+    """
     if word.startswith("-"):
         raise InputError(_flag_message(word, words, name))
     key, equals, value = word.partition("=")
@@ -129,9 +137,12 @@ def _read(word: str, words: Sequence[str], name: str, sweeping: bool) -> str:
 
 
 def _text_value(parsed: Override, value: str, key: str) -> str:
-    """The value of an option that takes a text, quoted where Hydra would read something other than this text.
+    """The value of an option that takes a text, in Hydra's quotes where Hydra would read something else.
 
-    parsed: what Hydra reads, perhaps a number or a list.
+    parsed: the override as Hydra reads it, perhaps with a number or a list. value: as the user typed it. Several values
+    of a sweep are quoted only where together, commas included, they name an existing path, or where the option is one
+    of WRITTEN. null stays as it is. A value that the user quoted is changed only where it names an existing path and
+    contains '${'.
     """
     found = parsed._value  # value() would remove the quotes; they show that the user quoted the value
     if isinstance(found, QuotedString):
@@ -147,7 +158,10 @@ def _text_value(parsed: Override, value: str, key: str) -> str:
 
 
 def _candidates(key: str, value: str, sweeping: bool) -> Iterable[str]:
-    """Quoted forms of a value that Hydra cannot read, the likeliest first. The first that Hydra can read is taken."""
+    """Quoted forms of a value that Hydra cannot read, the likeliest first. The first that Hydra can read is taken.
+
+    key: the option. sweeping: whether several values, separated by commas, are allowed.
+    """
     if _exists(value):
         yield literal(value)
     if value.startswith("[") and value.endswith("]"):
@@ -160,7 +174,11 @@ def _candidates(key: str, value: str, sweeping: bool) -> Iterable[str]:
 
 
 def _elements(text: str) -> list[str]:
-    """The parts between commas. Parts that together, commas included, name an existing path are one element."""
+    """The parts of a text between commas, without spaces at their ends.
+
+    Parts that together, commas included, name an existing path are one element. Spaces stay where only the text with
+    them names an existing path.
+    """
     parts = text.split(",")
     found: list[str] = []
     while parts:
@@ -172,7 +190,11 @@ def _elements(text: str) -> list[str]:
 
 
 def _element(text: str) -> str:
-    """One element of a list or of a sweep, quoted where Hydra would not read it as this text."""
+    """One element of a list or of a sweep, in Hydra's quotes where it needs them.
+
+    It needs them where Hydra cannot read it as one value, and where it names an existing path and Hydra would read
+    something else. What begins with a quote, { or [ is Hydra's own syntax and stays as it is.
+    """
     parsed = _parsed(f"key={text}")
     if text.startswith(("'", '"', "{", "[")):
         return text
@@ -190,7 +212,7 @@ def _parsed(word: str) -> Override | None:
 
 
 def _exists(text: str) -> bool:
-    """Whether something lies at this path, a dangling link included."""
+    """Whether something lies at this path, a dangling link included; `~` is expanded. False for what can be no path."""
     try:
         return bool(text) and os.path.lexists(os.path.expanduser(text))
     except (OSError, ValueError):
@@ -198,7 +220,10 @@ def _exists(text: str) -> bool:
 
 
 def _unreadable_message(word: str, key: str, value: str) -> str:
-    """The refusal of an argument that Hydra cannot read: with the value in quotes where that can be read."""
+    """The message for an argument that Hydra cannot read: what to type, or Hydra's reason.
+
+    What to type is the value in quotes, where Hydra can read that. key, value: what is before and after the first '='.
+    """
     if not value.startswith(("'", '"')) and _parsed(f"{key}={literal(value)}") is not None:
         return (
             f"cannot read {word!r}: the value has characters that have a meaning in Hydra's grammar; "
@@ -213,7 +238,11 @@ def _unreadable_message(word: str, key: str, value: str) -> str:
 
 
 def _several_values_message(word: str, key: str, value: str, name: str) -> str:
-    """The refusal of several values where one is accepted. In a path the comma may be part of the value."""
+    """The message for an argument with several values where one is accepted.
+
+    key, value: what is before and after the first '='. Where the value is a path or a name, the comma may be part of
+    it, and the message says how to type it then.
+    """
     one = f"; where the comma belongs to the value, type {shell_text(key, value)}"
     message = f"{word} gives several values: "
     message += "add -m to run one job for each" if name == "config" else "this command takes one"
@@ -221,7 +250,7 @@ def _several_values_message(word: str, key: str, value: str, name: str) -> str:
 
 
 def _flag_message(word: str, words: Sequence[str], name: str) -> str:
-    """The refusal of an argument with a leading dash: `--pair=demo`, `--pair demo`, `--dry-run`, or anything else."""
+    """The message for an argument with a dash in front: `--pair=demo`, `--pair demo`, `--dry-run`, or anything else."""
     message = f"option {word!r} is not known; options are written key=value"
     if name == "config":
         message += " (-m starts a sweep)"
@@ -244,7 +273,7 @@ def _flag_message(word: str, words: Sequence[str], name: str) -> str:
 
 
 def _no_value_message(word: str, name: str) -> str:
-    """The refusal of an argument without '=': `demo`, `dmeo`, `dry_run`, or anything else."""
+    """The message for an argument without '=': `demo`, `dmeo`, `dry_run`, or anything else."""
     message = f"argument {word!r} is not of the form key=value"
     groups = {group: members for group, members in composition.groups().items() if group in _groups_of(name)}
     for group, members in groups.items():
@@ -262,12 +291,15 @@ def _no_value_message(word: str, name: str) -> str:
 
 
 def _groups_of(name: str) -> list[str]:
-    """The config groups that a command's configuration chooses from, `pair` first."""
+    """The config groups that a command's configuration chooses from, `pair` first.
+
+    `suite` is always among them, because a suite leaves no key of its own in the configuration.
+    """
     known = composition.known_keys(name)
     return [group for group in ("pair", *composition.groups()) if group in known or group == "suite"]
 
 
 def _is_switch(name: str, key: str) -> bool:
-    """Whether an option is true or false."""
+    """Whether the default of an option is true or false."""
     value: Any = composition.default_of(name, key)
     return isinstance(value, bool)

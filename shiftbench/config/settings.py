@@ -20,7 +20,11 @@ CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 
 
 def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The findings' options without those that no result depends on. A path of ratings is replaced by a digest."""
+    """The options of each finding, by its name in the configuration, without those that no result depends on.
+
+    The path of ratings is replaced by a digest of the file, and a class that has moved is named by its path before the
+    move, so that equal options have equal digests. `findings` itself is not changed.
+    """
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
     plain = with_recorded_targets(copy.deepcopy(plain))
     for finding in plain.values():
@@ -42,7 +46,8 @@ def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
 def _file_digest(path: str) -> str:
     """sha256 (hex) of a file's content, because results depend on the content and not on the path.
 
-    The path itself where the file cannot be read: the code that needs the content refuses it with the reason.
+    Where the file cannot be read, the path itself is returned: the code that needs the content refuses it with the
+    reason.
     """
     try:
         return hashlib.sha256(file_bytes(path_of(path, "path"), path)).hexdigest()

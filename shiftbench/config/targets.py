@@ -28,7 +28,11 @@ def check_target(key: str, target: str) -> None:
 
 
 def with_recorded_targets(plain: Any) -> Any:
-    """Dicts and lists in which every `_target_` is the path that digests of settings contain."""
+    """A copy of dicts and lists in which every `_target_` is the path that digests of settings contain.
+
+    That is the path before the move for a class that has moved, and the same path for any other. plain: dicts, lists
+    and values.
+    """
     if isinstance(plain, dict):
         return {k: _recorded(v) if k == "_target_" else with_recorded_targets(v) for k, v in plain.items()}
     return [with_recorded_targets(value) for value in plain] if isinstance(plain, list) else plain

@@ -34,8 +34,9 @@ def write_cards(
 ) -> dict[str, dict[str, float]]:
     """Measure all four models on held-out text, and write a README.md into each folder.
 
-    held_text: blocks of plain text. held_rows, held_instructions: held-out triples; see corpora.py. recipes: the Recipe
-    of each model, by name. Returns the losses in nats a token, by model and then by held-out set.
+    out: the folder that has the tokenizer, the models and their loss curves. held_text: blocks of plain text.
+    held_rows, held_instructions: held-out triples; see corpora.py. recipes: the Recipe of each model, by name. Returns
+    the losses in nats a token, by model and then by held-out set, and writes them to losses.json.
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
     sets = {
@@ -60,7 +61,7 @@ def write_cards(
 
 
 def load(out: Path, name: str) -> nn.Module:
-    """One of the four models in float32; tuned_lora is base with the adapter applied."""
+    """One of the four models in the folder `out`, in float32; tuned_lora is base inside a PEFT wrapper."""
     if name == "tuned_lora":
         base = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
         adapted: nn.Module = peft.PeftModel.from_pretrained(base, out / name)
@@ -71,7 +72,7 @@ def load(out: Path, name: str) -> nn.Module:
 
 @torch.no_grad()
 def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, device: str) -> str:
-    """The greedy continuation of a prompt, as text."""
+    """The greedy continuation of a prompt by at most MAX_ANSWER_TOKENS tokens, as text, stripped of white space."""
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
     output = model.eval().generate(  # type: ignore[operator]
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=MAX_ANSWER_TOKENS, do_sample=False
@@ -80,7 +81,10 @@ def answer(model: nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, de
 
 
 def one_per_instruction(triples: Sequence[Triple], count: int, max_input_characters: int = 600) -> list[Triple]:
-    """One triple for each of the first `count` instructions: the first whose input is short enough."""
+    """One triple for each of `count` instructions: the first triple of the instruction whose input is short enough.
+
+    The instructions are taken in the order of these triples. One that has only longer inputs is left out.
+    """
     by_instruction: dict[str, Triple] = {}
     for triple in triples:
         if len(triple.input) <= max_input_characters:
@@ -98,8 +102,9 @@ def card(
 ) -> str:
     """The text of one model card, in Markdown.
 
-    curve: the training losses. losses: by model and held-out set. shown_triples: those whose answers are shown.
-    answers: what the model answered to them. recipe: of this model's training stage.
+    name: the model's name. curve: the training losses, each as {"step", "loss"}. losses: the held-out losses, by model
+    and then by held-out set. shown_triples: the triples whose answers are shown. answers: what the model answered to
+    each of these triples. recipe: the Recipe of this model's training stage.
     """
     titles = list(losses[name])
     table = "\n".join(

@@ -28,7 +28,7 @@ class Triple:
 
 
 def plain_text(folder: Path) -> tuple[list[str], list[str]]:
-    """Blocks of plain text, (train, held out), in the order of the corpus."""
+    """Blocks of the plain text in the file pretrain.txt.gz of a folder, (train, held out), both in the file's order."""
     text = gzip.decompress((folder / "pretrain.txt.gz").read_bytes()).decode("utf-8", errors="replace")
     blocks = [text[i : i + BLOCK_CHARACTERS] for i in range(0, len(text), BLOCK_CHARACTERS)]
     train = [block for i, block in enumerate(blocks) if i % HELD_OUT_BLOCK]
@@ -39,8 +39,9 @@ def plain_text(folder: Path) -> tuple[list[str], list[str]]:
 def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
     """The instruction triples as (train, held-out rows of instructions in train, all rows of held-out instructions).
 
-    One instruction in twenty, chosen by its digest, is held out with all its rows. Of the other instructions, one row
-    in fifty is held out.
+    The corpus is the file instruct.jsonl.gz of a folder, with one triple in each row. One instruction in twenty, chosen
+    by its digest, is held out with all its rows. Of the other instructions, one row in fifty is held out, chosen by the
+    digest of instruction and input. A row without an instruction or without an output is left out.
     """
     train, held_rows, held_instructions = [], [], []
     # splitlines() would also split at U+2028 and similar characters, which JSON leaves unescaped inside the rows.
@@ -61,9 +62,9 @@ def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
 def prompt_and_answer(triple: Triple) -> tuple[str, str]:
     """(the prompt, the answer that the model should continue it with), in the form of the Self-Instruct evaluation.
 
-    An instruction without input is the whole prompt in half of the cases, as in the paper's prompts. An instruction
-    with input follows its input in a quarter of the cases, so that a model cannot find instructions by their position.
-    The digest of the triple decides.
+    An instruction without input is the whole prompt in half of the cases, as in the paper's prompts; in the other half
+    "Output:" follows it. An instruction with input stands behind its input in a quarter of the cases, and before it
+    otherwise, so that a model cannot find instructions by their position. The digest of instruction and input decides.
     """
     quarter = _digest(triple.instruction + "\0" + triple.input + "\0order") % 4
     if not triple.input:

@@ -22,9 +22,10 @@ Encoded = tuple[list[int], int]  # (token ids of prompt, answer and end of text;
 
 
 def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int) -> Iterator[Batch]:
-    """Micro-batches of windows at random offsets of one long sequence of tokens.
+    """Micro-batches of windows at random offsets of one long sequence of tokens; the labels are the token ids.
 
-    One micro-batch in four has the longest window, the others the middle one.
+    tokens: int64 [length]. batches: the number of micro-batches. One micro-batch in four has windows of the longest
+    length, the others of the middle length; each has as many windows as make tokens_per_batch tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     for i in range(batches):
@@ -35,7 +36,10 @@ def plain_batches(tokens: Tensor, batches: int, tokens_per_batch: int, seed: int
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Encoded | None]:
-    """The token ids of each triple, ending in the end of text; None where they exceed the longest window."""
+    """The token ids of each triple's prompt and answer with the end of text, and the number of the prompt's tokens.
+
+    None in the place of a triple whose token ids are more than the longest window.
+    """
     parts = [prompt_and_answer(row) for row in rows]
     prompts = tokenizer([p for p, _ in parts])["input_ids"]
     answers = tokenizer([a for _, a in parts])["input_ids"]
@@ -49,7 +53,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[E
 def triple_batches(
     encoded: list[Encoded], weights: list[float], batches: int, tokens_per_batch: int, seed: int
 ) -> Iterator[Batch]:
-    """Micro-batches of triples drawn with these weights; triples of similar length share one, to limit padding."""
+    """At least `batches` micro-batches of triples, which are drawn with replacement, with these weights.
+
+    Each triple is padded to the shortest of WINDOWS that holds it. A micro-batch has triples of one such length alone,
+    as many as make tokens_per_batch tokens with their padding.
+    """
     draw = random.Random(seed)
     by_window: dict[int, list[Encoded]] = {window: [] for window in WINDOWS}
     yielded = 0
@@ -64,7 +72,7 @@ def triple_batches(
 
 
 def padded(items: Sequence[Encoded], window: int) -> Batch:
-    """Right-padded token ids, and labels that leave out prompt and padding.
+    """Token ids, padded with 0 on the right to `window` tokens, and labels, which are IGNORED for prompt and padding.
 
     No padding mask is needed: attention is causal, so no token attends to the padding behind it.
     """
@@ -77,14 +85,21 @@ def padded(items: Sequence[Encoded], window: int) -> Batch:
 
 
 def plain_windows(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> list[Batch]:
-    """Held-out text as windows of the longest length, one for each batch, evenly spaced over the blocks."""
+    """The first tokens of held-out blocks, a window of the longest length for each, as batches of one window.
+
+    Blocks with fewer tokens are left out. From n others every (n // HELD_OUT_WINDOWS)-th is taken, or each where there
+    are fewer than HELD_OUT_WINDOWS.
+    """
     blocks = [torch.tensor(tokenizer(block)["input_ids"][: WINDOWS[-1]]) for block in text]
     windows = [block[None] for block in blocks if len(block) == WINDOWS[-1]]
     return [(ids, ids) for ids in windows[:: max(1, len(windows) // HELD_OUT_WINDOWS)]]
 
 
 def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -> list[Batch]:
-    """Held-out triples that fit into the longest window, evenly spaced, one for each batch."""
+    """Held-out triples that fit into the longest window, as batches of one triple without padding.
+
+    From n such triples every (n // HELD_OUT_ANSWERS)-th is taken, or each where there are fewer than HELD_OUT_ANSWERS.
+    """
     fitting = [item for item in encode(tokenizer, rows) if item is not None]
     kept = fitting[:: max(1, len(fitting) // HELD_OUT_ANSWERS)]
     return [padded([item], len(item[0])) for item in kept]

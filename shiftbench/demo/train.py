@@ -4,7 +4,7 @@ Four models are trained on two corpora. The recipe in `conf/demo_train.yaml` and
 
     base        trained from scratch on plain text
     tuned       base, with all parameters trained on instruction triples; the loss is on the answer only
-    tuned_lora  base with a PEFT adapter, trained on the same triples in the same order
+    tuned_lora  base with a PEFT adapter, trained on triples that are drawn in the same order as those of tuned
     continued   base, trained for as many steps on more plain text; a control without instructions
 
 A stage whose folder exists is not trained again, so a run that was interrupted repeats only the interrupted stage.
@@ -40,9 +40,10 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The options of one training stage. A step has tokens_per_micro_batch x micro_batches tokens.
+    """The options of one training stage. A step has tokens_per_micro_batch x micro_batches tokens, with padding.
 
-    warmup: in steps. muon: whether hidden matrices are trained with Muon.
+    learning_rate: the highest one, at the end of the warm-up. warmup: the length of the warm-up in steps. muon: whether
+    hidden matrices are trained with Muon.
     """
 
     steps: int
@@ -55,7 +56,10 @@ class Recipe:
 
 
 def train_tokenizer(text: list[str], rows: list[Triple], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer over plain text and triples, without a beginning-of-text token."""
+    """A byte-level BPE tokenizer, trained on the plain text and on every fourth triple, without a beginning of text.
+
+    vocabulary: the number of tokens to learn.
+    """
     bpe = ByteLevelBPETokenizer()
     answers = [" ".join(prompt_and_answer(row)) for row in rows[::4]]
     bpe.train_from_iterator([*text, *answers], vocab_size=vocabulary, special_tokens=[END_OF_TEXT], show_progress=False)
@@ -67,7 +71,10 @@ def train_tokenizer(text: list[str], rows: list[Triple], vocabulary: int) -> Pre
 
 
 def new_model(shape: dict[str, int], vocabulary: int) -> LlamaForCausalLM:
-    """A Llama with tied embeddings, randomly initialised."""
+    """A Llama with tied embeddings, randomly initialised.
+
+    shape: further arguments of LlamaConfig, such as hidden_size. vocabulary: the number of tokens.
+    """
     config = LlamaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=WINDOWS[-1],
@@ -81,8 +88,9 @@ def new_model(shape: dict[str, int], vocabulary: int) -> LlamaForCausalLM:
 
 
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the hidden matrices where the recipe asks for it.
+    """The optimizers of a model's trainable parameters: AdamW alone, or AdamW and Muon where the recipe asks for it.
 
+    Muon then trains the hidden matrices, which are all matrices but the embeddings, and AdamW the other parameters.
     From scratch, training with Muon needs about half the steps.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -105,8 +113,10 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
     """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly to zero.
 
-    log: the file that the loss curve is written to. Returns the curve, the mean loss in nats over each 25 steps. Raises
-    RuntimeError where the loss is not finite.
+    batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
+    to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
+    the mean loss in nats a token since the previous point. Raises RuntimeError, after the last step, where a point of
+    the curve is not finite; the curve is then not written.
     """
     causal = causal_model(model)
     body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]
@@ -143,9 +153,10 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
 
 
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model as bfloat16 safetensors, and the tokenizer.
+    """Write the model as bfloat16 safetensors, and the tokenizer, into a new folder.
 
-    They are written into a temporary folder that is then renamed, so a folder that exists is complete.
+    Of a PEFT model, the adapter alone is written. The files are written into a temporary folder that is then renamed,
+    so a folder that exists is complete. The model's own trainable weights become bfloat16 too.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -162,7 +173,11 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
 
 
 def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: dict[str, int], options: Options) -> None:
-    """Train the stages that are missing in `out`, then measure all four models and write their cards."""
+    """Train the stages that are missing in `out`, then measure all four models and write their cards.
+
+    corpora: the folder of the training data; see corpora.py. recipes: the options of each stage, by the model's name,
+    in the order of training; base comes first. shape: as of `new_model`.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out.mkdir(parents=True, exist_ok=True)
     train_text, held_text = plain_text(corpora)
@@ -213,7 +228,11 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 
 @dataclass(frozen=True)
 class Options:
-    """The options that all stages share."""
+    """The options that all stages share.
+
+    seed: of all random draws. vocabulary: the number of the tokenizer's tokens. adapter_rank: the rank of the adapter
+    of tuned_lora. seed_task_share: the share of triples that are drawn from the seed tasks; see `sampling_weights`.
+    """
 
     seed: int
     vocabulary: int

@@ -11,8 +11,9 @@ cotangent, vjp  reverse mode: how one response token's probability changes with 
 derivative      one tangent or one cotangent; also called an item of its chunk
 row             one derivative at one position of the text: a vector of the model's width
 cut             the position where tangents from the front and cotangents from the back meet (cut.py)
-main, opposite  the derivatives of the cheaper mode are the main ones. Some of the other mode, the opposite ones, run
-                first and store their rows at the cut; the main ones are then multiplied with those rows.
+main, opposite  the main derivatives are all those of the mode with fewer of them. Some derivatives of the other mode,
+                the opposite ones, run first and store their rows at the cut; the main derivatives are then multiplied
+                with those rows.
 chunk           derivatives that pass through a layer together; segment: consecutive layers whose forward cache is in
                 memory together (schedule.py)
 
@@ -44,7 +45,7 @@ core_calls.py           calls of the compiled core
 probability.py          gradient of a token's probability by the logits
 decoding.py             greedy responses of many prompts together, with one KV cache a layer
 masked.py               log-probabilities of a response where prompt tokens' embeddings are zero
-autograd.py             the same quantities by torch's autograd, for models that the engine does not know
+autograd.py             the same quantities by torch's autograd, for models and texts that the engine cannot compute
 
 Shape suffixes, the same in every file of this package:
 

@@ -1,7 +1,8 @@
-"""Reverse mode by torch's autograd, for models that the engine cannot differentiate itself.
+"""Reverse mode by torch's autograd, for models and texts that the engine cannot differentiate itself.
 
-These are architectures that are not known as data (shiftbench/models/views.py), and texts whose rotation angles depend
-on the text's length. The results are the same as the engine's up to rounding, and take longer.
+These are models whose architecture is not known as data (shiftbench/models/views.py), models in half precision, and
+texts that would get other rotation angles at the length to which the engine pads them. The results are the same as the
+engine's up to rounding, and take longer.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -19,9 +20,9 @@ from shiftbench.engine.probability import check_finite, probability_gradient
 from shiftbench.errors import InputError
 from shiftbench.readers import reading
 
-MOST = 16  # response tokens whose gradients are computed together at most: more were no faster
+MOST = 16  # so many response tokens' gradients, or masks, are computed together at most: more were no faster
 # A causal model's logits do not depend on later tokens. Some models mask with a large negative number instead of -inf,
-# so a later token's gradient is not exactly 0. Up to this share of the largest gradient it counts as 0.
+# so the gradient by a later token is not exactly 0. It counts as 0 up to this share of the largest gradient.
 LEAK = 1e-4
 
 
@@ -29,9 +30,12 @@ LEAK = 1e-4
 class ForwardGraph:
     """A forward pass over prefix, prompt and response, with autograd's graph from the embeddings.
 
-    hidden_TD: [1, T, D], the input of the output embeddings; position start + r predicts response token r.
-    direction_RD: gradient of response token r's probability by position start + r of hidden_TD.
-    embedding_TD: [1, T, D], the input embeddings, to which the graph goes back. prompt: the prompt's positions.
+    hidden_TD: [1, T, D], the input of the output embeddings. Its position start + r predicts response token r.
+    direction_RD: the gradient of response token r's probability by hidden_TD at position start + r. probability_R: the
+    response tokens' probabilities.
+    embedding_TD: [1, T, D], the input embeddings, to which the graph goes back. prompt: the range of the prompt's
+    positions.
+    The graph serves one call of `total_gradient` or one pass of `gradients`, which free it.
     """
 
     hidden_TD: Tensor
@@ -43,7 +47,7 @@ class ForwardGraph:
 
     @property
     def embedding_PD(self) -> Tensor:
-        """The prompt's embeddings, without the graph."""
+        """The prompt's input embeddings, detached from the graph."""
         return self.embedding_TD[0, self.prompt].detach()
 
 
@@ -54,13 +58,14 @@ def forward(
     response_ids: tuple[int, ...],
     scale: float = 1.0,
 ) -> ForwardGraph:
-    """The forward pass of the module, with each response token's probability.
+    """The module's forward pass over prefix, prompt and response, with each response token's probability.
 
-    The module must use eager attention. scale: factor of the prompt's embeddings.
-    A row of logits depends on its own position's hidden state alone, so one backward pass through the output embeddings
-    gives direction_RD for all tokens.
-    Raises InputError where the module has no output embeddings, is an encoder with a decoder, or fails on input
-    embeddings. Raises NotFinite where the logits are not finite.
+    The module must use eager attention. scale: the factor by which the prompt's embeddings are multiplied.
+    A row of logits depends on the hidden state at its own position alone, so one backward pass through the output
+    embeddings gives direction_RD for all tokens.
+    Raises InputError where the module has no output embeddings, is an encoder with a decoder, fails on input
+    embeddings, or does not compute its logits by one call of the output embeddings on all positions. Raises NotFinite
+    where the logits are not finite.
     """
     embedder, head = ends(module)
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
@@ -84,7 +89,10 @@ def forward(
 
 
 def ends(module: PreTrainedModel) -> tuple[nn.Embedding, nn.Module]:
-    """(input embeddings, output embeddings) of a causal language model. Raises InputError where one is missing."""
+    """(module of the input embeddings, module of the output embeddings) of a causal language model.
+
+    Raises InputError where one of them is missing, and where the model is an encoder with a decoder.
+    """
     name = type(module).__name__
     if getattr(module.config, "is_encoder_decoder", False):
         raise InputError(
@@ -99,7 +107,7 @@ def ends(module: PreTrainedModel) -> tuple[nn.Embedding, nn.Module]:
 
 
 def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
-    """logits_BTV of the module's own forward pass. Raises InputError where its code, which is not ours, fails."""
+    """logits_BTV of the module's own forward pass. Raises InputError where that pass raises an error of any kind."""
     name = type(module).__name__
     with reading(f"{name} fails on input embeddings", "attribution needs a causal language model that takes them"):
         logits_BTV: Tensor = module(inputs_embeds=embedding_BTD, use_cache=False).logits
@@ -109,8 +117,8 @@ def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
 def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
     """How many response tokens' gradients fit into `memory` bytes together; at least 1 and at most MOST.
 
-    The estimate of one gradient's memory is what one layer needs for it. config: of the text model. A model without
-    attention heads (Mamba, RWKV) is counted by the size of its state.
+    One gradient is estimated to take the memory that one layer needs for it. config: of the text model; the number of
+    attention heads and the size of a state (as Mamba has) are read from it, and each counts as 0 where it is not there.
     """
     tokens, width = graph.embedding_TD.shape[1:]
     heads = getattr(config, "num_attention_heads", None) or 0
@@ -120,9 +128,10 @@ def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
 
 
 def gradients(graph: ForwardGraph, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yields (slice of the response tokens, grad_RPD of their probabilities), `chunk` response tokens at once.
+    """Yields (slice of the response tokens, grad_RPD of these tokens), for `chunk` response tokens at a time.
 
-    Raises InputError where the model is not causal.
+    grad_RPD: the gradient of each token's probability by the prompt's embeddings. The last step frees the graph. Raises
+    InputError where the first gradient shows that the model is not causal.
     """
     count = len(graph.direction_RD)
     for start in range(0, count, chunk):
@@ -141,7 +150,8 @@ def gradients(graph: ForwardGraph, chunk: int) -> Iterator[tuple[slice, Tensor]]
 def _check_causal(grad_TD: Tensor, position: int) -> None:
     """Raise InputError where logits depend on later tokens, as in a masked language model.
 
-    grad_TD: gradient, by every position's embedding, of a probability that is predicted at `position`.
+    grad_TD: the gradient, by every position's embedding, of a probability that is predicted at `position`. Up to LEAK
+    times its largest entry, a gradient by a later token's embedding is taken for 0.
     """
     largest = grad_TD.abs().amax()
     if bool(grad_TD[position + 1 :].abs().amax() > LEAK * largest):
@@ -149,7 +159,10 @@ def _check_causal(grad_TD: Tensor, position: int) -> None:
 
 
 def total_gradient(graph: ForwardGraph) -> Tensor:
-    """grad_PD of the sum of the response tokens' probabilities."""
+    """grad_PD: the gradient of the sum of the response tokens' probabilities by the prompt's embeddings.
+
+    Frees the graph.
+    """
     cotangent_BTD = torch.zeros_like(graph.hidden_TD)
     cotangent_BTD[0, graph.start : graph.start + len(graph.direction_RD)] = graph.direction_RD
     (grad_BTD,) = torch.autograd.grad(graph.hidden_TD, graph.embedding_TD, cotangent_BTD)
@@ -162,12 +175,14 @@ def log_probabilities(
 ) -> Tensor:
     """log_BR: log-probability of each response token where embeddings of masked prompt tokens are zero.
 
-    By the module's own forward pass. embedding_TD: of prefix, prompt and response. response_R: ids. masked_BP: bool,
-    one mask in each row. memory: bytes for the logits of the masks that are computed together. Raises as `forward`
-    does.
+    It comes from the module's own forward pass, and is float64 where the logits are, else float32. embedding_TD: input
+    embeddings of prefix, prompt and response. prompt: the range of the prompt's positions. response_R: token ids.
+    masked_BP: bool, one mask in each row, True for a masked token. memory: bytes for the logits of the masks that are
+    computed together.
+    Raises InputError where the module fails on input embeddings, and NotFinite where a log-probability is not finite.
     """
     first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
-    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # logits of all positions, and their softmax
+    each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # bytes of a mask's logits and their softmax
     found = []
     for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
         x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)

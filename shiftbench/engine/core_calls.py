@@ -1,7 +1,8 @@
-"""Calls of the compiled core: one pass over memory for each function of part_derivatives.py and forward.py.
+"""Calls of the compiled core: each computes one step of the engine in one pass over memory.
 
-Also the products that the core computes itself. Unlike shiftbench.ops these functions check no argument: the engine
-made all of them, contiguous and of one dtype. Shape suffixes: see shiftbench/engine/__init__.py.
+The steps are those of part_derivatives.py, forward.py and decoding.py, and the products that the core computes itself.
+Unlike the functions of shiftbench.ops these check no argument: the engine made all tensors, contiguous and of one
+dtype. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from shiftbench.ops import cuda
 
 
 def supports(rows: Tensor) -> bool:
-    """Whether the core computes norms, rotations and activations on rows of this dtype and device."""
+    """Whether the core computes norms, rotations and activations on rows of this dtype and device.
+
+    It does in float32 and float64, on a CPU, and on a GPU where the core was built with CUDA.
+    """
     return rows.dtype in (torch.float32, torch.float64) and (rows.device.type == "cpu" or cuda.serves(rows))
 
 
 def supports_attention(rows: Tensor) -> bool:
-    """Whether the core computes attention on such rows: on a CPU. A GPU is faster by dense_blocks.py."""
+    """Whether the core computes attention and the forward pass's norms on such rows: float32 or float64 on a CPU.
+
+    On a GPU attention is faster by torch, with the dense blocks of dense_blocks.py.
+    """
     return rows.device.type == "cpu" and supports(rows)
 
 
@@ -34,7 +41,12 @@ def _core(rows: Tensor) -> ModuleType:
 
 
 def norm_derivative(cache: NormCache, d: Tensor, position_N: Tensor, cotangent: bool) -> Tensor:
-    """part_derivatives.norm_vjp if `cotangent`, else norm_jvp."""
+    """The derivative of a norm: tangents of its output from tangents d of its input, or the other way with cotangents.
+
+    With `cotangent` the function is part_derivatives.norm_vjp: d are cotangents of the output, and cotangents of the
+    input come back. Without it, the function is part_derivatives.norm_jvp. d: [N, width], or [N, heads, width] where
+    each head is normed by itself. position_N: the position of each row.
+    """
     out = torch.empty_like(d)
     spec = cache.norm
     _core(d).norm_rows(d, cache.hat, cache.rho, spec.gain_D, position_N, out, spec.centred, cotangent)
@@ -42,7 +54,11 @@ def norm_derivative(cache: NormCache, d: Tensor, position_N: Tensor, cotangent: 
 
 
 def rotate_rows(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor, inverse: bool) -> Tensor:
-    """x_NHE, each row's heads rotated in place by the angles of its position; inverse: by the negative angles."""
+    """Rotates each row's heads in place by the angles of the row's position, and returns x_NHE.
+
+    rotary: (cos_TE, sin_TE) of each position. position_N: the position of each row. inverse: rotate by the negative
+    angles.
+    """
     _core(x_NHE).rotate_rows(x_NHE, *rotary, position_N, inverse)
     return x_NHE
 
@@ -50,33 +66,43 @@ def rotate_rows(x_NHE: Tensor, rotary: tuple[Tensor, Tensor], position_N: Tensor
 def activation_derivative(
     cache: FeedForwardCache, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor, cotangent: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The core's feed_forward_jvp or feed_forward_vjp (part_derivatives.py), computed in place.
+    """(up_NF, gate_NF) after the core's feed_forward_jvp or feed_forward_vjp (part_derivatives.py), computed in place.
 
-    Without `cotangent`: the jvp of up_NF and gate_NF; the result overwrites up_NF. With `cotangent`: the vjp of the
-    cotangents that up_NF holds; the results overwrite up_NF and gate_NF.
+    Without `cotangent`, up_NF and gate_NF hold tangents of the up-projection's and the gate's output; tangents of the
+    inner activation overwrite up_NF, and gate_NF is only read. With `cotangent`, up_NF holds cotangents of the inner
+    activation; cotangents of the up-projection's output overwrite up_NF, and those of the gate's output are written
+    into gate_NF. gate_NF is None where there is no gate.
     """
     _core(up_NF).gate_rows(up_NF, gate_NF, cache.up_slope_TF, cache.gate_slope_TF, position_N, cotangent)
     return up_NF, gate_NF
 
 
 def merges_gate(inner: FeedForward, rows: Tensor) -> bool:
-    """Whether `gate_up_derivative` supports this network. It does on a CPU only: a GPU multiplies so fast that merging
-    the weights for a few rows would not pay."""
+    """Whether `gate_up_derivative` supports this network on such rows.
+
+    It does on a CPU, where the network has a gate and the core can read both weights without a copy. A GPU multiplies
+    so fast that merging the weights for a few rows would not pay.
+    """
     return inner.gate is not None and all(_reads(linear.weight_IO, rows) for linear in (inner.gate, inner.up))
 
 
 def _reads(weight_IO: Tensor, rows: Tensor) -> bool:
-    """Whether the core's own products can read a weight without a copy, for such rows on a CPU."""
+    """Whether the core's own products can multiply such rows by a weight without copying the weight.
+
+    That is so for rows on a CPU, and a weight of their dtype whose transpose is contiguous, as in torch.nn.Linear.
+    """
     return supports_attention(rows) and weight_IO.dtype == rows.dtype and weight_IO.T.is_contiguous()
 
 
 def gate_up_derivative(
     cache: FeedForwardCache, inner: FeedForward, x: Tensor, position_N: Tensor, cotangent: bool
 ) -> Tensor:
-    """The gate's and the up-projection's derivative, with their slopes, as one product with merged weights.
+    """The derivative of the inner activation by the network's input, as one product with merged weights.
 
-    Tangents x [N, D] give inner activation tangents [N, F]; cotangents x [N, F] give input cotangents [N, D].
-    docs/mathematics.md, section "How it is computed".
+    The weights of gate and up-projection, times their slopes, are merged into one matrix for each position
+    (docs/mathematics.md, section "How it is computed"). Without `cotangent`, x [N, D] are tangents of the input, and
+    tangents [N, F] of the inner activation come back. With `cotangent`, x [N, F] are cotangents of the inner
+    activation, and cotangents [N, D] of the input come back. position_N: the position of each row.
     """
     assert inner.gate is not None and cache.gate_slope_TF is not None
     gate_IO, up_IO = inner.gate.weight_IO, inner.up.weight_IO
@@ -89,8 +115,8 @@ def gate_up_derivative(
 def thin_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     """x_NI @ weight_IO for a small number of rows, where the time is that of reading the weight once.
 
-    A row's result does not depend on the other rows, to the last bit. Where the core cannot read the weight, this is
-    product.product.
+    The core computes it where it can read the weight without a copy (`_reads`); a row's result then does not depend on
+    the other rows, to the last bit. Everywhere else product.product computes it.
     """
     if not _reads(weight_IO, x_NI):
         return product(x_NI, weight_IO)
@@ -103,10 +129,11 @@ def attention_derivative(
     cache: AttentionCache, rows: tuple[Tensor, Tensor, Tensor, Tensor], layouts: tuple[RowLayout, RowLayout, RowLayout],
     cotangent: bool,
 ) -> None:  # fmt: skip
-    """part_derivatives.attention_vjp if `cotangent`, else attention_jvp; the results are written into `rows`.
+    """The core's part_derivatives.attention_vjp if `cotangent`, else attention_jvp. It writes its results into `rows`.
 
-    rows: query_NHE, key_NKE, value_NKE, mixed_NHE. layouts: of the query rows, of the key and value rows, of the mixed
-    rows.
+    rows: query_NHE, key_NKE, value_NKE, mixed_NHE. Without `cotangent` they are tangents: the first three are read, and
+    mixed_NHE is written. With `cotangent` they are cotangents: mixed_NHE is read, and the first three are written.
+    layouts: that of the query rows, that of the key and value rows, and that of the mixed rows.
     """
     cached = [
         cache.query_KGTE,
@@ -123,14 +150,21 @@ def attention_derivative(
 def attend_cached(
     query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, at_2N: Tensor, scale: float, cap: float | None
 ) -> Tensor:
-    """decoding.attend, row by row: no row's result depends on another row."""
+    """mixed_NHE: what decoding.attend returns, computed by the core, where no row's result depends on another row.
+
+    at_2N: int64, the first position of the caches that each row sees, and the end (exclusive). scale: factor of
+    attention's logits. cap: soft cap of the logits; None: no cap.
+    """
     out_NHE = torch.empty_like(query_NHE)
     _C.attend_rows(query_NHE, key_KTE, value_KTE, at_2N, out_NHE, scale, cap or 0.0)
     return out_NHE
 
 
 def apply_norm(norm: Norm, x: Tensor) -> tuple[Tensor, NormCache]:
-    """forward.apply_norm."""
+    """(the norm's output, the norm's cache) as forward.apply_norm returns them, computed by the core.
+
+    x: [..., width]. The output has the shape of x.
+    """
     x = x.contiguous()
     out, hat, rho = torch.empty_like(x), torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
     _C.norm_forward(x, norm.gain_D, norm.bias_D, hat, rho, out, norm.eps, norm.centred, torch.get_num_threads())
@@ -138,7 +172,10 @@ def apply_norm(norm: Norm, x: Tensor) -> tuple[Tensor, NormCache]:
 
 
 def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
-    """forward.split_heads."""
+    """x_HTE as forward.split_heads returns it, computed by the core: x_TO split into heads and rotated.
+
+    width: columns of one head. rotary: (cos_TE, sin_TE) of each position; None: no rotation.
+    """
     x_HTE = x_TO.new_empty(x_TO.shape[1] // width, len(x_TO), width)
     cos_TE, sin_TE = (None, None) if rotary is None else rotary
     _C.heads_forward(x_TO.contiguous(), cos_TE, sin_TE, x_HTE, torch.get_num_threads())
@@ -148,7 +185,7 @@ def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
 def attend_causally(
     spec: Attention, query_KGTE: Tensor, key_KTE: Tensor, value_KTE: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """forward.attend_causally."""
+    """(mixed_KGTE, probability_KGTT, slope_KGTT) as forward.attend_causally returns them, computed by the core."""
     mixed_KGTE = torch.empty_like(query_KGTE)
     probability_KGTT = query_KGTE.new_empty(*query_KGTE.shape[:3], key_KTE.shape[1])
     slope_KGTT = None if spec.cap is None else torch.empty_like(probability_KGTT)

@@ -1,10 +1,12 @@
 """The meet-in-the-middle cut: where tangents of the positions in front meet cotangents of the positions behind.
 
-docs/mathematics.md, section "How it is computed". The cut is a position. schedule.count_opposite says how many opposite
-derivatives there are, and importance.py derives the position from that number. In every layer a position behind the cut
-depends on the positions in front of it only through their keys and values. So the importance of a prompt token in front
-of the cut for a response token predicted behind it is a sum over layers of inner products: what the token's tangent
-changes at the cut, times the response token's cotangent there. Neither kind of derivative has to pass the cut.
+The cut is a position. schedule.count_opposite says how many opposite derivatives there are, and importance.py derives
+the position from that number. In every layer a position behind the cut depends on the positions in front of it only
+through their keys and values. So the importance of a prompt token in front of the cut for a response token predicted
+behind it is a sum over layers of inner products between rows of the prompt token's tangent and rows of the response
+token's cotangent. In forward mode these are the rows of head outputs behind the cut, in reverse mode the rows of keys
+and values in front of it. Neither kind of derivative has to pass the cut. docs/mathematics.md, section "How it is
+computed", derives the sum.
 
 The opposite derivatives run first and store their rows of every layer here. The main derivatives are multiplied with
 those rows as they pass the same layers. Shape suffixes: see shiftbench/engine/__init__.py.
@@ -25,7 +27,10 @@ from shiftbench.engine.row_layout import RowLayout
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows of a buffer that belong to a range of items at a range of positions; positions vary faster than items."""
+    """The rows of a buffer that belong to a range of items (opposite derivatives) at a range of positions.
+
+    All rows of an item follow each other, in the order of their positions.
+    """
 
     items: slice
     positions: slice
@@ -34,17 +39,21 @@ class Tile:
 
 @dataclass(frozen=True)
 class BufferLayout:
-    """Where a buffer has the rows of the opposite derivatives.
+    """Which row of a buffer belongs to which opposite derivative and position.
 
-    All opposite derivatives begin at one position or end at one position, so in a tile of STEP positions most of the
-    items have most of the rows.
+    opposite: the layout of all opposite derivatives. All of them begin at one position, or all of them end at one
+    position, so in a tile of STEP positions most of the items have most of the rows.
     """
 
     opposite: RowLayout
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
-        """STEP positions each, all positions together. An item's rows are 0 at positions that it lacks."""
+        """Tiles of STEP positions each (the last may be shorter), from the first to the last position of any item.
+
+        A tile has the items from the first to the last one with a row in it. Where one of them has no row at a position
+        of the tile, the buffer has a row of zeros.
+        """
         found: list[Tile] = []
         rows, end = 0, max(self.opposite.stops)
         for first in range(min(self.opposite.starts), end, STEP):
@@ -64,9 +73,12 @@ class BufferLayout:
         return last
 
 
-@lru_cache(maxsize=64)  # the same in all layers
+@lru_cache(maxsize=64)  # all layers of a chunk ask for the same rows
 def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, device: torch.device) -> Tensor:
-    """int64: the buffer's row for each row of `layout`, whose item 0 is the buffer's item `first_item`."""
+    """int64: for each row of `layout`, without its padding rows, the row of the buffer that stores it.
+
+    first_item: the number that item 0 of `layout` has in the buffer.
+    """
     found = []
     for item, (start, stop) in enumerate(zip(layout.starts, layout.stops, strict=True), start=first_item):
         for tile in buffer.tiles:
@@ -77,10 +89,11 @@ def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, devic
 
 
 class CutBuffer:
-    """The rows that the opposite derivatives store at the cut, by layer. Threads may store and multiply at once.
+    """The rows that the opposite derivatives store at the cut, layer by layer.
 
-    opposite: the layout of all opposite derivatives. Their origins (the positions of their own tokens) are consecutive,
-    and the first origin is the first position at which any of them has a row.
+    Several threads may call `store` at once, and several may call `multiply` at once.
+    opposite: the layout of all opposite derivatives. Their origins (Chunk.origins in schedule.py) are consecutive
+    positions, and the first origin is the first position at which any of them has a row.
     """
 
     def __init__(self, opposite: RowLayout) -> None:
@@ -90,10 +103,11 @@ class CutBuffer:
         self._lock = Lock()
 
     def store(self, layer: int, layout: RowLayout, first_origin: int, *rows: Tensor) -> None:
-        """Store the rows [N, ...] of consecutive opposite derivatives.
+        """Store the rows of some opposite derivatives, whose origins are consecutive, for one layer.
 
-        layout: of the rows. first_origin: origin of the layout's first item. rows: one tensor, or several with the same
-        layout; as many in every call.
+        rows: one tensor [N, ...], or several that all have this layout; the number of tensors is the same in every
+        call. layout: which derivative and position each row has; padding rows are not stored. first_origin: the origin
+        of the layout's first item.
         """
         with self._lock:
             if layer not in self._stored:
@@ -103,10 +117,11 @@ class CutBuffer:
             buffer.index_copy_(0, place_N, x[: len(place_N)].flatten(1))
 
     def multiply(self, layer: int, *rows: Tensor) -> Tensor:
-        """cross_CX: inner products of C derivatives' rows with those of each opposite derivative, over all positions.
+        """cross_CX: the inner product of each of C derivatives with each opposite derivative, from one layer's rows.
 
-        rows: [C, positions, ...], as many tensors as were stored, at all positions at which opposite derivatives have
-        rows. The result's dtype is that of the rows, but float32 at least.
+        rows: tensors [C, positions, ...], one for each tensor that was stored. Their positions are all those at which
+        any opposite derivative has a row. The inner products run over positions and all further dimensions, and those
+        of the several tensors are added. The result's dtype is that of the rows, but float32 at least.
         """
         dtype = torch.promote_types(rows[0].dtype, torch.float32)
         cross_CX = rows[0].new_zeros(len(rows[0]), len(self.opposite.starts), dtype=dtype)

@@ -1,10 +1,10 @@
-"""Greedy responses of many prompts together, with one KV cache for each layer that all prompts share.
+"""Greedy responses of many prompts together, with one KV cache for each layer, in which every prompt has its place.
 
 A decoding step is limited by reading the weights, so one step for all prompts costs little more than for one. Each
-prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt.
-Attention is computed row by row, and the matrix products compute each row from that row alone. So a response does not
-depend on the prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that
-property, and up to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
+prompt has a slot, a range of the cache's positions; a prompt that ends frees its slot for the next prompt. Attention is
+computed row by row, and the matrix products compute each row from that row alone. So a response does not depend on the
+prompts that it is decoded beside: to the last bit on a CPU, where MKL, oneDNN and the core have that property, and up
+to rounding on a GPU. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import STEP, pad_rows
 from shiftbench.models.block import Attention, Block, FeedForward, Linear, Transformer
 
-READ = 512  # tokens of prompts that are read in one step, about: enough for the products' full rate
-PLACES = 64  # slots, so prompts that are decoded together: enough for nearly the products' full rate
-# The rows of a decoding step are padded to a multiple of this: oneDNN compiles a kernel for each number of rows, and
-# treats one row differently from several.
+READ = 512  # at most so many tokens of prompts are read in one step, or one longer prompt: full rate of products
+PLACES = 64  # prompts that are decoded together at most: enough for nearly the products' full rate
+# The rows of a decoding step are padded to a multiple of this. oneDNN compiles a kernel for each number of rows, and it
+# multiplies one row by another method than several rows, which would change the last bits of a response.
 ROWS_STEP = 4
-CACHE_SHARE = 4  # the KV caches take at most the memory of the weights divided by this, or that of one slot
+CACHE_SHARE = 4  # KV caches take at most the memory of the layers' weights / CACHE_SHARE, or that of one slot
 
-Apply = Callable[[Linear, Tensor], Tensor]  # a linear map and its input -> its output
+Apply = Callable[[Linear, Tensor], Tensor]  # computes a linear map: (map, its input) -> the map's output
 _apply_thin: Apply = partial(apply_linear, product=core_calls.thin_product)
 
 
@@ -40,9 +40,9 @@ _apply_thin: Apply = partial(apply_linear, product=core_calls.thin_product)
 class ActivePrompt:
     """A prompt that is being decoded.
 
-    item: its index in the caller's list. begin: first position of its slot in the caches. length: positions of its text
-    whose keys and values are in the caches. new: tokens whose keys and values are not there yet. generated: all tokens
-    that were generated so far.
+    item: its index in the caller's list. begin: the first position of its slot in the caches. length: how many tokens
+    of its text have their keys and values in the caches. new: the ids of the tokens that follow them, whose keys and
+    values are not there yet. generated: the ids of all tokens that were generated so far.
     """
 
     item: int
@@ -56,8 +56,8 @@ class ActivePrompt:
 class KVCache:
     """Keys and values of one layer.
 
-    key_KTE, value_KTE: T positions; in `greedy` these are the slots of all prompts, one behind the other.
-    rotary: angles by position within a text.
+    block: the layer. key_KTE, value_KTE: in `greedy` their T positions are the slots of all prompts, one behind the
+    other; in masked.py they are the positions of one text. rotary: the rotation angles of each position within a text.
     """
 
     block: Block
@@ -74,13 +74,14 @@ def greedy(
     max_new_tokens: int,
     ends: Collection[int],
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yields (index of the prompt, ids of its response) as each response ends.
+    """Yields (index of the prompt in `prompts`, token ids of its response) as each response ends.
 
-    A response ends after max_new_tokens tokens or before the first token of `ends`. Each token is the most probable
-    one; of equally probable ones it is the one with the lowest id. prompts: token ids. embed: int64 ids [N] on the CPU
-    -> input embeddings [N, D]. Raises NotFinite where logits are not finite.
+    Each token is the most probable one; of equally probable ones it is the one with the lowest id. A response ends
+    after max_new_tokens tokens, or before the first token of `ends`, which is not part of the response. prompts: token
+    ids of each prompt. embed: a function from int64 ids [N] on the CPU to input embeddings [N, D]. ends: ids of the
+    tokens that end a text. Raises NotFinite where logits are not finite.
     """
-    # The longest prompts come first, so that a slot that becomes free is long enough for the next prompt.
+    # The longest prompts come first, so any slot that becomes free is long enough for the next waiting prompt.
     waiting = deque(sorted(enumerate(prompts), key=lambda one: -len(one[1])))
     begins = _slot_begins(model, [len(ids) + max_new_tokens for _, ids in waiting])
     longest = len(waiting[0][1]) + max_new_tokens if waiting else 0
@@ -109,7 +110,11 @@ def _ended(one: ActivePrompt, max_new_tokens: int, ends: Collection[int]) -> boo
 def _embed_padded(
     model: Transformer, embed: Callable[[Tensor], Tensor], ids: Sequence[int], positions: Sequence[int]
 ) -> Tensor:
-    """Input embeddings [N, D] of tokens at their positions, with padding rows behind them."""
+    """Input embeddings [N, D] of tokens, with rows of zeros appended.
+
+    The number of rows becomes a multiple of STEP where there are more than PLACES tokens, else of ROWS_STEP. positions:
+    of each token in its own text, for models with learned positions, whose embeddings are added.
+    """
     step = STEP if len(positions) > PLACES else ROWS_STEP
     x_ND = embed(torch.tensor(ids))
     if model.position_TD is not None:
@@ -118,10 +123,11 @@ def _embed_padded(
 
 
 def _slot_begins(model: Transformer, lengths: Sequence[int]) -> list[int]:
-    """First position of each slot in the caches, and as last entry the end of the last slot.
+    """The first position of each slot in the caches, and as last entry the end of the last slot.
 
-    lengths: positions that each prompt needs, the longest first. There are as many slots as prompts, but at most
-    PLACES, and at most as many as CACHE_SHARE allows; one at least.
+    lengths: how many positions each prompt needs for its text and its response, the longest first; slot i has
+    lengths[i] positions. There are as many slots as prompts, but at most PLACES, and at most as many as CACHE_SHARE
+    allows. There is at least one slot, unless there is no prompt.
     """
     weights = sum(_weights(block) for block in model.blocks)
     each = sum(2 * block.attention.key_heads * block.attention.head_width for block in model.blocks)
@@ -130,7 +136,11 @@ def _slot_begins(model: Transformer, lengths: Sequence[int]) -> list[int]:
 
 
 def _new_caches(model: Transformer, positions: int, longest: int) -> list[KVCache]:
-    """Empty caches of so many positions. longest: positions of the longest prompt with its response."""
+    """A KV cache of zeros for each layer.
+
+    positions: of all slots together. longest: the length of the longest prompt with its response; the rotation angles
+    of so many positions are computed.
+    """
     rotaries: dict[torch.device, Rotary] = {}
     found = []
     for block in model.blocks:
@@ -144,7 +154,7 @@ def _new_caches(model: Transformer, positions: int, longest: int) -> list[KVCach
 
 
 def _weights(block: Block) -> int:
-    """How many numbers a layer's weight matrices have."""
+    """How many numbers the weight matrices of a layer's attention and feed-forward network have, biases not counted."""
     attention, inner = block.attention, block.feed_forward
     linears = (attention.query, attention.key, attention.value, attention.out, inner.up, inner.down, inner.gate)
     return sum(linear.weight_IO.numel() for linear in linears if linear is not None)
@@ -153,17 +163,18 @@ def _weights(block: Block) -> int:
 def _extend(
     model: Transformer, caches: Sequence[KVCache], embed: Callable[[Tensor], Tensor], prompts: Sequence[ActivePrompt]
 ) -> None:
-    """Generate one more token for each prompt. Keys and values of their new tokens go into the caches.
+    """Generate one more token for each prompt, and write keys and values of the prompts' `new` tokens into the caches.
 
-    The prompts are either all at their first step, which reads the prompt, or all at a later one.
+    The prompts are either all at their first step, which reads the prompt, or all at a later step. Changes the prompts
+    in place. Raises NotFinite where logits are not finite.
     """
     sizes = [len(one.new) for one in prompts]
     begins = [one.begin for one in prompts for _ in one.new]
     positions = [one.length + n for one in prompts for n in range(len(one.new))]
     reading = None if len(prompts) == len(begins) else [slice(one.begin, one.begin + len(one.new)) for one in prompts]
     x_ND = _embed_padded(model, embed, [token for one in prompts for token in one.new], positions)
-    # The choice must not depend on what other prompts are read at the same time: a response is the same to the last
-    # bit.
+    # A prompt's first step uses one kind of product, and all later steps the other. The choice must not follow the
+    # number of rows, which depends on the other prompts: a response is the same to the last bit beside any prompts.
     apply = apply_linear if prompts[0].length == 0 else _apply_thin
     x_ND = _run_layers(caches, x_ND, torch.tensor([begins, positions]), reading, apply)
     if reading is not None:
@@ -171,7 +182,7 @@ def _extend(
         x_ND = pad_rows(x_ND[last_N], ROWS_STEP)
     logit_NV = logits(model, x_ND, _apply_thin)[: len(prompts)]
     token_N = logit_NV.argmax(-1)
-    # argmax takes the place of a NaN, or else that of an inf, so checking the logits of the chosen tokens is enough.
+    # argmax returns the index of a NaN, or else that of +inf, so it is enough to check the chosen tokens' logits.
     check_finite(logit_NV.gather(1, token_N[:, None]), "of the next token")
     for one, token in zip(prompts, token_N.tolist(), strict=True):
         one.length += len(one.new)
@@ -182,11 +193,12 @@ def _extend(
 def _run_layers(
     caches: Sequence[KVCache], x_ND: Tensor, at_2N: Tensor, reading: Sequence[slice] | None, apply: Apply
 ) -> Tensor:
-    """The last layer's output [N, D] for new tokens; their keys and values go into the caches.
+    """The last layer's output [N, D] for new tokens; their keys and values are written into the caches.
 
-    x_ND: the first layer's input, padding rows behind the tokens'. at_2N: for each token the first position of its
-    prompt's slot, and its position in the prompt's text. reading: where prompts are read from their first token on, the
-    positions of each prompt's tokens in the caches; None where each prompt has one new token.
+    x_ND: the first layer's input, with padding rows behind the tokens' rows. at_2N: int64, two numbers for each token
+    but not for padding rows: the first position of its prompt's slot, and the token's position in the prompt's text.
+    reading: for each prompt the positions of its tokens in the caches, where prompts are read from their first token
+    on; None where each prompt has one new token. apply: computes linear maps.
     """
     max_seen = int(at_2N[1].max()) + 1
     for cache in caches:
@@ -203,7 +215,11 @@ def _run_layers(
 def _attention(
     cache: KVCache, h_ND: Tensor, at_2N: Tensor, max_seen: int, reading: Sequence[slice] | None, apply: Apply
 ) -> Tensor:
-    """Attention's output [N, D]; the new keys and values go into the cache. Arguments as in `_run_layers`."""
+    """Attention's output [N, D] of one layer; the new keys and values are written into its cache.
+
+    h_ND: the normalised input. max_seen: the length of the longest text so far. The other arguments are those of
+    `_run_layers`.
+    """
     spec, (begin_N, position_N) = cache.block.attention, at_2N
     here_N = begin_N + position_N
     angles = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
@@ -233,21 +249,22 @@ def attend(
     max_seen: int,
     reading: Sequence[slice] | None = None,
 ) -> Tensor:
-    """mixed_NHE: head outputs of each row's query over the positions of the caches that it sees.
+    """mixed_NHE: the head outputs of each row's query over the positions of the caches that the row sees.
 
-    seen_2N: the first of these positions, and their end (exclusive). max_seen: the most positions that a row sees.
-    reading: as in `_run_layers`.
+    seen_2N: int64, the first of these positions, and their end (exclusive). max_seen: an upper bound of how many
+    positions a row sees. reading: the positions of each prompt's tokens in the caches, where the rows are all tokens of
+    whole prompts, one prompt after the other; None for rows of any other kind.
     """
     if core_calls.supports_attention(query_NHE):
         return core_calls.attend_cached(query_NHE, key_KTE, value_KTE, seen_2N, spec.scale, spec.cap)
-    if reading is not None:  # all rows of a prompt see keys of one range, so nothing has to be gathered
+    if reading is not None:  # all rows of a prompt see keys of one range, so no keys are copied
         sizes = [place.stop - place.start for place in reading]
         each = zip(query_NHE.split(sizes), reading, seen_2N.split(sizes, dim=1), strict=True)
         found = [
             _attend_reading(spec, part, key_KTE[:, at], value_KTE[:, at], ends - at.start) for part, at, ends in each
         ]
         return torch.cat(found)
-    # As many rows at once as gather no more keys than the caches hold.
+    # The rows are computed in parts, so that the copied keys take no more memory than the caches.
     rows = max(1, key_KTE.shape[1] // max_seen)
     parts = zip(query_NHE.split(rows), seen_2N.split(rows, dim=1), strict=True)
     return torch.cat([_attend_gathered(spec, part_NHE, key_KTE, value_KTE, at, max_seen) for part_NHE, at in parts])
@@ -256,18 +273,24 @@ def attend(
 def _attend_gathered(
     spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_2N: Tensor, max_seen: int
 ) -> Tensor:
-    """`attend` by torch: the keys and values that each row sees are gathered into one tensor."""
+    """`attend` by torch.
+
+    The keys that each row sees are copied into one tensor [K, N, max_seen, E], and so are the values.
+    """
     first_N, last_N = seen_2N
     place_NT = first_N[:, None] + torch.arange(max_seen, device=query_NHE.device)
     seen_N1QT = (place_NT < last_N[:, None])[:, None, None]
-    place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # behind it are another prompt's positions
-    query_KNGQE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)[:, :, :, None]  # Q = 1
+    place_NT = torch.minimum(place_NT, last_N[:, None] - 1)  # later places are masked, and may lie outside the cache
+    query_KNGQE = query_NHE.unflatten(1, (spec.key_heads, -1)).transpose(0, 1)[:, :, :, None]  # one query a row: Q = 1
     mixed_KNGQE, *_ = forward.attend(spec, query_KNGQE, key_KTE[:, place_NT], value_KTE[:, place_NT], seen_N1QT)
     return mixed_KNGQE[:, :, :, 0].transpose(0, 1).flatten(1, 2)
 
 
 def _attend_reading(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_2N: Tensor) -> Tensor:
-    """`attend` by torch for all rows of one prompt, whose own keys and values these are."""
+    """`attend` by torch for all rows of one prompt. key_KTE, value_KTE: that prompt's part of the caches.
+
+    seen_2N counts positions from the beginning of that part.
+    """
     place_T = torch.arange(key_KTE.shape[1], device=query_NHE.device)
     seen_NT = (place_T >= seen_2N[0][:, None]) & (place_T < seen_2N[1][:, None])
     query_KGNE = query_NHE.unflatten(1, (spec.key_heads, -1)).permute(1, 2, 0, 3)
@@ -276,7 +299,7 @@ def _attend_reading(spec: Attention, query_NHE: Tensor, key_KTE: Tensor, value_K
 
 
 def feed_forward(spec: FeedForward, h_ND: Tensor, apply: Apply = apply_linear) -> Tensor:
-    """The feed-forward network's output [N, D]."""
+    """The output [N, D] of a feed-forward network for its normalised input h_ND. apply: computes linear maps."""
     up_NF = apply(spec.up, h_ND)
     if spec.gate is None:
         return apply(spec.down, spec.activation(up_NF))
@@ -284,6 +307,6 @@ def feed_forward(spec: FeedForward, h_ND: Tensor, apply: Apply = apply_linear) -
 
 
 def logits(model: Transformer, x_ND: Tensor, apply: Apply = apply_linear) -> Tensor:
-    """logit_NV of the last layer's output, through the final norm, the output embeddings and their soft cap."""
+    """logit_NV: the last layer's output x_ND after the final norm, the output embeddings and the logits' soft cap."""
     hidden_ND, _ = apply_norm(model.final_norm, x_ND.to(model.final_norm.gain_D.device))
     return soft_cap(apply(model.head, hidden_ND.to(model.head.weight_IO.device)), model.head_cap)[0]

@@ -1,8 +1,9 @@
 """Rows of many items as one dense block, for attention's derivatives where torch and not the core computes them.
 
-Items have rows at different positions. In a block every item has a row at every position, zero where the item has none.
-A GPU multiplies those zeros faster than it starts one kernel for each item. Positions come before items in the blocks
-that are multiplied with queries, so that every product of attention's derivatives is batched over key heads alone.
+Items (derivatives) have rows at different positions. In a block every item has a row at every position of a range; it
+is zero where the item has no row. A GPU multiplies those zeros faster than it starts one kernel for each item. In the
+blocks that are multiplied with queries, the dimension of positions stands before that of items, so that every product
+of attention's derivatives is batched over key heads alone.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -20,9 +21,10 @@ from shiftbench.engine.row_layout import RowLayout
 
 @dataclass(frozen=True)
 class BlockIndex:
-    """Consecutive rows of a matrix, and the place of each in a block [count, ...].
+    """Consecutive rows of a matrix, and the place of each of them in a block [count, ...].
 
-    rows: the rows. place_N: int64, the place of each of these rows. count: the number of places.
+    rows: the range of these rows. place_N: int64, the index of each of these rows in the block. count: the number of
+    places in the block.
     """
 
     rows: slice
@@ -30,11 +32,11 @@ class BlockIndex:
     count: int
 
     def scatter(self, rows: Tensor) -> Tensor:
-        """The block [count, ...] of these rows of the matrix `rows`; zero at all other places."""
+        """A new block [count, ...] with these rows of the matrix `rows`; it is zero at all other places."""
         return rows.new_zeros(self.count, *rows.shape[1:]).index_copy_(0, self.place_N, rows[self.rows])
 
     def gather(self, block: Tensor, rows: Tensor) -> None:
-        """Write the block's places back to these rows of the matrix `rows`; other places are dropped."""
+        """Write the block's entries at place_N into these rows of the matrix `rows`; other places are not used."""
         rows[self.rows] = block.index_select(0, self.place_N)
 
 
@@ -42,9 +44,11 @@ class BlockIndex:
 class ItemGroup:
     """Items whose attention is computed together.
 
-    items: how many. positions: from the first to the last position at which any of them has a query or a mixed row.
-    span: the number of positions from 0 to the last one that any of them has a row at.
-    query, mixed: index into a block [positions, items]; value: into [span, items]; key: into [items, span].
+    items: the number of items. positions: the range from the first to the last position at which any item has a mixed
+    row; query rows lie in it too. span: the number of positions from 0 to the last one at which any item has a row.
+    query, mixed: places of the query rows and of the mixed rows in a block [positions, items]. key: places of the key
+    rows in a block [items, span]. value: places of the value rows in a block [span, items]. The two dimensions of a
+    block are flattened into one.
     """
 
     items: int
@@ -56,13 +60,15 @@ class ItemGroup:
     value: BlockIndex
 
 
-@lru_cache(maxsize=64)  # the same for all layers of a chunk, and for prompts of one length
+@lru_cache(maxsize=64)  # groups are the same for all layers of a chunk, and for prompts of one length
 def group_items(
     queries: RowLayout, keys: RowLayout, mixed: RowLayout, scores: int, device: torch.device
 ) -> tuple[ItemGroup, ...]:
-    """All items in groups of consecutive ones, each of at most `scores` attention scores (of one head) or of one item.
+    """All items in groups of consecutive items.
 
-    A group without any mixed row is left out.
+    queries, keys, mixed: the layouts of the query rows, of the key and value rows, and of the mixed rows. scores: the
+    most attention scores of one head that a group may have; a group has one item at least. A group without any mixed
+    row is left out.
     """
     extent = (max(mixed.stops) - min(mixed.starts)) * max(*mixed.stops, *keys.stops)
     step = max(1, scores // max(1, extent))
@@ -79,7 +85,7 @@ def _group(queries: RowLayout, keys: RowLayout, mixed: RowLayout, items: range, 
     first, last = min(mixed.starts[at]), max(mixed.stops[at])
     span = max(*mixed.stops[at], *keys.stops[at])
     count, positions = len(items), last - first
-    # Distances in the block between neighbouring items and between neighbouring positions.
+    # How far apart two neighbouring items, and two neighbouring positions, are in each kind of block.
     by_position, by_item = (1, count), (span, 1)
     return ItemGroup(
         count,
@@ -95,7 +101,11 @@ def _group(queries: RowLayout, keys: RowLayout, mixed: RowLayout, items: range, 
 def _index(
     layout: RowLayout, items: range, first: int, strides: Sequence[int], count: int, device: torch.device
 ) -> BlockIndex:
-    """first: the block's first position. strides: between items, between positions."""
+    """The rows of `items` in `layout`, and their places in a block that has `count` places.
+
+    first: the position to which the block's first place belongs. strides: how far apart two neighbouring items, and two
+    neighbouring positions, are in the block.
+    """
     place_N = [
         item * strides[0] + (torch.arange(layout.starts[i], layout.stops[i]) - first) * strides[1]
         for item, i in enumerate(items)

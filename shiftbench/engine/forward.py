@@ -1,4 +1,4 @@
-"""The forward pass, and what it keeps for the derivatives (forward_cache.py).
+"""The forward pass, and what it keeps of each layer for the derivatives (forward_cache.py).
 
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
@@ -17,13 +17,13 @@ from shiftbench.models.block import Attention, Block, FeedForward, Linear, Norm,
 
 
 def apply_linear(linear: Linear, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = product) -> Tensor:
-    """x @ weight + bias. product: the function that multiplies."""
+    """x @ weight_IO + bias_O, or x @ weight_IO where there is no bias. product: multiplies x and weight_IO."""
     out = product(x, linear.weight_IO)
     return out if linear.bias_O is None else out.add_(linear.bias_O)
 
 
 def apply_norm(norm: Norm | None, x: Tensor) -> tuple[Tensor, NormCache | None]:
-    """(the norm's output, its cache); (x, None) where there is no norm."""
+    """(the norm's output, the norm's cache); (x, None) where `norm` is None."""
     if norm is None:
         return x, None
     if core_calls.supports_attention(x):
@@ -36,7 +36,7 @@ def apply_norm(norm: Norm | None, x: Tensor) -> tuple[Tensor, NormCache | None]:
 
 
 def soft_cap(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    """(cap * tanh(logit / cap), its derivative by the logit); (logit, None) where there is no cap."""
+    """(cap * tanh(logit / cap), the derivative of that by the logit); (logit, None) where `cap` is None."""
     if cap is None:
         return logit, None
     squashed = torch.tanh(logit / cap)
@@ -44,7 +44,11 @@ def soft_cap(logit: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
 
 
 def rotate(x_NHE: Tensor, rotary: Rotary, inverse: bool = False) -> Tensor:
-    """Each row's heads rotated by its angles (cos_NE, sin_NE); inverse: by the negative angles. None: x_NHE itself."""
+    """A copy of x_NHE in which all heads of a row are rotated by the row's angles; x_NHE itself where `rotary` is None.
+
+    rotary: (cos_NE, sin_NE), the angles of each row of x_NHE. Entry i of a head's first half and entry i of its second
+    half are rotated together. inverse: rotate by the negative angles.
+    """
     if rotary is None:
         return x_NHE
     cos_NE, sin_NE = rotary
@@ -58,12 +62,13 @@ def rotate(x_NHE: Tensor, rotary: Rotary, inverse: bool = False) -> Tensor:
 def forward(
     model: Transformer, x_TD: Tensor, blocks: Sequence[Block], keep: bool = True
 ) -> tuple[list[LayerCache], Tensor]:
-    """(forward cache of each block, output_TD of the last one). x_TD: the first block's input.
+    """(the forward cache of each block, output_TD of the last block).
 
-    keep: False returns an empty list of caches, for a pass whose caches are computed again later.
+    x_TD: the first block's input. blocks: consecutive layers of the model. keep: where it is False, the list of caches
+    is empty, for a pass whose caches are computed again later.
     """
     caches = []
-    rotaries: dict[torch.device, Rotary] = {}  # one table serves all layers on a device
+    rotaries: dict[torch.device, Rotary] = {}  # one table of angles serves all layers on a device
     for block in blocks:
         x_TD = x_TD.to(block.attention.query.weight_IO.device)
         if x_TD.device not in rotaries:
@@ -82,6 +87,7 @@ def _rotary_table(model: Transformer, x_TD: Tensor) -> Rotary:
 
 
 def _run_block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[LayerCache, Tensor]:
+    """(the layer's forward cache, the layer's output [T, D])."""
     h_TD, before = apply_norm(block.before_attention, x_TD)
     attention_TD, attention = _run_attention(block.attention, h_TD, rotary)
     attention_TD, after = apply_norm(block.after_attention, attention_TD)
@@ -93,6 +99,7 @@ def _run_block(block: Block, x_TD: Tensor, rotary: Rotary) -> tuple[LayerCache, 
 
 
 def _run_attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tensor, AttentionCache]:
+    """(attention's output [T, D] for its normalised input h_TD, attention's forward cache)."""
     tokens, width = len(h_TD), spec.head_width
     query, query_norm = norm_heads(spec.query_norm, apply_linear(spec.query, h_TD), width)
     key, key_norm = norm_heads(spec.key_norm, apply_linear(spec.key, h_TD), width)
@@ -109,7 +116,10 @@ def _run_attention(spec: Attention, h_TD: Tensor, rotary: Rotary) -> tuple[Tenso
 
 
 def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
-    """x_HTE, contiguous: x_TO split into heads of `width` columns, rotated by their position's angles."""
+    """x_HTE, contiguous: x_TO split into heads of `width` columns, each rotated by the angles of its position.
+
+    rotary: (cos_TE, sin_TE); None: no rotation.
+    """
     if core_calls.supports_attention(x_TO):
         return core_calls.split_heads(x_TO, width, rotary)
     return rotate(x_TO.unflatten(1, (-1, width)), rotary).transpose(0, 1).contiguous()
@@ -118,9 +128,9 @@ def split_heads(x_TO: Tensor, width: int, rotary: Rotary) -> Tensor:
 def attend_causally(
     spec: Attention, query_KGTE: Tensor, key_KTE: Tensor, value_KTE: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(mixed_KGTE, probability_KGTT, slope_KGTT) as in AttentionCache.
+    """(mixed_KGTE, probability_KGTT, slope_KGTT), which AttentionCache describes.
 
-    A position sees itself and all positions before it, or those of them that are in its window.
+    A position sees itself and all positions before it, or those within its window where the layer has a window.
     """
     if core_calls.supports_attention(query_KGTE):
         return core_calls.attend_causally(spec, query_KGTE, key_KTE, value_KTE)
@@ -131,9 +141,10 @@ def attend_causally(
 
 
 def seen_mask(spec: Attention, queries: int, keys: int, device: torch.device) -> Tensor:
-    """seen_QT, bool: which of the first `keys` positions each of the last `queries` of them sees.
+    """seen_QT, bool: whether a querying position sees a position t.
 
-    A position sees itself and the positions before it that are in its window.
+    The T positions are the first `keys` positions of a text, and the Q querying positions are the last `queries` of
+    these. A position sees itself and all positions before it, or those within its window where the layer has a window.
     """
     place_T = torch.arange(keys, device=device)
     back_QT = place_T[keys - queries :, None] - place_T
@@ -143,9 +154,10 @@ def seen_mask(spec: Attention, queries: int, keys: int, device: torch.device) ->
 def attend(
     spec: Attention, query_KGQE: Tensor, key_KTE: Tensor, value_KTE: Tensor, seen_QT: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(mixed_KGQE, probability_KGQT, slope of the soft cap or None) by torch, for any mask seen_QT (bool).
+    """(mixed_KGQE, probability_KGQT, the derivative of the soft cap [K, G, Q, T]), computed by torch.
 
-    All tensors may have the same further dimensions in front.
+    The derivative of the soft cap is None where there is no cap. seen_QT: bool, True where query q sees key t; every
+    query must see a key. All other tensors may have the same further dimensions in front; seen_QT is broadcast to them.
     """
     heads = query_KGQE.shape[-3:-1]
     logit_KGQT = (query_KGQE.flatten(-3, -2) @ key_KTE.mT).unflatten(-2, heads) * spec.scale
@@ -156,9 +168,10 @@ def attend(
 
 
 def norm_heads(norm: Norm | None, x_TO: Tensor, width: int) -> tuple[Tensor, NormCache | None]:
-    """(queries or keys after their norm, the norm's cache); (x_TO, None) where there is no norm.
+    """(x_TO after the norm of queries or keys, the norm's cache); (x_TO, None) where `norm` is None.
 
-    The norm is over each head of `width` columns, or over all heads together where the gain has the width of all.
+    The norm is over each head of `width` columns by itself, or over all heads together where the gain is as wide as all
+    heads are.
     """
     if norm is None:
         return x_TO, None
@@ -179,7 +192,8 @@ def _run_feed_forward(spec: FeedForward, h_TD: Tensor) -> tuple[Tensor, FeedForw
 def _activate(spec: FeedForward, x: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """(activation(x), activation'(x) * factor), both of x's shape.
 
-    By autograd, so that any activation works. It acts on each number by itself, so one backward pass gives all slopes.
+    The derivative is taken by autograd, so that any activation works. An activation acts on each number by itself, so
+    one backward pass gives all derivatives.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from shiftbench.models.block import Attention, Block, Norm
 
-Rotary = tuple[Tensor, Tensor] | None  # (cos_TE, sin_TE) of each position's rotation angles; None: no rotation
+Rotary = tuple[Tensor, Tensor] | None  # (cos_TE, sin_TE) of each position's angles; None: no rotation
 
 
 @dataclass(frozen=True)
 class NormCache:
-    """Of a norm with input x [T, width], or [T, heads, width] where each head is normed by itself.
+    """The forward cache of a norm with input x [T, width], or [T, heads, width] where each head is normed by itself.
 
-    hat: x, centred where the norm centres, times rho; the gain is not in it. rho: 1 / sqrt(mean square + eps), with a
-    last dimension of 1.
+    norm: the norm's weights. hat: x, less its mean where the norm centres, times rho; the gain is not applied. rho: 1 /
+    sqrt(mean square + eps) of each vector, with a last dimension of 1.
     """
 
     norm: Norm
@@ -29,11 +29,13 @@ class NormCache:
 
 @dataclass(frozen=True)
 class AttentionCache:
-    """Of attention over T positions. Each of K key heads serves a group of G query heads.
+    """The forward cache of attention over T positions. Each of K key heads serves a group of G query heads.
 
-    query_KGTE, key_KTE: after their norms and their rotation. probability_KGTT: attention probabilities, 0 where a key
-    is not seen. slope_KGTT: the probabilities times the soft cap's slope; the same tensor as probability_KGTT where
-    there is no cap. mixed_KGTE: head outputs, which are the values averaged with the probabilities, before the output
+    spec: the weights and settings. query_norm, key_norm: caches of the norms of queries and keys; None where there is
+    no such norm. query_KGTE, key_KTE: after their norms and their rotation. probability_KGTT: attention probabilities
+    of each querying position (first T) over the positions that it may see (second T), 0 where a key is not seen.
+    slope_KGTT: the probabilities times the derivative of the soft cap; the same tensor as probability_KGTT where there
+    is no cap. mixed_KGTE: head outputs, which are the values averaged with the probabilities, before the output
     projection.
     """
 
@@ -50,9 +52,10 @@ class AttentionCache:
 
 @dataclass(frozen=True)
 class FeedForwardCache:
-    """Derivatives of the inner activation: up_slope_TF by the up-projection's output, gate_slope_TF by the gate's.
+    """Derivatives of the inner activation (the input of the down-projection) at each position.
 
-    gate_slope_TF is None where there is no gate.
+    up_slope_TF: its derivative by the output of the up-projection. gate_slope_TF: its derivative by the output of the
+    gate; None where there is no gate.
     """
 
     up_slope_TF: Tensor
@@ -61,7 +64,11 @@ class FeedForwardCache:
 
 @dataclass(frozen=True)
 class LayerCache:
-    """Of one layer over T positions. block: the layer's weights. A norm's cache is None where the norm is missing."""
+    """The forward cache of one layer over T positions.
+
+    block: the layer's weights. rotary: the angles by which queries and keys were rotated. A norm's cache is None where
+    the layer has no norm at that place.
+    """
 
     block: Block
     before_attention: NormCache | None

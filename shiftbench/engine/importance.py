@@ -1,8 +1,9 @@
 """Importance of every prompt token for every response token (docs/mathematics.md, "How it is computed").
 
 Forward mode computes one tangent for each prompt token, reverse mode one cotangent for each response token. The mode
-with fewer derivatives is taken. Some derivatives of the other mode shorten the way of the first ones: both kinds end at
-a cut between two positions (cut.py). Shape suffixes and the order in which to read: see shiftbench/engine/__init__.py.
+with fewer derivatives is taken; its derivatives are the main ones. Some derivatives of the other mode save work: both
+kinds then end at a cut between two positions (cut.py) and need not pass all positions. Shape suffixes and the order in
+which to read: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ from shiftbench.engine.segment_derivatives import (
 from shiftbench.engine.segmented_forward import SegmentedForward
 from shiftbench.models.block import Transformer
 
-LOGITS = 64  # response tokens whose logits are in memory at once
+LOGITS = 64  # rows of logits (one for each response token) that are in memory at once
 
 
 @dataclass(frozen=True)
 class Tokens:
     """The model's input: prefix, prompt and response, one behind the other.
 
-    embedding_TD: input embeddings of all of them. prompt: the prompt's positions. response_R: int64 token ids; not
-    empty.
+    embedding_TD: the input embeddings of all their tokens, without learned position embeddings. prompt: the range of
+    the prompt's positions. response_R: int64 token ids; not empty.
     """
 
     embedding_TD: Tensor
@@ -58,12 +59,12 @@ class Tokens:
 
     @property
     def embedding_PD(self) -> Tensor:
-        """The prompt's embeddings."""
+        """The input embeddings of the prompt's tokens."""
         return self.embedding_TD[self.prompt]
 
     @property
     def predicting(self) -> tuple[int, int]:
-        """The range of positions that predict response tokens: each is predicted at the position before its own."""
+        """(first, stop) of the positions that predict response tokens; each is one before the predicted token's."""
         return self.prompt.stop - 1, self.prompt.stop - 1 + len(self.response_R)
 
 
@@ -73,9 +74,9 @@ def importance(
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) in the model's dtype; importance_PR[n, r] = d p_r / d e_n . e_n.
 
-    precision: of the derivatives' products with weights; the forward pass stays in the model's dtype.
-    memory: bytes for forward caches and derivatives. With less memory parts of the forward pass are computed again; the
-    result changes by rounding only.
+    p_r is the probability of response token r, and e_n the input embedding of prompt token n. precision: of the
+    derivatives' products with weights; the forward pass stays in the model's dtype. memory: bytes for forward caches
+    and derivatives. With less memory parts of the forward pass are computed again; the result changes by rounding only.
     Raises NotFinite where logits are not finite.
     """
     prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
@@ -88,7 +89,7 @@ def importance(
 def total(
     model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
 ) -> tuple[Tensor, Tensor]:
-    """(importance_P, probability_R): importance summed over the response tokens.
+    """(importance_P, probability_R): the importance of each prompt token, summed over the response tokens.
 
     The cost is that of one derivative, because reverse mode takes the cotangent of the sum through the layers.
     Arguments and errors are those of `importance`.
@@ -100,7 +101,8 @@ def total(
 class _Runner:
     """Takes derivatives of one text through the layers of a model, within the memory.
 
-    stored: bytes that the rows stored at the cut take. lengths: rows of each main derivative.
+    memory: bytes. stored: how many of them the rows stored at the cut take. lengths: the most rows of each main
+    derivative.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class _Runner:
         lengths: Sequence[int],
     ) -> None:
         self._model, self._tokens, self.precision = model, tokens, precision
-        x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # what the last response token predicts is not needed
+        x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts no token of the text
         if model.position_TD is not None:
             x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
         # Padding positions behind all others make the length a multiple of STEP. No derivative reaches them.
@@ -122,13 +124,17 @@ class _Runner:
         self.forward = SegmentedForward(model, x_TD, split_layers(model.blocks, len(x_TD), self.plan.cache_bytes))
 
     def run(self, step: Callable[..., Chunk], chunks: list[Chunk], segments: Iterable[int]) -> list[Chunk]:
-        """All chunks after `step` through each of these segments; step: a function of segment_derivatives.py."""
+        """The chunks, in order, after `step` took them through the segments in the order of `segments`.
+
+        step: a function of segment_derivatives.py, of which all arguments but the chunk, `layers` and `precision` are
+        bound. The list `chunks` is emptied.
+        """
         for segment in segments:
             layers = self.forward.layers(segment)
             bound = partial(step, layers=layers, precision=self.precision)
             with self.precision.torch_setting():
                 chunks = run_chunks(bound, chunks, self.plan.threads)
-            del layers, bound  # so that this cache is freed before the next segment's is computed
+            del layers, bound  # so that this segment's cache is freed before the next segment's is computed
         return chunks
 
     @property
@@ -138,15 +144,16 @@ class _Runner:
 
     @cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
-        """(direction_RD, probability_R) of the response, as `top_directions` gives them."""
+        """(direction_RD, probability_R) of the response, which `top_directions` describes."""
         first, last = self._tokens.predicting
         return top_directions(self._model, self.forward.output()[first:last], self._tokens.response_R)
 
 
 def _chunks(origins: range, division: Plan, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
-    """Derivatives at their origins, one row each, in chunks.
+    """Chunks of new derivatives, each of which has one row, at its origin.
 
-    lengths: the most rows that each derivative has in any layer; the rows of a chunk are counted by them.
+    origins: the derivatives' origins (Chunk.origins). division: the sizes of chunks. lengths: the most rows that each
+    derivative will have in any layer; the size of a chunk is counted in these rows. rows_ND: each derivative's row.
     """
     found = []
     for part in split_items(lengths, division.chunk_rows, division.min_chunk_rows):
@@ -160,8 +167,9 @@ def _forward_mode(
 ) -> tuple[Tensor, Tensor]:
     """`importance` by one tangent for each prompt token, which is zero before the token's position.
 
-    opposite: the cotangents of so many of the last response tokens run first. The cut is the first position that
-    predicts one of them, and the tangents end there.
+    opposite: the cotangents of the last `opposite` response tokens run first. The cut is the first position that
+    predicts one of these tokens, and the tangents end before it. Where `opposite` is 0, the cut is behind the last
+    position that predicts a response token.
     """
     first, last = tokens.predicting
     cut = last - opposite
@@ -191,9 +199,9 @@ def _reverse_mode(
 ) -> tuple[Tensor, Tensor]:
     """`importance` by one cotangent for each response token, which is zero behind the position that predicts it.
 
-    opposite: the tangents of so many of the first prompt tokens run first. The cut is the position behind them, and the
-    cotangents end there.
-    summed: take the cotangent of the sum of all probabilities instead, for `total`; the result is importance_P1.
+    opposite: the tangents of the first `opposite` prompt tokens run first. The cut is the position behind these tokens,
+    and the cotangents end at it. Where `opposite` is 0, the cut is the first position of the prompt.
+    summed: take one cotangent, that of the sum of all probabilities, for `total`; the result is importance_P1.
     """
     first, last = tokens.predicting
     prompt = tokens.prompt
@@ -224,10 +232,11 @@ def _reverse_mode(
 
 
 def _join(own_CN: Tensor, cross_CX: Tensor | None, before: bool = False) -> Tensor:
-    """Importance of a chunk's derivatives for all tokens of the other kind, in the order of their positions.
+    """A chunk's importance for all tokens of the other kind, in the order of their positions: [C, N + X].
 
-    own_CN: for the N tokens on the chunk's own side of the cut. cross_CX: for those of the opposite derivatives.
-    before: whether the latter are in front of the former.
+    own_CN: the importance for (or of) the N tokens that are on the chunk's side of the cut. cross_CX: the same numbers
+    for the X tokens of the opposite derivatives; None without a cut. before: True where those X tokens are in front of
+    the N tokens in the text.
     """
     if cross_CX is None:
         return own_CN
@@ -236,17 +245,21 @@ def _join(own_CN: Tensor, cross_CX: Tensor | None, before: bool = False) -> Tens
 
 
 def _sum_chunk(first: int, last: int, direction_RD: Tensor) -> Chunk:
-    """The cotangent of the sum of probabilities: one item, which begins at all positions that predict."""
+    """The cotangent of the sum of the response tokens' probabilities, as a chunk of one item.
+
+    The item has a row at every position from `first` to `last` - 1, which predict the response; direction_RD are these
+    rows.
+    """
     layout = RowLayout((first,), (last,))
     return Chunk((last - 1,), layout, layout.pad(direction_RD))
 
 
 def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:
-    """(direction_RD, probability_R): gradient of each response token's probability by the last layer's output.
+    """(direction_RD, probability_R): the gradient of each response token's probability by the last layer's output.
 
     It is the gradient by the logits (probability.py), taken back through the output embeddings and the final norm.
-    top_RD: the last layer's output at the positions that predict. response_R: ids. Raises NotFinite where logits are
-    not finite.
+    top_RD: the last layer's output at the positions that predict the response tokens. response_R: token ids. Raises
+    NotFinite where logits are not finite.
     """
     top_RD = top_RD.to(model.final_norm.gain_D.device)
     hidden_RD, norm_cache = apply_norm(model.final_norm, top_RD)

@@ -1,7 +1,8 @@
 """jvp and vjp of one layer, for the rows of many derivatives at once (docs/mathematics.md, "How it is computed").
 
-A layer is cut into two halves where the cut of the text needs it: the head outputs ("mixed"), before the output
-projection. "Attention sum" is the layer's input plus what attention adds to it, which the feed-forward network reads.
+Each function takes the rows through one part of a layer, because rows are stored and multiplied at the cut (cut.py) in
+the middle of a layer. Between the parts are the head outputs ("mixed"), before the output projection, and the
+"attention sum": the layer's input plus what attention adds to it, which the feed-forward network reads.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -19,9 +20,9 @@ from shiftbench.models.block import FeedForward, Linear
 
 
 class HeadDerivatives(NamedTuple):
-    """Tangents (or cotangents) of queries, keys and values, after norm and rotation.
+    """Tangents (or cotangents) of queries, keys and values, of queries and keys after their norm and rotation.
 
-    query_NHE has the rows of one layout, key_NKE and value_NKE those of another.
+    query_NHE has the rows of one layout, key_NKE and value_NKE have those of another.
     """
 
     query_NHE: Tensor
@@ -32,9 +33,10 @@ class HeadDerivatives(NamedTuple):
 def jvp_to_heads(
     cache: LayerCache, d_ND: Tensor, source: RowLayout, queries: RowLayout, precision: Precision
 ) -> HeadDerivatives:
-    """Tangents of keys and values on the rows of `source`, and of queries on those of `queries`, a part of `source`.
+    """Tangents of queries, keys and values from those of the layer's input, d_ND.
 
-    d_ND: tangents of the layer's input.
+    source: the layout of d_ND, and of the tangents of keys and values. queries: the layout of the tangents of queries,
+    whose rows are some of the rows of `source`.
     """
     spec, attention = cache.block.attention, cache.attention
     position_N, query_position_N = source.position_on(d_ND.device), queries.position_on(d_ND.device)
@@ -51,13 +53,16 @@ def jvp_to_heads(
 def jvp_from_mixed(
     cache: LayerCache, d_ND: Tensor, mixed_NO: Tensor, layout: RowLayout, precision: Precision
 ) -> Tensor:
-    """Tangents of the attention sum, from those of the layer's input (d_ND, overwritten) and of the head outputs."""
+    """Tangents of the attention sum, from d_ND and mixed_NO; they overwrite d_ND.
+
+    d_ND: tangents of the layer's input. mixed_NO: tangents of the head outputs. layout: of both.
+    """
     position_N = layout.position_on(d_ND.device)
     return _add_branch(d_ND, mixed_NO, cache.block.attention.out, cache.after_attention, position_N, precision)
 
 
 def jvp_feed_forward(cache: LayerCache, d_ND: Tensor, layout: RowLayout, precision: Precision) -> Tensor:
-    """Tangents of the layer's output, from those of the attention sum (d_ND, overwritten)."""
+    """Tangents of the layer's output, from those of the attention sum, d_ND; they overwrite d_ND."""
     inner, position_N = cache.block.feed_forward, layout.position_on(d_ND.device)
     h_ND = part_derivatives.norm_jvp(cache.before_feed_forward, d_ND, position_N)
     inner_NF = _inner_jvp(cache, h_ND, position_N, precision)
@@ -70,7 +75,7 @@ def _merges_gate(precision: Precision, inner: FeedForward, rows: Tensor) -> bool
 
 
 def _inner_jvp(cache: LayerCache, h_ND: Tensor, position_N: Tensor, precision: Precision) -> Tensor:
-    """Tangents of the inner activation, from those of the input of the up-projection and the gate."""
+    """Tangents [N, F] of the inner activation, from tangents h_ND of the input of the up-projection and the gate."""
     inner = cache.block.feed_forward
     if _merges_gate(precision, inner, h_ND):
         return core_calls.gate_up_derivative(cache.feed_forward, inner, h_ND, position_N, cotangent=False)
@@ -80,7 +85,10 @@ def _inner_jvp(cache: LayerCache, h_ND: Tensor, position_N: Tensor, precision: P
 
 
 def _inner_vjp(cache: LayerCache, g_NF: Tensor, position_N: Tensor, precision: Precision) -> Tensor:
-    """Cotangents of the input of the up-projection and the gate, from those of the inner activation (overwritten)."""
+    """Cotangents [N, D] of the input of the up-projection and the gate, from those of the inner activation, g_NF.
+
+    g_NF may be overwritten.
+    """
     inner = cache.block.feed_forward
     if _merges_gate(precision, inner, g_NF):
         return core_calls.gate_up_derivative(cache.feed_forward, inner, g_NF, position_N, cotangent=True)
@@ -94,16 +102,19 @@ def _inner_vjp(cache: LayerCache, g_NF: Tensor, position_N: Tensor, precision: P
 def _add_branch(
     d_ND: Tensor, x_NI: Tensor, linear: Linear, norm: NormCache | None, position_N: Tensor, precision: Precision
 ) -> Tensor:
-    """d_ND with the tangents of norm(x @ weight) added in place; x_NI: tangents of x."""
+    """d_ND, to which the tangents of norm(x @ weight) are added in place.
+
+    x_NI: tangents of x. linear: has the weight. norm: the norm's cache; None where there is no norm.
+    """
     if norm is None:
         return precision.add_linear_jvp(d_ND, x_NI, linear)
     return d_ND.add_(part_derivatives.norm_jvp(norm, precision.linear_jvp(x_NI, linear), position_N))
 
 
 def vjp_to_mixed(cache: LayerCache, g_ND: Tensor, source: RowLayout, precision: Precision) -> Tensor:
-    """mixed_NHE: cotangents of the head outputs.
+    """mixed_NHE: cotangents of the head outputs, from those of the layer's output, g_ND.
 
-    g_ND: cotangents of the layer's output; afterwards it holds those of the attention sum.
+    source: the layout of g_ND and of the result. Afterwards g_ND holds cotangents of the attention sum.
     """
     inner, spec = cache.block.feed_forward, cache.block.attention
     position_N = source.position_on(g_ND.device)
@@ -122,8 +133,9 @@ def vjp_from_heads(
 ) -> Tensor:
     """Cotangents of the layer's input on the rows of `target`.
 
-    g_ND: cotangents of the attention sum on the rows of `source`; it may be overwritten. heads: cotangents of keys and
-    values on the rows of `target`, and of queries on the rows that `source` and `target` share.
+    g_ND: cotangents of the attention sum on the rows of `source`; it may be overwritten, and so may `heads`. heads:
+    cotangents of keys and values on the rows of `target`, and of queries on the rows at which `source` and `target`
+    have the same item and position.
     """
     spec, attention = cache.block.attention, cache.attention
     both = source.intersect(target)

@@ -1,7 +1,8 @@
 """Log-probabilities of a response where embeddings of prompt tokens are zero, for many masks of one prompt together.
 
 A mask changes nothing at positions before the first masked token. So one unmasked pass computes the keys and values of
-all positions, and each mask computes only the positions from its first masked token on.
+all positions, and for each mask only the positions from its first masked token on, and a few before it, are computed
+again.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -25,9 +26,9 @@ from shiftbench.models.block import Block, Transformer
 def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, memory: int) -> Tensor:
     """log_BR: log-probability of each response token, in the model's dtype, where embeddings of masked tokens are zero.
 
-    masked_BP: bool, one mask in each row, True for a masked prompt token. The embedding of its position, where
-    positions are learned, is not masked. memory: bytes for the masks that are computed together.
-    Raises NotFinite where logits are not finite.
+    masked_BP: bool, one mask in each row, True for a masked prompt token. Where positions are learned, the embedding of
+    a masked token's position is kept. memory: bytes for the masks that are computed together. Raises NotFinite where a
+    log-probability is not finite.
     """
     first, last = tokens.predicting
     embedding_TD = pad_rows(tokens.embedding_TD[:last])  # padding is behind all positions, so none of them sees it
@@ -48,7 +49,10 @@ def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, mem
 
 
 def _position_embeddings(model: Transformer, embedding_TD: Tensor) -> Tensor | None:
-    """Learned embeddings of all positions, zero for padding beyond the last one that the model has; or None."""
+    """The learned position embeddings [T, D] of all positions; None where the model has none.
+
+    They are zero for padding positions beyond the last position that the model has.
+    """
     if model.position_TD is None:
         return None
     known_TD = model.position_TD[: len(embedding_TD)].to(embedding_TD)
@@ -56,25 +60,29 @@ def _position_embeddings(model: Transformer, embedding_TD: Tensor) -> Tensor | N
 
 
 def _unmasked_caches(model: Transformer, x_TD: Tensor) -> list[KVCache]:
-    """Keys and values of every layer where nothing is masked."""
+    """Keys and values of every layer where no token is masked. x_TD: the first layer's input."""
     caches = []
-    for block in model.blocks:  # one at a time, so that the rest of its forward cache is freed at once
+    for block in model.blocks:  # one layer at a time, so that the rest of its forward cache is freed at once
         (cache,), x_TD = forward(model, x_TD, [block])
         caches.append(KVCache(block, cache.attention.key_KTE, cache.attention.value_KTE, cache.rotary))
     return caches
 
 
 def _first_masked(zeroed_BT: Tensor, first: int) -> Tensor:
-    """start_B: each mask's first masked position, at most `first`, which is the first position that predicts."""
+    """start_B, int64 on the CPU: the first masked position of each mask; `first` for a mask of no token.
+
+    first: the first position that predicts a response token. It is the last one that can be masked.
+    """
     place_T = torch.arange(zeroed_BT.shape[1], device=zeroed_BT.device)
     return torch.where(zeroed_BT, place_T, first).amin(1).cpu()
 
 
 def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, int]]:
-    """(indices of masks, the position from which they are computed), in batches of about `rows` rows.
+    """Yields (indices of some masks, the position from which they are computed) until every mask was in a batch.
 
-    A batch has masks whose starts are near each other. Its position is a multiple of STEP, so that products have only a
-    few different numbers of rows.
+    A batch computes at most `rows` rows, or one mask. Its masks have starts near each other, and its position is the
+    smallest of them, rounded down to a multiple of STEP, so that products have only a few different numbers of rows.
+    tokens: the number of positions of the text.
     """
     order_B = start_B.argsort(stable=True)
     begin = 0
@@ -86,7 +94,10 @@ def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, 
 
 
 def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
-    """Rows (a mask at a position) that are computed together at most."""
+    """The most rows that are computed together. A row is one mask at one position.
+
+    tokens: the number of positions of the text. memory: bytes.
+    """
     weight = blocks[0].feed_forward.up.weight_IO
     heads = max(block.attention.heads for block in blocks)
     each = weight.element_size() * (3 * heads * tokens + 3 * weight.shape[1] + 8 * weight.shape[0])
@@ -94,7 +105,10 @@ def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
 
 
 def _run_masks(caches: Sequence[KVCache], x_CMD: Tensor, start: int) -> Tensor:
-    """The last layer's output [C, M, D] of C masks at the M positions from `start` on. x_CMD: the embeddings there."""
+    """The last layer's output [C, M, D] of C masks, at the M positions from `start` to the end of the text.
+
+    x_CMD: the first layer's input there, with masked embeddings.
+    """
     shape = x_CMD.shape
     x_ND = x_CMD.flatten(0, 1)
     for cache in caches:
@@ -108,10 +122,10 @@ def _run_masks(caches: Sequence[KVCache], x_CMD: Tensor, start: int) -> Tensor:
 
 
 def _attention(cache: KVCache, h_ND: Tensor, masks: int, start: int) -> Tensor:
-    """The attention output at positions from `start` on, for all masks.
+    """The attention output [N, D] at the positions from `start` on, for all masks.
 
-    Keys and values of earlier positions are those of the unmasked prompt, from `cache`. h_ND: the normalised input, one
-    mask after the other. masks: how many masks there are.
+    Keys and values of earlier positions are those of the unmasked prompt, from `cache`. h_ND: the normalised input; the
+    rows of one mask follow those of the mask before it. masks: the number of masks.
     """
     spec, rows = cache.block.attention, len(h_ND) // masks
     position_N = torch.arange(start, start + rows, device=h_ND.device).repeat(masks)
@@ -132,7 +146,10 @@ def _attention(cache: KVCache, h_ND: Tensor, masks: int, start: int) -> Tensor:
 
 
 def _log_probabilities(model: Transformer, top_CRD: Tensor, response_R: Tensor) -> Tensor:
-    """log_CR; the logits of LOGITS rows are in memory at once."""
+    """log_CR: log-probability of each response token under C masks.
+
+    top_CRD: the last layer's output at the positions that predict. The logits of LOGITS rows are in memory at once.
+    """
     target_N = response_R.repeat(len(top_CRD))
     found = []
     for top_ND, y_N in zip(top_CRD.flatten(0, 1).split(LOGITS), target_N.split(LOGITS), strict=True):

@@ -2,7 +2,7 @@
 
 A jvp turns tangents of a part's input into tangents of its output, a vjp turns cotangents of its output into cotangents
 of its input. Norm and rotation have almost the same function for both: only the place of the gain and the sign of the
-angle differ. position_N is the position of each row; the forward cache is read there. The formulas are those of
+angle differ. position_N is the position of each row, at which the forward cache is read. The formulas are those of
 docs/mathematics.md, section "How it is computed". Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -17,13 +17,13 @@ from shiftbench.engine.forward import rotate
 from shiftbench.engine.forward_cache import AttentionCache, FeedForwardCache, NormCache, Rotary
 from shiftbench.engine.row_layout import RowLayout
 
-# Where the core does not compute attention, the scores of one head take at most this many times the memory of one
-# head's rows.
+# Where torch computes attention, not the core, the attention scores of one head that are in memory at once are those of
+# one item, or at most SCORES times as many numbers as one head has in the rows of a chunk.
 SCORES = 8
 
 
 def norm_jvp(cache: NormCache | None, d_ND: Tensor, position_N: Tensor) -> Tensor:
-    """Tangents of the norm's output; d_ND itself where there is no norm."""
+    """Tangents of the norm's output from those of its input, d_ND; d_ND itself where there is no norm."""
     if cache is None:
         return d_ND
     if core_calls.supports(d_ND):
@@ -32,7 +32,7 @@ def norm_jvp(cache: NormCache | None, d_ND: Tensor, position_N: Tensor) -> Tenso
 
 
 def norm_vjp(cache: NormCache | None, g_ND: Tensor, position_N: Tensor) -> Tensor:
-    """Cotangents of the norm's input; g_ND itself where there is no norm."""
+    """Cotangents of the norm's input from those of its output, g_ND; g_ND itself where there is no norm."""
     if cache is None:
         return g_ND
     if core_calls.supports(g_ND):
@@ -52,9 +52,9 @@ def _normalise(cache: NormCache, d: Tensor, position_N: Tensor) -> Tensor:
 
 
 def heads_jvp(cache: NormCache | None, d_NO: Tensor, position_N: Tensor, rotary: Rotary, heads: int) -> Tensor:
-    """Tangents [N, heads, E] of queries or keys, from those of their projection: through their norm and their rotation.
+    """Tangents [N, heads, E] of queries or keys after norm and rotation, from those of their projection's output, d_NO.
 
-    cache: of the query norm or key norm, None where there is none.
+    d_NO may be overwritten. cache: of the query norm or key norm; None where there is no such norm.
     """
     groups = (heads, d_NO.shape[1] // heads)
     if cache is None:
@@ -67,7 +67,10 @@ def heads_jvp(cache: NormCache | None, d_NO: Tensor, position_N: Tensor, rotary:
 
 
 def heads_vjp(cache: NormCache | None, g_NHE: Tensor, position_N: Tensor, rotary: Rotary) -> Tensor:
-    """Cotangents [N, O] of the projection's output, from those of queries or keys after norm and rotation."""
+    """Cotangents [N, O] of the projection's output, from those of queries or keys after norm and rotation.
+
+    g_NHE may be overwritten. cache: of the query norm or key norm; None where there is no such norm.
+    """
     g_NHE = _rotate(g_NHE, rotary, position_N, inverse=True)
     if cache is not None:
         over_heads = cache.hat.ndim == 2
@@ -84,9 +87,9 @@ def _rotate(x_NHE: Tensor, rotary: Rotary, position_N: Tensor, inverse: bool) ->
 
 
 def feed_forward_jvp(cache: FeedForwardCache, up_NF: Tensor, gate_NF: Tensor | None, position_N: Tensor) -> Tensor:
-    """Tangents [N, F] of the inner activation, from those of the up-projection's and the gate's output.
+    """Tangents [N, F] of the inner activation, from those of the outputs of the up-projection and the gate.
 
-    The result overwrites up_NF. gate_NF: None where there is no gate.
+    The result overwrites up_NF. gate_NF is None where there is no gate.
     """
     if core_calls.supports(up_NF):
         return core_calls.activation_derivative(cache, up_NF, gate_NF, position_N, cotangent=False)[0]
@@ -97,7 +100,7 @@ def feed_forward_jvp(cache: FeedForwardCache, up_NF: Tensor, gate_NF: Tensor | N
 
 
 def feed_forward_vjp(cache: FeedForwardCache, g_NF: Tensor, position_N: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(up_NF, gate_NF): cotangents of the up-projection's and the gate's output; gate_NF is None without a gate.
+    """(up_NF, gate_NF): cotangents of the outputs of the up-projection and the gate; gate_NF is None without a gate.
 
     g_NF: cotangents of the inner activation; up_NF overwrites it.
     """
@@ -114,8 +117,9 @@ def attention_jvp(
 ) -> Tensor:  # fmt: skip
     """mixed_NO: tangents of the head outputs on the rows of `target`, from those of queries, keys and values.
 
-    query_NHE has the rows of `queries`, key_NKE and value_NKE those of `keys`. With q, k, v, probabilities P and head
-    outputs O from the forward cache:
+    queries: the layout of query_NHE. keys: the layout of key_NKE and value_NKE. A position of an item that has no row
+    in these layouts has tangents of zero. With q, k, v, probabilities P, slope and head outputs O from the forward
+    cache, and the tangents dq, dk, dv:
     A = slope * (dq k^T + q dk^T) * scale;  dO = A v + P dv - rowsum(A) O.
     """
     out = target.new_rows(query_NHE, cache.spec.heads, query_NHE.shape[2])
@@ -131,9 +135,10 @@ def attention_jvp(
 def attention_vjp(
     cache: AttentionCache, mixed_NHE: Tensor, source: RowLayout, queries: RowLayout, keys: RowLayout
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(query_NHE, key_NKE, value_NKE): cotangents on the rows of `queries` and `keys`, from those of the head outputs.
+    """(query_NHE, key_NKE, value_NKE): cotangents of queries, keys and values, from those of the head outputs.
 
-    mixed_NHE has the rows of `source`. With the names of `attention_jvp`:
+    source: the layout of mixed_NHE, the cotangents dO of the head outputs. queries: the layout of query_NHE. keys: the
+    layout of key_NKE and value_NKE. With the other names of `attention_jvp`:
     dS = slope * (dO v^T - rowsum(dO O)) * scale;  dq = dS k, dk = dS^T q, dv = P^T dO; dk and dv are sums over the
     query heads that share the key head.
     """
@@ -151,14 +156,17 @@ def attention_vjp(
 
 
 def _max_scores(x_NHE: Tensor, items: int) -> int:
-    """How many scores of one head may be in memory: SCORES times the numbers of one head in these rows."""
+    """The most attention scores of one head that may be in memory: SCORES times the numbers of one head in x_NHE.
+
+    items: the number of items; where there are more items than rows, so many rows are counted.
+    """
     return SCORES * max(len(x_NHE), items) * x_NHE.shape[2]
 
 
 def _group_jvp(
     cache: AttentionCache, group: ItemGroup, query_NHE: Tensor, key_NKE: Tensor, value_NKE: Tensor, out_NHE: Tensor
 ) -> None:
-    """attention_jvp of a group's items, written into out_NHE. C: the group's items."""
+    """`attention_jvp` for the items of one group, written into their rows of out_NHE. C in comments: these items."""
     dq = _by_key_head(group.query.scatter(query_NHE), cache)
     dk = group.key.scatter(key_NKE).transpose(0, 1)  # [K, C * S, E]
     dv = group.value.scatter(value_NKE).transpose(0, 1).reshape(len(dk), group.span, -1)  # [K, S, C * E]
@@ -178,7 +186,10 @@ def _group_jvp(
 def _group_vjp(
     cache: AttentionCache, group: ItemGroup, mixed_NHE: Tensor, query_NHE: Tensor, key_NKE: Tensor, value_NKE: Tensor
 ) -> None:
-    """attention_vjp of a group's items, written into query_NHE, key_NKE and value_NKE. C: the group's items."""
+    """`attention_vjp` for the items of one group, written into their rows of query_NHE, key_NKE and value_NKE.
+
+    C in comments: these items.
+    """
     g = _by_key_head(group.mixed.scatter(mixed_NHE), cache)
     q, mixed, slope, probability = _group_cache(cache, group)
     key, value = cache.key_KTE[:, : group.span], cache.value_KTE[:, : group.span]
@@ -188,25 +199,29 @@ def _group_vjp(
     ds = ds.sub_(delta).mul_(slope[:, :, None]).mul_(cache.spec.scale)
     dq = (ds.flatten(1, 2) @ key).view_as(by_item)
     group.query.gather(_by_row(dq, cache), query_NHE)
-    group.key.gather((ds.flatten(2).mT @ q).transpose(0, 1), key_NKE)  # from [K, C * S, E]
+    group.key.gather((ds.flatten(2).mT @ q).transpose(0, 1), key_NKE)  # the product is [K, C * S, E]
     dv = probability.mT @ by_item.flatten(2)  # [K, S, C * E]
     group.value.gather(dv.view(len(dv), group.span * group.items, -1).transpose(0, 1), value_NKE)
 
 
 def _group_cache(cache: AttentionCache, group: ItemGroup) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(query, mixed) [K, G * M, E] and (slope, probability) [K, G * M, S] of the cache at the group's positions."""
+    """(query, mixed, slope, probability) of the cache at the group's positions.
+
+    query and mixed are [K, G * M, E]; slope and probability are [K, G * M, S]. M: the group's positions that query. S:
+    its positions that are seen.
+    """
     of_rows = (x[:, :, group.positions].flatten(1, 2) for x in (cache.query_KGTE, cache.mixed_KGTE))
     maps = (x[:, :, group.positions, : group.span].flatten(1, 2) for x in (cache.slope_KGTT, cache.probability_KGTT))
     return (*of_rows, *maps)  # type: ignore[return-value]
 
 
 def _by_key_head(block: Tensor, cache: AttentionCache) -> Tensor:
-    """[K, G * M * C, E] from a block [M * C, H, E]."""
+    """[K, G * M * C, E] from a block [M * C, H, E]. M: the group's positions that query. C: its items."""
     heads = cache.query_KGTE.shape[:2]
     by_head: Tensor = block.unflatten(1, heads)
     return by_head.permute(1, 2, 0, 3).reshape(heads[0], -1, block.shape[2])
 
 
 def _by_row(found: Tensor, cache: AttentionCache) -> Tensor:
-    """[M * C, H, E] from [K, G * M, C, E]."""
+    """[M * C, H, E] from [K, G * M, C, E]: the inverse of `_by_key_head`."""
     return found.view(*cache.query_KGTE.shape[:2], -1, found.shape[3]).permute(2, 0, 1, 3).flatten(1, 2)

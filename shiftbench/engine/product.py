@@ -1,6 +1,6 @@
 """The engine's matrix products: which of torch's libraries computes them, and in which precision.
 
-torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses AVX-512 on any CPU.
+torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses it on any CPU that has it.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -19,16 +19,16 @@ from shiftbench.models.block import Linear
 from shiftbench.ops import cuda
 
 # The number of rows of a product is padded to a multiple of STEP. oneDNN compiles a kernel for each number of rows,
-# which takes milliseconds, and keeps it; with padding there are only a few different numbers.
+# which takes milliseconds, and keeps the kernel; with padding there are only a few different numbers of rows.
 STEP = 16
 
 
 class Precision(Enum):
     """Precision of the products of derivatives with weights. Everything else stays in the model's own dtype.
 
-    FLOAT32: operands as they are. TF32: a GPU rounds the operands to 10 bits as it multiplies; this also holds for
-    attention's products of derivatives inside `torch_setting`. BFLOAT16: operands are rounded to bfloat16 (7 bits),
-    sums are float32.
+    FLOAT32: operands are multiplied as they are. TF32: a GPU rounds the operands to 10 bits of their fraction as it
+    multiplies; inside `torch_setting` this also holds for attention's products of derivatives. BFLOAT16: operands are
+    rounded to bfloat16 (7 bits of their fraction), and sums are float32.
     """
 
     FLOAT32 = "float32"
@@ -37,7 +37,10 @@ class Precision(Enum):
 
     @contextmanager
     def torch_setting(self) -> Iterator[None]:
-        """Within the block torch's own TF32 switch is on if this is TF32. The switch has no effect on a CPU."""
+        """Switches torch's own TF32 setting on within the block if this is TF32, and restores it afterwards.
+
+        The other precisions leave the setting alone. It has no effect on a CPU.
+        """
         if self is not Precision.TF32:
             yield
             return
@@ -59,13 +62,13 @@ class Precision(Enum):
         return product(x_NO, linear.weight_IO.T)
 
     def add_linear_jvp(self, out_NO: Tensor, x_NI: Tensor, linear: Linear) -> Tensor:
-        """out_NO with `linear_jvp` added in place."""
+        """out_NO, to which the tangents of `linear_jvp` are added in place."""
         if self is Precision.BFLOAT16:
             return out_NO.add_(self.linear_jvp(x_NI, linear))
         return add_product(out_NO, x_NI, linear.weight_IO)
 
     def add_linear_vjp(self, out_NI: Tensor, x_NO: Tensor, linear: Linear) -> Tensor:
-        """out_NI with `linear_vjp` added in place."""
+        """out_NI, to which the cotangents of `linear_vjp` are added in place."""
         if self is Precision.BFLOAT16:
             return out_NI.add_(self.linear_vjp(x_NO, linear))
         return add_product(out_NI, x_NO, linear.weight_IO.T)
@@ -77,7 +80,10 @@ def pad_rows(x_ND: Tensor, step: int = STEP) -> Tensor:
 
 
 def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """x_NI @ weight_IO, for the dtypes and devices that torch.mm supports."""
+    """x_NI @ weight_IO, for the dtypes and devices that torch.mm supports.
+
+    oneDNN computes it in float32 on a CPU where that is faster (`_has_onednn`), torch.mm everywhere else.
+    """
     if _uses_onednn(x_NI):
         out_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, weight_IO.T, None, "none", [], "")
         return out_NO
@@ -85,7 +91,7 @@ def product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 
 
 def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """out_NO with x_NI @ weight_IO added in place."""
+    """out_NO, to which x_NI @ weight_IO is added in place."""
     if x_NI.is_cuda:
         return out_NO.addmm_(x_NI, weight_IO)
     return out_NO.add_(product(x_NI, weight_IO))
@@ -93,10 +99,10 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 
 @contextmanager
 def fast_linears(module: torch.nn.Module) -> Iterator[None]:
-    """Within the block the module's linear layers multiply by oneDNN where `product` does.
+    """Within the block the module's torch.nn.Linear layers multiply by oneDNN, if they are float32 and on a CPU.
 
     A decoding step with one token is limited by reading the weights, and oneDNN reads them nearly twice as fast as MKL
-    on the machines that we measured.
+    on the machines that we measured. On CPUs where `_has_onednn` is false nothing is changed.
     """
     linears = [part for part in module.modules() if type(part) is torch.nn.Linear and _uses_onednn(part.weight)]
     try:
@@ -114,7 +120,7 @@ def _linear(linear: torch.nn.Linear, x: Tensor) -> Tensor:
 
 
 def _bfloat16_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
-    """x_NI rounded to bfloat16, times a bfloat16 weight; returns float32."""
+    """x_NI @ weight_IO as float32, with x_NI rounded to bfloat16. weight_IO: bfloat16."""
     x_NI = x_NI.to(torch.bfloat16)
     if x_NI.is_cuda and _has_float32_output():
         return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)
@@ -133,6 +139,9 @@ def _uses_onednn(x: Tensor) -> bool:
 
 @cache
 def _has_onednn() -> bool:
-    """Whether torch has oneDNN's product (under a name that is not public) and it is the faster one on this CPU."""
+    """Whether torch has oneDNN's product, under a name that is not public, and the CPU is not Intel's.
+
+    On CPUs of Intel MKL is taken, which uses AVX-512 there.
+    """
     named = hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return named and torch.backends.mkldnn.is_available() and not _C.is_intel()

@@ -1,8 +1,8 @@
 """Which row of a matrix belongs to which derivative and which position.
 
 Many derivatives are rows of one matrix [N, ...], so that one product with a weight serves them all. A derivative is
-zero outside a range of positions (a tangent before its own token, a cotangent behind its own), and those rows are left
-out. Shape suffixes: see shiftbench/engine/__init__.py.
+zero outside a range of positions: a tangent before its own token, and a cotangent behind the position that predicts its
+token. The rows of these positions are left out. Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from shiftbench.engine.product import STEP
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Item (derivative) i has one row for each of the positions starts[i] to stops[i] - 1; item i + 1 follows item i.
+    """Which rows the items (derivatives) have: item i has one for each of the positions starts[i] to stops[i] - 1.
 
-    Padding rows behind the last item make the number of rows a multiple of STEP. Their contents are finite and unused.
+    The rows of an item are in the order of positions, and the rows of item i + 1 follow those of item i. Padding rows
+    behind the last item make the number of rows a multiple of STEP. Their contents are finite and unused.
     """
 
     starts: tuple[int, ...]
@@ -44,7 +45,7 @@ class RowLayout:
         return torch.cat([*own, torch.zeros(self.rows - self.offsets[-1], dtype=torch.int64)])
 
     def position_on(self, device: torch.device) -> Tensor:
-        """position_N on a device. The copy is kept, because every layer needs it."""
+        """position_N on a device. A copy is kept for each device, because every layer needs it."""
         if device not in self._positions:
             self._positions[device] = self.position_N.to(device)
         return self._positions[device]
@@ -55,7 +56,7 @@ class RowLayout:
 
     @cached_property
     def table(self) -> Tensor:
-        """int64 [3, items]: starts, stops and offsets, as the compiled core takes them."""
+        """int64 [3, items]: the starts, the stops and the first row of each item, as the compiled core takes them."""
         return torch.tensor([self.starts, self.stops, self.offsets[:-1]], dtype=torch.int64)
 
     def rows_of(self, item: int, first: int, last: int) -> slice:
@@ -76,7 +77,7 @@ class RowLayout:
         return out
 
     def intersect(self, other: RowLayout) -> RowLayout:
-        """Each item at the positions that it has in both layouts, which may be none."""
+        """The layout in which each item has the positions that it has in both layouts; these may be none."""
         if self == other:
             return self
         stops = tuple(map(min, self.stops, other.stops))
@@ -84,9 +85,10 @@ class RowLayout:
 
 
 def move_rows(rows_ND: Tensor, source: RowLayout, target: RowLayout) -> Tensor:
-    """The rows in another layout: zero where the source has no row, dropped where the target has none.
+    """The rows of rows_ND, which has the layout `source`, in the layout `target`.
 
-    Returns rows_ND itself where the layouts are equal.
+    A row that `source` lacks is zero in the result, and a row that `target` lacks is dropped. Returns rows_ND itself
+    where the layouts are equal.
     """
     if source == target:
         return rows_ND
@@ -96,7 +98,7 @@ def move_rows(rows_ND: Tensor, source: RowLayout, target: RowLayout) -> Tensor:
 
 @lru_cache(maxsize=64)  # a layer moves several tensors between the same two layouts
 def _shared_rows(source: RowLayout, target: RowLayout, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each item and position that both layouts have: (its row in the source, its row in the target), int64."""
+    """(row numbers in `source`, row numbers in `target`), int64, of each item and position that both layouts have."""
     both = source.intersect(target)
 
     def rows(layout: RowLayout) -> Tensor:

@@ -23,24 +23,27 @@ from shiftbench.engine.product import STEP
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Block
 
-# Rows of a product on a CPU: enough rows for the product's full rate, and so few that they stay in the CPU's cache.
+# The most rows of a product on a CPU: enough for the product's full rate, and so few that they stay in the CPU's cache.
 ROWS = 448
-# Rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative): merging has a cost for
-# each position, which all derivatives that the chunk has at the position share. A chunk takes at most MERGED_SHARE of
-# the memory.
+# The most rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative). Merging has a
+# cost for each position, which all derivatives that the chunk has at the position share, so such a chunk may have more
+# rows than ROWS, as long as it takes at most MERGED_SHARE of the memory.
 MERGED_ROWS = 2048
 MERGED_SHARE = 1 / 8
-# Share of the memory that rows and chunks leave free: at most this much of it is for the rows stored at the cut.
+# The rows stored at the cut take at most this share of the memory that derivatives, chunks and the forward cache of one
+# layer leave free.
 CUT_SHARE = 2 / 3
-GPU_ROWS = 8192  # rows of a product on a GPU: enough that the time for starting its kernels does not count
+GPU_ROWS = 8192  # the most rows of a product on a GPU: the time for starting its kernels does not count
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Derivatives that go through the layers together.
 
-    origins: the position of each derivative's own token. layout: which derivative and position each row has.
-    rows_ND: the rows. cross_CX: the inner products with the opposite derivatives that are summed so far (cut.py).
+    origins: for a tangent the position of its prompt token, for a cotangent the position that predicts its response
+    token. layout: which derivative and position each row has. rows_ND: the rows. cross_CX: the inner products with the
+    opposite derivatives (cut.py), summed over the layers so far; None where there is no cut, or no layer was passed
+    yet.
     """
 
     origins: tuple[int, ...]
@@ -58,13 +61,13 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
 
     tokens: positions of the whole text. memory: bytes.
 
-    What a cut saves: without it the main derivatives have P R + min(P, R)^2 / 2 rows, and n opposite derivatives save
-    n min(P, R) - n^2 / 2 of them. What it costs: the opposite derivatives' own products, about as much work as one row
+    What a cut saves: without it the main derivatives have P R + min(P, R)^2 / 2 rows, and n opposite derivatives save n
+    min(P, R) - n^2 / 2 of them. What it costs: the opposite derivatives' own products, about as much work as one row
     for each position; and two more forward passes, where the main derivatives are tangents and the memory does not hold
-    all forward caches. Where it would save no more than it costs, the result is 0.
+    all forward caches. Where a cut would save no more rows than it costs, the result is 0.
 
-    Otherwise n is as large as the memory for stored rows allows. That memory is a share of what the rows and the chunks
-    leave free, so a cut makes no chunk smaller.
+    Where it saves more, n is as large as the memory for stored rows allows. That memory is a share of what the rows and
+    the chunks leave free, so a cut makes no chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
@@ -75,8 +78,8 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     storable_rows = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
     # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
     storable = math.isqrt(2 * storable_rows + STEP**2 // 4) - STEP // 2
-    # One token of the longer side at least gets no opposite derivative, so that the main ones keep a position on their
-    # side.
+    # At least one token of the longer text (prompt or response) gets no opposite derivative, so that the main
+    # derivatives keep a position on their side of the cut.
     count = min(least, longest - 1, storable)
     all_cached = layer_cache_bytes * len(blocks) <= spare - cut_bytes(blocks, count, forward)
     repeated_rows = 2 * tokens if forward and not all_cached else 0
@@ -84,14 +87,18 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
 
 
 def cut_bytes(blocks: Sequence[Block], opposite: int, forward: bool) -> int:
-    """Bytes that so many opposite derivatives store at the cut. forward: the main derivatives are tangents."""
+    """Bytes that `opposite` opposite derivatives store at the cut, all layers together.
+
+    forward: whether the main derivatives are tangents.
+    """
     return opposite * (opposite + STEP) // 2 * _stored_row_bytes(blocks, forward)
 
 
 def _stored_row_bytes(blocks: Sequence[Block], forward: bool) -> int:
-    """Bytes that one row of an opposite derivative stores, all layers together.
+    """Bytes that are stored at the cut for one row of an opposite derivative, all layers together.
 
-    Cotangents of the head outputs where the main derivatives are tangents, else tangents of keys and values.
+    forward: whether the main derivatives are tangents. The stored rows are then cotangents of the head outputs; where
+    the main derivatives are cotangents, they are tangents of keys and values.
     """
     attention = blocks[0].attention
     heads = attention.heads if forward else 2 * attention.key_heads
@@ -102,8 +109,9 @@ def _stored_row_bytes(blocks: Sequence[Block], forward: bool) -> int:
 class Plan:
     """How the memory is divided.
 
-    chunk_rows: rows of a chunk, about. min_chunk_rows: derivatives with fewer rows get no chunk of their own.
-    threads: chunks that are computed at once. cache_bytes: for the forward cache of a segment.
+    chunk_rows: about how many rows a chunk should have. min_chunk_rows: where all derivatives together have at most so
+    many rows, they are one chunk. threads: how many chunks are computed at once. cache_bytes: bytes for the forward
+    cache of a segment; 0 or negative where there is room for no layer.
     """
 
     chunk_rows: int
@@ -115,10 +123,11 @@ class Plan:
 def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: int, stored: int = 0) -> Plan:
     """How to take these derivatives through the layers within `memory` bytes.
 
-    lengths: rows of each derivative. stored: bytes of the memory that the rows stored at the cut take (cut_bytes).
-    The rows of all derivatives stay in memory between segments. The chunks that are computed at once take most of the
-    rest, and what is left holds the forward cache of a segment, one layer at least. Where the memory is too small even
-    for that, chunks are small and are computed one after another.
+    tokens: positions of the text. lengths: rows of each derivative. stored: bytes of the memory that the rows stored at
+    the cut take (cut_bytes).
+    The rows of all derivatives stay in memory between segments. Of the rest, the chunks that are computed at once may
+    take all but the forward cache of one layer, and what they leave holds the forward cache of a segment. Where the
+    memory is too small even for that, chunks are small and are computed one after another, and the memory is exceeded.
     """
     weight = blocks[0].attention.query.weight_IO
     on_cpu = weight.device.type == "cpu"
@@ -126,7 +135,7 @@ def plan(blocks: Sequence[Block], tokens: int, lengths: Sequence[int], memory: i
     left = memory - stored - sum(lengths) * len(weight) * weight.element_size()
     free = left - _cache_bytes(blocks, tokens)
     most = _max_chunk_rows(blocks[0], each, memory)
-    # The number of threads must not enter here: the results would depend on it.
+    # The size of a chunk must not depend on the number of threads: a chunk's size changes the rounding of its results.
     rows = max(STEP, min(most, free // 2 // each))
     fewest = min(rows, max_product_rows(weight))
     cores = torch.get_num_threads() if on_cpu else 1
@@ -144,12 +153,15 @@ def _cache_bytes(blocks: Sequence[Block], tokens: int) -> int:
 
 
 def max_product_rows(weight: Tensor) -> int:
-    """Rows of one product at most, on the device of a weight."""
+    """The most rows of one product, on the device of a weight: ROWS on a CPU, GPU_ROWS on a GPU."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
 def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
-    """Rows of one chunk at most. each: bytes that a row takes."""
+    """The most rows of one chunk: max_product_rows, or more where weights are merged (MERGED_ROWS).
+
+    each: bytes that a row takes. memory: bytes.
+    """
     weight = block.attention.query.weight_IO
     most = max_product_rows(weight)
     if not core_calls.merges_gate(block.feed_forward, weight):
@@ -158,11 +170,11 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 
 
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
-    """Consecutive items in an even number of parts of about `rows` rows each; lengths: rows of each item.
+    """Consecutive items in an even number of parts of about `rows` rows each. lengths: rows of each item.
 
-    There is one part only where two would have fewer than `fewest` rows each. The number of parts is even so that two
-    threads get equal work. It is not taken from the number of threads, because the results would then depend on the
-    number of threads.
+    There is one part where all items together have at most `fewest` rows, and there are fewer parts where there are too
+    few items. The number of parts is even so that two threads get equal work. It is not taken from the number of
+    threads, because the results would then depend on the number of threads.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
@@ -170,11 +182,11 @@ def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
 
 
 def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
-    """Items, numbered from `first` on, in `count` parts of about equal work (fewer where there are fewer items).
+    """The items in `count` consecutive parts of about equal work, or fewer where there are fewer items.
 
-    No part is empty. The items are halved, and each half is split again. A part's work is its rows plus the cost of
-    merging weights, about one row for each position of its longest item. That cost is small, and it is also counted
-    where no weights are merged (core_calls.merges_gate).
+    first: the number of the first item, from which the slices count. No part is empty. The items are halved, and each
+    half is split again. A part's work is its rows plus the cost of merging weights, about one row for each position of
+    its longest item. That cost is small, and it is also counted where no weights are merged (core_calls.merges_gate).
     """
     if count == 1 or len(lengths) < 2:
         return [slice(first, first + len(lengths))] if lengths else []
@@ -191,13 +203,16 @@ def _split(lengths: Sequence[int], count: int, first: int = 0) -> list[slice]:
 
 
 def split_layers(blocks: Sequence[Block], tokens: int, memory: int) -> list[Sequence[Block]]:
-    """The layers in segments whose forward cache takes at most `memory` bytes; a segment has one layer at least."""
+    """The layers in segments whose forward cache takes at most `memory` bytes; a segment has one layer at least.
+
+    tokens: positions of the text.
+    """
     length = max(1, memory // _cache_bytes(blocks, tokens))
     return [blocks[i : i + length] for i in range(0, len(blocks), length)]
 
 
 def cache_bytes(block: Block, tokens: int) -> int:
-    """Bytes of a LayerCache of so many positions.
+    """Bytes of the LayerCache of a text with `tokens` positions.
 
     It holds queries, keys, values and head outputs, two norms, two slopes, and for each query head one map of T x T
     probabilities, or two where there is a soft cap.
@@ -212,9 +227,10 @@ def cache_bytes(block: Block, tokens: int) -> int:
 def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
     """The most bytes that one row takes within a layer, besides the row itself.
 
-    In attention these are its input, queries, keys, values and head outputs. In the feed-forward network these are its
-    input twice and one inner row, or two where the gate is multiplied separately. in_core: whether the compiled core
-    computes; torch also needs the scores, for all tokens at most, and copies.
+    In attention the row takes its input, queries, keys, values and head outputs. In the feed-forward network it takes
+    its input twice and one inner row, or two where the gate is multiplied separately. tokens: positions of the text.
+    in_core: whether the compiled core computes attention; where torch does, a row also takes attention scores, of all
+    positions at most, and copies.
     """
     attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
     heads, each = attention.heads * attention.head_width, attention.head_width
@@ -231,10 +247,12 @@ def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
 
 
 def run_chunks(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int) -> list[Chunk]:
-    """step(chunk) of every chunk, in order; each chunk in a thread of its own, `threads` at once.
+    """step(chunk) of every chunk, in the order of the chunks.
 
-    A matrix product on one core loses less time than one that is spread over all cores. The chunks are taken out of
-    their list, so that none stays in memory longer than its step needs it.
+    `threads` chunks are computed at once, and share torch's threads. On a GPU, or where `threads` is 1, one chunk is
+    computed after another. On a CPU a matrix product on one core loses less time than one that is spread over all
+    cores. The chunks are taken out of their list, which is empty afterwards, so that none stays in memory longer than
+    its step needs it.
     """
     threads = min(threads, len(chunks))
     one_thread = threads < 2 or chunks[0].rows_ND.is_cuda
@@ -247,7 +265,10 @@ def run_chunks(step: Callable[[Chunk], Chunk], chunks: list[Chunk], threads: int
 
 @contextmanager
 def threads_each(count: int) -> Iterator[None]:
-    """Within the block torch computes with `count` threads for every thread of Python that calls it."""
+    """Within the block torch computes with `count` threads for each thread of Python that calls it.
+
+    Afterwards the earlier number of threads is restored.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,8 +1,9 @@
 """jvp and vjp of one chunk through a segment of layers, on either side of the cut.
 
 There are four passes. `jvp_to_cut` and `vjp_to_cut` are for the opposite derivatives, which store their rows at the cut
-(cut.py). `jvp` and `vjp` are for the main derivatives, which are multiplied with the stored rows. All of them leave the
-chunk's rows at the other end of the segment. "Range": the positions from a start to a stop, which is exclusive.
+(cut.py). `jvp` and `vjp` are for the main derivatives, which are multiplied with the stored rows. A pass takes the
+input of a segment of layers to its output (jvp) or the other way (vjp), and returns a chunk with the rows at that end.
+A range of positions goes from a start to a stop, which is exclusive.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -30,8 +31,8 @@ class LastLayerCotangents:
 
     Behind the last layer's attention a response token depends on its own position alone, so its cotangent is one row.
     The cotangents are computed once down to the head outputs, and no tangent has to pass the rest of the layer.
-    layer: the number of the last layer. first: position that predicts the first of the response tokens.
-    sum_RD: cotangents of the attention sum. mixed_RO: of the head outputs.
+    layer: the number of the last layer. first: the position that predicts the first of the R response tokens. sum_RD:
+    cotangents of the attention sum. mixed_RO: cotangents of the head outputs.
     """
 
     layer: int
@@ -43,23 +44,29 @@ class LastLayerCotangents:
     def compute(
         cls, number: int, layer: LayerCache, first: int, direction_RD: Tensor, precision: Precision
     ) -> LastLayerCotangents:
-        """direction_RD: cotangents of the last layer's output; other arguments: see the class."""
+        """The cotangents within the last layer, from those of its output.
+
+        number: of the layer. layer: the layer's forward cache. first: the position that predicts the first response
+        token. direction_RD: each response token's cotangent of the layer's output.
+        """
         layout = one_row_each(range(first, first + len(direction_RD)))
         sum_ND = layout.pad(direction_RD.to(layer.attention.key_KTE.device))
         mixed_NHE = layer_derivatives.vjp_to_mixed(layer, sum_ND, layout, precision)
         return cls(number, first, sum_ND[: len(direction_RD)], mixed_NHE[: len(direction_RD)].flatten(1))
 
     def multiply(self, rows_ND: Tensor, mixed_NO: Tensor, layout: RowLayout) -> Tensor:
-        """importance_CR: inner products with C tangents of the layer's input (rows_ND) and head outputs (mixed_NO).
+        """importance_CR: the inner products of C tangents with the R cotangents.
 
-        layout: of both; every item has the R positions of the response tokens.
+        rows_ND: tangents of the layer's input, which are multiplied with sum_RD. mixed_NO: tangents of the head
+        outputs, which are multiplied with mixed_RO; both products are added. layout: of both; every item has a row at
+        each of the R positions that predict the response tokens.
         """
         of_sum_CR = (_by_item(rows_ND, layout) * self.sum_RD).sum(-1)
         return of_sum_CR.add_((_by_item(mixed_NO, layout) * self.mixed_RO).sum(-1))
 
 
 def one_row_each(positions: range) -> RowLayout:
-    """One item for each position, with a row at that position alone."""
+    """A layout with one item for each position; the item's only row is at that position."""
     return RowLayout(tuple(positions), tuple(n + 1 for n in positions))
 
 
@@ -74,9 +81,10 @@ def jvp(
 ) -> Chunk:
     """Main derivatives of forward mode: tangents of prompt tokens through the segment, at positions before the cut.
 
-    last: end of the positions that predict response tokens. opposite: cotangents of the response tokens predicted at
-    `cut` to `last` - 1; None without a cut. last_layer: given for the last segment, None for the others. Where it is
-    given, the rows of the returned chunk are importance_CR, for the response tokens that are predicted before the cut.
+    cut: without a cut it is equal to `last`. last: the end (exclusive) of the positions that predict response tokens.
+    opposite: cotangents of the response tokens predicted at `cut` to `last` - 1; None without a cut. last_layer: given
+    for the last segment, None for the others. Where it is given, rows_ND of the returned chunk is importance_CR, for
+    the response tokens that are predicted before the cut.
     """
     layout, rows_ND, cross_CX = chunk.layout, chunk.rows_ND, chunk.cross_CX
     items = len(chunk.origins)
@@ -103,10 +111,10 @@ def jvp(
 def _jvp_across_cut(
     opposite: CutBuffer, number: int, layer: LayerCache, heads: HeadDerivatives, layout: RowLayout, cut: int, last: int
 ) -> Tensor:
-    """cross_CX of one layer: tangents of the head outputs behind the cut, times the stored cotangents.
+    """cross_CX of one layer: tangents of the head outputs at positions from the cut on, times the stored cotangents.
 
-    Nothing behind the cut has a tangent of its own: only the keys and values in front of it have. The items are
-    computed in batches, so that the rows behind the cut are about half as many as the chunk's own rows.
+    No query, key or value from the cut on has a tangent; only the keys and values before the cut have tangents. The
+    items are computed in batches, so that the rows from the cut on are about half as many as the chunk's own rows.
     """
     found = []
     for rows, own, no_queries, behind in _batches_across_cut(layout, cut, last):
@@ -117,11 +125,15 @@ def _jvp_across_cut(
     return torch.cat(found)
 
 
-@lru_cache(maxsize=64)  # the same in all layers but the first
+@lru_cache(maxsize=64)  # all layers but the chunk's first one ask for the same batches
 def _batches_across_cut(
     layout: RowLayout, cut: int, last: int
 ) -> tuple[tuple[slice, RowLayout, RowLayout, RowLayout], ...]:
-    """For each batch of items: (its rows in `layout`, its layout, an empty layout, all positions behind the cut)."""
+    """A tuple of four things for each batch of consecutive items.
+
+    They are: the range of its rows in `layout`; the layout of these rows; a layout in which its items have no rows; and
+    a layout in which each of its items has all positions from `cut` to `last` - 1.
+    """
     step, found = max(1, layout.offsets[-1] // (2 * (last - cut))), []
     for begin in range(0, len(layout.starts), step):
         own = RowLayout(layout.starts[begin : begin + step], layout.stops[begin : begin + step])
@@ -134,8 +146,8 @@ def _batches_across_cut(
 def vjp_to_cut(chunk: Chunk, layers: Layers, precision: Precision, cut: int, opposite: CutBuffer) -> Chunk:
     """Opposite derivatives of forward mode: cotangents of response tokens predicted at the cut or behind it.
 
-    In every layer the cotangents of the head outputs are stored in `opposite`. In the first layer nothing is left to do
-    after that.
+    They go from the segment's output to its input, at positions from the cut on. In every layer the cotangents of the
+    head outputs are stored in `opposite`. In layer 0 nothing is left to do after that.
     """
     layout, rows_ND = chunk.layout, chunk.rows_ND
     target = RowLayout((cut,) * len(chunk.origins), tuple(t + 1 for t in chunk.origins))
@@ -155,16 +167,17 @@ def vjp_to_cut(chunk: Chunk, layers: Layers, precision: Precision, cut: int, opp
 def vjp(
     chunk: Chunk, layers: Layers, precision: Precision, prompt: slice, cut: int, opposite: CutBuffer | None
 ) -> Chunk:
-    """Main derivatives of reverse mode: cotangents of response tokens through the segment, at positions from the cut
-    on.
+    """Main derivatives of reverse mode: cotangents of response tokens through the segment, from the cut on.
 
-    prompt: positions of the prompt. opposite: tangents of the prompt tokens in front of the cut; None without a cut.
+    prompt: the range of the prompt's positions. cut: without a cut it is equal to prompt.start. opposite: tangents of
+    the prompt tokens in front of the cut; None without a cut. After layer 0 the returned chunk has rows only at the
+    prompt's positions from the cut on.
     """
     layout, rows_ND, cross_CX = chunk.layout, chunk.rows_ND, chunk.cross_CX
     items = len(chunk.origins)
     front = _equal_ranges(items, prompt.start, cut)
     for number, layer in reversed(layers):
-        # Of the first layer's input only the prompt's positions are needed.
+        # Of the input of layer 0 only the prompt's positions are needed.
         stops = tuple(t + 1 for t in chunk.origins) if number > 0 else (prompt.stop,) * items
         target, keys = RowLayout((cut,) * items, stops), RowLayout(front.starts, stops)
         rows_ND = rows_ND.to(layer.attention.key_KTE.device)
@@ -185,10 +198,10 @@ def vjp(
 def jvp_to_cut(
     chunk: Chunk, layers: Layers, precision: Precision, cut: int, last_layer: int, opposite: CutBuffer
 ) -> Chunk:
-    """Opposite derivatives of reverse mode: tangents of prompt tokens in front of the cut.
+    """Opposite derivatives of reverse mode: tangents of prompt tokens in front of the cut, at positions before the cut.
 
-    In every layer the tangents of keys and values are stored in `opposite`. In the last layer, whose number is
-    `last_layer`, nothing is left to do after that.
+    In every layer the tangents of keys and values are stored in `opposite`. last_layer: the number of the model's last
+    layer, in which nothing is left to do after that.
     """
     layout, rows_ND = chunk.layout, chunk.rows_ND
     target = RowLayout(chunk.origins, (cut,) * len(chunk.origins))
@@ -210,22 +223,22 @@ def jvp_to_cut(
 
 
 def _equal_ranges(items: int, start: int, stop: int) -> RowLayout:
-    """So many items with the same range."""
+    """A layout of so many items, which all have the positions `start` to `stop` - 1."""
     return RowLayout((start,) * items, (stop,) * items)
 
 
 def _by_item(rows: Tensor, layout: RowLayout) -> Tensor:
-    """[items, positions, ...] of rows whose items all have the same positions."""
+    """[items, positions, ...] from rows [N, ...] of a layout whose items all have the same positions."""
     by_item: Tensor = rows[: layout.offsets[-1]].unflatten(0, (len(layout.starts), -1))
     return by_item
 
 
 def _move_heads(x_NKE: Tensor, source: RowLayout, target: RowLayout) -> Tensor:
-    """move_rows of rows that are split into heads."""
+    """`move_rows` for rows x_NKE that are split into heads."""
     moved_NKE: Tensor = move_rows(x_NKE.flatten(1), source, target).unflatten(1, x_NKE.shape[1:])
     return moved_NKE
 
 
 def _accumulate(cross_CX: Tensor | None, more_CX: Tensor) -> Tensor:
-    """The sum, in place; more_CX where there is nothing yet."""
+    """cross_CX with more_CX added to it in place; more_CX itself where cross_CX is None."""
     return more_CX if cross_CX is None else cross_CX.add_(more_CX.to(cross_CX.device))

@@ -1,4 +1,4 @@
-"""A forward pass whose cache is in memory for one segment of layers at a time."""
+"""A forward pass that has the forward cache of one segment (consecutive layers) in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Layers = list[tuple[int, LayerCache]]  # (number of the layer in the model, its 
 
 
 class SegmentedForward:
-    """Forward caches of the model's layers by segment, computed when they are needed.
+    """Forward caches of the model's layers, one segment of layers at a time, computed when they are needed.
 
     It keeps the input of every segment that a pass has reached, and the forward cache of the segment that was used
     last. The cache of another segment is computed (again) from that segment's input.
@@ -25,7 +25,7 @@ class SegmentedForward:
 
     def __init__(self, model: Transformer, x_TD: Tensor, segments: Sequence[Sequence[Block]]) -> None:
         self._model, self._segments = model, segments
-        self._inputs = [x_TD]  # of the segments from the first on; behind the last segment: the model's output
+        self._inputs = [x_TD]  # of each segment reached so far, then the last layer's output
         self._current: tuple[int, Layers] | None = None
 
     def __len__(self) -> int:
@@ -33,9 +33,10 @@ class SegmentedForward:
         return len(self._segments)
 
     def layers(self, segment: int) -> Layers:
-        """The layers of a segment with their forward caches.
+        """The layers of a segment, each with its number in the model and its forward cache. segment: counted from 0.
 
-        The caller must drop the layers of any other segment first: the memory is planned for one.
+        The caller must first drop what this method returned for any other segment: the memory is planned for one
+        segment.
         """
         if self._current is None or self._current[0] != segment:
             self._current = None
@@ -49,7 +50,7 @@ class SegmentedForward:
         return self._current[1]
 
     def output(self) -> Tensor:
-        """output_TD of the last layer. Where it is not known yet, the last segment's cache is kept as well."""
+        """output_TD of the last layer. Where it is not known yet, the last segment's forward cache is computed too."""
         if len(self._inputs) <= len(self._segments):
             self.layers(len(self._segments) - 1)
         return self._inputs[-1]

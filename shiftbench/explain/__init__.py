@@ -1,7 +1,7 @@
 """Methods that look inside a model, a file each. Their units go to the store, and findings read them from there.
 
     attribution.py   Attribution: how important each prompt token is for each response token
-    position.py      PlacedAttribution: the same for prompts whose instruction stands first and last
+    position.py      PlacedAttribution: Attribution of each prompt with its instruction first, and with it last
     attention.py     WordPairs: the word pairs that attention heads encode
     feedforward.py   Concepts: the concepts that principal components of feed-forward networks encode
     rotation.py      Rotation: which share of a pair's weight change is a rotation

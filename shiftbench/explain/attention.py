@@ -18,14 +18,18 @@ from shiftbench import ops
 from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.keys import method_content
-from shiftbench.models import Model
+from shiftbench.models import Model, ModelShape
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that co-occur and activate the two sides of a neuron pair, with the cosine of their static vectors."""
+    """Two words that co-occur and activate the two sides of a neuron pair.
+
+    head, neuron: which head and which neuron pair of it. query_word, key_word: the word that activates the query side
+    and the one that activates the key side. score: the cosine of their static vectors.
+    """
 
     head: int
     neuron: int
@@ -38,7 +42,8 @@ class WordPair(NamedTuple):
 class LayerPairs:
     """The word pairs of all heads of a layer, ordered by head, then neuron pair, then descending score.
 
-    words: those of the vocabulary; query_N and key_N are indices into them. Iterating gives WordPair.
+    words: the vocabulary's words. head_N, neuron_N: the head and the neuron pair of each word pair. query_N, key_N:
+    indices of its two words in `words`. score_N: the cosine of their static vectors. Iterating gives WordPair.
     """
 
     words: tuple[str, ...]
@@ -62,8 +67,9 @@ class Cooccurrence:
 
     A word's cutoff is the mean of its cosines with the reference words, plus `deviations` times their population
     standard deviation. Reference words are those of the vocabulary's first `reference` words that have a vector. A word
-    without a vector co-occurs with no word, and no word co-occurs with itself in other capitals. cutoff_V: float64.
-    cooccurring: what `ops.cooccurrence` returns. docs/mathematics.md, 'Word pairs of attention heads'.
+    without a vector co-occurs with no word. Two words that are equal in lower case do not co-occur. cutoff_V: the
+    cutoffs, float64; inf for a word without a vector. cooccurring: what `ops.cooccurrence` returns.
+    docs/mathematics.md, 'Word pairs of attention heads'.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Cooccurrence:
         self.cooccurring = ops.cooccurrence(unit_VG, self.cutoff_V, _spellings(words)[1].to(device))
 
 
-@lru_cache(maxsize=1)  # base and tuned have the same words and static vectors
+@lru_cache(maxsize=1)  # base and tuned have the same words and static vectors, so the second one reuses the result
 def _cooccurrence(
     words: tuple[str, ...], vectors: StaticVectors, reference: int, deviations: float, device: torch.device
 ) -> Cooccurrence:
@@ -86,10 +92,10 @@ def _cooccurrence(
 
 
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation, float64, of each vector's inner products with the reference vectors.
+    """Mean and population standard deviation, float64 [V], of each vector's inner products with the reference vectors.
 
     They are computed from the mean and covariance of the reference vectors, in V x G x G operations; computing the
-    inner products would take V x N x G.
+    inner products would take V x N x G. G: the width of a vector. N: the number of reference vectors.
     """
     mean_G = reference_NG.double().mean(0)
     centred_NG = reference_NG.double() - mean_G
@@ -100,9 +106,9 @@ def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor
     return mean_V, variance_V.clamp(min=0).sqrt()
 
 
-@lru_cache(maxsize=1)  # every layer needs those of the same vocabulary
+@lru_cache(maxsize=1)  # every layer needs the spellings of the same vocabulary
 def _spellings(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    """(the lower-cased spellings in alphabetical order, spelling_V: the index of each word's spelling among them)."""
+    """(the distinct lower-cased words in alphabetical order, spelling_V: the index of each word's spelling there)."""
     lowered = [word.lower() for word in words]
     ordered = sorted(set(lowered))
     index_of = {word: i for i, word in enumerate(ordered)}
@@ -113,8 +119,8 @@ def _spellings(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
 class WordPairs(Explainer):
     """The word pairs that a model's self-attention heads encode.
 
-    k: how many words are taken on each side of a neuron pair. reference, deviations: of the test whether two words
-    co-occur (Cooccurrence).
+    k: how many words are taken on each side of a neuron pair. reference, deviations: options of the test whether two
+    words co-occur; Cooccurrence describes them.
     """
 
     k: int
@@ -122,6 +128,7 @@ class WordPairs(Explainer):
     deviations: float
     method: ClassVar[str] = "word_pairs"
     version: ClassVar[int] = 1
+    reads_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("k", "reference"):
@@ -132,11 +139,28 @@ class WordPairs(Explainer):
         """Raise InputError where the vocabulary has fewer than k words."""
         vocabulary.check_size(self.k, f"{option}.k")
 
+    def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
+        """The layers whose query and key weights are equal; none where the input embeddings differ."""
+        first, second = base.views, tuned.views
+        if not torch.equal(first.embedding_in_VD().cpu(), second.embedding_in_VD().cpu()):
+            return frozenset()
+        return frozenset(
+            f"layer {layer}"
+            for layer in range(first.layers)
+            if torch.equal(first.query_HDE(layer).cpu(), second.query_HDE(layer).cpu())
+            and torch.equal(first.key_HDE(layer).cpu(), second.key_HDE(layer).cpu())
+        )
+
+    def weight_flops(self, shape: ModelShape, words: int) -> float:
+        """Operations of the products of all words with the query and key weights, as if each head had its own keys."""
+        return 4.0 * shape.layers * words * shape.width**2
+
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each layer: the word pairs that each head knows, and the number of all its word pairs.
 
-        head_N, count_N (int32) and words `first` and `second`: head_knowledge. pairs_H (int64): how many word pairs
-        each head's neuron pairs have, before equal ones are counted together.
+        head_N, count_N (int32), words `first` and `second`: for each known pair its head, how often it occurs in the
+        head, and its two words, as `head_knowledge` returns them. pairs_H (int64): how many word pairs the neuron pairs
+        of each head have in all, equal ones counted each time.
         """
         vectors = inputs.vectors
         common = {
@@ -163,14 +187,14 @@ class WordPairs(Explainer):
 
 
 class Prepared:
-    """What all layers of one model share; it is computed when the first layer needs it."""
+    """Word embeddings and co-occurrence, which all layers of one model share; computed for the first layer."""
 
     def __init__(self, method: WordPairs, model: Model, inputs: Inputs) -> None:
         self.method, self.model, self.inputs = method, model, inputs
         self._shared: tuple[Tensor, Cooccurrence] | None = None
 
     def pairs(self, layer: int) -> LayerPairs:
-        """Word pairs of every neuron pair of a layer."""
+        """The word pairs of every neuron pair of a layer, on the CPU."""
         embedding_VD, cooccurrence = self._prepare()
         views = self.model.views
         query_HDE, key_HDE = (side.to(embedding_VD.device) for side in (views.query_HDE(layer), views.key_HDE(layer)))
@@ -181,10 +205,10 @@ class Prepared:
         return LayerPairs(self.inputs.vocabulary.words, *(column.cpu() for column in columns))
 
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each side, (value_CK, index_CK) of the words that most activate each neuron: a row each, head after head.
+        """Yields (value_CK, index_CK) for each side: the k words that most activate each neuron (ops.vocab_topk).
 
-        With grouped-query attention, neighbouring heads have the same key weights. The words of equal neighbours are
-        computed once and repeated.
+        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads have the same key
+        weights. The words of equal neighbours are computed once and repeated.
         """
         new_H = [_differs_from_previous(weight_HDE) for weight_HDE in sides_HDE]
         direction_CD = torch.cat(
@@ -213,15 +237,16 @@ class Prepared:
 
 
 def _differs_from_previous(weight_HDE: Tensor) -> Tensor:
-    """bool [H]: whether a head's weights differ from those of the head before it; True for the first."""
+    """bool [H]: whether a head's weights differ from those of the head before it; True for the first head."""
     return torch.tensor([h == 0 or not torch.equal(weight_HDE[h], weight_HDE[h - 1]) for h in range(len(weight_HDE))])
 
 
 def head_knowledge(pairs: LayerPairs) -> list[tuple[int, str, str, int]]:
-    """(head, word, word, count) of the pairs that each head knows.
+    """(head, first word, second word, count) of each word pair that a head knows, ordered by head, then by the words.
 
-    Pairs are unordered and lower-cased, and a head knows one that occurs more than once in the lists of its neuron
-    pairs.
+    A head knows a pair that occurs more than once in the lists of all its neuron pairs together; count says how often.
+    Words are compared and returned in lower case, and their order in the pair does not count: the first word is the one
+    that comes first in the alphabet.
     """
     ordered, spelling_V = _spellings(pairs.words)
     query_N, key_N = spelling_V[pairs.query_N], spelling_V[pairs.key_N]

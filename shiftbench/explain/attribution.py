@@ -30,15 +30,15 @@ from shiftbench.prompts import EncodedPrompt, token_texts
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-COMPARED_PROMPTS = 3  # prompts of each model on which another precision is compared with float32
+COMPARED_PROMPTS = 3  # prompts of each model on which a precision other than float32 is compared with it
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How well the importance of one prompt in another precision agrees with that in float32.
 
-    error_R: for each response token, the largest difference of an importance over the largest importance. equal: the
-    share of levels that are the same.
+    error_R: for each response token, the largest absolute difference of its importances over the largest absolute
+    importance in float32. equal: the share of the prompt's levels [P, R] that are the same in both.
     """
 
     error_R: Tensor
@@ -51,8 +51,10 @@ class Attribution(Explainer):
 
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
-    definition: a value of explain.importance.Definition. steps: points of integrated gradients' path; the other
-    definitions do not use it. agreements: by model name, of the prompts compared with float32 in this run.
+    definition: a value of explain.importance.Definition. steps: how many points of integrated gradients' path are
+    computed; the other definitions do not use it. agreements: by model name, one Agreement for each prompt that this
+    run compared with float32, at most COMPARED_PROMPTS; empty where precision is float32.
+    Raises InputError where an option is not known or out of range, and for occlusion in a precision other than float32.
     """
 
     levels: int
@@ -82,7 +84,10 @@ class Attribution(Explainer):
             )
 
     def check_source(self, source: ModelSource) -> None:
-        """Raise InputError where the model cannot be explained in this precision, as far as its source tells."""
+        """Raise InputError where the model cannot be explained in this precision, as far as its dtype and device tell.
+
+        The device is not known yet where the source has a device map.
+        """
         self._check_precision(source.name, source.dtype, None if source.device_map else source.torch_device(), "")
 
     def check_model(self, model: Model) -> None:
@@ -92,7 +97,8 @@ class Attribution(Explainer):
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
         """Raise InputError unless precision is float32, or the model can be explained in it.
 
-        device: None where it is not known yet. by_autograd: why the engine cannot compute the model; "" where it can.
+        name, dtype: of the model. device: of its input; None where it is not known yet. by_autograd: why the engine
+        cannot compute the model; "" where it can, or where that is not known yet.
         """
         if self.precision == Precision.FLOAT32.value:
             return
@@ -109,7 +115,9 @@ class Attribution(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt: level_PR (uint8), probability_R (float32), instruction_P and context_P (bool).
 
-        No cutoff is applied to the levels. Words `prompt_tokens` and `response_tokens` are the tokens' texts.
+        level_PR: the levels of importance, to which no cutoff is applied. probability_R: the probability of each
+        response token. instruction_P, context_P: which prompt tokens belong to the instruction and to the context.
+        Words `prompt_tokens` and `response_tokens` are the tokens' texts.
         """
         self.check_model(model)
         # The default precision and definition are not in the key: their units were stored before these options existed.
@@ -123,7 +131,7 @@ class Attribution(Explainer):
                 content={
                     **common,
                     **text_content(prompt, response),
-                    # The unit holds these masks too, so its key depends on them.
+                    # The unit holds instruction_P and context_P too, so its key depends on them.
                     "instruction": prompt.instruction_P.nonzero()[:, 0].tolist(),
                     "context": prompt.context_P.nonzero()[:, 0].tolist(),
                 },
@@ -133,7 +141,7 @@ class Attribution(Explainer):
         ]
 
     def _definition_content(self) -> dict[str, str | int]:
-        """The part of the content that says which definition the unit has, and the options that it depends on."""
+        """The part of the content that names the definition and the options it depends on; empty for grad_x_input."""
         if self.definition == Definition.GRAD_X_INPUT.value:
             return {}
         steps = {"steps": self.steps} if self.definition == Definition.INTEGRATED_GRADIENTS.value else {}
@@ -151,7 +159,7 @@ class Attribution(Explainer):
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
         level_PR = ops.importance_levels(importance_PR, self.levels)
-        agreements = self.agreements.get(model.name)  # None in float32
+        agreements = self.agreements.get(model.name)  # None where precision is float32
         if agreements is not None and len(agreements) < COMPARED_PROMPTS and response:
             float32_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
             agreements.append(agreement(importance_PR, float32_PR, self.levels))
@@ -168,29 +176,32 @@ class Attribution(Explainer):
         return Unit(arrays, words)
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of a forward pass and of derivatives on P R rows, for each prompt."""
+        """Operations of a forward pass and of derivatives on P R rows, summed over all prompts."""
         return attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
-        """What `memory` says, or the default of the device."""
+        """The bytes that the engine may fill: what `memory` says, or the device's default where it is None."""
         return memory_bytes(self.memory, device)
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """Bytes of a second copy of the layers' weights, in bfloat16, where derivatives are multiplied in it."""
+        """Bytes of a second copy of the layers' weights, where `precision` is bfloat16; 0 in the other precisions."""
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
-        """For each model, how well what this run computed agrees with float32; nothing where precision is float32."""
+        """For each model, how well this run's importances agree with float32; nothing where precision is float32."""
         return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
 
 
 def attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> Attribution:
-    """The attribution that conf/explain/attribution.yaml describes; its `method` is Attribution.definition."""
+    """The Attribution that conf/explain/attribution.yaml describes. `method` becomes its field `definition`."""
     return Attribution(levels, memory, precision, method, steps)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
-    """Of the importance in some precision, found_PR, with that in float32, wanted_PR."""
+    """How well found_PR, a prompt's importance in some precision, agrees with wanted_PR, its importance in float32.
+
+    levels: the largest level, with which both are turned into levels.
+    """
     smallest = torch.finfo(wanted_PR.dtype).tiny  # so that a response token whose importance is 0 in both has error 0
     error_R = (found_PR - wanted_PR).abs().amax(0) / wanted_PR.abs().amax(0).clamp_min(smallest)
     found, wanted = (ops.importance_levels(x, levels) for x in (found_PR, wanted_PR))

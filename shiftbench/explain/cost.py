@@ -1,6 +1,6 @@
 """About how many floating-point operations explanations take, estimated from a model's shape.
 
-A product with the weights takes 2 operations for each parameter and row. The number of rows is that of
+A product with the weights takes 2 operations for each parameter and row. How many rows there are is derived in
 docs/mathematics.md, 'How it is computed'.
 """
 
@@ -17,17 +17,18 @@ def layer_parameters(shape: ModelShape) -> int:
 
 
 def attribution_flops(shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-    """Operations of attribution: for each prompt a forward pass, and derivatives of P R rows through the layers.
+    """Operations of attribution, summed over prompts: a forward pass, and derivatives of P R rows through the layers.
 
-    prompt_tokens: P of each prompt. response_tokens: R of every response.
+    prompt_tokens: P of each prompt. response_tokens: R, the same for every prompt.
     """
     forward, derivatives = 2.0 * shape.parameters, 2.0 * layer_parameters(shape) * response_tokens
     return sum(forward * (tokens + response_tokens) + derivatives * tokens for tokens in prompt_tokens)
 
 
 def mask_flops(shape: ModelShape, passes: Sequence[tuple[int, int]], response_tokens: int) -> float:
-    """Operations of forward passes over masked prompts.
+    """Operations of forward passes over masked prompts with their responses, summed over prompts.
 
-    passes: for each prompt, its number of tokens and its number of forward passes.
+    passes: for each prompt, (its number of tokens, how many forward passes it takes). response_tokens: the length of
+    every response.
     """
     return sum(2.0 * shape.parameters * (tokens + response_tokens) * count for tokens, count in passes)

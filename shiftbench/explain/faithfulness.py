@@ -23,7 +23,7 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-# Names of orders: "grad_x_input" (most important first), "grad_x_input reversed", "random 1".
+# An order is named "grad_x_input" (most important token first), "grad_x_input reversed" or "random 1", for example.
 REVERSED = " reversed"
 RANDOM = "random"
 
@@ -32,11 +32,12 @@ RANDOM = "random"
 class Faithfulness(Explainer):
     """Probabilities of a response under masks of its prompt: most important tokens first, reversed, and at random.
 
-    methods: values of explain.importance.Definition. steps: points of integrated gradients' path. fractions: shares of
-    the prompt's tokens that are masked, and that alone are left unmasked. draws: how many random orders. prompts: how
-    many prompts are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
-    prompt, drawn at random, are also masked alone; all of them for None, or where occlusion is among the methods. seed:
-    of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
+    methods: values of explain.importance.Definition. steps: how many points of integrated gradients' path are computed.
+    fractions: shares of the prompt's tokens, each between 0 and 1; so many tokens are masked, and in another mask only
+    they are left unmasked. draws: the number of random orders. prompts: the number of prompts that are used, evenly
+    spread over those with a response; None for all. tokens: how many tokens of each prompt, drawn at random, are also
+    masked alone; all of them where it is None, or where occlusion is among the methods. seed: of all draws. memory: MiB
+    that the engine may fill; None for the device's default (memory_bytes).
     """
 
     methods: Sequence[str]
@@ -68,11 +69,12 @@ class Faithfulness(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt that is used. O: orders (words `orders`), F: fractions, M: methods (words `methods`).
 
-        All arrays but token_K are float32. removed_OF, removed_log_OF: mean probability and mean log-probability of the
-        response's tokens where a fraction of the tokens, the first of an order, is masked. kept_OF, kept_log_OF: the
-        same where all other tokens are masked. full_2: both means where nothing is masked. token_K (int64): the tokens
-        that are masked alone; change_K: by how much the mean probability falls then. importance_MP: each method's
-        importance, averaged over the response.
+        All arrays but token_K are float32. "Mean probability" and "mean log-probability" are over the response's
+        tokens. removed_OF, removed_log_OF: both means where the first tokens of an order, a fraction of all, are
+        masked. kept_OF, kept_log_OF: both means where these tokens are left and all others are masked. full_2: both
+        means where no token is masked. token_K (int64): indices of the prompt tokens that are masked alone. change_K:
+        by how much the mean probability falls where one of them is masked. importance_MP: each method's importance of
+        each prompt token, averaged over the response's tokens.
         """
         steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
         common = method_content(
@@ -97,17 +99,20 @@ class Faithfulness(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of the forward passes over the prompts that are used."""
+        """Operations of the forward passes over the prompts that are used, summed over them."""
         return mask_flops(
             shape, [(tokens, self._forward_passes(tokens)) for tokens in prompt_tokens[: self.prompts]], response_tokens
         )
 
     def engine_bytes(self, device: torch.device) -> int:
-        """What `memory` says, or the default of the device."""
+        """The bytes that the engine may fill: what `memory` says, or the device's default where it is None."""
         return memory_bytes(self.memory, device)
 
     def _forward_passes(self, tokens: int) -> int:
-        """About how many forward passes a prompt of so many tokens takes. The gradient of a sum counts as three."""
+        """About how many forward passes a prompt of so many tokens takes.
+
+        They are those of the masks, and three for each gradient of the summed probabilities.
+        """
         alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
         points = {Definition.GRAD_X_INPUT.value: 1, Definition.INTEGRATED_GRADIENTS.value: self.steps}
@@ -116,7 +121,10 @@ class Faithfulness(Explainer):
     def _used_prompts(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
-        """The prompts that are used, with their responses."""
+        """The prompts that are used, with their responses.
+
+        They are evenly spread over those whose response is not empty; where `prompts` is None, all of those.
+        """
         answered = [item for item in prompts if item[1]]
         wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))
         return [answered[i * len(answered) // wanted] for i in range(wanted)]
@@ -129,7 +137,7 @@ class Faithfulness(Explainer):
         )
         names, order_OP = self._orders(importance_MP, prompt)
         masked_BP = torch.cat([torch.zeros(1, order_OP.shape[1], dtype=torch.bool), self._masks_of_orders(order_OP)])
-        # An order and its reverse share masks, so each distinct mask U is computed once.
+        # An order and its reverse share masks, so only the U distinct ones of the B masks are computed.
         distinct_UP, distinct_of_B = masked_BP.unique(dim=0, return_inverse=True)
         log_BR = log_probabilities(model, prompt, response, distinct_UP, self.memory)[distinct_of_B]
         mean_B, mean_log_B = log_BR.exp().mean(1).float(), log_BR.mean(1).float()
@@ -150,14 +158,21 @@ class Faithfulness(Explainer):
     def _importance(
         self, name: str, change_K: Tensor, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
     ) -> Tensor:
-        """importance_P by one method, averaged over the response."""
+        """importance_P by one method, averaged over the response's tokens.
+
+        name: the method. change_K: what masking single tokens changes, which is occlusion's importance.
+        """
         definition = Definition(name)
         if definition is Definition.OCCLUSION:
-            return change_K  # of all tokens: occlusion is among the methods
+            return change_K  # for all tokens, because occlusion is a method
         return total_importance(model, prompt, response, self.memory, definition, self.steps) / len(response)
 
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
-        """(names, order_OP): token indices in each method's order, most important first; in its reverse; at random."""
+        """(names, order_OP): the names of O orders of the prompt's tokens, and the token indices in each order.
+
+        The orders are: the most important token first, for each method; the reverse of these, for each method; and the
+        random orders. Tokens of equal importance are in the order of the prompt.
+        """
         method_order_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
         draws = prompt_draws(prompt, self.seed, "orders")
         random_SP = torch.stack([torch.randperm(method_order_MP.shape[1], generator=draws) for _ in range(self.draws)])
@@ -166,18 +181,22 @@ class Faithfulness(Explainer):
         return names, torch.cat([method_order_MP, method_order_MP.flip(1), random_SP])
 
     def _all_tokens_alone(self) -> bool:
-        """Whether every token is masked alone."""
+        """Whether every token of a prompt is masked alone, not only a sample."""
         return self.tokens is None or Definition.OCCLUSION.value in self.methods
 
     def _tokens_alone(self, prompt: EncodedPrompt) -> Tensor:
-        """The tokens that are masked alone, ascending."""
+        """Indices of the prompt's tokens that are masked alone, int64, ascending."""
         count = len(prompt.prompt_ids)
         if self._all_tokens_alone() or self.tokens is None:
             return torch.arange(count)
         return torch.randperm(count, generator=prompt_draws(prompt, self.seed, "tokens"))[: self.tokens].sort().values
 
     def _masks_of_orders(self, order_OP: Tensor) -> Tensor:
-        """bool [2 * O * F, P]: for each order and fraction, the first tokens masked; after these, all others masked."""
+        """bool [2 * O * F, P], True for a masked token: the masks of every order and fraction.
+
+        The first O * F masks mask the first tokens of an order, a fraction of all and one at least. The others mask all
+        tokens but these.
+        """
         rank_OP = order_OP.argsort(dim=1)
         tokens = order_OP.shape[1]
         count_F = torch.tensor([max(1, round(fraction * tokens)) for fraction in self.fractions])

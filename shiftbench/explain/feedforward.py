@@ -31,8 +31,8 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
-    rank: how many components of each layer are used, at most half of the width. top: how many words describe each
-    component. annotator: gives the labels.
+    rank: how many components of each layer are used; where it is more than half of the width, half of the width are
+    used. top: how many words describe each component. annotator: gives labels to the concepts.
     """
 
     rank: int
@@ -40,6 +40,7 @@ class Concepts(Explainer):
     annotator: Annotator
     method: ClassVar[str] = "concepts"
     version: ClassVar[int] = 1
+    reads_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("rank", "top"):
@@ -47,21 +48,43 @@ class Concepts(Explainer):
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot use the vectors."""
+        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.
+
+        option: the key of this method's options in the configuration, for the message. vectors: static word vectors;
+        None where the model's input embeddings are used instead.
+        """
         self.annotator.check(vectors)
         vocabulary.check_size(self.top, f"{option}.top")
 
     def methods_used(self) -> Sequence[Annotator]:
-        """The annotator."""
+        """The annotator, whose version is recorded with this method's version."""
         return (self.annotator,)
 
     def stored_bytes(self, shape: ModelShape) -> float:
-        """Bytes of the components, in float32."""
+        """Bytes of the components of all layers, in float32. The units' other arrays and words are not counted."""
         return 4.0 * shape.layers * self._components(shape) * shape.width
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """How many questions the annotator asks a chat model; None where it asks none."""
+        """The annotator's line on how many questions it asks a chat model about all layers; None where it asks none."""
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
+
+    def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
+        """The layers whose down-projections are equal; none where the embeddings that words are read in differ."""
+        first, second = base.views, tuned.views
+        embeddings = [(first.embedding_out_VD(), second.embedding_out_VD())]
+        if inputs.vectors is None:
+            embeddings.append((first.embedding_in_VD(), second.embedding_in_VD()))
+        if not all(torch.equal(one.cpu(), other.cpu()) for one, other in embeddings):
+            return frozenset()
+        layers = range(first.layers)
+        return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
+
+    def weight_flops(self, shape: ModelShape, words: int) -> float:
+        """Operations of the covariances, as if a layer had four neurons for each dimension, of their reduction to
+        tridiagonal form, and of the products of all words with the components.
+        """
+        width = float(shape.width)
+        return shape.layers * (4.5 * width**3 + 4 / 3 * width**3 + 2 * words * width * self._components(shape))
 
     def _components(self, shape: ModelShape) -> int:
         return min(self.rank, shape.width // 2)
@@ -69,9 +92,11 @@ class Concepts(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each layer: component_CD, variance_ratio_C, value_CK and index_CK, words `word`, and the labels.
 
-        variance_ratio_C: the share of the variance along each component. value_CK, index_CK (int32): projections and
-        vocabulary indices of each component's words; words `word` are these C x K words. The labels are what
-        Annotator.annotate returns. Floats are float32.
+        component_CD: the principal components, which `principal_components` describes. variance_ratio_C: the share of
+        the variance along each component. value_CK, index_CK (int32): for each component the K = `top` words with the
+        largest projections on it, as signed projections and as indices into the vocabulary. Words `word`: these C K
+        words, one component after another. The labels are the arrays and words that Annotator.annotate returns. Floats
+        are float32.
         """
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
@@ -102,7 +127,7 @@ class Concepts(Explainer):
 
 
 class Shared:
-    """What all layers of one model share; it is computed when the first layer needs it."""
+    """Word embeddings and word vectors that all layers of one model share; each is computed at its first use."""
 
     def __init__(self, model: Model, inputs: Inputs, seed_words: tuple[str, ...]) -> None:
         self.model, self.inputs, self.seed_words = model, inputs, seed_words
@@ -113,7 +138,10 @@ class Shared:
 
     @cached_property
     def vectors(self) -> StaticVectors:
-        """The static vectors; without any, the model's input embeddings of the vocabulary and the annotator's words."""
+        """The job's static vectors; where there are none, the model's input embeddings in their place.
+
+        The embeddings are those of the vocabulary's words and of the annotator's seed words.
+        """
         if self.inputs.vectors is not None:
             return self.inputs.vectors
         words = (*self.inputs.vocabulary.words, *self.seed_words)
@@ -122,23 +150,28 @@ class Shared:
 
 
 def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
-    """unit_VD: the words' output embeddings, scaled to length 1."""
+    """unit_VD: the output embeddings of V words, scaled to length 1, on a device that the ops support."""
     embedding_VD = word_embeddings(ops.to_supported_device(model.views.embedding_out_VD()), model.tokenizer, words)
     return torch.nn.functional.normalize(embedding_VD, dim=1)
 
 
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK), on the CPU, of the words with the largest |projection| on each component."""
+    """(value_CK, index_CK), on the CPU: the K = `top` words with the largest |projection| on each component.
+
+    unit_VD: the words' embeddings. value_CK: signed projections, the largest magnitude first. index_CK: int64, the
+    words' rows in unit_VD.
+    """
     value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
     return value_CK.cpu(), index_CK.cpu()
 
 
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(component_CD, variance_ratio_C), float64, of the centred rows, the largest variance first.
+    """(component_CD, variance_ratio_C), float64 on the CPU, of the rows of down_FD, the largest variance first.
 
-    C = min(rank, D // 2). variance_ratio_C: variance along each component over the total variance. The components are
-    eigenvectors of the D x D covariance in float64, which is faster and more accurate than a float32 SVD of the rows.
-    Eigenvectors have no sign of their own; the entry of largest magnitude is made positive.
+    The mean row is subtracted first. C = min(rank, D // 2). component_CD: unit vectors. variance_ratio_C: variance
+    along each component over the total variance. The components are eigenvectors of the D x D covariance in float64,
+    which is faster and more accurate than a float32 SVD of the rows. Eigenvectors have no sign of their own; the entry
+    of largest magnitude is made positive.
     docs/mathematics.md, 'Concepts of feed-forward networks'.
     """
     centred_FD = down_FD.to(torch.float64, copy=True)
@@ -151,7 +184,11 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
-    """rows^T rows on and above the diagonal; blocks below it stay zero. 8 parts take 9/16 of all operations."""
+    """A matrix [D, D] that has the entries of rows^T rows on and above the diagonal.
+
+    Only these entries may be read; of those below the diagonal some are zero. The matrix is computed in blocks of rows,
+    each from its diagonal block on. 8 parts take 9/16 of all operations.
+    """
     width = rows_FD.shape[1]
     gram_DD = rows_FD.new_zeros(width, width)
     for begin, end in pairwise(width * i // parts for i in range(parts + 1)):
@@ -160,30 +197,34 @@ def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
 
 
 def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(value_C, vector_CD) of the largest eigenvalues of a symmetric matrix, the largest first.
+    """(value_C, vector_CD): the `count` largest eigenvalues of a symmetric matrix, descending, and their eigenvectors.
 
-    Only the upper triangle of the matrix is read. On the CPU the steps of LAPACK's eigh are called one by one: reduce
-    to a tridiagonal matrix, find its eigenvectors, transform them back. eigh transforms all D eigenvectors back; here
-    it is done for the leading ones only. Raises RuntimeError where LAPACK fails.
+    The matrix and the results are float64, and the eigenvectors have length 1. Only the upper triangle of the matrix is
+    read. On the CPU the steps of LAPACK's eigh are called one by one: reduce to a tridiagonal matrix, find its
+    eigenvectors, transform them back. eigh transforms all D eigenvectors back; here it is done for the leading ones
+    only. On a GPU, and for D < 8, torch's eigh is called. Raises RuntimeError where LAPACK fails.
     """
     if upper_DD.is_cuda or len(upper_DD) < 8:
         value_D, vector_DD = torch.linalg.eigh(upper_DD, UPLO="U")
         return value_D.flip(0)[:count], vector_DD.flip(1)[:, :count].T.contiguous()
     lower = upper_DD.numpy().T  # the same memory in Fortran's order, in which the upper triangle is the lower one
     reduced, diagonal, off_diagonal, tau = _lapack_results(lapack.dsytrd(lower, lower=1, lwork=32 * len(lower)))
-    if 4 * count < len(lower):  # only the leading eigenvectors, each on its own
+    if 4 * count < len(lower):  # compute only the leading eigenvectors, each on its own
         first = len(lower) - count
         value, vector = eigh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(first, len(lower) - 1))
-    else:  # all eigenvectors by divide and conquer, faster than half of them each on its own
+    else:  # divide and conquer gives all eigenvectors faster than half of them each on its own
         value, vector = _lapack_results(lapack.dstevd(diagonal, off_diagonal))
     leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy, because torch has no negative strides
-    # The reflections that made the matrix tridiagonal do not change the first coordinate.
+    # The reflections that made the matrix tridiagonal do not change the first coordinate, so the first row stays.
     leading[1:], _ = _lapack_results(lapack.dormqr("L", "N", reduced[1:, :-1], tau, leading[1:], 64 * count))
     return torch.from_numpy(value[: -count - 1 : -1].copy()), torch.from_numpy(leading.T)
 
 
 def _lapack_results(found: tuple[Any, ...]) -> Any:
-    """What a LAPACK routine returned, without its status. Raises RuntimeError where the status is not 0."""
+    """The list of what a LAPACK routine returned, without the status at its end.
+
+    Raises RuntimeError where the status is not 0.
+    """
     *results, status = found
     if status != 0:
         raise RuntimeError(

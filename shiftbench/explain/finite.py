@@ -1,4 +1,4 @@
-"""The error where a model computes NaN or inf: it names the model and its dtype."""
+"""Errors where a model computes NaN or inf: they name the model and its dtype."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def not_finite_as_input_error(model: Model, text: str) -> Iterator[None]:
 
 
 def check_importance(importance: Tensor, model: Model, prompt: str) -> None:
-    """Raise InputError where an importance is not finite. Gradients can overflow although the logits are finite."""
+    """Raise InputError where an importance is not finite. prompt: the prompt's id, for the message.
+
+    Gradients can overflow although the logits are finite.
+    """
     if not torch.isfinite(importance).all():
         what = f"the importance of the tokens of prompt {prompt!r} is not finite (NaN or inf)"
         raise not_finite_error(model.name, model.dtype, what)

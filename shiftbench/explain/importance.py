@@ -27,10 +27,12 @@ from shiftbench.models.block import Transformer
 from shiftbench.models.rotary import reset_angles, same_angles
 from shiftbench.prompts import EncodedPrompt
 
-# Gradient times input where the prompt's embeddings are multiplied by a scale; the input there is scale * e.
+# A function of a scale, by which the prompt's embeddings e are multiplied. It returns gradient times input, where the
+# input is scale * e.
 GradXInputAtScale = Callable[[float], Tensor]
 
-# MiB. From 160 tokens on, SmolLM2 is 4 to 10% faster with it than with 256; 512 gains little more.
+# Default of `memory` on a CPU, in MiB. From 160 tokens on, SmolLM2 is 4 to 10% faster with 384 than with 256; 512 gains
+# little more.
 CPU_MEMORY = 384
 
 
@@ -50,7 +52,8 @@ class Definition(Enum):
 def memory_bytes(memory: int | None, device: torch.device) -> int:
     """The bytes that the engine may fill on a device.
 
-    memory: MiB; None for the default, CPU_MEMORY or an eighth of a GPU's memory (a GPU needs larger chunks to be busy).
+    memory: MiB; None for the default, which is CPU_MEMORY on a CPU and an eighth of a GPU's memory (a GPU needs larger
+    chunks to be busy).
     """
     if memory is not None:
         return memory * 2**20
@@ -64,12 +67,14 @@ def importance(
     memory: int | None,
     precision: Precision = Precision.FLOAT32,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) of gradient times input, on the CPU, float32 or the model's float64.
+    """(importance_PR, probability_R) of gradient times input, on the CPU, float64 for a model in float64, else float32.
 
-    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width. The engine computes it by forward and
-    reverse mode where it knows the model, else autograd does: the same numbers up to rounding, more slowly, and
-    `precision` has no effect.
-    Raises InputError where a logit or a gradient is not finite: half precision overflows in some models.
+    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width. response: token ids; for an empty one,
+    R is 0. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the engine cannot compute
+    the model or the text, autograd computes the same numbers up to rounding, more slowly, and `precision` has no
+    effect.
+    Raises InputError where a logit or a gradient is not finite (half precision overflows in some models), and where the
+    module is no causal language model.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -87,8 +92,9 @@ def integrated_gradients(
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) of integrated gradients, with dtypes and errors as those of `importance`.
 
-    steps: points of the path at which the gradient is computed. importance_PR.sum(0) is p_r less the probability of r
-    where all embeddings of the prompt are zero, up to an error that falls as `steps` grows.
+    steps: how many points of the path the gradient is computed at. importance_PR.sum(0) is p_r less the probability of
+    r where all embeddings of the prompt are zero, up to an error that falls as `steps` grows. The other arguments are
+    those of `importance`.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -105,9 +111,10 @@ def occlusion(
     memory: int | None,
     token_K: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_KR, probability_R): p_r less the probability of r where the embedding of token n is zero.
+    """(importance_KR, probability_R), on the CPU: p_r less the probability of r where the embedding of token n is zero.
 
-    token_K: the prompt tokens n that get a row; None for all.
+    token_K: indices n of the prompt tokens that get a row, int64; None for all prompt tokens. response: token ids; for
+    an empty one, R is 0. memory: MiB, or None (memory_bytes). Raises InputError where a logit is not finite.
     """
     count = len(prompt.prompt_ids)
     single_KP = torch.eye(count, dtype=torch.bool)
@@ -117,7 +124,8 @@ def occlusion(
     masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), single_KP])
     log_BR = log_probabilities(model, prompt, response, masked_BP, memory)
     probability_R = log_BR[0].exp()
-    # p - q = -p (q / p - 1), with q / p - 1 = expm1(log q - log p): no digits are lost where q is close to p.
+    # With q for p_r under the mask: p - q = -p (q / p - 1), and q / p - 1 = expm1(log q - log p), which loses no digits
+    # where q is close to p.
     importance_KR = -probability_R * (log_BR[1:] - log_BR[0]).expm1()
     return _require_finite(importance_KR, model, prompt), probability_R
 
@@ -130,9 +138,11 @@ def total_importance(
     definition: Definition,
     steps: int,
 ) -> Tensor:
-    """importance_P, summed over the response, which must not be empty.
+    """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
-    The gradient of the sum is one derivative, not R.
+    definition: which importance. steps: for integrated gradients. For the definitions by gradients the cost is that of
+    one derivative instead of R, because the gradient of the sum of probabilities is taken. memory: MiB, or None
+    (memory_bytes).
     """
     if definition is Definition.OCCLUSION:
         return occlusion(model, prompt, response, memory)[0].sum(1)
@@ -146,8 +156,9 @@ def log_probabilities(
 ) -> Tensor:
     """log_BR on the CPU: log p of each response token where the embeddings of masked prompt tokens are zero.
 
-    masked_BP: bool, a mask in each row. The engine computes it where it knows the model, else the module's own forward
-    pass does. Raises InputError where a logit is not finite.
+    masked_BP: bool, one mask in each row, True for a masked token. memory: MiB, or None (memory_bytes). Where the
+    engine cannot compute the model or the text, the module's own forward pass does. Raises InputError where a logit is
+    not finite.
     """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)
@@ -164,7 +175,7 @@ def log_probabilities(
 def _grad_x_input_at_scale(
     model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None, precision: Precision
 ) -> GradXInputAtScale:
-    """A function that gives importance_PR, by gradient times input, at a scale of the prompt's embeddings."""
+    """A function from a scale of the prompt's embeddings to importance_PR, by gradient times input, at that scale."""
     return lambda scale: _grad_x_input(model, prompt, response, memory, precision, scale)[0]
 
 
@@ -176,7 +187,10 @@ def _grad_x_input(
     precision: Precision,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) by gradient times input, where the prompt's embeddings are multiplied by scale."""
+    """(importance_PR, probability_R) by gradient times input, where the prompt's embeddings are multiplied by `scale`.
+
+    The input is the scaled embedding. The engine computes it where it can, else autograd does.
+    """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)
     with _pass_over_one_text(model, prompt):
@@ -188,7 +202,10 @@ def _grad_x_input(
 def _total_at_scale(
     model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None
 ) -> GradXInputAtScale:
-    """A function that gives importance_P, summed over the response, at a scale of the prompt's embeddings."""
+    """A function from a scale of the prompt's embeddings to importance_P at that scale, by gradient times input.
+
+    importance_P is summed over the response.
+    """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)
 
@@ -203,11 +220,12 @@ def _total_at_scale(
 
 
 def _engine_model(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Transformer | None:
-    """The model as the engine computes it on this text; None where autograd must compute it.
+    """The model as the engine computes it; None where autograd must compute it, because of the model or of this text.
 
     The engine leaves out the last response token and pads the text to a multiple of STEP rows. The rotary angles of
-    some models depend on the length of the text. Where the padded length has other angles than the text's own, only the
-    module's own forward pass has the right ones. Raises InputError where the module is no causal language model.
+    some models depend on the length of the text. Where a text of the padded length has other angles than the text
+    itself, only the module's own forward pass has the right ones. Raises InputError where the module is no causal
+    language model.
     """
     autograd.ends(model.module)
     tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
@@ -217,9 +235,10 @@ def _engine_model(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
 
 @contextmanager
 def _pass_over_one_text(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
-    """Context for passes over one text: rotary angles start as the model's own, whatever was read before.
+    """A context for passes over one text. It first restores the rotary angles of the newly loaded model.
 
-    Raises InputError where logits are not finite.
+    transformers may have left the angles of another text in the module. Within the context NotFinite becomes an
+    InputError that names the prompt.
     """
     reset_angles(model.module)
     with not_finite_as_input_error(model, f"prompt {prompt.prompt.id!r}"):
@@ -227,18 +246,18 @@ def _pass_over_one_text(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
 
 
 def _integrate(at_scale: GradXInputAtScale, steps: int) -> Tensor:
-    """Integrated gradients by the midpoint rule, from gradient times input at `steps` scales.
+    """Integrated gradients by the midpoint rule, from gradient times input at `steps` evenly spaced scales.
 
-    At scale a the input is a * e, so gradient times input is divided by a to give the gradient times e. The points are
-    evenly spaced. Points that are denser near zero, where a model with a norm on its input changes fastest, did not
-    bring the sum closer to p on the bundled models: gradients there are large and of both signs.
+    at_scale: gives gradient times input at scale a, where the input is a * e; divided by a, it is the gradient times e.
+    Points that are denser near zero, where a model with a norm on its input changes fastest, did not bring the sum
+    closer to p on the bundled models: gradients there are large and of both signs.
     """
     points = [(step + 0.5) / steps for step in range(steps)]
     return torch.stack([at_scale(a) / (a * steps) for a in points]).sum(0)
 
 
 def _engine_tokens(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], scale: float) -> Tokens:
-    """The text as the engine takes it, with the prompt's embeddings multiplied by scale."""
+    """The text as the engine takes it. scale: the factor by which the prompt's embeddings are multiplied."""
     rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
     ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
     embedding_TD = model.module.get_input_embeddings()(ids).detach()
@@ -256,11 +275,14 @@ def _require_finite(importance: Tensor, model: Model, prompt: EncodedPrompt) -> 
 def _grad_x_input_by_autograd(
     model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) of a model that the engine does not know. memory: bytes."""
+    """(importance_PR, probability_R) by autograd, for models and texts that the engine cannot compute.
+
+    memory: bytes.
+    """
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
     embedding_PD = kept.embedding_PD.cpu()
-    # grad_x_input runs on the CPU here. Gradients are copied chunk by chunk, because all of them (R x P x D) are too
-    # large.
+    # Gradients are copied to the CPU and multiplied there chunk by chunk, because all of them together (R x P x D) are
+    # too large.
     gradients = autograd.gradients(kept, autograd.chunk(model.module.config.get_text_config(), kept, memory))
     columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
     return torch.cat(columns, dim=1), kept.probability_R

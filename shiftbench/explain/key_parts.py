@@ -19,7 +19,7 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-# Names of masks, by what is masked. Those of the random masks are "random 1", "random 2", ...
+# The names of masks say what is masked. Those of the random masks are "random 1", "random 2", ...
 NOTHING, KEY, RANDOM = "nothing", "key parts", "random"
 
 
@@ -30,10 +30,11 @@ class KeyParts(Explainer):
     In the first case nothing is masked. In the second the key parts of the instruction are masked. In the third as many
     other tokens are masked, drawn at random.
 
-    The embedding of a masked token is zero, as in explain/faithfulness.py. draws: how many random masks there are. Each
-    masks as many tokens as the key parts have, if there are that many others. They are drawn from the other tokens of
-    instruction and context, or, where those are too few, from all other tokens. Base and tuned get the same masks.
-    memory: MiB that the engine may fill; None for the device's default (memory_bytes).
+    The embedding of a masked token is zero, as in explain/faithfulness.py. draws: the number of random masks. Each of
+    them masks as many tokens as the key parts have, or all other tokens where there are fewer of them. The tokens are
+    drawn from the other tokens of instruction and context, or, where those are too few, from all tokens outside the key
+    parts. seed: of the draws. Base and tuned get the same masks. memory: MiB that the engine may fill; None for the
+    device's default (memory_bytes).
     """
 
     draws: int
@@ -49,8 +50,9 @@ class KeyParts(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt that has key parts, other tokens and a response.
 
-        log_M (float32): mean log-probability of the response's tokens under each mask, in nats; words `masks` names
-        them. tokens_2 (int64): the number of tokens of the key parts, and of the prompt.
+        log_M (float32): the mean log-probability of the response's tokens under each of M = 2 + `draws` masks, in nats.
+        Words `masks`: the names of the masks. tokens_2 (int64): how many tokens the key parts have, and how many the
+        prompt has.
         """
         common = method_content(self, model, {"draws": self.draws, "seed": self.seed})
         return [
@@ -64,11 +66,11 @@ class KeyParts(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of one forward pass for each mask."""
+        """Operations of one forward pass for each mask, summed over all prompts."""
         return mask_flops(shape, [(tokens, self._mask_count()) for tokens in prompt_tokens], response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
-        """What `memory` says, or the default of the device."""
+        """The bytes that the engine may fill: what `memory` says, or the device's default where it is None."""
         return memory_bytes(self.memory, device)
 
     def _mask_count(self) -> int:
@@ -81,9 +83,12 @@ class KeyParts(Explainer):
         return Unit({"log_M": log_MR.mean(1).float(), "tokens_2": count}, {"masks": names})
 
     def _named_masks(self, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
-        """(names, masked_MP): the mask of nothing, that of the key parts, and the random masks."""
+        """(names, masked_MP) of the masks: that of no token, that of the key parts, and the random masks.
+
+        masked_MP: bool, True for a masked token.
+        """
         key_P = prompt.key_P
-        # Labels and the end of the prompt fix the form of the answer. Masking them costs any response much of its
+        # Labels (as 'Output:') and the prompt's end fix the answer's form. Masking them costs any response much of its
         # probability, so random masks take them only where nothing else is left.
         others_N = ((prompt.instruction_P | prompt.context_P) & ~key_P).nonzero()[:, 0]
         if len(others_N) < int(key_P.sum()):

@@ -14,9 +14,9 @@ from shiftbench.store.explanation import content_key
 
 
 def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a unit's content that is the same for all units of one method on one model.
+    """The part of a unit's content (store.work.Work) that is the same for all units of one method on one model.
 
-    options: those that the numbers depend on. Memory, devices and paths are never among them.
+    options: those options of the method on which the numbers depend. Memory, devices and paths are never among them.
     """
     return {
         "method": method.method,
@@ -29,16 +29,17 @@ def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> 
 
 
 def prompt_draws(prompt: EncodedPrompt, seed: int, purpose: str) -> torch.Generator:
-    """A random generator that gives base and tuned equal draws: its seed depends on the prompt and not on the model.
+    """A random generator whose seed depends on `seed`, `purpose` and the prompt's token ids, and not on the model.
 
-    purpose: draws for different purposes are independent.
+    So base and tuned get equal draws. purpose: a name for what is drawn; generators for different purposes are
+    independent of each other.
     """
     key = content_key({"seed": seed, "use": purpose, "prompt": list(prompt.prompt_ids)})
     return torch.Generator().manual_seed(int(key[:15], 16))
 
 
 def text_content(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The part of a unit's content that says which text it explains.
+    """The part of a unit's content (store.work.Work) that says which text it explains: token ids, by part of the text.
 
     response: token ids; None for a unit that depends on the prompt alone.
     """

@@ -12,20 +12,21 @@ from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
 
-FIRST, LAST = "first", "last"  # position of the instruction relative to the context
+FIRST, LAST = "first", "last"  # whether the instruction stands before or behind the context
 POSITIONS = (FIRST, LAST)
 
 
 @dataclass(frozen=True)
 class PlacedAttribution(Attribution):
-    """Attribution of responses to prompts in both orders.
+    """Attribution of responses to prompts in two orders: with the instruction first, and with the instruction last.
 
-    Each prompt is answered in both orders, and each answer is explained as a response to both. So each order is
-    explained equally often on answers that were given to it and on answers that were given to the other order.
+    Each prompt is answered in both orders, and each of the two answers is explained as a response to both orders. So
+    each order is explained equally often on answers that were given to it and on answers that were given to the other
+    order.
     """
 
     def own_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Both orders of each prompt that has two. Their ids are PROMPT/first and PROMPT/last."""
+        """Both orders of each prompt that has two, as PROMPT/first and PROMPT/last. The other prompts are left out."""
         return [
             replace(ordered, id=f"{prompt.id}/{position}")
             for prompt in prompts
@@ -33,11 +34,15 @@ class PlacedAttribution(Attribution):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Twice those of an attribution: the prompt in each order is explained on two answers."""
+        """Twice the operations of an Attribution, because the prompt in each order is explained on two answers."""
         return 2 * super().flops(shape, prompt_tokens, response_tokens)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of Attribution, four for each prompt: both orders, each on both answers; unit_name names them."""
+        """The units of Attribution, four for each prompt: both orders, each explained on both answers.
+
+        inputs.prompts: those of `own_prompts`. A prompt of which only one order is there gets no unit. `unit_name`
+        names the units.
+        """
         by_id = {prompt.prompt.id: (prompt, response) for prompt, response in inputs.prompts}
         prompts = []
         for name, (prompt, _) in by_id.items():
@@ -51,21 +56,27 @@ class PlacedAttribution(Attribution):
 
 
 def placed_attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> PlacedAttribution:
-    """The attribution that conf/explain/position.yaml describes; its `method` is Attribution.definition."""
+    """The attribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
     return PlacedAttribution(levels, memory, precision, method, steps)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:
-    """The name of the unit of a prompt in one order, explained on the answer that was given to it in one order."""
+    """PROMPT/POSITION/ANSWER_POSITION, the name of the unit of a prompt in one order, explained on one answer.
+
+    position: where the instruction stands in the explained prompt, "first" or "last". answer_position: where it stood
+    in the prompt to which the answer was given.
+    """
     return f"{prompt}/{position}/{answer_position}"
 
 
 def both_orders(prompt: Prompt) -> tuple[Prompt, Prompt] | None:
-    """(the prompt with its instruction first, the same with its instruction last); one of them is the prompt itself.
+    """(the prompt with its instruction first, the prompt with its instruction last); one of them is `prompt` itself.
 
-    Two blocks of text change places: the instruction and the context, each with the label in front of it. The white
-    space between them stays between them. None where the prompt has no second order: it has no instruction or no
-    context, there is no line break between them, or they are interleaved.
+    Two blocks of text change places: the instruction and the context, each with the label in front of it. The block
+    that stands first begins at the beginning of its line; the second one begins behind the white space that follows the
+    first one. That white space stays between them, and the spans move with their blocks. None where the prompt has no
+    second order: it has no instruction or no context, the first block is not followed by white space with a line break,
+    or the spans of instruction and context are interleaved.
     """
     if not prompt.instruction_spans or not prompt.context_spans:
         return None
@@ -93,7 +104,10 @@ def both_orders(prompt: Prompt) -> tuple[Prompt, Prompt] | None:
 
 
 def _move(span: Span, first_block: Span, second_block: Span, gap: int) -> Span:
-    """The span after the blocks first and second, with a gap between them, have changed places."""
+    """The span, after two blocks of text have changed places. A span outside both blocks stays.
+
+    first_block, second_block: where the blocks were before. gap: how many characters are between them.
+    """
     start, stop = span
     if second_block[0] <= start < second_block[1]:
         shift = first_block[0] - second_block[0]

@@ -37,7 +37,7 @@ class GreedyResponse(Method):
     version: ClassVar[int] = 1
 
     def work(self, model: Model, prompts: Sequence[EncodedPrompt]) -> list[Work]:
-        """A unit for each prompt: `response_R`, int64 token ids as generated, without the end-of-text token."""
+        """A unit for each prompt: `response_R`, int64 token ids as generated, without the token that ends the text."""
         transformer = engine_model(model)
         batch = partial(self._decode_by_engine, model, transformer) if transformer else None
         common = method_content(self, model, {"max_new_tokens": self.max_new_tokens, "ends": sorted(end_tokens(model))})
@@ -54,7 +54,7 @@ class GreedyResponse(Method):
     def _decode_by_engine(
         self, model: Model, transformer: Transformer, work: Sequence[Work]
     ) -> Iterator[tuple[int, Unit]]:
-        """(index into work, unit) as each response ends, by the engine, many prompts at a time."""
+        """Yields (index into work, unit) as each response ends. The engine decodes many prompts at a time."""
         prompts = [[*item.content["prefix"], *item.content["prompt"]] for item in work]
         embedding = model.module.get_input_embeddings()
 
@@ -64,7 +64,7 @@ class GreedyResponse(Method):
 
         responses = greedy(transformer, embed, prompts, self.max_new_tokens, end_tokens(model))
         while True:
-            # Only around next(): while the caller holds a unit, the number of threads is the caller's.
+            # Threads are set around next() alone: while the caller holds a unit, their number is the caller's.
             with threads_each(decoding_threads(model)), not_finite_as_input_error(model, "one of the prompts"):
                 ended = next(responses, None)
             if ended is None:
@@ -74,7 +74,10 @@ class GreedyResponse(Method):
 
     @torch.no_grad()
     def _generate_by_transformers(self, model: Model, prompt: EncodedPrompt) -> torch.Tensor:
-        """response_R of one prompt, by transformers."""
+        """response_R of one prompt, by transformers, without the token that ends the text.
+
+        Raises InputError where logits are not finite.
+        """
         ends = end_tokens(model)
         configuration = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -84,8 +87,8 @@ class GreedyResponse(Method):
         )
         ids = torch.tensor([prompt.prefix_ids + prompt.prompt_ids], device=model.input_device)
         reset_angles(model.module)
-        # As an argument of generate() it would be completed from the checkpoint's own configuration, whose penalties
-        # change which token is the most probable.
+        # The configuration is not given to generate() as an argument: transformers would complete it from the
+        # checkpoint's own configuration, whose penalties change which token is the most probable.
         original, model.module.generation_config = model.module.generation_config, configuration
         try:
             with (
@@ -103,7 +106,7 @@ class GreedyResponse(Method):
 
 
 class _CheckLogits(LogitsProcessor):
-    """Raises NotFinite where logits of transformers' decoding are not finite, and does not change them."""
+    """A step of transformers' decoding that raises NotFinite where a logit is NaN or +inf, and changes no logit."""
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         check_finite(scores.amax(-1), "of the next token")
@@ -111,21 +114,24 @@ class _CheckLogits(LogitsProcessor):
 
 
 def decoding_threads(model: Model) -> int:
-    """How many threads decode a token of this model fastest."""
+    """With how many threads the model decodes: 1 below SINGLE_THREAD_PARAMETERS, else as many as torch uses."""
     return 1 if model.module.num_parameters() < SINGLE_THREAD_PARAMETERS else torch.get_num_threads()
 
 
 def engine_model(model: Model) -> Transformer | None:
     """The model as the engine decodes it; None where transformers must generate.
 
-    That is where the engine does not know the model, and where its rotary angles depend on the length of the text: the
-    engine takes one step for many prompts at once, whose lengths differ.
+    That is where the engine cannot compute the model (Model.transformer_or_reason), and where the model's rotary angles
+    depend on the length of the text: the engine takes one step for many prompts at once, whose lengths differ.
     """
     return None if follows_length(model.module.config) else model.transformer_or_reason[0]
 
 
 def end_tokens(model: Model) -> list[int]:
-    """Token ids that end a text: those of the checkpoint's generation settings, else the tokenizer's."""
+    """Ids of the tokens that end a text: those of the checkpoint's generation settings, or else the tokenizer's.
+
+    Empty where neither has one.
+    """
     own = model.module.generation_config
     ends = own.eos_token_id if own is not None and own.eos_token_id is not None else model.tokenizer.eos_token_id
     return [ends] if isinstance(ends, int) else list(ends or [])

@@ -21,8 +21,8 @@ from shiftbench.store.work import Work
 class Rotation(PairExplainer):
     """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
-    seed: of the permutation of the change's entries; the share that a rotation explains of the permuted change is the
-    share by chance.
+    The weights are those of the feed-forward down-projection. The share that a rotation explains is also computed for a
+    change whose entries are in random places; it is the share by chance. seed: of these places.
     """
 
     seed: int
@@ -30,10 +30,11 @@ class Rotation(PairExplainer):
     version: ClassVar[int] = 1
 
     def work(self, base: Model, tuned: Model) -> list[Work]:
-        """A unit for each layer: share_4, float64.
+        """A unit for each layer: share_4, float64. The change is that of the down-projection, from base to tuned.
 
-        Its numbers: the share that a rotation explains of the change, the same of the permuted change, the share that a
-        rescaling explains of the change, and the norm of the change over that of the base's weights.
+        The four numbers: the share of the change that a rotation explains; the share of the permuted change that a
+        rotation explains; the share of the change that a rescaling explains; the norm of the change over the norm of
+        the base's weights.
         """
         common = {
             "method": self.method,

@@ -45,6 +45,7 @@ FACTS = {
         "the subspace of so many leading components differs between the models, as after almost any change of weights",
         "the subspace is the same in both models",
         Kind.DIAGNOSTIC,
+        signed=False,
     ),
     "unmatched_cosine": ScoreFact(
         "components without a counterpart",
@@ -52,6 +53,7 @@ FACTS = {
         "base's components differ in direction from the components of tuned that they are matched with",
         "every component of base has the direction of one of tuned's",
         Kind.DIAGNOSTIC,
+        signed=False,
     ),
     "rotation_share_over_chance": ScoreFact(
         "change that is a rotation",
@@ -74,6 +76,24 @@ CLAIMS = (
         static_vectors=True,
     ),
 )
+
+
+CAPTIONS = {
+    "table5": (
+        "One row is one label of concepts. The columns have the mean share of concepts with the label in each model, "
+        "its standard deviation over the annotator's seeds or over layers, and a test of the difference."
+    ),
+    "layers": (
+        "One row is one layer. The columns have the mean and largest principal angle in radians between the "
+        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), the "
+        "shares of the weight change that a rotation, chance and a rescaling explain, and the size of the change "
+        "relative to the weights."
+    ),
+    "concepts": (
+        "One row is one principal component of one model's layer, which stands for a concept. The columns have the "
+        "share of the variance that it explains, its labels, and the words nearest to its direction."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,7 @@ class ConceptRotation(Finding):
         scores = self._label_scores(labels, label_tests(base, tuned, labels)) + self._layer_scores(layers)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="none_share_fall",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,
@@ -122,14 +143,22 @@ class ConceptRotation(Finding):
         """The option `explain_pair`, which explains what share of the weight change is a rotation or a rescaling."""
         return self.explain_pair
 
+    def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
+        """The values of the label scores. Angles and the rotation share have null values of their own (`_layers`)."""
+        values = {}
+        for name, rows in _changes(label_table(base, null)).items():
+            kept = rows["change"].dropna()
+            values[name] = float(kept.mean()) if len(kept) else 0.0
+        return values
+
+    def null_pair_explainer(self) -> None:
+        """None: the label scores of a null model do not depend on how far its weights turned."""
+
     def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
-        change = labels.assign(change=labels["tuned"] - labels["base"])
-        fall = change[change["label"] == "none"].assign(change=lambda rows: -rows["change"])
-        scores = [self._share_score("none_share_fall", fall, tests.get("none"))]
-        for label in (*TASKS[:-1], *LEVELS):
-            rows = change[change["label"] == label]
-            scores.append(self._share_score(f"{label}_share_rise", rows, tests.get(label)))
-        return scores
+        return [
+            self._share_score(name, rows, tests.get(str(rows["label"].iloc[0])))
+            for name, rows in _changes(labels).items()
+        ]
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
         rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
@@ -175,6 +204,17 @@ class ConceptRotation(Finding):
             keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
             rows.append({**row, **dict(zip(keys, share, strict=True))})
         return pd.DataFrame(rows)
+
+
+def _changes(labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For each label score, the rows of its label, with the column change: what each component adds to the score.
+
+    labels: label_table(base, tuned).
+    """
+    change = labels.assign(change=labels["tuned"] - labels["base"])
+    by_label = {label: change[change["label"] == label] for label in (*TASKS, *LEVELS)}
+    fall = by_label.pop("none").assign(change=lambda rows: -rows["change"])
+    return {"none_share_fall": fall, **{f"{label}_share_rise": rows for label, rows in by_label.items()}}
 
 
 def _levels_figure(labels: pd.DataFrame) -> Figure:
@@ -233,6 +273,7 @@ def _angles_figure(layers: pd.DataFrame) -> Figure:
         series="series",
         x_label="layer",
         y_label="degrees",
+        signed=False,
     )
 
 
@@ -254,6 +295,7 @@ def _change_figure(layers: pd.DataFrame) -> Figure:
         dashed=(named["rotation_share_by_chance"],),
         x_label="layer",
         y_label="share of squared change",
+        signed=False,
     )
 
 

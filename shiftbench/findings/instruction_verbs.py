@@ -66,6 +66,22 @@ CLAIMS = (
 )
 
 
+CAPTIONS = {
+    "table3": (
+        "One row is one quarter of the layers, or all of them. The columns have the mean share of changed heads that "
+        "gained word pairs with a verb, for instruction verbs and for general verbs, and tests of the difference."
+    ),
+    "verbs": (
+        "One row is one verb. The columns have the number of heads whose word pairs with the verb changed, the "
+        "number that gained pairs, and the second as a share of the first."
+    ),
+    "gained_pairs": (
+        "One row is one word pair with an instruction verb that more heads know after tuning. The columns have the "
+        "two words, the number of heads that know the pair in each model, and the difference."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
@@ -93,14 +109,7 @@ class InstructionVerbs(Finding):
 
         A score is the mean share over instruction verbs less the mean share over general verbs; _shares says of what.
         """
-        instruction = verbs(LISTS[self.verbs])
-        kinds = {"instruction": instruction, "general": [v for v in verbs("general") if v not in set(instruction)]}
-        all_verbs = [verb for kind in kinds.values() for verb in kind]
-        base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
-        quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
-        shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
-        instruction_V = np.arange(len(all_verbs)) < len(kinds["instruction"])
-        change_VLH = tuned_VLH - base_VLH
+        shares, change_VLH, instruction_V, quarter_L = self._counted(base, tuned)
         scores = [self._score("verbs", change_VLH, instruction_V)]
         scores += [
             self._score(f"verbs_quarter_{quarter + 1}", change_VLH[:, quarter_L == quarter], instruction_V)
@@ -109,16 +118,45 @@ class InstructionVerbs(Finding):
         change_LH = change_VLH[instruction_V].sum(0)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="verbs",
             sentence=_sentence(scores[0], shares),
             scores=scores,
             tables={
                 "table3": _table3(shares),
                 "verbs": shares[shares["quarter"] == "all"].drop(columns="quarter").reset_index(drop=True),
-                "gained_pairs": _gained_pairs(base, tuned, set(kinds["instruction"])),
+                "gained_pairs": _gained_pairs(base, tuned, set(verbs(LISTS[self.verbs]))),
             },
             figures=[_heads_figure(change_LH), _quarters_figure(shares)],
         )
+
+    def _counted(
+        self, base: Explanation, tuned: Explanation
+    ) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """(shares, change_VLH, instruction_V, quarter_L).
+
+        shares: the table of _shares. change_VLH: tuned's count of a verb in a head less base's. instruction_V: which
+        verbs are instruction verbs. quarter_L: the quarter of each layer, 0 to 3.
+        """
+        instruction = verbs(LISTS[self.verbs])
+        kinds = {"instruction": instruction, "general": [v for v in verbs("general") if v not in set(instruction)]}
+        all_verbs = [verb for members in kinds.values() for verb in members]
+        base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
+        quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
+        shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
+        return shares, tuned_VLH - base_VLH, np.arange(len(all_verbs)) < len(instruction), quarter_L
+
+    def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
+        """The values of all scores, without their intervals and tables; 0 where no verb of one kind changed."""
+        shares, *_ = self._counted(base, null)
+        mean = shares.groupby(["quarter", "kind"])["share"].mean()
+        quarters = {"verbs": "all", **{f"verbs_quarter_{i}": str(i) for i in range(1, QUARTERS + 1)}}
+        return {
+            name: float(mean[quarter, "instruction"] - mean[quarter, "general"])
+            if {(quarter, "instruction"), (quarter, "general")} <= set(mean.index)
+            else 0.0
+            for name, quarter in quarters.items()
+        }
 
     def _score(self, name: str, change_VLH: NDArray[np.int64], instruction_V: NDArray[np.bool_]) -> Score:
         """The score over some layers. change_VLH: how much each head's count of each verb changed there."""

@@ -215,5 +215,5 @@ def _fetch(model: str, revision: str | None, what: str, download: bool) -> bool:
     shard_of = json_object(index, f"{what}: {INDEX}", LARGEST_INDEX).get("weight_map")
     names = sorted({name for name in shard_of.values() if plain_name(name)}) if isinstance(shard_of, dict) else []
     if download:
-        return all([hub_file(model, name, revision) for name in names] or [True])
+        return all([hub_file(model, name, revision) for name in names])
     return cached(model, names, revision)

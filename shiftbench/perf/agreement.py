@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two results are apart. text: for the table. ok: whether both are the same result within the tolerance."""
+    """How far two results are apart. text: the distance, for a table. ok: whether they agree within a tolerance."""
 
     text: str
     ok: bool
@@ -21,10 +21,11 @@ class Agreement:
 def column_agreement(
     ours_PR: Tensor, theirs_PR: Tensor, indices: Sequence[int] | None = None, tolerance: float = 1e-2
 ) -> Agreement:
-    """The agreement of two importances, from the `column_error` of the median and of the worst response token.
+    """The agreement of two importances: they agree where the median over columns of `column_error` is within tolerance.
 
-    indices: the response tokens that theirs_PR has, where it has only some. tolerance: for the median column. The worst
-    column has no tolerance: where the probability of a token is near 1, the peers' softmax loses its digits.
+    A column belongs to one response token. indices: the columns of ours_PR that theirs_PR has, in its order; None where
+    it has all. The text has the largest error too, which may be of any size: where the probability of a token is near
+    1, the peers' softmax loses its digits.
     """
     error_R = column_error(ours_PR if indices is None else ours_PR[:, list(indices)], theirs_PR)
     median, worst = float(error_R.median()), float(error_R.max())
@@ -34,7 +35,7 @@ def column_agreement(
 def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
     """error_R: each column's largest |difference| divided by the largest |value| of theirs in that column.
 
-    Infinite where the shapes differ or the quotient is not a number.
+    Infinite where the quotient is not a number, as 0 / 0. Where the shapes differ, error_R is one infinite number.
     """
     ours_PR, theirs_PR = ours_PR.double(), theirs_PR.double()
     if ours_PR.shape != theirs_PR.shape:
@@ -43,7 +44,10 @@ def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
 
 
 def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement:
-    """The agreement of two tensors: the largest |difference| divided by the largest |value| of theirs."""
+    """The agreement of two tensors. They agree where their distance is at most `tolerance`.
+
+    The distance is the largest |difference| of any element, divided by the largest |value| of theirs.
+    """
     error = float(column_error(ours.reshape(-1, 1), theirs.reshape(-1, 1)).max())
     return Agreement(f"{error:.0e}", error <= tolerance)
 
@@ -51,8 +55,10 @@ def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement
 def ranking_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], tolerance: float = 1e-5) -> Agreement:
     """The agreement of two rankings: the number of indices that differ, and how far the values at these places differ.
 
-    ours, theirs: (values, indices). Two words whose scores nearly tie change places where sums are computed in another
-    order. Such a difference of values is within `tolerance` of the largest value.
+    ours, theirs: (values, indices), of equal shapes; values are compared without their signs. Two words whose scores
+    nearly tie change places where sums are computed in another order. So rankings agree where at most one index in a
+    thousand differs and the values there differ by at most `tolerance` times the largest value. Indices of different
+    shapes do not agree.
     """
     (value, index), (their_value, their_index) = ours, theirs
     if index.shape != their_index.shape:

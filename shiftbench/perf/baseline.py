@@ -3,6 +3,9 @@
 {"schema": "shiftbench/perf/1",
  "counters": {HOT SPOT: {NAME: whole number}},
  "machines": {CLASS: {"cpu", "torch", "processes", "ratios": {KEY: {"value", "lowest", "highest"}}}}}
+
+cpu: the name of the CPU's model. torch: the version of torch. processes: the number of processes that measured. value,
+lowest, highest: median, minimum and maximum over these processes of the hot spot's time divided by the yardstick's.
 """
 
 from __future__ import annotations
@@ -73,10 +76,10 @@ def parsed(text: str, path: str) -> Baseline:
 
 
 def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
-    """A baseline with the median of several measurements.
+    """A baseline with the median of each ratio over several measurements, and with the counts of the first one.
 
-    runs: measurements in processes of their own on one machine. before: an earlier baseline; its ratios of other
-    classes of CPU are kept.
+    runs: measurements on one machine, each in a process of its own. before: an earlier baseline, or None; its ratios of
+    other classes of CPU are kept, and those of this class are replaced.
     """
     first = runs[0]
     values = {key: [run.ratios[key].value for run in runs] for key in first.ratios}

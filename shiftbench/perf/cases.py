@@ -15,7 +15,8 @@ from shiftbench.prompts import EncodedPrompt
 class Case:
     """A prompt and the response tokens to explain.
 
-    texts: (prompt, prompt and response), which the tokenizer turns into exactly these ids; libraries want texts.
+    texts: the prompt, and the prompt followed by the response, for libraries that take texts. The tokenizer turns them
+    into exactly these ids. Both are empty where the ids are random (`hot_spots.random_case`).
     """
 
     prompt: EncodedPrompt
@@ -30,8 +31,10 @@ class Case:
 
 @contextmanager
 def attention_implementation(module: PreTrainedModel, kind: str) -> Iterator[None]:
-    """Run the block with another attention implementation of transformers: 'sdpa', its default, or 'eager', which ours
-    needs. The module's own one is restored."""
+    """Run the block with another attention implementation of transformers, and restore the module's own one after it.
+
+    kind: 'sdpa', the default of transformers, or 'eager', which our engine needs.
+    """
     before = module.config._attn_implementation
     module.set_attn_implementation(kind)
     try:

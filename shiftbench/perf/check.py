@@ -17,12 +17,16 @@ from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
 CONFIRMING = 3 * BLOCK  # rounds at least, in a process that confirms a suspect ratio
-PROCESSES = 2  # that must confirm a suspect ratio
+PROCESSES = 2  # further processes that must confirm a suspect ratio
 
 
 @dataclass(frozen=True)
 class JudgedRatio:
-    """A ratio with its baseline. again: the ratios that further processes found, empty where it was not suspect."""
+    """A ratio with its baseline.
+
+    found: what the first process measured. again: what further processes measured, one after the other until one of
+    them is within LIMIT times the baseline; empty where `found` already is.
+    """
 
     key: str
     baseline: float
@@ -41,6 +45,7 @@ class JudgedRatio:
 
     @property
     def failed(self) -> bool:
+        """Whether the first process and all PROCESSES further ones found more than LIMIT times the baseline."""
         return len(self.again) == PROCESSES and self.slowdown > LIMIT
 
     @property
@@ -53,7 +58,11 @@ class JudgedRatio:
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter of a hot spot with its limit, the baseline's count. limit: None where the baseline has none."""
+    """A counter of a hot spot.
+
+    spot: the name of the hot spot. name: the name of the counter, such as flops. limit: the baseline's count, which
+    `found` may not exceed; None where the baseline has no such counter, which then cannot fail.
+    """
 
     spot: str
     name: str
@@ -78,8 +87,8 @@ class Counter:
 class Check:
     """The result of one `shiftbench perf check`.
 
-    machine: the class of CPU. known: whether the baseline has ratios of it. missing: what the baseline has and was not
-    measured.
+    machine: the class of CPU. torch: the version of torch. known: whether the baseline has ratios of this class; where
+    it has none, `ratios` is empty. missing: the ratios and hot spots that the baseline has and that were not measured.
     """
 
     machine: str
@@ -91,13 +100,14 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether no ratio and no counter failed and nothing is missing. A class of CPU that is not known can pass."""
         return not (self.missing or any(one.failed for one in self.ratios) or any(one.failed for one in self.counters))
 
 
 def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) -> Check:
     """Measure on this machine and compare with the baseline.
 
-    machine: its class of CPU. program: the command of the measuring processes.
+    machine: this machine's class of CPU. program: the command that starts a measuring process.
     """
     measure = partial(measured, program=program)
     base = baseline.ratios(machine)
@@ -111,7 +121,11 @@ def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) ->
 def judge_ratios(
     base: Mapping[str, float], first: Measured, again: Callable[[MeasurementRequest], Measured]
 ) -> Iterator[JudgedRatio]:
-    """Judge every ratio that has a baseline. again: measures in a further process; called for suspect ratios."""
+    """Judge every measured ratio that has a baseline.
+
+    base: the baseline's ratios, by key. first: the first measurement. again: measures in a further process. It is
+    called up to PROCESSES times, with the ratios that are still suspect.
+    """
     known = {key: found for key, found in first.ratios.items() if key in base}
     confirming: dict[str, list[Ratio]] = {key: [] for key in known}
     suspects = [key for key, found in known.items() if found.value > LIMIT * base[key]]
@@ -126,7 +140,7 @@ def judge_ratios(
 
 
 def judge_counters(baseline: Baseline, first: Measured) -> Iterator[Counter]:
-    """Judge every counter of every hot spot."""
+    """Judge every counter that was measured, of every hot spot."""
     for spot, counts in first.counters.items():
         for name, found in counts.items():
             yield Counter(spot, name, baseline.counters.get(spot, {}).get(name), found)

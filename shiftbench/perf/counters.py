@@ -29,11 +29,12 @@ class Products(TorchDispatchMode):
     """Counts the FLOPs of torch's matrix products on this thread, including those inside our own operators."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch says nothing of it
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives this method no types
         self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "shiftbench":  # torch shows the operator and not what it calls, so its function is called
+        # Torch shows an operator of ours as one call, without the products inside. So its function is called here.
+        if func.namespace == "shiftbench":
             with self:
                 return IMPLEMENTATIONS[func._schema.name.split("::")[1]](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
@@ -46,7 +47,11 @@ class Products(TorchDispatchMode):
 
 
 def flops(call: Callable[[], Any]) -> Counts:
-    """{"flops"} of all matrix products in the call: those of torch, and the engine's own merged product."""
+    """{"flops": N}, the floating-point operations of all matrix products in the call.
+
+    These are torch's products, and the products with merged gate and up-projections that the engine computes in the
+    core. A multiplication with an addition counts as two operations.
+    """
     merged = 0
 
     def gate_up_derivative(cache: Any, inner: Any, x: Tensor, *given: Any, **options: Any) -> Tensor:
@@ -63,8 +68,9 @@ def flops(call: Callable[[], Any]) -> Counts:
 def attribution(call: Callable[[], Any]) -> Counts:
     """{"layers_forward", "flops", "bytes_kept"} of a call of the engine.
 
-    layers_forward: layers that forward passes went through. Layers that are computed again, because not all activations
-    fit into memory, count again. bytes_kept: the largest number of bytes of activations kept at one time.
+    layers_forward: the number of layers that forward passes went through. A layer that is computed again, because not
+    all activations fit into memory, counts again. flops: as `flops` counts them. bytes_kept: the bytes of activations
+    that the forward pass keeps of a segment, for the segment with the most.
     """
     with _segments() as runs:
         counted = flops(call)
@@ -77,7 +83,10 @@ def attribution(call: Callable[[], Any]) -> Counts:
 
 @contextmanager
 def _segments() -> Iterator[list[tuple[int, int]]]:
-    """A list that gets (layers, bytes of their forward cache) of every segment that the engine runs forward."""
+    """Gives the block a list, to which each segment that the engine runs forward adds an element.
+
+    The element is (number of layers of the segment, bytes of their forward cache).
+    """
     runs: list[tuple[int, int]] = []
 
     def counted(model: Any, x_TD: Tensor, blocks: Any, keep: bool = True) -> tuple[list[LayerCache], Tensor]:
@@ -113,7 +122,10 @@ def _collect(part: Any, found: dict[int, int]) -> None:
 
 
 class Allocations(Products):
-    """Counts FLOPs as Products does, and the bytes that torch allocates for results."""
+    """Counts FLOPs as Products does, and the bytes that torch allocates for results.
+
+    A result that shares its memory with an argument, such as a view, needs no allocation and does not count.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +146,7 @@ def _storage_address(each: Any) -> int | None:
 
 
 def allocations(call: Callable[[], Any]) -> Counts:
-    """{"flops", "bytes_allocated"} of a call. A result that is only needed in between counts in the bytes too."""
+    """{"flops", "bytes_allocated"} of a call. Results of its steps count in the bytes too, also if they are freed."""
     with threads_each(1), Allocations() as counted:
         call()
     return {"flops": counted.flops, "bytes_allocated": counted.bytes}

@@ -15,12 +15,12 @@ Ratios = Mapping[str, float]
 
 
 def metric(key: str) -> str:
-    """The name of a ratio as an MLflow metric; MLflow allows no apostrophes."""
+    """The name under which MLflow has the ratio as a metric; characters that MLflow refuses become "_"."""
     return "ratio." + re.sub(r"[^\w. -]", "_", key)
 
 
 def short(key: str) -> str:
-    """A short name of a ratio for the chart, as 'forward over product'."""
+    """A short name of a ratio for the chart: 'forward over product' for 'attribution forward over bare product'."""
     return re.sub(r"\b(attribution|bare|paper's|plain|torch) ", "", key)
 
 

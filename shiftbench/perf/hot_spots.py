@@ -41,9 +41,9 @@ Call = Callable[[], Any]
 class HotSpot:
     """A computation of ours to measure.
 
-    ours: the computation. yardsticks: by name, the computations whose time ours is divided by. count: counts what ours
-    computes. repeats: how often a round calls ours, and how often a yardstick; a round of a single millisecond would
-    depend on the scheduler.
+    ours: the computation. yardsticks: by name, the computations whose time the time of ours is divided by. count:
+    counts what ours computes. repeats: how often a round calls ours, and how often a yardstick; the time of a round of
+    a single millisecond would depend on the scheduler.
     """
 
     name: str
@@ -53,7 +53,10 @@ class HotSpot:
     repeats: tuple[int, int] = (1, 1)
 
     def keys(self) -> dict[str, str]:
-        """The name of the ratio to each yardstick, in the baseline and in MLflow, by the yardstick's name."""
+        """Yardstick's name -> key of the ratio of both times, such as 'bootstrap over plain formula'.
+
+        The baseline file and, after `history.metric`, MLflow have the ratio under this key.
+        """
         return {against: f"{self.name} over {against}" for against in self.yardsticks}
 
 
@@ -85,11 +88,12 @@ def engine_reverse() -> HotSpot:
 
 
 def bare_product(model: Model, case: Case, back: bool = False) -> Call:
-    """The matrix products that attribution needs at least: P R rows, in two halves, times the weights of the layers.
+    """A function that computes the matrix products that attribution needs at least.
 
-    Weights after the last layer's attention are not among them, as no tangent goes there. Nor are the gate projections,
-    which the engine merges with the up-projections. back: the products of the reverse mode. The model's own weights are
-    used, so the engine and its yardstick need the same space in the machine's caches.
+    They are products of P R rows, in two halves, with the weights of the layers. Left out are weights after the query,
+    key and value projections of the last layer, and gate projections, which the engine merges with the up-projections.
+    back: whether the weights are transposed, as in reverse mode. The model's own weights are used, so the engine and
+    its yardstick need the same space in the machine's caches.
     """
     transformer, _ = model.transformer_or_reason
     assert transformer is not None
@@ -203,7 +207,10 @@ def small_model() -> Model:
 def random_case(
     prompt: int, response: int, prefix: tuple[int, ...] = (), vocabulary: int = VOCABULARY, seed: int = SEED
 ) -> Case:
-    """A case of random token ids below `vocabulary`. prompt, response: numbers of tokens. prefix: ids in front."""
+    """A case of random token ids from 2 to vocabulary - 1, without texts.
+
+    prompt, response: the number of tokens of each. prefix: the ids in front of the prompt.
+    """
     draws = torch.Generator().manual_seed(seed)
     ids = torch.randint(2, vocabulary, (prompt + response,), generator=draws).tolist()
     nothing_P = torch.zeros(prompt, dtype=torch.bool)

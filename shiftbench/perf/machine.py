@@ -35,7 +35,7 @@ def model() -> str:
 
 
 def cpu_model() -> str:
-    """The name of the CPU's model, for people."""
+    """The name of the CPU's model as its maker writes it; where Linux reports none, what `platform` knows of it."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

@@ -35,8 +35,9 @@ PROGRAM = (sys.executable, "-m", "shiftbench.perf.measure")
 class MeasurementRequest:
     """What a process is to measure.
 
-    keys: the ratios; None: all, an empty list: counters alone. limits: by key; rounds of such a ratio end when its
-    interval is on one side of the limit. least: the smallest number of rounds.
+    keys: the ratios to measure; None: all of them; an empty list: none, so that only counters are measured. limits: by
+    key of a ratio, the value that the ratio is compared with; rounds are added until its interval is on one side of the
+    value. least: the smallest number of rounds.
     """
 
     keys: Sequence[str] | None
@@ -46,7 +47,10 @@ class MeasurementRequest:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a process measured. machine: the class of CPU. ratios: by key. counters: by hot spot."""
+    """What a process measured.
+
+    machine: the class of CPU. torch: the version of torch. ratios: by key. counters: by the name of the hot spot.
+    """
 
     machine: str
     torch: str
@@ -55,7 +59,10 @@ class Measured:
 
 
 def measured(request: MeasurementRequest, program: Sequence[str] = PROGRAM) -> Measured:
-    """Measure in a new process. program: its command. Raises RuntimeError where the process fails."""
+    """What a new process measures for a request. program: the command that starts the process, without the request.
+
+    Raises RuntimeError where the process fails.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
     done = subprocess.run(
         [*program, json.dumps(asdict(request))], capture_output=True, text=True, env=environment, check=False
@@ -73,7 +80,7 @@ def this_machine() -> str:
 
 
 def measure(request: MeasurementRequest, measured_spots: Sequence[HotSpot]) -> Measured:
-    """Measure in this process: count every hot spot, then time the requested ratios."""
+    """Measure in this process: count every one of the hot spots, then time those that have a requested ratio."""
     torch.set_num_threads(THREADS)
     ops.set_threads(THREADS)
     counted = {spot.name: spot.count(spot.ours) for spot in measured_spots}
@@ -85,9 +92,10 @@ def measure(request: MeasurementRequest, measured_spots: Sequence[HotSpot]) -> M
 
 
 def timed(spot: HotSpot, keys: Mapping[str, str], request: MeasurementRequest) -> dict[str, Ratio]:
-    """The hot spot's time divided by that of each yardstick, by key.
+    """The time of one call of the hot spot divided by that of one call of each yardstick, by the ratio's key.
 
-    keys: yardstick -> key. Blocks of rounds are added until all ratios are decided, or there are MOST_ROUNDS.
+    keys: yardstick's name -> key of the ratio. Blocks of rounds are added until there are at least `request.least`
+    rounds and every ratio with a limit is decided, or until there are MOST_ROUNDS.
     """
     our_repeats, their_repeats = spot.repeats
     ours = _repeated(spot.ours, our_repeats)

@@ -32,11 +32,12 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
 
 
 def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int | None = None) -> Tensor | Sampled:
-    """importance_PR by one forward pass, and one backward pass of p(y_r) for each response token over its kept graph.
+    """importance_PR by one forward pass, and one backward pass of p(y_r) for each response token r over its graph.
 
-    frozen: the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread; None: all.
-    A backward pass takes the same time for every token. So the time for all tokens is extrapolated as that of the
-    forward pass plus R times the mean of the backward passes, and the result is Sampled.
+    frozen: whether the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread;
+    None: all. Where it is less than R, the result is a Sampled with the computed columns. A backward pass takes the
+    same time for every token, so the time for all tokens is extrapolated as that of the forward pass plus R times the
+    mean of the backward passes.
     """
     before = [p.requires_grad for p in module.parameters()]
     module.requires_grad_(not frozen)
@@ -70,7 +71,8 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
     """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time, with frozen parameters.
 
-    It needs eager attention, as sdpa has no vmap. tokens: as of `loop`.
+    The module must use eager attention, as sdpa has no vmap. tokens: the number of response tokens to compute, evenly
+    spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as that of `loop`.
     """
     prefix, prompt, response = case.ids
     begin = device_time(module.device)
@@ -90,10 +92,10 @@ def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None 
 def extrapolated(
     importance_PR: Tensor, begin: float, after_forward: float, chosen: Sequence[int], count: int
 ) -> Tensor | Sampled:
-    """The importance itself where all tokens were computed; else a Sampled with the seconds for all tokens.
+    """The importance itself where all response tokens were computed; else a Sampled with the seconds for all of them.
 
-    begin, after_forward: times of the beginning and of the end of the forward pass. chosen: the tokens that were
-    computed. count: the number of all tokens.
+    begin, after_forward: the times in seconds at which the forward pass began and ended; the backward passes end now.
+    chosen: the indices of the response tokens that were computed. count: the number of all response tokens.
     """
     if len(chosen) == count:
         return importance_PR

@@ -22,7 +22,10 @@ MOST_ROUNDS = 42
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median over rounds with its interval. low, high: 0 and infinity where there are too few rounds."""
+    """The median of the rounds' ratios with its confidence interval; rounds: their number.
+
+    low and high are 0 and infinity where there are too few rounds for an interval.
+    """
 
     value: float
     low: float
@@ -30,7 +33,7 @@ class Ratio:
     rounds: int
 
     def decided(self, limit: float) -> bool:
-        """Whether the interval is on one side of the limit."""
+        """Whether the limit is outside of the interval, so that the median is clearly above or clearly below it."""
         return not self.low <= limit <= self.high
 
 

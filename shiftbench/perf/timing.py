@@ -11,9 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a peer returns that did only a part of the work.
+    """What a peer returns where it did only a part of the work.
 
-    result: of the part. seconds: what the whole work would have taken. part: which part was done, for the reader.
+    result: the result of this part. seconds: the time that the whole work would have taken. part: which part was done,
+    in words.
     """
 
     result: Any
@@ -23,14 +24,17 @@ class Sampled:
 
 @dataclass
 class Timed:
-    """The seconds and the results of one contestant, by round. part: as in Sampled, '' where the work was complete."""
+    """The seconds and the results of ours or of one peer, an element for each round.
+
+    part: which part of the work was done, as in Sampled; '' where it was all of it.
+    """
 
     seconds: list[float] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     part: str = ""
 
     def add(self, seconds: float, result: Any) -> None:
-        """Add a round. A Sampled result replaces the measured seconds by its own."""
+        """Add a round. Where the result is a Sampled, its seconds are added instead of the measured ones."""
         if isinstance(result, Sampled):
             seconds, self.part, result = result.seconds, result.part, result.result
         self.seconds.append(seconds)
@@ -50,7 +54,7 @@ class Comparison:
     peers: Mapping[str, Timed]
 
     def ratios(self, peer: str) -> list[float]:
-        """The peer's time divided by ours, by round."""
+        """The peer's time divided by ours, for each round: above 1 where ours is faster."""
         return [theirs / ours for theirs, ours in zip(self.peers[peer].seconds, self.ours.seconds, strict=True)]
 
     def ratio(self, peer: str) -> tuple[float, float, float]:
@@ -59,7 +63,7 @@ class Comparison:
         return statistics.median(ratios), min(ratios), max(ratios)
 
     def total_ratio(self, peer: str) -> float:
-        """The peer's time over all rounds divided by ours, for rounds on different inputs."""
+        """The peer's time over all rounds divided by ours over all rounds, for rounds on inputs of different sizes."""
         return sum(self.peers[peer].seconds) / sum(self.ours.seconds)
 
 
@@ -73,8 +77,8 @@ def alternate(
     """Time one round on each input: every peer once, then ours.
 
     If the speed of the machine drifts, it drifts for both sides of a round's ratio. The caller warms up.
-    run_rounds: runs the rounds with the signature of pytest-benchmark's `pedantic`; None: a plain loop. clock: returns
-    seconds.
+    run_rounds: what runs the rounds, called as pytest-benchmark's `pedantic` is; None: a plain loop. clock: returns the
+    time in seconds.
     """
     peers_timed: dict[str, Timed] = {name: Timed() for name in peers}
     ours_timed, remaining = Timed(), iter(inputs)

@@ -16,7 +16,13 @@ from shiftbench.words import Vocabulary, word_ids
 
 
 def check(job: Job) -> None:
-    """Raise InputError where it is known before any weight is read that the job cannot be done."""
+    """Raise InputError for a job of which it is seen, without reading a weight, that it cannot be done.
+
+    These are checked: the name of the template; that there is a finding; that no two prompts have one id; that base and
+    tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control; the
+    method and the ratings of each finding; and that every prompt has a response, where a finding needs responses and
+    'reference' is one of the job's response modes.
+    """
     if job.template not in TEMPLATES:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
     if not job.findings:
@@ -25,7 +31,7 @@ def check(job: Job) -> None:
     tokenizers = check_pair(job.pair)
     if job.needs(Need.PROMPTS):
         check_templates(job, *tokenizers)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check(job.pair.tuned)
     for name, finding in job.findings.items():
         _check_method(job, f"findings.{name}.explain", finding.explain)
@@ -42,9 +48,11 @@ def check(job: Job) -> None:
 
 
 def check_loaded(session: Session) -> None:
-    """Raise InputError where the loaded models show that the job cannot be done.
+    """Load base and tuned, and raise InputError where they show that the job cannot be done.
 
-    Loads the models, unless no finding needs them.
+    Where no finding needs a loaded model, nothing is loaded or checked. Otherwise these are checked: the token ids of
+    the vocabulary's words; that both models have the parts that each finding needs, and can be explained by its method
+    (`Explainer.check_model`); and that the control can make null models from them.
     """
     job, models = session.job, session.models
     if not job.needs_models:
@@ -55,7 +63,7 @@ def check_loaded(session: Session) -> None:
             for model in (models.base, models.tuned):
                 _check_parts(finding.name, finding.needs, model)
                 finding.explain.check_model(model)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check_models(models.base, models.tuned)
 
 
@@ -68,9 +76,10 @@ def _check_ids(job: Job) -> None:
 
 
 def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer) -> None:
-    """Raise InputError where a method cannot be used with the pair, the vocabulary or the word vectors.
+    """Raise InputError where a finding's method cannot explain the pair.
 
-    option: the key of the method's options in the configuration, for messages.
+    A WeightExplainer needs weight files of both models. An Explainer must accept both models' sources, the vocabulary
+    and the word vectors. option: the key of the method's options in the configuration, for messages.
     """
     for source in (job.pair.base, job.pair.tuned):
         if isinstance(explain, WeightExplainer):
@@ -82,7 +91,10 @@ def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer) -
 
 
 def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
-    """Raise InputError where a model lacks a part that a finding needs."""
+    """Raise InputError where a model lacks attention heads or a gated feed-forward network that a finding needs.
+
+    finding: the finding's name, for the message. needs: what the finding needs.
+    """
     offers = {Need.ATTENTION_HEADS: model.views.heads > 0, Need.GATED_NETWORK: model.views.gated}
     for need, offered in offers.items():
         if need in needs and not offered:
@@ -93,10 +105,10 @@ def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
 
 
 def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
-    """Raise InputError where a vocabulary word has no token, or other token ids in base than in tuned.
+    """Raise InputError for a vocabulary word that base has no token for, or that has other token ids in tuned.
 
     Tuning may have added a token for a word. Base has no embedding of that token, so the word's embeddings in the two
-    models could not be compared.
+    models could not be compared. Where base and tuned have the same tokenizer, only base's ids are looked at.
     """
     ids = word_ids(base.tokenizer, vocabulary.words)
     if tuned.tokenizer_digest == base.tokenizer_digest:

@@ -1,4 +1,4 @@
-"""Encodes prompts as token ids, the same for both models; prompts that exceed a model's context are left out."""
+"""Encodes prompts as token ids for both models, and leaves out those that have no token or exceed a model's context."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ NamedTokenizer = tuple[str, Any]  # a model's name and its tokenizer
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """The prompts that were not left out, as token ids, and notes on those that were.
+    """The prompts that can be explained, as token ids, and notes for the report.
 
-    base, tuned: the same prompts in the same order, as each model gets them.
+    base, tuned: the same prompts in the same order, as each model gets them. notes: which prompts were left out and
+    why, and which prompts begin with the beginning-of-text token.
     """
 
     base: Sequence[EncodedPrompt] = ()
@@ -32,7 +33,10 @@ class EncodedPrompts:
 
 
 def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> None:
-    """Raise InputError where a chat template is missing or fails on a prompt. Needs the tokenizers but no model."""
+    """Raise InputError where a chat template that the job uses is missing, or fails on one of its prompts.
+
+    base, tuned: the models' tokenizers; no model is needed. With template 'none' nothing is checked.
+    """
     sources = (job.pair.base, job.pair.tuned)
     named = [(source.name, tokenizer) for source, tokenizer in zip(sources, (base, tuned), strict=True)]
     for tokenizer, template, name in _encoders(job.template, *named):
@@ -41,16 +45,20 @@ def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTo
 
 
 def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> EncodedPrompts:
-    """Prompts as token ids, for both models.
+    """Prompts as token ids for both models, in the order of `prompts`, without those that cannot be explained.
 
-    Prompts without a token are left out with a note, and so are those that, together with the longest response, exceed
-    a model's context. Raises InputError where the two models give a prompt different ids.
+    A prompt is left out, with a note, where it has no token, and where its token ids, the special tokens in front of it
+    and `max_new_tokens` response tokens together exceed the smaller of the two models' contexts.
+    job: gives the template and `max_new_tokens`. prompts: the job's prompts, or those that an explainer made from them.
+    Raises InputError where base and tuned give a prompt different ids, or base has no embedding of one of the ids. With
+    template 'own', where the two templates differ, this is checked on the prompts without templates. Raises InputError
+    as `encode_all` does, too.
     """
     encoders = _encoders(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
     first_side = encode_all(prompts, *encoders[0])
     second_side = first_side if encoders[0] == encoders[1] else encode_all(prompts, *encoders[1])
     bare = [first_side, second_side]
-    if job.template == "own":  # two templates give different ids; the prompts without templates must have the same
+    if job.template == "own":  # two templates give different ids, so the prompts are compared without them
         bare = [encode_all(prompts, model.tokenizer, None, model.name) for model in (base, tuned)]
     for first, second in zip(*bare, strict=True):
         _check_same_ids(first, second, base)
@@ -74,16 +82,19 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
 
 
 def left_out(why: str, ids: Sequence[str]) -> str:
-    """The note that these prompts were left out; empty where there are none. why: "have no token", for example."""
+    """The note that the prompts with these ids were left out; "" where there are no ids.
+
+    why: the verb of the note's sentence and what belongs to it, for example "have no token".
+    """
     return f"{len(ids)} prompts {why} and were left out: {', '.join(ids)}." if ids else ""
 
 
 def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> list[tuple[Any, str | None, str]]:
-    """The arguments of `encode_all` for base and for tuned: tokenizer, chat template and model name.
+    """For base and then for tuned, the arguments of `encode_all`: (tokenizer, chat template, model name).
 
     template: with 'tuned' both have the tuned model's tokenizer, template and name; with 'own' each has its own; with
-    'none' each has its own tokenizer, and the template is None. Raises InputError where a model whose template is to be
-    used has none.
+    'none' each has its own tokenizer and name, and the template is None. Raises InputError where a model whose template
+    is to be used has none.
     """
     if template == "none":
         return [(tokenizer, None, name) for name, tokenizer in (base, tuned)]
@@ -98,7 +109,10 @@ def _encoders(template: str, base: NamedTokenizer, tuned: NamedTokenizer) -> lis
 
 
 def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) -> None:
-    """Raise InputError where base and tuned give a prompt different ids, or base has no embedding for one of them."""
+    """Raise InputError where two encodings of a prompt differ, or base has no embedding for one of the ids.
+
+    first, second: the same prompt as base and as tuned encode it. base: the base model.
+    """
     ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)
     if ids[0] != ids[1]:
         place = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
@@ -115,7 +129,7 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
 
 
 def _spelled_prefix(prompts: Sequence[EncodedPrompt]) -> str:
-    """The note on prompts whose own text begins with the beginning-of-text token; empty where there are none."""
+    """The note that the texts of these prompts begin with the beginning-of-text token; "" without prompts."""
     if not prompts:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Estimates a job's time, memory and disk space from the models' shapes and a short timing of matrix products."""
+"""Estimates a job's time, memory and disk space, from its prompts, the models' shapes and a timing of products."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shiftbench.engine.decoding import CACHE_SHARE, PLACES
 from shiftbench.engine.importance import LOGITS
 from shiftbench.explain.cost import layer_parameters
 from shiftbench.models import ModelShape, shape_of
+from shiftbench.pipeline.controls import why_not_controlled
 from shiftbench.pipeline.job import Job
 from shiftbench.prompts import Prompt
 from shiftbench.prompts.spans import span_notes
@@ -23,19 +24,25 @@ from shiftbench.prompts.spans import span_notes
 EFFICIENCY = 0.6
 PROGRAM_BYTES = 700 * 2**20  # memory of a process with torch, transformers and MLflow, before a model is loaded
 PROBE_SIDE = 1024  # side of the square matrices that are timed
-TOKENS_PER_CHARACTER = 0.3  # of English text, in a large byte-level BPE vocabulary; a dry run does not tokenize
+TOKENS_PER_CHARACTER = 0.3  # in English, with a large byte-level BPE vocabulary; a dry run tokenizes no prompt
 
 
 def estimate(job: Job) -> str:
-    """Lines that say what would be explained, and the estimated time, memory and disk space. Loads no weights."""
+    """A text of several lines: what would be explained, and the estimated time, memory and disk space.
+
+    Further lines give the number of questions to chat models, and notes on spans. Reads no weights, but times a few
+    matrix products on the tuned model's device. The estimates hold for an empty store and responses of the greatest
+    length.
+    """
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
     prompts = _tokens(job.prompts)
     modes = len(job.responses.modes)
     flops = sum(_flops(job, finding, shapes, modes) for finding in job.findings.values())
     if job.pair.base == job.pair.tuned:
-        flops /= len(shapes)  # one model, explained once
-    seconds = flops / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
+        flops /= len(shapes)  # base and tuned are one model, which is explained once
+    rate = _peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY
+    seconds = flops / rate
     memory = PROGRAM_BYTES + sum(_model_bytes(job, shape) for shape in shapes)
     memory += max(_attribution_bytes(job, shapes[1], max(prompts)), _cache_bytes(job, shapes[1], prompts))
     disk = sum(prompts) * response * (modes + 1) + sum(_stored_bytes(job, shape) for shape in shapes)
@@ -48,6 +55,7 @@ def estimate(job: Job) -> str:
             "response has that length and the store holds nothing",
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
+            *_null_models(job, shapes[1], rate),
             *_questions(job, shapes),
             *(f"note: {note}" for note in span_notes(job.prompts)),
         ]
@@ -55,15 +63,17 @@ def estimate(job: Job) -> str:
 
 
 def _explainers(job: Job) -> list[Explainer]:
-    """The methods of the job's findings that explain a loaded model."""
+    """The findings' methods that explain a loaded model: one for each such finding, so equal ones may occur."""
     methods = [finding.explain for finding in job.findings.values()]
     return [method for method in methods if isinstance(method, Explainer)]
 
 
 def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int) -> float:
-    """Floating-point operations of what a finding explains on responses.
+    """The estimated number of floating-point operations to explain both models for one finding.
 
-    Base is explained on the responses of each mode. Tuned is explained once: its own responses are the shared ones.
+    0 for a finding that needs no responses or whose method reads weight files. shapes: base's and tuned's. modes: the
+    number of the job's response modes. Base is explained on the responses of each mode, but for a finding that checks a
+    method on those of one mode. Tuned counts once, because its own responses are the shared ones.
     """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):
@@ -74,21 +84,47 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
     return base * (1 if finding.is_check else modes) + tuned
 
 
+def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
+    """A line that says which findings are scored on null models, and how long that takes; none without a control.
+
+    shape: of the tuned model. rate: in FLOP/s.
+    """
+    control = job.control
+    if control is None:
+        return []
+    controlled = {key: one for key, one in job.findings.items() if why_not_controlled(control, one) is None}
+    if not controlled:
+        return []
+    flops = 0.0
+    for finding in controlled.values():
+        if isinstance(finding.explain, Explainer):
+            flops += finding.explain.weight_flops(shape, len(job.vocabulary.words))
+            if finding.needs_responses:
+                own = finding.explain.own_prompts(job.prompts)
+                tokens = _tokens(job.prompts if own is None else own)
+                flops += finding.explain.flops(shape, tokens, job.responses.max_new_tokens)
+    return [
+        f"null models: {control.draws} ({control.kind}) for {', '.join(controlled)}, estimated time "
+        f"{_duration(control.draws * flops / rate)} more; control=none leaves them out"
+    ]
+
+
 def _tokens(prompts: Sequence[Prompt]) -> list[int]:
-    """The estimated number of tokens of each prompt."""
+    """The estimated number of tokens of each prompt, from its number of characters; at least 1."""
     return [max(1, round(len(prompt.text) * TOKENS_PER_CHARACTER)) for prompt in prompts]
 
 
 def _model_bytes(job: Job, shape: ModelShape) -> float:
-    """Bytes of the weights in float32, and of the second copy of weights that a method may hold."""
+    """Bytes of one model's weights in float32, plus the largest second copy of them that a method holds."""
     return 4.0 * shape.parameters + max((one.extra_weight_bytes(shape) for one in _explainers(job)), default=0.0)
 
 
 def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
-    """Bytes of the KV caches while responses are decoded, as if every attention head had its own keys and values.
+    """Bytes of the KV caches while responses are decoded; 0 where 'reference' is the only response mode.
 
-    The caches are freed before attribution begins. Together they take at most a fixed share of the weights' memory,
-    unless a single prompt needs more than that.
+    prompts: the number of tokens of each prompt. It is assumed that every attention head has keys and values of its
+    own, though several may share them. The caches are freed before attribution begins. Together they take at most the
+    memory of the layers' weights divided by CACHE_SHARE, unless a single prompt needs more than that.
     """
     if job.responses.modes == ["reference"]:
         return 0.0
@@ -98,7 +134,11 @@ def _cache_bytes(job: Job, shape: ModelShape, prompts: Sequence[int]) -> float:
 
 
 def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
-    """Bytes that attribution takes: the larger of the engine's limit and all derivatives' rows, and the logits."""
+    """Bytes that attribution takes besides the weights: max(limit of the engine, all rows) + logits.
+
+    The limit is the most memory that the engine uses for one of the job's methods. The rows are those of all
+    derivatives of the longest prompt, in float32. longest: the number of tokens of that prompt.
+    """
     device = job.pair.tuned.torch_device()
     memory = max((one.engine_bytes(device) for one in _explainers(job)), default=0)
     response = job.responses.max_new_tokens
@@ -107,12 +147,18 @@ def _attribution_bytes(job: Job, shape: ModelShape, longest: int) -> float:
 
 
 def _stored_bytes(job: Job, shape: ModelShape) -> float:
-    """Bytes in the store of the units that belong to no prompt, for the method that stores the most."""
+    """Bytes in the store of one model's units that belong to no prompt, for the method that stores the most.
+
+    0 where no method of the job explains a loaded model.
+    """
     return max((one.stored_bytes(shape) for one in _explainers(job)), default=0.0)
 
 
 def _questions(job: Job, shapes: Sequence[ModelShape]) -> list[str]:
-    """A line for each annotator or judge that asks a chat model: how many questions, if the store holds no answer."""
+    """A line for each annotator or judge that asks a chat model: how many questions, if the store holds no answer.
+
+    shapes: base's and tuned's.
+    """
     lines = [one.questions(shapes) for one in _explainers(job)]
     lines += [r.questions(len(job.prompts)) for f in job.findings.values() if (r := f.ratings_of_responses())]
     return [line for line in lines if line is not None]

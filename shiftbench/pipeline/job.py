@@ -26,7 +26,8 @@ class Responses:
 
     mode: 'shared' (the tuned model's greedy responses, explained in both models), 'own' (each model's own greedy
     responses), or 'reference' (the responses given with the prompts). beside: a second mode, reported in addition, or
-    None. max_new_tokens: the length in tokens at which responses are cut.
+    None. max_new_tokens: the length in tokens at which responses are cut, at least 1. Raises InputError for other
+    values.
     """
 
     mode: str
@@ -42,7 +43,7 @@ class Responses:
 
     @property
     def modes(self) -> list[str]:
-        """`mode`, and after it `beside` where that is another mode."""
+        """The modes on which findings are scored: `mode`, then `beside` unless it is None or the same mode."""
         return list(dict.fromkeys(mode for mode in (self.mode, self.beside) if mode is not None))
 
 
@@ -50,10 +51,10 @@ class Responses:
 class Job:
     """What one run of `shiftbench score` is to score, and how.
 
-    vectors: static word vectors; None where each model's own input embeddings are used instead. template: one of
-    encoding.TEMPLATES. control: supplies null models; None: scores are not compared with null models. group: whether
-    the prompts are one group of a larger job (chains and mixtures have several); a group whose responses are all empty
-    is not an error.
+    vectors: static word vectors; None where each model's own input embeddings are used instead. findings: by their
+    names in the configuration. template: one of encoding.TEMPLATES. store: where explanations are read from and written
+    to. control: supplies null models; None: scores are not compared with null models. group: whether the prompts are
+    one group of a larger job (chains and mixtures have several); a group whose responses are all empty is not an error.
     """
 
     pair: Pair
@@ -78,7 +79,10 @@ class Job:
 
 
 def build(config: DictConfig) -> Job:
-    """The job that a resolved configuration describes. Loads no model. Raises InputError for an invalid value."""
+    """The job that a resolved configuration describes. Raises InputError for an invalid value.
+
+    Reads the prompts, the vocabulary and the word vectors, and opens the store. Loads no model.
+    """
     findings: dict[str, Finding] = instantiate(config.findings)
     for name, finding in findings.items():
         if not isinstance(finding, Finding):
@@ -86,8 +90,9 @@ def build(config: DictConfig) -> Job:
                 f"findings.{name}: {type(finding).__name__} must derive from shiftbench.contracts.finding.Finding "
                 "(docs/finding.md)"
             )
+    pair, control = instantiate(config.pair), instantiate(config.control)
     return Job(
-        pair=instantiate(config.pair),
+        pair=pair,
         prompts=instantiate(config.dataset)(),
         vocabulary=instantiate(config.vocabulary),
         vectors=instantiate(config.vectors),
@@ -95,5 +100,5 @@ def build(config: DictConfig) -> Job:
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),
-        control=instantiate(config.control),
+        control=control if control is None else control.for_tuned(pair.tuned),
     )

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 Advance = Callable[[bool], None]  # called after each unit; True: the unit was computed, False: the store had it
-# Called with (title and how far the stage is, what the unit was advanced with); None where the stage begins.
+# Called with (the title, None) when a stage begins, and with ("TITLE DONE/TOTAL", whether the unit was computed) after
+# each of its units.
 Watch = Callable[[str, bool | None], None]
 
 
@@ -20,15 +21,19 @@ class Progress:
     """Shows stages one after the other, each of a known number of units."""
 
     def __init__(self, console: Console | None = None, watch: Watch | None = None) -> None:
-        """console: where stages are shown; None: standard error. watch: is called instead of showing anything."""
+        """console: where stages are shown; None: on standard error, or nowhere where `watch` is given.
+
+        watch: called when a stage begins and after each of its units; None: nothing is called.
+        """
         self._console = console or Console(file=sys.stderr, quiet=watch is not None)
         self._watch = watch
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """Show a stage while the block runs, and one line when it ends.
+        """Show a moving bar while the block runs, if the console is a terminal, and print one line when it ends.
 
-        Gives the block a function to call after each unit. total: the number of units.
+        Gives the block a function to call after each unit. title: what the bar and the line begin with. total: the
+        number of units.
         """
         began = time.monotonic()
         computed = seen = 0
@@ -50,5 +55,5 @@ class Progress:
         self.say(f"{title}: {computed} explained, {total - computed} from the store, {time.monotonic() - began:.1f} s")
 
     def say(self, line: str) -> None:
-        """Print one line, without markup."""
+        """Print one line on the console. Square brackets in it are printed and not read as markup."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

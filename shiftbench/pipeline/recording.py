@@ -21,6 +21,7 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result, all_scores
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.findings.facts import facts_of
 from shiftbench.pipeline.job import Job
 from shiftbench.report import RunSummary, score_table, verdict_lines
 from shiftbench.results import results_folder
@@ -73,9 +74,11 @@ def record(
     sweep: str | None = None,
     given: Sequence[str] = (),
 ) -> Recorded:
-    """Write the results and the record for MLflow into the folder. Nothing is sent to MLflow yet.
+    """Write the results and the record for MLflow into `folder`. Nothing is sent to MLflow yet.
 
-    given: the overrides of the command line, from which the commands in the results are made.
+    config: the resolved configuration. suite: the suite's name. sweep: the tag that the tracked runs of one sweep
+    share; None for a run of no sweep. given: the overrides of the command line, from which the commands in the results
+    are made. Raises Unwritable where the results cannot be written.
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)
@@ -84,7 +87,10 @@ def record(
 
 
 def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
-    """Raise InputError where the folder holds the results of another pair. identity: `Session.identity`."""
+    """Raise InputError where `folder` holds the results of another pair; a folder without results passes.
+
+    identity: `Session.identity` of this job. config: the resolved configuration.
+    """
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 
 
@@ -106,10 +112,17 @@ def show(recorded: Recorded, verbose: bool = False) -> None:
         print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
     for line in verdict_lines(summary):
         console.print(line, highlight=False, soft_wrap=True)
+    if not summary.verdicts and not verbose:  # chains and mixtures make no claim; their sentences are the answer
+        for result in summary.results:
+            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
-    """What the report, scores.json and the tracked run are made from. given: the overrides of the command line."""
+    """The summary of a finished job, from which scores.json, the report and the tracked run are written.
+
+    config: the resolved configuration; it is recorded without secrets. suite: the suite's name. given: the overrides of
+    the command line; empty where the job was not started by `shiftbench score`.
+    """
     pair = {
         "name": job.pair.name,
         "family": job.pair.family,
@@ -131,6 +144,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
         verdicts=outcome.verdicts,
         given=[without_secrets(override) for override in given],
         finished=datetime.now(timezone.utc),
+        facts=facts_of(job.findings.values(), outcome.results),
     )
 
 
@@ -143,7 +157,7 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
         "response": job.responses.mode,
         "max_new_tokens": job.responses.max_new_tokens,
         "template": job.template,
-        "control": job.control.kind if job.control is not None else "none",
+        "control": job.control.name if job.control is not None else "none",
         "vocabulary": job.vocabulary.name,
         "vocabulary_digest": job.vocabulary.digest,
         "vectors": job.vectors.name if job.vectors is not None else "input embeddings",
@@ -152,9 +166,9 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 
 
 def prompt_set(job: Job) -> str:
-    """sha256 (hex) of the prompts; runs are compared only where it is equal.
+    """sha256 (hex) of the prompts' ids, texts and spans, in order. Runs are compared only where it is equal.
 
-    The responses given with the prompts count where they are explained (response mode 'reference').
+    The responses given with the prompts count too, where 'reference' is one of the job's response modes.
     """
     explained = "reference" in job.responses.modes
     rows = [
@@ -175,7 +189,11 @@ def settings(config: DictConfig) -> str:
 
 
 def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
-    """Versions of everything that scores depend on: packages, findings, and the methods that the findings use."""
+    """Versions that scores depend on, by name: of packages, 'finding.NAME' and 'explain.METHOD'.
+
+    The packages are shiftbench, python, torch and transformers. The methods are those of the findings, the methods that
+    they use, and the method that decodes greedy responses.
+    """
     found: dict[str, str | int] = {
         "shiftbench": shiftbench.__version__,
         "python": platform.python_version(),
@@ -192,7 +210,10 @@ def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
 
 
 def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
-    """The run as it is sent to MLflow: headline scores as metrics, the folder as artifacts, and tags to search by."""
+    """The run as it is sent to MLflow: scores as metrics, the results in `folder` as artifacts, and tags to search by.
+
+    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep.
+    """
     tags: dict[str, Any] = {
         KIND: PAIR,
         **({SWEEP: sweep} if sweep else {}),

@@ -16,15 +16,20 @@ Side = list[PromptWithResponse]  # one model's prompts, each with the token ids 
 
 
 class Unanswered(InputError):
-    """No response of a mode can be explained: all are empty, or all were left out. The mode then has no scores."""
+    """No response of a mode can be explained: all of one model's are empty, or all were left out.
+
+    The mode then has no scores.
+    """
 
 
 def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
-    """Base's and tuned's prompts, in this order, each with the token ids of the response to explain.
+    """[base's side, tuned's side]: each model's prompts with the token ids of the response to explain.
 
-    mode: one of job.RESPONSE_MODES. Responses with tokens that one of the models has no embedding of are left out with
-    a note. Raises Unanswered where no response is left, or where all are empty; in a group of a larger job, responses
-    that are all empty give a note instead.
+    Both sides have the same prompts in the same order. mode: one of job.RESPONSE_MODES. encoded: the prompts.
+    Prompts are left out of both sides, with a note, where a model has no embedding of a token of the prompt or of its
+    response, and in mode 'reference' where base and tuned give the response different ids. Raises Unanswered where this
+    leaves no prompt, and where all responses of one side are empty. In a group of a larger job (`Job.group`) empty
+    responses are no error: a note says so, and so does `Gatherer.unanswered`.
     """
     job, gatherer = session.job, session.gatherer
     if mode == "reference":
@@ -43,7 +48,10 @@ def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts)
 
 
 def _greedy(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
-    """Greedy responses. mode 'shared': the tuned model's responses for both models; 'own': each model's own."""
+    """[base's side, tuned's side] with greedy responses, which are decoded where the store lacks them.
+
+    mode 'shared': the tuned model's responses for both models; 'own': each model's own.
+    """
     greedy, gather = GreedyResponse(session.job.responses.max_new_tokens), session.gatherer
     of_tuned = gather("greedy response, tuned", greedy.work(session.models.tuned, encoded.tuned))
     of_base = of_tuned
@@ -56,10 +64,10 @@ def _greedy(session: Session, mode: str, encoded: EncodedPrompts) -> list[Side]:
 
 
 def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
-    """The responses given with the prompts, as token ids that are the same for both models.
+    """[base's side, tuned's side] with the responses given with the prompts, cut at `max_new_tokens` tokens.
 
-    Tuning may have added a token for what is several tokens in base. A prompt whose response has different ids in the
-    two models is left out with a note. Raises Unanswered where no prompt is left.
+    Tuning may have added a token for what is several tokens in base. A prompt whose cut response has different ids in
+    the two models is left out with a note. Raises Unanswered where this leaves no prompt.
     """
     base, tuned, notes = session.models.base, session.models.tuned, session.gatherer.notes
     limit = session.job.responses.max_new_tokens
@@ -87,7 +95,11 @@ def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
 
 
 def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
-    """The prompts whose ids both models have embeddings of; base has none of a token that tuning added."""
+    """The two sides, without the prompts that have a token of which a model has no embedding.
+
+    The tokens are those of the prompt, those in front of it and those of the response. Base has no embedding of a token
+    that tuning added. A note names the prompts that are left out. Raises Unanswered where this leaves no prompt.
+    """
     notes = session.gatherer.notes
     rows = [_embedding_rows(model) for model in (session.models.base, session.models.tuned)]
     good = [
@@ -112,7 +124,10 @@ def _embedding_rows(model: Model) -> int:
 
 
 def _check_answered(session: Session, mode: str, sides: Sequence[Side]) -> None:
-    """Raise Unanswered where all responses to one model's prompts are empty."""
+    """Raise Unanswered where one of the two sides has prompts and all its responses are empty.
+
+    mode: the mode of the responses, for the message.
+    """
     base, tuned = session.models.base, session.models.tuned
     for side, model in zip(sides, (tuned, tuned) if mode == "shared" else (base, tuned), strict=True):
         if side and not any(response for _, response in side):

@@ -1,16 +1,16 @@
 """One job, step by step: from a composed configuration to results on disk. Each step is a function of another file.
 
-    build               the job                                        job.py
-    check               refuses it before weights are read             checks.py
-    check_loaded        loads the models and refuses what they show    checks.py
+    build               makes the job from the configuration           job.py
+    check               refuses the job before weights are read        checks.py
+    check_loaded        loads the models; may refuse the job then      checks.py
     encode_prompts      prompts as token ids                           encoding.py
     score               each finding: responses, explanations, scores  scoring.py (responses.py, gathering.py)
-    compare_with_nulls  the same findings on null models               controls.py
+    compare_with_nulls  the findings' scores on null models too        controls.py
     verdicts_of         what may be said of each claim                 verdicts/
     record              results on disk                                recording.py
 
 `run` does all steps. `shiftbench score` and the workers of a sweep call it, once for each job. `explain_and_score` does
-the steps from check_loaded to compare_with_nulls, which write no results; notebooks, chains and comparisons of mixtures
+the steps from check_loaded to verdicts_of, which write no results; notebooks, chains and comparisons of mixtures
 call it.
 """
 
@@ -51,10 +51,13 @@ def explain_and_score(
     load: Load = load_pair,
     confirm: Callable[[Mapping[str, str]], None] = lambda identity: None,
 ) -> Outcome:
-    """Score a job that `checks.check` has accepted. Raises InputError, before any long work, where that cannot be done.
+    """Score a job that `checks.check` has accepted. Explanations are stored; results are returned, not written.
 
     load: returns the models of a pair; the workers of a sweep pass a `Loader`, which keeps base for the next job.
-    confirm: called with the models' identity as soon as it is known; it may raise InputError.
+    confirm: called with the models' identity (`Session.identity`) before anything is explained; it may raise
+    InputError.
+    Raises InputError, before anything is explained, where the models or the prompts show that the job cannot be done.
+    Raises Unanswered, which is an InputError too, where no response can be explained.
     """
     session = Session(job, load(job.pair), Gatherer(job.store, progress))
     check_loaded(session)
@@ -81,12 +84,12 @@ def run(
     given: Sequence[str] = (),
     before: Callable[[], None] = lambda: None,
 ) -> Recorded:
-    """Score the pair of a resolved configuration and write the results to `folder`. Nothing is sent or printed.
+    """Score the pair of a resolved configuration, and write the results to `folder`. Nothing is sent or printed.
 
-    suite: the name of the suite, recorded with the results. load: as in `explain_and_score`. sweep: the tag that the
-    tracked runs of one sweep share. given: the overrides of the command line, for the commands in the results. before:
-    further checks, called before long work begins; they may raise InputError.
-    Raises InputError for bad input, and Unwritable where the results cannot be written.
+    Returns what was written. suite: the name of the suite, recorded with the results. load: as in `explain_and_score`.
+    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep. given: the overrides of the
+    command line, for the commands in the results. before: further checks, called before a model is loaded; they may
+    raise InputError. Raises InputError for bad input, and Unwritable where the results cannot be written.
     """
     job = build(config)
     check(job)
@@ -99,14 +102,21 @@ def run(
 
 
 def dry_run(config: DictConfig, folder: Path) -> str:
-    """Lines that estimate the job's time, memory and disk space. Explains nothing; raises InputError as `run`."""
+    """A text of several lines that estimates the job's time, memory and disk space. Explains nothing.
+
+    folder: where `run` would write the results; it is only named in the text. Raises InputError as `build` and `check`
+    do.
+    """
     job = build(config)
     check(job)
     return f"{estimate(job)}\ndry run: nothing was explained; results would go to {folder}"
 
 
 def release() -> None:
-    """Free the device memory that torch keeps after a job, before the next job of a sweep."""
+    """Give the GPU back the memory that torch keeps after a job without using it. Without a GPU, nothing happens.
+
+    The next job of a sweep, or another process, can then use this memory.
+    """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

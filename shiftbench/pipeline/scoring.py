@@ -13,7 +13,7 @@ from shiftbench.models.weights import Weights
 from shiftbench.pipeline.encoding import EncodedPrompts, encode_prompts
 from shiftbench.pipeline.responses import Unanswered, prompts_with_responses
 from shiftbench.pipeline.session import Session
-from shiftbench.store.explanation import Explanation
+from shiftbench.store.work import Work
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,11 @@ class Comparison:
 def score(session: Session, finding: Finding, encoded: EncodedPrompts) -> Result:
     """The result of one finding on the pair.
 
-    Where the finding depends on responses and the job has a second response mode, the result also has the scores and
-    tables on the responses of that mode. Raises Unanswered where no response of the main mode can be explained.
+    encoded: the job's prompts. The main mode and the second mode are `mode` and `beside` of the job's Responses. Where
+    there is a second mode, and the finding depends on responses and does not check a method, the result also has the
+    scores and tables on the responses of the second mode, with names that end in _MODE_response; where none of those
+    responses can be explained, a note says so instead. Raises Unanswered where no response of the main mode can be
+    explained.
     """
     responses = session.job.responses
     modes = responses.modes if finding.needs_responses and not finding.is_check else [responses.mode]
@@ -50,9 +53,11 @@ def score(session: Session, finding: Finding, encoded: EncodedPrompts) -> Result
 
 
 def comparison_of(session: Session, finding: Finding, mode: str, encoded: EncodedPrompts) -> Comparison:
-    """What a finding compares, on the responses of a mode.
+    """A finding with the inputs of base's and of tuned's explanation, on the responses of a mode.
 
-    encoded: the job's prompts. A method with prompts of its own (`Explainer.own_prompts`) explains those instead.
+    Decodes the responses that the store lacks. A finding that needs no responses gets inputs without prompts. encoded:
+    the job's prompts. A method with prompts of its own (`Explainer.own_prompts`) explains those instead. Raises
+    Unanswered as `prompts_with_responses` does.
     """
     job, explain = session.job, finding.explain
     if not finding.needs_responses:
@@ -67,41 +72,42 @@ def comparison_of(session: Session, finding: Finding, mode: str, encoded: Encode
     return Comparison(finding, f" of {mode} responses", base, tuned)
 
 
-def result_of(session: Session, comparison: Comparison, null: Model | Weights | None = None) -> Result:
-    """The finding's result. null: a null model, or its weights, in place of the tuned model; None: the pair itself."""
-    name = "tuned" if null is None else null.name
-    explanations = _explanations(session, comparison, null, name)
-    result: Result = comparison.finding(*explanations)
+def result_of(session: Session, comparison: Comparison) -> Result:
+    """Gather the explanations that a finding compares, and return the finding's result on the pair."""
+    works = works_of(session, comparison, session.models.tuned if session.job.needs_models else None)
+    result: Result = comparison.finding(*(session.gatherer(title, work) for title, work in works))
     return result
 
 
-def _explanations(
-    session: Session, comparison: Comparison, null: Model | Weights | None, name: str
-) -> list[Explanation]:
-    """The explanations in the order of `Finding.__call__`. name: of the tuned or null model, for titles of stages."""
-    finding, gather, record_key = comparison.finding, session.gatherer, null is None
-    explain = finding.explain
+def works_of(
+    session: Session, comparison: Comparison, tuned: Model | Weights | None, is_null: bool = False
+) -> list[tuple[str, list[Work]]]:
+    """(title, work) of each explanation that the finding compares, in the order of the arguments of `Finding.__call__`.
+
+    tuned: the tuned model, or its weights; None: its weight files. is_null: whether `tuned` is a null model, whose
+    explanations are in the order of the arguments of `Finding.null_values`.
+    """
+    finding, explain = comparison.finding, comparison.finding.explain
     if isinstance(explain, WeightExplainer):
-        tuned_weights = null if isinstance(null, Weights) else session.tuned_weights
-        work = explain.work(session.base_weights, tuned_weights)
-        return [gather(f"{explain.method}, base to {name}", work, record_key)]
-    base, tuned = session.models.base, null if isinstance(null, Model) else session.models.tuned
-    found = [
-        gather(f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base), record_key),
-        gather(f"{explain.method}{comparison.responses}, {name}", explain.work(tuned, comparison.tuned), record_key),
+        weights = tuned if isinstance(tuned, Weights) else session.tuned_weights
+        return [(f"{explain.method}, base to tuned", explain.work(session.base_weights, weights))]
+    base = session.models.base
+    assert isinstance(tuned, Model)
+    works = [
+        (f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base)),
+        (f"{explain.method}{comparison.responses}, tuned", explain.work(tuned, comparison.tuned)),
     ]
-    between = finding.pair_explainer()
+    between = finding.null_pair_explainer() if is_null else finding.pair_explainer()
     if between is not None:
-        found.append(gather(f"{between.method}, base to {name}", between.work(base, tuned), record_key))
+        works.append((f"{between.method}, base to tuned", between.work(base, tuned)))
     ratings = finding.ratings_of_responses()
     if ratings is not None:
-        work = ratings.work(tuned, comparison.tuned)
-        found.append(gather(f"{ratings.method}{comparison.responses}, {name}", work, record_key))
-    return found
+        works.append((f"{ratings.method}{comparison.responses}, tuned", ratings.work(tuned, comparison.tuned)))
+    return works
 
 
 def _with_second(main: Result, second: Result, suffix: str) -> Result:
-    """The main result with the second one's scores and tables added, under names that end in the suffix."""
+    """The main result with the scores and tables of the second added, each under the name NAME_SUFFIX."""
     renamed = [dataclasses.replace(score, name=f"{score.name}_{suffix}") for score in second.scores]
     tables = {f"{name}_{suffix}": table for name, table in second.tables.items()}
     return dataclasses.replace(main, scores=[*main.scores, *renamed], tables={**main.tables, **tables})

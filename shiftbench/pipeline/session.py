@@ -15,7 +15,10 @@ from shiftbench.pipeline.job import Job
 
 @dataclass(frozen=True)
 class Session:
-    """What the steps of a running job share. models: base and tuned, each loaded when it is first read."""
+    """What the steps of a running job share.
+
+    models: base and tuned, each loaded when it is first read. gatherer: makes explanations, and collects notes on them.
+    """
 
     job: Job
     models: PairModels
@@ -23,18 +26,20 @@ class Session:
 
     @cached_property
     def base_weights(self) -> FileWeights:
-        """The base model's weight files, for findings that load no model."""
+        """The base model's weight files, read tensor by tensor by methods that need no loaded model."""
         return FileWeights(self.job.pair.base)
 
     @cached_property
     def tuned_weights(self) -> FileWeights:
-        """The tuned model's weight files."""
+        """The tuned model's weight files, read tensor by tensor by methods that need no loaded model."""
         return FileWeights(self.job.pair.tuned)
 
     def identity(self) -> dict[str, str]:
         """The fields of "pair" in scores.json that say which two models are compared, and in which dtype.
 
-        The digests are of the loaded models where some finding needs a loaded model, else of the weight files.
+        They are the models' names, the digests of their weights, the digest of the tuned model's tokenizer, and base's
+        dtype. The digests of weights are of the loaded models where some finding needs a loaded model, else of the
+        weight files.
         """
         if self.job.needs_models:
             base, tuned = self.models.base, self.models.tuned

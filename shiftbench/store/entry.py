@@ -26,7 +26,7 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; a usual unit's files have a thousandth of that
+LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31  # bytes; more counts as damage; usual files have a thousandth of that
 
 
 class Damaged(Exception):
@@ -35,7 +35,10 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Body:
-    """The content of a unit's record.json, once its digest is checked. created: when the unit was stored."""
+    """The content of a unit's record.json under "body"; the checksum of these bytes was right.
+
+    key: the unit's key. created: when the unit was stored. words: as in Unit. record: what the unit was computed from.
+    """
 
     key: str
     created: datetime
@@ -47,8 +50,8 @@ class Body:
 def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
     """The content of a unit's two files, by file name.
 
-    key: the unit's key. record: what it was computed from, JSON-able. Raises ValueError where the record holds a NaN,
-    and where an array has a dtype that safetensors lacks.
+    key: the unit's key. record: what the unit was computed from, JSON-able. Raises ValueError where the record holds a
+    NaN or an infinity, and where an array has a dtype that safetensors lacks.
     """
     # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
@@ -70,7 +73,10 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Create the folder with these files. All are on the disk, not only in a cache, when this returns."""
+    """Create the folder with these files. All are on the disk, not only in a cache, when this returns.
+
+    files: the content of each file, by its name. Raises FileExistsError where the folder exists.
+    """
     folder.mkdir()
     for name, content in files.items():
         with open(folder / name, "xb") as file:
@@ -90,11 +96,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(folder: Path, key: str) -> tuple[Unit, Body]:
-    """The unit in a folder, with every byte checked against the checksums.
+    """(the unit in a folder, the body of its record.json), with every byte checked against the checksums.
 
-    Raises FileNotFoundError where there is no folder, and Damaged for anything that cannot be read as a unit. That
-    includes a folder or a pipe in a file's place, and a file whose checksum is right but which holds no unit. Reading
-    never waits and runs no code.
+    key: the key that the record must have. Raises FileNotFoundError where there is no folder, and Damaged for anything
+    that cannot be read as a unit. That includes a folder or a pipe in a file's place, and a file whose checksum is
+    right but which holds no unit. Reading never waits and runs no code.
     """
     body = read_body(folder, key)
     packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
@@ -105,8 +111,12 @@ def read(folder: Path, key: str) -> tuple[Unit, Body]:
 
 
 def read_body(folder: Path, key: str) -> Body:
-    """The content of record.json, checked; the arrays are not read. Raises as `read` does."""
+    """The body of a folder's record.json, checked against its checksum and `key`; the arrays are not read.
+
+    Raises FileNotFoundError and Damaged as `read` does.
+    """
     content = _bytes(folder, RECORD, LARGEST_RECORD)
+    # The body lies between a beginning of fixed length and the last two bytes, "}\n".
     text = content[len(_with_checksum(b"")) - 2 : -2]
     if content != _with_checksum(text):
         raise Damaged(f"{RECORD} does not match its checksum")
@@ -118,12 +128,19 @@ def read_body(folder: Path, key: str) -> Body:
 
 
 def _with_checksum(text: bytes) -> bytes:
-    """The bytes of record.json, from the text of its body. They are JSON, and any changed byte is detected."""
+    """The bytes of record.json: a JSON object with the body and the body's sha256, so that any change is detected.
+
+    text: the body as JSON, in UTF-8.
+    """
     return b'{"sha256":"' + _digest(text).encode() + b'","body":' + text + b"}\n"
 
 
 def _checked_body(fields: Any) -> Body:
-    """The body of a record.json. Raises ValueError, TypeError or KeyError for anything that `encode` never writes."""
+    """The body of a record.json, from its parsed JSON.
+
+    Raises ValueError, TypeError or KeyError where its fields, or the types of their values, are not those that `encode`
+    writes.
+    """
     if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
         raise ValueError("its fields are not those of a unit")
     created = datetime.fromisoformat(fields["created"])
@@ -141,7 +158,10 @@ def _checked_body(fields: Any) -> Body:
 
 @contextmanager
 def _as_damaged(name: str) -> Iterator[None]:
-    """Turn any failure to interpret a file's bytes, which are in memory already, into Damaged."""
+    """Turn any failure of the block, which interprets bytes of a file that are in memory already, into Damaged.
+
+    name: the file's name, for the message.
+    """
     try:
         with reading(name):
             yield
@@ -150,7 +170,11 @@ def _as_damaged(name: str) -> Iterator[None]:
 
 
 def _bytes(folder: Path, name: str, max_bytes: int) -> bytes:
-    """A file's bytes. Raises FileNotFoundError where the folder is missing, and Damaged where only the file is."""
+    """A file's bytes. Raises FileNotFoundError where the folder is missing.
+
+    Raises Damaged where only the file is missing, where it cannot be read, is no regular file, or has more than
+    `max_bytes` bytes.
+    """
     for _ in range(2):  # another process may create the folder between the two checks: then the second try succeeds
         try:
             return file_bytes(folder / name, name, max_bytes)

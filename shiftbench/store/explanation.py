@@ -1,4 +1,4 @@
-"""Explanation: what one method found in one model, and the record of how it was computed."""
+"""Explanation: what one method found in one model or one pair, and the record of how it was computed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Unit:
 class Explanation:
     """The units of one method on one model or one pair, and the record of how they were computed.
 
-    units: name -> unit, in order. record: JSON-able; method, version, options, digests of weights and tokenizer, dtype.
-    keys: name -> the unit's key in the store.
+    units: name -> unit, in order. record: what the first unit was computed from (`Work.content`), JSON-able: method,
+    version, options, digests of weights and tokenizer, dtype; empty without units. keys: name -> the unit's key in the
+    store.
     """
 
     units: Mapping[str, Unit]
@@ -36,9 +37,10 @@ class Explanation:
 
 
 def content_key(content: Mapping[str, Any]) -> str:
-    """The key of a unit in the store: sha256 (hex) of `content` as canonical JSON.
+    """sha256 (hex) of `content` as canonical JSON: sorted keys, no spaces. The key of a unit is such a digest.
 
-    content: everything that the unit's numbers depend on, and nothing else: no path, no time, no device.
+    content: for a unit, everything that its numbers depend on, and nothing else: no path, no time, no device. Raises
+    ValueError where it holds a NaN or an infinity.
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -15,10 +15,11 @@ BATCH = 64  # units claimed at once where a method computes many faster together
 
 
 def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """Yields (work item, its unit, whether this process computed it), not in the order of the work.
+    """Yields (work item, its unit, whether this process computed it) once for each item, in any order.
 
-    A unit that the store lacks is computed and stored before it is yielded. An item that another process is computing
-    is postponed; if that process dies, the unit is computed here.
+    work: items of one method. A unit that the store lacks is computed and stored before it is yielded. An item that
+    another process is computing is postponed until its unit is in the store; if that process dies, the unit is computed
+    here.
     """
     missing = []
     for item in work:
@@ -38,7 +39,11 @@ def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, 
 
 
 def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """As take_or_compute, for the items that no other process has claimed. Claimed ones are appended to `left`."""
+    """Yields (work item, its unit, whether this process computed it) for the items that no other process computes.
+
+    A unit that the store lacks is claimed, computed and stored. Items that another process has claimed are appended to
+    `left` and not yielded.
+    """
     with ExitStack() as stack:
         mine = []
         for item in work:

@@ -59,7 +59,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What prune removed, or would remove. leftovers: folders of killed writers. bytes: of all these together."""
+    """What prune removed, or would remove.
+
+    entries: the number of stored units. leftovers: the number of files and folders that killed writers left. bytes: the
+    size of these entries and leftovers together.
+    """
 
     entries: int
     leftovers: int
@@ -85,9 +89,9 @@ class Store:
             log.warning("%s; what it holds is used", self._unwritable)
 
     def _try_writing(self) -> InputError | None:
-        """The error that says why no unit can be written now; None where one can.
+        """The error that says why no unit can be written now; None where one can be written.
 
-        It writes PROBE_BYTES and removes them.
+        To find out, it writes PROBE_BYTES and removes them. On an error, `_is_full` is set to whether the disk is full.
         """
         try:
             self._tmp.mkdir(parents=True, exist_ok=True)
@@ -116,7 +120,11 @@ class Store:
             raise self._unwritable
 
     def get(self, key: str) -> Unit | None:
-        """The unit with this key, or None. A damaged unit is removed, which is logged, and None is returned."""
+        """The unit with this key; None where the store does not have it, or has it damaged.
+
+        A damaged unit is logged, and removed where the store can be written, so that it can be computed and stored
+        again. Raises ValueError where `key` is no key.
+        """
         try:
             return entry.read(self._folder(key), key)[0]
         except FileNotFoundError:
@@ -131,8 +139,8 @@ class Store:
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
         """Store a unit. Where two processes store the same key, the unit of the first is kept.
 
-        record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where it cannot be written,
-        as on a full disk; no part of it is left then.
+        record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
+        written, as on a full disk; no part of it is left then. Raises ValueError as `entry.encode` does.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
@@ -165,7 +173,7 @@ class Store:
             yield mine
 
     def entries(self) -> Iterator[Entry]:
-        """Every stored unit, in the order of keys.
+        """Every stored unit, in the order of keys. Units with a damaged record are among them, with `damage`.
 
         Only records are read and checked; `verify` also reads the arrays.
         """
@@ -175,7 +183,7 @@ class Store:
                 yield found
 
     def verify(self, repair: bool = False) -> list[Entry]:
-        """The damaged entries, each with what is wrong. Every byte of the store is read.
+        """The damaged entries, in the order of keys, each with what is wrong. Every byte of every unit is read.
 
         repair: remove the damaged entries. Raises InputError for repair of a store that can only be read.
         """
@@ -197,15 +205,16 @@ class Store:
         """Remove what killed writers left, and the entries that meet all given conditions. No condition: no entry.
 
         older_than_days, method, weights: the conditions; None means not given. method: as in the record. weights: the
-        first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing. Raises
-        InputError for a store that can only be read.
+        first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing.
+        Returns what was removed. Claims of killed processes are removed too, and are not counted. Leftovers stay if
+        other processes write for longer than SWEEP_WAIT. Raises InputError for a store that can only be read.
         """
         self._check_removable()
         leftovers = self._sweep(dry_run)
         for claim in (
             () if dry_run else list(self._claims.iterdir())
         ):  # claims of killed processes, which no process holds
-            with suppress(OSError), locks.held(claim, remove=True):  # anything but a file is not a claim
+            with suppress(OSError), locks.held(claim, remove=True):  # a folder or a pipe is no claim, and stays
                 pass
         conditions = (older_than_days, method, weights)
         named = any(condition is not None for condition in conditions)
@@ -228,7 +237,10 @@ class Store:
         return sorted(path.name for path in self.path.glob("[0-9a-f][0-9a-f]/*") if KEY.fullmatch(path.name))
 
     def _entry(self, key: str, with_arrays: bool) -> Entry | None:
-        """The entry of a key; None where another process removed it meanwhile. with_arrays: check the arrays too."""
+        """The entry of a key; None where another process removed it meanwhile. with_arrays: check the arrays too.
+
+        A damaged entry has an empty record, and the time of its folder's last change as `created`.
+        """
         folder = self._folder(key)
         try:
             size, changed = _size(folder), datetime.fromtimestamp(folder.lstat().st_mtime, timezone.utc)
@@ -241,7 +253,11 @@ class Store:
             return None
 
     def _move_in(self, part: Path, key: str) -> None:
-        """Rename a finished folder to its place, unless another process has stored the unit already."""
+        """Rename a finished folder to the place of its key, unless another process has stored the unit already.
+
+        part: the finished folder. A damaged unit in that place is removed first. Raises Unwritable where it cannot be
+        removed, and OSError where the folder cannot be renamed.
+        """
         folder = self._folder(key)
         for _ in range(3):
             try:
@@ -270,7 +286,10 @@ class Store:
 
     @contextmanager
     def _temporary_folder(self) -> Iterator[Path]:
-        """A new folder under tmp/ for the time of the block, in which no process may remove leftovers."""
+        """A new folder under tmp/ for the block, which is removed at its end.
+
+        During the block no other process can remove leftovers, because this process holds the lock that removing needs.
+        """
         with self._lock(fcntl.LOCK_SH):
             folder_in_tmp = Path(tempfile.mkdtemp(dir=self._tmp))
             try:
@@ -282,8 +301,8 @@ class Store:
     def _lock(self, kind: int) -> Iterator[bool]:
         """Hold ROOT/tmp/lock until the block ends or the process dies. Yields False where the file system has no locks.
 
-        kind: flags of flock. Writers hold it shared; a process that removes leftovers holds it alone. Raises
-        BlockingIOError where another process holds it and kind says not to wait.
+        kind: flags of flock. Writers hold the lock shared (LOCK_SH); a process that removes leftovers holds it alone
+        (LOCK_EX). Raises BlockingIOError where another process holds it and kind says not to wait (LOCK_NB).
         """
         with locks.opened(self._tmp / "lock", os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             try:
@@ -296,7 +315,11 @@ class Store:
             yield locked
 
     def _sweep(self, dry_run: bool) -> list[int]:
-        """Remove the leftovers under tmp/, and return their sizes in bytes; none while other processes keep writing."""
+        """Remove the leftovers under tmp/, and return the size of each in bytes. dry_run: remove nothing.
+
+        Where other processes are still writing after SWEEP_WAIT seconds, nothing is removed, the list is empty, and a
+        warning is logged.
+        """
         until = time.monotonic() + SWEEP_WAIT
         while True:
             try:
@@ -309,7 +332,10 @@ class Store:
                 time.sleep(0.02)
 
     def _leftovers(self, locked: bool) -> list[Path]:
-        """What lies under tmp/ from killed writers. locked: whether the lock proves that none of it is in use."""
+        """What lies under tmp/ from killed writers. locked: whether the lock proves that no writer is at work.
+
+        Without the lock, only what is older than UNLOCKED_LEFTOVER counts.
+        """
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
@@ -329,7 +355,10 @@ class Store:
 
 
 def print_entries(config: Any) -> int:
-    """Print what the store holds, by method and weights. Returns the exit code 0."""
+    """Print a table of the stored units: for each method and weights their number, size and newest date.
+
+    config: the configuration of the command. Returns the exit code 0.
+    """
     store = Store(config.store.path)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for item in store.entries():
@@ -347,7 +376,10 @@ def print_entries(config: Any) -> int:
 
 
 def verify_and_print(config: Any) -> int:
-    """Print every damaged entry. Returns how many are left: 0 where they were removed (repair=true)."""
+    """Print the key of every damaged entry and what is wrong; with repair=true, remove these entries.
+
+    config: the configuration of the command. Returns how many damaged entries are left: 0 with repair=true.
+    """
     store = Store(config.store.path)
     damaged = store.verify(repair=config.repair)
     for item in damaged:
@@ -357,7 +389,10 @@ def verify_and_print(config: Any) -> int:
 
 
 def prune_and_print(config: Any) -> int:
-    """Remove leftovers and the entries that the options select, and print how many. Returns the exit code 0."""
+    """Remove leftovers and the entries that the options select, and print how many; with dry_run=true, only print.
+
+    config: the configuration of the command. Returns the exit code 0.
+    """
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
     verb = "would remove" if config.dry_run else "removed"
@@ -366,14 +401,17 @@ def prune_and_print(config: Any) -> int:
 
 
 def _root(path: Path | str | None) -> Path:
-    """The store's folder for the option store.path."""
+    """The store's folder. path: the option store.path; None: `explanations` in the user's cache folder.
+
+    Raises InputError for a text that cannot be a path.
+    """
     if path is None:
         return platformdirs.user_cache_path("shiftbench", appauthor=False) / "explanations"
     return path_of(str(path), "store.path").absolute()
 
 
 def _matches(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
-    """Whether an entry meets all of prune's conditions."""
+    """Whether an entry meets all of prune's conditions. A condition that is None is met by every entry."""
     if older_than_days is not None and item.created > datetime.now(timezone.utc) - timedelta(days=older_than_days):
         return False
     if method is not None and item.record.get("method") != method:
@@ -382,13 +420,16 @@ def _matches(item: Entry, older_than_days: float | None, method: str | None, wei
 
 
 def _weights(item: Entry) -> list[str]:
-    """Digests of the weights that a unit was computed from: one model's, or those of both models of a pair."""
+    """Digests of the weights that a unit was computed from: one model's, or those of both models of a pair.
+
+    Empty for an entry whose record has none, as that of a damaged entry.
+    """
     weights = item.record.get("weights", [])
     return [weights] if isinstance(weights, str) else [str(d) for d in (weights if isinstance(weights, list) else ())]
 
 
 def _discard(path: Path, dry_run: bool) -> int:
-    """Remove a file or folder, unless dry_run, and return its size in bytes."""
+    """Return the size of a file or folder in bytes, and remove it, unless dry_run."""
     size = _size(path)
     if not dry_run:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -25,13 +25,13 @@ from shiftbench.config.folders import file_name, pair_name
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
-SEARCHPATH = "hydra.searchpath="  # about what the jobs are composed from, and not about their launcher
+SEARCHPATH = "hydra.searchpath="  # says where the jobs' configs are found; all other hydra options are the launcher's
 MAX_NAME_BYTES = 200  # of the name of a job's folder; file systems allow 255
 
 
 @dataclass(frozen=True)
 class ComposedJob:
-    """One job: its resolved configuration, the overrides that it came from, and the name of its results folder."""
+    """One job: its configuration, the overrides that it was composed from, and the name of its results folder."""
 
     config: DictConfig
     overrides: tuple[str, ...]
@@ -42,8 +42,9 @@ class ComposedJob:
 def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
     """Compose every job that the arguments request: one job, or with -m one for each combination of values.
 
-    A suite may name what it sweeps over (hydra.sweeper.params); values in the arguments replace the suite's. Raises
-    InputError for arguments or a configuration that cannot be read.
+    A suite may name keys that it sweeps over, with their values (hydra.sweeper.params); where the arguments set such a
+    key, their values replace the suite's. Raises InputError for arguments that `split_arguments` refuses, for a
+    configuration that does not compose, and for a suite that sweeps over several values where -m is missing.
     """
     _, overrides = split_arguments(arguments)
     sweeping = is_sweep(arguments)
@@ -61,7 +62,12 @@ def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
-    """(options of Hydra's launcher, overrides of the jobs). Raises InputError for what cannot be read."""
+    """(options of Hydra's launcher, overrides of the jobs), both in the order of the arguments, without -m.
+
+    The first list has texts (hydra/launcher=...), the second has parsed overrides. Raises InputError for another option
+    that begins with "-", for an override that cannot be parsed, for several values or an option of the launcher without
+    -m, and for an option of Hydra's sweeper.
+    """
     texts = [argument for argument in arguments if argument not in FLAGS]
     unknown = [text for text in texts if text.startswith("-")]
     if unknown:
@@ -83,7 +89,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Override]
 
 
 def is_sweep(arguments: Sequence[str]) -> bool:
-    """Whether -m is among the arguments."""
+    """Whether the arguments ask for a sweep, by -m or --multirun."""
     return bool(FLAGS & set(arguments))
 
 
@@ -93,7 +99,10 @@ def _compose(texts: Sequence[str], varied: Sequence[str]) -> ComposedJob:
 
 
 def _expand(override: Override) -> list[str]:
-    """The overrides of single jobs that an override stands for, one for each of its values."""
+    """The overrides with one value each that an override stands for: pair=a and pair=b for pair=a,b.
+
+    glob(...) stands for the members of the config group that match it. An override with one value stands for itself.
+    """
     if not override.is_sweep_override():
         return [override.input_line or ""]
     value = override.value()
@@ -105,8 +114,11 @@ def _expand(override: Override) -> list[str]:
 
 @cache
 def _suite_params(suite: str | None) -> dict[str, list[str]]:
-    """The keys that a suite sweeps over, each with the overrides that set its values."""
-    if suite is None or suite not in groups()["suite"]:  # composing the job raises the error
+    """The keys that a suite sweeps over, each with one override for each of its values: {"pair": ["pair=a", "pair=b"]}.
+
+    Empty where the suite sweeps over nothing, where it is None, and where there is no suite of this name.
+    """
+    if suite is None or suite not in groups()["suite"]:  # composing the job raises the error about an unknown suite
         return {}
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -126,10 +138,11 @@ def _missing_m_message(suite: str | None, multiple: dict[str, list[str]]) -> str
 
 
 def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> str:
-    """The pair's name, followed by the other values that vary in the sweep; safe as a file name.
+    """The pair's name, followed by KEY=VALUE for every other key that varies in the sweep; safe as a file name.
 
-    varied: the keys that vary. choices: the name of the config that was chosen in each config group. A name that would
-    be too long is cut and ends in a digest.
+    The parts are joined by commas. varied: the keys that vary. choices: for each config group, the name of the config
+    that was chosen; for a group, this name is the VALUE. A name of more than MAX_NAME_BYTES bytes is cut and ends in a
+    digest of the whole name.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]

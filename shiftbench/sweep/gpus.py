@@ -24,9 +24,10 @@ BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set where Slurm itself gave 
 def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
     """Gives the block the job's configuration, set to GPUs that no other job of this machine uses meanwhile.
 
-    The configuration's option `gpus` says how many; a model is spread over several of them (device_map). The
-    configuration is not changed where the user named a device, where Slurm chose the devices, and where there is no
-    GPU. say: called with a line where the job has to wait. Raises InputError where the machine has fewer GPUs.
+    The configuration's option `gpus` says how many; where it is more than 1, each model is spread over them
+    (device_map). The configuration is not changed where `device` is neither auto nor cuda, where Slurm gave the job its
+    GPUs, and where there is no GPU. say: called with a line where the job has to wait. Raises InputError where `gpus`
+    is less than 1 or more than the machine has.
     """
     import torch
 
@@ -39,7 +40,10 @@ def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictCon
 
 
 def visible(count: int) -> list[str]:
-    """The names of the GPUs that torch numbers 0 to count - 1, as CUDA_VISIBLE_DEVICES has them."""
+    """The names of the GPUs that torch numbers 0 to count - 1, in that order.
+
+    The names are those in CUDA_VISIBLE_DEVICES, where it lists at least `count` GPUs, and otherwise "0", "1" and so on.
+    """
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 

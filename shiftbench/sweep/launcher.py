@@ -24,12 +24,13 @@ EXTRAS = {"joblib": "joblib", "submitit": "cluster"}  # first letters of a launc
 def launch(
     settings: Sequence[str], folder: Path, job: Callable[[DictConfig], None], overrides: Sequence[Sequence[str]]
 ) -> None:
-    """Call `job` once for each list of overrides, with the launcher that settings name (hydra/launcher=..., its
-    options).
+    """Call `job` once for each list of overrides, in this process or in those that Hydra's launcher starts.
 
-    A job finds its index in the list as hydra.job.num. folder: where the launcher keeps its own files, pickles and
-    logs. Overrides of tracking are not passed on, because a URI may hold a password and the launcher writes overrides
-    into its files. Raises what the launcher raises where a worker process died.
+    settings: the overrides that choose the launcher (hydra/launcher=NAME) and set its options. folder: where the
+    launcher keeps its own files, such as pickles and logs. job: gets the configuration of one job; hydra.job.num is the
+    index of the job in `overrides`. Overrides of tracking are not passed on, because a URI may hold a password and the
+    launcher writes overrides into its files. Raises InputError where `check` does, and what the launcher raises where a
+    worker process died.
     """
     with _initialised_hydra(settings, folder) as config:
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
@@ -39,14 +40,21 @@ def launch(
 
 
 def check(settings: Sequence[str], folder: Path) -> DictConfig:
-    """The launcher's configuration. Raises InputError where it is not installed or has no such option."""
+    """The options of the launcher that `settings` choose, with their values.
+
+    Raises InputError where this launcher is not installed, or where it lacks one of the options in `settings`. folder:
+    as of `launch`.
+    """
     with _initialised_hydra(settings, folder) as config:
         plain = OmegaConf.to_container(config.hydra.launcher)
     return OmegaConf.create(plain)  # type: ignore[return-value]
 
 
 def runs_in_this_process(settings: Sequence[str]) -> bool:
-    """Whether this launcher runs the jobs in this process, one after the other."""
+    """Whether the launcher that `settings` choose runs the jobs in this process, one after the other.
+
+    This is the launcher basic, which is also the one where none is chosen.
+    """
     named = [text.partition("=")[2] for text in settings if text.startswith("hydra/launcher=")]
     return not named or named[-1] == "basic"
 
@@ -55,7 +63,7 @@ def runs_in_this_process(settings: Sequence[str]) -> bool:
 def _initialised_hydra(settings: Sequence[str], folder: Path) -> Iterator[DictConfig]:
     """The sweep's configuration, with Hydra initialised as launchers need it while the block runs."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    GlobalHydra.instance().clear()  # a launcher that waits for a dead worker has not cleared its own
+    GlobalHydra.instance().clear()  # an earlier launcher that still waits for a dead worker has left Hydra initialised
     with initialize_config_module(CONFIG_MODULE, job_name="shiftbench", version_base="1.3"):
         try:
             config = (

@@ -1,9 +1,8 @@
 """The ledger of a sweep, the folder OUT/.sweep: the status of each job, and which processes are at work.
 
-    plan.json      {"sweep": id, "jobs": {name: key}}: every job that was requested in this folder; of jobs with the
-    same
-                   name, the newest
-    lock           locked by the process that submits the sweep; its content names that process
+    plan.json      {"sweep": id, "jobs": {name: key}}: every job that was requested in this folder; where several had
+                   the same name, only the newest of them
+    lock           locked by the process that submits the sweep; the content of the file names that process
     jobs/KEY.json  the status of one job; the file is replaced in one step
     jobs/KEY.lock  locked while the job runs, which distinguishes a running job from one whose process died
 
@@ -32,8 +31,8 @@ from shiftbench.system import locks
 from shiftbench.system.files import replace_whole, sweep_files
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # of a job; a digest
-MAX_FILE_BYTES = 64 * 2**20  # bytes
+KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # what the key of a job may look like; it becomes the name of a file
+MAX_FILE_BYTES = 64 * 2**20  # the largest file of a ledger that is read
 LATEST_SECONDS = 253_402_300_800.0  # seconds from 1970 to the year 10000
 INTERRUPTED = "interrupted"  # written by a job that a signal stopped, and read where a running job's process is gone
 # MISSING is never written. It is read where a job has no status file, where the results of a done job are gone, and
@@ -45,10 +44,12 @@ MISSING = "missing"
 class Status:
     """The status of one job.
 
-    folder: of its results. state: one of the constants above. reason, code: of a failed job, its message and its exit
-    code. host, pid: the process that runs or ran it. start, end: in seconds since 1970. stage: what it is doing.
-    explained: the number of explanation units that it computed, including earlier attempts that did not finish. found:
-    the number of units that it took from the store. scores: the SHA-256 digest of its scores.json.
+    key: the job's key (`job_key` in task.py). name: the name of its results folder. folder: the path of that folder.
+    state: one of the constants above. reason: why the job failed, was interrupted or is missing. code: the exit code of
+    a failed job, 1 or 2. host, pid: the process that runs or ran the job. start, end: in seconds since 1970, 0 where
+    not known. stage: what the job is doing. explained: the number of explanation units that the job computed, including
+    earlier attempts that did not finish. found: the number of units that it took from the store. scores: the SHA-256
+    digest of its scores.json.
     """
 
     key: str
@@ -78,13 +79,14 @@ class Ledger:
     def plan_jobs(self, jobs: Mapping[str, str]) -> str:
         """Create the ledger if it is missing, and add a sweep's jobs (name to key) to its plan.
 
-        Returns the sweep's id.
+        Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id.
         """
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "jobs"):
             sweep_files(folder)
         plan = self._plan()
-        # A job may have a new name, because the rule for names has changed; it is still the same job.
+        # A job with a known key may have a new name, because the rule for names has changed. It is still the same job,
+        # so its old name is taken out.
         before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
         plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
         _write(self.folder / "plan.json", plan)
@@ -110,13 +112,13 @@ class Ledger:
         with locks.held(self.folder / "lock") as mine:
             if not mine:
                 raise InputError(f"{self.root}: a sweep runs here already ({self._submitter()}); wait, or give out=DIR")
-            with suppress(OSError):  # on a full disk the other process's message does not name this one
+            with suppress(OSError):  # a full disk; another process that is refused here then cannot name this process
                 (self.folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
 
     @contextmanager
     def hold_job(self, key: str) -> Iterator[None]:
-        """Lock a job while this process runs it; waits while another process does, such as one of an earlier sweep."""
+        """Lock a job while this process runs it. Waits while another process, as of an earlier sweep, runs the job."""
         with locks.held(self.folder / "jobs" / f"{key}.lock", wait=True):
             yield
 
@@ -125,10 +127,11 @@ class Ledger:
         _write(self._file(status.key), asdict(status))
 
     def read(self, key: str, name: str = "") -> Status:
-        """A job's status now.
+        """A job's status now. name: the job's name in the returned status where the ledger has no status of the job.
 
-        The state is INTERRUPTED where the job was running and its process is gone. It is MISSING where the job has no
-        status, where its results are gone, and where it waits for a sweep whose process is gone.
+        The state is INTERRUPTED where the job was running and its process is gone. It is MISSING where the ledger has
+        no valid status of the job, where the scores.json of a done job is gone or has changed, and where the job waits
+        for a sweep whose process is gone.
         """
         try:
             status = _status(self._file(key))
@@ -152,6 +155,10 @@ class Ledger:
         return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
+        """Whether the process that runs a job still exists; True where that cannot be found out.
+
+        The lock of the job tells. Where the file system has no locks, the process id does, on the same machine only.
+        """
         free = locks.is_free(self.folder / "jobs" / f"{status.key}.lock")
         if free is None and status.host == socket.gethostname():  # None: the file system has no locks
             return Path(f"/proc/{status.pid}").exists()
@@ -163,6 +170,7 @@ class Ledger:
         return "its process is not known"
 
     def _plan(self) -> dict[str, Any]:
+        """The content of plan.json; {} where the file is missing or not valid. An id that is missing becomes ''."""
         try:
             plan = json_value(file_bytes(self.folder / "plan.json", "plan.json", MAX_FILE_BYTES))
         except (OSError, InputError):
@@ -180,12 +188,12 @@ class Ledger:
 
 
 def as_started(status: Status) -> Status:
-    """The status of a job that this process starts now."""
+    """The status, changed to that of a job that this process starts now."""
     return replace(status, state=RUNNING, host=socket.gethostname(), pid=os.getpid(), start=time.time())
 
 
 def scores_digest(folder: Path) -> str:
-    """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where there is none."""
+    """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where the file cannot be read."""
     try:
         return hashlib.sha256(file_bytes(folder / "scores.json", "scores.json")).hexdigest()
     except (OSError, ValueError):  # ValueError: an impossible path, or a pipe

@@ -33,8 +33,9 @@ PIPE_WIDTH = 160  # columns of the table where the output is not a terminal
 def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
     """Run every job that is not done yet, and return the exit code.
 
-    The code is 0 where all jobs are done, 2 where every failure was bad input, otherwise 1. settings: options of
-    Hydra's launcher. Raises InputError where nothing can be started.
+    The code is 0 where all jobs are done, 2 where every job that is not done failed because of bad input, otherwise 1.
+    composed: the jobs of the sweep. settings: the overrides that choose Hydra's launcher and set its options. Raises
+    InputError where nothing can be started.
     """
     root = folders.out_folder(composed[0].config)
     tasks = group_by_base([make_task(task, root, versions(instantiate(task.config.findings))) for task in composed])
@@ -62,10 +63,10 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
 
 
 def group_by_base(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with those of the same base beside each other, otherwise in the given order.
+    """The tasks, reordered so that those with the same base model follow one another.
 
-    A process that runs neighbours loads their base once. Raises InputError where two tasks have the same results
-    folder.
+    A process that runs them one after another then loads this base model once. The order is otherwise the given one.
+    Raises InputError where two tasks have the same name and therefore the same results folder.
     """
     names: set[str] = set()
     for task in tasks:
@@ -80,7 +81,10 @@ def group_by_base(tasks: Sequence[Task]) -> list[Task]:
 
 
 def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) -> list[Task]:
-    """The tasks that are not done, marked as waiting; failed ones are among them. Prints how many are done."""
+    """The tasks that are not done, after `mark_waiting` of them; tasks that failed earlier are among them.
+
+    Prints how many are done, if any.
+    """
     unfinished = [task for task in tasks if ledger.read(task.key).state != DONE]
     if len(unfinished) < len(tasks):
         console.print(f"{len(tasks) - len(unfinished)} of {len(tasks)} jobs are done already and are not run again")
@@ -89,7 +93,7 @@ def unfinished_tasks(tasks: Sequence[Task], ledger: Ledger, console: Console) ->
 
 
 def mark_waiting(tasks: Sequence[Task], ledger: Ledger) -> None:
-    """Set the status of the tasks to WAITING, except of those that an earlier sweep still runs in Slurm."""
+    """Set the state of the tasks to WAITING, except of running ones: Slurm may still run jobs of an earlier sweep."""
     for task in tasks:
         before = ledger.read(task.key)
         if before.state != RUNNING:
@@ -99,9 +103,10 @@ def mark_waiting(tasks: Sequence[Task], ledger: Ledger) -> None:
 def launch_all(
     unfinished: Sequence[Task], ledger: Ledger, start: Callable[[Sequence[Task]], None], console: Console
 ) -> None:
-    """Start the tasks, and start once more those whose process died.
+    """Start the unfinished tasks, and start once more those that are neither done nor failed afterwards.
 
-    start: runs the tasks that it is given. Raises InputError where the launcher can start none of them.
+    Such a task's process has died. start: runs the tasks that it is given and returns when they have ended. Raises
+    InputError where the launcher could start none of the tasks.
     """
     for _ in range(MAX_LAUNCHES):
         left = [task for task in unfinished if ledger.read(task.key).state not in (DONE, FAILED)]
@@ -118,11 +123,11 @@ def launch_all(
 
 
 def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: Ledger) -> None:
-    """Call `start` in a thread, and return when it returns or when none of its tasks waits or runs any more.
+    """Call `start` in a thread. Return when `start` has returned, or when no task in `left` waits or runs any more.
 
-    start: waits for processes of a launcher. It may never return, because Slurm without accounting never tells submitit
-    that a worker was killed; its thread is then left behind. left: the tasks that `start` runs; the ledger says whether
-    they wait or run. Raises what `start` raises.
+    start: starts a launcher and waits for its processes. `start` may never return, because Slurm without accounting
+    never tells submitit that a worker was killed; the thread is then left behind. left: the tasks that `start` runs;
+    the ledger says whether they wait or run. Raises what `start` raises.
     """
     raised: list[Exception] = []
 
@@ -134,7 +139,8 @@ def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: L
 
     thread = threading.Thread(target=begin, daemon=True)
     thread.start()
-    idle_reads = 0  # successive reads of the ledger with no active job; one read may fall between two states of a job
+    # Successive reads of the ledger that found no active job. Two are needed: one may fall between two states of a job.
+    idle_reads = 0
     while thread.is_alive() and idle_reads < 2:
         thread.join(POLL_SECONDS)
         waited_for = any(ledger.read(task.key).state in (WAITING, RUNNING) for task in left)
@@ -147,17 +153,26 @@ class ParentRuns:
     """The parent runs in MLflow that a sweep's pairs are shown under, one for each suite, and sending the pairs."""
 
     def __init__(self, tracking: Tracking, sweep: str, suites: dict[str, str]) -> None:
-        """sweep: its id in the ledger. suites: for the key of each job, the name of its suite."""
+        """sweep: the sweep's id in the ledger. suites: for the key of each job, the name of its suite.
+
+        `self.tags` has for the name of each suite the value of the tag shiftbench.sweep of its runs.
+        """
         self.tags = {suite: f"{sweep}.{suite}" for suite in suites.values()}
         self._tracking, self._suites = tracking, suites
         self._parents: dict[str, str] = {}
 
     def send(self, status: Status) -> None:
-        """Send a job that is done. A failure is a warning, and the job's run stays pending for `shiftbench sync`."""
+        """Send the results of a job that is done to MLflow.
+
+        A failure is a warning, and the job's run stays pending for `shiftbench sync`.
+        """
         send_run(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
 
     def close(self, statuses: Sequence[Status]) -> None:
-        """Send the jobs that are done and were not sent yet, and set the status of each suite's parent run."""
+        """Send the jobs that are done and were not sent yet, and set the final status of each suite's parent run.
+
+        The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
+        """
         for status in statuses:
             if status.state == DONE:
                 self.send(status)
@@ -166,6 +181,7 @@ class ParentRuns:
             self._tracking.close_suite(parent, "FINISHED" if done else "FAILED")
 
     def _parent(self, suite: str) -> str | None:
+        """The id of a suite's parent run, which the first call opens; None where it could not be opened."""
         if suite not in self._parents:
             found = self._tracking.open_suite(suite, {SWEEP: self.tags[suite], "suite": suite})
             if found is None:
@@ -175,7 +191,7 @@ class ParentRuns:
 
 
 def print_outcome(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
-    """Print the status of every job. Returns the exit code."""
+    """Print a table of all jobs, and on stderr a line for each job that is not done. Returns the exit code of `run`."""
     console = Console(file=sys.stdout)
     console = console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(table(statuses))

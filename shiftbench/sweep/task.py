@@ -45,7 +45,9 @@ STAGE_EVERY = 5.0  # seconds between writes of the status while units come from 
 class Task:
     """A job of a sweep.
 
-    key: see `job_key`. folder: of its results. config: without passwords. overrides: what it was composed from.
+    name: the name of its results folder. key: see `job_key`. folder: the path of its results folder. config: its
+    configuration, without the password of a tracking URI. overrides: what the configuration was composed from. suite:
+    the name of the config that chose its findings and prompts.
     """
 
     name: str
@@ -56,13 +58,19 @@ class Task:
     suite: str
 
     def after(self, before: Status) -> Status:
-        """The status of this job before it runs. `before`: its last status, whose number of computed units is kept."""
+        """The status WAITING of this job, before it runs.
+
+        before: the job's last status. Its number of computed units is kept, except where its state is MISSING.
+        """
         explained = before.explained if before.state != MISSING else 0
         return Status(self.key, self.name, str(self.folder), WAITING, explained=explained)
 
 
 def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | int]) -> Task:
-    """The task of a composed job, whose results folder lies below root. versions: of its findings and explainers."""
+    """The task of a composed job, whose results folder lies below root.
+
+    versions: the versions of its findings and explainers, by names such as finding.NAME and explain.NAME.
+    """
     config = composed.config.copy()
     if config.tracking.uri is not None:
         config.tracking.uri = without_secrets(str(config.tracking.uri))
@@ -71,9 +79,11 @@ def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | in
 
 
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
-    """The SHA-256 digest, in hexadecimal, of a job's name and of everything that its results depend on.
+    """The SHA-256 digest, in hexadecimal, of everything that a job's results depend on.
 
-    A file that the job reads enters with its size and its time of change, not with its content.
+    These are its configuration, without EXECUTION_OPTIONS, devices and the options of findings that decide no result;
+    the versions of its findings and explainers; and the files that it reads, of which only the size and the time of
+    change count. The job's name does not count, because the loops below give the variable `name` another value.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     for name in settings.EXECUTION_OPTIONS:
@@ -90,9 +100,10 @@ def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) ->
 class Worker:
     """The function that Hydra's launcher calls in the process that runs a job.
 
-    tasks: indexed by Hydra's number of the job. sweeps: for each suite, the value of the tag shiftbench.sweep, which
-    its runs and their parent share. threads: the number that torch computes with; None leaves torch's own choice.
-    loader: keeps a base model for the next job of the same process.
+    root: the folder OUT of the sweep. tasks: the jobs, at the indices by which Hydra numbers them. sweeps: for each
+    suite, the value of the tag shiftbench.sweep, which the suite's runs and their parent run share. threads: the number
+    of threads of torch; None leaves the choice to `_set_thread_count`. loader: keeps a base model for the next job of
+    the same process.
     """
 
     root: Path
@@ -104,7 +115,8 @@ class Worker:
     def __call__(self, config: DictConfig) -> None:
         """Run the job, unless another process has finished it meanwhile.
 
-        An exception is written to the ledger and not raised, because a launcher would stop all other jobs.
+        An exception is written to the ledger and not raised, because a launcher would stop all other jobs. Only
+        KeyboardInterrupt is also raised.
         """
         task = self.tasks[HydraConfig.get().job.num]
         ledger = Ledger(self.root)
@@ -144,13 +156,17 @@ class _StatusWriter:
     written_at: float = 0.0
 
     def stage(self, text: str, explained: bool | None) -> None:
-        """Write what the job is doing. explained: True for a unit that was computed, False for one from the store."""
+        """Write what the job is doing.
+
+        explained: True where a unit was computed, False where a unit came from the store, None where the text is about
+        no unit. Where it is False, the status is written at most once in STAGE_EVERY seconds.
+        """
         if explained is not False or time.monotonic() - self.written_at > STAGE_EVERY:
             self.written_at = time.monotonic()
             self.write(stage=text, explained=self.status.explained + bool(explained))
 
     def write(self, **changed: Any) -> None:
-        """Change fields of the status and write it. A state that ends the job also sets the time of its end."""
+        """Change fields of the status and write it. The states DONE and FAILED also set the time of the job's end."""
         if changed.get("state") in (DONE, FAILED):
             changed["end"] = time.time()
         self.status = replace(self.status, **changed)
@@ -161,7 +177,10 @@ class _StatusWriter:
 
 
 def _set_thread_count(threads: int | None) -> None:
-    """Let torch use as many threads as this job has cores, unless OMP_NUM_THREADS is set."""
+    """Let torch use as many threads as this job has cores, unless OMP_NUM_THREADS is set.
+
+    threads: the number of cores; None: the number that Slurm gave, and without Slurm torch's own choice.
+    """
     import torch
 
     cores = threads or int(os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0)
@@ -175,7 +194,11 @@ def _one_line(text: str) -> str:
 
 
 def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
-    """For each path in a configuration, the name, size in bytes and time of change in ns of each of its files."""
+    """For each path in a configuration, the [name, size in bytes, time of change in ns] of each of its files.
+
+    Paths are the texts under PATH_KEYS that name an existing file or folder. Of a folder, the files directly in it
+    count.
+    """
     stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():
         if isinstance(value, dict):

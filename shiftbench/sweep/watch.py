@@ -28,9 +28,10 @@ STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", 
 def watching(
     ledger: Ledger, jobs: Sequence[tuple[str, str]], on_done: Callable[[Status], None], console: Console
 ) -> Iterator[None]:
-    """Show the jobs, pairs of (key, name), while the block runs.
+    """Show the progress of the jobs while the block runs.
 
-    Another thread calls on_done with each that is done.
+    jobs: the (key, name) of each. A second thread reads the ledger, and calls on_done with the status of each job that
+    is done.
     """
     stop = threading.Event()
     watcher = _Watcher(ledger, jobs, on_done, console)
@@ -57,7 +58,7 @@ class _Watcher:
         self._total = self._bar.add_task("jobs", total=len(jobs))
 
     def run(self, stop: threading.Event) -> None:
-        """Show the progress until `stop` is set, as a bar on a terminal or as lines."""
+        """Show the progress until `stop` is set: bars and lines on a terminal, lines alone elsewhere."""
         if not self._console.is_terminal:
             return self._poll_until(stop, lambda: None)
         with Live(console=self._console, transient=True, redirect_stdout=False) as live:
@@ -98,7 +99,7 @@ class _Watcher:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Table:
-        """The bar of the sweep, and one line for each running job."""
+        """One line for each running job, and below these lines the bar of the sweep."""
         states = [status.state for status in self._last.values()]
         counts = f"jobs: {states.count(DONE)} done, {states.count(FAILED)} failed"
         self._bar.update(self._total, description=counts, completed=states.count(DONE) + states.count(FAILED))
@@ -112,15 +113,20 @@ class _Watcher:
 
 
 def _is_this_process(status: Status) -> bool:
-    """Whether this process ran the job.
+    """Whether the job ran in this process.
 
-    This process lives, so such a job was interrupted before it could write that in its status.
+    If it did, its state INTERRUPTED cannot mean that its process is gone: the job was interrupted before it could write
+    the reason into its status.
     """
     return (status.host, status.pid) == (socket.gethostname(), os.getpid())
 
 
 def table(statuses: Sequence[Status]) -> Table:
-    """A table with one row for each job: its state, its time, where it runs, and its stage or why it failed."""
+    """A table with one row for each job: its name, its state, how long it took, the host and process that ran it.
+
+    The last column has the numbers of units of a done job, the stage of a running or interrupted one, and the reason of
+    any other.
+    """
     shown = Table("job", "state", "time", "where", "")
     for status in statuses:
         what = status.stage if status.state in (RUNNING, INTERRUPTED) else status.reason
@@ -133,7 +139,10 @@ def table(statuses: Sequence[Status]) -> Table:
 
 
 def duration(status: Status) -> str:
-    """How long a job took, or has run so far; empty where it has not begun and where its end is not known."""
+    """How long a job took, or has run so far, as "12.3 s" or "4 min".
+
+    Empty where the job has not begun, and where its end is not known, as of an interrupted job.
+    """
     if not status.start or status.state in (INTERRUPTED, MISSING):
         return ""
     seconds = (status.end or time.time()) - status.start

@@ -7,13 +7,13 @@ import os
 import resource
 from pathlib import Path
 
-# Errors that end with more room on the disk, a larger quota or a higher limit of a file's size.
+# Errors of a write that would succeed with more room on the disk, a larger quota or a higher limit of a file's size.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def amount(size: float) -> str:
-    """A number of bytes in words: '312 bytes', '4.2 KiB', '1.3 GiB'."""
+    """A number of bytes in words, in units of powers of 1024: '312 bytes', '4.2 KiB', '1.3 GiB'."""
     for unit in UNITS:
         if size < 1024 or unit == UNITS[-1]:
             break
@@ -39,9 +39,9 @@ def free_bytes(path: Path) -> int:
 
 
 def no_room_reason(error: OSError, path: Path, needed: int) -> str:
-    """Why nothing more can be written at a path, as part of a sentence.
+    """Why nothing more can be written at a path, as a clause for a message.
 
-    error: that of the failed write; its errno is in FULL. needed: bytes that were to be written.
+    error: that of the failed write; its errno is in FULL. needed: the number of bytes that were to be written.
     """
     if error.errno == errno.EFBIG:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -15,19 +15,20 @@ from shiftbench.errors import InputError
 from shiftbench.system import disks, locks
 
 TEMPORARY = ".tmp-"  # in the name of a temporary file, between the name of the final file and random letters
-UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, a temporary folder that old counts as left by a dead process
+UNLOCKED_LEFTOVER = 86400.0  # seconds; without locks, an older temporary folder counts as left by a dead process
 YOUNG = 60.0  # seconds; the process that writes a temporary file this young may not have locked it yet
 
 
 def replace_whole(path: Path, content: bytes) -> None:
-    """Replace a file by one with this content in one step. The content is on the disk when this returns.
+    """Write a file with this content in one step, in place of an earlier file at this path if there is one.
 
-    Raises OSError where it cannot be written; the old file is still there then.
+    The content is on the disk when this returns. Raises OSError where it cannot be written; the old file is still there
+    then.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}{TEMPORARY}")
     try:
         with open(handle, "wb") as file:
-            with suppress(OSError):  # a file system without locks
+            with suppress(OSError):  # raised where the file system has no locks
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shows sweep_files that this process is alive
             file.write(content)
             file.flush()
@@ -42,15 +43,17 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, str]] = ()) -> Iterator[Path]:
-    """A new folder in `parent` for the time of the block. Other processes that need one of this prefix wait until then.
+    """A new folder in `parent`, named `prefix` and random letters, which is removed when the block ends.
 
-    What killed processes left is removed first: everything in `parent` whose name begins with the prefix, and the same
-    for each (folder, prefix) in `besides`. During the block the process holds the lock file parent/PREFIXlock, which is
-    removed at the end. Raises OSError where the folder cannot be created.
+    Another process that needs such a folder, with the same parent and prefix, waits until the block has ended. During
+    the block this process holds the lock file parent/PREFIXlock, which is removed at the end.
+    Before the folder is created, what killed processes left is removed: everything in `parent` whose name begins with
+    the prefix, and the same for each (folder, prefix) in `besides`. Where the file system has no locks, only what is
+    older than UNLOCKED_LEFTOVER is removed. Raises OSError where the folder cannot be created.
     """
     lock = parent / f"{prefix}lock"
     with locks.held(lock, wait=True, remove=True):
-        unlocked = locks.is_free(lock) is None  # no locks: only age shows that its process is dead
+        unlocked = locks.is_free(lock) is None  # without locks, only a leftover's age shows that its process is dead
         before = time.time() - (UNLOCKED_LEFTOVER if unlocked else 0.0)
         for place, beginning in ((parent, prefix), *besides):
             with suppress(OSError):
@@ -66,7 +69,7 @@ def temporary_folder(parent: Path, prefix: str, besides: Sequence[tuple[Path, st
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with everything in it."""
+    """Remove a file, a link, or a folder with everything in it. A path where nothing is raises no error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -76,8 +79,8 @@ def remove(path: Path) -> None:
 def sweep_files(folder: Path) -> None:
     """Remove the temporary files of `replace_whole` that killed processes left in a folder.
 
-    A file that a living process has locked is kept, and so is one younger than YOUNG. Where the file system has no
-    locks, all are kept.
+    A file that a living process has locked is kept, and so are a file younger than YOUNG seconds and a file that cannot
+    be removed. Where the file system has no locks, all are kept.
     """
     with suppress(OSError):
         for path in folder.glob(f".*{TEMPORARY}*"):
@@ -92,8 +95,8 @@ def sweep_files(folder: Path) -> None:
 def write_whole(path: Path, text: str, option: str) -> None:
     """Write a UTF-8 text file in one step, and create its folder where missing.
 
-    option: the option that named the file. Raises InputError where it cannot be written; the old file is still there
-    then.
+    option: the option that named the file, for the message. A lone surrogate in the text is written as a backslash
+    escape. Raises InputError where the file cannot be written; the old file is still there then.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,12 +106,17 @@ def write_whole(path: Path, text: str, option: str) -> None:
 
 
 def write_failure(error: OSError, folder: Path, needed: int) -> str:
-    """Why a write to a folder failed, in words. needed: bytes that were to be written."""
+    """Why a write to a folder failed, in words. needed: the number of bytes that were to be written."""
     return disks.no_room_reason(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
 
 
 def check_writable(path: Path, option: str) -> None:
-    """Raise InputError where `write_whole` would fail. To be used before the content is computed."""
+    """Raise InputError where no file can be created in the folder of `path`, or where `path` is a folder.
+
+    To be used before long work whose result `write_whole` will write there. Creates the folder of `path` where it is
+    missing. A disk without enough room for the result is not noticed. option: the option that named the file, for the
+    message.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -14,12 +14,12 @@ from typing import BinaryIO
 
 @contextmanager
 def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file for the block. Yields whether this process holds it.
+    """Hold the exclusive lock of a file for the block. Yields whether this process holds it.
 
-    The file is created where missing. wait: wait while another process holds the lock; otherwise False is yielded at
-    once. remove: remove the file when the block ends. Where the file system has no locks, True is yielded although
-    nothing is locked; `is_free` tells that case. Raises OSError where the file cannot be created or opened, and where
-    it is not a regular file.
+    The file is created where missing. wait: whether to wait while another process holds the lock; without it, False is
+    yielded at once in that case. remove: remove the file when the block ends, unless False was yielded. Where the file
+    system has no locks, True is yielded although nothing is locked; `is_free` returns None in that case. Raises OSError
+    where the file cannot be created or opened, and where it is not a regular file.
     """
     file = _acquire(path, wait)
     try:
@@ -32,7 +32,10 @@ def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]
 
 
 def is_free(path: Path) -> bool | None:
-    """Whether no process holds the file's lock; None where the file system has no locks."""
+    """Whether no process, this one included, holds the file's exclusive lock. A file that does not exist is free.
+
+    None where that cannot be found out: the file system has no locks, or the file cannot be opened.
+    """
     try:
         with opened(path, os.O_RDONLY) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -46,7 +49,10 @@ def is_free(path: Path) -> bool | None:
 
 
 def _acquire(path: Path, wait: bool) -> BinaryIO | None:
-    """The open file, locked; None where another process holds the lock and `wait` is false."""
+    """The open file, locked; None where another process holds the lock and `wait` is false.
+
+    Where the file system has no locks, the open file is returned although it is not locked.
+    """
     while True:
         file = opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
@@ -65,9 +71,10 @@ def _acquire(path: Path, wait: bool) -> BinaryIO | None:
 
 
 def opened(path: Path, flags: int) -> BinaryIO:
-    """A regular file, opened with these flags; OSError for anything else.
+    """A regular file, opened in binary mode: for reading where `flags` is O_RDONLY, else for appending.
 
-    O_NONBLOCK keeps it from waiting on a pipe.
+    flags: those of os.open; with O_CREAT a missing file is created. O_NONBLOCK is added, so that opening a pipe does
+    not wait. Raises OSError for anything but a regular file.
     """
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -15,7 +15,10 @@ GRACE = 5.0  # seconds that a child process may take to end after SIGTERM
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP arrived. Code that handles Ctrl-C handles it too, because it is a KeyboardInterrupt."""
+    """SIGTERM or SIGHUP arrived. Code that handles Ctrl-C handles it too, because it is a KeyboardInterrupt.
+
+    number: the signal's number. The message is the signal's name.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -23,11 +26,12 @@ class Ended(KeyboardInterrupt):
 
 
 def handle() -> None:
-    """Make the signals in ENDING raise Ended in the main thread. One that is ignored (nohup) or handled stays so.
+    """Make the signals in ENDING raise Ended in the main thread.
 
-    Only for the command line's own process. In a process forked from it the signals have their default effect. A second
-    signal of the same kind ends the process at once. So does the first one after PATIENCE seconds, in case a library
-    swallowed the exception.
+    A signal that is ignored (nohup) or that has another handler already is left as it is. Only for the command line's
+    own process. In a process forked from it the signals have their default effect.
+    After the first signal the program has PATIENCE seconds to clean up; then the same signal ends it, in case a library
+    swallowed the exception. A second signal of the same kind ends the process at once.
     """
     own_pid = os.getpid()
 
@@ -47,14 +51,15 @@ def handle() -> None:
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """The exit code that shells give a program ended by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit code that shells give a program ended by a signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
 
 
 def end_children() -> None:
-    """End all descendants of this process and wait for them: SIGTERM first, SIGKILL after GRACE seconds.
+    """End all descendants of this process: SIGTERM to each, and SIGKILL to those alive GRACE seconds later.
 
-    Needs /proc. On other systems the children end by themselves when they next read from this process.
+    Waits until all have ended, but at most GRACE seconds after each of the two signals. Needs /proc; without it nothing
+    is done, and the children end by themselves when they next read from this process.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + GRACE
@@ -68,7 +73,10 @@ def end_children() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Process ids of the living descendants of a process, without Python's resource trackers."""
+    """Process ids of the living descendants of a process; empty without /proc.
+
+    Zombies and the resource trackers of Python's multiprocessing are not among them.
+    """
     children: dict[int, list[int]] = {}
     with suppress(OSError):
         for name in os.listdir("/proc"):
@@ -76,7 +84,7 @@ def descendants(root: int) -> list[int]:
                 with open(f"/proc/{int(name)}/stat", encoding="utf-8", errors="replace") as file:
                     state, parent = file.read().rpartition(")")[2].split()[:2]
                 with open(f"/proc/{int(name)}/cmdline", "rb") as command:
-                    tracker = b"resource_tracker" in command.read()  # it ends with this process, after cleaning up
+                    tracker = b"resource_tracker" in command.read()  # a tracker ends by itself after this process
                 if state != "Z" and not tracker:
                     children.setdefault(int(parent), []).append(int(name))
     found, left = [], [root]

@@ -12,14 +12,16 @@ from shiftbench.readers import path_of
 RUNS = "shiftbench-runs"
 OFF = "none"
 SQLITE_PREFIX = "sqlite:///"
-SERVER_SCHEMES = {"http", "https", "databricks"}  # a server keeps the artifacts itself
+SERVER_SCHEMES = {"http", "https", "databricks"}  # of servers, which also keep the files of the runs
 DATABASE_SCHEMES = {"sqlite", "postgresql", "mysql", "mssql"}
 
 
 def absolute_uri(uri: str | None) -> str:
-    """The tracking URI with an absolute path. None means the sqlite file ./shiftbench-runs/mlflow.db.
+    """The tracking URI that MLflow gets for the option tracking.uri: the path of a sqlite file becomes absolute.
 
-    Raises InputError for a URI that MLflow cannot write to, and for one that holds the password of a server.
+    Every other accepted URI, and 'none', is returned as it is. uri=None stands for the sqlite file
+    ./shiftbench-runs/mlflow.db. Raises InputError for a scheme that is neither a server's nor a database's, for the URI
+    of a server with a password in it, for sqlite without a file, and for a sqlite path that MLflow cannot use.
     """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")
@@ -43,7 +45,7 @@ def absolute_uri(uri: str | None) -> str:
 
 
 def scheme(uri: str) -> str:
-    """The scheme of a URI, such as http or postgresql, without a driver's name; empty where the URI has none."""
+    """The scheme of a URI without the driver: postgresql for postgresql+psycopg2://...; '' where it has no scheme."""
     return urlsplit(uri).scheme.split("+")[0]
 
 
@@ -53,7 +55,11 @@ def runs_folder() -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """The text, with every password and token in its URIs replaced by ***."""
+    """The text, in which secrets of URIs are replaced by ***.
+
+    These are the password of USER:PASSWORD@HOST, and the values of the query parameters password, passwd, pwd, token
+    and secret.
+    """
     text = re.sub(r"(://[^/:@\s]*):[^/\s]*@", r"\1:***@", text)
     return re.sub(r"([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 

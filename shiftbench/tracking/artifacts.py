@@ -5,10 +5,11 @@ could thereby make the client read or fill any folder of the client's disk, or c
 
 - The files of a server's runs (http, https) are moved through that server alone: by `mlflow-artifacts:`, or by http(s)
   with the server's own host and port. The files of Databricks' runs are moved by `dbfs:`.
-- The files of a database's runs lie in the folder beside the database, where `Tracking` puts them, or in
-  LOCATION/RUN_ID/artifacts, which is MLflow's layout below the LOCATION of the experiment; a database that was moved
-  still names its old folder. A RUN_ID is 32 random hexadecimal digits, so a database that a stranger sent cannot name
-  an existing folder that the stranger does not know. A sqlite file may name folders only.
+- The files of a database's runs lie in LOCATION/RUN_ID/artifacts, which is MLflow's layout. LOCATION is either the one
+  that the database gives for the experiment, or the folder beside the database, where `Tracking` puts new files. A
+  database that was moved still names its old folder, so the two can differ. A RUN_ID is 32 random hexadecimal digits,
+  so a database that a stranger sent cannot name an existing folder that the stranger does not know. The LOCATION of a
+  sqlite file must be a folder of this machine.
 
 Every other location is refused. The location is requested once, checked, and then used, so a server cannot pass the
 check with one location and have another one used. See docs/security.md.
@@ -36,16 +37,16 @@ SHOWN_CHARACTERS = 200  # the length at which a message cuts a URI
 
 
 class RefusedLocation(Exception):
-    """The location of a run's files is not safe to use. The message names it and says what an administrator changes."""
+    """The location of a run's files is not safe to use. The message names the location and says why it is refused."""
 
 
 class Artifacts:
     """The files of the runs in one database or on one server."""
 
     def __init__(self, client: MlflowClient, address: str, local_folder: Path | None) -> None:
-        """address: the absolute tracking URI.
+        """client: MLflow's client for the database or server. address: its absolute tracking URI.
 
-        local_folder: the folder that new runs of a database put their files in; None for a server.
+        local_folder: the folder in which new runs of a database get a subfolder for their files; None for a server.
         """
         self._client, self._address = client, address
         self._local_folder = local_folder
@@ -53,7 +54,11 @@ class Artifacts:
         self._locations: dict[str, str] = {}
 
     def check(self, experiment: Experiment) -> None:
-        """Raise RefusedLocation where new runs of the experiment would keep their files in an unsafe location."""
+        """Raise RefusedLocation where new runs of the experiment would keep their files in an unsafe location.
+
+        The location is checked for servers and for sqlite files. For other databases, `write` and `read` check the
+        location of each run.
+        """
         location = str(experiment.artifact_location)
         if scheme(self._address) in SERVER_SCHEMES:
             self._check_of_server(location, f"experiment {experiment.name!r}")
@@ -63,13 +68,21 @@ class Artifacts:
             )
 
     def write(self, run_id: str, path: Path, folder: str | None) -> None:
-        """Copy a file into a folder below the run's files; folder=None puts it at the top."""
+        """Copy the file `path` to the files of a run, into the subfolder `folder` or, where folder is None, to the top.
+
+        Raises RefusedLocation where the location of the run's files is not safe, and what MLflow raises where the file
+        cannot be copied.
+        """
         if run_id not in self._repositories:
             self._repositories[run_id] = self._repository(self._checked_location(run_id))
         self._repositories[run_id].log_artifact(str(path), folder)
 
     def read(self, run_id: str, name: str, most: int) -> bytes:
-        """The content of the file of this name at the top of a run's files. Raises an error beyond `most` bytes."""
+        """The content of the file of this name at the top of a run's files.
+
+        Raises RefusedLocation where the location is not safe, InputError or TooLarge where the file has more than
+        `most` bytes, and what MLflow or the operating system raises where the file cannot be read.
+        """
         location = self._checked_location(run_id)
         if scheme(location) in LOCAL_SCHEMES:
             return _read_local(location, name, most)
@@ -80,7 +93,7 @@ class Artifacts:
             return file_bytes(path, name, most)
 
     def _checked_location(self, run_id: str) -> str:
-        """The URI of a run's files. Raises RefusedLocation for one that is not safe."""
+        """The URI of the location of a run's files. Raises RefusedLocation where this location is not safe."""
         run = self._client.get_run(run_id)
         location = str(run.info.artifact_uri)
         if scheme(self._address) in SERVER_SCHEMES:
@@ -135,7 +148,10 @@ LOCAL_FOLDERS_ONLY = (
 
 
 def _same_origin(location: str, address: str) -> bool:
-    """Whether a URI that a server gave has the server's own scheme, host and port, and names no user."""
+    """Whether `location`, a URI that a server gave, has the scheme, host and port of `address`, the tracking URI.
+
+    False also where the location names a user (USER@HOST) or has no valid port.
+    """
     try:
         return "@" not in location and origin(location) == origin(address)
     except ValueError:

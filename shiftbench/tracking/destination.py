@@ -46,7 +46,8 @@ ENVIRONMENT = {  # our defaults for MLflow; a variable that the user has set kee
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the URL may hold a password
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's default of 7 waits minutes for a server that is down
-    # With these on, a server may direct a transfer to another host by a signed URL. Files go through the server itself.
+    # If these were true, a server could direct a transfer to another host by a signed URL. As they are false, files go
+    # through the server itself.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
@@ -56,11 +57,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where runs are recorded.
+    """Where runs are recorded; the fields are the options tracking.uri, tracking.experiment and tracking.timeout.
 
     uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for
-    no tracking. timeout: seconds within which a server must have given a complete answer, retries included; see
-    transport.py.
+    no tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: seconds within which a
+    server must have given a complete answer, retries included; see transport.py.
     """
 
     uri: str | None
@@ -75,7 +76,7 @@ class Tracking:
     def address(self) -> str:
         """The absolute tracking URI, or 'none' where nothing is tracked.
 
-        Raises InputError for a URI that MLflow cannot write to.
+        Raises InputError for a URI that `absolute_uri` refuses.
         """
         return absolute_uri(self.uri)
 
@@ -91,20 +92,28 @@ class Tracking:
 
     @property
     def artifact_folder(self) -> Path | None:
-        """The folder of artifacts, which lies beside the sqlite file; None where a server keeps the artifacts."""
+        """The folder mlflow-artifacts, which gets the files of new runs.
+
+        It lies beside the sqlite file, and in ./shiftbench-runs for any other database. None where a server keeps the
+        files, and where nothing is tracked.
+        """
         if scheme(self.address) not in DATABASE_SCHEMES:
             return None
         return (self.database.parent if self.database else runs_folder()) / "mlflow-artifacts"
 
     @property
     def mlflow_paths(self) -> set[Path]:
-        """The files and folders that MLflow itself keeps on the disk of this machine."""
+        """The sqlite file and the folder of artifacts, without those that are None.
+
+        MLflow itself keeps them on this machine's disk. Where they lie among a run's results, they are not sent.
+        """
         return {path for path in (self.database, self.artifact_folder) if path}
 
     def check(self) -> None:
-        """Connect before long work begins. Raises InputError where runs can be written neither now nor later.
+        """Connect before long work begins. Raises InputError where runs cannot be written and waiting does not help.
 
         A server that does not answer is a warning, because it may answer by the time there is something to send.
+        Nothing is done where tracking is off.
         """
         if self.address == OFF:
             return
@@ -114,7 +123,11 @@ class Tracking:
             log.warning("%s; results are still written to disk, and `shiftbench sync` sends them later", error)
 
     def reach(self) -> None:
-        """Connect and make sure that runs can be written. Raises InputError, or Unreachable where waiting may help."""
+        """Connect, create the experiment if it is missing, and make sure that runs can be written.
+
+        Where this fails, raises Unreachable if waiting may help, and otherwise InputError. Warns where the experiment
+        keeps its files in another folder than `artifact_folder`.
+        """
         try:
             check_local_writes(self.database, self.artifact_folder)
             client = self.client()
@@ -140,10 +153,10 @@ class Tracking:
                         self.experiment, without_secrets(experiment.artifact_location))  # fmt: skip
 
     def record(self, run: TrackedRun) -> str | None:
-        """Record a new run and return its id; None where tracking is off.
+        """Record `run` as a new MLflow run and return the id of that run; None where tracking is off.
 
-        Also returns None, with a warning, where the run could not be sent completely. It is not tried again later. The
-        runs of pairs are sent by `spool` instead, which sends each of them exactly once.
+        Also returns None, with a warning, where the run could not be sent completely; nothing sends it again later. The
+        runs of pairs are sent by `spool.send_run` instead, which sends each of them exactly once.
         """
         if self.address == OFF:
             return None
@@ -160,8 +173,9 @@ class Tracking:
     def open_suite(self, name: str, tags: Mapping[str, str]) -> str | None:
         """The id of the parent run that the pairs of a sweep are shown under, set to running; None without tracking.
 
-        A sweep that is started again finds its earlier parent run by the tag shiftbench.sweep. Returns None, with a
-        warning, where MLflow could not be reached.
+        name: the suite's name, which a new parent run gets. tags: the tags of a new parent run, among them
+        shiftbench.sweep, by which a sweep that is started again finds its earlier parent run. Returns None, with a
+        warning, where the parent run could be neither found nor created.
         """
         if self.address == OFF:
             return None
@@ -174,14 +188,17 @@ class Tracking:
             return None
 
     def close_suite(self, run_id: str, status: str) -> None:
-        """Set the status of a sweep's parent run, FINISHED or FAILED; a warning where MLflow cannot be reached."""
+        """Set the status of a sweep's parent run to `status`, FINISHED or FAILED. Any error is only a warning."""
         try:
             self.client().set_terminated(run_id, status)
         except Exception as error:
             log.warning("the parent run %s in %s was not closed: %s", run_id, self.shown, describe(error))
 
     def ui_command(self) -> str:
-        """The command that shows the runs, or the address to open in a browser; empty where nothing is tracked."""
+        """What shows the runs: for a database the command `mlflow ui ...`, for a server the address of its web page.
+
+        Secrets of the URI are hidden in it. Empty where nothing is tracked.
+        """
         if self.address == OFF:
             return ""
         if self.artifact_folder is None:
@@ -190,7 +207,11 @@ class Tracking:
         return shlex.join([program, "ui", "--backend-store-uri", self.shown])
 
     def client(self) -> MlflowClient:
-        """MLflow's client for this destination. Raises what MLflow raises where its database cannot be used."""
+        """MLflow's client for this destination. Raises what MLflow raises where its database cannot be used.
+
+        First sets the variables of ENVIRONMENT that the user has not set, and limits all requests to a server
+        (transport.py).
+        """
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # this import takes seconds
@@ -207,10 +228,11 @@ class Tracking:
         return Artifacts(client, self.address, self.artifact_folder)
 
     def get_experiment(self, client: MlflowClient) -> Experiment:
-        """The experiment, created if it is missing.
+        """MLflow's record of the experiment with the name `experiment`, which is created if it is missing.
 
-        Its artifact location is given explicitly, because MLflow's default is ./mlruns. Raises InputError for a deleted
-        experiment, ValueError for an answer that MLflow would not give.
+        A new experiment of a database gets `artifact_folder` as its artifact location, because MLflow's default is
+        ./mlruns; a server chooses the location itself. Raises InputError for a deleted experiment, ValueError for an
+        answer that MLflow would not give.
         """
         found = client.get_experiment_by_name(self.experiment)
         if found is None:

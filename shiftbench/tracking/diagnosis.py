@@ -22,9 +22,10 @@ class Unreachable(Exception):
 
 
 def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
-    """Try to write into both folders and the database. Raises OSError or sqlite3.Error where that fails.
+    """Try to write into the sqlite file, the folder that it lies in, and the folder of artifacts.
 
-    MLflow itself would retry for minutes on a database that cannot be opened.
+    A folder that is missing is created. An argument that is None is left out. Raises OSError or sqlite3.Error where
+    writing fails. MLflow itself would retry for minutes on a database that cannot be opened.
     """
     for folder in (database and database.parent, artifacts):
         if folder:
@@ -38,10 +39,11 @@ def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
 
 
 def diagnose(error: Exception, shown_uri: str, experiment: str) -> InputError | None:
-    """An InputError that says what the user can do about an error of MLflow's; None where there is nothing to do.
+    """An InputError that says what the user can do about an error of MLflow's; None where the error is not known here.
 
-    None means that the user has to wait, or that an administrator has to act. shown_uri: the tracking URI without
-    secrets.
+    Known are: a redirection to another server, the HTTP status 401 or 403, a database of another MLflow version, and a
+    database driver that is not installed. shown_uri: the tracking URI without secrets. experiment: the experiment's
+    name, for the message.
     """
     text, status = str(error)[:SEARCHED_CHARACTERS], _http_status(error)
     where = f"tracking.uri={shown_uri}"
@@ -67,9 +69,9 @@ def diagnose(error: Exception, shown_uri: str, experiment: str) -> InputError | 
 
 
 def cause_of(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
-    """The first error of this type among an error and its causes; None where there is none.
+    """The first error of type `kind` in the chain of an error, its cause, the cause of that, and so on; else None.
 
-    MLflow raises errors of its own type from those that its requests raise.
+    The chain has to be followed because MLflow catches the errors of its requests and raises its own type instead.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen and not isinstance(error, kind):
@@ -95,7 +97,7 @@ def _schema_message(revision: str) -> str:
 
 
 def _http_status(error: Exception) -> int | None:
-    """The HTTP status that an exception of MLflow's carries; None where it carries none, or one that is no status."""
+    """The HTTP status code that an exception of MLflow's carries; None where it carries none that is a number."""
     try:
         return int(error.get_http_status_code())  # type: ignore[attr-defined]
     except Exception:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 1000  # runs that one request asks for
 MAX_PAGES = 1000  # requests after which a list of runs counts as endless
-SCORES = 4 * 2**20  # bytes that are read of a scores.json, which usually has about 30 kB
+SCORES = 4 * 2**20  # bytes; the largest scores.json that is read; one usually has about 30 kB
 LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the year 9999
 
 
@@ -27,8 +27,9 @@ LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the ye
 class FoundRun:
     """The run of one pair as MLflow lists it.
 
-    pair: the pair's name. started_ms: when the run was recorded, in milliseconds since 1970; -1 where MLflow gives no
-    usable time. status: FINISHED where the run was sent completely.
+    run_id: MLflow's id of the run. pair: the pair's name, from the run's tag `pair`. started_ms: when the run was
+    recorded, in milliseconds since 1970; -1 where MLflow gives no usable time. status: MLflow's status of the run,
+    which is FINISHED where the run was sent completely. tags: all tags of the run.
     """
 
     run_id: str
@@ -39,9 +40,10 @@ class FoundRun:
 
 
 def find_runs(tracking: Tracking) -> list[FoundRun]:
-    """The runs of all pairs in the experiment, newest first.
+    """The runs of all pairs in the experiment, newest first, whatever their status; runs at the same time by id.
 
-    Raises InputError where nothing was ever tracked, and where the database or server cannot be reached or read.
+    Raises InputError where tracking is off, where the sqlite file or the experiment does not exist, and where the
+    database or server cannot be reached or read.
     """
     where = f"tracking.uri={tracking.shown}"
     if tracking.address == OFF:
@@ -83,7 +85,11 @@ def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES
 
 
 def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
-    """As `read_artifact`, for a run that the user named: raises InputError where the run or its file is not there."""
+    """The content of the file `name` at the top of the files of a run that the user named.
+
+    Raises InputError where tracking is off, where the sqlite file does not exist, and in every case in which
+    `read_artifact` raises LookupError.
+    """
     where = without_secrets(tracking.address)
     if tracking.address == OFF:
         raise InputError(f"run {run_id} is in MLflow, and tracking is off; give tracking.uri=URI")
@@ -96,7 +102,7 @@ def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
 
 
 def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
-    """The metrics of the newest `most` runs of this kind (tag KIND) that carry these tags, oldest first.
+    """The metrics, by name, of the newest `most` runs whose tag KIND is `kind` and that carry these tags, oldest first.
 
     Empty where nothing is tracked, and where the runs cannot be read: a missing history stops no command.
     """
@@ -121,7 +127,8 @@ def _list_runs(client: MlflowClient, experiment_id: str) -> list[FoundRun]:
     token: Any = None
     for _ in range(MAX_PAGES):
         page = client.search_runs([experiment_id], "tags.pair LIKE '%'", max_results=PAGE_SIZE, page_token=token)
-        # A run without the tag was not asked for, whatever the server answers.
+        # The query is for runs with the tag `pair`. A server may answer with other runs all the same, so they are left
+        # out here, and so are runs of another kind than PAIR. A run without the tag KIND counts as one of kind PAIR.
         runs += [_found_run(run) for run in page if PAIR in run.data.tags and run.data.tags.get(KIND, PAIR) == PAIR]
         token = page.token
         if not token:

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000  # MLflow's limits: items a request, characters
+# MLflow's limits: items in one request; characters of a name; characters of a value.
+MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
 def send_new_run(
     client: MlflowClient, files: Artifacts, experiment: str, run: TrackedRun, mlflow_paths: set[Path]
 ) -> str:
-    """Write `run` into a new MLflow run and return its id. A run that could not be completed stays, marked FAILED."""
+    """Write `run` into a new MLflow run of an experiment, and return the id of the MLflow run.
+
+    experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
+    them. Where writing fails, the error is raised, and the incomplete MLflow run stays with the status FAILED.
+    """
     created = client.create_run(experiment, run_name=shorten(run.name), tags=_parent_tag(run.parent))
     _write_run(client, files, str(created.info.run_id), run, mlflow_paths, int(time.time() * 1000))
     return str(created.info.run_id)
@@ -39,9 +44,14 @@ def send_once(
 ) -> str:
     """The id of the one finished MLflow run of a result, which is written now unless an earlier sender has finished it.
 
-    result: the id of the results, the tag `shiftbench.result`. time_ms: when the results were written, in milliseconds
-    since 1970. An unfinished run is completed and not replaced, because a user who may write to an experiment may not
-    be allowed to delete from it. What is sent is the same each time, so sending a part again changes nothing.
+    experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
+    them. result: the id of the results, which the MLflow run has as its tag `shiftbench.result`. time_ms: when the
+    results were written, in milliseconds since 1970.
+
+    An unfinished MLflow run of the result is completed and not replaced, because a user who may write to an experiment
+    may not be allowed to delete from it. Each attempt sends the same content, so sending a part again changes nothing.
+    Where there are several unfinished ones, the oldest is completed and the others get the status KILLED. Where writing
+    fails, the error is raised, and the MLflow run stays with the status FAILED.
     """
     tags = {RESULT: result, **_parent_tag(run.parent)}
     found = _find_runs(client, experiment, result)
@@ -60,9 +70,9 @@ def send_once(
 
 
 def shorten(text: str) -> str:
-    """The text, cut to the length that MLflow stores; a text that was cut ends in " [cut]".
+    """The text, cut to the MAX_VALUE characters that MLflow stores; a text that was cut ends in " [cut]".
 
-    MLflow itself would cut a longer value without an error.
+    MLflow itself would cut a longer value and not say so. A character that UTF-8 cannot encode is replaced by "?".
     """
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 6] + " [cut]"
@@ -103,7 +113,11 @@ def _log_values(client: MlflowClient, run_id: str, run: TrackedRun, time_ms: int
 
 
 def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Pairs of a name that MLflow accepts and the value; names that become equal are numbered."""
+    """The (name, value) items of `named`, in order, with each name changed to one that MLflow accepts.
+
+    A character that MLflow refuses becomes "_", and a long name is cut. Of names that thereby become equal, the second
+    ends in "_2", the third in "_3", and so on.
+    """
     taken: set[str] = set()
     for name, value in named.items():
         base = re.sub(r"[^\w. -]", "_", name)[: MAX_NAME - 5].strip(". ") or "_"

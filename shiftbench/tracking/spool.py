@@ -6,8 +6,10 @@ to each destination. The file is `.tracked.json`:
     {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
 
 result: an id that is new each time results are written; the tag `shiftbench.result` of their one MLflow run. left: when
-the file was written, in milliseconds since 1970. files: the digest of the run's files. run: the fields of `TrackedRun`.
-sent: the MLflow runs that exist already. The file's name begins with a dot, so the file is not itself sent.
+the file was written, in milliseconds since 1970. files: the digest of the run's files. run: the fields of `TrackedRun`
+but for `artifacts`, which is the folder of the file. sent: for each destination that has received the run, its URI
+without secrets, its experiment, and the id of the MLflow run there. The file's name begins with a dot, so the file is
+not itself sent.
 """
 
 from __future__ import annotations
@@ -44,9 +46,10 @@ log = logging.getLogger(__name__)
 
 
 def spool_run(folder: Path, run: TrackedRun) -> None:
-    """Write the spool file of the results in a folder, all of which must have been written before.
+    """Write the spool file of the results in a folder.
 
-    A spool file that cannot be written, on a full disk, is a warning: the results themselves are complete.
+    All files of the results must have been written before, because the spool file holds their digest. A spool file that
+    cannot be written, on a full disk, is a warning: the results themselves are complete.
     """
     try:
         spooled = {
@@ -68,9 +71,11 @@ def spool_run(folder: Path, run: TrackedRun) -> None:
 def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None:
     """The id of the one MLflow run of the results in a folder, which is sent now if MLflow does not have it.
 
-    parent: the id of the MLflow run that it is shown under; None for the run of the sweep that its tags name, if they
-    name one. Returns None where tracking is off or the folder has no spool file. Returns None, with a warning, where
-    the run could not be sent; it then stays pending.
+    parent: the id of the MLflow run that this run is shown under. None: where the tags of the run name a sweep, it is
+    shown under that sweep's parent run; otherwise under the parent in the spool file, if there is one.
+
+    Returns None where tracking is off or the folder has no spool file. Returns None, with a warning, where the run
+    could not be sent; the run then stays pending.
     """
     if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
@@ -92,7 +97,10 @@ def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
 
 
 def is_pending(folder: Path, tracking: Tracking) -> bool:
-    """Whether the results in a folder have still to be sent to this destination."""
+    """Whether the results in a folder have still to be sent to this destination.
+
+    True also where the spool file cannot be read.
+    """
     try:
         return _sent_run_id(_read(folder), tracking) is None
     except (OSError, InputError):
@@ -127,7 +135,7 @@ def _sent_run_id(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
 
 
 def _digest(run: TrackedRun) -> str:
-    """The SHA-256 digest, in hexadecimal, of the names and contents of a run's files."""
+    """The SHA-256 digest, in hexadecimal, of the names and contents of the files that are sent for a run."""
     digest = hashlib.sha256()
     for path in files_to_send(run, set()):
         name = path.relative_to(run.artifacts).as_posix().encode("utf-8", "surrogateescape")
@@ -136,7 +144,10 @@ def _digest(run: TrackedRun) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The content of a spool file. Raises InputError where it is not of this format, OSError where it is unreadable."""
+    """The content of the spool file in a folder.
+
+    Raises OSError where the file cannot be read, and InputError where its content is not of the format SCHEMA.
+    """
     content = file_bytes(folder / SPOOLED, SPOOLED, MAX_BYTES)
     with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):
         try:
@@ -174,7 +185,7 @@ def _find_damage(spooled: Any) -> str:
 
 
 def _values(named: Any) -> list[Any]:
-    """The values of a mapping; [None], which no check accepts, for anything else."""
+    """The values of a dict. For anything else [None], whose element is of none of the types that are checked for."""
     return list(named.values()) if isinstance(named, dict) else [None]
 
 

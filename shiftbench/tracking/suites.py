@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    """The id of a sweep's parent run, set to running.
+    """The id of a sweep's parent run, which gets the status RUNNING.
 
-    It is the run whose tag shiftbench.sweep has the value in `tags`, or a new run where there is none.
+    It is the parent run whose tag shiftbench.sweep has the value that `tags` has for it. Where there is none, it is a
+    new run with these tags and this name. experiment: the id of the experiment.
     """
     tags = {**{key: shorten(value) for key, value in tags.items()}, KIND: SUITE}
     run_id = find_run(client, experiment, tags[SWEEP]) if SWEEP in tags else None
@@ -29,9 +30,11 @@ def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str
 
 
 def get_finished_run(client: MlflowClient, experiment: str, name: str, sweep: str) -> str:
-    """The id of the parent run of a sweep that is over, set to finished.
+    """The id of the parent run of a sweep that is over.
 
-    The run is created here where the server did not answer during the whole sweep.
+    A parent run that is still RUNNING becomes FINISHED; another status stays. Where the server did not answer during
+    the whole sweep, there is no parent run yet, and it is created here. experiment: the id of the experiment. name: the
+    name of the suite. sweep: the value of the tag shiftbench.sweep.
     """
     run_id = find_run(client, experiment, sweep) or open_run(client, experiment, name, {SWEEP: sweep, "suite": name})
     if client.get_run(run_id).info.status == "RUNNING":
@@ -40,7 +43,7 @@ def get_finished_run(client: MlflowClient, experiment: str, name: str, sweep: st
 
 
 def find_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
-    """The id of a sweep's parent run; None where there is none yet."""
+    """The id of the oldest parent run whose tag shiftbench.sweep is `sweep`; None where there is none yet."""
     query = f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = '{SUITE}'"
     found = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=1)
     return str(found[0].info.run_id) if found else None

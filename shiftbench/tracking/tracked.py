@@ -22,9 +22,9 @@ SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and f
 class TrackedRun:
     """One run as it is sent to MLflow.
 
-    artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. only: the
-    names at the top of that folder that are sent; empty for all. parent: the id of the run that this one is shown
-    under.
+    artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. parent:
+    the id of the MLflow run that this run is shown under; None for no such run. only: the names of the files and
+    folders at the top of `artifacts` that are sent; empty where all are sent.
     """
 
     name: str
@@ -37,10 +37,12 @@ class TrackedRun:
 
 
 def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
-    """The metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n', fewer than 60 of them.
+    """The metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n' of its scores, at most MAX_METRICS.
 
-    Where there are more, all values precede all intervals, and the first score of every finding precedes the second
-    score of any. What does not fit is only in scores.json. A number that is not finite is left out.
+    The metrics have an order, and those at its end are left out where there are too many; they are then only in
+    scores.json. All values come before the first interval (low, high and n). Among values and among intervals, the
+    first score of every finding comes before the second score of any finding. A number that is None or not finite is
+    left out.
     """
     seen: Counter[str] = Counter()
     ranked = []
@@ -59,10 +61,12 @@ def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
-    """The run's files, sorted, without hidden files and without mlflow_paths.
+    """The paths of the files of `run.artifacts` that are sent, sorted within each entry at its top.
 
-    mlflow_paths: what MLflow itself keeps, which may lie in the same folder. A link that leads out of the folder is
-    left out, because results from somebody else may hold a link to a private file of this machine's user.
+    Left out are hidden files and the content of hidden folders, what is in `mlflow_paths` (files and folders that
+    MLflow itself keeps and that may lie in the same folder), and names at the top that `run.only` does not list. A link
+    that leads out of the folder is left out too, because results from somebody else may hold a link to a private file
+    of this machine's user.
     """
     root = run.artifacts.resolve()
     for top in sorted(run.artifacts.iterdir()):

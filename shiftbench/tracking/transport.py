@@ -36,7 +36,7 @@ MAX_FILE_BYTES = 2**30  # of one file, where the reader asks for no lower limit
 MIN_FILE_SPEED = 16 * 2**10  # bytes a second
 CHUNK_BYTES = 2**16  # read at a time
 MAX_REDIRECTS = 3
-RETRY_OPTIONS = (  # the options of a Retry that are taken over from MLflow's
+RETRY_OPTIONS = (  # the options that `_LimitedRetry` takes over from the Retry of MLflow's adapter
     "total", "connect", "read", "redirect", "status", "status_forcelist", "allowed_methods", "backoff_factor",
     "raise_on_status", "respect_retry_after_header", "backoff_jitter",
 )  # fmt: skip
@@ -61,7 +61,10 @@ class RedirectedElsewhere(Exception):
 
 
 def origin(address: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an http(s) address. Raises ValueError where the port is not a valid number."""
+    """(scheme, host, port) of an http(s) address; without a port in the address, it is the scheme's default.
+
+    Raises ValueError where the port is not a valid number.
+    """
     parts = urlsplit(address)
     return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
@@ -69,8 +72,8 @@ def origin(address: str) -> tuple[str, str, int]:
 def limit_requests(address: str, timeout: float) -> None:
     """Limit every later request of this process to the server at address.
 
-    timeout: seconds that a whole answer may take. Raises RuntimeError for a version of MLflow that makes its sessions
-    in a way that is not known here.
+    timeout: seconds that a whole answer may take; a later call for the same server replaces it. Raises RuntimeError for
+    a version of MLflow that makes its sessions in a way that is not known here.
     """
     from mlflow.utils import request_utils
 
@@ -116,7 +119,11 @@ class _Limit:
         self.received = self.moved = self.in_window = 0
 
     def seconds_left(self) -> float:
-        """Seconds until the limit, more than 0. Raises TooSlow where none are left."""
+        """Seconds until the limit, at least 0.001. Raises TooSlow where no time is left.
+
+        For a file, no time left means that a period has ended in which the file moved too slowly. Where it moved fast
+        enough, a new period of `timeout` seconds begins.
+        """
         remaining = self.since + self.timeout - time.monotonic()
         if remaining <= 0:
             if not self.file:
@@ -131,10 +138,12 @@ class _Limit:
         return max(remaining, 0.001)
 
     def count_sent(self, size: int) -> None:
+        """Count `size` bytes that were sent, if the request sends a file; the bytes of other requests do not matter."""
         if self.upload:
             self._count(size)
 
     def count_received(self, size: int) -> None:
+        """Count `size` bytes that were received. Raises TooLarge where the answer has more than `most` bytes by now."""
         self._count(size)
         self.received += size
         if self.received > self.most:
@@ -142,7 +151,7 @@ class _Limit:
 
     def _count(self, size: int) -> None:
         if self.file and not self.moved:
-            self._start_window()  # the server may use the time before the first byte for other work
+            self._start_window()  # speed counts from the first byte on, as the server may do other work before
         self.moved += size
         self.in_window += size
 
@@ -151,7 +160,10 @@ class _Limit:
 
 
 class _Socket:
-    """A connected socket, plain or TLS; each read and write counts against the limit of its request."""
+    """A connected socket, plain or TLS, whose reads and writes count against the limit of the request.
+
+    limit: None where the request has no limit. http.client uses it in place of the socket itself.
+    """
 
     def __init__(self, connected: Any, limit: _Limit | None) -> None:
         self.connected, self.limit = connected, limit
@@ -169,7 +181,7 @@ class _Socket:
             try:
                 sent = self.connected.send(rest)
             except TimeoutError:
-                continue  # seconds_left() says whether that was the limit
+                continue  # if the limit is reached, seconds_left() raises TooSlow; else a file gets a new period
             self.limit.count_sent(sent)
             rest = rest[sent:]
 
@@ -184,7 +196,7 @@ class _SocketReader(io.RawIOBase):
 
     def __init__(self, limited: _Socket) -> None:
         self._connected, self._limit = limited.connected, limited.limit
-        self._open = limited.connected.makefile("rb", buffering=0)  # keeps the socket open until this is closed
+        self._open = limited.connected.makefile("rb", buffering=0)  # keeps the socket open until this reader is closed
 
     def readable(self) -> bool:
         return True
@@ -197,7 +209,7 @@ class _SocketReader(io.RawIOBase):
             try:
                 received = int(self._connected.recv_into(buffer))
             except TimeoutError:
-                continue  # seconds_left() says whether that was the limit
+                continue  # if the limit is reached, seconds_left() raises TooSlow; else a file gets a new period
             self._limit.count_received(received)
             return received
 
@@ -217,13 +229,16 @@ class _Connection(HTTPConnection):
         self.sock = _Socket(self.sock, limit)
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        if isinstance(self.sock, _Socket):  # an earlier request with another limit opened it
+        if isinstance(self.sock, _Socket):  # the socket was opened by an earlier request, which had another limit
             self.sock.limit = getattr(_active, "limit", None)
         super().request(*arguments, **options)
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    """The same over TLS: `_Connection.connect` calls the `connect` of HTTPSConnection."""
+    """A connection over TLS that obeys the same limits.
+
+    In the method resolution order HTTPSConnection follows `_Connection`, so `super().connect()` there connects by TLS.
+    """
 
 
 class _Pool(HTTPConnectionPool):
@@ -235,7 +250,10 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _LimitedRetry(Retry):
-    """MLflow's retries, none of which begins, or is waited for, beyond the limit."""
+    """MLflow's retries, within the limit of the request.
+
+    `sleep`, which waits before a retry, raises TooSlow at once where the wait would last beyond the limit.
+    """
 
     def sleep(self, response: Any = None) -> None:
         limit = getattr(_active, "limit", None)
@@ -253,7 +271,10 @@ class _LimitedRetry(Retry):
 
 
 class _Adapter(HTTPAdapter):
-    """MLflow's adapter with our limits, which apply to the servers that `limit_requests` was called for."""
+    """Takes the place of an adapter of MLflow's, with the same retries and our limits.
+
+    The limits apply to the servers that `limit_requests` was called for. Requests to other servers have none.
+    """
 
     def __init__(self, replaced: HTTPAdapter) -> None:
         retries, pool_options = replaced.max_retries, replaced.poolmanager.connection_pool_kw

@@ -47,16 +47,20 @@ def test_findings_say_what_they_are_and_what_they_need(name, ratings):
 
 
 def test_every_score_that_was_ever_recorded_has_a_meaning(ratings):
-    """The names are those of a run of every finding, with responses beside and null models (tests/frozen)."""
+    """The names are those of a recorded run (tests/frozen) with every finding, two response modes and null models."""
     parts = {name: finding(name, ratings) for name in FINDINGS}
     named = [score.split(".", 1) for score in RECORDED["scores"]]
     assert named and all(parts[of].fact(score) is not None for of, score in named)
 
 
+NOT_RECORDED = {  # scores that the recorded run lacks, with the reason
+    ("instruction_recognition", "recognition_min_len"): "given only where own responses differ in length",
+    ("instruction_recognition", "prompt_density_rise"): "added after the recording, by issue 19",
+}
+
+
 def test_every_meaning_is_that_of_a_score(ratings):
-    """recognition_min_len is given only where base's and tuned's own responses differ in length; none there do."""
-    recorded = {tuple(score.split(".", 1)) for score in RECORDED["scores"]}
-    recorded.add(("instruction_recognition", "recognition_min_len"))
+    recorded = {*(tuple(score.split(".", 1)) for score in RECORDED["scores"]), *NOT_RECORDED}
     for name in FINDINGS:
         one = finding(name, ratings)
         for score, fact in one.facts.items():
@@ -64,11 +68,21 @@ def test_every_meaning_is_that_of_a_score(ratings):
             assert any(of == name and one.fact(found) is fact for of, found in recorded), (name, score)
 
 
+def test_every_claim_is_about_a_score_of_its_finding_and_bounded_by_others(ratings):
+    for name in FINDINGS:
+        one = finding(name, ratings)
+        assert one.is_check <= (not one.claims), name  # a check makes no claim
+        for claim in one.claims:
+            assert all(one.fact(score) is not None for score in (claim.score, *claim.specific)), claim
+            assert one.fact(claim.score).kind is Kind.SHIFT and claim.floor >= 10 and claim.null_pairs
+            assert bool(claim.specific) == bool(claim.not_specific)
+
+
 @pytest.mark.parametrize("name", [name for name in groups()["control"] if name != "none"])
 def test_controls_are_controls(name, tmp_path):
     words = [f"control.path={tmp_path}"] if name == "continued" else []
     control = instantiate(compose("config", ["pair=demo", f"control={name}", *words]).control)
-    assert isinstance(control, Control) and control.kind == name
+    assert isinstance(control, Control) and control.kind in (name, "auto")
 
 
 @pytest.mark.parametrize("old", MOVED)

@@ -21,7 +21,7 @@ def test_densities_of_parts_are_means_over_their_tokens():
     density_P = torch.arange(10) / 10
     found = part_densities(density_P, unit(torch.zeros(10, 3), slice(0, 2), slice(4, 6)))
     wanted = {
-        "instruction": 0.05, "context": 0.45, "others": 0.55,
+        "instruction": 0.05, "context": 0.45, "others": 0.55, "all_tokens": 0.45,
         "first_third": 0.15, "middle_third": 0.5, "last_third": 0.8,
         "specificity": -0.5, "context_specificity": -0.4,
     }  # fmt: skip

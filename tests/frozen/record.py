@@ -58,7 +58,7 @@ class Package:
         return settings(config), decisive(config.findings)
 
     def before_loading(self, config: Any) -> dict[str, Any]:
-        """The part of `pair` in scores.json that is known before a model is loaded."""
+        """The fields of `pair` in scores.json that are known before a model is loaded."""
         from shiftbench.pipeline.job import build
         from shiftbench.pipeline.recording import conditions
 
@@ -82,7 +82,8 @@ PAIRS = (
 )  # fmt: skip
 SUITES = ("all", "controlled", "core", "demo", "paper", "probes", "smoke")
 ATTRIBUTION = "findings.instruction_recognition.explain"
-# One option each, or a group's member: what belongs to the settings of a run, and what does not.
+# Each list is composed as a configuration of its own. Most change one option. Some of the options belong to the
+# settings of a run, so that the digest changes, and others (memory, device, budget, ...) do not.
 CHANGES = (
     [f"{ATTRIBUTION}.method=occlusion"],
     [f"{ATTRIBUTION}.method=occlusion", f"{ATTRIBUTION}.steps=8"],
@@ -110,8 +111,8 @@ PROMPT_SETS = (
     ["dataset=jsonl", "dataset.path=PROMPTS", "response.beside=reference"],
     ["dataset=mt_bench", "vocabulary.size=4000"],
 )
-PACKAGED = "vocabulary"  # of all prompt sets but the last it is one small file, because the packaged one takes seconds
-SMALL = {  # what makes a job a matter of seconds; the explainers' own options stay as they are
+PACKAGED = "vocabulary"  # prompt sets that set this take the packaged words, in seconds; others a small file of words
+SMALL = {  # options with which a job takes seconds; the options of the explainers keep their defaults
     "device": "cpu",
     "response.max_new_tokens": 2,
     "bootstrap.resamples": 20,
@@ -120,7 +121,7 @@ SMALL = {  # what makes a job a matter of seconds; the explainers' own options s
     "vocabulary.path": "WORDS",
     "vectors": "model",
 }
-SMALLER = {  # for null models, of which each is explained anew
+SMALLER = {  # options for jobs with null models, each of which is explained anew
     "findings.instruction_verbs.explain.k": 10,
     "findings.concept_rotation.explain.rank": 12,
     "findings.concept_rotation.explain.top": 10,
@@ -130,7 +131,10 @@ UNSTEADY = ("version.shiftbench", "version.python", "version.torch", "version.tr
 
 
 class Inputs:
-    """The files that configurations name, in a folder that is new each time."""
+    """The files that configurations name: prompts, ratings, words and word vectors, written into `folder`.
+
+    The paths are the attributes prompts, ratings, words and vectors.
+    """
 
     def __init__(self, folder: Path, models: Path) -> None:
         self.folder = folder
@@ -151,7 +155,10 @@ class Inputs:
         setattr(self, name.lower(), str(self.folder / file))
 
     def filled(self, override: str) -> str:
-        """An override with the paths that its words in capitals stand for."""
+        """An override in which PROMPTS, WORDS or VECTORS is replaced by the path of that file.
+
+        RATINGS alone becomes the override that sets the path of the ratings.
+        """
         if override == "RATINGS":
             return f"findings.followed_instructions.ratings.path={self.ratings}"
         for name in ("PROMPTS", "WORDS", "VECTORS"):
@@ -159,7 +166,10 @@ class Inputs:
         return override
 
     def masked(self, value: Any) -> Any:
-        """A value in which this machine's paths are called FOLDER and MODELS."""
+        """A value in which the path of the folder is replaced by FOLDER, and that of the demo models by MODELS.
+
+        The record therefore does not depend on where they lie. Dicts and lists are searched.
+        """
         if isinstance(value, dict):
             return {name: self.masked(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
@@ -193,7 +203,8 @@ def configurations(package: Package, inputs: Inputs) -> dict[str, Any]:
     """
     settings, say = {}, {}
     changes = [*([f"suite={suite}"] for suite in SUITES), *CHANGES]
-    # Each pair stands in one configuration at least, the first ones in two: a composition takes a third of a second.
+    # A composition takes a third of a second, so not every pair meets every change. With each change the next pair is
+    # composed, so each pair is in at least one configuration.
     for i, change in enumerate(changes):
         overrides = [f"pair={PAIRS[i % len(PAIRS)]}", *change]
         local = ["pair.base=MODELS/base", "pair.tuned=MODELS/tuned"] if overrides[0] == "pair=local" else []
@@ -221,7 +232,10 @@ def without_modules(options: Any) -> Any:
 
 
 def _differences_from_first(by_name: dict[str, Any]) -> dict[str, Any]:
-    """The first one's options in full, and of each other one those that differ; None where one is not there."""
+    """The options of the first configuration in full, and of each other configuration those that differ from the first.
+
+    The options are under dotted keys. None stands for an option that the first has and the other has not.
+    """
     flat = {name: dict(_dotted(options)) for name, options in by_name.items()}
     first_name, first = next(iter(flat.items()))
     found: dict[str, Any] = {first_name: first}
@@ -255,7 +269,7 @@ def _top_keys(path: Path) -> list[str]:
 
 
 def prompt_sets(package: Package, inputs: Inputs) -> dict[str, Any]:
-    """`pair` of scores.json, as far as it is known before a model is loaded, for each prompt set."""
+    """For each prompt set, the fields of `pair` in scores.json that are known before a model is loaded."""
     found = {}
     for change in PROMPT_SETS:
         small = [] if any(c.startswith(PACKAGED) for c in change) else ["vocabulary=tsv", "vocabulary.path=WORDS"]
@@ -268,7 +282,11 @@ def prompt_sets(package: Package, inputs: Inputs) -> dict[str, Any]:
 
 
 def jobs(package: Package, inputs: Inputs) -> dict[str, Any]:
-    """Store keys of many small jobs, and the names that one of them leaves on disk, in MLflow and on a leaderboard."""
+    """What small jobs leave behind: store keys and names.
+
+    units: for each job, what its units in the store were made from, with their keys. scores in Python: the names of the
+    scores that `shiftbench.score` returns for each job. The other sections are those of `whole_job`.
+    """
     store = StoreLooker(inputs.folder / "store")
     units: dict[str, Any] = {}
     base, tuned, lora, continued = (str(package.models / n) for n in ("base", "tuned", "tuned_lora", "continued"))
@@ -300,7 +318,9 @@ def jobs(package: Package, inputs: Inputs) -> dict[str, Any]:
     prompts = [package.prompt(*_prompt(row)) for row in PROMPTS[:1]]
     scores = {}
     for name, (path, change) in runs.items():
-        options = {**SMALL, "vocabulary.path": inputs.words, "store.path": str(store.folder), **change}
+        # Null models of a job are asked for by name: before issue 19 there were none by default.
+        chosen = {"control": "none", "vocabulary.path": inputs.words, "store.path": str(store.folder), **change}
+        options = {**SMALL, **chosen}
         given = {option.replace(".", "__"): value for option, value in options.items()}
         with contextlib.redirect_stderr(io.StringIO()):
             made = package.score(base, path, prompts, **given)
@@ -310,7 +330,10 @@ def jobs(package: Package, inputs: Inputs) -> dict[str, Any]:
 
 
 def whole_job(package: Package, inputs: Inputs, store: StoreLooker, units: dict[str, Any]) -> dict[str, Any]:
-    """Names of what `shiftbench score` leaves of the bundled pair, with all findings beside a null, and tracked."""
+    """Names in the results of `shiftbench score` on the bundled pair, with every finding, null models and tracking.
+
+    The names are those on disk, in MLflow and on a leaderboard. The units that the job stores are added to `units`.
+    """
     out, database = inputs.folder / "out", f"sqlite:///{inputs.folder / 'runs' / 'mlflow.db'}"
     (inputs.folder / "runs").mkdir()
     options = {**SMALL, **SMALLER, "dataset": "jsonl", "dataset.path": inputs.prompts, "vocabulary.path": inputs.words}
@@ -345,7 +368,10 @@ def whole_job(package: Package, inputs: Inputs, store: StoreLooker, units: dict[
 
 
 def _tracked(database: str) -> dict[str, Any]:
-    """Names of what MLflow has of the one run, and the values of tags and params that depend on no machine."""
+    """Names of what MLflow has of the one run, and the values of its tags and params.
+
+    "(any)" replaces the value of a tag that depends on the machine or on the time.
+    """
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri=database)
@@ -418,7 +444,10 @@ class StoreLooker:
         return found
 
     def layout(self) -> dict[str, Any]:
-        """Where a unit lies, and the names in its files; of each method, its arrays and its words."""
+        """The names of the files and folders of a unit, and the keys in its record.json.
+
+        For each method also the names and dtypes of its arrays, and the names of its lists of words, of one unit.
+        """
         bodies = {}
         for path in sorted(self.folder.glob("??/*/record.json")):
             body = json.loads(path.read_text(encoding="utf-8"))["body"]
@@ -441,7 +470,10 @@ class StoreLooker:
 
 
 def canonical_digest(content: Any) -> str:
-    """sha256 (hex) of canonical JSON, written here a second time: the package's own is what is held."""
+    """The SHA-256 digest, in hexadecimal, of canonical JSON: sorted keys, no spaces.
+
+    It is written here a second time, because a test with the package's own function would follow a change of it.
+    """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -469,7 +501,10 @@ def _span(text: str, part: str) -> list[int]:
 
 @contextlib.contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """What a user's environment says about servers and caches changes nothing here; it is back afterwards."""
+    """While the block runs, the environment has no variables of shiftbench, MLflow, OpenAI and the Hub's token.
+
+    Afterwards the environment is as before.
+    """
     before = dict(os.environ)
     for name in [name for name in before if name.startswith(("SHIFTBENCH_", "OPENAI_", "MLFLOW_", "HF_TOKEN"))]:
         del os.environ[name]
@@ -482,7 +517,7 @@ def _quiet_environment() -> Iterator[None]:
 
 
 def main() -> None:
-    """Print the record of the commit that is checked out; token ids stand on one line."""
+    """Print, as JSON, the hash of the commit that is checked out and the record. A list of numbers is on one line."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
     found = {"commit": commit.stdout.strip(), **record()}
     text = json.dumps(found, indent=1, ensure_ascii=False)

@@ -66,7 +66,10 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, known: Mapping[str, Path]) -> set[str]:
-    """The modules of the package that a file imports, wherever in it the import stands."""
+    """The dotted names of the package's modules that a file imports, also inside functions.
+
+    known: the package's modules; `from A import B` counts as the module A.B where that is one of them, otherwise as A.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -86,7 +89,7 @@ def room_of(module: str) -> str:
 
 
 def graph() -> dict[str, dict[str, list[tuple[str, str]]]]:
-    """room -> imported room -> the (module, imported module) that make the arrow."""
+    """room -> room that it imports -> the imports that make this arrow, each as (importing module, imported module)."""
     known = modules()
     found: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for module, path in known.items():
@@ -111,7 +114,7 @@ def cycles() -> list[list[str]]:
 
 
 def _strongly_connected(edges: Mapping[str, set[str]]) -> list[set[str]]:
-    """Tarjan's algorithm."""
+    """The strongly connected components of a graph, by Tarjan's algorithm. edges: node -> the nodes it points to."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -139,7 +142,7 @@ def _strongly_connected(edges: Mapping[str, set[str]]) -> list[set[str]]:
 
 
 def levels(arrows: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """How high each room stands: one above the highest room that it imports."""
+    """How high each room stands: 0 where it imports no other room, else one above the highest room that it imports."""
     found: dict[str, int] = {}
     for room in ROOMS:
         found[room] = 1 + max((found[other] for other in arrows.get(room, ()) if other in found), default=-1)
@@ -147,7 +150,7 @@ def levels(arrows: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def table() -> str:
-    """The rooms, the highest first, with what each holds and imports, as Markdown."""
+    """The rooms, the highest first, with what each holds and imports, as Markdown. Imports of `errors` are left out."""
     arrows = graph()
     lines = ["| room | what it holds | imports |", "|---|---|---|"]
     for room, holds in reversed(ROOMS.items()):
@@ -160,7 +163,10 @@ WIDTH, BOX, HEIGHT, GAP = 900, 104, 30, 36
 
 
 def picture() -> str:
-    """The rooms in rows by height, with the arrows that no longer path of arrows replaces, as SVG."""
+    """The rooms but `errors`, in rows by height, as SVG.
+
+    An arrow leads from a room to each room that it imports, unless a path over other rooms leads there too.
+    """
     arrows = {room: [other for other in others if other != "errors"] for room, others in graph().items()}
     height = levels(arrows)
     rows: dict[int, list[str]] = {}
@@ -198,7 +204,7 @@ def picture() -> str:
 
 
 def _direct(room: str, arrows: Mapping[str, Sequence[str]]) -> list[str]:
-    """The rooms that a room imports and that no other of its imports leads to."""
+    """The rooms that `room` imports and that none of the other rooms it imports leads to, directly or over others."""
 
     def reach(start: str) -> set[str]:
         found: set[str] = set()
