@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from shiftbench import ops, stats
@@ -116,13 +117,24 @@ def test_the_order_of_strata_among_the_values_does_not_matter():
 def test_an_interval_is_that_of_the_reference_draws():
     values, strata = [0.5, -1.25, 3.0, 2.0, 0.125, 7.0, -2.0], [0, 0, 0, 0, 1, 1, 1]
     drawn_SG = np.array([reference.resampled_means([values[:4], values[4:]], 5, s) for s in range(200)])
-    means = (4 * drawn_SG[:, 0] + 3 * drawn_SG[:, 1]) / 7
     interval = Bootstrap(200, 0.9, 5).stratified_mean(values, strata)
     assert interval.value == pytest.approx(np.mean(values))
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])))
-    apart = drawn_SG[:, 0] - drawn_SG[:, 1]
+    assert (interval.low, interval.high) == pytest.approx(corrected(drawn_SG, [values[:4], values[4:]], [4 / 7, 3 / 7]))
     interval = Bootstrap(200, 0.9, 5).difference_of_means(values[:4], values[4:])
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(apart, [0.05, 0.95])))
+    assert (interval.low, interval.high) == pytest.approx(corrected(drawn_SG, [values[:4], values[4:]], [1, -1]))
+
+
+def corrected(drawn_SG, groups, weights):
+    """The formula of docs/mathematics.md, 'Scores', at 90%: bounds of the weighted sum of the groups' means."""
+    value, deviations, variances = 0.0, 0.0, []
+    for mean_S, group, weight in zip(drawn_SG.T, groups, weights, strict=True):
+        n = len(group)
+        value += weight * np.mean(group)
+        deviations = deviations + weight * math.sqrt(n / (n - 1)) * (mean_S - np.mean(group))
+        variances.append(weight**2 * np.var(group, ddof=1) / n)
+    df = sum(variances) ** 2 / sum(v**2 / (len(group) - 1) for v, group in zip(variances, groups, strict=True))
+    ratio = scipy.stats.t.ppf(0.95, df) / scipy.stats.norm.ppf(0.95)
+    return tuple(value + ratio * np.quantile(deviations, [0.05, 0.95]))
 
 
 def test_without_observations_or_variation_there_is_no_test():

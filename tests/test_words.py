@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -255,3 +258,28 @@ def test_without_glove_the_models_embeddings_are_used(
     assert len(caplog.records) == 1 and "input embeddings are used" in caplog.text
     with pytest.raises(InputError, match="pip install"):
         vectors.glove()
+
+
+def test_the_larger_list_of_instruction_verbs_is_what_the_packaged_prompts_give() -> None:
+    """The paper's 38, then verbs that begin a sentence in two prompts or more, by their number of prompts."""
+    paper = verbs("instruction")
+    known = {*paper, *verbs("general")}
+    rows = [json.loads(line) for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl")]
+    texts = [row["instruction"] for row in rows]
+    texts += [turn for line in packaged_lines("mt_bench/question.jsonl") for turn in json.loads(line)["turns"]]
+    count: Counter[str] = Counter()
+    for text in texts:
+        count.update(opening_verbs(text) & known)
+    ranked = sorted((verb for verb in count if count[verb] >= 2), key=lambda verb: (-count[verb], verb))
+    assert verbs("instruction_larger") == [*paper, *(verb for verb in ranked if verb not in paper)]
+
+
+def opening_verbs(text: str) -> set[str]:
+    """The first words of the sentences of a text, in lower case. A 'please' is skipped, and so are questions."""
+    found = set()
+    for sentence in re.split(r"(?<=[.!?:])\s+|\n+", text):
+        words = [word.lower() for word in re.findall(r"[^\W\d_]+", sentence)]
+        words = words[1:] if words[:1] == ["please"] else words
+        if words and not sentence.rstrip().endswith("?"):
+            found.add(words[0])
+    return found

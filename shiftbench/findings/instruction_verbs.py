@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,16 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import BOTH_MODELS, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
-from shiftbench.stats import Bootstrap, holm, independent_effect, welch
+from shiftbench.errors import InputError
+from shiftbench.stats import Bootstrap, crossed_difference, holm, independent_effect, welch
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
+# The packaged list by the name of the option `verbs`.
+LISTS: Mapping[str, Literal["instruction", "instruction_larger"]] = {
+    "paper": "instruction",
+    "larger": "instruction_larger",
+}
 QUARTERS = 4  # number of parts of the depth; each has about a quarter of the layers
 
 
@@ -80,10 +86,12 @@ CAPTIONS = {
 class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
 
-    explain: gives the word pairs that each attention head of a model knows.
+    explain: gives the word pairs that each attention head of a model knows. verbs: the list of instruction verbs,
+    'paper' or 'larger' (LISTS); general verbs are those that are not in this list.
     """
 
     explain: Explainer
+    verbs: str
     bootstrap: Bootstrap
     name: ClassVar[str] = "instruction_verbs"
     version: ClassVar[int] = 2
@@ -92,19 +100,22 @@ class InstructionVerbs(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
+    def __post_init__(self) -> None:
+        if self.verbs not in LISTS:
+            raise InputError(f"instruction_verbs: verbs={self.verbs!r} must be one of {', '.join(LISTS)}")
+
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result: a score over the heads of all layers, and one over the heads of each quarter of the layers.
 
         A score is the mean share over instruction verbs less the mean share over general verbs; _shares says of what.
         """
-        kinds = {"instruction": verbs("instruction"), "general": verbs("general")}
-        all_verbs = [verb for kind in kinds.values() for verb in kind]
-        base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
-        quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
-        shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
-        scores = [self._score("verbs", shares, "all")]
-        scores += [self._score(f"verbs_quarter_{quarter}", shares, str(quarter)) for quarter in range(1, QUARTERS + 1)]
-        change_LH = (tuned_VLH - base_VLH)[: len(kinds["instruction"])].sum(0)
+        shares, change_VLH, instruction_V, quarter_L = self._counted(base, tuned)
+        scores = [self._score("verbs", change_VLH, instruction_V)]
+        scores += [
+            self._score(f"verbs_quarter_{quarter + 1}", change_VLH[:, quarter_L == quarter], instruction_V)
+            for quarter in range(QUARTERS)
+        ]
+        change_LH = change_VLH[instruction_V].sum(0)
         return Result(
             finding=self.name,
             captions=CAPTIONS,
@@ -114,14 +125,30 @@ class InstructionVerbs(Finding):
             tables={
                 "table3": _table3(shares),
                 "verbs": shares[shares["quarter"] == "all"].drop(columns="quarter").reset_index(drop=True),
-                "gained_pairs": _gained_pairs(base, tuned, set(kinds["instruction"])),
+                "gained_pairs": _gained_pairs(base, tuned, set(verbs(LISTS[self.verbs]))),
             },
             figures=[_heads_figure(change_LH), _quarters_figure(shares)],
         )
 
+    def _counted(
+        self, base: Explanation, tuned: Explanation
+    ) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """(shares, change_VLH, instruction_V, quarter_L).
+
+        shares: the table of _shares. change_VLH: tuned's count of a verb in a head less base's. instruction_V: which
+        verbs are instruction verbs. quarter_L: the quarter of each layer, 0 to 3.
+        """
+        instruction = verbs(LISTS[self.verbs])
+        kinds = {"instruction": instruction, "general": [v for v in verbs("general") if v not in set(instruction)]}
+        all_verbs = [verb for members in kinds.values() for verb in members]
+        base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
+        quarter_L = np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1]
+        shares = _shares(kinds, base_VLH, tuned_VLH, quarter_L)
+        return shares, tuned_VLH - base_VLH, np.arange(len(all_verbs)) < len(instruction), quarter_L
+
     def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
         """The values of all scores, without their intervals and tables; 0 where no verb of one kind changed."""
-        shares = _shares_of(base, null)
+        shares, *_ = self._counted(base, null)
         mean = shares.groupby(["quarter", "kind"])["share"].mean()
         quarters = {"verbs": "all", **{f"verbs_quarter_{i}": str(i) for i in range(1, QUARTERS + 1)}}
         return {
@@ -131,17 +158,14 @@ class InstructionVerbs(Finding):
             for name, quarter in quarters.items()
         }
 
-    def _score(self, name: str, shares: pd.DataFrame, quarter: str) -> Score:
-        selected = shares[shares["quarter"] == quarter]
-        instruction_shares = selected.loc[selected["kind"] == "instruction", "share"]
-        general_shares = selected.loc[selected["kind"] == "general", "share"]
-        if instruction_shares.empty or general_shares.empty:
+    def _score(self, name: str, change_VLH: NDArray[np.int64], instruction_V: NDArray[np.bool_]) -> Score:
+        """The score over some layers. change_VLH: how much each head's count of each verb changed there."""
+        change_VN = change_VLH.reshape(len(change_VLH), -1)
+        # Verbs are a sample and heads are a sample: a head that gained pairs with one verb tends to gain others too.
+        found = crossed_difference(change_VN > 0, change_VN != 0, instruction_V, self.bootstrap.confidence)
+        if found is None:
             return no_change(self.name, name)
-        interval = self.bootstrap.difference_of_means(instruction_shares, general_shares)
-        _, p = welch(instruction_shares, general_shares, "two-sided")
-        # The interval is as wide as that of the smaller group alone, so n does not count the larger one.
-        count = min(len(instruction_shares), len(general_shares))
-        return Score(self.name, name, interval.value, interval.low, interval.high, p, count)
+        return Score(self.name, name, found.value, found.low, found.high, found.p, found.n)
 
 
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
@@ -159,14 +183,6 @@ def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[n
                 if word in index_of:
                     counts[index_of[word], layer, head] += 1
     return counts
-
-
-def _shares_of(base: Explanation, tuned: Explanation) -> pd.DataFrame:
-    """The table of _shares for all instruction verbs and general verbs."""
-    kinds = {kind: verbs(kind) for kind in ("instruction", "general")}
-    all_verbs = [verb for members in kinds.values() for verb in members]
-    base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
-    return _shares(kinds, base_VLH, tuned_VLH, np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1])
 
 
 def _shares(

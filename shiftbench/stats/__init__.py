@@ -6,6 +6,7 @@ one-dimensional array of n observations.
 """
 
 from shiftbench.stats.bootstrap import Bootstrap, Interval
+from shiftbench.stats.crossed import CrossedDifference, crossed_difference
 from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
@@ -25,6 +26,7 @@ __all__ = [
     "FEWEST_DRAWS",
     "BetweenGroups",
     "Bootstrap",
+    "CrossedDifference",
     "Effect",
     "Excess",
     "Interval",
@@ -32,6 +34,7 @@ __all__ = [
     "SignFlip",
     "TTest",
     "between_groups",
+    "crossed_difference",
     "excess_over_null",
     "holm",
     "independent_effect",

@@ -1,4 +1,11 @@
-"""Percentile-bootstrap intervals of means and of differences of means (docs/mathematics.md, "Scores")."""
+"""Bootstrap intervals of means and of their differences, corrected for small samples (docs/mathematics.md, "Scores").
+
+The percentile interval is too narrow for few observations: a 95% interval covers the mean of 4 normal values in 81% of
+cases, of 10 in 91%. Two corrections remove this. A resample of n values varies by (n - 1) / n of what it should, so
+deviations of resampled means are multiplied by sqrt(n / (n - 1)). The variance is estimated from n values, so the
+bounds' distances from the mean are multiplied by t / z, the ratio of Student's to the normal quantile. The bootstrap
+gives the interval's shape: a skewed sample keeps unequal distances. tests/stats/test_coverage.py measures the coverage.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
 from shiftbench import ops
 from shiftbench.errors import InputError
@@ -14,7 +22,7 @@ from shiftbench.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the bounds of its percentile-bootstrap confidence interval."""
+    """A mean with the bounds of its bootstrap confidence interval."""
 
     value: float
     low: float
@@ -23,7 +31,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The percentile bootstrap of means, with its options. Its methods return a mean and its confidence interval.
+    """The bootstrap of means, with its options. Its methods return a mean and its confidence interval.
+
+    An interval contains its mean. Where observations do not vary, or there is only one, both bounds are the mean.
 
     resamples: the number of resamples for each interval. confidence: the confidence level, in (0, 1). seed: of the
     random resamples; the same values and seed give the same bounds.
@@ -56,29 +66,60 @@ class Bootstrap:
         if x.size == 0:
             return Interval(0.0, 0.0, 0.0)
         labels = np.zeros(x.size, dtype=np.int64) if strata is None else np.asarray(strata)
-        _, stratum, length = np.unique(labels, return_inverse=True, return_counts=True)
-        mean_SG = self._resampled_means(x[np.argsort(stratum, kind="stable")], length.tolist())
-        return self._interval(float(x.mean()), (mean_SG * (length / x.size)).sum(1))
+        _, stratum = np.unique(labels, return_inverse=True)
+        stratum = _collapsed(stratum)
+        length_G = np.bincount(stratum)
+        x_by_stratum = x[np.argsort(stratum, kind="stable")]
+        return self._interval(float(x.mean()), x_by_stratum, length_G, length_G / x.size)
 
     def difference_of_means(self, first: ArrayLike, second: ArrayLike) -> Interval:
         """mean(first) - mean(second) of two independent samples, with its interval; each sample is resampled by itself.
 
-        Where a sample is empty, the difference and both bounds are 0.
+        Where a sample is empty, the difference and both bounds are 0. A sample of one value is taken to vary as the
+        other does.
         """
         a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if a.size == 0 or b.size == 0:
             return Interval(0.0, 0.0, 0.0)
-        mean_SG = self._resampled_means(np.concatenate([a, b]), [a.size, b.size])
-        return self._interval(float(a.mean() - b.mean()), mean_SG[:, 0] - mean_SG[:, 1])
+        value = float(a.mean() - b.mean())
+        weight = np.array([1.0, -1.0])
+        if 1 in (a.size, b.size):
+            # The mean of n values varies by s^2 / n, so the factor makes its variance s^2 / n + s^2.
+            weight *= np.sqrt(1.0 + np.array([a.size, b.size]))
+        return self._interval(value, np.concatenate([a, b]), np.array([a.size, b.size]), weight)
 
-    def _resampled_means(self, x: NDArray[np.float64], length: list[int]) -> NDArray[np.float64]:
-        """mean_SG: the mean of each of the S resamples of each of the G groups.
+    def _interval(
+        self, value: float, x: NDArray[np.float64], length_G: NDArray[np.int64], weight_G: NDArray[np.float64]
+    ) -> Interval:
+        """The interval of the sum over groups of weight x mean. value: that sum.
 
-        x: the values of all groups, the first group's before the second's. length: how many values each group has.
+        x: the values of all groups, the first group's before the second's. length_G: how many values each group has.
         """
-        return ops.bootstrap(torch.from_numpy(x), length, self.resamples, self.seed).numpy()
+        groups = np.split(x, np.cumsum(length_G)[:-1])
+        mean_G = np.array([group.mean() for group in groups])
+        free_G = np.maximum(length_G - 1, 1)  # a group of one value has no variance, whatever it is divided by
+        variance_G = weight_G**2 * np.array([group.var() for group in groups]) / free_G
+        if variance_G.sum() == 0:
+            return Interval(value, value, value)
+        mean_SG = ops.bootstrap(torch.from_numpy(x), length_G.tolist(), self.resamples, self.seed).numpy()
+        deviation_S = ((mean_SG - mean_G) * (weight_G * np.sqrt(length_G / free_G))).sum(1)
+        # Satterthwaite (1946): the degrees of freedom of a sum of variances.
+        df = variance_G.sum() ** 2 / (variance_G**2 / free_G).sum()
+        upper = (1 + self.confidence) / 2
+        low, high = np.quantile(deviation_S, [1 - upper, upper]) * float(stdtrit(df, upper) / ndtri(upper))
+        return Interval(value, value + min(float(low), 0.0), value + max(float(high), 0.0))
 
-    def _interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
-        tail = (1 - self.confidence) / 2
-        low, high = np.quantile(drawn, [tail, 1 - tail])
-        return Interval(value, float(low), float(high))
+
+def _collapsed(stratum_N: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The stratum of each value, 0 to G - 1, after strata of a single value have become one stratum together.
+
+    A stratum of one value says nothing of its variance. Collapsing such strata is usual in surveys. It counts
+    differences between them as variance, so the interval is rather too wide than too narrow (Cochran 1977, section
+    5A.12). If there is only one such stratum, it is joined to the smallest other one.
+    """
+    length_G = np.bincount(stratum_N)
+    single_G = length_G == 1
+    if single_G.sum() == 1 and len(length_G) > 1:
+        single_G[np.argsort(length_G, kind="stable")[1]] = True
+    joined_G = np.where(single_G, len(length_G), np.arange(len(length_G)))
+    return np.unique(joined_G[stratum_N], return_inverse=True)[1]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
+from scipy.special import stdtr, stdtrit
 
 # With fewer draws their order statistics make no two-sided 95% interval: the extremes of m draws hold a further draw
 # with a probability of (m - 1) / (m + 1), which is 0.95 from 39 on.
@@ -80,21 +80,21 @@ def excess_over_null(
     """A value less the mean of m draws under the null, with an interval that holds two sources of error.
 
     low, high: the value's own interval, for the sampling of its n observations. draws: [m], at least one. The value's
-    standard error on the side of a bound, e = |value - bound| / z, and the standard deviation s of the draws give the
-    variance e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of freedom gives the bound. p is
-    two-sided, with the standard error on the side that faces the null.
+    standard error on the side of a bound is e = |value - bound| / t, for n - 1 degrees of freedom. With the standard
+    deviation s of the draws, the variance is e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of
+    freedom gives the bound. p is two-sided, with the standard error on the side that faces the null.
 
     A single draw has no spread: then the interval holds the sampling alone, and p is None.
     """
     null = np.asarray(draws, dtype=np.float64)
-    excess, z = value - float(null.mean()), float(norm.ppf((1 + confidence) / 2))
+    excess, quantile = value - float(null.mean()), float(stdtrit(max(n - 1, 1), (1 + confidence) / 2))
     if null.size == 1:
         return Excess(excess, low - float(null[0]), high - float(null[0]), None)
     spread = float(null.var(ddof=1)) * (1 + 1 / null.size)
-    sides = [_Side.of((value - low) / z, n, spread, null.size), _Side.of((high - value) / z, n, spread, null.size)]
-    below, above = (side.error * float(t.ppf((1 + confidence) / 2, side.df)) if side.error else 0.0 for side in sides)
+    sides = [_Side.of(bound / quantile, n, spread, null.size) for bound in (value - low, high - value)]
+    below, above = (side.error * float(stdtrit(side.df, (1 + confidence) / 2)) if side.error else 0.0 for side in sides)
     facing = sides[0] if excess > 0 else sides[1]
-    p = 2 * float(t.sf(abs(excess) / facing.error, facing.df)) if facing.error else float(excess == 0)
+    p = 2 * float(stdtr(facing.df, -abs(excess) / facing.error)) if facing.error else float(excess == 0)
     return Excess(excess, excess - below, excess + above, p)
 
 

@@ -96,9 +96,11 @@ def tsv(path: str) -> Vocabulary:
     return Vocabulary(tuple(first_line), path)
 
 
-def verbs(kind: Literal["instruction", "general"]) -> list[str]:
-    """A packaged list of verbs: the 38 instruction verbs of Wu et al. for kind "instruction".
+def verbs(kind: Literal["instruction", "instruction_larger", "general"]) -> list[str]:
+    """A packaged list of verbs.
 
-    For kind "general" it is the 3,000 most frequent other verbs of WordNet 3.0.
+    instruction: the 38 instruction verbs of Wu et al. instruction_larger: these and 31 more, the verbs with which
+    sentences of at least two of the packaged prompts begin. general: the 3,000 most frequent other verbs of WordNet
+    3.0; the 31 are among them.
     """
     return packaged_lines(f"verbs/{kind}.txt")
