@@ -10,7 +10,7 @@ import torch
 
 from shiftbench.annotate import questions
 from shiftbench.annotate.asking import Asker, Session, check_client, gather_answers, run_coroutine
-from shiftbench.contracts.annotator import Annotator
+from shiftbench.contracts.annotator import Annotator, RandomLists
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
@@ -53,13 +53,19 @@ class ChatAnnotator(Asker, Annotator):
         count = QUESTIONS * len(self.seeds) * concepts
         return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
-    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+    def annotate(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None = None,
+    ) -> Unit:
         """The labels and descriptions of concepts.
 
         The unit has two arrays and two lists of strings. label_SCL, bool: whether a concept gets a label by a seed's
         answer. answered_SC, bool: whether that answer could be read; where it could not, the concept gets no label.
         `label`: the L names of the labels. `description`: what the model says that a concept's words share, for all
-        concepts of the first seed, then of the second, and so on. vectors and vocabulary are not used.
+        concepts of the first seed, then of the second, and so on. vectors, vocabulary and chance are not used.
         Raises InputError where the endpoint keeps failing or the budget is spent.
         """
         reads = run_coroutine(self._reads(concepts))

@@ -12,6 +12,8 @@ import torch
 
 from shiftbench import stats
 from shiftbench.contracts.explainer import PairExplainer
+from shiftbench.errors import InputError
+from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
@@ -21,13 +23,20 @@ from shiftbench.store.work import Work
 class Rotation(PairExplainer):
     """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
-    The weights are those of the feed-forward down-projection. The share that a rotation explains is also computed for a
-    change whose entries are in random places; it is the share by chance. seed: of these places.
+    rank: how many components of the permuted change are kept, as many as of a model (Concepts.rank). seed: of the
+    permutation of the change's entries. The share that a rotation explains of the permuted change is the share by
+    chance, and the angles between base's components and those of base plus the permuted change are the angles by
+    chance.
     """
 
+    rank: int
     seed: int
     method: ClassVar[str] = "rotation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"rotation: rank={self.rank} must be at least 1")
 
     def work(self, base: Model, tuned: Model) -> list[Work]:
         """A unit for each layer: share_4, float64. The change is that of the down-projection, from base to tuned.
@@ -39,7 +48,7 @@ class Rotation(PairExplainer):
         common = {
             "method": self.method,
             "version": self.version,
-            "options": {"seed": self.seed},
+            "options": {"rank": self.rank, "seed": self.seed},
             "weights": [base.weights_digest, tuned.weights_digest],
             "dtype": [base.dtype, tuned.dtype],
         }
@@ -58,4 +67,6 @@ class Rotation(PairExplainer):
             stats.rescaling_share(base_FD, tuned_FD),
             relative_change,
         ]
-        return Unit({"share_4": torch.tensor(shares, dtype=torch.float64)})
+        component_CD, _ = principal_components(permuted_FD.to(base.views.down_FD(layer).device), self.rank)
+        share_4 = torch.tensor(shares, dtype=torch.float64)
+        return Unit({"share_4": share_4, "permuted_component_CD": component_CD.float()})

@@ -98,9 +98,11 @@ def _explanations(
         work = explain.work(session.base_weights, tuned_weights)
         return [gather(f"{explain.method}, base to {name}", work, record_key)]
     base, tuned = session.models.base, null if isinstance(null, Model) else session.models.tuned
+    # Components of tuned and null models are read as words in base's embeddings; tuned's in their own embeddings too.
+    as_base = dataclasses.replace(comparison.tuned, read_in=base, also_own=null is None)
     found = [
         gather(f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base), record_key),
-        gather(f"{explain.method}{comparison.responses}, {name}", explain.work(tuned, comparison.tuned), record_key),
+        gather(f"{explain.method}{comparison.responses}, {name}", explain.work(tuned, as_base), record_key),
     ]
     between = finding.pair_explainer()
     if between is not None:

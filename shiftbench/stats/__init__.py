@@ -10,8 +10,10 @@ from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
 from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, place_in_null
+from shiftbench.stats.parts import error_from_parts, with_error
 from shiftbench.stats.permutation import SignFlip, sign_flip
 from shiftbench.stats.subspaces import (
+    match_components,
     matched_cosines,
     permuted_change,
     principal_angles,
@@ -31,9 +33,11 @@ __all__ = [
     "SignFlip",
     "TTest",
     "between_groups",
+    "error_from_parts",
     "excess_over_null",
     "holm",
     "independent_effect",
+    "match_components",
     "matched_cosines",
     "paired_effect",
     "paired_p",
@@ -47,4 +51,5 @@ __all__ = [
     "student_test",
     "welch",
     "welch_test",
+    "with_error",
 ]

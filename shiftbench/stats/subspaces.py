@@ -30,18 +30,23 @@ def principal_angles(first_CD: Tensor, second_CD: Tensor) -> Tensor:
     return torch.where(cosine_C**2 > 0.5, torch.arcsin(sine_C), torch.arccos(cosine_C))
 
 
-def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
-    """cosine_C (float64): |cosine| between each component of the first basis and its match in the second basis.
+def match_components(first_CD: Tensor, second_CD: Tensor) -> tuple[Tensor, Tensor]:
+    """(place_C int64, cosine_C float64): for each component of the first basis, its match in the second basis.
 
-    first_CD, second_CD: components of length 1, equally many. The matching is one to one, and is the one with the
-    largest sum of |cosine|. The absolute value is taken because a component's sign has no meaning. Equal bases give
-    exactly 1.
+    first_CD, second_CD: components of length 1, equally many. place_C: the match's row in second_CD. cosine_C: |cosine|
+    between the two. The matching is one to one, and is the one with the largest sum of |cosine|. The absolute value is
+    taken because a component's sign has no meaning. Equal bases give each row itself and exactly 1.
     """
     if torch.equal(first_CD, second_CD):
-        return torch.ones(len(first_CD), dtype=torch.float64)
+        return torch.arange(len(first_CD)), torch.ones(len(first_CD), dtype=torch.float64)
     cosine_CC = (first_CD.double() @ second_CD.double().T).abs()
     rows, columns = linear_sum_assignment(cosine_CC.numpy(), maximize=True)
-    return cosine_CC[rows, columns].clamp(max=1.0)
+    return torch.from_numpy(columns).long(), cosine_CC[rows, columns].clamp(max=1.0)
+
+
+def matched_cosines(first_CD: Tensor, second_CD: Tensor) -> Tensor:
+    """cosine_C (float64): |cosine| between each component and its match, as `match_components` finds it."""
+    return match_components(first_CD, second_CD)[1]
 
 
 def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
