@@ -36,7 +36,7 @@ from shiftbench.findings.concept_labels import (
 from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles, with_error
 from shiftbench.store.explanation import Explanation
 
-BY_CHANCE = ", same change permuted"  # how the names of series end that show the level of chance
+BY_CHANCE = ", random change"  # how the names of series end that show the level of chance
 RANDOM_BASE_TUNED = ("random directions", "base's components", "tuned's components")
 OVER_LAYERS = "; low and high: the smallest and largest layer"
 FACTS = {
@@ -71,9 +71,9 @@ FACTS = {
     },
     "mean_angle_*_rad_over_chance": ScoreFact(
         "turn of the leading components' subspace, over chance",
-        f"mean principal angle, radians, less that of the permuted change{OVER_LAYERS}",
-        "the subspace of so many leading components turned further than by the same change with its entries permuted",
-        "the subspace turned as far as by the same change with its entries permuted",
+        f"mean principal angle, radians, less that of a random change of its size{OVER_LAYERS}",
+        "the subspace of so many leading components turned further than by a random change of the same size",
+        "the subspace turned as far as by a random change of the same size",
         Kind.DIAGNOSTIC,
     ),
     "mean_angle_*_rad": ScoreFact(
@@ -85,9 +85,9 @@ FACTS = {
     ),
     "unmatched_cosine_over_chance": ScoreFact(
         "components without a counterpart, over chance",
-        f"1 - mean |cosine| of matched components, less that of the permuted change{OVER_LAYERS}",
-        "components differ more than by the same change with its entries permuted",
-        "components differ as much as by the same change with its entries permuted",
+        f"1 - mean |cosine| of matched components, less that of a random change of its size{OVER_LAYERS}",
+        "components differ more than by a random change of the same size",
+        "components differ as much as by a random change of the same size",
         Kind.DIAGNOSTIC,
     ),
     "unmatched_cosine": ScoreFact(
@@ -99,9 +99,9 @@ FACTS = {
     ),
     "rotation_share_over_chance": ScoreFact(
         "change that is a rotation",
-        f"share of the squared change, less that of the permuted change{OVER_LAYERS}",
-        "a rotation explains a larger share of the weight change than of the same change with its entries permuted",
-        "a rotation explains equal shares of the weight change and of the same change with its entries permuted",
+        f"share of the squared change, less that of a random change of its size{OVER_LAYERS}",
+        "a rotation explains a larger share of the weight change than of a random change of the same size",
+        "a rotation explains equal shares of the weight change and of a random change of the same size",
         Kind.DIAGNOSTIC,
     ),
 }
@@ -246,7 +246,7 @@ class ConceptRotation(Finding):
 
         mean_angle_R, max_angle_R: mean and largest principal angle, in radians, between the subspaces of base's and
         tuned's first R components, for each rank R. unmatched_cosine: the mean of 1 - |cosine| over matched components.
-        mean_angle_R_by_chance, unmatched_cosine_by_chance: the same numbers for the permuted change in place of tuned.
+        mean_angle_R_by_chance, unmatched_cosine_by_chance: the same numbers for a random change (stats.random_change).
         rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the four numbers of share_4 in the
         layer's unit of `between` (Rotation.work).
         """
@@ -254,10 +254,10 @@ class ConceptRotation(Finding):
         for layer, name in enumerate(base.units):
             first = base.units[name].arrays["component_CD"]
             second = tuned.units[name].arrays["component_CD"]
-            permuted = between.units[name].arrays["permuted_component_CD"]
+            random = between.units[name].arrays["chance_component_CD"]
             share = between.units[name].arrays["share_4"].tolist()
             # Where nothing changed, rounding on another device must not make an angle by chance.
-            by_chance = first if share[3] == 0 else permuted
+            by_chance = first if share[3] == 0 else random
             row: dict[str, float] = {"layer": layer}
             for rank in sorted({min(rank, len(first)) for rank in self.ranks}):
                 angle_C = principal_angles(first[:rank], second[:rank])
@@ -384,7 +384,7 @@ def _turned(scores: dict[str, Score]) -> str:
     angle, excess = scores[names[0]].value, scores[f"{names[0]}_over_chance"].value
     return (
         f"; the subspace of their first {names[0].split('_')[2]} components turned by {math.degrees(angle):.1f} "
-        f"degrees, where the same change with its entries permuted turns it by {math.degrees(angle - excess):.1f}"
+        f"degrees, where a random change of the same size turns it by {math.degrees(angle - excess):.1f}"
     )
 
 

@@ -17,7 +17,9 @@ from shiftbench.stats.subspaces import (
     matched_cosines,
     permuted_change,
     principal_angles,
+    random_change,
     rescaling_share,
+    rotated_change,
     rotation_share,
 )
 from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
@@ -45,7 +47,9 @@ __all__ = [
     "permuted_change",
     "place_in_null",
     "principal_angles",
+    "random_change",
     "rescaling_share",
+    "rotated_change",
     "rotation_share",
     "sign_flip",
     "student_test",

@@ -1,15 +1,23 @@
 """Finding 3 reads back a planted rotation and change of labels, and is 0 where neither happened."""
 
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from safetensors.torch import load_file, save_file
 
+from shiftbench.config.composition import compose
 from shiftbench.contracts.result import Kind
+from shiftbench.demo import model_folder
 from shiftbench.findings.concept_labels import LEVELS, TASKS, annotator_errors
 from shiftbench.findings.concept_rotation import ConceptRotation
+from shiftbench.pipeline.job import build
+from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.run import explain_and_score
 from shiftbench.stats import Bootstrap, student_test
 from shiftbench.store.explanation import Explanation, Unit
 from tests.test_stats import basis, rotated
@@ -40,11 +48,11 @@ def explanation(angle=0.0, coding=0, seed=0):
 
 
 def between(rotation=0.9, chance=0.2, change=0.1, chance_angle=0.1):
-    """The pair's explanation; the permuted change turns base's components by `chance_angle`."""
+    """The pair's explanation; the random change turns base's components by `chance_angle`."""
     share_4 = torch.tensor([rotation, chance, 0.0, change], dtype=torch.float64)
     turned = explanation(chance_angle).units
     units = {
-        name: Unit({"share_4": share_4, "permuted_component_CD": unit.arrays["component_CD"]})
+        name: Unit({"share_4": share_4, "chance_component_CD": unit.arrays["component_CD"]})
         for name, unit in turned.items()
     }
     return Explanation(units, {}, {})
@@ -71,7 +79,9 @@ def test_planted_labels_are_read_back():
     assert table.loc["coding", "base mean"] == pytest.approx(1 / 6)
     assert table.loc["coding", "tuned mean"] == pytest.approx(4 / 6)
     assert "toward" in result.sentence and "turned by 17.2 degrees" in result.sentence
-    assert "permuted turns it by 5.7" in result.sentence  # never an angle without the level of chance
+    assert (
+        "random change of the same size turns it by 5.7" in result.sentence
+    )  # never an angle without the level of chance
 
 
 def test_a_model_and_itself_score_exactly_zero():
@@ -233,3 +243,34 @@ def test_null_models_have_the_label_scores_alone_and_the_same_values():
     values = FINDING.null_values(base, null)
     assert FINDING.null_pair_explainer() is None
     assert values == pytest.approx({score.name: score.value for score in result.scores})
+
+
+def test_concepts_that_the_annotator_cannot_tell_are_remarked_on_apart_from_unread_answers():
+    answers = {"cannot_tell_SC": lambda unit: ~unit.arrays["answered_SC"]}
+    told = with_units(read_by_seeds([1, 1], unread=2), **answers)
+    result = FINDING(told, read_by_seeds([2, 3], unread=1))
+    assert result.notes == [
+        "Labels that could not be read in the annotator's answers: 8 of 48 for tuned; left out.",
+        "Concepts of which the annotator could tell nothing: 16 of 48 for base; left out.",
+    ]
+
+
+def test_a_pair_that_differs_in_its_embeddings_alone_did_not_move(tmp_path):
+    """Without static vectors tuned's components are read in base's embeddings, so the fall is exactly 0."""
+    changed = tmp_path / "changed"
+    shutil.copytree(model_folder("base"), changed)
+    tensors = load_file(changed / "model.safetensors")
+    names = [name for name in tensors if "embed_tokens" in name or "lm_head" in name]
+    generator = torch.Generator().manual_seed(0)
+    for name in names:
+        noise = torch.randn(tensors[name].shape, generator=generator).to(tensors[name])
+        tensors[name] += noise * tensors[name].std()
+    save_file(tensors, changed / "model.safetensors", {"format": "pt"})
+    options = [f"pair.base={model_folder('base')}", f"pair.tuned={changed}", f"store.path={tmp_path / 'store'}"]
+    small = ["suite=smoke", "vectors=model", "annotate.draws=1000", "tracking=none"]
+    job = build(compose("config", ["pair=local", *options, *small]))
+    job = replace(job, findings={"concept_rotation": job.findings["concept_rotation"]})
+    (result,) = explain_and_score(job, Progress()).results
+    fall, from_embeddings = (result.score(f"none_share_fall{end}") for end in ("", "_from_embeddings"))
+    assert (fall.value, fall.low, fall.high, fall.n) == (0.0, 0.0, 0.0, 0)
+    assert from_embeddings.n > 0

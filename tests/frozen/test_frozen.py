@@ -31,6 +31,12 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
     },
 }
 
+# Methods whose units have other keys than the recorded ones on purpose, and why. Units of all other methods are held.
+CHANGED_UNITS = {
+    "concepts": "issue 19: tuned's components are read in base's embeddings, and cutoffs are from random directions",
+    "rotation": "issue 19: units hold the components of the permuted change, for the angles by chance",
+}
+
 
 @pytest.fixture(scope="module")
 def today() -> dict[str, Any]:
@@ -50,7 +56,8 @@ def test_what_users_depend_on_is_as_recorded(section, today):
 
 @pytest.mark.parametrize("job", RECORDED["units"])
 def test_a_store_finds_its_units_again(job, today):
-    report(f"units of the job {job!r}", unit_differences(RECORDED["units"][job], today["units"].get(job, [])))
+    recorded, found = (held(units) for units in (RECORDED["units"][job], today["units"].get(job, [])))
+    report(f"units of the job {job!r}", unit_differences(recorded, found))
 
 
 def test_every_section_and_every_job_is_compared(today):
@@ -77,6 +84,11 @@ def test_a_key_that_changed_is_told_with_the_field_that_changed_it():
     (said,) = unit_differences([unit], [other])
     assert "concepts" in said and "content > options > top: recorded 50, today 51" in said
     assert "layers > k0" not in said  # the keys follow from the content
+
+
+def held(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of units without those of a method in CHANGED_UNITS."""
+    return [unit for unit in units if unit["content"].get("method") not in CHANGED_UNITS]
 
 
 def report(what: str, said: list[str]) -> None:
