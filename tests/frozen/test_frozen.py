@@ -21,6 +21,9 @@ ABSENT = "(absent)"
 LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
 
+ISSUE_19 = "issue 19 (CHANGELOG, Unreleased)"
+LISTED_NOW = ("listed", ISSUE_19)
+
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
     "options": {
@@ -28,6 +31,44 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             20,
             "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
         ),
+        "findings.concept_rotation.explain_pair.rank": (300, ISSUE_19),
+    },
+    "settings say": {
+        "pair=demo suite=all > concept_rotation.explain_pair.rank": (300, ISSUE_19),
+        "pair=llama31_8b suite=probes > concept_rotation.explain_pair.rank": (None, ISSUE_19),
+        "pair=demo_lora annotate=openai annotate.model=reader > concept_rotation.explain.annotator.prompt": (
+            "shiftbench",
+            ISSUE_19,
+        ),
+        "pair=demo_continued annotate=openai annotate.model=reader annotate.budget=9 annotate.retries=1 "
+        "annotate.seeds=[0,1] > concept_rotation.explain.annotator.prompt": ("shiftbench", ISSUE_19),
+    },
+    "other commands": {
+        f"annotate_check > {name}": LISTED_NOW for name in ("device", "dtype", "model", "trust_remote_code")
+    },
+    "scores": {
+        f"concept_rotation.{name}": LISTED_NOW
+        for name in (
+            "none_share_fall_from_embeddings",
+            "random_label_share",
+            "mean_angle_10_rad_over_chance",
+            "mean_angle_12_rad_over_chance",
+            "unmatched_cosine_over_chance",
+        )
+    },
+    "files": {"tables/concept_rotation.random_directions.csv": LISTED_NOW},
+    "columns of tables": {
+        f"concept_rotation.{name}": LISTED_NOW
+        for name in (
+            "layers > mean_angle_10_by_chance",
+            "layers > mean_angle_12_by_chance",
+            "layers > unmatched_cosine_by_chance",
+            "random_directions > label",
+            "random_directions > share of random directions",
+            "random_directions > share of base's components",
+            "random_directions > share of tuned's components",
+            "random_directions > random directions",
+        )
     },
 }
 
