@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatch
 
 import pandas as pd
 
@@ -26,7 +28,8 @@ class ScoreFact:
     """What a score means, for reports and leaderboards.
 
     label: the score's name in words. unit: the unit of the score's value and interval. positive: what a value above 0
-    means. zero: what a value of 0 means. kind: what kind of number the score is.
+    means. zero: what a value of 0 means. kind: what kind of number the score is. signed: whether the score can be below
+    0; an angle or a distance cannot, so an interval that leaves out 0 says nothing of it.
     """
 
     label: str
@@ -34,6 +37,7 @@ class ScoreFact:
     positive: str
     zero: str
     kind: Kind = Kind.SHIFT
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Figure:
     kind: 'line' (one line for each series, over x), 'bar' (bars grouped by x, one for each series) or 'heat' (a heat
     map with a row for each series and a column for each x, coloured by y). table: a row for each point, bar or cell.
     x, y, series: names of columns of the table. low, high: names of the columns with the bounds of y; None where there
-    is no interval. x_label, y_label: the labels of the axes.
+    is no interval. x_label, y_label: the labels of the axes; y_label is also the unit, and line and bar charts of one
+    unit get one scale. signed: whether the chart is of a shift or of the two models beside each other. False: it is of
+    a size without a sign, such as an angle; the report sets it apart, and its axis begins at 0.
     """
 
     name: str
@@ -82,6 +88,7 @@ class Figure:
     diverging: bool = False  # whether 0 is in the middle of a heat map's colour scale
     x_label: str = ""
     y_label: str = ""
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class Result:
     about. tables: by name. The table `prompts`, where there is one, has a row for each prompt; where the headline is a
     mean over prompts of tuned minus base, its columns HEADLINE_base and HEADLINE_tuned are the two values of a prompt.
     level: whether the scores are properties of one model (a check of its attributions) and not shifts.
+    captions: by the name of a table, or by a pattern with `*`, what a row of it is and what its columns mean.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
     nulls: the finding's scores on null models; None where the run had none. inapplicable: why the finding's claims do
     not apply to this pair and these prompts; empty where they do.
@@ -141,10 +149,20 @@ class Result:
     notes: Sequence[str] = ()
     nulls: NullScores | None = None
     inapplicable: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     def score(self, name: str) -> Score:
         """The score of that name. Raises StopIteration where the result has none, which is an error of the caller."""
         return next(score for score in self.scores if score.name == name)
+
+    def caption(self, table: str) -> str:
+        """What a row of the table is and what its columns mean: the first entry of `captions` whose key matches.
+
+        table: its name. A table on responses of another mode, such as `prompts_own_response`, has the caption of the
+        table that it repeats. '' where no key matches.
+        """
+        plain = re.sub(r"_(shared|own|reference)_response$", "", table)
+        return next((text for name, text in self.captions.items() if fnmatch(plain, name)), "")
 
 
 def no_change(finding: str, name: str) -> Score:

@@ -31,6 +31,18 @@ FORGETTING_COLUMNS = [
 ]
 
 
+CAPTIONS = {
+    "trajectory": (
+        "One row is one checkpoint of the chain on one group of prompts. The columns have the headline score against "
+        "the base model, its interval, p and number of observations."
+    ),
+    "forgetting": (
+        "One row is one later checkpoint on one group of prompts. The columns have the best earlier value of the "
+        "headline, the checkpoint's value, and what was forgotten: the first less the second, with its interval."
+    ),
+}
+
+
 def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Bootstrap) -> list[Result]:
     """One result for each finding: the headline's value at each checkpoint, and what later checkpoints forgot.
 
@@ -64,6 +76,7 @@ def _trajectory(name: str, matrix: Matrix, first_steps: Mapping[str, int], boots
     forgotten = _forgetting_score(name, headline, matrix, forgetting, bootstrap)
     return Result(
         finding=name,
+        captions=CAPTIONS,
         headline=forgotten[0].name if forgotten else scores[0].name,
         sentence=_sentence(headline, table, forgetting, matrix.models),
         scores=[*forgotten, *scores],

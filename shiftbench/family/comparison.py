@@ -45,7 +45,9 @@ def run_comparison(
     tracking.check()
     matrix = score_all(jobs, groups, Progress())
     found, job = to_results(matrix, instantiate(config.bootstrap)), jobs[-1]
-    outcome = dataclasses.replace(matrix.last, results=found, notes=list(dict.fromkeys(matrix.notes)))
+    # The verdicts of `last` are on one model and one group of prompts. The results are of all, and make no claim.
+    notes = list(dict.fromkeys(matrix.notes))
+    outcome = dataclasses.replace(matrix.last, results=found, verdicts=(), notes=notes)
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
     summary = dataclasses.replace(summary, pair={
         **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),

@@ -19,6 +19,26 @@ MODEL_COLUMNS = ["skill", "first", "second", "first - second", "low", "high", "s
 UNEVENNESS_COLUMNS = ["model", "share between skills", "permutation p", "n"]
 
 
+CAPTIONS = {
+    "skills": (
+        "One row is one model on the prompts of one skill. The columns have its mean shift from the base model, the "
+        "interval, the p of the test against 0, and n, the number of observations."
+    ),
+    "between_models": (
+        "One row is two models on one skill. The columns have the first's mean shift less the second's on the n "
+        "prompts of both, the interval, and a sign-flip test, also corrected for all rows (Holm)."
+    ),
+    "between_skills": (
+        "One row is one model. The columns have the share of the variance of its shifts that lies between skills, "
+        "and a permutation test, also corrected for all rows (Holm). n is the number of prompts."
+    ),
+    "prompts": (
+        "One row is one prompt and one model. The column change has the model's shift from the base model on the "
+        "prompt."
+    ),
+}
+
+
 def check_findings(findings: Mapping[str, Any]) -> None:
     """Raise InputError where no finding, checks of attributions (is_check) not counted, depends on responses.
 
@@ -72,6 +92,7 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
     uneven = _unevenness_table(changed, matrix.models, bootstrap.seed)
     return Result(
         finding=name,
+        captions=CAPTIONS,
         headline=scores[0].name,
         sentence=_sentence(headline, skills, models, uneven),
         scores=scores,

@@ -14,5 +14,6 @@ What these files share:
     specificity.py     importance density in parts of a prompt, and tests of its changes
     length.py          recognition scores that count only the first response tokens
     concept_labels.py  tables of the concepts' labels
+    facts.py           what each score of a run means, for the report
     null.py            the place of a finding's scores among the scores of null models
 """

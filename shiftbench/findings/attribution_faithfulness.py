@@ -50,6 +50,23 @@ FACTS = {
 }
 
 
+CAPTIONS = {
+    "methods": (
+        "One row is one quantity of one method in one model. The columns have its mean over prompts with its "
+        "interval, and a test against 0, also corrected for all rows (Holm). Above 0, the method orders tokens "
+        "better than chance."
+    ),
+    "curves": (
+        "One row is one share of the prompt's tokens, taken in one order. The columns have the mean probability of a "
+        "response token where these tokens are masked, or where they alone are left, with its interval over prompts."
+    ),
+    "prompts": (
+        "One row is one prompt, model and method. The columns have the response's probability with nothing masked, "
+        "how far it falls where tokens are masked in each order, and the correlation of importance with the fall."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class AttributionFaithfulness(Finding):
     """Compares masking tokens in the order of their importance with masking them in random order, in each model.
@@ -89,6 +106,7 @@ class AttributionFaithfulness(Finding):
         curves = self._curves(shared, sides)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="tuned_comprehensiveness_over_random",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,

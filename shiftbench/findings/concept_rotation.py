@@ -82,6 +82,7 @@ FACTS = {
         "the subspace of so many leading components differs between the models, as after almost any change of weights",
         "the subspace is the same in both models",
         Kind.DIAGNOSTIC,
+        signed=False,
     ),
     "unmatched_cosine_over_chance": ScoreFact(
         "components without a counterpart, over chance",
@@ -96,6 +97,7 @@ FACTS = {
         "base's components differ in direction from the components of tuned that they are matched with",
         "every component of base has the direction of one of tuned's",
         Kind.DIAGNOSTIC,
+        signed=False,
     ),
     "rotation_share_over_chance": ScoreFact(
         "change that is a rotation",
@@ -118,6 +120,24 @@ CLAIMS = (
         static_vectors=True,
     ),
 )
+
+
+CAPTIONS = {
+    "table5": (
+        "One row is one label of concepts. The columns have the mean share of concepts with the label in each model, "
+        "its standard deviation over the annotator's seeds or over layers, and a test of the difference."
+    ),
+    "layers": (
+        "One row is one layer. The columns have the mean and largest principal angle in radians between the "
+        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), the "
+        "shares of the weight change that a rotation, chance and a rescaling explain, and the size of the change "
+        "relative to the weights."
+    ),
+    "concepts": (
+        "One row is one principal component of one model's layer, which stands for a concept. The columns have the "
+        "share of the variance that it explains, its labels, and the words nearest to its direction."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -165,6 +185,7 @@ class ConceptRotation(Finding):
             figures += [_angles_figure(layers), _change_figure(layers)]
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="none_share_fall",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,
@@ -329,6 +350,7 @@ def _angles_figure(layers: pd.DataFrame) -> Figure:
         dashed=tuple(name for name in table["series"].unique() if name.endswith(BY_CHANCE)),
         x_label="layer",
         y_label="degrees",
+        signed=False,
     )
 
 
@@ -350,6 +372,7 @@ def _change_figure(layers: pd.DataFrame) -> Figure:
         dashed=(named["rotation_share_by_chance"],),
         x_label="layer",
         y_label="share of squared change",
+        signed=False,
     )
 
 

@@ -38,6 +38,19 @@ FACTS = {
 }
 
 
+CAPTIONS = {
+    "table1": (
+        "One row is one model, with whole responses or with their first tokens alone. The columns have the "
+        "recognition score of responses that follow their instruction and of those that do not, the difference with "
+        "its interval, and tests of it."
+    ),
+    "prompts": (
+        "One row is one prompt. The columns have the rating of the tuned model's response, its number of tokens, and "
+        "the recognition scores of both models."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
@@ -88,6 +101,7 @@ class FollowedInstructions(Finding):
         scores = [self._score(used, variant) for variant in self._variants]
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline=scores[0].name,
             sentence=_sentence(scores[0], used),
             scores=scores,

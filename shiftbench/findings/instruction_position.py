@@ -65,6 +65,18 @@ CLAIMS = (
 )
 
 
+CAPTIONS = {
+    "positions": (
+        "One row is one quantity, place of the instruction and model. The columns have its mean over prompts with "
+        "its interval, and the number of prompts."
+    ),
+    "prompts": (
+        "One row is one prompt. The columns have the recognition score and the response's log-probability in each "
+        "model, with the instruction first and last."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class InstructionPosition(Finding):
     """Compares both models' recognition scores on prompts with the instruction first, and with the instruction last.
@@ -110,6 +122,7 @@ class InstructionPosition(Finding):
         position_table = self._position_table(rows)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="recognition_last",
             sentence=_sentence({score.name: score for score in scores}, rows),
             scores=scores,

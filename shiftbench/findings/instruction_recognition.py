@@ -122,6 +122,34 @@ CLAIMS = (
 )
 
 
+CAPTIONS = {
+    "table2": (
+        "One row is one quantity: the recognition score, and the mean density of the context. The columns have its "
+        "mean and standard deviation over prompts in each model, the paper's one-sided Welch test, and tests that "
+        "pair the two models on each prompt. n is the number of prompts."
+    ),
+    "parts": (
+        "One row is one part of the prompt in one model. The columns have the mean importance density of its tokens "
+        "over prompts, its interval, the standard deviation over prompts, and the number of prompts that have such a "
+        "part."
+    ),
+    "tests": (
+        "One row is one quantity. The columns have its mean difference, tuned - base, over prompts with its "
+        "interval, the p of two tests that pair the models on each prompt, the second corrected for the rows of this "
+        "table (Holm), and the effect size d."
+    ),
+    "by_length": (
+        "One row is one model, or the difference of both, where only so many first tokens of the response count. The "
+        "columns have the mean recognition score with its interval, over the n prompts whose responses are long "
+        "enough."
+    ),
+    "prompts": (
+        "One row is one prompt. The columns have the numbers of tokens, the recognition score in each model, and the "
+        "mean importance density of each part of the prompt in each model. An empty part is n/a."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class InstructionRecognition(Finding):
     """Compares the importance density of instruction tokens in base and in tuned, over the same prompts.
@@ -161,6 +189,7 @@ class InstructionRecognition(Finding):
             scores.append(self._score("recognition_min_len", pd.Series(cut_to_shorter(pairs, self._recognition))))
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="recognition",
             sentence=_sentence(scores[0], rows, len(shared) - len(used)),
             scores=scores,

@@ -60,6 +60,22 @@ CLAIMS = (
 )
 
 
+CAPTIONS = {
+    "table3": (
+        "One row is one quarter of the layers, or all of them. The columns have the mean share of changed heads that "
+        "gained word pairs with a verb, for instruction verbs and for general verbs, and tests of the difference."
+    ),
+    "verbs": (
+        "One row is one verb. The columns have the number of heads whose word pairs with the verb changed, the "
+        "number that gained pairs, and the second as a share of the first."
+    ),
+    "gained_pairs": (
+        "One row is one word pair with an instruction verb that more heads know after tuning. The columns have the "
+        "two words, the number of heads that know the pair in each model, and the difference."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
@@ -91,6 +107,7 @@ class InstructionVerbs(Finding):
         change_LH = (tuned_VLH - base_VLH)[: len(kinds["instruction"])].sum(0)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="verbs",
             sentence=_sentence(scores[0], shares),
             scores=scores,

@@ -63,6 +63,19 @@ CLAIMS = (
 )
 
 
+CAPTIONS = {
+    "gains": (
+        "One row is one model with the key parts of the instruction masked, or with as many other tokens masked. The "
+        "columns have what the response loses by it, in nats of log-probability a token, with its interval over "
+        "prompts."
+    ),
+    "prompts": (
+        "One row is one prompt. The columns have its number of tokens, how many belong to the key parts, and what "
+        "the response loses in each model where they, or as many other tokens, are masked, in nats a token."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class KeyPartGain(Finding):
     """Compares the information gain of the instruction's key parts in base and in tuned.
@@ -96,6 +109,7 @@ class KeyPartGain(Finding):
         gains = self._gains(rows)
         return Result(
             finding=self.name,
+            captions=CAPTIONS,
             headline="key_gain",
             sentence=_sentence(scores[0], scores[1], rows),
             scores=scores,

@@ -14,6 +14,17 @@ from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.result import NullScores, Result, Score, no_change
 from shiftbench.stats import NullPlace, excess_over_null, place_in_null
 
+CAPTIONS = {
+    "null_*_draws": (
+        "One row is one null model. The columns have its scores, each as it would be if it were the tuned model."
+    ),
+    "null_*": (
+        "One row is one score. The columns have its value on the tuned model, the mean of the null models' scores, "
+        "the interval or range of these, and the share of models, the tuned one counted, that score as far from the "
+        "mean."
+    ),
+}
+
 
 def beside_null(
     result: Result, nulls: Sequence[Result], kind: str, confidence: float, claims: Sequence[Claim]
@@ -40,6 +51,7 @@ def beside_null(
         scores=[*result.scores, *excesses],
         tables={**result.tables, f"null_{kind}": table, f"null_{kind}_draws": draws},
         nulls=NullScores(kind, len(nulls), values),
+        captions={**result.captions, **CAPTIONS},
     )
 
 

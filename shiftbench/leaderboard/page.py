@@ -18,7 +18,7 @@ from shiftbench.contracts.result import Score
 from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, count_reasons, setting_text
 from shiftbench.leaderboard.view import Base, Line
 from shiftbench.report import text
-from shiftbench.report.colours import COLOURS
+from shiftbench.report.colours import colour_variables
 from shiftbench.report.content_security import with_policy
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.numbers import number
@@ -50,13 +50,13 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
     lines: the rows of the board that the page shows, in the order of its table. written_at: when the leaderboard was
     written, as the page shows it.
     """
+    style, script = colour_variables() + package_text("leaderboard.css"), package_text("leaderboard.js")
     rendered = _environment().get_template("leaderboard.html.jinja").render(
         board=board, lines=lines, location=location, written_at=written_at,
-        style=Markup(colour_variables() + package_text("leaderboard.css")),
-        script=Markup(package_text("leaderboard.js")),
+        style=Markup(style), script=Markup(script),
         data=_comparison_data(lines), reasons=count_reasons(board.left_out), most_left_out=MOST_LEFT_OUT,
     )  # fmt: skip
-    return with_policy(rendered)
+    return with_policy(rendered, style, [script])
 
 
 def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
@@ -98,12 +98,6 @@ def _facts(line: Line) -> list[tuple[str, str]]:
         ("flags", ", ".join(line.entry.flags)), ("recorded", line.recorded), ("run", line.entry.run_id),
         *software.items(),
     ]  # fmt: skip
-
-
-def colour_variables() -> str:
-    """CSS that defines a variable for each colour of the report, for light and for dark pages."""
-    light, dark = ("".join(f"--{name}:{shades[i]};" for name, shades in COLOURS.items()) for i in (0, 1))
-    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
 def package_text(name: str) -> str:

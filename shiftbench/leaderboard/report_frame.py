@@ -15,7 +15,8 @@ import re
 
 from markupsafe import Markup
 
-from shiftbench.leaderboard.page import colour_variables, package_text
+from shiftbench.leaderboard.page import package_text
+from shiftbench.report.colours import colour_variables
 from shiftbench.report.content_security import element_contents, style_attributes_to_classes, with_policy
 from shiftbench.report.templates import template_environment
 
@@ -31,8 +32,10 @@ def framed_report(report: bytes, name: str, home: str) -> str:
     # In a document that comes from an attribute, a browser would follow a link to "#part" into the page around the
     # frame. The full address about:srcdoc#part stays inside the report.
     document = re.sub(r'(<a\b[^<>]*? href=")#', r"\1about:srcdoc#", document)
+    style = colour_variables() + package_text("report_frame.css")
     page = template_environment("leaderboard").get_template("report_frame.html.jinja").render(
-        name=name, home=home, style=Markup(colour_variables() + package_text("report_frame.css")),
+        name=name, home=home, style=Markup(style),
         report=Markup.escape(document),
     )  # fmt: skip
-    return with_policy(page, framed_styles=element_contents(document, "style"))
+    framed = element_contents(document, "style")
+    return with_policy(page, style, framed_styles=framed)

@@ -21,6 +21,7 @@ from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result, all_scores
 from shiftbench.explain.response import GreedyResponse
+from shiftbench.findings.facts import facts_of
 from shiftbench.pipeline.job import Job
 from shiftbench.report import RunSummary, score_table, verdict_lines
 from shiftbench.results import results_folder
@@ -111,6 +112,9 @@ def show(recorded: Recorded, verbose: bool = False) -> None:
         print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
     for line in verdict_lines(summary):
         console.print(line, highlight=False, soft_wrap=True)
+    if not summary.verdicts and not verbose:  # chains and mixtures make no claim; their sentences are the answer
+        for result in summary.results:
+            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
@@ -140,6 +144,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
         verdicts=outcome.verdicts,
         given=[without_secrets(override) for override in given],
         finished=datetime.now(timezone.utc),
+        facts=facts_of(job.findings.values(), outcome.results),
     )
 
 

@@ -23,6 +23,23 @@ CLAIM_TEXTS = {
 }
 
 
+CAPTIONS = {
+    "side_by_side": (
+        "One row is one set of prompts. The columns have the paper's claim, and our means, p and outcome for whole "
+        "responses and for responses of equal length."
+    ),
+    "numbers": (
+        "One row is one comparison on one set of prompts. The columns have both means, their standard deviations, "
+        "the difference with its interval, and the tests."
+    ),
+    "prompts": "One row is one published prompt. The columns have its set, its rating and its recognition scores.",
+    "unaligned": (
+        "One row is one text that could not be found among the published tokens. The columns say where it stands, "
+        "and whether its prompt is left out."
+    ),
+}
+
+
 def result(
     comparisons: Sequence[Comparison],
     names: Names,
@@ -40,6 +57,7 @@ def result(
     scores = [_score(comparison, bootstrap) for comparison in comparisons]
     return Result(
         finding=claim.table,
+        captions=CAPTIONS,
         headline=scores[0].name,
         sentence=_sentence(comparisons),
         scores=scores,

@@ -1,6 +1,8 @@
 """The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal.
 
 page              one run as report.html
+opening           the first screen of the page: verdicts, what was compared, and one prompt
+score_groups      the scores of a finding by what they are, for its tables
 terminal          what the terminal shows: the verdicts, and the table of all scores
 tables            the tables of findings as CSV files
 figures           a finding's figure as a chart; bar_charts, line_charts and heat_maps draw them

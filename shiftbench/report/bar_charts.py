@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftbench.contracts.result import Figure
 from shiftbench.report.colours import light_colour
-from shiftbench.report.series_styles import SeriesStyle, distinct_in_order, draw_legend, series_styles
+from shiftbench.report.series_styles import Limits, SeriesStyle, distinct_in_order, draw_legend, series_styles
 from shiftbench.report.text import label
 
 MOST_VERTICAL_GROUPS = 12  # a chart with more groups has horizontal bars
@@ -20,11 +20,12 @@ _GROUP_WIDTH = 0.78  # width of all bars of a group together; the centres of nei
 _BAR_SHARE = 0.92  # width of a bar as a share of its place in the group; the rest is the gap between bars
 
 
-def draw_vertical_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_vertical_bars(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A chart with a group of vertical bars for each value of the column `figure.x`, and a bar for each series in it.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them. The height of a bar is the column `figure.y`. A bar
-    has an error bar where the figure has an interval.
+    has an error bar where the figure has an interval. limits: the ends of the axis of values; None: they follow from
+    the rows.
     """
     canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
     axes = canvas.add_subplot()
@@ -44,15 +45,17 @@ def draw_vertical_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_xlabel(label(figure.x_label or figure.x))
     axes.set_title(label(figure.y_label or figure.y), loc="left", pad=8)
     _draw_grid_and_zero(axes, "y")
+    if limits is not None:
+        axes.set_ylim(limits)
     draw_legend(canvas, styles, bars=True)
     return canvas
 
 
-def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A chart with a group of horizontal bars for each value of the column `figure.x`, the first group on top.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them. The bars are as in `draw_vertical_bars`, but lie on
-    their side. The chart is taller the more bars it has, so the names of many groups stay legible.
+    their side. The chart is taller the more bars it has, so the names of many groups stay legible. limits: as there.
     """
     groups = distinct_in_order(rows[figure.x])
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
@@ -75,6 +78,8 @@ def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame) -> Canvas:
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlabel(label(figure.y_label or figure.y))
     _draw_grid_and_zero(axes, "x")
+    if limits is not None:
+        axes.set_xlim(limits)
     draw_legend(canvas, styles, bars=True)
     return canvas
 

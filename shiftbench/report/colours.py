@@ -21,6 +21,11 @@ COLOURS: dict[str, tuple[str, str]] = {
     "series-4": ("#b83b66", "#f08cae"),
     "series-5": ("#4d7a1f", "#a3cf6b"),
     "series-6": ("#67717c", "#b3bcc7"),
+    # The words of verdicts. The sign and the word say the same, so no reader needs to tell these colours apart.
+    "supported": ("#1a7340", "#6fcf97"),
+    "opposite": ("#9c2f8f", "#e59ada"),
+    "not-clear": ("#7a5c00", "#d8b84e"),
+    "not-trustworthy": ("#b42318", "#ff9b8f"),
 }
 SERIES = tuple(name for name in COLOURS if name.startswith("series-"))
 MODELS = ("base", "tuned")
@@ -41,6 +46,12 @@ def token_background(model: str, density: float) -> str:
     """
     red, green, blue = (int(light_colour(model)[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{MOST_OPAQUE * density:.3f})"
+
+
+def colour_variables() -> str:
+    """CSS that defines a variable for each colour, for light and for dark pages. On paper the light shades hold."""
+    light, dark = ("".join(f"--{name}:{shades[i]};" for name, shades in COLOURS.items()) for i in (0, 1))
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
 def with_css_variables(svg: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,23 +14,72 @@ from shiftbench.report.bar_charts import MOST_VERTICAL_GROUPS, draw_horizontal_b
 from shiftbench.report.heat_maps import MOST_NARROW_COLUMNS, draw_heat_map
 from shiftbench.report.line_charts import draw_lines, draw_panels
 from shiftbench.report.numbers import number
-from shiftbench.report.series_styles import MOST_COLOURS, distinct_in_order, series_styles
+from shiftbench.report.series_styles import MOST_COLOURS, Limits, distinct_in_order, series_styles
 from shiftbench.report.svg import render_svg
 from shiftbench.report.text import file_name, visible
 
 KINDS = {"line": "Line chart", "bar": "Bar chart", "heat": "Heat map"}
+MARGIN = 0.04  # of a shared scale, beyond its lowest and highest number
 _MOST_NAMED = 12  # a description gives the means of the first series, at most so many
 
 
-def figure_svg(figure: Figure) -> str:
+def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
     """SVG text of the figure, in the light colours; '' where `rows_to_draw` leaves no row.
 
+    limits: the ends of the axis, or of a heat map's colours; None: they follow from the figure's own numbers.
     Raises InputError where the figure's kind is unknown or its table lacks a column that the figure names.
     """
     rows = rows_to_draw(figure)
     if rows.empty:
         return ""
-    return render_svg(lambda: _drawing_function(figure, rows)(figure, rows), salt=file_name(figure.name))
+    draw = _drawing_function(figure, rows)
+    return render_svg(lambda: draw(figure, rows, limits), salt=file_name(figure.name))
+
+
+def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
+    """For each figure, the ends of the scale that it shares with the figures of the same unit; None where it has none.
+
+    The unit of a line or bar chart is the label of its y axis, and that of a heat map its column y. A scale reaches
+    from the lowest number of its figures to the highest, their intervals counted, with a margin. It includes 0 where
+    one of the figures is a bar chart. A figure without a sign begins at 0, even where no other figure has its unit.
+    Raises InputError as `rows_to_draw` does.
+    """
+    by_unit: dict[object, list[Figure]] = {}
+    for figure in figures:
+        by_unit.setdefault(_unit(figure), []).append(figure)
+    limits = {unit: _limits(members) for unit, members in by_unit.items()}
+    return [limits[_unit(figure)] for figure in figures]
+
+
+def _unit(figure: Figure) -> object:
+    is_heat = figure.kind == "heat"
+    return (figure.kind, figure.y, figure.diverging) if is_heat else (figure.y_label or figure.y, figure.signed)
+
+
+def _limits(members: Sequence[Figure]) -> Limits | None:
+    """The ends of the scale of these figures, which have one unit; None where each may have a scale of its own."""
+    bounds = [_bounds(figure) for figure in members]
+    ends = np.array([end for end in bounds if end is not None])
+    signed = all(figure.signed for figure in members)
+    if not len(ends) or (len(ends) == 1 and signed):
+        return None
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    if members[0].kind == "heat":
+        reach = max(abs(low), abs(high)) or 1.0
+        return (-reach, reach) if members[0].diverging else (low, max(high, low + 1e-12))
+    if any(figure.kind == "bar" for figure in members) or not signed:
+        low, high = min(low, 0.0), max(high, 0.0)
+    margin = MARGIN * (high - low) or 1.0
+    return (low - margin if low else 0.0), (high + margin if high else 0.0)
+
+
+def _bounds(figure: Figure) -> Limits | None:
+    """The lowest and the highest number that the figure shows, its intervals counted; None where it shows none."""
+    rows = rows_to_draw(figure)
+    if rows.empty:
+        return None
+    ends = rows[[figure.y, *filter(None, (figure.low, figure.high))]]
+    return float(ends.min(axis=None)), float(ends.max(axis=None))
 
 
 def rows_to_draw(figure: Figure) -> pd.DataFrame:
@@ -92,7 +141,7 @@ def _needs_panels(figure: Figure, rows: pd.DataFrame) -> bool:
     return len({style.subject for style in styles}) > MOST_COLOURS
 
 
-def _drawing_function(figure: Figure, rows: pd.DataFrame) -> Callable[[Figure, pd.DataFrame], Canvas]:
+def _drawing_function(figure: Figure, rows: pd.DataFrame) -> Callable[[Figure, pd.DataFrame, Limits | None], Canvas]:
     if figure.kind == "heat":
         return draw_heat_map
     if _needs_panels(figure, rows):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shiftbench.contracts.result import Figure
 from shiftbench.report.colours import light_colour
-from shiftbench.report.series_styles import distinct_in_order
+from shiftbench.report.series_styles import Limits, distinct_in_order
 from shiftbench.report.text import label
 
 MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full width
@@ -26,11 +26,12 @@ _STEPS = 20
 _TALLEST = 7.0  # inches; a heat map of many lines of cells is not taller
 
 
-def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts. The
     column `figure.y` decides the colour of a cell. A cell without a row is not drawn, and neither is its border.
+    limits: the values at the ends of the colour map; None: `_colour_limits`.
     """
     lines, columns = distinct_in_order(rows[figure.series]), distinct_in_order(rows[figure.x])
     first = rows.drop_duplicates([figure.series, figure.x])
@@ -40,7 +41,7 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame) -> Canvas:
     height = 0.9 + len(lines) * min((width - 1.4) / len(columns), 0.42)
     canvas = Canvas(figsize=(width, min(_TALLEST, max(1.8, height))), layout="constrained")
     axes = canvas.add_subplot()
-    low, high = _colour_limits(value, figure.diverging)
+    low, high = limits or _colour_limits(value, figure.diverging)
     # pcolormesh draws every cell as a shape: it is sharp at any size, and the SVG holds no image.
     mesh = axes.pcolormesh(
         value, cmap=_colour_map(figure.diverging), vmin=low, vmax=high,

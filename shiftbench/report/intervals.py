@@ -19,8 +19,11 @@ def interval_text(score: Score) -> str:
     return f"{number(score.value, signed=True)} [{number(score.low, signed=True)}, {number(score.high, signed=True)}]"
 
 
-def interval_svg(score: Score, decorative: bool = False) -> Markup:
-    """Inline SVG of the score's interval around zero. Each picture has its own scale.
+def interval_svg(score: Score, decorative: bool = False, reach: float | None = None) -> Markup:
+    """Inline SVG of the score's interval around zero.
+
+    reach: the number at the picture's end, so that pictures with equal reach share a scale; None: the farthest of
+    value, low and high.
 
     The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey where nothing
     could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen readers skip the picture,
@@ -28,7 +31,7 @@ def interval_svg(score: Score, decorative: bool = False) -> Markup:
     """
     ends = (score.value, score.low, score.high)
     finite = all(math.isfinite(x) for x in ends)
-    scale = _REACH / (max(map(abs, ends)) or 1.0) if finite else 0.0
+    scale = _REACH / (reach or max(map(abs, ends)) or 1.0) if finite else 0.0
     value, low, high = (WIDTH / 2 + x * scale if finite else WIDTH / 2 for x in ends)
     state = "hollow" if score.n == 0 or not finite else ("clear" if score.low > 0 or score.high < 0 else "open")
     return Markup(

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from shiftbench.contracts.result import Figure
 from shiftbench.report.colours import light_colour
-from shiftbench.report.series_styles import SeriesStyle, distinct_in_order, draw_legend, series_styles
+from shiftbench.report.series_styles import Limits, SeriesStyle, distinct_in_order, draw_legend, series_styles
 from shiftbench.report.text import label
 
 HALF_WIDTH, FULL_WIDTH = 4.6, 9.5  # inches: two charts side by side on the page, or one over its full width
@@ -21,17 +21,19 @@ PANELS_PER_ROW = 5
 _MOST_MARKERS = 24  # a line with more points has no markers
 
 
-def draw_lines(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_lines(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A chart with one line for each series, of the column `figure.y` over the column `figure.x`.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them. A line has a band around it where the figure has an
-    interval.
+    interval. limits: the ends of the y axis; None: they follow from the rows.
     """
     canvas = Canvas(figsize=(HALF_WIDTH, 3.1), layout="constrained")
     axes = canvas.add_subplot()
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     for style in styles:
         _draw_line(axes, figure, rows, style)
+    if limits is not None:
+        axes.set_ylim(limits)
     axes.grid(axis="y")
     axes.set_xlabel(label(figure.x_label or figure.x))
     axes.set_title(label(figure.y_label or figure.y), loc="left", pad=8)
@@ -39,11 +41,11 @@ def draw_lines(figure: Figure, rows: pd.DataFrame) -> Canvas:
     return canvas
 
 
-def draw_panels(figure: Figure, rows: pd.DataFrame) -> Canvas:
+def draw_panels(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A chart of small panels with equal axes, one for each subject, for more subjects than distinguishable colours.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them. A panel has the lines of all series of its subject
-    (SeriesStyle.subject), in the colours of their models.
+    (SeriesStyle.subject), in the colours of their models. limits: as in `draw_lines`.
     """
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     subjects = list(dict.fromkeys(style.subject for style in styles))
@@ -55,6 +57,8 @@ def draw_panels(figure: Figure, rows: pd.DataFrame) -> Canvas:
             _draw_line(axes, figure, rows, _panel_style(style))
         axes.set_title(label(subject), loc="left", color=light_colour("ink"))
         axes.grid(axis="y")
+    if limits is not None:
+        grid[0].set_ylim(limits)  # all panels share their axes
     for axes in grid[len(subjects) :]:
         axes.set_visible(False)
     models = {style.model: replace(_panel_style(style), subject=style.model) for style in styles if style.model}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,25 @@ import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 
-from shiftbench.contracts.result import Result, Saliency, Score
+from shiftbench.contracts.result import Figure, Result, Saliency, ScoreFact
 from shiftbench.report import text
-from shiftbench.report.colours import COLOURS, token_background, with_css_variables
-from shiftbench.report.content_security import with_policy
-from shiftbench.report.figures import description, figure_svg, is_wide
+from shiftbench.report.colours import MODELS, colour_variables, token_background, with_css_variables
+from shiftbench.report.content_security import StyleClasses, with_policy
+from shiftbench.report.figures import description, figure_svg, is_wide, shared_limits
 from shiftbench.report.intervals import interval_svg, interval_text
 from shiftbench.report.numbers import number, p_value
+from shiftbench.report.opening import SIGNS, cards, command_line, conditions, day_and_time, example
+from shiftbench.report.score_groups import score_groups
 from shiftbench.report.svg import with_title
 from shiftbench.report.tables import file_stem, with_index
 from shiftbench.report.templates import template_environment
 from shiftbench.report.token_html import attribution_html
 from shiftbench.verdicts import Verdict
+from shiftbench.verdicts.sentences import sentence
 
-OPEN_ROWS = 12  # a table with more rows is folded
 MOST_ROWS = 200  # of a table with more rows the page shows the first ones; its CSV file has all
+MOST_PRINTED = 60  # rows of a table that is unfolded on paper
+_STYLE = "<style></style>"  # where the page's style block belongs, in the template
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class RunSummary:
     pair: name, base, tuned, family, size, digests of the weights, and more. versions: of shiftbench, of the findings
     and explainers, and of the libraries. notes: one sentence each, for example which prompts were skipped and why.
     config: the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
-    command line that made the run. finished: when the scores were computed; None where that is not recorded.
+    command line that made the run. finished: when the scores were computed; None where that is not recorded. facts:
+    what the scores mean, by the finding's and the score's name; scores may be missing.
     """
 
     pair: Mapping[str, Any]
@@ -47,6 +53,7 @@ class RunSummary:
     verdicts: Sequence[Verdict] = ()
     given: Sequence[str] = ()
     finished: datetime | None = None
+    facts: Mapping[str, Mapping[str, ScoreFact]] = field(default_factory=dict)
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:
@@ -56,23 +63,62 @@ def write_report(summary: RunSummary, folder: Path) -> Path:
     a figure's kind is unknown or its table lacks a column that the figure names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [[figure_svg(figure) for figure in result.figures] for result in summary.results]
-    _write_figures(summary.results, pictures, folder / "figures")
-    inline = [[Markup(with_css_variables(svg)) for svg in row] for row in pictures]
-    page = _environment().get_template("report.html.jinja").render(run=summary, pictures=inline, colours=COLOURS)
-    page = with_policy(page)
+    charts = _charts(summary.results)
+    _write_figures(charts, folder / "figures")
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8", newline="\n")
+    path.write_text(_page(summary, charts), encoding="utf-8", newline="\n")
     return path
 
 
-def _write_figures(results: Sequence[Result], pictures: Sequence[Sequence[str]], folder: Path) -> None:
+@dataclass(frozen=True)
+class Chart:
+    """A figure of a finding and its picture. svg: '' where nothing of it can be drawn."""
+
+    finding: str
+    figure: Figure
+    svg: str
+
+
+def _charts(results: Sequence[Result]) -> list[list[Chart]]:
+    """The charts of each result. Figures of one unit share a scale, on the whole page."""
+    figures = [(result.finding, figure) for result in results for figure in result.figures]
+    limits = shared_limits([figure for _, figure in figures])
+    drawn = iter([Chart(*each, figure_svg(each[1], ends)) for each, ends in zip(figures, limits, strict=True)])
+    return [[next(drawn) for _ in result.figures] for result in results]
+
+
+def _write_figures(charts: Sequence[Sequence[Chart]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for result, row in zip(results, pictures, strict=True):
-        for figure, svg in zip(result.figures, row, strict=True):
-            if svg:
-                path = folder / f"{file_stem(result.finding, figure.name)}.svg"
-                path.write_text(with_title(svg, figure.title), encoding="utf-8", newline="\n")
+    for chart in (chart for row in charts for chart in row if chart.svg):
+        path = folder / f"{file_stem(chart.finding, chart.figure.name)}.svg"
+        path.write_text(with_title(chart.svg, chart.figure.title), encoding="utf-8", newline="\n")
+
+
+def _page(summary: RunSummary, charts: Sequence[Sequence[Chart]]) -> str:
+    """The HTML of the page.
+
+    The policy admits no style attribute. The fragments that we make with style attributes (charts, tokens) therefore
+    get classes first, and the rules of the classes go into the page's one style block.
+    """
+    environment, classes = _environment(), StyleClasses()
+    environment.filters["tokens"] = lambda item, model: Markup(classes(_tokens(item, model)))
+    environment.filters["picture"] = lambda chart: Markup(classes(with_css_variables(chart.svg)))
+    # The template is rendered with a mark in place of the style, because its fragments are what gives the rules.
+    body = environment.get_template("report.html.jinja").render(
+        run=summary, charts=charts, cards=cards(summary.verdicts, summary.given), example=example(summary.results)
+    )
+    style = colour_variables() + _ramps() + _css() + classes.rules
+    return with_policy(body.replace(_STYLE, f"<style>{style}</style>", 1), style)
+
+
+def _css() -> str:
+    return (resources.files("shiftbench.report") / "report.css").read_text(encoding="utf-8")
+
+
+def _ramps() -> str:
+    """The CSS of the legend of token backgrounds: for each model, from density 0 to density 1."""
+    ends = {model: f"{token_background(model, 0.0)},{token_background(model, 1.0)}" for model in MODELS}
+    return "".join(f".ramp.{model}{{background:linear-gradient(90deg,{both})}}\n" for model, both in ends.items())
 
 
 def _environment() -> Environment:
@@ -85,18 +131,29 @@ def _environment() -> Environment:
         model_name=model_name,
         interval=interval_svg,
         interval_text=interval_text,
-        tokens=lambda item, model: Markup(_tokens(item, model)),
         description=description,
-        headline=headline,
         cells=table_cells,
         flat=flatten,
+        groups=score_groups,
+        sentence=sentence,
+        anchor=anchor,
+        first_sentence=lambda words: words.partition(". ")[0].removesuffix(".") + ".",
+        by_sign=by_sign,
+        verdicts_of=verdicts_of,
+        without_verdict=lambda result, run: not verdicts_of(result, run),
     )
     environment.tests["wide"] = is_wide
     environment.globals.update(
+        command_line=command_line,
+        conditions=conditions,
+        day_and_time=day_and_time,
         file_stem=file_stem,
-        token_background=token_background,
-        open_rows=OPEN_ROWS,
+        finding_notes=finding_notes,
+        most_printed=MOST_PRINTED,
         most_rows=MOST_ROWS,
+        run_notes=run_notes,
+        signs=SIGNS,
+        style_mark=Markup(_STYLE),
     )
     return environment
 
@@ -106,6 +163,34 @@ def _tokens(item: Saliency, model: str) -> str:
     return attribution_html(item.tokens, item.instruction, density, model)
 
 
+def verdicts_of(result: Result, summary: RunSummary) -> list[Verdict]:
+    """The verdicts of the run that are on claims of the result's finding."""
+    return [verdict for verdict in summary.verdicts if verdict.headline.finding == result.finding]
+
+
+def anchor(finding: str, summary: RunSummary) -> int:
+    """The number in the id of the finding's section, from 1; 1 where the run has no result of that finding."""
+    return next((i for i, result in enumerate(summary.results, 1) if result.finding == finding), 1)
+
+
+def by_sign(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
+    """(those of shifts and of models beside each other, those of sizes without a sign)."""
+    return [chart for chart in charts if chart.figure.signed], [chart for chart in charts if not chart.figure.signed]
+
+
+def finding_notes(summary: RunSummary, result: Result) -> list[str]:
+    """The notes that stand at the finding: its own, and those of the run that begin with its name and a colon."""
+    head = f"{result.finding}: "
+    return [*result.notes, *(note.removeprefix(head) for note in summary.notes if note.startswith(head))]
+
+
+def run_notes(summary: RunSummary) -> list[str]:
+    """The notes of the run that stand at no finding."""
+    own = {note for result in summary.results for note in result.notes}
+    heads = tuple(f"{result.finding}: " for result in summary.results)
+    return [note for note in summary.notes if note not in own and not note.startswith(heads)]
+
+
 def model_name(source: object) -> str:
     """A short name of a model for headings: its hub id, or the last two parts of its path.
 
@@ -113,11 +198,6 @@ def model_name(source: object) -> str:
     """
     parts = str(source).replace("\\", "/").rstrip("/").split("/")
     return "/".join(parts[-2:])
-
-
-def headline(result: Result) -> Score | None:
-    """The score that the result's sentence is about; None where the result has no score of that name."""
-    return next((score for score in result.scores if score.name == result.headline), None)
 
 
 def table_cells(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], list[list[str]]]:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from shiftbench.report.colours import MODELS, SERIES, light_colour
 from shiftbench.report.text import label
 
+Limits = tuple[float, float]  # the lower and the upper end of an axis
 MOST_COLOURS = len(SERIES)
 DASHES = (0, (4, 2.2))
 _MARKERS = ("o", "s", "^", "D", "v", "P")

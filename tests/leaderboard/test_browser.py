@@ -334,7 +334,7 @@ def test_our_own_report_is_complete_in_its_frame(chromium: Browser, tmp_path: Pa
     assert background == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")
     token = "getComputedStyle(document.querySelector('article.prompt figure span')).backgroundColor"
     assert framed(chromium, token).startswith("rgba(")
-    framed(chromium, "document.querySelector('.summary a').click()")
+    framed(chromium, "document.querySelector('.answer a').click()")
     end = time.monotonic() + 10
     while not framed(chromium, "document.scrollingElement.scrollTop") and time.monotonic() < end:
         time.sleep(0.02)

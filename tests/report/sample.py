@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import datetime, timezone
+
 import numpy as np
 import pandas as pd
 
-from shiftbench.contracts.result import Figure, Result, Saliency, Score
+from shiftbench.contracts.result import Figure, Result, Saliency, Score, no_change
+from shiftbench.findings.concept_rotation import ConceptRotation
+from shiftbench.findings.instruction_recognition import InstructionRecognition
+from shiftbench.findings.instruction_verbs import InstructionVerbs
 from shiftbench.report import RunSummary
+from shiftbench.verdicts import Evidence, Null, Verdict, decide
 
 LAYERS, HEADS, PROMPTS = 8, 6, 60
 VERBS = (
@@ -39,6 +46,51 @@ def summary(seed: int = 0) -> RunSummary:
         ],
         config="pair:\n  base: demo/base\n  tuned: demo/tuned\ndataset:\n  limit: 60\nseed: 0\n",
     )  # fmt: skip
+
+
+def every_word(seed: int = 0) -> RunSummary:
+    """The summary with a verdict of each word, with time, command and facts."""
+    run = summary(seed)
+    findings = {found.name: found for found in (InstructionRecognition, InstructionVerbs, ConceptRotation)}
+    return dataclasses.replace(
+        run,
+        pair={**run.pair, "dataset": "self_instruct", "prompts": 62, "prompts_explained": 60, "suite": "demo"},
+        verdicts=verdicts(),
+        given=["pair=demo", "suite=demo", "control=permuted", "control.draws=199"],
+        finished=datetime(2026, 3, 1, 14, 5, tzinfo=timezone.utc),
+        facts={
+            name: {fact: meaning for fact, meaning in found.facts.items() if "*" not in fact}
+            | ({"mean_angle_10_rad": found.facts["mean_angle_*_rad"]} if "mean_angle_*_rad" in found.facts else {})
+            for name, found in findings.items()
+        },
+    )
+
+
+def verdicts() -> list[Verdict]:
+    """A verdict of each word: supported, opposite, not clear, not trustworthy, not applicable, in that order."""
+    recognition, prompt = InstructionRecognition.claims[:2]
+    verbs, concepts = InstructionVerbs.claims[0], ConceptRotation.claims[0]
+    far = Null("permuted", 199, 0.011, -0.042, 0.061, 199)
+    near = Null("permuted", 199, -0.079, -0.214, 0.049, 121)
+
+    def score(finding: str, name: str, value: float, half: float, n: int) -> Score:
+        return Score(finding, name, value, value - half, value + half, 1e-4, n)
+
+    first, second, third = (found.name for found in (InstructionRecognition, InstructionVerbs, ConceptRotation))
+    specific = [score(first, name, 0.1, 0.05, 60) for name in recognition.specific]
+    return [
+        decide(recognition, Evidence(score(first, "recognition", 0.307, 0.11, 60),
+               score(first, "recognition_over_null", 0.296, 0.12, 60), far, specific, p=0.002, tests=4)),
+        decide(concepts, Evidence(score(third, "none_share_fall", -0.135, 0.046, 768),
+               score(third, "none_share_fall_over_null", -0.12, 0.05, 768), far, p=0.008, tests=4)),
+        decide(verbs, Evidence(score(second, "verbs", -0.142, 0.26, 14),
+               score(second, "verbs_over_null", -0.063, 0.35, 14), near, p=1.0, tests=4)),
+        decide(verbs, Evidence(score(second, "verbs", -0.142, 0.26, 14), None, None, p=0.3, tests=4)),
+        decide(prompt, Evidence(score(first, "prompt_density_rise", 0.082, 0.03, 60), None, None, p=0.004, tests=4,
+               unfaithful=frozenset({"base"}))),
+        decide(recognition, Evidence(no_change(first, "recognition"), None, None,
+               inapplicable="no prompt has an instruction")),
+    ]  # fmt: skip
 
 
 def tokens(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The policy of a page admits exactly the blocks of the page, and the page has no style attribute left."""
+"""The policy of a page admits what its caller put in and nothing that is found in the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import time
 
 import pytest
 
-from shiftbench.report.content_security import element_contents, style_attributes_to_classes, with_policy
+from shiftbench.report.content_security import (
+    StyleClasses,
+    element_contents,
+    style_attributes_to_classes,
+    with_policy,
+)
 
 HEAD = '<!doctype html>\n<head>\n<meta charset="utf-8">\n'
 
@@ -23,41 +28,49 @@ def policy(page: str) -> str:
     return str(found)
 
 
-def test_the_policy_admits_the_blocks_and_nothing_else() -> None:
+def test_the_policy_admits_what_the_caller_put_in_and_nothing_else() -> None:
     page = f'{HEAD}<style>a{{}}</style><script type="application/json" id="x">{{}}</script><script>f()</script>'
-    assert policy(with_policy(page)) == (
+    assert policy(with_policy(page, "a{}", ["f()"])) == (
         f"default-src 'none'; script-src {digest('f()')}; style-src {digest('a{}')}; "
         "base-uri 'none'; form-action 'none'"
     )
-    assert policy(with_policy(HEAD)) == "default-src 'none'; base-uri 'none'; form-action 'none'"
-    assert "; img-src data:; " in policy(with_policy(f'{HEAD}<img src="data:image/png;base64,">'))
-    assert digest("b{}") in policy(with_policy(f"{HEAD}<style>a{{}}</style>", framed_styles=["b{}"]))
+    plain = f"{HEAD}<style></style>"
+    assert policy(with_policy(plain, "")) == (
+        f"default-src 'none'; style-src {digest('')}; base-uri 'none'; form-action 'none'"
+    )
+    assert "; img-src data:; " in policy(with_policy(plain, "", images=True))
+    assert "img-src" not in policy(with_policy(f'{plain}<img src="data:image/png;base64,">', ""))
+    assert digest("b{}") in policy(with_policy(plain, "", framed_styles=["b{}"]))
+
+
+@pytest.mark.parametrize("planted", ["<script>alert(1)</script>", "<style>body{display:none}</style>", "<p style='x'>"])
+@pytest.mark.parametrize("scripts", [[], ["f()"]])
+def test_a_planted_block_is_not_admitted(planted: str, scripts: list[str]) -> None:
+    """The policy of a page with a script or a style that got past the escaping is that of the page without it."""
+    own = f"{HEAD}<style>a{{}}</style>" + "".join(f"<script>{script}</script>" for script in scripts)
+    for page in (f"{own}{planted}", own.replace("<style>", f"{planted}<style>", 1)):
+        assert policy(with_policy(page, "a{}", scripts)) == policy(with_policy(own, "a{}", scripts))
 
 
 def test_style_attributes_become_classes() -> None:
-    body = '<p style="a: b">x</p><i class="c" style="d: &quot;e&quot;">y</i><u style="a: b">z</u>'
-    page = with_policy(f"{HEAD}<style>p{{}}</style>{body}")
-    assert '<p class="s1">x</p><i class="c s2">y</i><u class="s1">z</u>' in page
-    assert '<style>p{}.s1{a: b}\n.s2{d: "e"}\n</style>' in page
-    assert digest('p{}.s1{a: b}\n.s2{d: "e"}\n') in policy(page)
+    classes = StyleClasses()
+    found = classes('<p style="a: b">x</p><i class="c" style="d: &quot;e&quot;">y</i><u style="a: b">z</u>')
+    assert found == '<p class="s1">x</p><i class="c s2">y</i><u class="s1">z</u>'
+    assert classes('<b style="a: b">') == '<b class="s1">'
+    assert classes.rules == '.s1{a: b}\n.s2{d: "e"}\n'
+    assert classes('<p style="}} body {{">') == '<p style="}} body {{">'  # it could end the rule
+    page = style_attributes_to_classes('<style>p{}</style><p style="a: b">')
+    assert page == '<style>p{}.s1{a: b}\n</style><p class="s1">'
 
 
 @pytest.mark.parametrize(
-    "page",
-    [
-        "<p>",
-        f"{HEAD}{HEAD}",
-        f"{HEAD}<style>a",
-        f'{HEAD}<style></style><p style="}} body {{">',
-        f"{HEAD}<STYLE></style>",
-    ],
-)
-def test_a_page_that_we_did_not_write_is_refused(page: str) -> None:
-    if "STYLE" in page:
-        assert "style-src" not in policy(with_policy(page))  # the policy does not admit this block
-        return
+    ("page", "scripts"),
+    [("<p>", []), (f"{HEAD}{HEAD}<style>a</style>", []), (f"{HEAD}<style>b</style>", []), (HEAD, []),
+     (f"{HEAD}<style>a</style><script>g()</script>", ["f()"])],
+)  # fmt: skip
+def test_a_page_that_lacks_what_its_caller_names_is_refused(page: str, scripts: list[str]) -> None:
     with pytest.raises(RuntimeError):
-        with_policy(page)
+        with_policy(page, "a", scripts)
 
 
 @pytest.mark.parametrize(

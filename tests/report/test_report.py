@@ -12,16 +12,20 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from rich.console import Console
 
-from shiftbench.contracts.result import Figure, Result, Saliency, Score
+from shiftbench.contracts.claim import Claim
+from shiftbench.contracts.result import Figure, Result, Saliency, Score, ScoreFact
 from shiftbench.errors import InputError
 from shiftbench.report import RunSummary, attribution_html, score_table, write_report, write_tables
 from shiftbench.report.figures import figure_svg
 from shiftbench.report.numbers import number
 from shiftbench.report.text import file_name, title, visible, visible_token
+from shiftbench.verdicts import Evidence, Null, Remedy, Verdict, Word
 
 from .sample import summary
+from .test_content_security import digest
 
 Shape = list[tuple[str, list[str]]]
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
@@ -68,7 +72,7 @@ class Page(HTMLParser):
 
 
 def hostile(text: str) -> RunSummary:
-    """A run in which every name, token, cell, path and note is this text."""
+    """A run in which every name, token, cell, path, note, reason, fact, caption and command is this text."""
     # pandas holds a lone surrogate in a cell of objects, and nowhere else.
     column = text.encode("utf-8", errors="replace").decode()
     table = pd.DataFrame({column: pd.Series([text, text], dtype=object), "x": [0, 1], "y": [0.1, 0.2]})
@@ -79,9 +83,35 @@ def hostile(text: str) -> RunSummary:
     both = [f"{text}, base", f"{text}, tuned"]
     figures.append(Figure(f"{text}2", text, "bar", table.assign(c=pd.Series(both, dtype=object)), column, "y", "c"))
     seen = Saliency(text, [text, "b"], [True, False], [0.5, 0.1], [1.0, math.nan], text, 0.1, math.nan)
-    result = Result(text, text, text, [Score(text, text, 0.1, 0.0, 0.2, 0.5, 3)], {text: table}, figures, [seen])
+    score = Score(text, text, 0.1, 0.0, 0.2, 0.5, 3)
+    size = Score(text, f"{text}2", 0.1, 0.0, 0.2, None, 3)
+    result = Result(text, text, text, [score, size], {text: table}, figures, [seen], notes=[text], captions={"*": text})
     pair = {"name": text, "base": text, "tuned": text, "family": text, "size": text, "digests": {text: text}}
-    return RunSummary(pair, {"torch": text}, [result], [text], text)
+    claim = Claim(text, text, text, text, text, 10, True)
+    null = Null(text, 40, 0.0, -0.1, 0.1, 40)
+    verdict = Verdict(Word.NOT_CLEAR, claim, Evidence(score, score, null, p=0.5), [text], 0.3, Remedy((text,)))
+    fact = ScoreFact(text, text, text, text)
+    facts = {text: {text: fact, f"{text}2": dataclasses.replace(fact, signed=False)}}
+    other = dataclasses.replace(result, finding=f"{text}3", figures=(), saliency=(), flags=[text], level=True)
+    return RunSummary(
+        pair, {"torch": text}, [result, other], [text, f"{text} of the run"], text, [verdict], [text], None, facts
+    )
+
+
+class ScriptInSentence:
+    """A run with a script and two styles in a sentence that is marked as HTML, so that the template escapes nothing."""
+
+    script = "alert(1)"
+    style = "body{display:none}"
+    attribute = "color:rgb(1,2,3)"
+
+    @property
+    def run(self) -> RunSummary:
+        planted = (
+            f'<script>{self.script}</script><style>{self.style}</style><b id="planted" style="{self.attribute}">x</b>'
+        )
+        result = Result("f", "s", Markup(planted), [Score("f", "s", 0.1, 0.0, 0.2, 0.5, 3)], {})
+        return RunSummary({}, {}, [result], [], "")
 
 
 def written(run: RunSummary, folder: Path) -> str:
@@ -103,7 +133,7 @@ def test_the_page_has_the_findings_with_their_pictures_tables_and_prompts(tmp_pa
     pictures = [attrs for tag, attrs in page.elements if attrs.get("class") == "picture"]
     assert len(pictures) == drawn == len(list((tmp_path / "figures").glob("*.svg")))
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 40 for attrs in pictures)
-    assert page.count("article") == len(run.results) + 2  # one for each finding's sentence, and two prompts
+    assert page.count("article") == len(run.results) + 2  # one for each finding without a verdict, and two prompts
     assert "This table has no rows." in text
     assert "This chart has no data: no row of its table has a finite number." in text
 
@@ -134,6 +164,17 @@ def test_the_page_loads_nothing_and_has_no_script(run: RunSummary, tmp_path: Pat
     assert (policy or "").startswith("default-src 'none'")
 
 
+def test_a_planted_script_or_style_is_not_admitted(tmp_path: Path) -> None:
+    planted = ScriptInSentence()
+    text = written(planted.run, tmp_path)
+    assert f"<script>{planted.script}</script>" in text  # the mistake is real
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert "script-src" not in policy
+    assert policy.count("'sha256-") == 1
+    assert digest(planted.style) not in policy
+    assert f'style="{planted.attribute}"' in text  # it got no class, and no digest admits it
+
+
 @pytest.fixture(scope="module")
 def plain_shape(tmp_path_factory: pytest.TempPathFactory) -> Shape:
     return shape(Page(written(hostile("plain"), tmp_path_factory.mktemp("plain"))))
@@ -153,7 +194,7 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, plain_shape: Shape, t
         "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", everything
     )
     written_files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written_files) == 2 + len(run.results[0].figures)
+    assert len(written_files) == 3 + len(run.results[0].figures)  # the page, two tables, and the figures
     assert all(path.stem.isprintable() for path in written_files)
     for path in (tmp_path / "figures").iterdir():
         drawn = "".join("".join(ET.parse(path).getroot().itertext()).split())

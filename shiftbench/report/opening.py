@@ -1,0 +1,140 @@
+"""The first screen of the report: the verdicts, what was compared, when and by which command, and one prompt."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from shiftbench.contracts.result import Result, Saliency
+from shiftbench.report.numbers import number, p_value
+from shiftbench.verdicts import Verdict, Word
+from shiftbench.verdicts.sentences import command, interval
+
+SIGNS = {  # before the word of a verdict, on the page and in the terminal
+    Word.SUPPORTED: "+",
+    Word.OPPOSITE: "-",
+    Word.NOT_CLEAR: "?",
+    Word.NOT_TRUSTWORTHY: "!",
+    Word.NOT_APPLICABLE: " ",
+}
+
+
+@dataclass(frozen=True)
+class VerdictCard:
+    """A verdict as the first screen shows it, all of it text.
+
+    finding: the finding's name. sign, word: of the verdict. claim: in few words. headline: value and interval, or ''
+    where the claim does not apply. basis: which score it is, what it counts, and p. reasons: the weightiest first.
+    detectable: what the run would have found; '' where that is unknown or the verdict is decided. next: the command
+    that would decide; '' where there is none.
+    """
+
+    finding: str
+    sign: str
+    word: str
+    claim: str
+    headline: str
+    basis: str
+    reasons: Sequence[str]
+    detectable: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """The prompt of the first screen. rule: the sentence that says how it was chosen."""
+
+    saliency: Saliency
+    rule: str
+
+
+def cards(verdicts: Sequence[Verdict], given: Sequence[str]) -> list[VerdictCard]:
+    """A card for each verdict, in order. given: the overrides of the command line that made the run."""
+    return [_card(verdict, given) for verdict in verdicts]
+
+
+def _card(verdict: Verdict, given: Sequence[str]) -> VerdictCard:
+    applies, score = verdict.word is not Word.NOT_APPLICABLE, verdict.headline
+    p = p_value(verdict.evidence.p)
+    basis = [score.name, f"{number(score.n)} {verdict.claim.observations}", *([f"corrected p = {p}"] if p else [])]
+    return VerdictCard(
+        finding=score.finding,
+        sign=SIGNS[verdict.word],
+        word=verdict.word.value,
+        claim=verdict.claim.short,
+        headline=interval(score) if applies else "",
+        basis=", ".join(basis) if applies else "",
+        reasons=verdict.reasons,
+        detectable=_detectable(verdict),
+        next=(command(given, verdict.remedy) or "") if not verdict.word.decided else "",
+    )
+
+
+def _detectable(verdict: Verdict) -> str:
+    if verdict.word is not Word.NOT_CLEAR or verdict.detectable is None:
+        return ""
+    return f"This run would have found an effect of {number(verdict.detectable)} with a probability of 80%."
+
+
+def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """(name, value) of what was compared under which conditions, as text. What the run did not record is left out.
+
+    pair: of RunSummary.
+    """
+    counts = [pair.get("prompts_explained"), pair.get("prompts")]
+    prompts = next((f"{count:,}" for count in counts if isinstance(count, int)), None)
+    if prompts is not None and pair.get("dataset"):
+        prompts += f" of {pair['dataset']}"
+    control = _control(pair, verdicts)
+    found = {"pair": pair.get("name"), "prompts": prompts, "suite": pair.get("suite"), "control": control}
+    return [(name, str(value)) for name, value in found.items() if value is not None]
+
+
+def _control(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str | None:
+    null = next((verdict.evidence.null for verdict in verdicts if verdict.evidence.null is not None), None)
+    if null is not None:
+        return f"{null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
+    kind = pair.get("control")
+    return None if kind is None else str(kind)
+
+
+def day_and_time(finished: datetime | None) -> str:
+    """The time in UTC, such as '2026-03-01 14:05 UTC'; '' where it is not recorded. A time without a zone is local."""
+    return "" if finished is None else f"{finished.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def command_line(given: Sequence[str]) -> str:
+    """The command that made the run, ready for a shell; '' where no override of it is known."""
+    return shlex.join(["shiftbench", "score", *given]) if given else ""
+
+
+def example(results: Sequence[Result]) -> Example | None:
+    """The prompt that shows the difference between the models best; None where no result has prompts to show.
+
+    It is the one whose recognition score changed most from base to tuned, in the direction in which the headline of its
+    finding changed; the first one of equal prompts. Prompts whose scores are not finite are chosen last.
+    """
+    result = next((result for result in results if result.saliency), None)
+    if result is None:
+        return None
+    head = next((score.value for score in result.scores if score.name == result.headline), 0.0)
+    direction = -1 if head < 0 else 1
+    chosen = max(result.saliency, key=lambda item: _change(item, direction))
+    return Example(chosen, f"{_rule(len(result.saliency), head)} It is an example: the verdicts rest on all prompts.")
+
+
+def _rule(shown: int, head: float) -> str:
+    if shown == 1:
+        return "The prompt that is shown token by token."
+    verb = "falls" if head < 0 else "rises"
+    why = f", as the mean over all prompts {verb}" if head else ""
+    return f"Of the {shown} prompts that are shown token by token, the one whose recognition score {verb} most{why}."
+
+
+def _change(item: Saliency, direction: int) -> float:
+    change = direction * (item.tuned_score - item.base_score)
+    return change if math.isfinite(change) else -math.inf
