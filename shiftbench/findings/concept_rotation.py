@@ -129,9 +129,14 @@ CAPTIONS = {
     ),
     "layers": (
         "One row is one layer. The columns have the mean and largest principal angle in radians between the "
-        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), the "
+        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), both "
+        "also by a random change of the same size (_by_chance), the "
         "shares of the weight change that a rotation, chance and a rescaling explain, and the size of the change "
         "relative to the weights."
+    ),
+    "random_directions": (
+        "One row is one label. The columns have the share of random directions, of base's and of tuned's components "
+        "that get it, all read as words and labelled in the same way, and the number of random directions."
     ),
     "concepts": (
         "One row is one principal component of one model's layer, which stands for a concept. The columns have the "
@@ -171,25 +176,25 @@ class ConceptRotation(Finding):
         `explain_pair`; None: the result has the label scores alone, as null models need no other.
         """
         labels = label_table(base, tuned)
-        scores = self._label_scores(base, tuned, labels)
-        tables = {"table5": table5(base, tuned, labels), "concepts": concepts(base, tuned)}
-        figures = [_levels_figure(labels), _tasks_figure(labels)]
         chance = chance_table(base, labels)
-        if chance is not None:
-            tables["random_directions"] = chance
-            scores.append(self._random_label_score(base))
-        if between is not None:
-            layers = self._layers(base, tuned, between)
-            scores += self._layer_scores(layers)
-            tables["layers"] = layers
-            figures += [_angles_figure(layers), _change_figure(layers)]
+        layers = None if between is None else self._layers(base, tuned, between)
+        scores = self._label_scores(base, tuned, labels)
+        scores += [] if chance is None else [self._random_label_score(base)]
+        scores += [] if layers is None else self._layer_scores(layers)
+        further = {"layers": layers, "random_directions": chance}
+        figures = [_levels_figure(labels), _tasks_figure(labels)]
+        figures += [] if layers is None else [_angles_figure(layers), _change_figure(layers)]
         return Result(
             finding=self.name,
             captions=CAPTIONS,
             headline="none_share_fall",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,
-            tables=tables,
+            tables={
+                "table5": table5(base, tuned, labels),
+                "concepts": concepts(base, tuned),
+                **{name: table for name, table in further.items() if table is not None},
+            },
             figures=figures,
             notes=[*unread_notes(base, tuned), *_chance_notes(chance)],
         )
