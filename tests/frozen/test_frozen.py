@@ -56,6 +56,32 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             "unmatched_cosine_over_chance",
         )
     },
+    "scores.json": {
+        f"versions > {name}": ("2", ISSUE_19) for name in ("explain.concepts", "explain.lexical", "explain.rotation")
+    },
+    "MLflow": {
+        "artifacts > tables/concept_rotation.random_directions.csv": LISTED_NOW,
+        **{f"tags > version.explain.{name}": ("2", ISSUE_19) for name in ("concepts", "lexical", "rotation")},
+    },
+    "store": {
+        "methods > concepts > arrays > label_GCL": ("torch.bool", ISSUE_19),
+        "methods > rotation > arrays > chance_component_CD": ("torch.float32", ISSUE_19),
+    },
+    "scores in Python": {
+        f"{job} > concept_rotation.{name}": LISTED_NOW
+        for job, rank in (
+            ("demo, on references", (10, 50, 96)),
+            ("demo_lora, own responses, attribution by occlusion, vectors=text", (10, 12)),
+            ("demo, gaussian null", (10, 12)),
+            ("demo, continued null", (10, 12)),
+        )
+        for name in (
+            "none_share_fall_from_embeddings",
+            "random_label_share",
+            "unmatched_cosine_over_chance",
+            *(f"mean_angle_{of}_rad_over_chance" for of in rank),
+        )
+    },
     "files": {"tables/concept_rotation.random_directions.csv": LISTED_NOW},
     "columns of tables": {
         f"concept_rotation.{name}": LISTED_NOW
@@ -69,6 +95,18 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
             "random_directions > share of tuned's components",
             "random_directions > random directions",
         )
+    }
+    | {
+        "concept_rotation.random_directions > (order)": (
+            [
+                "label",
+                "share of random directions",
+                "share of base's components",
+                "share of tuned's components",
+                "random directions",
+            ],
+            ISSUE_19,
+        ),
     },
 }
 
