@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import ClassVar
 
 from shiftbench.models import Model, ModelSource
 from shiftbench.models.weights import Weights
@@ -13,11 +14,32 @@ class Control(ABC):
     """Supplies null models. Findings are scored on them in place of the tuned model too, on the same responses.
 
     Checks (Finding.is_check) are not.
-    kind: the control's name in tables, sentences and scores.json. draws: the number of null models.
+    kind: the name of the null models in tables, sentences and verdicts. name: the control in the field "control" of
+    scores.json. draws: the number of null models. weights_only: whether only claims that rest on
+    weights alone are compared with null models; such a control refuses no pair, and a run where it can draw no null
+    model goes on without any. keeps_unchanged: whether a null model has base's weights wherever the tuned model has.
     """
 
     kind: str
     draws: int
+    keeps_unchanged: ClassVar[bool] = False
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether only claims that rest on weights alone are compared with null models; by default all scores are."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """`kind`, or "weights" where only claims that rest on weights alone are compared with null models."""
+        return "weights" if self.weights_only else self.kind
+
+    def for_tuned(self, tuned: ModelSource) -> Control:
+        """The control for this tuned model, where its null models depend on the tuned model's source; by default self.
+
+        tuned: the source of the tuned model.
+        """
+        return self
 
     @abstractmethod
     def check(self, tuned: ModelSource) -> None:
@@ -30,15 +52,30 @@ class Control(ABC):
         """Raise InputError where no null model can be made from these loaded models; by default none is refused."""
 
     @abstractmethod
-    def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """Yields the null models, `draws` of them, loaded.
+    def digest(self, base: Model, tuned: Model, draw: int) -> str:
+        """sha256 (hex) that identifies the weights of the null model of a draw, known without drawing them.
+
+        draw: the number of the null model, from 0.
+        """
+
+    @abstractmethod
+    def models(self, base: Model, tuned: Model) -> Callable[[int], Model]:
+        """A function that returns the null model of a draw, whole, so that it can be run on prompts.
 
         Each may overwrite the weights of the null model before it, so finish with one before taking the next.
         """
 
     @abstractmethod
-    def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """Yields the weights of the null models, `draws` of them, each tensor read or drawn when it is asked for.
+    def views(self, base: Model, tuned: Model, draw: int) -> Model:
+        """The null model of a draw for methods that read weights through Model.views and nowhere else.
 
-        For findings that read weights tensor by tensor: no model is loaded.
+        A weight is drawn when it is read, so no copy of the model is in memory. `Model.module` is not the null model's.
+        """
+
+    @abstractmethod
+    def weights(self, base: Weights, tuned: Weights, draw: int) -> Weights:
+        """The weights of the null model of a draw, each tensor read or drawn when it is asked for.
+
+        For findings that read weights tensor by tensor: no model is loaded. Raises InputError where no null model can
+        be made from these weights.
         """

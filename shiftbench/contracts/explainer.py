@@ -55,8 +55,13 @@ class Explainer(Method):
 
     The other methods have defaults: by default an explainer uses the job's prompts, accepts every model and vocabulary,
     and counts as free of cost. `shiftbench score dry_run=true` estimates a job's time, memory and disk space from
-    `flops`, `engine_bytes`, `extra_weight_bytes`, `stored_bytes` and `questions`.
+    `flops`, `weight_flops`, `engine_bytes`, `extra_weight_bytes`, `stored_bytes` and `questions`.
+
+    reads_views: whether the method reads a model's weights through Model.views and nowhere else. Null models are then
+    explained without a copy of the model in memory.
     """
+
+    reads_views: ClassVar[bool] = False
 
     @abstractmethod
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
@@ -95,6 +100,13 @@ class Explainer(Method):
         """
         return ()
 
+    def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
+        """Names of units that depend on no weight that differs between the models, so that both have the same unit.
+
+        They are not computed for null models, which change what tuning changed. By default none is named.
+        """
+        return frozenset()
+
     def notes(self) -> list[str]:
         """Notes for the report on what this method has computed so far in this process."""
         return []
@@ -103,6 +115,13 @@ class Explainer(Method):
         """The approximate number of floating-point operations to explain one model on these prompts.
 
         shape: of the model. prompt_tokens: the length of each prompt. response_tokens: the length of every response.
+        """
+        return 0.0
+
+    def weight_flops(self, shape: ModelShape, words: int) -> float:
+        """The approximate number of floating-point operations to explain one model's weights.
+
+        shape: of the model. words: the number of words in the vocabulary. It is counted for null models.
         """
         return 0.0
 

@@ -80,6 +80,21 @@ class Finding(ABC):
         """
         return None
 
+    def null_values(self, *explanations: Any) -> Mapping[str, float]:
+        """The scores of a null model, by name: those that are compared with the tuned model's. By default all.
+
+        The arguments are those of __call__ with a null model in place of the tuned one, and with the explanation by
+        `null_pair_explainer` in place of that by `pair_explainer`.
+        """
+        return {score.name: score.value for score in self(*explanations).scores}
+
+    def null_pair_explainer(self) -> PairExplainer | None:
+        """The method that explains base and a null model together; by default `pair_explainer`.
+
+        None: `null_values` needs no such explanation.
+        """
+        return self.pair_explainer()
+
     def methods(self) -> list[Method]:
         """`explain`, then the pair explainer and the ratings where the finding has them.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from shiftbench import models
 from shiftbench.contracts.control import Control
@@ -29,15 +30,28 @@ class ModelNull(Control):
 
         tuned is not used.
         """
-        models.check(self._source())
+        models.check(self._source)
 
-    def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """Yields one model: the model at `path`, loaded. base and tuned are not used."""
-        yield models.load(self._source())
+    def digest(self, base: Model, tuned: Model, draw: int) -> str:
+        """sha256 (hex) of the weights of the model at `path`, which is loaded. base, tuned and draw are not used."""
+        return self._loaded.weights_digest
 
-    def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """Yields one set of weights: those of the model at `path`, read from its files. base and tuned are not used."""
-        yield FileWeights(self._source())
+    def models(self, base: Model, tuned: Model) -> Callable[[int], Model]:
+        """A function that returns the model at `path`, loaded once. base and tuned are not used."""
+        return lambda draw: self._loaded
 
+    def views(self, base: Model, tuned: Model, draw: int) -> Model:
+        """The model at `path`, loaded once. base, tuned and draw are not used."""
+        return self._loaded
+
+    def weights(self, base: Weights, tuned: Weights, draw: int) -> Weights:
+        """The weights of the model at `path`, read from its files. base, tuned and draw are not used."""
+        return FileWeights(self._source)
+
+    @cached_property
+    def _loaded(self) -> Model:
+        return models.load(self._source)
+
+    @cached_property
     def _source(self) -> ModelSource:
         return self.model(path=self.path)

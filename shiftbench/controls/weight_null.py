@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from shiftbench.contracts.control import Control
+from shiftbench.controls.drawings import DRAWINGS
 from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
+from shiftbench.models.views import applied_weight, views_of
 from shiftbench.models.weights import Weights
 from shiftbench.store.explanation import content_key
 
-# Called with (tuning's change of one tensor, random generator), it returns a random change of the same shape and
-# Frobenius norm.
-Drawing = Callable[[Tensor, torch.Generator], Tensor]
+AUTO = "auto"
+SCOPES = ("weights", "all")
+# Of the norm of a change: rounding errors up to this share of it are left out of its spectrum. Those of weights in half
+# precision are larger, and so are kept.
+LARGEST_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -27,20 +33,36 @@ class WeightNull(Control):
     """A control whose null models are base plus, in each tensor, a random change as large as tuning's change.
 
     Large is measured by the Frobenius norm. kind: 'permuted' (the values of tuning's change of the tensor, in random
-    places) or 'gaussian' (normally distributed numbers). draws: the number of null models; with 19 the smallest rank p
-    that a score can have is 0.05. seed: the seed of the random changes.
+    places), 'gaussian' (normally distributed numbers), 'rotated' (a change with the singular values of tuning's, in
+    random directions), or 'auto': rotated where the tuned model comes from an adapter, whose change has a low rank that
+    permuting would not keep, and permuted otherwise. draws: the number of null models; with fewer than 39 no claim is
+    decided. seed: the seed of the random changes. findings: 'weights' (only claims that rest on weights alone are
+    compared with null models) or 'all'.
     """
 
     kind: str
     draws: int
     seed: int
+    findings: str
     version: ClassVar[int] = 1
+    keeps_unchanged: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.kind not in DRAWINGS:
-            raise InputError(f"control.kind={self.kind!r} is not known; choose from {', '.join(DRAWINGS)}")
+        if self.kind not in (AUTO, *DRAWINGS):
+            raise InputError(f"control.kind={self.kind!r} is not known; choose from {', '.join((AUTO, *DRAWINGS))}")
         if not isinstance(self.draws, int) or self.draws < 1:
             raise InputError(f"control.draws={self.draws} must be a whole number, at least 1")
+        if self.findings not in SCOPES:
+            raise InputError(f"control.findings={self.findings!r} is not known; choose from {', '.join(SCOPES)}")
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether only claims that rest on weights alone are compared with null models."""
+        return self.findings == "weights"
+
+    def for_tuned(self, tuned: ModelSource) -> WeightNull:
+        """The control with the kind that `auto` stands for."""
+        return replace(self, kind="rotated" if tuned.adapter is not None else "permuted") if self.kind == AUTO else self
 
     def check(self, tuned: ModelSource) -> None:
         """Raise InputError for an adapter that is not merged: its change is then in none of the model's weights."""
@@ -58,29 +80,44 @@ class WeightNull(Control):
         before, after = (set(dict(model.module.named_parameters())) for model in (base, tuned))
         self._check_same_names(before, after, " ".join(tuned.notes))
 
-    @torch.no_grad()
-    def models(self, base: Model, tuned: Model) -> Iterator[Model]:
-        """Yields the null models, one for each draw. They have tuned's tokenizer and dtype.
+    def digest(self, base: Model, tuned: Model, draw: int) -> str:
+        """sha256 (hex) of kind, version, seed, draw, and the digests of the weights of base and tuned."""
+        return self._digest(draw, base.weights_digest, tuned.weights_digest)
 
-        All share one module, a copy of tuned's: each draw overwrites the parameters of the draw before it. So finish
-        with one model before taking the next.
+    def models(self, base: Model, tuned: Model) -> Callable[[int], Model]:
+        """A function that returns the null model of a draw. It has tuned's tokenizer and dtype.
+
+        All share one module, a copy of tuned's that is made for the first draw: each draw overwrites the parameters of
+        the draw before it. So finish with one model before taking the next.
         """
-        module = copy.deepcopy(tuned.module)
-        before, after = (dict(model.module.named_parameters()) for model in (base, tuned))
-        for draw in range(self.draws):
-            for name, parameter in module.named_parameters():
-                parameter.copy_(self.drawn(name, before[name], after[name], draw))
-            digest = self._digest(draw, base.weights_digest, tuned.weights_digest)
-            yield Model(self._name(draw), module, tuned.tokenizer, None, tuned.dtype, digest)
+        return _WholeModels(self, base, tuned).draw
 
-    def weights(self, base: Weights, tuned: Weights) -> Iterator[Weights]:
-        """Yields the weights of the null models, one for each draw. A tensor is drawn when it is read, and is not kept.
+    def views(self, base: Model, tuned: Model, draw: int) -> Model:
+        """The null model of a draw for methods that read Model.views alone. Its module is tuned's.
+
+        A weight is drawn when it is read, from the weights that base and tuned apply, a kept adapter's product
+        included. Reading raises InputError where base lacks the weight, or has another shape.
+        """
+        views = views_of(tuned.module)
+        views.read = _DrawnParts(self, base.module, tuned.module, draw)
+        return Model(
+            self.name_of(draw),
+            tuned.module,
+            tuned.tokenizer,
+            None,
+            tuned.dtype,
+            self.digest(base, tuned, draw),
+            known_tokenizer_digest=tuned.tokenizer_digest,
+            known_views=views,
+        )
+
+    def weights(self, base: Weights, tuned: Weights, draw: int) -> Weights:
+        """The weights of the null model of a draw. A tensor is drawn when it is read, and is not kept.
 
         Tensors of integers are returned as in tuned. Raises InputError where base and tuned have different names.
         """
         self._check_same_names(set(base.names), set(tuned.names))
-        for draw in range(self.draws):
-            yield _DrawnWeights(self, base, tuned, draw)
+        return _DrawnWeights(self, base, tuned, draw)
 
     def drawn(self, name: str, base: Tensor, tuned: Tensor, draw: int) -> Tensor:
         """The null weight in place of one tensor: base plus a random change, in the dtype and on the device of `tuned`.
@@ -95,12 +132,21 @@ class WeightNull(Control):
                 f"control={self.kind}: weight {name!r} has shape {tuple(base.shape)} in base and {tuple(tuned.shape)} "
                 "in tuned; use control=none"
             )
+        shared = tuned[: len(base)]
         before = base.to(tuned.device, torch.float64)
-        change = tuned[: len(base)].double() - before
+        change = shared.double() - before
+        size = float(change.norm())
+        if size == 0:
+            return tuned
         text = f"{self.seed} {draw} {name}".encode()
         generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1)
-        null = before + DRAWINGS[self.kind](change, generator)
+        rounding = min(torch.finfo(tuned.dtype).eps * float(shared.double().norm()), LARGEST_ROUNDING * size)
+        null = before + DRAWINGS[self.kind](change, generator, rounding)
         return torch.cat([null.to(tuned.dtype), tuned[len(base) :]])
+
+    def name_of(self, draw: int) -> str:
+        """The name of the null model of a draw: the kind, and its number from 1."""
+        return f"{self.kind} {draw + 1}"
 
     def _check_same_names(self, base: set[str], tuned: set[str], reason: str = "") -> None:
         """Raise InputError where one model has a weight that the other lacks.
@@ -114,9 +160,6 @@ class WeightNull(Control):
                 f"only one of them has {min(base ^ tuned)!r}. {reason or 'Use control=none.'}"
             )
 
-    def _name(self, draw: int) -> str:
-        return f"{self.kind} {draw + 1}"
-
     def _digest(self, draw: int, base: str, tuned: str) -> str:
         """The digest that identifies the weights of draw `draw`, computed without drawing them.
 
@@ -126,11 +169,52 @@ class WeightNull(Control):
         return content_key({**drawn_by, "base": base, "tuned": tuned})
 
 
+class _WholeModels:
+    """The null models of one pair, loaded: one module, whose parameters each draw overwrites."""
+
+    def __init__(self, null: WeightNull, base: Model, tuned: Model) -> None:
+        self._null, self._base, self._tuned = null, base, tuned
+
+    @cached_property
+    def _module(self) -> PreTrainedModel:
+        return copy.deepcopy(self._tuned.module)
+
+    @torch.no_grad()
+    def draw(self, draw: int) -> Model:
+        null, base, tuned = self._null, self._base, self._tuned
+        before, after = (dict(model.module.named_parameters()) for model in (base, tuned))
+        for name, parameter in self._module.named_parameters():
+            parameter.copy_(null.drawn(name, before[name], after[name], draw))
+        digest = null.digest(base, tuned, draw)
+        return Model(null.name_of(draw), self._module, tuned.tokenizer, None, tuned.dtype, digest)
+
+
+class _DrawnParts:
+    """Called with a part of tuned's module, it returns the null model's weight in place of the one that it applies."""
+
+    def __init__(self, null: WeightNull, base: PreTrainedModel, tuned: PreTrainedModel, draw: int) -> None:
+        self._null, self._base, self._draw = null, base, draw
+        self._names = {id(part): name for name, part in tuned.named_modules()}
+        # Tied output embeddings are the input embeddings, so they get the same change.
+        ends = [(model.get_input_embeddings(), model.get_output_embeddings()) for model in (base, tuned)]
+        if all(getattr(out, "weight", None) is entry.weight for entry, out in ends):
+            entry, out = ends[1]
+            self._names[id(out)] = self._names[id(entry)]
+
+    def __call__(self, part: nn.Module) -> Tensor:
+        name = self._names[id(part)]
+        try:
+            before = applied_weight(self._base.get_submodule(name))
+        except AttributeError:
+            raise InputError(f"control={self._null.kind}: the base model has no weight '{name}.weight'") from None
+        return self._null.drawn(f"{name}.weight", before.detach(), applied_weight(part).detach(), self._draw)
+
+
 class _DrawnWeights(Weights):
     """The weights of one null model. A tensor is drawn each time it is read, so only that tensor is in memory."""
 
     def __init__(self, null: WeightNull, base: Weights, tuned: Weights, draw: int) -> None:
-        self.name, self.names = null._name(draw), tuned.names
+        self.name, self.names = null.name_of(draw), tuned.names
         self._null, self._base, self._tuned, self._draw = null, base, tuned, draw
 
     @property
@@ -142,17 +226,3 @@ class _DrawnWeights(Weights):
         if not tuned.is_floating_point():
             return tuned  # an integer table is not a trained weight: it stays as it is
         return self._null.drawn(name, base, tuned, self._draw)
-
-
-def _permuted(change: Tensor, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(change.numel(), generator=generator).to(change.device)
-    return change.flatten()[order].view_as(change)
-
-
-def _gaussian(change: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(change.shape, generator=generator, dtype=torch.float64).to(change.device)
-    size = noise.norm()
-    return noise * (change.norm() / size) if size > 0 else noise
-
-
-DRAWINGS: dict[str, Drawing] = {"permuted": _permuted, "gaussian": _gaussian}

@@ -18,7 +18,7 @@ from shiftbench import ops
 from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.keys import method_content
-from shiftbench.models import Model
+from shiftbench.models import Model, ModelShape
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
@@ -128,6 +128,7 @@ class WordPairs(Explainer):
     deviations: float
     method: ClassVar[str] = "word_pairs"
     version: ClassVar[int] = 1
+    reads_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("k", "reference"):
@@ -137,6 +138,22 @@ class WordPairs(Explainer):
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
         """Raise InputError where the vocabulary has fewer than k words."""
         vocabulary.check_size(self.k, f"{option}.k")
+
+    def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
+        """The layers whose query and key weights are equal; none where the input embeddings differ."""
+        first, second = base.views, tuned.views
+        if not torch.equal(first.embedding_in_VD().cpu(), second.embedding_in_VD().cpu()):
+            return frozenset()
+        return frozenset(
+            f"layer {layer}"
+            for layer in range(first.layers)
+            if torch.equal(first.query_HDE(layer).cpu(), second.query_HDE(layer).cpu())
+            and torch.equal(first.key_HDE(layer).cpu(), second.key_HDE(layer).cpu())
+        )
+
+    def weight_flops(self, shape: ModelShape, words: int) -> float:
+        """Operations of the products of all words with the query and key weights, as if each head had its own keys."""
+        return 4.0 * shape.layers * words * shape.width**2
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each layer: the word pairs that each head knows, and the number of all its word pairs.

@@ -44,6 +44,7 @@ class Concepts(Explainer):
     annotator: Annotator
     method: ClassVar[str] = "concepts"
     version: ClassVar[int] = 2
+    reads_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("rank", "top"):
@@ -70,6 +71,19 @@ class Concepts(Explainer):
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
         """The annotator's line on how many questions it asks a chat model about all layers; None where it asks none."""
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
+
+    def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
+        """The layers whose down-projections are equal, since null models are read in base's word embeddings."""
+        first, second = base.views, tuned.views
+        layers = range(first.layers)
+        return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
+
+    def weight_flops(self, shape: ModelShape, words: int) -> float:
+        """Operations of the covariances, as if a layer had four neurons for each dimension, of their reduction to
+        tridiagonal form, and of the products of all words with the components.
+        """
+        width = float(shape.width)
+        return shape.layers * (4.5 * width**3 + 4 / 3 * width**3 + 2 * words * width * self._components(shape))
 
     def _components(self, shape: ModelShape) -> int:
         return min(self.rank, shape.width // 2)

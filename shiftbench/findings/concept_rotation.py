@@ -203,17 +203,17 @@ class ConceptRotation(Finding):
         """The option `explain_pair`, which explains what share of the weight change is a rotation or a rescaling."""
         return self.explain_pair
 
-    def null_values(self, *explanations: Explanation) -> dict[str, float]:
-        """The label scores of a null model, by name, without intervals. Angles and rotation have a null of their own.
+    def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
+        """The values of the label scores. Angles and the rotation share have levels by chance of their own (`_layers`).
 
-        explanations: of base and of the null model, by `explain`; further ones are not used.
+        base, null: explanations by `explain`, both read in base's word embeddings.
         """
-        base, null = (label_shares(explanation) for explanation in explanations[:2])
-        rises = {f"{label}_share_rise": null[label] - base[label] for label in (*TASKS[:-1], *LEVELS)}
-        return {"none_share_fall": base["none"] - null["none"], **rises}
+        before, after = label_shares(base), label_shares(null)
+        rises = {f"{label}_share_rise": after[label] - before[label] for label in (*TASKS[:-1], *LEVELS)}
+        return {"none_share_fall": before["none"] - after["none"], **rises}
 
     def null_pair_explainer(self) -> None:
-        """None: `null_values` needs no explanation of the pair."""
+        """None: the label scores of a null model do not depend on how far its weights turned."""
 
     def _label_scores(self, base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> list[Score]:
         tests, errors = label_tests(base, tuned, labels), annotator_errors(base, tuned)
@@ -295,6 +295,17 @@ class ConceptRotation(Finding):
             keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
             rows.append({**row, **dict(zip(keys, share, strict=True))})
         return pd.DataFrame(rows)
+
+
+def _changes(labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For each label score, the rows of its label, with the column change: what each component adds to the score.
+
+    labels: label_table(base, tuned).
+    """
+    change = labels.assign(change=labels["tuned"] - labels["base"])
+    by_label = {label: change[change["label"] == label] for label in (*TASKS, *LEVELS)}
+    fall = by_label.pop("none").assign(change=lambda rows: -rows["change"])
+    return {"none_share_fall": fall, **{f"{label}_share_rise": rows for label, rows in by_label.items()}}
 
 
 def _levels_figure(labels: pd.DataFrame) -> Figure:

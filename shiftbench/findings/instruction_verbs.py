@@ -119,6 +119,18 @@ class InstructionVerbs(Finding):
             figures=[_heads_figure(change_LH), _quarters_figure(shares)],
         )
 
+    def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
+        """The values of all scores, without their intervals and tables; 0 where no verb of one kind changed."""
+        shares = _shares_of(base, null)
+        mean = shares.groupby(["quarter", "kind"])["share"].mean()
+        quarters = {"verbs": "all", **{f"verbs_quarter_{i}": str(i) for i in range(1, QUARTERS + 1)}}
+        return {
+            name: float(mean[quarter, "instruction"] - mean[quarter, "general"])
+            if {(quarter, "instruction"), (quarter, "general")} <= set(mean.index)
+            else 0.0
+            for name, quarter in quarters.items()
+        }
+
     def _score(self, name: str, shares: pd.DataFrame, quarter: str) -> Score:
         selected = shares[shares["quarter"] == quarter]
         instruction_shares = selected.loc[selected["kind"] == "instruction", "share"]
@@ -147,6 +159,14 @@ def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[n
                 if word in index_of:
                     counts[index_of[word], layer, head] += 1
     return counts
+
+
+def _shares_of(base: Explanation, tuned: Explanation) -> pd.DataFrame:
+    """The table of _shares for all instruction verbs and general verbs."""
+    kinds = {kind: verbs(kind) for kind in ("instruction", "general")}
+    all_verbs = [verb for members in kinds.values() for verb in members]
+    base_VLH, tuned_VLH = verb_counts(base, all_verbs), verb_counts(tuned, all_verbs)
+    return _shares(kinds, base_VLH, tuned_VLH, np.arange(base_VLH.shape[1]) * QUARTERS // base_VLH.shape[1])
 
 
 def _shares(

@@ -6,7 +6,7 @@ docs/controls.md, 'How to read it'.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -27,20 +27,19 @@ CAPTIONS = {
 
 
 def beside_null(
-    result: Result, nulls: Sequence[Result], kind: str, confidence: float, claims: Sequence[Claim]
+    result: Result, nulls: Sequence[Mapping[str, float]], kind: str, confidence: float, claims: Sequence[Claim]
 ) -> Result:
     """The result with the scores of null models, and with the excess of its headline and of each claimed score.
 
-    nulls: at least one; results of the same finding on the same prompts, each with a null model in the tuned model's
-    place. kind: the control's name. confidence: of the intervals. claims: the finding's claims.
+    nulls: at least one; for each null model, the values of the finding's scores by name (`Finding.null_values`), on the
+    same prompts. kind: of the null models. confidence: of the intervals. claims: the finding's claims.
 
     The added scores are those of `excess_score`. The table null_KIND places every score among those of the null models,
     and null_KIND_draws has each null model's scores.
     """
-    # The result may also have scores on responses of another mode, such as recognition_own_response. Null models have
-    # no such scores.
-    controlled = [score for score in result.scores if any(score.name == other.name for other in nulls[0].scores)]
-    values = {score.name: tuple(null.score(score.name).value for null in nulls) for score in controlled}
+    # The result may also have scores that null models lack, such as those on responses of another mode.
+    controlled = [score for score in result.scores if score.name in nulls[0]]
+    values = {score.name: tuple(null[score.name] for null in nulls) for score in controlled}
     rows = [_row(score, place_in_null(score.value, values[score.name], confidence)) for score in controlled]
     table = pd.DataFrame(rows, columns=["score", "value", "null mean", "null low", "null high", "rank p", "draws"])
     draws = pd.DataFrame({"draw": range(1, len(nulls) + 1), **values})

@@ -41,6 +41,7 @@ class Model:
     dtype: of weights and computation, such as "float32". known_digest: the value of weights_digest where it is known
     without reading the weights, as for a null model; else None. notes: remarks for the report on how the model was
     loaded.
+    known_tokenizer_digest, known_views: the values of tokenizer_digest and views where they are known; else None.
     """
 
     name: str
@@ -50,11 +51,13 @@ class Model:
     dtype: str
     known_digest: str | None = None
     notes: tuple[str, ...] = ()
+    known_tokenizer_digest: str | None = None
+    known_views: WeightViews | None = None
 
     @cached_property
     def views(self) -> WeightViews:
         """The weight matrices that explainers need. Raises InputError where the architecture is not known."""
-        return views_of(self.module)
+        return self.known_views or views_of(self.module)
 
     @cached_property
     def transformer_or_reason(self) -> tuple[Transformer | None, str]:
@@ -99,6 +102,8 @@ class Model:
     @cached_property
     def tokenizer_digest(self) -> str:
         """sha256 (hex) of everything that decides token ids. The chat template is not covered."""
+        if self.known_tokenizer_digest is not None:
+            return self.known_tokenizer_digest
         with as_input_error(f"tokenizer of {self.name}"):
             return tokenizers.digest(self.tokenizer)
 

@@ -25,12 +25,15 @@ class WeightViews(ABC):
     The matrices that the methods return are detached, on the module's device, in float32 (float64 where the module is
     float64), and contain what a kept adapter adds to a weight. A layer's number counts from 0. layers, heads (query
     heads) and width (D) are counts.
+    read: called with a submodule, it returns the weight that the submodule applies. The views read weights through it
+    alone. A null model's `read` draws the weight.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module
+        self.read: Callable[[nn.Module], Tensor] = applied_weight
         self.layers: int = module.config.num_hidden_layers
         self.heads: int = module.config.num_attention_heads
         self.width: int = module.config.hidden_size
@@ -40,11 +43,11 @@ class WeightViews(ABC):
 
         Some models multiply the embeddings by a factor before the first layer; the factor is left out.
         """
-        return as_float(applied_weight(self.module.get_input_embeddings()))
+        return as_float(self.read(self.module.get_input_embeddings()))
 
     def embedding_out_VD(self) -> Tensor:
         """Output embeddings, one row a token id; the input embeddings where the two are tied."""
-        return as_float(applied_weight(self.module.get_output_embeddings()))
+        return as_float(self.read(self.module.get_output_embeddings()))
 
     @abstractmethod
     def query_HDE(self, layer: int) -> Tensor:
@@ -77,7 +80,7 @@ class WeightViews(ABC):
         shape: the shape that it must have. Raises InputError where it is missing or has another shape.
         """
         try:
-            found = as_float(applied_weight(self.module.get_submodule(name)))
+            found = as_float(self.read(self.module.get_submodule(name)))
         except AttributeError:
             raise InputError(
                 f"{type(self.module).__name__}: no weight '{name}.weight'; is the pair's architecture right?"

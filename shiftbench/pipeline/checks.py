@@ -31,7 +31,7 @@ def check(job: Job) -> None:
     tokenizers = check_pair(job.pair)
     if job.needs(Need.PROMPTS):
         check_templates(job, *tokenizers)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check(job.pair.tuned)
     for name, finding in job.findings.items():
         _check_method(job, f"findings.{name}.explain", finding.explain)
@@ -63,7 +63,7 @@ def check_loaded(session: Session) -> None:
             for model in (models.base, models.tuned):
                 _check_parts(finding.name, finding.needs, model)
                 finding.explain.check_model(model)
-    if job.control is not None:
+    if job.control is not None and not job.control.weights_only:
         job.control.check_models(models.base, models.tuned)
 
 

@@ -1,55 +1,211 @@
-"""Scores a job's findings on null models, and adds the comparison to the findings' results (docs/controls.md)."""
+"""Scores a job's findings on null models and adds the comparison to the results (docs/controls.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
 
+import torch
+
+from shiftbench.contracts.annotator import Annotator
 from shiftbench.contracts.control import Control
-from shiftbench.contracts.explainer import WeightExplainer
+from shiftbench.contracts.explainer import Explainer, Method, WeightExplainer
+from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result
+from shiftbench.errors import InputError
 from shiftbench.findings.null import beside_null
 from shiftbench.models import Model
-from shiftbench.models.weights import Weights
 from shiftbench.pipeline.encoding import EncodedPrompts
-from shiftbench.pipeline.scoring import comparison_of, result_of
+from shiftbench.pipeline.gathering import combined_key
+from shiftbench.pipeline.scoring import Comparison, comparison_of, works_of
 from shiftbench.pipeline.session import Session
+from shiftbench.stats import Bootstrap
+from shiftbench.store.explanation import Explanation, Unit
+from shiftbench.store.work import Work, compute_all
 
 
 def compare_with_nulls(
     session: Session, control: Control, results: Sequence[Result], encoded: EncodedPrompts
 ) -> list[Result]:
-    """The findings' results, in the same order, each with its scores compared with those of the null models.
+    """The results, each with its scores compared with those of the null models.
 
-    `findings.null.beside_null` adds the comparison: tables, a sentence and the score HEADLINE_over_null. A finding that
-    checks a method (`Finding.is_check`) is not scored on null models, and its result is returned as it is.
-    results: one for each of the job's findings, in the order of `Job.findings`. control: supplies the null models.
-    encoded: the job's prompts. Each null model stands in the tuned model's place, with the tuned model's prompts and
-    responses of the main mode (`response.mode`).
+    A result stays as it is where the finding is not scored on null models (`why_not_controlled`). Where a control for
+    weights alone cannot draw null models, it stays as it is too, and a note says why. results: one for each of the
+    job's findings, in their order. Null models are scored on responses of the main mode.
     """
-    findings = session.job.findings
-    comparisons = {
-        key: comparison_of(session, finding, session.job.responses.mode, encoded)
-        for key, finding in findings.items()
-        if not finding.is_check
-    }
-    on_weights = [key for key, one in comparisons.items() if isinstance(one.finding.explain, WeightExplainer)]
-    on_models = [key for key in comparisons if key not in on_weights]
-    results_on_nulls: dict[str, list[Result]] = {key: [] for key in comparisons}
+    whole = _WholeModels(session, control)
+    compared = []
+    for result, finding in zip(results, session.job.findings.values(), strict=True):
+        why_not = why_not_controlled(control, finding)
+        if why_not is None:
+            try:
+                result = _beside_nulls(session, control, result, finding, encoded, whole)
+            except InputError as error:
+                if not control.weights_only:
+                    raise
+                why_not = str(error)
+        if why_not:
+            session.gatherer.notes.append(f"{finding.name} was not compared with null models: {why_not}.")
+        compared.append(result)
+    return compared
 
-    def score_on(nulls: Iterator[Model] | Iterator[Weights], keys: Sequence[str]) -> None:
-        # `result_of` reads base's explanations from the store again for each null model, because those of all findings
-        # together may not fit into memory.
-        for null in nulls:
-            for key in keys:
-                results_on_nulls[key].append(result_of(session, comparisons[key], null))
 
-    if on_models:
-        score_on(control.models(session.models.base, session.models.tuned), on_models)
-    if on_weights:
-        score_on(control.weights(session.base_weights, session.tuned_weights), on_weights)
-    return [
-        beside_null(result, results_on_nulls[key], control.kind, finding.bootstrap.confidence, finding.claims)
-        if key in comparisons
-        else result
-        for result, (key, finding) in zip(results, findings.items(), strict=True)
-    ]
+def why_not_controlled(control: Control, finding: Finding) -> str | None:
+    """Why a finding is not scored on null models: a clause for the notes, or empty where it needs no note.
+
+    None: it is scored. Checks never are. A control for weights alone leaves out findings that depend on responses or
+    claim nothing, methods that would need a copy of the model in memory, and annotators that ask a chat model.
+    """
+    if finding.is_check:
+        return ""
+    if not control.weights_only:
+        return None
+    if finding.needs_responses or not finding.claims:
+        return ""
+    explain = finding.explain
+    if isinstance(explain, Explainer):
+        if not explain.reads_views:
+            return f"the method {explain.method} may read weights in other ways than through Model.views"
+        annotators = [one for one in explain.methods_used() if isinstance(one, Annotator)]
+        if any(one.questions(1) is not None for one in annotators):
+            return "its annotator asks a chat model, and would be asked for each null model; control=random asks it"
+    return None
+
+
+class _WholeModels:
+    """The function of `Control.models` for the job's pair, called when the first null model is needed whole."""
+
+    def __init__(self, session: Session, control: Control) -> None:
+        self._session, self._control = session, control
+
+    @cached_property
+    def _models(self) -> Callable[[int], Model]:
+        return self._control.models(self._session.models.base, self._session.models.tuned)
+
+    def __call__(self, draw: int) -> Model:
+        return self._models(draw)
+
+
+def _beside_nulls(
+    session: Session, control: Control, result: Result, finding: Finding, encoded: EncodedPrompts, whole: _WholeModels
+) -> Result:
+    comparison = comparison_of(session, finding, session.job.responses.mode, encoded)
+    scorer = _NullScorer(session, control, comparison, whole)
+    title = f"{finding.explain.method}{comparison.responses} of {control.draws} {control.kind} null models"
+    units = session.gatherer(title, scorer.work(), record_key=False).units.values()
+    values = [dict(zip(unit.words["score"], unit.arrays["value_S"].tolist(), strict=True)) for unit in units]
+    return beside_null(result, values, control.kind, finding.bootstrap.confidence, finding.claims)
+
+
+class _NullScorer:
+    """Scores one finding on null models. Of each null model the store keeps the scores, as one unit.
+
+    Explanations by a method that reads weights alone are computed in memory and not kept. Those on responses take long,
+    so each of their units is stored as it is computed.
+    """
+
+    method: ClassVar[str] = "null_scores"
+    version: ClassVar[int] = 1
+
+    def __init__(self, session: Session, control: Control, comparison: Comparison, whole: _WholeModels) -> None:
+        self._session, self._control, self._comparison, self._whole = session, control, comparison, whole
+        self._finding = comparison.finding
+        explain = self._finding.explain
+        self._on_files = isinstance(explain, WeightExplainer)
+        self._in_memory = self._on_files or (isinstance(explain, Explainer) and explain.reads_views)
+
+    def work(self) -> list[Work]:
+        """A unit for each draw: value_S (float64), and words `score`, the names of the S scores."""
+        session, finding, models = self._session, self._finding, self._session.models
+        if self._on_files:
+            weights = [session.base_weights.digest, session.tuned_weights.digest]
+            works = works_of(session, self._comparison, None, is_null=True)
+        else:
+            weights = [models.base.weights_digest, models.tuned.weights_digest]
+            works = works_of(session, self._comparison, models.tuned, is_null=True)
+        common = {
+            "method": self.method,
+            "version": self.version,
+            "finding": [finding.name, finding.version],
+            "options": _options(finding),
+            "weights": weights,
+            "explanations": [combined_key(item.key for item in work) for _, work in works],
+        }
+        return [
+            Work(
+                f"draw {draw}",
+                {**common, "null": self._digest(draw), "draw": draw},
+                lambda draw=draw: self._unit(draw),  # type: ignore[misc]
+            )
+            for draw in range(self._control.draws)
+        ]
+
+    def _digest(self, draw: int) -> str:
+        session = self._session
+        if self._on_files:
+            return self._control.weights(session.base_weights, session.tuned_weights, draw).digest
+        return self._control.digest(session.models.base, session.models.tuned, draw)
+
+    @torch.no_grad()
+    def _unit(self, draw: int) -> Unit:
+        values = self._finding.null_values(*self._explanations(draw))
+        return Unit({"value_S": torch.tensor(list(values.values()), dtype=torch.float64)}, {"score": list(values)})
+
+    def _explanations(self, draw: int) -> list[Explanation]:
+        session, models = self._session, self._session.models
+        if self._on_files:
+            weights = self._control.weights(session.base_weights, session.tuned_weights, draw)
+            return [_computed(work) for _, work in works_of(session, self._comparison, weights, is_null=True)]
+        if self._in_memory:
+            null = self._control.views(models.base, models.tuned, draw)
+            (_, _), (_, work), *further = works_of(session, self._comparison, null, is_null=True)
+            kept = {name: self._base.units[name] for name in self._unchanged}
+            return [self._base, _computed(work, kept), *(_computed(more) for _, more in further)]
+        _, *works = works_of(session, self._comparison, self._whole(draw), is_null=True)
+        return [self._base, *(session.gatherer.quietly(work) for _, work in works)]
+
+    @cached_property
+    def _base(self) -> Explanation:
+        """Base's explanation, which the store has."""
+        (_, work), *_ = works_of(self._session, self._comparison, self._session.models.tuned, is_null=True)
+        return self._session.gatherer.quietly(work)
+
+    @cached_property
+    def _unchanged(self) -> frozenset[str]:
+        """Names of units that null models share with base."""
+        explain, models = self._finding.explain, self._session.models
+        if not self._control.keeps_unchanged or not isinstance(explain, Explainer):
+            return frozenset()
+        return explain.unchanged(models.base, models.tuned, self._comparison.tuned)
+
+
+def _computed(work: Sequence[Work], kept: Mapping[str, Unit] | None = None) -> Explanation:
+    """The explanation of this work, computed and not stored. kept: units that are not computed, by name."""
+    units = dict(kept or {})
+    missing = [item for item in work if item.unit not in units]
+    units.update({missing[place].unit: unit for place, unit in compute_all(missing)})
+    ordered = {item.unit: units[item.unit] for item in work}
+    return Explanation(ordered, dict(work[0].content) if work else {}, {item.unit: item.key for item in work})
+
+
+def _options(finding: Finding) -> dict[str, Any]:
+    """The finding's own options, as JSON-able values.
+
+    Those of its methods are left out, because the keys of their units depend on them, and so is the bootstrap, because
+    no value depends on it.
+    """
+    assert dataclasses.is_dataclass(finding)
+    values = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}
+    return {name: _plain(value) for name, value in values.items() if not isinstance(value, (Method, Bootstrap))}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    return repr(value)

@@ -13,6 +13,7 @@ from shiftbench.engine.decoding import CACHE_SHARE, PLACES
 from shiftbench.engine.importance import LOGITS
 from shiftbench.explain.cost import layer_parameters
 from shiftbench.models import ModelShape, shape_of
+from shiftbench.pipeline.controls import why_not_controlled
 from shiftbench.pipeline.job import Job
 from shiftbench.prompts import Prompt
 from shiftbench.prompts.spans import span_notes
@@ -40,7 +41,8 @@ def estimate(job: Job) -> str:
     flops = sum(_flops(job, finding, shapes, modes) for finding in job.findings.values())
     if job.pair.base == job.pair.tuned:
         flops /= len(shapes)  # base and tuned are one model, which is explained once
-    seconds = flops / (_peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY)
+    rate = _peak_flops(job.pair.tuned.torch_device()) * EFFICIENCY
+    seconds = flops / rate
     memory = PROGRAM_BYTES + sum(_model_bytes(job, shape) for shape in shapes)
     memory += max(_attribution_bytes(job, shapes[1], max(prompts)), _cache_bytes(job, shapes[1], prompts))
     disk = sum(prompts) * response * (modes + 1) + sum(_stored_bytes(job, shape) for shape in shapes)
@@ -53,6 +55,7 @@ def estimate(job: Job) -> str:
             "response has that length and the store holds nothing",
             f"estimated memory: {memory / 2**30:.1f} GiB",
             f"estimated disk: {disk / 2**20:.0f} MiB in {job.store.path}",
+            *_null_models(job, shapes[1], rate),
             *_questions(job, shapes),
             *(f"note: {note}" for note in span_notes(job.prompts)),
         ]
@@ -79,6 +82,31 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
     tokens = _tokens(job.prompts if own is None else own)
     base, tuned = (explain.flops(shape, tokens, job.responses.max_new_tokens) for shape in shapes)
     return base * (1 if finding.is_check else modes) + tuned
+
+
+def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
+    """A line that says which findings are scored on null models, and how long that takes; none without a control.
+
+    shape: of the tuned model. rate: in FLOP/s.
+    """
+    control = job.control
+    if control is None:
+        return []
+    controlled = {key: one for key, one in job.findings.items() if why_not_controlled(control, one) is None}
+    if not controlled:
+        return []
+    flops = 0.0
+    for finding in controlled.values():
+        if isinstance(finding.explain, Explainer):
+            flops += finding.explain.weight_flops(shape, len(job.vocabulary.words))
+            if finding.needs_responses:
+                own = finding.explain.own_prompts(job.prompts)
+                tokens = _tokens(job.prompts if own is None else own)
+                flops += finding.explain.flops(shape, tokens, job.responses.max_new_tokens)
+    return [
+        f"null models: {control.draws} ({control.kind}) for {', '.join(controlled)}, estimated time "
+        f"{_duration(control.draws * flops / rate)} more; control=none leaves them out"
+    ]
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[int]:

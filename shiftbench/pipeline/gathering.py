@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shiftbench.pipeline.progress import Progress
+from shiftbench.pipeline.progress import Advance, Progress
 from shiftbench.store.explanation import Explanation, Unit, content_key
 from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store
@@ -24,6 +24,7 @@ class Gatherer:
         self._store, self._progress = store, progress
         self.computed = self.found = 0
         self._seen: set[str] = set()
+        self._shown: set[tuple[str, str]] = set()  # titles and combined keys of the explanations that were shown
         self.keys: dict[str, str] = {}
         self.notes: list[str] = []
         self.unanswered = ""
@@ -31,22 +32,34 @@ class Gatherer:
     def __call__(self, title: str, work: Sequence[Work], record_key: bool = True) -> Explanation:
         """The explanation that consists of the units of `work`, in this order; each is computed if the store lacks it.
 
+        Where several findings need the same explanation, the progress display shows it once.
         title: the explanation's name in the progress display and in the run's tags.
         record_key: whether the digest of the explanation's keys is written into the run's tags. Null models pass False:
         there are many of them, and their keys are never looked up.
         """
+        key = combined_key(item.key for item in work)
+        if record_key:
+            self.keys[title] = key
+        if (title, key) in self._shown:
+            return self.quietly(work)
+        self._shown.add((title, key))
+        with self._progress.stage(title, len(work)) as advance:
+            return self._gather(work, advance)
+
+    def quietly(self, work: Sequence[Work]) -> Explanation:
+        """The explanation whose units are these pieces of work, without a stage in the progress display and a key."""
+        return self._gather(work, lambda computed: None)
+
+    def _gather(self, work: Sequence[Work], advance: Advance) -> Explanation:
         by_key: dict[str, Unit] = {}
         keys = {item.unit: item.key for item in work}
-        with self._progress.stage(title, len(work)) as advance:
-            for item, unit, computed in take_or_compute(self._store, work):
-                new = item.key not in self._seen
-                self.computed += computed and new
-                self.found += not computed and new
-                self._seen.add(item.key)
-                by_key[item.key] = unit
-                advance(computed)
-        if record_key:
-            self.keys[title] = combined_key(keys.values())
+        for item, unit, computed in take_or_compute(self._store, work):
+            new = item.key not in self._seen
+            self.computed += computed and new
+            self.found += not computed and new
+            self._seen.add(item.key)
+            by_key[item.key] = unit
+            advance(computed)
         # Units come in any order, because several processes may compute them; the explanation has the order of `work`.
         units = {name: by_key[key] for name, key in keys.items()}
         return Explanation(units, dict(work[0].content) if work else {}, keys)

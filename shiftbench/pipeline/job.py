@@ -90,8 +90,9 @@ def build(config: DictConfig) -> Job:
                 f"findings.{name}: {type(finding).__name__} must derive from shiftbench.contracts.finding.Finding "
                 "(docs/finding.md)"
             )
+    pair, control = instantiate(config.pair), instantiate(config.control)
     return Job(
-        pair=instantiate(config.pair),
+        pair=pair,
         prompts=instantiate(config.dataset)(),
         vocabulary=instantiate(config.vocabulary),
         vectors=instantiate(config.vectors),
@@ -99,5 +100,5 @@ def build(config: DictConfig) -> Job:
         responses=Responses(**config.response),
         template=str(config.template),
         store=Store(config.store.path),
-        control=instantiate(config.control),
+        control=control if control is None else control.for_tuned(pair.tuned),
     )

@@ -13,7 +13,7 @@ from shiftbench.models.weights import Weights
 from shiftbench.pipeline.encoding import EncodedPrompts, encode_prompts
 from shiftbench.pipeline.responses import Unanswered, prompts_with_responses
 from shiftbench.pipeline.session import Session
-from shiftbench.store.explanation import Explanation
+from shiftbench.store.work import Work
 
 
 @dataclass(frozen=True)
@@ -72,46 +72,40 @@ def comparison_of(session: Session, finding: Finding, mode: str, encoded: Encode
     return Comparison(finding, f" of {mode} responses", base, tuned)
 
 
-def result_of(session: Session, comparison: Comparison, null: Model | Weights | None = None) -> Result:
-    """Gather the explanations that a finding compares, and return the finding's result.
-
-    null: a null model, or its weights, in place of the tuned model; None: the tuned model itself.
-    """
-    name = "tuned" if null is None else null.name
-    explanations = _explanations(session, comparison, null, name)
-    result: Result = comparison.finding(*explanations)
+def result_of(session: Session, comparison: Comparison) -> Result:
+    """Gather the explanations that a finding compares, and return the finding's result on the pair."""
+    works = works_of(session, comparison, session.models.tuned if session.job.needs_models else None)
+    result: Result = comparison.finding(*(session.gatherer(title, work) for title, work in works))
     return result
 
 
-def _explanations(
-    session: Session, comparison: Comparison, null: Model | Weights | None, name: str
-) -> list[Explanation]:
-    """The arguments of `Finding.__call__`: base's explanation, tuned's, and those that the finding uses besides.
+def works_of(
+    session: Session, comparison: Comparison, tuned: Model | Weights | None, is_null: bool = False
+) -> list[tuple[str, list[Work]]]:
+    """(title, work) of each explanation that the finding compares, in the order of the arguments of `Finding.__call__`.
 
-    For a finding whose method is a WeightExplainer: the one explanation of the pair. name: 'tuned' or the null model's
-    name, for titles of stages.
+    tuned: the tuned model, or its weights; None: its weight files. is_null: whether `tuned` is a null model, whose
+    explanations are in the order of the arguments of `Finding.null_values`.
     """
-    finding, gather, record_key = comparison.finding, session.gatherer, null is None
-    explain = finding.explain
+    finding, explain = comparison.finding, comparison.finding.explain
     if isinstance(explain, WeightExplainer):
-        tuned_weights = null if isinstance(null, Weights) else session.tuned_weights
-        work = explain.work(session.base_weights, tuned_weights)
-        return [gather(f"{explain.method}, base to {name}", work, record_key)]
-    base, tuned = session.models.base, null if isinstance(null, Model) else session.models.tuned
+        weights = tuned if isinstance(tuned, Weights) else session.tuned_weights
+        return [(f"{explain.method}, base to tuned", explain.work(session.base_weights, weights))]
+    base = session.models.base
+    assert isinstance(tuned, Model)
     # Components of tuned and null models are read as words in base's embeddings; tuned's in their own embeddings too.
-    as_base = dataclasses.replace(comparison.tuned, read_in=base, also_own=null is None)
-    found = [
-        gather(f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base), record_key),
-        gather(f"{explain.method}{comparison.responses}, {name}", explain.work(tuned, as_base), record_key),
+    as_base = dataclasses.replace(comparison.tuned, read_in=base, also_own=not is_null)
+    works = [
+        (f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base)),
+        (f"{explain.method}{comparison.responses}, tuned", explain.work(tuned, as_base)),
     ]
-    between = finding.pair_explainer()
+    between = finding.null_pair_explainer() if is_null else finding.pair_explainer()
     if between is not None:
-        found.append(gather(f"{between.method}, base to {name}", between.work(base, tuned), record_key))
+        works.append((f"{between.method}, base to tuned", between.work(base, tuned)))
     ratings = finding.ratings_of_responses()
     if ratings is not None:
-        work = ratings.work(tuned, comparison.tuned)
-        found.append(gather(f"{ratings.method}{comparison.responses}, {name}", work, record_key))
-    return found
+        works.append((f"{ratings.method}{comparison.responses}, tuned", ratings.work(tuned, comparison.tuned)))
+    return works
 
 
 def _with_second(main: Result, second: Result, suffix: str) -> Result:

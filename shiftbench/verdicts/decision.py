@@ -226,9 +226,9 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
     """What is missing of a control, or that the null models score as much."""
     null, excess = evidence.null, evidence.excess
     if null is None or excess is None:
-        return [("not controlled: a random change of the same size may score as much", Remedy(("control=permuted",)))]
+        return [("not controlled: a random change of the same size may score as much", Remedy(("control=random",)))]
     if null.draws == 1:
-        return [(f"one control model ({null.kind}) shows no spread", Remedy(("control=permuted",)))]
+        return [(f"one control model ({null.kind}) shows no spread", Remedy(("control=random",)))]
     if null.is_range:
         return [
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import dropwhile
 
 import torch
@@ -21,16 +22,24 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
     embedding_VD is float64, else float32. Raises InputError as word_ids does, and where the tokenizer gives a token id
     for which embedding_VD has no row.
     """
-    ids = word_ids(tokenizer, words)
-    flat = torch.tensor([i for row in ids for i in row])
+    flat, starts = _flat_ids(tokenizer, len(tokenizer), tuple(words))
     if int(flat.max()) >= len(embedding_VD):
         raise InputError(f"the tokenizer gives token {int(flat.max())}, the model has {len(embedding_VD)} embeddings")
-    lengths = torch.tensor([len(row) for row in ids])
-    starts = lengths.cumsum(0) - lengths
     if embedding_VD.dtype != torch.float64:
         embedding_VD = embedding_VD.float()
     device = embedding_VD.device
     return torch.nn.functional.embedding_bag(flat.to(device), embedding_VD.detach(), starts.to(device), mode="mean")
+
+
+@lru_cache(maxsize=4)  # null models have the tuned model's tokenizer
+def _flat_ids(tokenizer: PreTrainedTokenizerBase, tokens: int, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The token ids of all words, one after the other, and where each word's ids start.
+
+    tokens: the number of tokens of the tokenizer; where it grows, the ids are computed again.
+    """
+    ids = word_ids(tokenizer, words)
+    lengths = torch.tensor([len(row) for row in ids])
+    return torch.tensor([i for row in ids for i in row]), lengths.cumsum(0) - lengths
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:

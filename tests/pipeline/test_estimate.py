@@ -66,3 +66,22 @@ def test_the_caches_of_responses_count_up_to_a_share_of_the_weights():
     assert _cache_bytes(asked, LARGE, [20_000]) == 4 * 2 * 32 * 4096 * 20_100  # the first is begun in any case
     given = replace(asked.responses, mode="reference", beside=None)
     assert _cache_bytes(replace(asked, responses=given), LARGE, [30, 50]) == 0
+
+
+def test_null_models_are_said_with_the_time_that_they_take():
+    import shiftbench.pipeline.estimate as estimated
+
+    def line(*words):
+        job = build(composition.compose("config", ["pair=demo", *words]))
+        return estimated._null_models(job, LARGE, 1e12)
+
+    assert line("control=none") == []
+    (weights,) = line()
+    assert weights.startswith("null models: 39 (permuted) for instruction_verbs, concept_rotation, estimated time ")
+    (more,) = line("control=permuted")
+    assert "39 (permuted) for instruction_recognition, instruction_verbs, concept_rotation, estimated" in more
+    (lora,) = estimated._null_models(
+        build(composition.compose("config", ["pair=demo_lora", "suite=demo"])), LARGE, 1e12
+    )
+    assert lora.startswith("null models: 199 (rotated) for instruction_verbs, concept_rotation")
+    assert float(re.search(r"([0-9.]+) (h|min) more", more)[1]) > 0

@@ -105,11 +105,11 @@ def test_a_finding_on_weight_files_loads_no_model_and_encodes_no_prompt(job, no_
 def test_null_weights_are_drawn_tensor_by_tensor(job, no_model, monkeypatch):
     held = []
     monkeypatch.setattr(WeightNull, "drawn", _noted(WeightNull.drawn, held))
-    controlled = dataclasses.replace(job, control=WeightNull("permuted", 3, 0))
+    controlled = dataclasses.replace(job, control=WeightNull("permuted", 3, 0, "all"))
     check(controlled)
     outcome = explain_and_score(controlled, Progress(watch=lambda *_: None))
     scores = {score.name: score for score in outcome.results[0].scores}
-    assert scores["size_over_null"].n == 3
+    assert outcome.results[0].nulls.draws == 3
     assert scores["size_over_null"].value == pytest.approx(0, abs=1e-6), "a permuted change has the same norm"
     names = FileWeights(job.pair.base).names
     assert held == [(name, draw) for draw in range(3) for name in names], "each once, in the order they are read"
@@ -117,16 +117,16 @@ def test_null_weights_are_drawn_tensor_by_tensor(job, no_model, monkeypatch):
 
 def test_a_finding_that_a_job_scores_twice_is_controlled_twice(job, no_model):
     """The same finding under two keys, as with two values of an option: each has its own null results."""
-    finding = job.findings["weight_change"]
-    twice = dataclasses.replace(job, findings={"one": finding, "two": finding}, control=WeightNull("permuted", 3, 0))
+    finding, control = job.findings["weight_change"], WeightNull("permuted", 3, 0, "all")
+    twice = dataclasses.replace(job, findings={"one": finding, "two": finding}, control=control)
     outcome = explain_and_score(twice, Progress(watch=lambda *_: None))
-    assert [result.score("size_over_null").n for result in outcome.results] == [3, 3]
+    assert [result.nulls.draws for result in outcome.results] == [3, 3]
 
 
 def test_the_files_draws_are_those_of_the_loaded_models(job):
-    null, base, tuned = WeightNull("permuted", 1, 0), models.load(job.pair.base), models.load(job.pair.tuned)
-    (of_files,) = null.weights(FileWeights(job.pair.base), FileWeights(job.pair.tuned))
-    (model,) = null.models(base, tuned)
+    null, base, tuned = WeightNull("permuted", 1, 0, "all"), models.load(job.pair.base), models.load(job.pair.tuned)
+    of_files = null.weights(FileWeights(job.pair.base), FileWeights(job.pair.tuned), 0)
+    model = null.models(base, tuned)(0)
     loaded = dict(model.module.named_parameters())
     assert all(torch.equal(of_files.tensor(name), loaded[name]) for name in of_files.names)
 

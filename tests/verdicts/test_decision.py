@@ -137,11 +137,11 @@ def test_the_words_keep_their_order():
 def test_the_command_that_would_decide_keeps_what_was_given_and_replaces_what_it_must():
     uncontrolled = decide(CLAIM, changed(excess=None, null=None))
     assert command(["pair=demo", "suite=demo"], uncontrolled.remedy) == (
-        "shiftbench score pair=demo suite=demo control=permuted"
+        "shiftbench score pair=demo suite=demo control=random"
     )
     one_model = decide(CLAIM, changed(null=null(1)))
     given = ["pair=demo", "control=continued", "control.path=a b"]
-    assert command(given, one_model.remedy) == "shiftbench score pair=demo control=permuted"
+    assert command(given, one_model.remedy) == "shiftbench score pair=demo control=random"
     few = decide(CLAIM, changed(null=null(19)))
     assert command(["pair=demo", "control=permuted", "control.draws=19"], few.remedy) == (
         "shiftbench score pair=demo control=permuted control.draws=39"

@@ -1,0 +1,83 @@
+"""Random changes of a weight tensor, as large as the change that tuning made (docs/controls.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Called with (tuning's change of one tensor in float64, random generator, Frobenius norm of the rounding errors in that
+# change), it returns a random change of the same shape and Frobenius norm.
+Drawing = Callable[[Tensor, torch.Generator, float], Tensor]
+
+FIRST_RANK = 16  # columns of the first sketch of a change; adapters mostly have a rank of 8 to 64
+
+
+def permuted(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
+    """The values of the change, in random places."""
+    order = torch.randperm(change.numel(), generator=generator).to(change.device)
+    return change.flatten()[order].view_as(change)
+
+
+def gaussian(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
+    """Normally distributed numbers, scaled to the norm of the change."""
+    noise = torch.randn(change.shape, generator=generator, dtype=torch.float64).to(change.device)
+    size = noise.norm()
+    return noise * (change.norm() / size) if size > 0 else noise
+
+
+def rotated(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
+    """The change U S V^T with U and V replaced by random orthonormal ones; a vector is permuted.
+
+    The singular values S stay, and with them the rank. The new U and V are uniformly distributed (Haar). A tensor with
+    more than two dimensions is a matrix with a row for each index of the first.
+
+    The singular value decomposition is not computed. A change U S V^T equals A C B^T for orthonormal A and B and a
+    K x K matrix C with the same singular values (`core`), and random orthonormal A and B make random U and V. A change
+    of rank R, M rows and N columns takes about 8 M N K + 4 (M + N) K^2 operations, where K is less than 4 R.
+    """
+    if change.ndim < 2:
+        return permuted(change, generator, rounding)
+    matrix = change.flatten(1)
+    core_KK = core(matrix, rounding)
+    left, right = (_orthonormal(size, len(core_KK), generator).to(matrix) for size in matrix.shape)
+    return (left @ core_KK @ right.T).view_as(change)
+
+
+def core(matrix: Tensor, rounding: float) -> Tensor:
+    """core_KK: a square matrix with the singular values of `matrix`, further ones being at most `rounding`.
+
+    matrix: float64. K: FIRST_RANK, or the first of its doubles with which the columns of a random sketch span the
+    matrix up to a Frobenius norm of `rounding` (Halko, Martinsson and Tropp 2011, algorithm 4.2). Where that takes more
+    than half of the smaller side, K is the smaller side and all singular values are kept.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    width = FIRST_RANK
+    while width <= tall.shape[1] // 2:
+        # The sketch decides nothing but the rank, so that each draw can use the same one.
+        sketch = torch.randn(tall.shape[1], width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        basis = torch.linalg.qr(tall @ sketch.to(tall)).Q
+        rows = basis.T @ tall
+        if float((tall - basis @ rows).norm()) <= rounding:
+            return _triangle(rows.T)
+        width *= 2
+    return _triangle(tall)
+
+
+def _triangle(tall: Tensor) -> Tensor:
+    """The square matrix R of the QR decomposition of a matrix that is at least as high as wide."""
+    found: Tensor = torch.linalg.qr(tall, mode="r").R
+    return found
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """float64 [rows, columns], uniformly distributed among the matrices with orthonormal columns; rows >= columns."""
+    q, r = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
+    signed: Tensor = (
+        q * r.diagonal().sign()
+    )  # without the signs the distribution would be that of LAPACK's (Mezzadri 2007)
+    return signed
+
+
+DRAWINGS: dict[str, Drawing] = {"permuted": permuted, "gaussian": gaussian, "rotated": rotated}
