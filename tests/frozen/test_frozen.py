@@ -59,6 +59,7 @@ CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
         "methods > null_scores > words > score": ("listed", NULL_MODELS),
         "methods > null_scores > words > (order)": (["score"], NULL_MODELS),
         "methods > concepts > arrays > label_GCL": ("torch.bool", ISSUE_19),
+        "methods > concepts > arrays > random_label_CL": ("torch.bool", ISSUE_19),
         "methods > rotation > arrays > chance_component_CD": ("torch.float32", ISSUE_19),
     },
     "MLflow": {
