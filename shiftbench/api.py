@@ -23,8 +23,9 @@ from shiftbench.contracts.explainer import Inputs
 from shiftbench.contracts.result import Result, Score, all_scores
 from shiftbench.errors import InputError
 from shiftbench.explain.attention import Prepared
-from shiftbench.explain.feedforward import component_words, principal_components, unit_word_embeddings
+from shiftbench.explain.feedforward import principal_components
 from shiftbench.explain.importance import importance
+from shiftbench.explain.reading import component_words, unit_word_embeddings
 from shiftbench.models import Model, wrap
 from shiftbench.models import load as load_model
 from shiftbench.models.pairs import Pair, PairModels

@@ -10,23 +10,36 @@ import torch
 
 from shiftbench.annotate import questions
 from shiftbench.annotate.asking import Asker, Session, check_client, gather_answers, run_coroutine
-from shiftbench.contracts.annotator import Annotator
+from shiftbench.contracts.annotator import Annotator, RandomLists
+from shiftbench.errors import InputError
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
 QUESTIONS = 2  # questions for each concept and seed: what the words share, and which labels this description has
-Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is None where the answer could not be read
+PROMPTS = ("shiftbench", "paper")
+Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is None where the answer does not count
 
 
 @dataclass
 class ChatAnnotator(Asker, Annotator):
-    """Asks a chat model what a concept's words share, and then which linguistic levels and user tasks that is about."""
+    """Asks a chat model what a concept's words share, and then what linguistic levels and user tasks its answer has.
 
+    prompt: 'shiftbench': all words of a concept are shown, in both questions, and words that share nothing count as
+    "none". 'paper', as Wu et al.: the first 15 words are shown, the second question shows the description alone, and a
+    concept of which the chat model cannot tell anything is left out, of the shares' denominator too.
+    """
+
+    prompt: str
     option: ClassVar[str] = "annotate"
     wording: ClassVar[int] = questions.VERSION
     labels: ClassVar[tuple[str, ...]] = questions.LABELS
     method: ClassVar[str] = "openai"
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt not in PROMPTS:
+            raise InputError(f"annotate.prompt={self.prompt!r} is not known; choose from {', '.join(PROMPTS)}")
 
     @property
     def digest(self) -> str:
@@ -36,7 +49,12 @@ class ChatAnnotator(Asker, Annotator):
         """
         settings = self.answer_settings().content(questions.label(["word"], "description"), 0)
         content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": settings}
-        return content_key({**content, "first": questions.describe(["word"])})
+        if self.prompt == "paper":  # the other digest is as it was before there was a choice
+            content["prompt"] = [self.prompt, questions.PAPER_WORDS, questions.PAPER_VERSION]
+        return content_key({**content, "first": self._describe(["word"])})
+
+    def _describe(self, words: Sequence[str]) -> questions.Messages:
+        return questions.describe_as_paper(words) if self.prompt == "paper" else questions.describe(words)
 
     def check(self, vectors: StaticVectors | None) -> None:
         """Raise InputError where the package openai, a model's name or an endpoint is missing. Sends no question.
@@ -53,13 +71,21 @@ class ChatAnnotator(Asker, Annotator):
         count = QUESTIONS * len(self.seeds) * concepts
         return f"at most {count} questions to {self.model}; a run may ask {self.budget}"
 
-    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+    def annotate(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None = None,
+    ) -> Unit:
         """The labels and descriptions of concepts.
 
-        The unit has two arrays and two lists of strings. label_SCL, bool: whether a concept gets a label by a seed's
+        The unit has arrays and two lists of strings. label_SCL, bool: whether a concept gets a label by a seed's
         answer. answered_SC, bool: whether that answer could be read; where it could not, the concept gets no label.
+        With prompt='paper' there is a third, cannot_tell_SC, bool: whether the seed's answer says that the words share
+        nothing; answered_SC is False there.
         `label`: the L names of the labels. `description`: what the model says that a concept's words share, for all
-        concepts of the first seed, then of the second, and so on. vectors and vocabulary are not used.
+        concepts of the first seed, then of the second, and so on. vectors, vocabulary and chance are not used.
         Raises InputError where the endpoint keeps failing or the budget is spent.
         """
         reads = run_coroutine(self._reads(concepts))
@@ -70,14 +96,21 @@ class ChatAnnotator(Asker, Annotator):
             "label_SCL": label.bool().reshape(*shape, len(self.labels)),
             "answered_SC": answered.bool().reshape(shape),
         }
+        if self.prompt == "paper":
+            told = torch.tensor([questions.cannot_tell(description) for description, _ in reads])
+            arrays["cannot_tell_SC"] = told.bool().reshape(shape)
         return Unit(arrays, {"label": list(self.labels), "description": [description for description, _ in reads]})
 
     async def _reads(self, concepts: Sequence[Sequence[str]]) -> list[Read]:
         """The readings of all concepts by the first seed, then of all concepts by the second seed, and so on."""
         session = self.session()
-        return await gather_answers(session, [_read(session, words, seed) for seed in self.seeds for words in concepts])
+        asked = [self._read(session, words, seed) for seed in self.seeds for words in concepts]
+        return await gather_answers(session, asked)
 
-
-async def _read(session: Session, words: Sequence[str], seed: int) -> Read:
-    description = " ".join((await session.answer(questions.describe(words), seed)).split())
-    return description, questions.read_labels(await session.answer(questions.label(words, description), seed))
+    async def _read(self, session: Session, words: Sequence[str], seed: int) -> Read:
+        description = " ".join((await session.answer(self._describe(words), seed)).split())
+        if self.prompt == "paper":
+            if questions.cannot_tell(description):
+                return description, None
+            words = ()
+        return description, questions.read_labels(await session.answer(questions.label(words, description), seed))

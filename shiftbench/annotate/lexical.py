@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 
 from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed
-from shiftbench.contracts.annotator import Annotator
+from shiftbench.contracts.annotator import Annotator, RandomLists
 from shiftbench.errors import InputError
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
+PARTS = 10  # equal parts of the random lists; labels by each alone show how far labels depend on the draw
+
 
 @dataclass(frozen=True)
 class LexicalAnnotator(Annotator):
-    """Gives a concept a label where a statistic of its words is larger than for most lists drawn at random.
+    """Gives a concept a label where a statistic of its words is larger than for most random directions.
 
     Each label but "none" has a statistic (Lexicon.statistics). A user task: the mean cosine of the words' vectors with
     the mean vector of the task's seed words. semantics: the mean cosine between the words. syntax: the share of words
@@ -31,8 +33,12 @@ class LexicalAnnotator(Annotator):
     the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. "none" is given where no
     user task is.
 
-    false_alarm: the share of random lists, at most, that get a label, for each label alone. draws: the number of random
-    lists. seed: the seed of the random lists.
+    A random direction is read as words in the same space as the concept is (`chance` of `annotate`). Words near one
+    direction are alike even if the direction is random, in a model's own embeddings above all, so words drawn one by
+    one would be too easy to exceed. They are drawn only where the concepts' space is not known.
+
+    false_alarm: the share of random directions, at most, that get a label, for each label alone. draws: the number of
+    random directions. seed: their seed.
     """
 
     false_alarm: float
@@ -40,15 +46,15 @@ class LexicalAnnotator(Annotator):
     seed: int
     labels: ClassVar[tuple[str, ...]] = (*TASKS, "none", *LEVELS)
     method: ClassVar[str] = "lexical"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm < 1:
             raise InputError(f"annotate.false_alarm={self.false_alarm} must lie between 0 and 1")
-        if self.draws * self.false_alarm < 1:
+        if self.draws * self.false_alarm < 1 or self.draws < PARTS:
             raise InputError(
                 f"annotate.draws={self.draws} random lists are too few for a false-alarm rate of {self.false_alarm}; "
-                f"take at least {round(1 / self.false_alarm)}"
+                f"take at least {max(PARTS, round(1 / self.false_alarm))}"
             )
 
     @property
@@ -73,28 +79,53 @@ class LexicalAnnotator(Annotator):
             if not vectors.lookup(word_lists()[task])[1].any():
                 raise without_seed(task, vectors)
 
-    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+    def annotate(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None = None,
+    ) -> Unit:
         """A unit with the labels of C concepts: the array label_CL (bool, whether a concept has a label) and the list
         of strings `label` (the names of the L labels). Arguments and errors are those of __call__.
-        """
-        return Unit({"label_CL": self(concepts, vectors, vocabulary)}, {"label": list(self.labels)})
 
-    def __call__(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Tensor:
+        label_GCL (bool): the labels by each of PARTS equal parts of the random lists alone.
+        """
+        label_GCL = self._labels(concepts, vectors, vocabulary, chance)
+        return Unit({"label_CL": label_GCL[0], "label_GCL": label_GCL[1:]}, {"label": list(self.labels)})
+
+    def __call__(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None = None,
+    ) -> Tensor:
         """label_CL, bool: whether each of C concepts has each of `labels`.
 
-        concepts: C lists of equally many words of the vocabulary, each without repetitions (which are not checked). For
-        an empty list of concepts the result has the shape [0, L]. Raises InputError where a task has no seed word with
-        a vector, and ValueError where lists are empty, have different lengths or have words that are not in the
-        vocabulary.
+        concepts: C lists of words of the vocabulary, of equal length and without repetitions (which are not checked).
+        chance: what random directions are read as, where the concepts are read; None: words drawn one by one.
+        No concept gives a result of shape [0, L]. Raises InputError where a task has no seed word with a vector, and
+        ValueError where lists are empty, have different lengths or have words that are not in the vocabulary.
         """
+        return self._labels(concepts, vectors, vocabulary, chance)[0]
+
+    def _labels(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None,
+    ) -> Tensor:
+        """label_GCL, bool [1 + PARTS, C, L]: labels by all random lists, then by each part of them."""
         if not concepts:
-            return torch.zeros(0, len(self.labels), dtype=torch.bool)
+            return torch.zeros(1 + PARTS, 0, len(self.labels), dtype=torch.bool)
         lexicon = lexicon_of(vocabulary, vectors)
         index_CK = lexicon.index(concepts)
-        cutoff_L = cutoffs(lexicon, index_CK.shape[1], self.false_alarm, self.draws, self.seed)
-        given = lexicon.statistics(index_CK) > cutoff_L
-        none = ~given[:, : len(TASKS)].any(1, keepdim=True)
-        return torch.cat([given[:, : len(TASKS)], none, given[:, len(TASKS) :]], dim=1)
+        cutoff_GL = cutoffs(lexicon, chance, index_CK.shape[1], self.false_alarm, self.draws, self.seed)
+        given = lexicon.statistics(index_CK) > cutoff_GL[:, None]
+        none = ~given[..., : len(TASKS)].any(-1, keepdim=True)
+        return torch.cat([given[..., : len(TASKS)], none, given[..., len(TASKS) :]], dim=-1)
 
     def names(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> list[str]:
         """A name for each concept: the one of its words that is nearest to the mean direction of its words' vectors.
@@ -110,13 +141,18 @@ class LexicalAnnotator(Annotator):
 
 
 @lru_cache(maxsize=8)
-def cutoffs(lexicon: Lexicon, size: int, false_alarm: float, draws: int, seed: int) -> Tensor:
-    """cutoff_L: for each of TASKS, then of LEVELS, the value that a concept's statistic must exceed to get the label.
+def cutoffs(
+    lexicon: Lexicon, chance: RandomLists | None, size: int, false_alarm: float, draws: int, seed: int
+) -> Tensor:
+    """cutoff_GL [1 + PARTS, tasks + levels]: what a concept's statistic must exceed to get the label.
 
-    It is exceeded by at most the share `false_alarm` of `draws` random lists of `size` words each, drawn by `seed`.
+    The first row's values are exceeded by at most the share `false_alarm` of `draws` random lists of `size` words each,
+    drawn by `seed`. Each row after it is the same of every PARTS-th list alone, from the first, second, ... list on.
     """
-    null_SL = lexicon.statistics(random_lists(len(lexicon.row), size, draws, seed))
-    return torch.quantile(null_SL, 1 - false_alarm, dim=0, interpolation="higher")
+    index_NK = random_lists(len(lexicon.row), size, draws, seed) if chance is None else chance(draws, seed)
+    null_NL = lexicon.statistics(index_NK)
+    drawn = [null_NL, *(null_NL[part::PARTS] for part in range(PARTS))]
+    return torch.stack([torch.quantile(rows, 1 - false_alarm, dim=0, interpolation="higher") for rows in drawn])
 
 
 def random_lists(words: int, size: int, draws: int, seed: int) -> Tensor:

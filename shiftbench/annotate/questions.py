@@ -13,6 +13,9 @@ Messages = list[dict[str, str]]
 VERSION = 1  # version of the texts below; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
+PAPER_WORDS = 15  # the words of a concept that Wu et al. show
+PAPER_VERSION = 1  # version of DESCRIBE_AS_THE_PAPER; part of the store key of every answer to it
+CANNOT_TELL = "cannot tell"  # the answer, in any case, that a concept's words share nothing
 DESCRIPTION = 300  # the most characters of the first answer that the second question repeats
 
 # Words come from a model's vocabulary, so they are untrusted: they are given as JSON and declared to be data.
@@ -25,6 +28,11 @@ DESCRIBE = """\
 
 Describe in one short phrase the concept that most of these words share: their meaning, their grammar, their form or \
 their sound. If they share nothing, answer: no common concept."""
+DESCRIBE_AS_THE_PAPER = """\
+{words}
+
+Describe in one short phrase the concept that these words share: their meaning, their grammar, their form or their \
+sound. Give no examples. If no single concept covers more than half of the words, answer: Cannot Tell."""
 LABEL = """\
 {words}
 
@@ -41,12 +49,27 @@ def describe(words: Sequence[str]) -> Messages:
     return _messages(DESCRIBE, {"words": list(words)})
 
 
+def describe_as_paper(words: Sequence[str]) -> Messages:
+    """The messages of the first question about a concept as Wu et al. ask it, in other words than theirs.
+
+    They show the first PAPER_WORDS words, and let the chat model answer that it cannot tell.
+    """
+    return _messages(DESCRIBE_AS_THE_PAPER, {"words": list(words[:PAPER_WORDS])})
+
+
+def cannot_tell(description: str) -> bool:
+    """Whether an answer to the first question says that the words share nothing, as Wu et al. find it."""
+    return CANNOT_TELL in description.lower()
+
+
 def label(words: Sequence[str], description: str) -> Messages:
     """The messages of the second question about a concept: to what levels and tasks does the description belong?
 
-    description: the answer to the first question; its first DESCRIPTION characters are used.
+    words: empty: the question shows the description alone. description: the answer to the first question; its first
+    DESCRIPTION characters are used.
     """
-    return _messages(LABEL, {"words": list(words), "description": description[:DESCRIPTION]})
+    shown = {"words": list(words)} if words else {}
+    return _messages(LABEL, {**shown, "description": description[:DESCRIPTION]})
 
 
 def read_labels(answer: str) -> frozenset[str] | None:

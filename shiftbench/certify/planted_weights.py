@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shiftbench.errors import InputError
-from shiftbench.explain.feedforward import unit_word_embeddings
+from shiftbench.explain.reading import unit_word_embeddings
 from shiftbench.models import Model
 from shiftbench.models.block import Block, Linear, Transformer
 from shiftbench.words import Vocabulary, verbs, word_embeddings, word_lists

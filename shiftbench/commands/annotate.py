@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from shiftbench.config import composition, help_texts, names
 from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
+
+if TYPE_CHECKING:  # what these need is loaded by the commands that compute
+    from shiftbench.contracts.annotator import Annotator, RandomLists
+    from shiftbench.models import ModelSource
+    from shiftbench.words import StaticVectors, Vocabulary
 
 
 def main(arguments: list[str]) -> int:
@@ -30,5 +38,26 @@ def main(arguments: list[str]) -> int:
             "annotate check: this annotator needs word vectors, and vectors=auto found none; pip install "
             "'shiftbench[glove]' or give vectors=text vectors.path=FILE"
         )
-    print(lines(agreement(annotator.annotate, vectors, instantiate(config.vocabulary))))
+    vocabulary = instantiate(config.vocabulary)
+    # A chat model compares with nothing, so nothing is loaded for it.
+    chance = (
+        _random_lists(instantiate(config.model)(), annotator, vectors, vocabulary) if annotator.seed_words else None
+    )
+    print(lines(agreement(partial(annotator.annotate, chance=chance), vectors, vocabulary)))
     return 0
+
+
+def _random_lists(
+    source: ModelSource, annotator: Annotator, vectors: StaticVectors | None, vocabulary: Vocabulary
+) -> RandomLists:
+    """What random directions are read as in the word embeddings of a model, with as many words as the labelled lists.
+
+    source: of the model, which is loaded here.
+    """
+    from shiftbench import models
+    from shiftbench.annotate.agreement import labelled
+    from shiftbench.contracts.explainer import Inputs
+    from shiftbench.explain.reading import RandomConcepts, Reading
+
+    reading = Reading(models.load(source), Inputs((), vocabulary, vectors), annotator.seed_words)
+    return RandomConcepts(reading, len(labelled()[0].words))

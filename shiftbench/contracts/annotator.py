@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
+
+from torch import Tensor
 
 from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
+
+# Called with (count, seed): that many lists of words, index_NK int64 in the vocabulary. They are what random directions
+# are read as, in the same space and with as many words as the concepts.
+RandomLists = Callable[[int, int], Tensor]
 
 
 class Annotator(ABC):
@@ -45,14 +51,25 @@ class Annotator(ABC):
         """
 
     @abstractmethod
-    def annotate(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> Unit:
+    def annotate(
+        self,
+        concepts: Sequence[Sequence[str]],
+        vectors: StaticVectors,
+        vocabulary: Vocabulary,
+        chance: RandomLists | None = None,
+    ) -> Unit:
         """Assigns labels to C concepts, and returns them as a unit.
 
         The unit has the array label_CL (bool: whether a concept has a label) and the list of strings `label` (the names
-        of the L labels). An annotator that reads each concept S times returns two other arrays: label_SCL (bool, the
-        labels by each reading) and answered_SC (bool, whether the reading gave an answer that could be read).
+        of the L labels). It may have label_GCL (bool): the labels by each of G equal parts of the annotator's random
+        draws alone, whose spread shows how far the labels depend on these draws. An annotator that reads
+        each concept S times returns other arrays instead: label_SCL (bool, the labels by each reading) and answered_SC
+        (bool, whether the reading gave an answer that counts).
+
         concepts: C lists of equally many words; the words that best describe the concept come first. vectors: word
-        vectors of the vocabulary's words and of `seed_words`. vocabulary: the words that concepts are made of.
+        vectors of the vocabulary's words and of `seed_words`. vocabulary: the words that concepts are made of. chance:
+        lists of words without a concept, for annotators that compare with chance; None where nothing is known of the
+        space that the concepts are from.
         """
 
     def questions(self, concepts: int) -> str | None:

@@ -26,11 +26,17 @@ class Inputs:
     prompts: each with the token ids of the response to explain; empty for a finding that needs no responses.
     vocabulary: the words that weights are described by. vectors: static word vectors; None where the model's own input
     embeddings are used instead.
+
+    read_in: the model in whose word embeddings components are read as words; None: the explained model's own. Tuned and
+    null models are read as base is, so that a component that did not change keeps its words. also_own: whether the
+    components are labelled a second time, as read in the explained model's own embeddings.
     """
 
     prompts: Sequence[PromptWithResponse]
     vocabulary: Vocabulary
     vectors: StaticVectors | None
+    read_in: Model | None = None
+    also_own: bool = False
 
 
 class Method(ABC):

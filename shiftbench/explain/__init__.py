@@ -14,5 +14,6 @@ What these files share:
     importance.py    importance of prompt tokens by each definition, and probabilities under masks, as functions
     keys.py          what a unit's key is computed from, and random draws that base and tuned share
     cost.py          floating-point operations, for estimates
+    reading.py       the word embeddings in which directions are read as words
     finite.py        the error where a model computes NaN or inf
 """

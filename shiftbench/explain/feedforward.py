@@ -5,9 +5,8 @@ Wu et al. 2023, section 3.3; docs/mathematics.md, 'Concepts of feed-forward netw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -16,15 +15,20 @@ import torch
 from scipy.linalg import eigh_tridiagonal, lapack
 from torch import Tensor
 
-from shiftbench import ops
 from shiftbench.contracts.annotator import Annotator
 from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.keys import method_content
+from shiftbench.explain.reading import LazyReading, RandomConcepts, Reading, component_words
 from shiftbench.models import Model, ModelShape
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
-from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
+from shiftbench.words import StaticVectors, Vocabulary
+
+# With fewer components in a layer than this, the words of all layers are found together, which is faster.
+FEW = 200
+# The stream of random directions that are labelled as components are. The annotator's own are of stream 0.
+CHECKED = 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Concepts(Explainer):
     top: int
     annotator: Annotator
     method: ClassVar[str] = "concepts"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -69,13 +73,8 @@ class Concepts(Explainer):
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """The layers whose down-projections are equal; none where the embeddings that words are read in differ."""
+        """The layers whose down-projections are equal, since null models are read in base's word embeddings."""
         first, second = base.views, tuned.views
-        embeddings = [(first.embedding_out_VD(), second.embedding_out_VD())]
-        if inputs.vectors is None:
-            embeddings.append((first.embedding_in_VD(), second.embedding_in_VD()))
-        if not all(torch.equal(one.cpu(), other.cpu()) for one, other in embeddings):
-            return frozenset()
         layers = range(first.layers)
         return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
 
@@ -92,77 +91,118 @@ class Concepts(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each layer: component_CD, variance_ratio_C, value_CK and index_CK, words `word`, and the labels.
 
-        component_CD: the principal components, which `principal_components` describes. variance_ratio_C: the share of
-        the variance along each component. value_CK, index_CK (int32): for each component the K = `top` words with the
-        largest projections on it, as signed projections and as indices into the vocabulary. Words `word`: these C K
-        words, one component after another. The labels are the arrays and words that Annotator.annotate returns. Floats
-        are float32.
+        variance_ratio_C: the share of the variance along each component. value_CK, index_CK (int32): projections and
+        vocabulary indices of each component's words; words `word` are these C x K words. The labels are what
+        Annotator.annotate returns. Floats are float32.
+
+        own_label_CL (bool): the labels of the components as read in the model's own embeddings; only with
+        `Inputs.also_own`. random_label_CL (bool): the labels of as many random directions, read as the components are;
+        only where the model is read in its own embeddings. Both are left out where labels cost questions.
         """
+        reader = inputs.read_in or model
+        foreign = _embeddings_content(reader) != _embeddings_content(model)
         options: dict[str, Any] = {"rank": self.rank, "top": self.top, "annotator": self.annotator.digest}
         common = {
             **method_content(self, model, options),
             "vocabulary": inputs.vocabulary.digest,
             "vectors": "input embeddings" if inputs.vectors is None else inputs.vectors.digest,
         }
-        shared = Shared(model, inputs, self.annotator.seed_words)
+        if foreign:
+            common |= {"read in": _embeddings_content(reader), "also own": inputs.also_own}
+        own = LazyReading(model, inputs, self.annotator.seed_words) if foreign and inputs.also_own else None
+        task = Task(self, model, inputs, LazyReading(reader, inputs, self.annotator.seed_words), own, not foreign)
+        few = min(self.rank, model.views.width // 2) < FEW and self.annotator.questions(1) is None
         return [
-            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(shared, layer))  # type: ignore[misc]
+            Work(
+                f"layer {layer}",
+                {**common, "layer": layer},
+                lambda layer=layer: task.units([layer])[0],  # type: ignore[misc]
+                task.batch if few else None,
+            )
             for layer in range(model.views.layers)
         ]
 
-    def _unit(self, shared: Shared, layer: int) -> Unit:
-        component_CD, variance_ratio_C = principal_components(shared.model.views.down_FD(layer), self.rank)
-        value_CK, index_CK = component_words(shared.unit_VD, component_CD, self.top)
-        words = shared.inputs.vocabulary.words
-        concepts = [[words[i] for i in row] for row in index_CK.tolist()]
-        arrays = {
-            "component_CD": component_CD.float(),
-            "variance_ratio_C": variance_ratio_C.float(),
-            "value_CK": value_CK.float(),
-            "index_CK": index_CK.int(),
-        }
-        labels = self.annotator.annotate(concepts, shared.vectors, shared.inputs.vocabulary)
-        word = [word for row in concepts for word in row]
-        return Unit({**arrays, **labels.arrays}, {"word": word, **labels.words})
 
+@dataclass(frozen=True)
+class Task:
+    """The computation of units of one model. read: where its components are read as words.
 
-class Shared:
-    """Word embeddings and word vectors that all layers of one model share; each is computed at its first use."""
-
-    def __init__(self, model: Model, inputs: Inputs, seed_words: tuple[str, ...]) -> None:
-        self.model, self.inputs, self.seed_words = model, inputs, seed_words
-
-    @cached_property
-    def unit_VD(self) -> Tensor:
-        return unit_word_embeddings(self.model, self.inputs.vocabulary.words)
-
-    @cached_property
-    def vectors(self) -> StaticVectors:
-        """The job's static vectors; where there are none, the model's input embeddings in their place.
-
-        The embeddings are those of the vocabulary's words and of the annotator's seed words.
-        """
-        if self.inputs.vectors is not None:
-            return self.inputs.vectors
-        words = (*self.inputs.vocabulary.words, *self.seed_words)
-        embedding_VD = word_embeddings(self.model.views.embedding_in_VD().cpu(), self.model.tokenizer, words)
-        return StaticVectors.from_embeddings(words, embedding_VD)
-
-
-def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
-    """unit_VD: the output embeddings of V words, scaled to length 1, on a device that the ops support."""
-    embedding_VD = word_embeddings(ops.to_supported_device(model.views.embedding_out_VD()), model.tokenizer, words)
-    return torch.nn.functional.normalize(embedding_VD, dim=1)
-
-
-def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK), on the CPU: the K = `top` words with the largest |projection| on each component.
-
-    unit_VD: the words' embeddings. value_CK: signed projections, the largest magnitude first. index_CK: int64, the
-    words' rows in unit_VD.
+    own: the model's own reading, for own_label_CL; None: without it. chance: whether units have random_label_CL.
     """
-    value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
-    return value_CK.cpu(), index_CK.cpu()
+
+    method: Concepts
+    model: Model
+    inputs: Inputs
+    read: LazyReading
+    own: LazyReading | None
+    chance: bool
+
+    def batch(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
+        """Yields (index in work, unit). All layers' words are found and labelled together."""
+        yield from enumerate(self.units([int(item.content["layer"]) for item in work]))
+
+    def units(self, layers: Sequence[int]) -> list[Unit]:
+        """The units of these layers, as `Concepts.work` describes them."""
+        annotator, top = self.method.annotator, self.method.top
+        found = [principal_components(self.model.views.down_FD(layer), self.method.rank) for layer in layers]
+        sizes = [len(component_CD) for component_CD, _ in found]
+        component_ND = torch.cat([component_CD for component_CD, _ in found])
+        value_NK, index_NK = component_words(self.read.reading.unit_VD, component_ND, top)
+        if annotator.questions(1) is not None:  # a chat model's answers can neither be batched nor be had for nothing
+            labels = [self._labels(part_CK, self.read.reading) for part_CK in index_NK.split(sizes)]
+        else:
+            labels = _split(self._labels(index_NK, self.read.reading), sizes)
+            if self.own is not None:
+                _, own_NK = component_words(self.own.reading.unit_VD, component_ND, top)
+                further = _split(self._labels(own_NK, self.own.reading), sizes)
+                labels = [_with(one, "own_label_CL", other) for one, other in zip(labels, further, strict=True)]
+            if self.chance:
+                lists = RandomConcepts(self.read.reading, top)
+                random_NK = torch.cat([lists(size, layer, CHECKED) for layer, size in zip(layers, sizes, strict=True)])
+                further = _split(self._labels(random_NK, self.read.reading), sizes)
+                labels = [_with(one, "random_label_CL", other) for one, other in zip(labels, further, strict=True)]
+        words = self.inputs.vocabulary.words
+        return [
+            Unit(
+                {
+                    "component_CD": component_CD.float(),
+                    "variance_ratio_C": variance_ratio_C.float(),
+                    "value_CK": value_CK.float().clone(),
+                    "index_CK": index_CK.int(),
+                    **label.arrays,
+                },
+                {"word": [words[i] for i in index_CK.flatten().tolist()], **label.words},
+            )
+            for (component_CD, variance_ratio_C), value_CK, index_CK, label in zip(
+                found, value_NK.split(sizes), index_NK.split(sizes), labels, strict=True
+            )
+        ]
+
+    def _labels(self, index_CK: Tensor, reading: Reading) -> Unit:
+        """What the annotator says of lists of words that were read in `reading`."""
+        words, annotator = self.inputs.vocabulary.words, self.method.annotator
+        concepts = [[words[i] for i in row] for row in index_CK.tolist()]
+        chance = RandomConcepts(reading, self.method.top)
+        return annotator.annotate(concepts, reading.vectors, self.inputs.vocabulary, chance)
+
+
+def _split(labels: Unit, sizes: Sequence[int]) -> list[Unit]:
+    """The labels of several layers' concepts, a unit for each layer. sizes: the number of concepts of each layer.
+
+    labels: arrays whose last dimension but one are the concepts, as Annotator.annotate returns them.
+    """
+    parts = {name: array.split(list(sizes), dim=-2) for name, array in labels.arrays.items()}
+    return [Unit({name: part[i].clone() for name, part in parts.items()}, labels.words) for i in range(len(sizes))]
+
+
+def _with(labels: Unit, name: str, further: Unit) -> Unit:
+    """`labels` with the array label_CL of `further` under another name."""
+    return Unit({**labels.arrays, name: further.arrays["label_CL"]}, labels.words)
+
+
+def _embeddings_content(model: Model) -> list[str]:
+    """What a model's word embeddings depend on."""
+    return [model.weights_digest, model.tokenizer_digest, model.dtype]
 
 
 def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ import torch
 
 from shiftbench import stats
 from shiftbench.contracts.explainer import PairExplainer
+from shiftbench.errors import InputError
+from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
@@ -21,25 +23,34 @@ from shiftbench.store.work import Work
 class Rotation(PairExplainer):
     """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
-    The weights are those of the feed-forward down-projection. The share that a rotation explains is also computed for a
-    change whose entries are in random places; it is the share by chance. seed: of these places; layer l uses seed + l.
+    The weights are those of the feed-forward down-projection. A random change of the same size (stats.random_change)
+    gives the levels by chance: the share that a rotation explains of it, and the angles between base's components and
+    those of base plus the random change. Each layer has one such draw.
+
+    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the draws.
     """
 
+    rank: int
     seed: int
     method: ClassVar[str] = "rotation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"rotation: rank={self.rank} must be at least 1")
 
     def work(self, base: Model, tuned: Model) -> list[Work]:
-        """A unit for each layer: share_4, float64. The change is that of the down-projection, from base to tuned.
+        """A unit for each layer: share_4, float64, and chance_component_CD, float32.
 
-        The four numbers: the share of the change that a rotation explains; the share of the permuted change that a
-        rotation explains; the share of the change that a rescaling explains; the norm of the change over the norm of
-        the base's weights.
+        The four numbers: the share of the change that a rotation explains; the share of a random change that a rotation
+        explains; the share of the change that a rescaling explains; the norm of the change over the norm of the base's
+        weights. The change is that of the down-projection, from base to tuned. chance_component_CD: the principal
+        components of base plus the random change.
         """
         common = {
             "method": self.method,
             "version": self.version,
-            "options": {"seed": self.seed},
+            "options": {"rank": self.rank, "seed": self.seed},
             "weights": [base.weights_digest, tuned.weights_digest],
             "dtype": [base.dtype, tuned.dtype],
         }
@@ -50,12 +61,14 @@ class Rotation(PairExplainer):
 
     def _unit(self, base: Model, tuned: Model, layer: int) -> Unit:
         base_FD, tuned_FD = base.views.down_FD(layer).double().cpu(), tuned.views.down_FD(layer).double().cpu()
-        permuted_FD = stats.permuted_change(base_FD, tuned_FD, self.seed + layer)
+        random_FD = stats.random_change(base_FD, tuned_FD, self.seed + layer)
         relative_change = float((tuned_FD - base_FD).norm() / base_FD.norm())
         shares = [
             stats.rotation_share(base_FD, tuned_FD),
-            stats.rotation_share(base_FD, permuted_FD),
+            stats.rotation_share(base_FD, random_FD),
             stats.rescaling_share(base_FD, tuned_FD),
             relative_change,
         ]
-        return Unit({"share_4": torch.tensor(shares, dtype=torch.float64)})
+        component_CD, _ = principal_components(random_FD.to(base.views.down_FD(layer).device), self.rank)
+        share_4 = torch.tensor(shares, dtype=torch.float64)
+        return Unit({"share_4": share_4, "chance_component_CD": component_CD.float()})

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from shiftbench.stats import TTest, student_test, welch_test
+from shiftbench.stats import TTest, error_from_parts, match_components, student_test, welch_test
 from shiftbench.store.explanation import Explanation, Unit
 
 TASKS = ("writing", "math", "coding", "translation", "none")
@@ -26,11 +27,15 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
     base and tuned are 0 or 1. For an annotator that reads each concept several times, they are the share of its
     readable answers that give the label, and NaN where no answer could be read. layer and component count from 0. The
     column group is the eighth of the depth that the layer is in, 0 to 7.
+
+    A row's two concepts are those of base's component and of the component of tuned that it is matched with
+    (stats.match_components), because tuning also changes the order of components. component is base's number.
     """
     parts = []
     for layer, name in enumerate(base.units):
         names = base.units[name].words["label"]
-        base_CL, tuned_CL = _share_CL(base.units[name]), _share_CL(tuned.units[name])
+        base_CL = _share_CL(base.units[name])
+        tuned_CL = _share_CL(tuned.units[name])[matches(base.units[name], tuned.units[name])]
         component, label = np.indices(base_CL.shape)
         parts.append(
             pd.DataFrame(
@@ -45,6 +50,90 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
         )
     table = pd.concat(parts, ignore_index=True)
     return table.assign(group=table["layer"] * DEPTH_GROUPS // len(base.units))
+
+
+def label_shares(explanation: Explanation) -> dict[str, float]:
+    """For each label, the share of a model's concepts that have it; a concept without a readable answer does not count.
+
+    The mean difference of these shares is that of the matched concepts in label_table, unless answers are missing.
+    """
+    share_CL = np.concatenate([_share_CL(unit) for unit in explanation.units.values()])
+    names = next(iter(explanation.units.values())).words["label"]
+    return {name: _mean(share_C) or 0.0 for name, share_C in zip(names, share_CL.T, strict=True)}
+
+
+def matches(base: Unit, tuned: Unit) -> NDArray[np.int64]:
+    """place_C: for each of base's components in a layer, the number of the component of tuned that it is matched with.
+
+    Of each model as many components are matched as the model with fewer has, which are all: both have one width.
+    """
+    place_C, _ = match_components(base.arrays["component_CD"], tuned.arrays["component_CD"])
+    return place_C.numpy()
+
+
+def annotator_errors(base: Explanation, tuned: Explanation) -> dict[str, float]:
+    """For each label, the standard error that the rise of its share has from the annotator's random draws.
+
+    It is found by batch means over the parts of these draws (label_GCL). The dict is empty where there are none.
+    """
+    rises = []
+    for name in base.units:
+        units = (base.units[name], tuned.units[name])
+        if any("label_GCL" not in unit.arrays for unit in units):
+            return {}
+        base_GL, tuned_GL = (unit.arrays["label_GCL"].double().sum(1) for unit in units)
+        rises.append(tuned_GL - base_GL)
+    names = next(iter(base.units.values())).words["label"]
+    count = sum(len(unit.arrays["component_CD"]) for unit in base.units.values())
+    rise_GL = torch.stack(rises).sum(0) / count
+    return {label: error_from_parts(rise_GL[:, place].numpy()) for place, label in enumerate(names)}
+
+
+def change_of_reading(tuned: Explanation, label: str) -> pd.DataFrame | None:
+    """A row for each component of tuned: its layer, and `change`, by which reading it in tuned's embeddings alters it.
+
+    change: whether the component has the label as read in tuned's own embeddings, less whether it has it as read in
+    base's; 1, 0 or -1. None where the components were not read twice.
+    """
+    rows = []
+    for layer, unit in enumerate(tuned.units.values()):
+        if "own_label_CL" not in unit.arrays:
+            return None
+        place = unit.words["label"].index(label)
+        own_C, read_C = (unit.arrays[name][:, place].numpy().astype(float) for name in ("own_label_CL", "label_CL"))
+        rows.append(pd.DataFrame({"layer": layer, "change": own_C - read_C}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def random_directions(base: Explanation) -> NDArray[np.bool_] | None:
+    """label_NL: the labels of the random directions that were read and labelled beside base's components.
+
+    None where there were none.
+    """
+    found = [unit.arrays.get("random_label_CL") for unit in base.units.values()]
+    given = [label_CL.numpy() for label_CL in found if label_CL is not None]
+    return np.concatenate(given) if len(given) == len(found) else None
+
+
+def chance_table(base: Explanation, labels: pd.DataFrame) -> pd.DataFrame | None:
+    """A row for each label: the share of random directions, of base's and of tuned's components that have it.
+
+    labels: label_table(base, tuned). The column `random directions` is their number. None where none were labelled.
+    """
+    given_NL = random_directions(base)
+    if given_NL is None:
+        return None
+    names = next(iter(base.units.values())).words["label"]
+    shares = labels.groupby("label")[["base", "tuned"]].mean()
+    return pd.DataFrame(
+        {
+            "label": names,
+            "share of random directions": given_NL.mean(0),
+            "share of base's components": [shares.loc[name, "base"] for name in names],
+            "share of tuned's components": [shares.loc[name, "tuned"] for name in names],
+            "random directions": len(given_NL),
+        }
+    )
 
 
 def label_tests(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> dict[str, TTest | None]:
@@ -114,17 +203,23 @@ def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataF
 
 
 def unread_notes(base: Explanation, tuned: Explanation) -> list[str]:
-    """A list with one remark on how many of the annotator's answers could not be read, for each model that has such.
+    """At most two remarks: how many answers of the annotator could not be read, and how many named no concept.
 
-    The list is empty where all answers could be read, or where the annotator gives no answers (the lexical one).
+    Answers that name no concept are remarked on where they are left out (annotate.prompt=paper). The list is empty
+    where the annotator gives no answers (the lexical one).
     """
-    counts = []
+    unread, cannot_tell = [], []
     for model, explanation in (("base", base), ("tuned", tuned)):
-        answered = [u.arrays["answered_SC"] for u in explanation.units.values() if "answered_SC" in u.arrays]
-        asked, read = sum(a.numel() for a in answered), sum(int(a.sum()) for a in answered)
-        if read < asked:
-            counts.append(f"{asked - read} of {asked} for {model}")
-    return [f"Labels that could not be read in the annotator's answers: {', '.join(counts)}; left out."] * bool(counts)
+        arrays = [unit.arrays for unit in explanation.units.values() if "answered_SC" in unit.arrays]
+        asked, read = (sum(int(f(one["answered_SC"])) for one in arrays) for f in (torch.numel, torch.sum))
+        told = sum(int(one["cannot_tell_SC"].sum()) for one in arrays if "cannot_tell_SC" in one)
+        unread += [f"{asked - read - told} of {asked} for {model}"] * (asked - read > told)
+        cannot_tell += [f"{told} of {asked} for {model}"] * (told > 0)
+    remarks = (
+        ("Labels that could not be read in the annotator's answers", unread),
+        ("Concepts of which the annotator could tell nothing", cannot_tell),
+    )
+    return [f"{what}: {', '.join(counts)}; left out." for what, counts in remarks if counts]
 
 
 def _has_seeds(explanation: Explanation) -> bool:

@@ -19,16 +19,46 @@ from shiftbench.contracts.need import BOTH_MODELS, Need
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
 from shiftbench.errors import InputError
 from shiftbench.explain.rotation import Rotation
-from shiftbench.findings.concept_labels import LEVELS, TASKS, concepts, label_table, label_tests, table5, unread_notes
-from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles
+from shiftbench.findings.concept_labels import (
+    LEVELS,
+    TASKS,
+    annotator_errors,
+    chance_table,
+    change_of_reading,
+    concepts,
+    label_shares,
+    label_table,
+    label_tests,
+    random_directions,
+    table5,
+    unread_notes,
+)
+from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles, with_error
 from shiftbench.store.explanation import Explanation
 
+BY_CHANCE = ", random change"  # how the names of series end that show the level of chance
+RANDOM_BASE_TUNED = ("random directions", "base's components", "tuned's components")
+OVER_LAYERS = "; low and high: the smallest and largest layer"
 FACTS = {
     "none_share_fall": ScoreFact(
         "fall of concepts without a user task",
         "share of concepts, base - tuned",
         "a smaller share of the tuned model's concepts belongs to no user task",
         "the same share of the concepts of both models belongs to no user task",
+    ),
+    "none_share_fall_from_embeddings": ScoreFact(
+        "further fall by reading in tuned's embeddings",
+        "share of tuned's concepts, read in base's embeddings - read in tuned's",
+        "in the tuned model's own word embeddings fewer of its components have no user task than in the base model's",
+        "the tuned model's components have no user task equally often in both models' word embeddings",
+        Kind.DIAGNOSTIC,
+    ),
+    "random_label_share": ScoreFact(
+        "labels of random directions",
+        "share of random directions, mean over labels",
+        "each label is given to random directions too; at most the share annotate.false_alarm of them is promised",
+        "no random direction gets a label",
+        Kind.DIAGNOSTIC,
     ),
     **{
         f"{label}_share_rise": ScoreFact(
@@ -39,17 +69,31 @@ FACTS = {
         )
         for label in (*TASKS[:-1], *LEVELS)
     },
+    "mean_angle_*_rad_over_chance": ScoreFact(
+        "turn of the leading components' subspace, over chance",
+        f"mean principal angle, radians, less that of a random change of its size{OVER_LAYERS}",
+        "the subspace of so many leading components turned further than by a random change of the same size",
+        "the subspace turned as far as by a random change of the same size",
+        Kind.DIAGNOSTIC,
+    ),
     "mean_angle_*_rad": ScoreFact(
         "turn of the leading components' subspace",
-        "mean principal angle, radians",
+        f"mean principal angle, radians{OVER_LAYERS}",
         "the subspace of so many leading components differs between the models, as after almost any change of weights",
         "the subspace is the same in both models",
         Kind.DIAGNOSTIC,
         signed=False,
     ),
+    "unmatched_cosine_over_chance": ScoreFact(
+        "components without a counterpart, over chance",
+        f"1 - mean |cosine| of matched components, less that of a random change of its size{OVER_LAYERS}",
+        "components differ more than by a random change of the same size",
+        "components differ as much as by a random change of the same size",
+        Kind.DIAGNOSTIC,
+    ),
     "unmatched_cosine": ScoreFact(
         "components without a counterpart",
-        "1 - mean |cosine| of matched components",
+        f"1 - mean |cosine| of matched components{OVER_LAYERS}",
         "base's components differ in direction from the components of tuned that they are matched with",
         "every component of base has the direction of one of tuned's",
         Kind.DIAGNOSTIC,
@@ -57,9 +101,9 @@ FACTS = {
     ),
     "rotation_share_over_chance": ScoreFact(
         "change that is a rotation",
-        "share of the squared change, less that of the permuted change",
-        "a rotation explains a larger share of the weight change than of the same change with its entries permuted",
-        "a rotation explains equal shares of the weight change and of the same change with its entries permuted",
+        f"share of the squared change, less that of a random change of its size{OVER_LAYERS}",
+        "a rotation explains a larger share of the weight change than of a random change of the same size",
+        "a rotation explains equal shares of the weight change and of a random change of the same size",
         Kind.DIAGNOSTIC,
     ),
 }
@@ -85,9 +129,14 @@ CAPTIONS = {
     ),
     "layers": (
         "One row is one layer. The columns have the mean and largest principal angle in radians between the "
-        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), the "
+        "subspaces of the first R components of both models, how little matched components agree (1 - cosine), both "
+        "also by a random change of the same size (_by_chance), the "
         "shares of the weight change that a rotation, chance and a rescaling explain, and the size of the change "
         "relative to the weights."
+    ),
+    "random_directions": (
+        "One row is one label. The columns have the share of random directions, of base's and of tuned's components "
+        "that get it, all read as words and labelled in the same way, and the number of random directions."
     ),
     "concepts": (
         "One row is one principal component of one model's layer, which stands for a concept. The columns have the "
@@ -120,23 +169,34 @@ class ConceptRotation(Finding):
         if not self.ranks or min(self.ranks) < 1:
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
-    def __call__(self, base: Explanation, tuned: Explanation, between: Explanation) -> Result:
+    def __call__(self, base: Explanation, tuned: Explanation, between: Explanation | None = None) -> Result:
         """The result: a score for each label's share of the concepts, and scores of how far the components turned.
 
-        base, tuned: explanations by `explain`. between: the pair's explanation by `explain_pair`.
+        base, tuned: explanations by `explain`, both read in base's word embeddings. between: the pair's explanation by
+        `explain_pair`; None: the result has the label scores alone, as null models need no other.
         """
         labels = label_table(base, tuned)
-        layers = self._layers(base, tuned, between)
-        scores = self._label_scores(labels, label_tests(base, tuned, labels)) + self._layer_scores(layers)
+        chance = chance_table(base, labels)
+        layers = None if between is None else self._layers(base, tuned, between)
+        scores = self._label_scores(base, tuned, labels)
+        scores += [] if chance is None else [self._random_label_score(base)]
+        scores += [] if layers is None else self._layer_scores(layers)
+        further = {"layers": layers, "random_directions": chance}
+        figures = [_levels_figure(labels), _tasks_figure(labels)]
+        figures += [] if layers is None else [_angles_figure(layers), _change_figure(layers)]
         return Result(
             finding=self.name,
             captions=CAPTIONS,
             headline="none_share_fall",
             sentence=_sentence({score.name: score for score in scores}),
             scores=scores,
-            tables={"table5": table5(base, tuned, labels), "layers": layers, "concepts": concepts(base, tuned)},
-            figures=[_levels_figure(labels), _tasks_figure(labels), _angles_figure(layers), _change_figure(layers)],
-            notes=unread_notes(base, tuned),
+            tables={
+                "table5": table5(base, tuned, labels),
+                "concepts": concepts(base, tuned),
+                **{name: table for name, table in further.items() if table is not None},
+            },
+            figures=figures,
+            notes=[*unread_notes(base, tuned), *_chance_notes(chance)],
         )
 
     def pair_explainer(self) -> PairExplainer:
@@ -144,34 +204,60 @@ class ConceptRotation(Finding):
         return self.explain_pair
 
     def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
-        """The values of the label scores. Angles and the rotation share have null values of their own (`_layers`)."""
-        values = {}
-        for name, rows in _changes(label_table(base, null)).items():
-            kept = rows["change"].dropna()
-            values[name] = float(kept.mean()) if len(kept) else 0.0
-        return values
+        """The values of the label scores. Angles and the rotation share have levels by chance of their own (`_layers`).
+
+        base, null: explanations by `explain`, both read in base's word embeddings.
+        """
+        before, after = label_shares(base), label_shares(null)
+        rises = {f"{label}_share_rise": after[label] - before[label] for label in (*TASKS[:-1], *LEVELS)}
+        return {"none_share_fall": before["none"] - after["none"], **rises}
 
     def null_pair_explainer(self) -> None:
         """None: the label scores of a null model do not depend on how far its weights turned."""
 
-    def _label_scores(self, labels: pd.DataFrame, tests: Mapping[str, TTest | None]) -> list[Score]:
-        return [
-            self._share_score(name, rows, tests.get(str(rows["label"].iloc[0])))
-            for name, rows in _changes(labels).items()
-        ]
+    def _label_scores(self, base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> list[Score]:
+        tests, errors = label_tests(base, tuned, labels), annotator_errors(base, tuned)
+        change = labels.assign(change=labels["tuned"] - labels["base"])
+        fall = change[change["label"] == "none"].assign(change=lambda rows: -rows["change"])
+        scores = [self._share_score("none_share_fall", fall, tests.get("none"), errors.get("none", 0.0))]
+        own = change_of_reading(tuned, "none")
+        if own is not None:
+            own = own.assign(change=-own["change"])
+            scores.append(self._share_score("none_share_fall_from_embeddings", own, None, 0.0))
+        for label in (*TASKS[:-1], *LEVELS):
+            rows = change[change["label"] == label]
+            scores.append(self._share_score(f"{label}_share_rise", rows, tests.get(label), errors.get(label, 0.0)))
+        return scores
 
-    def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None) -> Score:
+    def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None, error: float) -> Score:
+        """error: the standard error that the mean of rows["change"] has from the annotator's random draws."""
         rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
         if not rows["change"].any():
             return no_change(self.name, name)
         # The observations are components. Each resample draws them within their layer, because the layers are fixed.
         interval = self.bootstrap.stratified_mean(rows["change"], rows["layer"])
+        interval = with_error(interval, error, self.bootstrap.confidence)
         return Score(self.name, name, interval.value, interval.low, interval.high, test.p if test else None, len(rows))
 
+    def _random_label_score(self, base: Explanation) -> Score:
+        given_NL = random_directions(base)
+        assert given_NL is not None
+        names = next(iter(base.units.values())).words["label"]
+        share_N = given_NL[:, [place for place, name in enumerate(names) if name != "none"]].mean(1)
+        interval = self.bootstrap.mean(share_N)
+        return Score(self.name, "random_label_share", interval.value, interval.low, interval.high, None, len(share_N))
+
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
-        columns = [column for column in layers if str(column).startswith("mean_angle_")]
-        scores = [self._layer_score(f"{column}_rad", layers[column]) for column in columns]
-        scores.append(self._layer_score("unmatched_cosine", layers["unmatched_cosine"]))
+        """Scores whose low and high are the smallest and the largest layer: the layers are all there are, no sample."""
+        angles = [
+            str(column)
+            for column in layers
+            if str(column).startswith("mean_angle_") and not str(column).endswith("_by_chance")
+        ]
+        scores = []
+        for column, name in [*((column, f"{column}_rad") for column in angles), *[("unmatched_cosine",) * 2]]:
+            scores.append(self._layer_score(name, layers[column]))
+            scores.append(self._layer_score(f"{name}_over_chance", layers[column] - layers[f"{column}_by_chance"]))
         changed = layers[layers["relative_change"] > 0]
         excess = changed["rotation_share"] - changed["rotation_share_by_chance"]
         return [*scores, self._layer_score("rotation_share_over_chance", excess)]
@@ -179,14 +265,14 @@ class ConceptRotation(Finding):
     def _layer_score(self, name: str, values: pd.Series) -> Score:
         if not values.any():
             return no_change(self.name, name)
-        interval = self.bootstrap.mean(values)
-        return Score(self.name, name, interval.value, interval.low, interval.high, None, len(values))
+        return Score(self.name, name, float(values.mean()), float(values.min()), float(values.max()), None, len(values))
 
     def _layers(self, base: Explanation, tuned: Explanation, between: Explanation) -> pd.DataFrame:
         """A row for each layer: how its components and its down-projection changed from base to tuned.
 
         mean_angle_R, max_angle_R: mean and largest principal angle, in radians, between the subspaces of base's and
         tuned's first R components, for each rank R. unmatched_cosine: the mean of 1 - |cosine| over matched components.
+        mean_angle_R_by_chance, unmatched_cosine_by_chance: the same numbers for a random change (stats.random_change).
         rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the four numbers of share_4 in the
         layer's unit of `between` (Rotation.work).
         """
@@ -194,13 +280,18 @@ class ConceptRotation(Finding):
         for layer, name in enumerate(base.units):
             first = base.units[name].arrays["component_CD"]
             second = tuned.units[name].arrays["component_CD"]
+            random = between.units[name].arrays["chance_component_CD"]
             share = between.units[name].arrays["share_4"].tolist()
+            # Where nothing changed, rounding on another device must not make an angle by chance.
+            by_chance = first if share[3] == 0 else random
             row: dict[str, float] = {"layer": layer}
             for rank in sorted({min(rank, len(first)) for rank in self.ranks}):
                 angle_C = principal_angles(first[:rank], second[:rank])
                 row[f"mean_angle_{rank}"] = float(angle_C.mean())
                 row[f"max_angle_{rank}"] = float(angle_C.max())
+                row[f"mean_angle_{rank}_by_chance"] = float(principal_angles(first[:rank], by_chance[:rank]).mean())
             row["unmatched_cosine"] = float((1 - matched_cosines(first, second)).mean())
+            row["unmatched_cosine_by_chance"] = float((1 - matched_cosines(first, by_chance)).mean())
             keys = ("rotation_share", "rotation_share_by_chance", "rescaling_share", "relative_change")
             rows.append({**row, **dict(zip(keys, share, strict=True))})
         return pd.DataFrame(rows)
@@ -261,7 +352,8 @@ def _by_group(labels: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def _angles_figure(layers: pd.DataFrame) -> Figure:
     columns = [column for column in layers if str(column).startswith("mean_angle_")]
     table = layers.melt("layer", columns, "series", "radians")
-    table["series"] = "rank " + table["series"].str.removeprefix("mean_angle_")
+    series = "rank " + table["series"].str.removeprefix("mean_angle_")
+    table["series"] = series.str.replace("_by_chance", BY_CHANCE)
     table["degrees"] = table["radians"] * 180 / math.pi
     return Figure(
         name="principal_angles",
@@ -271,6 +363,7 @@ def _angles_figure(layers: pd.DataFrame) -> Figure:
         x="layer",
         y="degrees",
         series="series",
+        dashed=tuple(name for name in table["series"].unique() if name.endswith(BY_CHANCE)),
         x_label="layer",
         y_label="degrees",
         signed=False,
@@ -280,7 +373,7 @@ def _angles_figure(layers: pd.DataFrame) -> Figure:
 def _change_figure(layers: pd.DataFrame) -> Figure:
     named = {
         "rotation_share": "rotation",
-        "rotation_share_by_chance": "rotation, same change permuted",
+        "rotation_share_by_chance": f"rotation{BY_CHANCE}",
         "rescaling_share": "rescaling",
     }
     table = layers.rename(columns=named).melt("layer", list(named.values()), "series", "share")
@@ -299,16 +392,39 @@ def _change_figure(layers: pd.DataFrame) -> Figure:
     )
 
 
+def _chance_notes(chance: pd.DataFrame | None) -> list[str]:
+    """A list with the note how often random directions get a user task; empty where `chance` is None (chance_table)."""
+    if chance is None:
+        return []
+    none = chance.set_index("label").loc["none"]
+    random, base, tuned = (1 - none[f"share of {name}"] for name in RANDOM_BASE_TUNED)
+    return [
+        f"A user task is given to {base:.1%} of the base model's components, to {tuned:.1%} of the tuned model's and "
+        f"to {random:.1%} of {int(none['random directions'])} random directions that were read in the same way."
+    ]
+
+
 def _sentence(scores: dict[str, Score]) -> str:
     head = scores["none_share_fall"]
-    angles = [score for name, score in scores.items() if name.startswith("mean_angle_")]
-    if all(score.n == 0 for score in scores.values()):
+    if all(score.n == 0 for name, score in scores.items() if name != "random_label_share"):
         return "The feed-forward networks did not change: every component and every concept is where it was."
-    turned = f"their leading component subspaces turned by {math.degrees(angles[0].value):.0f} degrees on average"
+    turned = _turned(scores)
     if head.n == 0 or head.low <= 0 <= head.high:
-        return f"The feed-forward networks' concepts did not clearly move toward user tasks ({_fall(head)}); {turned}."
+        return f"The feed-forward networks' concepts did not clearly move toward user tasks ({_fall(head)}){turned}."
     verb = "toward" if head.value > 0 else "away from"
-    return f"The feed-forward networks' concepts moved {verb} user tasks ({_fall(head)}); {turned}."
+    return f"The feed-forward networks' concepts moved {verb} user tasks ({_fall(head)}){turned}."
+
+
+def _turned(scores: dict[str, Score]) -> str:
+    """A clause on the angle at the smallest rank beside its level of chance; empty where there are no angles."""
+    names = [name for name in scores if name.startswith("mean_angle_") and name.endswith("_rad")]
+    if not names:
+        return ""
+    angle, excess = scores[names[0]].value, scores[f"{names[0]}_over_chance"].value
+    return (
+        f"; the subspace of their first {names[0].split('_')[2]} components turned by {math.degrees(angle):.1f} "
+        f"degrees, where a random change of the same size turns it by {math.degrees(angle - excess):.1f}"
+    )
 
 
 def _fall(score: Score) -> str:

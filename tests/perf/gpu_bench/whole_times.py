@@ -16,7 +16,8 @@ from shiftbench.contracts.explainer import Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.explain import attention
 from shiftbench.explain.attention import Prepared, WordPairs
-from shiftbench.explain.feedforward import component_words, principal_components
+from shiftbench.explain.feedforward import principal_components
+from shiftbench.explain.reading import component_words
 from shiftbench.models.model import tensor_digest
 from shiftbench.perf.agreement import Agreement, column_agreement
 from shiftbench.perf.paper import evenly_spread
