@@ -160,8 +160,8 @@ def _settings_notes(job: Job) -> list[str]:
     notes = []
     if job.vectors is None:
         notes.append(
-            "There are no static word vectors. Word pairs are read with each model's own input embeddings, and labels of "
-            "both models with base's. They are not comparable with those of runs that use GloVe."
+            "There are no static word vectors. Word pairs are read with each model's own input embeddings, and labels "
+            "of both models with base's. They are not comparable with those of runs that use GloVe."
         )
     without = sum(not prompt.instruction_spans for prompt in job.prompts)
     if without:
