@@ -1,8 +1,9 @@
-"""Store keys, settings digests and names are those of the commit in recorded.json, except what CHANGED lists.
+"""Store keys, settings digests and names are those of the commit in recorded.json, except what changed.json lists.
 
 Users compare runs by `pair.settings` and `pair.prompt_set`, stores find units by their keys, and scripts read scores,
 tables, files, tags and columns by their names. None of them may change because code moves. A change on purpose becomes
-a row in CHANGED, with its reason; recorded.json stays as it is. Where a module moves, `Package` in record.py follows.
+a row of changed.json, below its reason (`python -m tests.frozen.changes` adds them); recorded.json stays as it is.
+Where a module moves, `Package` in record.py follows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tests.frozen import board_changes
 from tests.frozen.record import record
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
@@ -21,142 +21,9 @@ SECTIONS = [name for name in RECORDED if name not in ("commit", "units")]
 ABSENT = "(absent)"
 LISTED = 40  # differences that one message lists
 LONGEST = 200  # characters of one value in a message
-NULL_MODELS = "issue 19: null models of weights by default (CHANGELOG, Unreleased)"
-
-ISSUE_19 = "issue 19 (CHANGELOG, Unreleased)"
-LISTED_NOW = ("listed", ISSUE_19)
-
-# {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
-CERTIFY = [
-    *("continued", "control", "kinds", "pairs", "plant", "planted", "prompts", "response", "scales", "shifts"),
-    *("store", "vocabulary"),
-]
-CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
-    "other commands": {
-        f"certify > {name}": (value, "issue 19: shiftbench certify is a new command (CHANGELOG, Unreleased)")
-        for name, value in [*((name, "listed") for name in CERTIFY), ("(order)", CERTIFY)]
-    }
-    | {f"annotate_check > {name}": LISTED_NOW for name in ("device", "dtype", "model", "trust_remote_code")},
-    "options": {
-        "tracking.timeout": (
-            20,
-            "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
-        ),
-        "findings.concept_rotation.explain_pair.rank": (300, ISSUE_19),
-        "control._target_": ("WeightNull", NULL_MODELS),
-        "control.kind": ("auto", NULL_MODELS),
-        "control.draws": (39, NULL_MODELS),
-        "control.seed": (0, NULL_MODELS),
-        "control.findings": ("weights", NULL_MODELS),
-    },
-    "groups": {
-        **{
-            f"control > {name}": ("listed", NULL_MODELS)
-            for name in ("random", "rotated", "weights", "weights_199", "weights_3")
-        },
-        "gate > verdicts": ("listed", "issue 19: rules may ask for verdicts (CHANGELOG, Unreleased)"),
-        "suite > claims": ("listed", "issue 19: every finding that makes a claim (CHANGELOG, Unreleased)"),
-    },
-    "prompt sets": {
-        f"{options} > control": ("weights", NULL_MODELS)
-        for options in (
-            "dataset=self_instruct",
-            "dataset=self_instruct response.mode=reference",
-            "dataset=mt_bench dataset.limit=16",
-            "dataset=jsonl dataset.path=PROMPTS response.beside=reference",
-            "dataset=mt_bench vocabulary.size=4000",
-        )
-    },
-    "store": {
-        "methods > null_scores > arrays > value_S": ("torch.float64", NULL_MODELS),
-        "methods > null_scores > words > score": ("listed", NULL_MODELS),
-        "methods > null_scores > words > (order)": (["score"], NULL_MODELS),
-        "methods > concepts > arrays > label_GCL": ("torch.bool", ISSUE_19),
-        "methods > concepts > arrays > random_label_CL": ("torch.bool", ISSUE_19),
-        "methods > rotation > arrays > chance_component_CD": ("torch.float32", ISSUE_19),
-    },
-    "MLflow": {
-        **{
-            f"tags > {name}": (ABSENT, "issue 19: digests of explanations are in scores.json")
-            for name in RECORDED["MLflow"]["tags"]
-            if name.startswith("explanation.")
-        },
-        **{
-            f"params > {name}": (ABSENT, "issue 19: every option is a parameter, by its own name")
-            for name in ("dataset", "name", "response", "vectors")
-        },
-        "artifacts > tables/concept_rotation.random_directions.csv": LISTED_NOW,
-        **{f"tags > version.explain.{name}": ("2", ISSUE_19) for name in ("concepts", "lexical", "rotation")},
-    },
-    "settings say": {
-        "pair=demo suite=all > concept_rotation.explain_pair.rank": (300, ISSUE_19),
-        "pair=llama31_8b suite=probes > concept_rotation.explain_pair.rank": (None, ISSUE_19),
-        "pair=demo_lora annotate=openai annotate.model=reader > concept_rotation.explain.annotator.prompt": (
-            "shiftbench",
-            ISSUE_19,
-        ),
-        "pair=demo_continued annotate=openai annotate.model=reader annotate.budget=9 annotate.retries=1 "
-        "annotate.seeds=[0,1] > concept_rotation.explain.annotator.prompt": ("shiftbench", ISSUE_19),
-    },
-    "scores": {
-        f"concept_rotation.{name}": LISTED_NOW
-        for name in (
-            "none_share_fall_from_embeddings",
-            "random_label_share",
-            "mean_angle_10_rad_over_chance",
-            "mean_angle_12_rad_over_chance",
-            "unmatched_cosine_over_chance",
-        )
-    },
-    "scores.json": {
-        f"versions > {name}": ("2", ISSUE_19) for name in ("explain.concepts", "explain.lexical", "explain.rotation")
-    },
-    "scores in Python": {
-        f"{job} > concept_rotation.{name}": LISTED_NOW
-        for job, rank in (
-            ("demo, on references", (10, 50, 96)),
-            ("demo_lora, own responses, attribution by occlusion, vectors=text", (10, 12)),
-            ("demo, gaussian null", (10, 12)),
-            ("demo, continued null", (10, 12)),
-        )
-        for name in (
-            "none_share_fall_from_embeddings",
-            "random_label_share",
-            "unmatched_cosine_over_chance",
-            *(f"mean_angle_{of}_rad_over_chance" for of in rank),
-        )
-    },
-    "files": {"tables/concept_rotation.random_directions.csv": LISTED_NOW},
-    "columns of tables": {
-        f"concept_rotation.{name}": LISTED_NOW
-        for name in (
-            "layers > mean_angle_10_by_chance",
-            "layers > mean_angle_12_by_chance",
-            "layers > unmatched_cosine_by_chance",
-            "random_directions > label",
-            "random_directions > share of random directions",
-            "random_directions > share of base's components",
-            "random_directions > share of tuned's components",
-            "random_directions > random directions",
-        )
-    }
-    | {
-        "concept_rotation.random_directions > (order)": (
-            [
-                "label",
-                "share of random directions",
-                "share of base's components",
-                "share of tuned's components",
-                "random directions",
-            ],
-            ISSUE_19,
-        ),
-    }
-    | {
-        f"concept_rotation.null_permuted_draws > {score}": (ABSENT, "issue 19: null models are scored on labels alone")
-        for score in ("mean_angle_10_rad", "mean_angle_12_rad", "unmatched_cosine", "rotation_share_over_chance")
-    },
-}
+CHANGED_FILE = Path(__file__).with_name("changed.json")
+# {reason: {section: {name as `flat` writes it: today's value}}}
+CHANGED: dict[str, dict[str, dict[str, Any]]] = json.loads(CHANGED_FILE.read_text(encoding="utf-8"))
 
 # Methods whose units have other keys than the recorded ones on purpose, and why. Units of all other methods are held.
 CHANGED_UNITS = {
@@ -174,10 +41,10 @@ def today() -> dict[str, Any]:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_what_users_depend_on_is_as_recorded(section, today):
-    changed = {name: value for name, (value, _) in {**CHANGED.get(section, {}), **board_rows(section)}.items()}
+    changed = changes(section)
     expected = flat(RECORDED[section])
     stale = [name for name, value in changed.items() if expected.get(name, ABSENT) == value]
-    assert not stale, f"{section}: CHANGED lists {stale}, which have their recorded values: take the rows out"
+    assert not stale, f"{section}: changed.json lists {stale}, which have their recorded values: take the rows out"
     report(section, differences({**expected, **changed}, flat(today.get(section, {}))))
 
 
@@ -234,16 +101,9 @@ def held(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [unit for unit in units if unit["content"].get("method") not in CHANGED_UNITS]
 
 
-def board_rows(section: str) -> dict[str, tuple[Any, str]]:
-    """Rows as those of CHANGED for the section `leaderboard`, from board_changes.py; none for another section."""
-    if section != "leaderboard":
-        return {}
-    before, after = flat(RECORDED[section]), flat(board_changes.today(RECORDED[section]))
-    return {
-        name: (after.get(name, ABSENT), board_changes.WHY)
-        for name in {**before, **after}
-        if before.get(name, ABSENT) != after.get(name, ABSENT)
-    }
+def changes(section: str) -> dict[str, Any]:
+    """Today's value of each name of a section that CHANGED lists, by name."""
+    return {name: value for sections in CHANGED.values() for name, value in sections.get(section, {}).items()}
 
 
 def report(what: str, said: list[str]) -> None:
