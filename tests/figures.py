@@ -1,4 +1,4 @@
-"""Keeps the scores that pages state: `python -m tests.figures NAME RUN` writes scores to docs/results/NAME.json.
+"""Keeps the scores and verdicts that pages state: `python -m tests.figures NAME RUN` writes scores to docs/results/NAME.json.
 
 RUN is the folder of results that the scores are read from. In a page, the comment <!-- figures: NAME --> before a table
 says that the table's figures are from that file. Each row then begins with the name of a score. With several names,
@@ -21,8 +21,13 @@ def keep(name: str, run: Path) -> None:
     """Write the scores of a run to docs/results/NAME.json, without paths of the machine that made them."""
     document = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     document["pair"] = {key: value for key, value in document["pair"].items() if key not in PATHS}
+    verdicts = {  # commands name folders of the machine too
+        name: {key: value for key, value in verdict.items() if key != "next"}
+        for name, verdict in document["verdicts"].items()
+    }
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({key: document[key] for key in ("versions", "pair", "scores")}, indent=1) + "\n"
+    kept = {"verdicts": verdicts, **{key: document[key] for key in ("versions", "pair", "scores")}}
+    text = json.dumps(kept, indent=1) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
 
 
