@@ -24,7 +24,21 @@ NULL_MODELS = "issue 19: null models of weights by default (CHANGELOG, Unrelease
 
 # {section: {name as `flat` writes it: (today's value, why it is not the recorded one)}}
 CHANGED: dict[str, dict[str, tuple[Any, str]]] = {
+    "settings say": {
+        "pair=demo suite=all > instruction_verbs.verbs": (
+            "paper",
+            "issue 19: a larger list of instruction verbs is a choice (CHANGELOG, Unreleased)",
+        ),
+        "pair=llama31_8b suite=probes > instruction_verbs.verbs": (
+            None,
+            "issue 19: a larger list of instruction verbs is a choice (CHANGELOG, Unreleased)",
+        ),
+    },
     "options": {
+        "findings.instruction_verbs.verbs": (
+            "paper",
+            "issue 19: a larger list of instruction verbs is a choice (CHANGELOG, Unreleased)",
+        ),
         "tracking.timeout": (
             20,
             "issue 17: a tracking server that hangs no longer holds a run (CHANGELOG, Unreleased)",
