@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 
 from shiftbench import commands
-from shiftbench.system import heap, signals
+from shiftbench.system import heap, messages, signals
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
     and then this process with 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
     """
     heap.use_one_arena()
+    messages.keep_libraries_quiet()
     signals.handle()
     code = commands.main(sys.argv[1:])
     if code in INTERRUPTED:

@@ -118,3 +118,22 @@ def test_another_thread_count_gives_the_same_numbers(tmp_path):
         results.append(json.loads((tmp_path / f"out{threads}" / "scores.json").read_text())["scores"])
     for one, two in zip(*results, strict=True):
         assert one["n"] == two["n"] and one["value"] == pytest.approx(two["value"], abs=1e-6), one["name"]
+
+
+def test_the_log_of_a_training_that_diverges_is_written(tmp_path, monkeypatch):
+    """The error says "see LOG", so that file must be there."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("peft")
+    from shiftbench.demo import train
+
+    model = torch.nn.Module()
+    model.model, model.lm_head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    monkeypatch.setattr(train, "causal_model", lambda model: model)
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    monkeypatch.setattr(train, "batch_loss", lambda *_: model.lm_head.weight.sum() * float("nan"))
+    monkeypatch.setattr(train, "optimizers", lambda model, recipe: [torch.optim.SGD(model.parameters(), 0.1)])
+    log = tmp_path / "base.json"
+    recipe = train.Recipe(3, 1e-3, 1, 10, 0.0, 1, False)
+    with pytest.raises(RuntimeError, match=f"diverged; see {log}"):
+        train.fit(model, iter([None] * 3), recipe, "cpu", log)
+    assert [point["step"] for point in json.loads(log.read_text())] == [3]

@@ -17,10 +17,10 @@ from shiftbench.config import composition, help_texts, literals
 from shiftbench.config.overrides import read, refuse_without_effect
 from shiftbench.leaderboard import Board, build, gather, read_reports, site
 from shiftbench.leaderboard.board import count_reasons
-from shiftbench.leaderboard.view import Cell, lines, named
+from shiftbench.leaderboard.data_files import cell_text
+from shiftbench.leaderboard.view import correction, lines, named
 from shiftbench.readers import path_of
-from shiftbench.report.intervals import interval_text
-from shiftbench.report.text import title, visible
+from shiftbench.report.text import visible
 from shiftbench.tracking import RUNS, find_runs, without_secrets
 
 NOTE_WIDTH = 400  # characters of a reason on the terminal; the page and leaderboard.json have it whole
@@ -45,14 +45,19 @@ def main(arguments: list[str]) -> int:
     site.check(folder, option)
     tracking = instantiate(literals.instantiable(config.tracking))
     runs = find_runs(tracking)
-    board = build(*gather(tracking, runs), group=config.group)
+    boards = build(*gather(tracking, runs), group=config.group)
+    board = boards[0]
     write = site.write_site if config.publish else site.write_folder
-    page = write(board, read_reports(tracking, board.rows), folder)
+    page = write(boards, read_reports(tracking, [entry for each in boards for entry in each.rows]), folder)
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=PIPE_WIDTH)
     console.print(_table(board))
     _say(f"{_count(board.rows, 'pair')} of {_count(runs, 'run')} in {without_secrets(tracking.address)}")
+    _say(f"shown: {visible(board.group.title)}")
+    others = len(board.groups) - 1
+    if others:
+        _say(f"other groups of comparable runs, which the page links: {others:,}")
     for line in _left_out(board):
         _say(line)
     _say(f"page: {page}")
@@ -60,24 +65,30 @@ def main(arguments: list[str]) -> int:
 
 
 def _table(board: Board) -> Table:
-    """A row for each pair, the best of the first finding first; a column for each finding's headline score.
+    """A row for each pair, in the order of the page; a column for each claim and check.
 
-    A cell has the rank, the value and the interval.
+    A cell has the word, the rank of a supported pair, the value and the interval.
     """
-    table = Table(box=SIMPLE_HEAD, caption="rank: 1 + the number of pairs whose whole interval lies above")
+    caption = f"rank: 1 + the number of supported pairs whose whole interval lies above. {_correction(board)}"
+    table = Table(box=SIMPLE_HEAD, caption=caption.rstrip())
     table.add_column("pair", overflow="fold")
     for column in board.columns:
-        table.add_column(title(column.finding))
-    for line in lines(board.rows, board.columns, named(board.rows), {}):
+        table.add_column(visible(column.label))
+    for line in lines(board, board.rows, named(board.rows), {}):
         # As Text, because rich would read square brackets in a string as markup.
-        table.add_row(*(Text(cell) for cell in (visible(line.entry.pair["name"]), *map(_cell, line.cells))))
+        cells = [cell_text(cell) or "-" for cell in line.cells]
+        table.add_row(*(Text(visible(cell)) for cell in (line.entry.pair["name"], *cells)))
     return table
 
 
-def _cell(cell: Cell) -> str:
-    if cell.score is None or not cell.score.n:
-        return "-"
-    return f"{cell.rank.first}.  {interval_text(cell.score)}" if cell.rank else interval_text(cell.score)
+def _correction(board: Board) -> str:
+    found = correction(board)
+    if found.draws is None:
+        return ""
+    return (
+        f"Words hold over all {_count(range(found.tests), 'tested claim')} of the board (Holm); a further one needs at "
+        f"least {found.needed:,} null models."
+    )
 
 
 def _left_out(board: Board) -> Sequence[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from omegaconf import DictConfig
+
 from shiftbench.config import composition, folders, help_texts, overrides
 from shiftbench.errors import InputError
 from shiftbench.sweep import command_line
@@ -23,6 +25,7 @@ def main(arguments: list[str]) -> int:
     arguments = overrides.read(arguments, "config", overrides.MULTIRUN)
     settings, _ = command_line.split_arguments(arguments)
     composed = command_line.compose_jobs(arguments)
+    _check_json(composed[0].config, command_line.is_sweep(arguments))
     if not command_line.is_sweep(arguments):
         return _single(composed[0])
     if composed[0].config.dry_run:
@@ -54,8 +57,6 @@ def _single(one: command_line.ComposedJob) -> int:
         print(dry_run(one.config, folder))
         return 0
     tracking: Tracking = instantiate(one.config.tracking)
-    if one.config.json and one.config.verbose:
-        raise InputError("json=true prints scores.json alone, so verbose=true would have no effect; give one of them")
     recorded = run(one.config, folder, one.suite, Progress(), given=one.overrides, before=tracking.check)
     run_id = send_run(tracking, folder, parent=None)
     if one.config.json:
@@ -66,6 +67,17 @@ def _single(one: command_line.ComposedJob) -> int:
         print(f"tracked as run {run_id}; to look at it: {tracking.ui_command()}")
     print(f"report: {recorded.report}", flush=True)
     return 0
+
+
+def _check_json(config: DictConfig, sweep: bool) -> None:
+    """Raise InputError where json=true is given with an option that prints something else than one scores.json."""
+    if not config.json:
+        return
+    if sweep:
+        raise InputError("json=true prints one scores.json, and -m runs several jobs; each writes its own to OUT/PAIR")
+    for option in ("verbose", "dry_run"):
+        if config[option]:
+            raise InputError(f"json=true prints scores.json alone, and {option}=true prints more; give one of them")
 
 
 def _estimated(composed: list[command_line.ComposedJob]) -> int:

@@ -115,8 +115,8 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
 
     batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
     to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
-    the mean loss in nats a token since the previous point. Raises RuntimeError, after the last step, where a point of
-    the curve is not finite; the curve is then not written.
+    the mean loss in nats a token since the previous point. Raises RuntimeError, after the curve is written, where a
+    point of it is not finite.
     """
     causal = causal_model(model)
     body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]
@@ -146,9 +146,9 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
                 f"{log.stem} {step}/{recipe.steps} loss {curve[-1]['loss']:.3f} {time.monotonic() - start_time:.0f} s"
             )
             print(line, flush=True)
+    log.write_text(json.dumps(curve))
     if not all(math.isfinite(point["loss"]) for point in curve):
         raise RuntimeError(f"demo training: stage {log.stem!r} diverged; see {log}")
-    log.write_text(json.dumps(curve))
     return curve
 
 

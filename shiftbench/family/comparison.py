@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 
 from omegaconf import DictConfig
 
@@ -14,7 +15,8 @@ from shiftbench.family.matrix import Matrix, check_all, restrict_job, score_all
 from shiftbench.pipeline.estimate import estimate
 from shiftbench.pipeline.job import Job
 from shiftbench.pipeline.progress import Progress
-from shiftbench.pipeline.recording import Recorded, show, summarise, tracked_run
+from shiftbench.pipeline.recording import Recorded, show, summarise
+from shiftbench.pipeline.tracked import tracked_run
 from shiftbench.prompts import Prompt
 from shiftbench.results import results_folder
 from shiftbench.results.writing import check_folder, write
@@ -43,17 +45,18 @@ def run_comparison(
     check_folder(folder)
     results_folder.check_kind(folder, kind, jobs[0].pair.base.name, ", ".join(job.pair.name for job in jobs))
     tracking.check()
+    started = datetime.now(timezone.utc)
     matrix = score_all(jobs, groups, Progress())
     found, job = to_results(matrix, instantiate(config.bootstrap)), jobs[-1]
     # The verdicts of `last` are on one model and one group of prompts. The results are of all, and make no claim.
     notes = list(dict.fromkeys(matrix.notes))
-    outcome = dataclasses.replace(matrix.last, results=found, verdicts=(), notes=notes)
+    outcome = dataclasses.replace(matrix.last, results=found, verdicts=(), notes=notes, started=started)
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)
     summary = dataclasses.replace(summary, pair={
         **summary.pair, "dataset": ", ".join(matrix.groups), "tuned": ", ".join(matrix.models),
     })  # fmt: skip
     report = write(summary, folder)
-    run = tracked_run(job, summary, outcome, folder)
+    run = tracked_run(summary, outcome.started, folder)
     spool_run(folder, dataclasses.replace(run, name=kind, tags={**run.tags, KIND: kind, "pair": kind}))
     send_run(tracking, folder, parent=None)
     show(Recorded(outcome, summary, report))

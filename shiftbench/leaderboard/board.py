@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
+from shiftbench.leaderboard.entry import DIGEST_CHARACTERS, GROUP_CHARACTERS, Entry
+from shiftbench.leaderboard.groups import differences, titles
+from shiftbench.report.text import title
 
-# The fields of "pair" in scores.json that are equal in comparable runs, as are the versions of findings and explainers.
-SHARED = (
-    "prompt_set", "settings", "response", "max_new_tokens", "template", "dtype", "vocabulary_digest", "vectors",
-)  # fmt: skip
-GROUP_CHARACTERS = 9  # characters of a group's name that messages and pages show
-DIGEST_CHARACTERS = 8  # characters of a digest that messages and pages show
+MOST_BOARDS = 50  # groups that get a page; the others are listed with the option that shows them
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One tracked run, as its scores.json describes it.
-
-    recorded_ms: when the run was recorded, in milliseconds since 1970. pair, versions: the objects of that name in
-    scores.json, with every value as text. flags: the parts of the run's tag `flags`, shown as badges. levels: names of
-    findings that check a method: their scores describe one model, and not what tuning changed.
-    """
-
-    run_id: str
-    recorded_ms: int
-    pair: Mapping[str, str]
-    versions: Mapping[str, str]
-    scores: Sequence[Score]
-    flags: tuple[str, ...] = ()
-    levels: tuple[str, ...] = ()
-
-    @property
-    def identity(self) -> tuple[str, str, str]:
-        """(name of the pair, digest of the base's weights, digest of the tuned model's weights).
-
-        Runs with an equal identity are runs of the same pair; a board has only the newest of them as a row.
-        """
-        return self.pair["name"], self.pair["base_weights"], self.pair["tuned_weights"]
-
-    @cached_property
-    def setting(self) -> dict[str, str]:
-        """The values that must be equal for two runs to be compared, by name.
-
-        They are the fields SHARED, '' where the run has none, and the versions of the findings and explainers.
-        """
-        versions = {k: v for k, v in sorted(self.versions.items()) if k.startswith(("finding.", "explain."))}
-        return {**{name: self.pair.get(name, "") for name in SHARED}, **versions}
-
-    @cached_property
-    def group(self) -> str:
-        """The name of the run's setting: 'g' and the SHA-256 of the setting as JSON, in hexadecimal.
-
-        Without the 'g', the command line would read some values of the option `group`, for example 12e4, as numbers.
-        """
-        return "g" + hashlib.sha256(json.dumps(self.setting, sort_keys=True).encode()).hexdigest()
-
-    def score(self, finding: str, name: str) -> Score | None:
-        """The run's score of this finding and of this name; None where the run has no such score."""
-        return next((score for score in self.scores if (score.finding, score.name) == (finding, name)), None)
+MOST_NAMED = 20  # groups that a message names
 
 
 @dataclass(frozen=True)
@@ -78,44 +27,68 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: one finding with its headline score.
+    """A column of the table: one claim of a finding, or a finding without claims, or a check.
 
-    headline: the name of the headline score. over_null: whether some row also has the headline score less the mean
-    score of null models. level: whether the finding is a check of a method; a check has no ranks.
+    key: that of the claim's verdict in scores.json, or the finding's name. headline: the name of the score that the
+    column shows. label: the column's heading. claim: whether the runs have verdicts on it. check: whether the finding
+    is a check of a method. A check has no verdicts and no ranks.
     """
 
+    key: str
     finding: str
     headline: str
-    over_null: bool
-    level: bool = False
+    label: str
+    claim: bool
+    check: bool
 
     @property
-    def null_name(self) -> str:
-        """The name of the score that is the headline score less the mean score of null models."""
-        return f"{self.headline}_over_null"
+    def score(self) -> str:
+        """The name of the score that the headline is, or that it is the excess of over null models."""
+        return self.headline.removesuffix("_over_null")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of comparable runs, as the page's picker lists it.
+
+    key: Entry.group of its runs. title: the group in words. pairs: the number of its pairs. recorded: the day of its
+    newest run in UTC, as '2025-01-31'. judged: whether some of its runs have verdicts.
+    """
+
+    key: str
+    title: str
+    pairs: int
+    recorded: str
+    judged: bool
+
+    @property
+    def name(self) -> str:
+        """The beginning of the key, which messages and pages show and which the option `group` takes."""
+        return self.key[:GROUP_CHARACTERS]
 
 
 @dataclass(frozen=True)
 class Board:
     """One group of comparable runs.
 
-    setting, group: those of all rows (Entry.setting, Entry.group). rows: the newest run of each pair, the newest run
-    first. left_out: every run that is not a row, with the reason.
+    setting: that of all rows (Entry.setting). rows: one run of each pair, the newest first. left_out: every run that is
+    not a row, with the reason. groups: all groups of the experiment, this one included; the same for every board.
     """
 
+    group: Group
     setting: Mapping[str, str]
-    group: str
     rows: Sequence[Entry]
     columns: Sequence[Column]
     left_out: Sequence[LeftOut]
+    groups: Sequence[Group]
 
 
-def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None = None) -> Board:
-    """The board of one group.
+def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None = None) -> list[Board]:
+    """The boards of the first MOST_BOARDS groups: the chosen one, then the others in the order of preference.
 
     entries: the runs that could be read, in any order and of any groups. unread: the runs that could not be read; they
-    go to the board's left_out. group: the first characters of the group's name. None chooses the group with the most
-    pairs, and of several such groups the one with the newest run.
+    are left out of every board. group: the first characters of the chosen group's key. None chooses, of the groups
+    with verdicts if there are any, the one with the most pairs, and of several such groups the one with the newest run.
     Raises InputError where there is no entry, and where `group` fits no group or several.
     """
     if not entries:
@@ -124,40 +97,56 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
             "the leaderboard is empty: " + (f"none of {len(unread)} runs can be shown ({reasons})" if unread else
             "the experiment has no run of a pair; score one first (shiftbench score pair=demo)")
         )  # fmt: skip
-    groups: dict[str, list[Entry]] = defaultdict(list)
+    members: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: (-entry.recorded_ms, entry.run_id)):
-        groups[entry.group].append(entry)
-    chosen = _chosen_group(groups, group)
-    rows, older = _newest_of_each_pair(groups.pop(chosen))
-    others = [
-        LeftOut(
-            entry.run_id,
-            entry.pair["name"],
-            f"another setting, group={name[:GROUP_CHARACTERS]}: {_differences(entry, rows[0])}",
-        )
-        for name, members in groups.items()
-        for entry in members
+        members[entry.group].append(entry)
+    rows = {key: _one_of_each_pair(group) for key, group in members.items()}
+    order = sorted(rows, key=lambda key: _preference(rows[key]), reverse=True)
+    names = titles(rows)
+    groups = [
+        Group(key, names[key], len(rows[key]), rows[key][0].recorded, any(entry.judged for entry in rows[key]))
+        for key in order
     ]
-    superseded = [LeftOut(e.run_id, e.pair["name"], "a newer run of the same pair is shown") for e in older]
-    return Board(rows[0].setting, chosen, rows, columns(rows), [*unread, *others, *superseded])
+    chosen = groups[0] if group is None else _named_group(groups, str(group))
+    groups = [chosen, *(each for each in groups if each is not chosen)]
+    return [
+        Board(
+            each,
+            rows[each.key][0].setting,
+            rows[each.key],
+            columns(rows[each.key]),
+            [*unread, *_other_groups(each, groups, members, rows), *_superseded(members[each.key], rows[each.key])],
+            groups,
+        )
+        for each in groups[:MOST_BOARDS]
+    ]
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
-    """One column for each finding of the rows, in the order of their first occurrence, but checks last.
+    """The columns of the rows: claims in the order of their first occurrence, findings without claims, and checks.
 
-    rows: the newest run first. A finding's headline score is the first score that it lists in the newest run.
+    rows: the newest run first. A claim's headline and label are those of its verdict in the newest run. A finding
+    without verdicts has one column, for the first score that it lists in the newest run.
     """
-    headlines: dict[str, str] = {}
-    names = {(score.finding, score.name) for entry in rows for score in entry.scores}
+    checks = {name for entry in rows for name in entry.levels}
+    found: dict[str, Column] = {}
+    for entry in rows:
+        for key, verdict in entry.verdicts.items():
+            finding = _finding(entry, key)
+            label = verdict.short[:1].upper() + verdict.short[1:] or title(key.replace(".", ": "))
+            found.setdefault(key, Column(key, finding, verdict.headline, label, True, finding in checks))
     for entry in rows:
         for score in entry.scores:
-            headlines.setdefault(score.finding, score.name)
-    levels = {name for entry in rows for name in entry.levels}
-    found = [
-        Column(finding, name, (finding, f"{name}_over_null") in names, finding in levels)
-        for finding, name in headlines.items()
-    ]
-    return sorted(found, key=lambda column: column.level)
+            name = score.finding
+            found.setdefault(name, Column(name, name, score.name, title(name), False, name in checks))
+    return sorted(found.values(), key=lambda column: (column.check, not column.claim))
+
+
+def _finding(entry: Entry, key: str) -> str:
+    """The finding that a verdict is about. key: 'FINDING' or 'FINDING.SCORE', and a name may have dots itself."""
+    names = {score.finding for score in entry.scores}
+    fitting = [name for name in names if key == name or key.startswith(f"{name}.")]
+    return max(fitting, key=len, default=key)
 
 
 def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, int]:
@@ -179,34 +168,60 @@ def setting_text(entry: Entry, name: str) -> str:
     return f"{value} ({entry.pair['dataset']})" if name == "prompt_set" and entry.pair.get("dataset") else value
 
 
-def _chosen_group(groups: Mapping[str, Sequence[Entry]], wanted: str | None) -> str:
-    pairs = {name: len(_newest_of_each_pair(entries)[0]) for name, entries in groups.items()}
-    if wanted is None:
-        return max(groups, key=lambda name: (pairs[name], groups[name][0].recorded_ms))
-    found = [name for name in groups if name.startswith(str(wanted))]
+def _preference(rows: Sequence[Entry]) -> tuple[bool, int, int]:
+    """What groups are ordered by: whether they have verdicts, the number of pairs, the time of the newest run."""
+    return any(entry.judged for entry in rows), len(rows), rows[0].recorded_ms
+
+
+def _named_group(groups: Sequence[Group], wanted: str) -> Group:
+    found = [group for group in groups if group.key.startswith(wanted)]
     if len(found) != 1:
-        known = ", ".join(f"{name[:GROUP_CHARACTERS]} ({pairs[name]} pairs)" for name in groups)
+        known = "; ".join(f"{group.name} ({group.pairs} pairs: {group.title})" for group in groups[:MOST_NAMED])
+        more = f"; and {len(groups) - MOST_NAMED} more" if len(groups) > MOST_NAMED else ""
         raise InputError(
-            f"group={wanted} is {'more than one group' if found else 'no group'} here; choose from {known}"
+            f"group={wanted} is {'more than one group' if found else 'no group'} here; choose from {known}{more}"
         )
     return found[0]
 
 
-def _newest_of_each_pair(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """(the newest entry of each pair, the other entries), both in the order of `entries`.
+def _one_of_each_pair(entries: Sequence[Entry]) -> list[Entry]:
+    """The entry of each pair that has the most null models, and of several such entries the newest.
 
-    entries: sorted, the newest first.
+    entries: of one group, the newest first. A newer run with fewer null models therefore hides no older run with more.
+    The order of the result is that of `entries`.
     """
-    first: dict[tuple[str, str, str], Entry] = {}
-    older = [entry for entry in entries if first.setdefault(entry.identity, entry) is not entry]
-    return list(first.values()), older
+    best: dict[tuple[str, str, str], Entry] = {}
+    for entry in entries:
+        shown = best.setdefault(entry.identity, entry)
+        if (entry.judged, entry.draws) > (shown.judged, shown.draws):
+            best[entry.identity] = entry
+    shown_ids = {entry.run_id for entry in best.values()}
+    return [entry for entry in entries if entry.run_id in shown_ids]
 
 
-def _differences(entry: Entry, shown: Entry) -> str:
-    """The values of the entry's setting that differ from those of `shown`, as 'NAME VALUE, not VALUE OF SHOWN; ...'."""
-    names = dict.fromkeys((*shown.setting, *entry.setting))
-    return "; ".join(
-        f"{name} {setting_text(entry, name)}, not {setting_text(shown, name)}"
-        for name in names
-        if entry.setting.get(name) != shown.setting.get(name)
-    )
+def _superseded(members: Sequence[Entry], rows: Sequence[Entry]) -> list[LeftOut]:
+    shown = {entry.identity: entry for entry in rows}
+    found = []
+    for entry in members:
+        row = shown[entry.identity]
+        if entry.run_id != row.run_id:
+            newer = row.recorded_ms >= entry.recorded_ms
+            why = "a newer run" if newer else f"an older run with more null models ({row.draws:,}, not {entry.draws:,})"
+            found.append(LeftOut(entry.run_id, entry.pair["name"], f"{why} of the same pair is shown"))
+    return found
+
+
+def _other_groups(
+    shown: Group,
+    groups: Sequence[Group],
+    members: Mapping[str, Sequence[Entry]],
+    rows: Mapping[str, Sequence[Entry]],
+) -> list[LeftOut]:
+    """The runs of all groups but the shown one. members, rows: by a group's key its runs, and its rows."""
+    found = []
+    for group in groups:
+        if group is not shown:
+            why = differences(rows[group.key][0], rows[shown.key][0])
+            reason = f"another group, group={group.name}: {why}"
+            found += [LeftOut(entry.run_id, entry.pair["name"], reason) for entry in members[group.key]]
+    return found

@@ -9,14 +9,18 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shiftbench.contracts.result import Score
 from shiftbench.leaderboard.board import Board, count_reasons
-from shiftbench.leaderboard.view import Cell, Line
+from shiftbench.leaderboard.multiplicity import METHOD
+from shiftbench.leaderboard.page import correction_text, group_folders
+from shiftbench.leaderboard.view import Cell, Line, correction
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.page import model_name
-from shiftbench.report.text import title, visible
+from shiftbench.report.text import visible
+from shiftbench.verdicts.decision import ALPHA
 
-SCHEMA = "shiftbench/leaderboard/1"
+SCHEMA = "shiftbench/leaderboard/2"
+OURS = (SCHEMA, "shiftbench/leaderboard/1")  # of folders that a new leaderboard may replace
+PARTS = ("verdict", "rank", "rank_last", "headline", "value", "low", "high", "n", "p_uncorrected", "p_board")
 # A sign that begins a formula, at the start of a text or after a character at which a spreadsheet may split cells.
 # Spreadsheets also take the full-width forms of the signs.
 FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")
@@ -28,32 +32,42 @@ def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
     lines: the board's rows, in the order of the table. written_at: when the leaderboard was written, as text. Numbers
     have full precision, and names are unchanged.
     """
+    found, folders = correction(board), group_folders(board)
     document = {
         "schema": SCHEMA,
         "made": written_at,
-        "group": board.group,
+        "group": board.group.key,
+        "title": board.group.title,
         "setting": dict(board.setting),
+        "correction": {"method": METHOD, "alpha": ALPHA, **vars(found)},
         "columns": [
-            {"finding": column.finding, "headline": column.headline, "check": column.level} for column in board.columns
+            {
+                "column": column.key, "finding": column.finding, "headline": column.headline, "label": column.label,
+                "claim": column.claim, "check": column.check,
+            }
+            for column in board.columns
         ],
         "rows": [_row(line) for line in lines],
         "left_out": [{"run": item.run_id, "pair": item.pair, "reason": item.reason} for item in board.left_out],
-    }
+        "groups": [
+            {
+                "group": group.key, "title": group.title, "pairs": group.pairs, "recorded": group.recorded,
+                "folder": folders.get(group.key),
+            }
+            for group in board.groups
+        ],
+    }  # fmt: skip
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def as_csv(board: Board, lines: Sequence[Line]) -> str:
-    """The text of leaderboard.csv: a heading and one row for each pair, with the numbers of each headline score.
+    """The text of leaderboard.csv: a heading and one row for each pair, with word and numbers of each column.
 
     lines: the board's rows, in the order of the table. A text that a spreadsheet would run as a formula gets an
     apostrophe in front. A number that a pair does not have is an empty cell.
     """
     head = ["pair", "base", "tuned", "family", "size"]
-    parts = ("rank", "rank_last", "value", "low", "high", "p", "n")
-    for column in board.columns:
-        head += [f"{column.finding}.{column.headline}.{part}" for part in parts]
-        if column.over_null:
-            head += [f"{column.finding}.{column.null_name}.{part}" for part in parts[2:]]
+    head += [f"{column.key}.{part}" for column in board.columns for part in PARTS]
     head += ["flags", "report", "run", "recorded", "shiftbench", "base_weights", "tuned_weights"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -65,16 +79,12 @@ def as_csv(board: Board, lines: Sequence[Line]) -> str:
 def as_markdown(board: Board, lines: Sequence[Line]) -> str:
     """The text of leaderboard.md: a table with one row for each pair, and the number of runs left out for each reason.
 
-    lines: the board's rows, in the order of the table. The cell of a finding has the rank, the value and the interval
-    of its headline score.
+    lines: the board's rows, in the order of the table. The cell of a claim has its word, the rank of a supported pair,
+    and the value and the interval of its headline.
     """
     has_flags = any(line.entry.flags for line in lines)
     head = ["pair", "base → tuned", "size"]
-    for column in board.columns:
-        head += [
-            title(column.finding) + (" (a check)" if column.level else ""),
-            *(["over null"] if column.over_null else []),
-        ]
+    head += [column.label + (" (a check)" if column.check else "") for column in board.columns]
     head += ["flags"] if has_flags else []
     rows = [
         [
@@ -82,35 +92,58 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
             else _escaped(line.entry.pair["name"]),
             " → ".join(_escaped(model_name(line.entry.pair[side])) for side in ("base", "tuned")),
             _escaped(line.entry.pair.get("size", "")),
-            *(text for cell in line.cells for text in _markdown_cells(cell)),
-            *([_escaped(", ".join(line.entry.flags))] if has_flags else []),
+            *(_escaped(cell_text(cell)) for cell in line.cells),
+            *([_escaped("; ".join(line.entry.warnings))] if has_flags else []),
         ]
         for line in lines
     ]  # fmt: skip
     table = [_markdown_row(list(map(_escaped, head))), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows)]
     legend = (
-        "Each cell has a rank, a value and its confidence interval. A rank is 1 + the number of pairs whose whole "
-        "interval lies above."
-    )
+        "Each cell has a word, a value and its confidence interval. Only supported pairs have a rank: 1 + the number "
+        f"of supported pairs whose whole interval lies above. {correction_text(correction(board))}"
+    ).rstrip()
     left_out = [f"- {count} left out: {_escaped(reason)}" for reason, count in count_reasons(board.left_out).items()]
-    return "\n".join(["# Leaderboard", "", legend, "", *table, *(["", *left_out] if left_out else [])]) + "\n"
+    heading = f"# Leaderboard: {_escaped(board.group.title)}"
+    return "\n".join([heading, "", legend, "", *table, *(["", *left_out] if left_out else [])]) + "\n"
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell in one line, for example 'supported, rank 1: +0.307 [+0.193, +0.417]'; without what is missing."""
+    standing = cell.standing
+    word = f"{standing.word}, rank {cell.rank.first}" if cell.rank else standing.word
+    said = "; ".join(part for part in (word, standing.phrase) if part)
+    score = standing.score
+    numbers = "" if score is None else (interval_text(score) if score.n else "no observations")
+    return ": ".join(part for part in (said, numbers) if part)
 
 
 def _row(line: Line) -> dict[str, Any]:
-    """The element of "rows" in leaderboard.json for one line. "ranks" has only the findings with a rank."""
+    """The element of "rows" in leaderboard.json for one line. "ranks" has only the columns with a rank."""
     entry = line.entry
     return {
         "pair": dict(entry.pair),
         "versions": dict(entry.versions),
         "flags": list(entry.flags),
         "run": entry.run_id,
-        "recorded": line.recorded,
+        "recorded": entry.recorded,
         "report": _report(line) or None,
+        "verdicts": {cell.column.key: _verdict(cell) for cell in line.cells if not cell.column.check},
         "ranks": {
-            cell.column.finding: {"first": cell.rank.first, "last": cell.rank.last} for cell in line.cells if cell.rank
+            cell.column.key: {"first": cell.rank.first, "last": cell.rank.last} for cell in line.cells if cell.rank
         },
         "scores": [vars(score) for score in entry.scores],
     }
+
+
+def _verdict(cell: Cell) -> dict[str, Any]:
+    """What the board says in one cell. "word" is the board's word and "p_board" is corrected over the board."""
+    standing = cell.standing
+    score = standing.score
+    numbers = {} if score is None else {name: getattr(score, name) for name in ("value", "low", "high", "n")}
+    return {
+        "word": standing.word, "phrase": standing.phrase, "headline": None if score is None else score.name, **numbers,
+        "p_uncorrected": standing.p_alone, "p_board": standing.p_board, "reasons": list(standing.reasons),
+    }  # fmt: skip
 
 
 def _report(line: Line) -> str:
@@ -123,16 +156,13 @@ def _values(line: Line) -> Iterator[Any]:
     pair = line.entry.pair
     yield from (pair["name"], pair["base"], pair["tuned"], pair.get("family", ""), pair.get("size", ""))
     for cell in line.cells:
+        standing, score = cell.standing, cell.standing.score
+        yield "; ".join(part for part in (standing.word, standing.phrase) if part)
         yield from (cell.rank.first, cell.rank.last) if cell.rank else ("", "")
-        yield from _numbers(cell.score)
-        if cell.column.over_null:
-            yield from _numbers(cell.over_null)
-    yield from (", ".join(line.entry.flags), _report(line), line.entry.run_id, line.recorded)
+        yield from ("",) * 5 if score is None else (score.name, score.value, score.low, score.high, score.n)
+        yield from (standing.p_alone, standing.p_board)
+    yield from ("; ".join(line.entry.warnings), _report(line), line.entry.run_id, line.entry.recorded)
     yield from (line.entry.versions.get("shiftbench", ""), pair["base_weights"], pair["tuned_weights"])
-
-
-def _numbers(score: Score | None) -> tuple[Any, ...]:
-    return ("",) * 5 if score is None else (score.value, score.low, score.high, score.p, score.n)
 
 
 def _without_formula(value: Any) -> Any:
@@ -142,14 +172,6 @@ def _without_formula(value: Any) -> Any:
     spreadsheet splits cells at ';', tab or line break too, so a sign after one of these gets an apostrophe as well.
     """
     return value if not isinstance(value, str) else FORMULA.sub(r"\1'\2", value)
-
-
-def _markdown_cells(cell: Cell) -> Iterator[str]:
-    score = cell.score
-    shown = "" if score is None else (interval_text(score) if score.n else "no observations")
-    yield _escaped(f"{cell.rank.first}. {shown}" if cell.rank else shown)
-    if cell.column.over_null:
-        yield _escaped(interval_text(cell.over_null)) if cell.over_null else ""
 
 
 def _escaped(text: str) -> str:

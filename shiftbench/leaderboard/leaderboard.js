@@ -102,17 +102,9 @@
     }
     return box;
   }
-  function overlay(a, b) {
-    const svg = a.querySelector(".profile").cloneNode(true);
-    svg.querySelector(".shape").classList.add("a");
-    const second = b.querySelector(".profile .shape").cloneNode(true);
-    second.classList.add("b");
-    svg.append(second);
-    return svg;
-  }
-  function verdict(x, y) {
+  function overlapping(x, y) {
     if (!x || !y || !x[5] || !y[5]) return "";
-    return x[3] > y[4] ? "left is above" : y[3] > x[4] ? "right is above" : "intervals overlap";
+    return x[3] > y[4] || y[3] > x[4] ? "intervals do not overlap" : "intervals overlap";
   }
   function table(caption, names, cells) {
     const box = element("table", "plain");
@@ -138,8 +130,12 @@
     return [...new Set([...x.keys(), ...y.keys()])].map((each) => {
       const [mine, other] = [x.get(each), y.get(each)];
       const text = (score) => (score ? score[2] : "not scored");
-      return [(mine || other).slice(0, 2).join(": "), text(mine), text(other), verdict(mine, other)];
+      return [(mine || other).slice(0, 2).join(": "), text(mine), text(other), overlapping(mine, other)];
     });
+  }
+  function verdicts(first, second) {
+    const text = ([, word, reasons]) => (reasons ? `${word}: ${reasons}` : word);
+    return first.verdicts.map((mine, i) => [mine[0], text(mine), text(second.verdicts[i])]);
   }
   function headlines(a, b) {
     const list = element("div", "headlines");
@@ -164,17 +160,15 @@
     close.addEventListener("click", () => $("side").close());
     top.append(Object.assign(element("h2", "", "Side by side"), { id: "side-title" }), close);
     const pairs = element("div", "two");
-    pairs.append(title(a, "a"), overlay(a, b), title(b, "b"));
+    pairs.append(title(a, "a"), title(b, "b"));
     const names = [name(a), name(b)];
     const [mine, other] = [new Map(first.facts), new Map(second.facts)];
     const facts = [...new Set([...mine.keys(), ...other.keys()])].map((label) =>
       [label, mine.get(label) || "", other.get(label) || ""]);
     $("side").replaceChildren(top, pairs, headlines(a, b),
-      table("Every score", [...names, ""], scores(first, second)), table("How each run was made", names, facts));
+      table("Verdicts", names, verdicts(first, second)), table("Every score", [...names, ""], scores(first, second)), table("How each run was made", names, facts));
     $("side").showModal();
     $("side").scrollTop = 0;
-    const profile = $("side").querySelector(".profile"), box = profile.getBBox(); // an element has a size only while it is shown
-    profile.setAttribute("viewBox", [box.x - 6, box.y - 6, box.width + 12, box.height + 12].join(" "));
     history.replaceState(null, "", `#compare=${a.dataset.stem}&with=${b.dataset.stem}`);
   }
   $("open").addEventListener("click", show);

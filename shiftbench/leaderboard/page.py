@@ -15,17 +15,21 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from shiftbench.contracts.result import Score
-from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, count_reasons, setting_text
-from shiftbench.leaderboard.view import Base, Line
+from shiftbench.leaderboard.board import MOST_BOARDS, Board, count_reasons, setting_text
+from shiftbench.leaderboard.entry import DIGEST_CHARACTERS
+from shiftbench.leaderboard.standing import Correction
+from shiftbench.leaderboard.view import Base, Cell, Line, correction
 from shiftbench.report import text
 from shiftbench.report.colours import colour_variables
 from shiftbench.report.content_security import with_policy
 from shiftbench.report.intervals import interval_text
-from shiftbench.report.numbers import number
+from shiftbench.report.numbers import number, p_value
 from shiftbench.report.page import model_name
 from shiftbench.report.templates import template_environment
 
 LONG_NAME = 48  # characters; a longer name may be broken inside a word, so that its column stays narrow
+GROUP_DIGITS = 17  # characters of a group's key in the name of its folder; with these, no two groups share a folder
+LONGEST_REASON = 300  # characters of a reason on the page; leaderboard.json has it whole
 MOST_LEFT_OUT = 200  # rows in the page's list of runs that are left out; leaderboard.json has all
 
 
@@ -33,12 +37,14 @@ MOST_LEFT_OUT = 200  # rows in the page's list of runs that are left out; leader
 class Location:
     """Which page of the leaderboard's folder is written.
 
-    root: the relative path from the page to the leaderboard's folder, as '../'; '' for a page in the folder itself.
-    home: file name of the leaderboard's first page. base: the base model that the page is about; None for the first
-    page. bases: all base models that have a page of their own.
+    root: the relative path from the page to the folder of its board, as '../'; '' for a page in the folder itself.
+    site: the relative path from the page to the leaderboard's folder; the board of another group is in a folder below
+    it. home: file name of the first page of each board. base: the base model that the page is about; None for the first
+    page. bases: all base models of the board that have a page of their own.
     """
 
     root: str
+    site: str
     home: str
     base: Base | None
     bases: Sequence[Base]
@@ -55,23 +61,65 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
         board=board, lines=lines, location=location, written_at=written_at,
         style=Markup(style), script=Markup(script),
         data=_comparison_data(lines), reasons=count_reasons(board.left_out), most_left_out=MOST_LEFT_OUT,
+        correction_text=correction_text(correction(board)), group_folders=group_folders(board),
     )  # fmt: skip
     return with_policy(rendered, style, [script])
+
+
+def group_folders(board: Board) -> dict[str, str]:
+    """The folder of each group's board inside the leaderboard's folder, as 'groups/g1234567/', by the group's key.
+
+    The first group's is ''. A group after the first MOST_BOARDS has no board and is missing.
+    """
+    others = board.groups[1:MOST_BOARDS]
+    return {board.groups[0].key: "", **{group.key: f"groups/{group.key[:GROUP_DIGITS]}/" for group in others}}
+
+
+def correction_text(found: Correction) -> str:
+    """How a board's words are corrected, in sentences. '' where no claim was tested."""
+    if found.draws is None:
+        return ""
+    least, most = found.draws
+    have = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    claims = "1 tested claim" if found.tests == 1 else f"{found.tests:,} tested claims"
+    enough = "enough for a word that holds over the board"
+    if least < found.needed:
+        word = "further word" if found.standing else "word"
+        enough = (
+            f"and a {word} that holds over the board needs at least {found.needed:,} (control.draws={found.needed})"
+        )
+    return (
+        f"The words “supported” and “opposite” are corrected by Holm's method over the board's {claims}: they "
+        f"stand where the corrected p is at most 0.05, and “alone” marks those that hold for their run only. The p of "
+        f"a claim is the larger of its own and of its rank among m null models, which is at least 1 / (m + 1). These "
+        f"runs have {have} null {'model' if most == 1 else 'models'}, {enough}."
+    )
 
 
 def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
     """What the page's script shows of each pair when pairs are compared, by Line.stem, the unique id of the pair's row.
 
-    "facts" has [name, value] of each of `_facts`, and "scores" has the list of `_score` for each score. Hidden
-    characters in the texts are already spelled out.
+    "facts" has [name, value] of each of `_facts`, "scores" has the list of `_score` for each score, and "verdicts" has
+    [label, word, reasons] of each column but checks. Hidden characters in the texts are already spelled out.
     """
     return {
         line.stem: {
             "facts": [[text.visible(name), text.visible(value)] for name, value in _facts(line)],
             "scores": [_score(score) for score in line.entry.scores],
+            "verdicts": [
+                [text.visible(cell.column.label), _verdict_text(cell), text.visible("; ".join(cell.standing.reasons))]
+                for cell in line.cells
+                if not cell.column.check
+            ],
         }
         for line in lines
     }
+
+
+def _verdict_text(cell: Cell) -> str:
+    """The word of a cell with what bounds it, for example 'supported alone (not over this board: p = 0.2 ...)'."""
+    phrase = f" ({cell.standing.phrase})" if cell.standing.phrase else ""
+    return text.visible(cell.standing.word + phrase)
 
 
 def _score(score: Score) -> list[Any]:
@@ -95,7 +143,7 @@ def _facts(line: Line) -> list[tuple[str, str]]:
         ("size", pair.get("size", "")), ("base weights", pair["base_weights"][:DIGEST_CHARACTERS]),
         ("tuned weights", pair["tuned_weights"][:DIGEST_CHARACTERS]),
         ("prompts explained", pair.get("prompts_explained", "")),
-        ("flags", ", ".join(line.entry.flags)), ("recorded", line.recorded), ("run", line.entry.run_id),
+        ("flags", ", ".join(line.entry.warnings)), ("recorded", line.entry.recorded), ("run", line.entry.run_id),
         *software.items(),
     ]  # fmt: skip
 
@@ -107,9 +155,17 @@ def package_text(name: str) -> str:
 
 def _environment() -> Environment:
     environment = template_environment("leaderboard")
-    environment.filters.update(number=number, heading=text.title, model_name=model_name, setting_text=setting_text)
+    environment.filters.update(
+        number=number, p_value=p_value, shorten=shortened, heading=text.title, model_name=model_name,
+        setting_text=setting_text,
+    )  # fmt: skip
     environment.globals.update(filter_values=filter_values, digits=DIGEST_CHARACTERS, long_name=LONG_NAME)
     return environment
+
+
+def shortened(reason: str) -> str:
+    """A reason of at most LONGEST_REASON characters."""
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
 
 
 def filter_values(lines: Sequence[Line], key: str) -> list[str]:

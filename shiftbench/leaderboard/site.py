@@ -7,14 +7,14 @@ holds files but no leaderboard.json of an earlier leaderboard.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shiftbench.errors import InputError
 from shiftbench.leaderboard import data_files
 from shiftbench.leaderboard.board import Board
 from shiftbench.leaderboard.folder_swap import swap
-from shiftbench.leaderboard.page import Location, page
+from shiftbench.leaderboard.page import Location, group_folders, page
 from shiftbench.leaderboard.report_frame import framed_report
 from shiftbench.leaderboard.view import Names, bases_with_pages, lines, named
 from shiftbench.readers import file_bytes, json_value
@@ -23,23 +23,24 @@ from shiftbench.system.files import new_mode, temporary_folder, write_failure
 DATA = "leaderboard.json"
 
 
-def write_folder(board: Board, reports: Mapping[str, bytes], folder: Path) -> Path:
+def write_folder(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path) -> Path:
     """Replace the folder by one with this leaderboard, and return the path of its first page, folder/leaderboard.html.
 
     The folder also gets a page for each base model with several pairs, the reports, and leaderboard.json, .csv and .md.
-    reports: the bytes of report.html by run id; a row without one is shown without a report. folder: what is in it is
-    removed, so `check` must have passed.
+    The boards of the other groups get the same files in folders below groups/.
+    boards: as `build` gives them. reports: the bytes of report.html by run id; a row without one is shown without a
+    report. folder: what is in it is removed, so `check` must have passed.
     Raises InputError where the folder cannot be written.
     """
-    return _write(board, reports, folder, "leaderboard.html")
+    return _write(boards, reports, folder, "leaderboard.html")
 
 
-def write_site(board: Board, reports: Mapping[str, bytes], folder: Path) -> Path:
+def write_site(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path) -> Path:
     """Replace the folder by one with this leaderboard for a web server, and return the path of index.html.
 
     The only difference to `write_folder` is that the first page is index.html and not leaderboard.html.
     """
-    return _write(board, reports, folder, "index.html")
+    return _write(boards, reports, folder, "index.html")
 
 
 def check(folder: Path, option: str) -> None:
@@ -77,10 +78,10 @@ def _is_leaderboard(data: Path) -> bool:
         found = json_value(file_bytes(data, DATA))
     except (OSError, InputError):
         return False
-    return isinstance(found, dict) and found.get("schema") == data_files.SCHEMA
+    return isinstance(found, dict) and found.get("schema") in data_files.OURS
 
 
-def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
+def _write(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
     """Write the leaderboard to a temporary folder beside `folder`, and put it in the place of `folder` in one step.
 
     home: file name of the first page. Returns the path of the first page.
@@ -88,7 +89,9 @@ def _write(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder.parent, _temporary_prefix(folder)) as part:
-            _fill(board, reports, part, home)
+            written_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+            for board in boards:
+                _fill(board, reports, part, home, written_at)
             part.chmod(_mode(folder))  # a temporary folder is readable by its owner alone
             swap(part, folder)
     except OSError as error:
@@ -111,18 +114,21 @@ def _mode(folder: Path) -> int:
     return new_mode(0o777)
 
 
-def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -> None:
-    """Write all files of the leaderboard into `folder`, which is empty. home: file name of the first page."""
-    written_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str, written_at: str) -> None:
+    """Write all files of one board. folder: the leaderboard's folder. home: file name of the board's first page."""
+    below = group_folders(board)[board.group.key]
+    folder = folder / below
+    folder.mkdir(parents=True, exist_ok=True)
     names = named(board.rows)
-    shown = lines(board.rows, board.columns, names, reports)
+    shown = lines(board, board.rows, names, reports)
     bases = bases_with_pages(board, names)
+    site = "../" * below.count("/")
     texts = {
-        home: page(board, shown, Location("", home, None, bases), written_at),
+        home: page(board, shown, Location("", site, home, None, bases), written_at),
         "leaderboard.md": data_files.as_markdown(board, shown),
         "leaderboard.csv": data_files.as_csv(board, shown),
         DATA: data_files.as_json(board, shown, written_at),
-        **_base_pages(board, names, reports, home, written_at),
+        **_base_pages(board, names, reports, site, home, written_at),
     }
     contents = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
     for entry in board.rows:
@@ -134,15 +140,20 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str) -
         (folder / name).write_bytes(content)
 
 
-def _base_pages(board: Board, names: Names, reports: Mapping[str, bytes], home: str, written_at: str) -> dict[str, str]:
+def _base_pages(
+    board: Board, names: Names, reports: Mapping[str, bytes], site: str, home: str, written_at: str
+) -> dict[str, str]:
     """The HTML of a page for each base model with several pairs, by the page's path in the leaderboard's folder.
 
-    The pairs of a page are ranked among themselves. names: of all rows of the board. home: file name of the first page.
+    The pairs of a page are ranked among themselves. names: of all rows of the board. site: the relative path from the
+    board's folder to the leaderboard's. home: file name of the first page.
     """
     pages = {}
     bases = bases_with_pages(board, names)
     for base in bases:
         rows = [entry for entry in board.rows if entry.pair["base_weights"] == base.identity]
-        shown = lines(rows, board.columns, names, reports)
-        pages[f"bases/{base.stem}.html"] = page(board, shown, Location("../", home, base, bases), written_at)
+        shown = lines(board, rows, names, reports)
+        pages[f"bases/{base.stem}.html"] = page(
+            board, shown, Location("../", f"../{site}", home, base, bases), written_at
+        )
     return pages

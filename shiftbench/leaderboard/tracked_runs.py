@@ -10,14 +10,17 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from shiftbench.leaderboard.board import Entry, LeftOut
+from shiftbench.leaderboard.board import LeftOut
+from shiftbench.leaderboard.entry import Entry
 from shiftbench.readers import reading
-from shiftbench.results.document import parsed
+from shiftbench.results.document import READABLE, RecordedVerdict, parsed
 from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, read_artifact
 
 # Limits on what a tracking server may send. A run of ours has a few hundred scores, and a report about 300 kB.
 MOST_SCORES = 5000  # in one scores.json
 LONGEST_TEXT = 5000  # characters of one name or value in scores.json
+MOST_VERDICTS, MOST_REASONS = 100, 20  # in one scores.json, and of one verdict; a run of ours has fewer than ten
+LONGEST_REASON = 1000  # characters of one reason, or of a claim in few words
 LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html, and of all reports together
 MOST_UNANSWERED = 8  # after so many requests in a row without an answer, no more requests are sent
 PARALLEL_REQUESTS = 8  # a leaderboard needs hundreds of answers, and a server handles several requests at a time
@@ -93,6 +96,13 @@ def entry(run: FoundRun, content: bytes) -> Entry:
         raise ValueError(
             f"scores.json has {len(document.scores):,} scores; the leaderboard takes at most {MOST_SCORES:,} from a run"
         )
+    if len(document.verdicts) > MOST_VERDICTS:
+        raise ValueError(
+            f"scores.json has {len(document.verdicts):,} verdicts; the leaderboard takes at most {MOST_VERDICTS} from "
+            "a run"
+        )
+    for name, verdict in document.verdicts.items():
+        _check_verdict(name, verdict)
     names = [*(name for score in document.scores for name in (score.finding, score.name)), *map(str, document.levels)]
     texts = [*map(str, [*document.pair.items(), *document.versions.items()]), *names, run.tags.get("flags", "")]
     if max(map(len, texts)) > LONGEST_TEXT:
@@ -104,8 +114,19 @@ def entry(run: FoundRun, content: bytes) -> Entry:
         versions={str(name): str(value) for name, value in document.versions.items()},
         scores=document.scores,
         levels=tuple(document.levels),
+        verdicts=document.verdicts,
+        judged=document.schema == READABLE[0],
         flags=tuple(dict.fromkeys(flag.strip() for flag in run.tags.get("flags", "").split(",") if flag.strip())),
     )
+
+
+def _check_verdict(name: str, verdict: RecordedVerdict) -> None:
+    """Raise ValueError where a verdict has more reasons or longer texts than a page can show."""
+    if len(verdict.reasons) > MOST_REASONS:
+        raise ValueError(f"scores.json: the verdict {name[:80]!r} has more than {MOST_REASONS} reasons")
+    texts = [*verdict.reasons, verdict.short, "" if verdict.null is None else verdict.null.kind]
+    if max(map(len, texts)) > LONGEST_REASON or max(map(len, (name, verdict.claim, verdict.headline))) > LONGEST_TEXT:
+        raise ValueError(f"scores.json: the verdict {name[:80]!r} has a text that is too long")
 
 
 class _Server:

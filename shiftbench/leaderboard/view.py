@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -11,35 +10,40 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from shiftbench.contracts.result import Score
 from shiftbench.leaderboard import pictures
-from shiftbench.leaderboard.board import DIGEST_CHARACTERS, Board, Column, Entry
+from shiftbench.leaderboard.board import Board, Column
+from shiftbench.leaderboard.entry import DIGEST_CHARACTERS, Entry
 from shiftbench.leaderboard.ranks import Rank, is_ranked, ranks
+from shiftbench.leaderboard.standing import NO_VERDICT, NOT_SCORED, Correction, Standing, standings
 from shiftbench.report.page import model_name
-from shiftbench.report.text import file_name, title
+from shiftbench.report.text import file_name
+from shiftbench.verdicts import Word
 
 SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 FEWEST_PAIRS = 2  # a base model of at least so many pairs has a page of its own
+# The words of cells in the order in which rows are sorted; a check has no word.
+ORDER = (
+    Word.SUPPORTED.value, f"{Word.SUPPORTED.value} alone", Word.NOT_CLEAR.value, f"{Word.OPPOSITE.value} alone",
+    Word.OPPOSITE.value, Word.NOT_TRUSTWORTHY.value, Word.NOT_APPLICABLE.value, NO_VERDICT, "", NOT_SCORED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The headline score of one pair in one column.
+    """What the board says of one pair in one column.
 
-    score: None where the pair does not have it. rank: None for a check, and for a score that is missing or has no
-    observations (n = 0). position: the pair's place by rank and then by value, 0 for the best; None for a pair without
-    a score or observations. leads: whether rank.first is 1 and some pair's interval lies entirely below. picture: the
-    score on the column's scale; empty where there is no score. over_null: the score less the mean score of null models;
-    None where the pair does not have it.
+    standing: word, score and p. rank: among the supported pairs of the column; None for every other pair. position: the
+    pair's place in the order of the column, 0 for the first; pairs may share a place. None where the column has no
+    score of the pair. leads: whether rank.first is 1 and some supported pair's interval lies entirely below. picture:
+    the score on the column's scale; empty where there is no score.
     """
 
     column: Column
-    score: Score | None
+    standing: Standing
     rank: Rank | None
     position: int | None
     leads: bool
     picture: Markup
-    over_null: Score | None
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,13 @@ class Line:
     """A row of the table as it is shown.
 
     stem: unique to the row, and safe in file names and addresses. base: the label of the base model. cells: one for
-    each column of the board, in their order. profile: the radar chart of the pair. has_report: whether the leaderboard
-    has a page with the report of the run.
+    each column of the board, in their order. has_report: whether the leaderboard has a page with the report of the run.
     """
 
     entry: Entry
     stem: str
     base: str
     cells: Sequence[Cell]
-    profile: Markup
     has_report: bool
 
     @property
@@ -66,12 +68,6 @@ class Line:
         """
         found = re.search(r"([\d.]*\d)\s*([KMBT])", self.entry.pair.get("size", ""), re.IGNORECASE)
         return float(found[1]) * SIZES[found[2].upper()] if found and found[1].count(".") < 2 else 0.0
-
-    @property
-    def recorded(self) -> str:
-        """The day of the run in UTC, as '2025-01-31'."""
-        at = datetime.datetime.fromtimestamp(self.entry.recorded_ms / 1000, datetime.timezone.utc)
-        return at.date().isoformat()
 
 
 @dataclass(frozen=True)
@@ -115,23 +111,27 @@ def named(rows: Sequence[Entry]) -> Names:
     return Names(stems, bases)
 
 
-def lines(rows: Sequence[Entry], columns: Sequence[Column], names: Names, reports: Mapping[str, object]) -> list[Line]:
-    """The rows as lines of a table, ranked among themselves, the best of the first column first.
+def lines(board: Board, rows: Sequence[Entry], names: Names, reports: Mapping[str, object]) -> list[Line]:
+    """The rows as lines of a table, ranked among themselves, in the order of the columns and then by name.
 
-    rows: all rows of a board, or some of them. columns: those of the board. names: `named` of all rows of the board.
-    reports: its keys are the ids of the runs that have a report.
+    rows: all rows of the board, or those of one base model. The words are those of the whole board in both cases.
+    names: `named` of all rows of the board. reports: its keys are the ids of the runs that have a report.
     """
-    by_column = [_cells(column, rows) for column in columns]
-    scales = [pictures.scale([cell.score for cell in cells]) for cells in by_column]
-    shifts = [i for i, column in enumerate(columns) if not column.level]
-    titles = [title(columns[i].finding) for i in shifts]
-    found = []
-    for i, entry in enumerate(rows):
-        cells = [cells[i] for cells in by_column]
-        picture = pictures.profile([cells[i].score for i in shifts], [scales[i] for i in shifts], titles)
-        base = names.bases[entry.pair["base_weights"]].label
-        found.append(Line(entry, names.stems[entry.run_id], base, cells, picture, entry.run_id in reports))
-    return sorted(found, key=lambda line: (_sort_key(line), line.entry.pair["name"], line.stem))
+    found, _ = standings(board.rows, board.columns)
+    by_column = [_cells(column, [found[entry.run_id, column.key] for entry in rows]) for column in board.columns]
+    shown = [
+        Line(
+            entry, names.stems[entry.run_id], names.bases[entry.pair["base_weights"]].label,
+            [cells[i] for cells in by_column], entry.run_id in reports,
+        )
+        for i, entry in enumerate(rows)
+    ]  # fmt: skip
+    return sorted(shown, key=lambda line: (_sort_key(line), line.entry.pair["name"], line.stem))
+
+
+def correction(board: Board) -> Correction:
+    """How the words of the board are corrected for the number of its tests."""
+    return standings(board.rows, board.columns)[1]
 
 
 def bases_with_pages(board: Board, names: Names) -> list[Base]:
@@ -143,33 +143,48 @@ def bases_with_pages(board: Board, names: Names) -> list[Base]:
     return sorted(found, key=lambda base: (-base.count, base.label))
 
 
-def _cells(column: Column, rows: Sequence[Entry]) -> list[Cell]:
-    """The cells of one column, in the order of the rows, ranked among these rows."""
-    scores = [entry.score(column.finding, column.headline) for entry in rows]
-    ranked = [None] * len(rows) if column.level else ranks(scores)
-    scale = pictures.scale(scores)
-    order = sorted(
-        (i for i, score in enumerate(scores) if is_ranked(score)),
-        key=lambda i: (ranked[i].first if ranked[i] else 0, -scores[i].value),  # type: ignore[union-attr]
-    )
-    positions = {row: position for position, row in enumerate(order)}
+def _cells(column: Column, found: Sequence[Standing]) -> list[Cell]:
+    """The cells of one column, in the order of the rows, ranked among these rows. found: a standing for each row."""
+    ranked = ranks([standing.score if standing.supported else None for standing in found])
+    scale = pictures.scale([standing.score for standing in found])
+    places = [_place(column, standing, rank) for standing, rank in zip(found, ranked, strict=True)]
+    order = {place: i for i, place in enumerate(sorted({place for place in places if place is not None}))}
+    count = sum(rank is not None for rank in ranked)
     return [
         Cell(
-            column, score, ranked[i], positions.get(i), _leads(ranked[i], len(order)),
-            pictures.interval(score, scale) if score else Markup(""), entry.score(column.finding, column.null_name),
+            column,
+            standing,
+            rank,
+            None if place is None else order[place],
+            rank is not None and rank.first == 1 and rank.last < count,
+            pictures.interval(standing.score, scale, _state(standing)) if standing.score else Markup(""),
         )
-        for i, (entry, score) in enumerate(zip(rows, scores, strict=True))
-    ]  # fmt: skip
+        for standing, rank, place in zip(found, ranked, places, strict=True)
+    ]
 
 
-def _leads(rank: Rank | None, count: int) -> bool:
-    return rank is not None and rank.first == 1 and rank.last < count
+def _place(column: Column, standing: Standing, rank: Rank | None) -> tuple[int, int, float] | None:
+    """What the pairs of a column are sorted by; None for a pair without a score or observations.
+
+    Supported pairs come first, by rank and value. The others follow by their words alone, because the order of values
+    that are not supported would be a ranking too. Checks are sorted by value.
+    """
+    if not is_ranked(standing.score):
+        return None
+    word = ORDER.index(standing.word) if standing.word in ORDER else len(ORDER)
+    if rank is not None:
+        return word, rank.first, -standing.score.value
+    return word, 0, -standing.score.value if column.check else 0.0
 
 
-def _sort_key(line: Line) -> tuple[bool, int]:
-    """What lines are sorted by: the position in the first column; lines without a position there come last."""
-    position = line.cells[0].position
-    return position is None, position or 0
+def _state(standing: Standing) -> str:
+    return standing.word if standing.decided else "open"
+
+
+def _sort_key(line: Line) -> list[tuple[bool, int]]:
+    """What lines are sorted by: the position in each column but checks; lines without a position come last."""
+    cells = [cell for cell in line.cells if not cell.column.check]
+    return [(cell.position is None, cell.position or 0) for cell in cells]
 
 
 def _unique_stems(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -9,7 +9,8 @@ responses.py     the responses to explain: decoded greedily, or given with the p
 gathering.py     explanations: each unit is read from the store, or computed and stored
 scoring.py       scores a finding on the explanations that it needs
 controls.py      scores the findings on null models too, and adds the comparison to their results
-recording.py     writes scores.json, the report and the record for MLflow
+recording.py     writes scores.json, the report and the record for MLflow, and prints the answer
+tracked.py       a finished job as the run that MLflow gets
 estimate.py      estimates a job's time, memory and disk space (dry_run=true)
 progress.py      shows the progress of long work on standard error
 """

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from shiftbench import report
+
 Advance = Callable[[bool], None]  # called after each unit; True: the unit was computed, False: the store had it
 # Called with (the title, None) when a stage begins, and with ("TITLE DONE/TOTAL", whether the unit was computed) after
 # each of its units.
@@ -25,15 +27,15 @@ class Progress:
 
         watch: called when a stage begins and after each of its units; None: nothing is called.
         """
-        self._console = console or Console(file=sys.stderr, quiet=watch is not None)
+        self._console = console or report.console(sys.stderr, quiet=watch is not None)
         self._watch = watch
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """Show a moving bar while the block runs, if the console is a terminal, and print one line when it ends.
 
-        Gives the block a function to call after each unit. title: what the bar and the line begin with. total: the
-        number of units.
+        A stage that computes nothing, because the store has all its units, gets no line. Gives the block a function to
+        call after each unit. title: what the bar and the line begin with. total: the number of units.
         """
         began = time.monotonic()
         computed = seen = 0
@@ -52,7 +54,9 @@ class Progress:
                     self._watch(f"{title} {seen}/{total}", explained)
 
             yield advance
-        self.say(f"{title}: {computed} explained, {total - computed} from the store, {time.monotonic() - began:.1f} s")
+        if computed:
+            stored = f", {total - computed} from the store" if computed < total else ""
+            self.say(f"{title}: {computed} explained{stored}, {time.monotonic() - began:.1f} s")
 
     def say(self, line: str) -> None:
         """Print one line on the console. Square brackets in it are printed and not read as markup."""

@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 import shiftbench
 from shiftbench.config import settings as config_settings
 from shiftbench.contracts.explainer import Explainer
 from shiftbench.contracts.finding import Finding
-from shiftbench.contracts.result import Result, all_scores
+from shiftbench.contracts.result import Result
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.findings.facts import facts_of
 from shiftbench.pipeline.job import Job
-from shiftbench.report import RunSummary, score_table, verdict_lines
+from shiftbench.pipeline.tracked import tracked_run
+from shiftbench.report import RunSummary, console, score_table, verdict_lines
+from shiftbench.report.terminal import WIDEST, WIDTH
 from shiftbench.results import results_folder
-from shiftbench.results.writing import WRITTEN, write
+from shiftbench.results.writing import write
 from shiftbench.store.explanation import content_key
-from shiftbench.tracking import KIND, PAIR, SWEEP, TrackedRun, select_metrics, spool_run, without_secrets
+from shiftbench.tracking import spool_run, without_secrets
 from shiftbench.verdicts import Verdict
 
 NOTE_WIDTH = 300  # characters; a longer note is cut on the terminal, but not in scores.json and in the report
@@ -42,7 +43,8 @@ class Outcome:
     of "pair" in scores.json that say which models were compared (`Session.identity`). keys: the digest of each
     explanation's unit keys, by title. prompts: the number of prompts that were not left out. computed, found: the
     number of units computed here, and of units that the store had. unanswered: for a group of a larger job, why none of
-    its responses could be explained; empty where some could.
+    its responses could be explained; empty where some could. started: when the work began, in UTC; None where that is
+    not known.
     """
 
     results: Sequence[Result]
@@ -54,6 +56,7 @@ class Outcome:
     computed: int
     found: int
     unanswered: str = ""
+    started: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def record(
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)
-    spool_run(folder, tracked_run(job, summary, outcome, folder, sweep))
+    spool_run(folder, tracked_run(summary, outcome.started, folder, sweep))
     return Recorded(outcome, summary, report)
 
 
@@ -95,26 +98,23 @@ def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfi
 
 
 def show(recorded: Recorded, verbose: bool = False) -> None:
-    """Print the verdicts on standard output, and where the report is.
+    """Print the verdicts on standard output.
 
-    verbose: whether the table of all scores, each finding's sentence and the notes are printed before the verdicts.
+    verbose: whether the table of all scores, each finding's sentence and the notes are printed before the verdicts. A
+    run without verdicts, as of a chain, always gets them, because they are its answer.
     """
     summary, outcome = recorded.summary, recorded.outcome
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, width=PIPE_WIDTH)
-    if verbose:
-        console.print(score_table(summary.results))
+    shown = console(sys.stdout, PIPE_WIDTH)
+    if verbose or not summary.verdicts:
+        shown.print(score_table(summary.results))
         for result in summary.results:
-            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+            shown.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
         for note in summary.notes:
-            console.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
-        print(f"explained {outcome.computed} units anew, {outcome.found} were in the store")
-    for line in verdict_lines(summary):
-        console.print(line, highlight=False, soft_wrap=True)
-    if not summary.verdicts and not verbose:  # chains and mixtures make no claim; their sentences are the answer
-        for result in summary.results:
-            console.print(result.sentence, highlight=False, markup=False, soft_wrap=True)
+            shown.print(f"note: {textwrap.shorten(note, NOTE_WIDTH)}", highlight=False, markup=False, soft_wrap=True)
+        print(f"explained {outcome.computed} units anew, {outcome.found} were in the store", flush=True)
+    if summary.verdicts:
+        for line in verdict_lines(summary, min(shown.width, WIDEST) if shown.is_terminal else WIDTH):
+            shown.print(line, highlight=False, soft_wrap=True)
 
 
 def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given: Sequence[str] = ()) -> RunSummary:
@@ -145,6 +145,7 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
         given=[without_secrets(override) for override in given],
         finished=datetime.now(timezone.utc),
         facts=facts_of(job.findings.values(), outcome.results),
+        explanations=outcome.keys,
     )
 
 
@@ -207,35 +208,3 @@ def versions(findings: Mapping[str, Finding]) -> dict[str, str | int]:
             found.update({f"explain.{one.method}": one.version for one in (method, *used)})
     found[f"explain.{GreedyResponse.method}"] = GreedyResponse.version
     return found
-
-
-def tracked_run(job: Job, summary: RunSummary, outcome: Outcome, folder: Path, sweep: str | None = None) -> TrackedRun:
-    """The run as it is sent to MLflow: scores as metrics, the results in `folder` as artifacts, and tags to search by.
-
-    sweep: the tag that the tracked runs of one sweep share; None for a run of no sweep.
-    """
-    tags: dict[str, Any] = {
-        KIND: PAIR,
-        **({SWEEP: sweep} if sweep else {}),
-        "base": summary.pair["base"],
-        "tuned": summary.pair["tuned"],
-        "family": job.pair.family,
-        "size": job.pair.size,
-        "pair": job.pair.name,
-        "suite": summary.pair["suite"],
-        "prompt_set": summary.pair["prompt_set"],
-        "settings": summary.pair["settings"],
-        **({"flags": summary.pair["flags"]} if "flags" in summary.pair else {}),
-        **{f"version.{name}": version for name, version in summary.versions.items()},
-        **{f"explanation.{title.replace(',', '')}": key for title, key in outcome.keys.items()},
-    }
-    params = {name: str(summary.pair[name]) for name in ("name", "dataset", "response", "template", "dtype", "vectors")}
-    return TrackedRun(
-        name=job.pair.name,
-        params=params,
-        tags={name: str(value) for name, value in tags.items()},
-        metrics=select_metrics(all_scores(summary.results)),
-        artifacts=folder,
-        parent=None,
-        only=WRITTEN,
-    )

@@ -17,6 +17,7 @@ call it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -59,6 +60,7 @@ def explain_and_score(
     Raises InputError, before anything is explained, where the models or the prompts show that the job cannot be done.
     Raises Unanswered, which is an InputError too, where no response can be explained.
     """
+    started = datetime.now(timezone.utc)
     session = Session(job, load(job.pair), Gatherer(job.store, progress))
     check_loaded(session)
     identity = session.identity()
@@ -71,7 +73,7 @@ def explain_and_score(
     gatherer = session.gatherer
     notes = _notes(session, results, encoded)
     counts = (len(encoded.base), gatherer.computed, gatherer.found)
-    return Outcome(results, verdicts, notes, identity, dict(gatherer.keys), *counts, gatherer.unanswered)
+    return Outcome(results, verdicts, notes, identity, dict(gatherer.keys), *counts, gatherer.unanswered, started)
 
 
 def run(
@@ -82,7 +84,7 @@ def run(
     load: Load = load_pair,
     sweep: str | None = None,
     given: Sequence[str] = (),
-    before: Callable[[], None] = lambda: None,
+    before: Callable[[], object] = lambda: None,
 ) -> Recorded:
     """Score the pair of a resolved configuration, and write the results to `folder`. Nothing is sent or printed.
 

@@ -1,6 +1,7 @@
 """The results of one run as an HTML page (report.html), as CSV and SVG files, and as a table for the terminal.
 
 page              one run as report.html
+markdown          the answer of a run in Markdown, for MLflow
 opening           the first screen of the page: verdicts, what was compared, and one prompt
 score_groups      the scores of a finding by what they are, for its tables
 terminal          what the terminal shows: the verdicts, and the table of all scores
@@ -17,14 +18,17 @@ templates         the environment of all HTML templates
 content_security  the Content-Security-Policy of pages
 """
 
+from shiftbench.report.markdown import answer_markdown
 from shiftbench.report.page import RunSummary, write_report
 from shiftbench.report.tables import write_tables
-from shiftbench.report.terminal import score_table, verdict_lines
+from shiftbench.report.terminal import console, score_table, verdict_lines
 from shiftbench.report.token_html import attribution_html
 
 __all__ = [
     "RunSummary",
+    "answer_markdown",
     "attribution_html",
+    "console",
     "score_table",
     "verdict_lines",
     "write_report",

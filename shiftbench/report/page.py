@@ -43,6 +43,7 @@ class RunSummary:
     config: the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
     command line that made the run. finished: when the scores were computed; None where that is not recorded. facts:
     what the scores mean, by the finding's and the score's name; scores may be missing.
+    explanations: for each explanation, by its title, the digest of its units' keys.
     """
 
     pair: Mapping[str, Any]
@@ -54,6 +55,7 @@ class RunSummary:
     given: Sequence[str] = ()
     finished: datetime | None = None
     facts: Mapping[str, Mapping[str, ScoreFact]] = field(default_factory=dict)
+    explanations: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:

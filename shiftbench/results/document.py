@@ -6,6 +6,7 @@ shiftbench/schema/scores.schema.json is the JSON schema of the file.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from shiftbench.verdicts.sentences import fields
 
 SCHEMA = "shiftbench/scores/2"
 READABLE = (SCHEMA, "shiftbench/scores/1")  # files of version 1 have no verdicts, and neither date nor command
+# The fields of when, by which command and as which MLflow run a result was recorded; each is a line of the file, which
+# is written with an indent of two spaces.
+CIRCUMSTANCES = re.compile(rb'^  "(?:date|command|mlflow_run)": .*\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class RecordedVerdict:
     """A verdict as scores.json has it; `shiftbench.verdicts.sentences.fields` says what each field is.
 
     word: a value of `Word`. headline: the name of the score that the verdict rests on. null: None without a control.
+    p_uncorrected: of the same test as p, for a correction over more claims than those of the run.
     """
 
     word: str
@@ -41,6 +46,8 @@ class RecordedVerdict:
     sentence: str
     detectable: float | None
     next: str | None
+    p_uncorrected: float | None = None
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Document:
     pair: which models were compared, and how. versions: the version of each package, finding and method that computed
     the scores, by name. scores: at least one. levels: the names of the findings whose scores are properties of one
     model (Result.level); empty where the file has no such field. verdicts: by 'FINDING' for the first claim of a
-    finding, and by 'FINDING.SCORE' for its further claims; empty in files of version 1.
+    finding, and by 'FINDING.SCORE' for its further claims; empty in files of version 1. schema: the file's format, one
+    of READABLE.
     """
 
     pair: Mapping[str, Any]
@@ -58,10 +66,14 @@ class Document:
     scores: Sequence[Score]
     levels: Sequence[str] = ()
     verdicts: Mapping[str, RecordedVerdict] = field(default_factory=dict)
+    schema: str = SCHEMA
 
 
 def document(summary: RunSummary) -> dict[str, Any]:
-    """The content of scores.json. Raises RuntimeError for a score that is not finite: that is a bug of shiftbench."""
+    """The content of scores.json. Its `mlflow_run` is None: tracking writes the id into the file when it sends a run.
+
+    Raises RuntimeError for a score that is not finite: that is a bug of shiftbench.
+    """
     finished, results = summary.finished, summary.results
     return {
         "schema": SCHEMA,
@@ -73,6 +85,8 @@ def document(summary: RunSummary) -> dict[str, Any]:
         "scores": [_row(score) for result in results for score in result.scores],
         "levels": [result.finding for result in results if result.level],
         "notes": list(summary.notes),
+        "explanations": dict(summary.explanations),
+        "mlflow_run": None,
     }
 
 
@@ -96,7 +110,15 @@ def parsed(content: bytes) -> Document:
     if not isinstance(verdicts, dict):
         raise ValueError(f"scores.json: verdicts must be an object, got {str(verdicts)[:40]}")
     by_name = {str(name): _verdict(str(name), row) for name, row in verdicts.items()}
-    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels], by_name)
+    return Document(pair, versions, [_score(row) for row in rows], [str(name) for name in levels], by_name, schema)
+
+
+def without_circumstances(content: bytes) -> bytes:
+    """The content of a scores.json without date, command and MLflow run.
+
+    The rest is the same, byte for byte, where a job is repeated with the same inputs.
+    """
+    return CIRCUMSTANCES.sub(b"", content)
 
 
 def _row(score: Score) -> dict[str, Any]:
@@ -132,7 +154,7 @@ def _verdict(name: str, row: Any) -> RecordedVerdict:
     try:
         word, null = Word(row["verdict"]).value, row["null"]
         numbers = [float(row[key]) for key in ("value", "low", "high")]
-        optional = [None if row[key] is None else float(row[key]) for key in ("p", "detectable")]
+        optional = [None if row.get(key) is None else float(row[key]) for key in ("p", "detectable", "p_uncorrected")]
         found = RecordedVerdict(
             word=word,
             claim=str(row["claim"]),
@@ -147,11 +169,16 @@ def _verdict(name: str, row: Any) -> RecordedVerdict:
             sentence=str(row["sentence"]),
             detectable=optional[1],
             next=None if row["next"] is None else str(row["next"]),
+            p_uncorrected=optional[2],
+            short=str(row.get("short", "")),
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         raise ValueError(f"scores.json: the verdict {name[:80]!r} cannot be read: {str(row)[:200]}") from None
     if not all(map(math.isfinite, [*numbers, *(number for number in optional if number is not None)])):
         raise ValueError(f"scores.json: the verdict {name[:80]!r} has a number that is not finite")
+    ps = [p for p in (found.p, found.p_uncorrected) if p is not None]
+    if found.low > found.high or found.n < 0 or not all(0 <= p <= 1 for p in ps):
+        raise ValueError(f"scores.json: the verdict {name[:80]!r} has no usable interval, n or p")
     return found
 
 
@@ -160,4 +187,7 @@ def _null(row: Any) -> Null:
     if not all(map(math.isfinite, bounds)):
         raise ValueError("a number of the null models is not finite")
     mean, low, high = bounds
-    return Null(str(row["kind"]), int(row["draws"]), mean, low, high, int(row["place"]))
+    draws, place = int(row["draws"]), int(row["place"])
+    if not 0 <= place <= draws or draws == 0:
+        raise ValueError("the place among the null models is not among them")
+    return Null(str(row["kind"]), draws, mean, low, high, place)

@@ -28,10 +28,11 @@ from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, json_value
 from shiftbench.results.document import READABLE
 from shiftbench.system.files import new_mode, remove, sweep_files, temporary_folder
+from shiftbench.tracking.scores_file import PART
 from shiftbench.tracking.spool import SPOOLED
 
 # PROBE begins the names of files that older versions wrote to try whether a folder can be written; they are removed.
-PART, PROBE, REPLACING = ".part-", ".probe-", ".replacing"
+PROBE, REPLACING = ".probe-", ".replacing"
 EARLIER = "earlier"
 LAST = "scores.json"  # replaced after all other files, because it says which pair's results these are
 LARGEST = 256 * 2**20  # bytes; a larger scores.json or config.yaml is not read

@@ -27,6 +27,7 @@ from typing import Any
 
 from shiftbench.errors import InputError
 from shiftbench.readers import file_bytes, json_value, reading
+from shiftbench.results.document import without_circumstances
 from shiftbench.system import locks
 from shiftbench.system.files import replace_whole, sweep_files
 
@@ -193,9 +194,13 @@ def as_started(status: Status) -> Status:
 
 
 def scores_digest(folder: Path) -> str:
-    """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where the file cannot be read."""
+    """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where the file cannot be read.
+
+    Date, command and MLflow run do not count: sending a run, and computing the same results again, change no digest.
+    """
     try:
-        return hashlib.sha256(file_bytes(folder / "scores.json", "scores.json")).hexdigest()
+        content = without_circumstances(file_bytes(folder / "scores.json", "scores.json"))
+        return hashlib.sha256(content).hexdigest()
     except (OSError, ValueError):  # ValueError: an impossible path, or a pipe
         return ""
 

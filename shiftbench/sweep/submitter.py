@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,19 +16,21 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from shiftbench.config import folders
+from shiftbench.config.folders import pair_name
 from shiftbench.config.instantiation import instantiate
 from shiftbench.errors import InputError
 from shiftbench.pipeline.recording import versions
+from shiftbench.report import console as console_on
+from shiftbench.report.text import visible
 from shiftbench.results.writing import check_folder
 from shiftbench.sweep import launcher
 from shiftbench.sweep.command_line import ComposedJob
 from shiftbench.sweep.ledger import DONE, FAILED, RUNNING, WAITING, Ledger, Status
 from shiftbench.sweep.task import Task, Worker, make_task
-from shiftbench.sweep.watch import POLL_SECONDS, table, watching
+from shiftbench.sweep.watch import POLL_SECONDS, verdict_words, watching
 from shiftbench.tracking import SWEEP, Tracking, send_run, without_secrets
 
 MAX_LAUNCHES = 2  # a job whose process died is started once more: the machine may have been the cause
-PIPE_WIDTH = 160  # columns of the table where the output is not a terminal
 
 
 def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
@@ -39,26 +42,31 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
     """
     root = folders.out_folder(composed[0].config)
     tasks = group_by_base([make_task(task, root, versions(instantiate(task.config.findings))) for task in composed])
-    ledger, console = Ledger(root), Console(file=sys.stderr)
+    ledger, console = Ledger(root), console_on(sys.stderr)
     files = ledger.folder / "launcher"
     threads = OmegaConf.select(launcher.check(settings, files), "cpus_per_task")
     tracking: Tracking = instantiate(composed[0].config.tracking)
     check_folder(root)
     with ledger.hold_submission():
-        tracking.check()
+        reachable = tracking.check()
         sweep = ledger.plan_jobs({task.name: task.key for task in tasks})
         unfinished = unfinished_tasks(tasks, ledger, console)
-        parent_runs = ParentRuns(tracking, sweep, {task.key: task.suite for task in tasks})
+        parent_runs = ParentRuns(tracking, sweep, tasks)
 
         def start(left: Sequence[Task]) -> None:
             worker = Worker(root, left, parent_runs.tags, threads)
             begin = partial(launcher.launch, settings, files, worker, [task.overrides for task in left])
             begin() if launcher.runs_in_this_process(settings) else run_until_settled(begin, left, ledger)
 
-        with watching(ledger, [(task.key, task.name) for task in unfinished], parent_runs.send, console):
-            launch_all(unfinished, ledger, start, console)
-        statuses = [ledger.read(task.key, task.name) for task in tasks]
-        parent_runs.close(statuses)
+        with parent_runs.ended_by_errors():
+            if reachable:
+                parent_runs.open()
+            with watching(ledger, [(task.key, task.name) for task in unfinished], parent_runs.send, console):
+                # Inside of `watching` too: it ends only when the runs of all finished jobs have been sent.
+                with parent_runs.ended_by_errors():
+                    launch_all(unfinished, ledger, start, console)
+            statuses = [ledger.read(task.key, task.name) for task in tasks]
+            parent_runs.close(statuses)
     return print_outcome(statuses, root, tracking)
 
 
@@ -152,21 +160,47 @@ def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: L
 class ParentRuns:
     """The parent runs in MLflow that a sweep's pairs are shown under, one for each suite, and sending the pairs."""
 
-    def __init__(self, tracking: Tracking, sweep: str, suites: dict[str, str]) -> None:
-        """sweep: the sweep's id in the ledger. suites: for the key of each job, the name of its suite.
+    def __init__(self, tracking: Tracking, sweep: str, tasks: Sequence[Task]) -> None:
+        """sweep: the sweep's id in the ledger. tasks: all jobs of the sweep.
 
         `self.tags` has for the name of each suite the value of the tag shiftbench.sweep of its runs.
         """
-        self.tags = {suite: f"{sweep}.{suite}" for suite in suites.values()}
-        self._tracking, self._suites = tracking, suites
+        self.tags = {task.suite: f"{sweep}.{task.suite}" for task in tasks}
+        self._tracking, self._suites = tracking, {task.key: task.suite for task in tasks}
+        self._names = {suite: sweep_name(suite, [one for one in tasks if one.suite == suite]) for suite in self.tags}
         self._parents: dict[str, str] = {}
+        self._ended = False
+
+    def open(self) -> None:
+        """Open the parent run of each suite now, so that MLflow shows the sweep from its beginning on."""
+        for suite in self.tags:
+            self._parent(suite)
+
+    @contextmanager
+    def ended_by_errors(self) -> Iterator[None]:
+        """Where the block is interrupted or fails, the parent runs get the status KILLED or FAILED at once.
+
+        No parent run is opened after that.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not self._ended:
+                self._ended = True
+                status = "FAILED" if isinstance(error, Exception) else "KILLED"
+                for parent in [*self._parents.values()]:
+                    self._tracking.close_suite(parent, status)
+            raise
 
     def send(self, status: Status) -> None:
         """Send the results of a job that is done to MLflow.
 
-        A failure is a warning, and the job's run stays pending for `shiftbench sync`.
+        A failure is a warning, and the job's run stays pending for `shiftbench sync`. It stays pending too where the
+        sweep has ended by an error and its suite has no parent run yet.
         """
-        send_run(self._tracking, Path(status.folder), self._parent(self._suites[status.key]))
+        parent = self._parent(self._suites[status.key])
+        if parent is not None or not self._ended:
+            send_run(self._tracking, Path(status.folder), parent)
 
     def close(self, statuses: Sequence[Status]) -> None:
         """Send the jobs that are done and were not sent yet, and set the final status of each suite's parent run.
@@ -183,18 +217,31 @@ class ParentRuns:
     def _parent(self, suite: str) -> str | None:
         """The id of a suite's parent run, which the first call opens; None where it could not be opened."""
         if suite not in self._parents:
-            found = self._tracking.open_suite(suite, {SWEEP: self.tags[suite], "suite": suite})
+            if self._ended:
+                return None
+            found = self._tracking.open_suite(self._names[suite], {SWEEP: self.tags[suite], "suite": suite})
             if found is None:
                 return None
             self._parents[suite] = found
         return self._parents[suite]
 
 
+def sweep_name(suite: str, tasks: Sequence[Task]) -> str:
+    """What the parent run of a suite is called: "sweep suite=core, 10 pairs"; with the jobs too where they are more."""
+    pairs, jobs = len({pair_name(task.config.pair) for task in tasks}), len(tasks)
+    counted = f"{pairs} pair{'s' * (pairs > 1)}"
+    return f"sweep suite={suite}, {counted if jobs == pairs else f'{jobs} jobs, {counted}'}"
+
+
 def print_outcome(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
-    """Print a table of all jobs, and on stderr a line for each job that is not done. Returns the exit code of `run`."""
-    console = Console(file=sys.stdout)
-    console = console if console.is_terminal else Console(file=sys.stdout, width=PIPE_WIDTH)
-    console.print(table(statuses))
+    """Print a line with the verdicts of each done job, and on stderr a line for each job that is not done.
+
+    Returns the exit code of `run`.
+    """
+    done = [status for status in statuses if status.state == DONE]
+    longest = max((len(status.name) for status in done), default=0)
+    for status in done:
+        print(f"{visible(status.name):<{longest}}  {verdict_words(status)}")
     if tracking.ui_command():
         print(f"to look at the runs: {tracking.ui_command()}")
     print(f"results: {root}", flush=True)

@@ -79,20 +79,21 @@ def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | in
 
 
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:
-    """The SHA-256 digest, in hexadecimal, of everything that a job's results depend on.
+    """The SHA-256 digest, in hexadecimal, of a job's name and of everything that its results depend on.
 
     These are its configuration, without EXECUTION_OPTIONS, devices and the options of findings that decide no result;
     the versions of its findings and explainers; and the files that it reads, of which only the size and the time of
-    change count. The job's name does not count, because the loops below give the variable `name` another value.
+    change count. The name counts because it is that of the results folder: jobs that differ in an execution option
+    alone, as of device=cpu,cuda:0, have the same results and a folder each.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    for name in settings.EXECUTION_OPTIONS:
-        plain.pop(name, None)
+    for option in settings.EXECUTION_OPTIONS:
+        plain.pop(option, None)
     for model in ("base_model", "tuned_model"):
-        for name in ("device", "device_map"):
-            plain["pair"].get(model, {}).pop(name, None)
+        for option in ("device", "device_map"):
+            plain["pair"].get(model, {}).pop(option, None)
     plain["findings"] = settings.decisive(config.findings)
-    methods = {name: str(v) for name, v in versions.items() if name.startswith(("finding.", "explain."))}
+    methods = {part: str(version) for part, version in versions.items() if part.startswith(("finding.", "explain."))}
     return content_key({"name": name, "config": plain, "versions": methods, "files": _file_stamps(plain)})
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from shiftbench.readers import file_bytes
+from shiftbench.report.terminal import SHOWN_WORDS
+from shiftbench.report.text import title
+from shiftbench.results.document import parsed
 from shiftbench.sweep.ledger import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, WAITING, Ledger, Status
 
 POLL_SECONDS = 1.0  # seconds between reads of the ledger; each reads one small file for every job
@@ -86,7 +91,7 @@ class _Watcher:
             self._print(f"{head}: started on {status.host}")
         if status.state == DONE:
             counts = f"{status.explained} units explained, {status.found} from the store"
-            self._print(f"{head}: done in {duration(status)}, {counts}")
+            self._print(f"{head}: done in {duration(status)}, {counts}; {verdict_words(status)}")
             self._on_done(status)
         elif status.state == FAILED:
             self._print(f"{head}: failed: {status.reason}")
@@ -136,6 +141,22 @@ def table(statuses: Sequence[Status]) -> Table:
         state = Text(status.state, STYLES[status.state])
         shown.add_row(Text(status.name), state, duration(status), Text(where), Text(what))
     return shown
+
+
+def verdict_words(status: Status) -> str:
+    """The verdicts of a done job by their words, for example "supported: instruction verbs; not clear: recognition".
+
+    "no verdicts" where its results have none or cannot be read.
+    """
+    try:
+        verdicts = parsed(file_bytes(Path(status.folder) / "scores.json", "scores.json")).verdicts
+    except (OSError, ValueError):
+        verdicts = {}
+    by_word: dict[str, list[str]] = {word.value: [] for word in SHOWN_WORDS}
+    for name, verdict in verdicts.items():
+        by_word[verdict.word].append(title(name.rpartition(".")[2]).lower())
+    said = [f"{word}: {', '.join(names)}" for word, names in by_word.items() if names]
+    return "; ".join(said) or "no verdicts"
 
 
 def duration(status: Status) -> str:

@@ -4,6 +4,7 @@ address      the tracking URI: made absolute, shown without passwords
 destination  `Tracking`: where runs are recorded, and whether they can be written there
 diagnosis    what a user can do about an error of MLflow's
 tracked      `TrackedRun`: the metrics, parameters, tags and files of one run
+scores_file  the id of the MLflow run in scores.json
 spool        a run that waits beside its results until it has been sent, and sending it exactly once
 sending      writing a run into MLflow
 suites       the parent run that the pairs of a sweep are shown under
@@ -17,11 +18,21 @@ from shiftbench.tracking.destination import Tracking
 from shiftbench.tracking.diagnosis import Unreachable
 from shiftbench.tracking.reading import FoundRun, NoAnswerInTime, find_runs, read_artifact
 from shiftbench.tracking.spool import is_pending, pending_folders, send_run, spool_run
-from shiftbench.tracking.tracked import KIND, PAIR, RESULT, SUITE, SWEEP, TrackedRun, select_metrics
+from shiftbench.tracking.tracked import (
+    DESCRIPTION,
+    KIND,
+    PAIR,
+    RESULT,
+    SUITE,
+    SWEEP,
+    Headline,
+    TrackedRun,
+    select_metrics,
+)
 
 __all__ = [
-    "KIND", "OFF", "PAIR", "RESULT", "RUNS", "SUITE", "SWEEP",
-    "FoundRun", "NoAnswerInTime", "TrackedRun", "Tracking", "Unreachable",
+    "DESCRIPTION", "KIND", "OFF", "PAIR", "RESULT", "RUNS", "SUITE", "SWEEP",
+    "FoundRun", "Headline", "NoAnswerInTime", "TrackedRun", "Tracking", "Unreachable",
     "find_runs", "is_pending", "pending_folders", "read_artifact", "select_metrics", "send_run", "spool_run",
     "without_secrets",
 ]  # fmt: skip

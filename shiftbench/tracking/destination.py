@@ -109,18 +109,20 @@ class Tracking:
         """
         return {path for path in (self.database, self.artifact_folder) if path}
 
-    def check(self) -> None:
-        """Connect before long work begins. Raises InputError where runs cannot be written and waiting does not help.
+    def check(self) -> bool:
+        """Connect before long work begins. Returns whether runs can be recorded now; False where tracking is off.
 
-        A server that does not answer is a warning, because it may answer by the time there is something to send.
-        Nothing is done where tracking is off.
+        Raises InputError where runs cannot be written and waiting does not help. A server that does not answer is a
+        warning, because it may answer by the time there is something to send.
         """
         if self.address == OFF:
-            return
+            return False
         try:
             self.reach()
+            return True
         except Unreachable as error:
             log.warning("%s; results are still written to disk, and `shiftbench sync` sends them later", error)
+            return False
 
     def reach(self) -> None:
         """Connect, create the experiment if it is missing, and make sure that runs can be written.
@@ -173,9 +175,9 @@ class Tracking:
     def open_suite(self, name: str, tags: Mapping[str, str]) -> str | None:
         """The id of the parent run that the pairs of a sweep are shown under, set to running; None without tracking.
 
-        name: the suite's name, which a new parent run gets. tags: the tags of a new parent run, among them
-        shiftbench.sweep, by which a sweep that is started again finds its earlier parent run. Returns None, with a
-        warning, where the parent run could be neither found nor created.
+        name: what is swept, as 'sweep suite=core, 10 pairs'; the run's name is this and the day on which it began.
+        tags: those of a new parent run, among them shiftbench.sweep, by which a sweep that is started again finds its
+        earlier parent run. Returns None, with a warning, where the parent run could be neither found nor created.
         """
         if self.address == OFF:
             return None
@@ -183,12 +185,12 @@ class Tracking:
             client = self.client()
             return suites.open_run(client, self.get_experiment(client).experiment_id, name, tags)
         except Exception as error:
-            log.warning("suite %s has no run in %s yet: %s; `shiftbench sync` creates it when it sends the first pair",
+            log.warning("%s has no run in %s yet: %s; `shiftbench sync` creates it when it sends the first pair",
                         name, self.shown, describe(error))  # fmt: skip
             return None
 
     def close_suite(self, run_id: str, status: str) -> None:
-        """Set the status of a sweep's parent run to `status`, FINISHED or FAILED. Any error is only a warning."""
+        """Set the status of a sweep's parent run to FINISHED, FAILED or KILLED. Any error is only a warning."""
         try:
             self.client().set_terminated(run_id, status)
         except Exception as error:

@@ -27,8 +27,8 @@ LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the ye
 class FoundRun:
     """The run of one pair as MLflow lists it.
 
-    run_id: MLflow's id of the run. pair: the pair's name, from the run's tag `pair`. started_ms: when the run was
-    recorded, in milliseconds since 1970; -1 where MLflow gives no usable time. status: MLflow's status of the run,
+    run_id: MLflow's id of the run. pair: the pair's name, from the run's tag `pair`. started_ms: when the work
+    began, in milliseconds since 1970; -1 where MLflow gives no usable time. status: MLflow's status of the run,
     which is FINISHED where the run was sent completely. tags: all tags of the run.
     """
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftbench.tracking.artifacts import Artifacts
-from shiftbench.tracking.tracked import RESULT, TrackedRun, files_to_send
+from shiftbench.tracking.tracked import DESCRIPTION, RESULT, TrackedRun, files_to_send
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,8 +28,8 @@ def send_new_run(
     experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
     them. Where writing fails, the error is raised, and the incomplete MLflow run stays with the status FAILED.
     """
-    created = client.create_run(experiment, run_name=shorten(run.name), tags=_parent_tag(run.parent))
-    _write_run(client, files, str(created.info.run_id), run, mlflow_paths, int(time.time() * 1000))
+    created = client.create_run(experiment, run.started_ms, _parent_tag(run.parent), shorten(run.name))
+    _write_run(client, files, created, run, mlflow_paths, int(time.time() * 1000))
     return str(created.info.run_id)
 
 
@@ -41,12 +41,14 @@ def send_once(
     mlflow_paths: set[Path],
     result: str,
     time_ms: int,
+    before_sending: Callable[[str], None],
 ) -> str:
     """The id of the one finished MLflow run of a result, which is written now unless an earlier sender has finished it.
 
     experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
     them. result: the id of the results, which the MLflow run has as its tag `shiftbench.result`. time_ms: when the
-    results were written, in milliseconds since 1970.
+    results were written, in milliseconds since 1970: the end of the MLflow run. before_sending: called with the id of
+    the MLflow run before the first file is sent.
 
     An unfinished MLflow run of the result is completed and not replaced, because a user who may write to an experiment
     may not be allowed to delete from it. Each attempt sends the same content, so sending a part again changes nothing.
@@ -57,13 +59,16 @@ def send_once(
     found = _find_runs(client, experiment, result)
     finished = [item for item in found if item.info.status == "FINISHED"]
     if finished:
+        before_sending(str(finished[0].info.run_id))
         return str(finished[0].info.run_id)
-    started = found[0] if found else client.create_run(experiment, time_ms, tags, shorten(run.name))
+    began = time_ms if run.started_ms is None else run.started_ms
+    started = found[0] if found else client.create_run(experiment, began, tags, shorten(run.name))
     run_id = str(started.info.run_id)
     for name, value in tags.items():
         if started.data.tags.get(name) != value:
             client.set_tag(run_id, name, value)
-    _write_run(client, files, run_id, run, mlflow_paths, time_ms)
+    before_sending(run_id)
+    _write_run(client, files, started, run, mlflow_paths, time_ms)
     for other in found[1:]:  # a second run exists where a request was repeated while the server went down
         client.set_terminated(other.info.run_id, "KILLED")
     return run_id
@@ -88,10 +93,11 @@ def _parent_tag(parent: str | None) -> dict[str, str]:
 
 
 def _write_run(
-    client: MlflowClient, files: Artifacts, run_id: str, run: TrackedRun, mlflow_paths: set[Path], time_ms: int
+    client: MlflowClient, files: Artifacts, started: Run, run: TrackedRun, mlflow_paths: set[Path], time_ms: int
 ) -> None:
+    run_id = str(started.info.run_id)
     try:
-        _log_values(client, run_id, run, time_ms)
+        _log_values(client, started, run, time_ms)
         for path in files_to_send(run, mlflow_paths):
             folder = path.parent.relative_to(run.artifacts).as_posix()
             files.write(run_id, path, None if folder == "." else folder)
@@ -102,14 +108,26 @@ def _write_run(
         raise
 
 
-def _log_values(client: MlflowClient, run_id: str, run: TrackedRun, time_ms: int) -> None:
+def _log_values(client: MlflowClient, started: Run, run: TrackedRun, time_ms: int) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
+    run_id, texts = str(started.info.run_id), dict(run.tags)
+    if DESCRIPTION in texts:
+        page = f"#/experiments/{started.info.experiment_id}/runs/{run_id}"
+        texts[DESCRIPTION] = _with_links(texts[DESCRIPTION], f"{page}/artifacts/")
     client.log_batch(run_id, metrics=[Metric(k, v, time_ms, 0) for k, v in _valid_names(run.metrics)])
     for params in _batches([Param(k, shorten(v)) for k, v in _valid_names(run.params)]):
         client.log_batch(run_id, params=params)
-    for tags in _batches([RunTag(k, shorten(v)) for k, v in _valid_names(run.tags)]):
+    for tags in _batches([RunTag(k, shorten(v)) for k, v in _valid_names(texts)]):
         client.log_batch(run_id, tags=tags)
+
+
+def _with_links(markdown: str, files: str) -> str:
+    """The text, in which a link to the name of a file leads to this file on MLflow's page.
+
+    files: the address in front of the names. A link with a scheme, a slash or a "#" in its address stays as it is.
+    """
+    return re.sub(r"\]\(([\w.-]+)\)", rf"]({files}\1)", markdown)
 
 
 def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

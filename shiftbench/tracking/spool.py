@@ -6,7 +6,8 @@ to each destination. The file is `.tracked.json`:
     {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
 
 result: an id that is new each time results are written; the tag `shiftbench.result` of their one MLflow run. left: when
-the file was written, in milliseconds since 1970. files: the digest of the run's files. run: the fields of `TrackedRun`
+the file was written, in milliseconds since 1970. files: the digest of the run's files, without the field
+mlflow_run of scores.json, which is written when the run is sent. run: the fields of `TrackedRun`
 but for `artifacts`, which is the folder of the file. sent: for each destination that has received the run, its URI
 without secrets, its experiment, and the id of the MLflow run there. The file's name begins with a dot, so the file is
 not itself sent.
@@ -34,10 +35,12 @@ from shiftbench.system.files import replace_whole
 from shiftbench.tracking import suites
 from shiftbench.tracking.address import OFF, describe
 from shiftbench.tracking.destination import Tracking
+from shiftbench.tracking.scores_file import SCORES_FILE, without_run_id, write_run_id
 from shiftbench.tracking.sending import send_once
 from shiftbench.tracking.tracked import SWEEP, TrackedRun, files_to_send
 
-SCHEMA = "shiftbench/tracked/1"
+SCHEMA = "shiftbench/tracked/2"
+READABLE = (SCHEMA, "shiftbench/tracked/1")  # runs of version 1 have no started_ms
 SPOOLED, LOCK = ".tracked.json", ".tracked.lock"
 SENT_FIELDS = ("uri", "experiment", "run")
 MAX_BYTES = 16 * 2**20  # of a spool file, which usually has about 10 kB
@@ -122,7 +125,10 @@ def _send(tracking: Tracking, folder: Path, parent: str | None) -> str:
         parent = suites.get_finished_run(client, experiment, run.tags.get("suite", ""), sweep)
     run = TrackedRun(**{**vars(run), "parent": parent or run.parent})
     files = tracking.open_artifacts(client)
-    run_id = send_once(client, files, experiment, run, tracking.mlflow_paths, spooled["result"], spooled["left"])
+    run_id = send_once(
+        client, files, experiment, run, tracking.mlflow_paths, spooled["result"], spooled["left"],
+        lambda created: write_run_id(folder, created),
+    )  # fmt: skip
     entry = {"uri": tracking.shown, "experiment": tracking.experiment, "run": run_id}
     _write(folder, {**spooled, "sent": [*spooled["sent"], entry]})
     return run_id
@@ -139,7 +145,10 @@ def _digest(run: TrackedRun) -> str:
     digest = hashlib.sha256()
     for path in files_to_send(run, set()):
         name = path.relative_to(run.artifacts).as_posix().encode("utf-8", "surrogateescape")
-        digest.update(hashlib.sha256(name).digest() + hashlib.sha256(path.read_bytes()).digest())
+        content = path.read_bytes()
+        if path == run.artifacts / SCORES_FILE:
+            content = without_run_id(content)
+        digest.update(hashlib.sha256(name).digest() + hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
@@ -162,7 +171,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _find_damage(spooled: Any) -> str:
     """What is wrong in the content of a spool file, in words; empty where it has the format that `spool_run` writes."""
-    if not isinstance(spooled, dict) or spooled.get("schema") != SCHEMA:
+    if not isinstance(spooled, dict) or spooled.get("schema") not in READABLE:
         return f"it is not of the format {SCHEMA}"
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}
     for name, kind in wanted.items():
@@ -171,11 +180,14 @@ def _find_damage(spooled: Any) -> str:
     if not re.fullmatch("[0-9a-f]{1,64}", spooled["result"]):
         return "result is not an id"
     run = spooled["run"]
+    if spooled["schema"] != SCHEMA:
+        run.setdefault("started_ms", None)
     if set(run) != {field.name for field in fields(TrackedRun)} - {"artifacts"}:
         return "run has other fields"
     texts = all(isinstance(each, str) for name in ("params", "tags") for each in _values(run[name]))
     numbers = all(isinstance(each, int | float) for each in _values(run["metrics"]))
     rest = isinstance(run["name"], str) and isinstance(run["parent"], str | None) and isinstance(run["only"], list)
+    rest = rest and isinstance(run["started_ms"], int | None)
     if not (texts and numbers and rest and all(isinstance(each, str) for each in run["only"])):
         return "run has values of the wrong type"
     for entry in spooled["sent"]:

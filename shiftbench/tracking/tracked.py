@@ -12,9 +12,13 @@ from shiftbench.contracts.result import Score
 
 MAX_METRICS = 59  # MLflow's table of runs becomes slow with many columns
 PARTS = ("value", "low", "high", "n")
+# MLflow's page lists metrics by name. An underscore comes before all letters, both in the order of character codes and
+# in that of languages, so the headlines of the verdicts stand before the scores of every finding.
+FIRST = "_headline"
 # Names of tags. The value of KIND is PAIR, or SUITE for the parent run that a sweep's pairs are shown under.
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
 RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
+DESCRIPTION = "mlflow.note.content"  # MLflow shows the value of this tag, Markdown, at the top of a run's page
 SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and for all its pairs
 
 
@@ -24,7 +28,9 @@ class TrackedRun:
 
     artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. parent:
     the id of the MLflow run that this run is shown under; None for no such run. only: the names of the files and
-    folders at the top of `artifacts` that are sent; empty where all are sent.
+    folders at the top of `artifacts` that are sent; empty where all are sent. started_ms: when the work began, in
+    milliseconds since 1970; None where that is not known. In the tag DESCRIPTION, a Markdown link to a file by its
+    name, such as [the report](report.html), becomes a link to the file on MLflow's page when the run is sent.
     """
 
     name: str
@@ -34,15 +40,28 @@ class TrackedRun:
     artifacts: Path
     parent: str | None
     only: Sequence[str] = ()
+    started_ms: int | None = None
 
 
-def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
-    """The metrics of a run: '<finding>.<name>.value', '.low', '.high' and '.n' of its scores, at most MAX_METRICS.
+@dataclass(frozen=True)
+class Headline:
+    """The numbers of a verdict. name: of the verdict in scores.json. p: None where nothing was tested."""
 
-    The metrics have an order, and those at its end are left out where there are too many; they are then only in
-    scores.json. All values come before the first interval (low, high and n). Among values and among intervals, the
-    first score of every finding comes before the second score of any finding. A number that is None or not finite is
-    left out.
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float | None
+
+
+def select_metrics(scores: Sequence[Score], headlines: Sequence[Headline] = ()) -> dict[str, float]:
+    """The metrics of a run: those of its verdicts' headlines, then those of its scores, at most MAX_METRICS.
+
+    A headline has the metrics '_headline.<name>', which is its value, and '_headline.<name>.low', '.high' and '.p'. A
+    score has '<finding>.<name>.value', '.low', '.high' and '.n'. The metrics have an order, and those at its end are
+    left out where there are too many; they are then only in scores.json. Headlines come first. All values of scores
+    come before the first interval (low, high and n). Among values and among intervals, the first score of every finding
+    comes before the second score of any finding. A number that is None or not finite is left out.
     """
     seen: Counter[str] = Counter()
     ranked = []
@@ -53,7 +72,7 @@ def select_metrics(scores: Sequence[Score]) -> dict[str, float]:
     values = [_finite_parts(score, PARTS[:1]) for score in ordered]
     intervals = [_finite_parts(score, PARTS[1:]) for score in ordered]
     kept: dict[str, float] = {}
-    for part in (*values, *intervals):
+    for part in (*map(_headline_metrics, headlines), *values, *intervals):
         if len(kept) + len(part) > MAX_METRICS:
             break
         kept.update(part)
@@ -80,5 +99,14 @@ def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
 
 
 def _finite_parts(score: Score, parts: Sequence[str]) -> dict[str, float]:
-    found = {f"{score.finding}.{score.name}.{part}": getattr(score, part) for part in parts}
+    return _finite({f"{score.finding}.{score.name}.{part}": getattr(score, part) for part in parts})
+
+
+def _headline_metrics(headline: Headline) -> dict[str, float]:
+    name = f"{FIRST}.{headline.name}"
+    parts = {"low": headline.low, "high": headline.high, "p": headline.p}
+    return _finite({name: headline.value, **{f"{name}.{part}": value for part, value in parts.items()}})
+
+
+def _finite(found: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}

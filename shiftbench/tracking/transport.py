@@ -31,7 +31,7 @@ from urllib3.util.retry import Retry
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
-MAX_ANSWER_BYTES = 64 * 2**20  # of one answer of the API; a list of a thousand runs has 14 MB
+MAX_ANSWER_BYTES = 64 * 2**20  # of one answer of the API; a list of a thousand runs has 20 to 40 MB
 MAX_FILE_BYTES = 2**30  # of one file, where the reader asks for no lower limit
 MIN_FILE_SPEED = 16 * 2**10  # bytes a second
 CHUNK_BYTES = 2**16  # read at a time

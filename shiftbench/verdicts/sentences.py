@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftbench.contracts.result import Score
-from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim
+from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim, deciding_p
 
 
 def sentence(verdict: Verdict) -> str:
@@ -55,11 +55,13 @@ def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[
         name: {
             "verdict": verdict.word.value,
             "claim": verdict.claim.statement,
+            "short": verdict.claim.short,
             "headline": verdict.headline.name,
             "value": verdict.headline.value,
             "low": verdict.headline.low,
             "high": verdict.headline.high,
             "p": verdict.evidence.p,
+            "p_uncorrected": deciding_p(verdict.claim, verdict.evidence.score, verdict.evidence.excess),
             "n": verdict.headline.n,
             "null": None if verdict.evidence.null is None else vars(verdict.evidence.null),
             "reasons": list(verdict.reasons),

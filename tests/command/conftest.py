@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shiftbench import commands
+from shiftbench.results.document import without_circumstances
 from tests.command.spawned import NO_PICTURE
 from tests.tiny import tiny_module, tiny_tokenizer
 
@@ -121,3 +122,9 @@ def arguments(job_options, **changes):
 def scores(folder):
     """The parsed scores.json of a results folder."""
     return json.loads((Path(folder) / "scores.json").read_text())
+
+
+def same_results(*folders):
+    """Whether the folders' scores.json are equal, but for date, command and MLflow run."""
+    contents = [without_circumstances((Path(folder) / "scores.json").read_bytes()) for folder in folders]
+    return len(set(contents)) == 1

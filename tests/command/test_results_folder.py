@@ -137,7 +137,7 @@ def test_files_of_other_programs_in_the_folder_are_never_deleted(shiftbench, job
     [moved] = earlier(out)
     assert (moved / "tables" / "precious.csv").read_text() == "mine" and (moved / "figures").read_text() == "a file"
     assert "another program" in (moved / "scores.json").read_text() and (out / "notes.txt").read_text() == "kept"
-    assert scores(out)["schema"] == "shiftbench/scores/1" and (out / "figures").is_dir()
+    assert scores(out)["schema"] == "shiftbench/scores/2" and (out / "figures").is_dir()
 
 
 @pytest.mark.parametrize("content", ["[" * 3000, "null", '{"schema": "shiftbench/scores/1", "pair": 3}', "\x00", None])

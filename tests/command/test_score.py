@@ -1,4 +1,4 @@
-"""What `shiftbench score` promises: its files, its last line of output, its use of the store, and sweeps."""
+"""What `shiftbench score` promises: its files, its output, its use of the store, and sweeps."""
 
 import csv
 import json
@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import shiftbench as package
+from shiftbench.results.document import without_circumstances
 from tests.command.conftest import arguments, scores
 
 pytestmark = pytest.mark.whole
@@ -19,11 +21,11 @@ pytestmark = pytest.mark.whole
 SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "scores.schema.json").read_text())
 
 
-def test_a_job_writes_the_promised_files_and_prints_its_folder_last(shiftbench, job_options):
+def test_a_job_writes_the_promised_files_and_prints_the_reports_path_last(shiftbench, job_options):
     ran = shiftbench(*arguments(job_options))
     out = Path(job_options["out"])
     assert ran.code == 0, ran.err
-    assert ran.out.rstrip().splitlines()[-1].endswith(str(out))
+    assert ran.out.rstrip().splitlines()[-1] == f"report: {out / 'report.html'}"
     document = scores(out)
     jsonschema.validate(document, SCHEMA)
     assert {s["finding"] for s in document["scores"]} == {
@@ -41,12 +43,73 @@ def test_a_job_writes_the_promised_files_and_prints_its_folder_last(shiftbench, 
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tracked.json"]
 
 
+def test_the_answer_has_at_most_twenty_lines_and_no_stage_is_printed_twice(shiftbench, job_options):
+    ran = shiftbench(*arguments(job_options, vectors="auto"))
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    claims = [line for line in lines if line[:2] in ("+ ", "- ", "? ", "! ", "  ") and line[2:3].isalpha()]
+    assert len(claims) == 4 == len(scores(job_options["out"])["verdicts"]) and len(lines) <= 20, ran.out
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("next: ", "report: ")))
+    assert not [line for line in lines if line != line.rstrip()]
+    stages = [line.partition(": ")[0] for line in ran.err.splitlines() if " explained" in line]
+    assert stages and len(stages) == len(set(stages)) and "0 explained" not in ran.err
+
+
+def test_the_table_of_all_scores_is_verbose(shiftbench, job_options):
+    brief = shiftbench(*arguments(job_options))
+    long = shiftbench(*arguments(job_options, verbose="true"))
+    rows = {score["name"] for score in scores(job_options["out"])["scores"]}
+    assert all(name in long.out for name in rows) and "context_density_fall" not in brief.out
+    answer, following = brief.out.split("\nnext: ")[:2]
+    assert f"\n{answer}\nnext: " in long.out and following, "the answer comes last"
+
+
+def test_json_prints_scores_json_and_nothing_else(shiftbench, job_options, tmp_path):
+    tracked = {"tracking": "mlflow", "tracking.uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    ran = shiftbench(*arguments(job_options, json="true", **tracked))
+    assert ran.code == 0 and ran.out == (Path(job_options["out"]) / "scores.json").read_text(encoding="utf-8")
+    document = json.loads(ran.out)
+    jsonschema.validate(document, SCHEMA)
+    assert len(document["mlflow_run"]) == 32 and "attribution of shared responses, base: 6 explained" in ran.err
+    shiftbench(*arguments(job_options))
+    assert scores(job_options["out"])["mlflow_run"] is None, "nothing is tracked"
+
+
+@pytest.mark.parametrize("more", [["-m"], ["verbose=true"], ["dry_run=true"]])
+def test_json_is_refused_where_more_is_printed(shiftbench, job_options, more):
+    ran = shiftbench(*arguments(job_options, json="true"), *more)
+    assert ran.code == 2 and ran.out == "" and "json=true prints" in ran.err and not Path(job_options["out"]).exists()
+
+
+def test_a_sweep_prints_a_line_with_the_verdicts_of_each_job_and_is_tracked(shiftbench, job_options, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    words = arguments(job_options, seed="0,1", **{"tracking": "mlflow", "tracking.uri": uri})
+    ran = shiftbench(*words, "-m")
+    assert ran.code == 0, ran.err
+    folders = sorted(path.parent for path in Path(job_options["out"]).glob("*/scores.json"))
+    lines = {line.split("  ")[0]: line for line in ran.out.splitlines()}
+    for folder in folders:
+        words_of_verdicts = {verdict["verdict"] for verdict in scores(folder)["verdicts"].values()}
+        assert all(f"{word}: " in lines[folder.name] for word in words_of_verdicts)
+    done = [line for line in ran.err.splitlines() if ": done in" in line]
+    assert len(done) == 2 and all("not trustworthy: instruction recognition" in line for line in done)
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("shiftbench").experiment_id])
+    statuses = {run.info.run_id: run.info.status for run in runs}
+    assert set(statuses.values()) == {"FINISHED"} and len(statuses) == 3
+    assert {scores(folder)["mlflow_run"] for folder in folders} < set(statuses)
+    again = shiftbench(*words, "-m")
+    assert "2 of 2 jobs are done already" in again.err, "the id in scores.json is no change of the results"
+
+
 def test_a_second_run_explains_nothing_and_gives_the_same_numbers(shiftbench, job_options):
-    first = shiftbench(*arguments(job_options))
+    first = shiftbench(*arguments(job_options, verbose="true"))
     before = (Path(job_options["out"]) / "scores.json").read_bytes()
-    second = shiftbench(*arguments(job_options, out=job_options["out"] + "2"))
+    second = shiftbench(*arguments(job_options, verbose="true", out=job_options["out"] + "2"))
     assert "explained 0 units anew" not in first.out and "explained 0 units anew" in second.out
-    assert (Path(job_options["out"] + "2") / "scores.json").read_bytes() == before
+    again = (Path(job_options["out"] + "2") / "scores.json").read_bytes().replace(b"out2", b"out")
+    assert without_circumstances(again) == without_circumstances(before)
+    assert second.err == "", "no stage computed anything"
 
 
 def test_less_memory_gives_the_same_numbers(shiftbench, job_options, tmp_path):

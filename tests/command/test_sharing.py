@@ -14,7 +14,7 @@ from shiftbench.store.explanation import Unit, content_key
 from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store
 from shiftbench.store.work import Work
-from tests.command.conftest import arguments, scores
+from tests.command.conftest import arguments, same_results
 
 pytestmark = pytest.mark.whole
 HOLDER = """
@@ -40,7 +40,7 @@ def work(name):
 
 def test_two_processes_racing_for_one_pair_make_each_unit_once(job_options, tmp_path):
     outs = [str(tmp_path / name) for name in ("one", "two")]
-    commands = [[sys.executable, "-m", "shiftbench", *arguments(job_options, out=out)] for out in outs]
+    commands = [[sys.executable, "-m", "shiftbench", *arguments(job_options, out=out, verbose="true")] for out in outs]
     racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     outputs = [process.communicate(timeout=200)[0] for process in racing]
     assert [process.returncode for process in racing] == [0, 0]
@@ -48,7 +48,7 @@ def test_two_processes_racing_for_one_pair_make_each_unit_once(job_options, tmp_
     computed = [int(count[1]) for count in counts]
     units = len(list(Store(job_options["store.path"]).entries()))
     assert sum(computed) == units and all(int(count[1]) + int(count[2]) == units for count in counts)
-    assert scores(outs[0]) == scores(outs[1])
+    assert same_results(*outs)
     assert not list((Path(job_options["store.path"]) / "claims").iterdir())
 
 

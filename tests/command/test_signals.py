@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from shiftbench.sweep.ledger import INTERRUPTED, Ledger
 from shiftbench.system import locks, signals
@@ -109,3 +110,17 @@ def test_three_kills_at_random_moments_change_no_score(spawner, job_options, tmp
     counts = kill_jobs(small, tmp_path / "kills", 3, start=spawner.start)
     assert counts.kills == 3 and counts.equal == 3, counts
     assert os.listdir(tmp_path / "kills")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_ended_is_killed_in_mlflow(started, job_options, tmp_path, number):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    words = arguments(job_options, seed="0,1", tracking="mlflow", tracking__uri=uri)
+    process = started([*words, "-m"], units(job_options))
+    process.send_signal(number)
+    assert process.wait() == 128 + number, process.output()
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("shiftbench")
+    [parent] = client.search_runs([experiment.experiment_id], "tags.`shiftbench.kind` = 'suite'")
+    assert parent.info.status == "KILLED" and parent.info.run_name.startswith("sweep suite=all, 2 jobs, 1 pair, ")
+    assert parent.info.end_time >= parent.info.start_time

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shiftbench.models import loading
-from tests.command.conftest import arguments, save, scores
+from tests.command.conftest import arguments, same_results, save
 from tests.tiny import tiny_module
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("no_pictures")]
@@ -114,7 +114,7 @@ def test_joblib_gives_the_same_results_as_one_process(shiftbench, sweep, tmp_pat
     assert one.keys() == two.keys() and os.getpid() not in {s["pid"] for s in two.values()}
     assert sum(s["explained"] for s in one.values()) == sum(s["explained"] for s in two.values())
     for name, status in one.items():
-        assert scores(status["folder"]) == scores(two[name]["folder"])
+        assert same_results(status["folder"], two[name]["folder"])
 
 
 def test_an_unknown_launcher_or_launcher_option_is_refused(shiftbench, sweep):

@@ -370,7 +370,8 @@ def whole_job(package: Package, inputs: Inputs, store: StoreLooker, units: dict[
 def _tracked(database: str) -> dict[str, Any]:
     """Names of what MLflow has of the one run, and the values of its tags and params.
 
-    "(any)" replaces the value of a tag that depends on the machine or on the time.
+    "(any)" replaces the value of a tag that depends on the machine or on the time. Options of the configuration, which
+    are parameters by the names that the section "options" has, are left out, and so is the description.
     """
     import mlflow
 
@@ -378,6 +379,7 @@ def _tracked(database: str) -> dict[str, Any]:
     (experiment,) = (each for each in client.search_experiments() if each.name == "shiftbench")
     (run,) = client.search_runs([experiment.experiment_id])
     tags = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
+    options = _options_of(client, run.info.run_id)
     found = [""]
     files = []
     while found:
@@ -386,10 +388,27 @@ def _tracked(database: str) -> dict[str, Any]:
     return {
         "run": run.info.run_name,
         "tags": {k: "(any)" if k in (*UNSTEADY, "shiftbench.result") else tags[k] for k in sorted(tags)},
-        "params": dict(sorted(run.data.params.items())),
+        "params": {name: value for name, value in sorted(run.data.params.items()) if name not in options},
         "metrics": sorted(run.data.metrics),
         "artifacts": sorted(files),
     }
+
+
+def _options_of(client: Any, run_id: str) -> set[str]:
+    """The names of the options in a run's config.yaml, with dots.
+
+    Without dtype and template, which were parameters before all options were.
+    """
+    import yaml
+
+    def names(found: Any, before: str = "") -> set[str]:
+        if not isinstance(found, dict):
+            return {before.removesuffix(".")}
+        return {name for key, value in found.items() for name in names(value, f"{before}{key}.")}
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(run_id, "config.yaml", folder)
+        return names(yaml.safe_load(Path(path).read_text(encoding="utf-8"))) - {"dtype", "template"}
 
 
 def _leaderboard(folder: Path) -> dict[str, Any]:

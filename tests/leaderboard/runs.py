@@ -20,6 +20,12 @@ FINDINGS = {
     "instruction_verbs": ("verbs", "verbs_quarter_1", "verbs_quarter_4"),
     "concept_rotation": ("none_share_fall", "mean_angle_10_rad"),
 }
+# By the key of a claim's verdict: its headline, and what it says in few words.
+CLAIMS = {
+    "instruction_recognition": ("recognition", "recognises the instruction"),
+    "instruction_verbs": ("verbs_over_null", "heads encode instruction verbs"),
+    "concept_rotation": ("none_share_fall_over_null", "concepts moved toward user tasks"),
+}
 VERSIONS = {
     "shiftbench": "0.3.0", "torch": "2.13.0", "transformers": "5.23.0", "finding.instruction_recognition": "1",
     "finding.instruction_verbs": "1", "finding.concept_rotation": "1", "explain.attribution": "1",
@@ -34,7 +40,9 @@ def digest(text: str) -> str:
 class Planted:
     """A run to record.
 
-    scores: (value, low, high) of a score by its name; the other scores are drawn.
+    scores: (value, low, high) of a score by its name; the other scores are drawn. verdicts: fields that differ from
+    those of `verdict`, by the verdict's key; by None, those of all verdicts. old: whether scores.json is of version 1,
+    which has no verdicts.
     """
 
     name: str
@@ -48,6 +56,8 @@ class Planted:
     pair: Mapping[str, Any] = field(default_factory=dict)  # values that differ from those of other runs
     versions: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str | None, Mapping[str, Any]] = field(default_factory=dict)
+    old: bool = False
     report: str | None = "<!doctype html><title>report</title><p>The report."
 
     def document(self) -> dict[str, Any]:
@@ -59,11 +69,31 @@ class Planted:
             "dtype": "float32", "dataset": "self_instruct", "prompts": 252, "prompts_explained": 250,
             "prompt_set": digest("self_instruct"), "settings": digest("settings"), "response": "shared",
             "max_new_tokens": 200, "template": "none", "vocabulary": "english", "suite": "all",
-            "vocabulary_digest": digest("english"), "vectors": "glove", **self.pair,
+            "vocabulary_digest": digest("english"), "vectors": "glove", "control": "permuted", **self.pair,
         }  # fmt: skip
         rows = [*self._rows(), *self.extra]
         versions = {**VERSIONS, **self.versions}
-        return {"schema": "shiftbench/scores/1", "versions": versions, "pair": pair, "scores": rows, "notes": []}
+        content = {"versions": versions, "pair": pair, "scores": rows, "notes": []}
+        if self.old:
+            return {"schema": "shiftbench/scores/1", **content}
+        return {
+            "schema": "shiftbench/scores/2",
+            "verdicts": self._verdicts(rows),
+            "date": None,
+            "command": None,
+            **content,
+        }
+
+    def _verdicts(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        numbers = {(row["finding"], row["name"]): [row[name] for name in ("value", "low", "high")] for row in rows}
+        found = {}
+        for key in dict.fromkeys([*CLAIMS, *(key for key in self.verdicts if key is not None)]):
+            headline, short = CLAIMS.get(key, (key.partition(".")[2] or key, key.replace("_", " ")))
+            value = numbers.get((key.partition(".")[0], headline.removesuffix("_over_null")), [0.1, 0.05, 0.15])
+            given = {**self.verdicts.get(None, {}), **self.verdicts.get(key, {})}
+            bounds = dict(zip(("value", "low", "high"), value, strict=True))
+            found[key] = verdict(**{"headline": headline, "short": short, **bounds, **given})
+        return found
 
     def _rows(self) -> list[dict[str, Any]]:
         draw = np.random.default_rng([self.seed, *self.name.encode("utf-8", "surrogatepass")])
@@ -79,6 +109,24 @@ class Planted:
 
 def row(finding: str, name: str, value: float, low: float, high: float, n: int = 250) -> dict[str, Any]:
     return {"finding": finding, "name": name, "value": value, "low": low, "high": high, "p": None, "n": n}
+
+
+def verdict(headline: str, short: str, value: float, low: float, high: float, **fields: Any) -> dict[str, Any]:
+    """A verdict of scores.json: by its interval supported, opposite or not clear, with a small p and many null models.
+
+    draws: the number of null models, 1,999 unless it is given. The score lies beyond all of them if it is decided.
+    """
+    word = "supported" if low > 0 else "opposite" if high < 0 else "not clear"
+    draws = fields.pop("draws", 1999)
+    place = {"supported": draws, "opposite": 0}.get(word, draws // 2)
+    null = {"kind": "permuted", "draws": draws, "mean": 0.0, "low": -0.03, "high": 0.03, "place": place}
+    p = 0.3 if word == "not clear" else 1e-6
+    return {
+        "verdict": word, "claim": f"the tuned model {short}", "short": short, "headline": headline, "value": value,
+        "low": low, "high": high, "p": p, "p_uncorrected": p, "n": 250, "null": null if draws else None,
+        "reasons": [f"the interval [{low:+.3f}, {high:+.3f}] contains 0"] if word == "not clear" else [],
+        "sentence": "A sentence.", "detectable": 0.05, "next": None, **fields,
+    }  # fmt: skip
 
 
 def record(tracking: Tracking, planted: Planted, folder: Path) -> str:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.leaderboard import Board, LeftOut, build
+from shiftbench.leaderboard import Board, LeftOut
+from shiftbench.leaderboard import build as all_boards
+from shiftbench.leaderboard.board import MOST_BOARDS
 from shiftbench.leaderboard.tracked_runs import entry
 from shiftbench.leaderboard.view import bases_with_pages, lines, named
 from shiftbench.tracking import FoundRun
 
 from .runs import Planted, digest, entries, row
+
+
+def build(entries, unread, group=None) -> Board:
+    """The board that is shown first."""
+    return all_boards(entries, unread, group)[0]
+
 
 OTHER = {"pair": {"prompt_set": digest("mt_bench"), "dataset": "mt_bench"}}
 
@@ -29,15 +38,17 @@ def reasons(board: Board) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("prompt_set", digest("x"), f"prompt_set {digest('x')[:8]} (self_instruct), not {digest('self_instruct')[:8]}"),
-        ("settings", digest("x"), f"settings {digest('x')[:8]}, not {digest('settings')[:8]}"),
-        ("response", "own", "response own, not shared"),
-        ("max_new_tokens", 100, "max_new_tokens 100, not 200"),
-        ("template", "tuned", "template tuned, not none"),
-        ("dtype", "bfloat16", "dtype bfloat16, not float32"),
-        ("vocabulary_digest", digest("x"), "vocabulary_digest"),
-        ("vectors", "input embeddings", "vectors input embeddings, not glove"),
-        ("settings", None, "settings none, not"),
+        ("prompt_set", digest("x"), f"prompts self_instruct ({digest('x')[:8]}), here self_instruct ("),
+        ("settings", digest("x"), f"options of findings and methods {digest('x')[:8]}, here {digest('settings')[:8]}"),
+        ("response", "own", "responses own, here shared"),
+        ("max_new_tokens", 100, "most new tokens 100, here 200"),
+        ("template", "tuned", "chat template tuned, here none"),
+        ("dtype", "bfloat16", "number format bfloat16, here float32"),
+        ("vocabulary_digest", digest("x"), "vocabulary "),
+        ("vectors", "input embeddings", "word vectors input embeddings, here glove"),
+        ("settings", None, "options of findings and methods none, here"),
+        ("control", "none", "control none, here permuted"),
+        ("control", None, "control none, here permuted"),
     ],
 )
 def test_a_run_with_another_setting_is_left_out_and_the_reason_names_the_difference(
@@ -46,14 +57,16 @@ def test_a_run_with_another_setting_is_left_out_and_the_reason_names_the_differe
     board = build(entries(Planted("a"), Planted("b"), Planted("c", pair={field: value})), [])
     assert names(board) == ["a", "b"]
     [(pair, reason)] = reasons(board)
-    assert pair == "c" and text in reason and reason.startswith("another setting, group=g")
+    assert pair == "c" and text in reason and reason.startswith("another group, group=g")
 
 
 @pytest.mark.parametrize("name", ["finding.instruction_verbs", "explain.attribution", "explain.new"])
 def test_versions_of_findings_and_methods_are_not_mixed(name: str) -> None:
     board = build(entries(Planted("a"), Planted("b"), Planted("c", versions={name: "2"})), [])
     assert names(board) == ["a", "b"]
-    assert f"{name} 2, not" in board.left_out[0].reason
+    reason = board.left_out[0].reason
+    assert f"{name.partition('.')[2].replace('_', ' ')} version 2, here " in reason
+    assert reason.endswith("numbers of different versions are not compared")
 
 
 def test_runs_with_other_versions_of_torch_are_comparable() -> None:
@@ -89,7 +102,7 @@ def test_of_equal_groups_the_newest_is_shown_and_another_can_be_chosen() -> None
 
 @pytest.mark.parametrize(("group", "text"), [("gx", "no group"), ("g", "more than one group")])
 def test_a_group_that_does_not_exist_is_refused(group: str, text: str) -> None:
-    with pytest.raises(InputError, match=f"group={group} is {text} here; choose from g.* \\(1 pairs\\)"):
+    with pytest.raises(InputError, match=f"group={group} is {text} here; choose from g.* \\(1 pairs: 252 prompts"):
         build(entries(Planted("a", **OTHER), Planted("b")), [], group=group)
 
 
@@ -100,25 +113,29 @@ def test_a_board_without_runs_is_refused() -> None:
         build([], [LeftOut("1", "a", "gone"), LeftOut("2", "b", "gone")])
 
 
-def test_columns_appear_where_a_run_has_them() -> None:
-    null = row("instruction_recognition", "recognition_over_null", 0.1, 0.05, 0.15)
+def test_columns_are_claims_then_findings_without_claims_then_checks() -> None:
     other = row("new_finding", "first", 0.1, 0.05, 0.15)
-    board = build(
-        entries(Planted("a"), Planted("b", extra=[null, other], tags={"flags": "short, short,,one more "})), []
+    second = {"instruction_recognition.prompt_density_rise": {"short": "leans more"}}
+    found = entries(
+        Planted("a"), Planted("b", extra=[other], verdicts=second, tags={"flags": "unfaithful:base,,short, one more "})
     )
-    found = [(column.finding, column.headline, column.over_null) for column in board.columns]
-    assert found == [
-        ("instruction_recognition", "recognition", True), ("instruction_verbs", "verbs", False),
-        ("concept_rotation", "none_share_fall", False), ("new_finding", "first", False),
+    board = build([dataclasses.replace(one, levels=("check",)) for one in found], [])
+    assert [(column.key, column.headline, column.claim) for column in board.columns] == [
+        ("instruction_recognition", "recognition", True), ("instruction_verbs", "verbs_over_null", True),
+        ("concept_rotation", "none_share_fall_over_null", True),
+        ("instruction_recognition.prompt_density_rise", "prompt_density_rise", True), ("new_finding", "first", False),
     ]  # fmt: skip
-    by_name = {line.entry.pair["name"]: line for line in lines(board.rows, board.columns, named(board.rows), {})}
-    assert by_name["b"].entry.flags == ("short", "one more")
-    assert by_name["a"].cells[3].score is None and by_name["a"].cells[3].rank is None
-    assert by_name["b"].cells[0].over_null is not None and by_name["a"].cells[0].over_null is None
+    assert [column.label for column in board.columns][::4] == ["Recognises the instruction", "New finding"]
+    by_name = {line.entry.pair["name"]: line for line in lines(board, board.rows, named(board.rows), {})}
+    assert by_name["b"].entry.warnings == ["attributions of base not better than random", "short", "one more"]
+    words = {name: [cell.standing.word for cell in line.cells] for name, line in by_name.items()}
+    assert words["a"][3:] == ["no verdict", "not scored"] and words["b"][4] == "no claim"
+    assert by_name["b"].cells[4].standing.score is not None and by_name["b"].cells[4].rank is None
 
 
 def test_a_first_rank_leads_only_where_some_pair_is_clearly_below() -> None:
-    low, high, wide = (0.1, 0.05, 0.15), (0.3, 0.2, 0.4), (0.2, 0.0, 0.5)
+    low, high = (0.1, 0.05, 0.15), (0.3, 0.2, 0.4)
+    wide = (0.2, 0.01, 0.5)
     same = {"verbs": wide, "none_share_fall": wide}
     found = entries(
         Planted("a", scores={"recognition": high, **same}),
@@ -126,7 +143,7 @@ def test_a_first_rank_leads_only_where_some_pair_is_clearly_below() -> None:
         Planted("c", scores={"recognition": wide, **same}),
     )
     board = build(found, [])
-    shown = {line.entry.pair["name"]: line for line in lines(board.rows, board.columns, named(board.rows), {})}
+    shown = {line.entry.pair["name"]: line for line in lines(board, board.rows, named(board.rows), {})}
     leads = {name: [cell.leads for cell in line.cells] for name, line in shown.items()}
     # c has rank 1 as well, because no interval lies above its own, but no interval lies below it either.
     assert leads == {"a": [True, False, False], "b": [False] * 3, "c": [False] * 3}
@@ -156,21 +173,14 @@ def test_bytes_that_are_not_a_document_are_refused(content: bytes) -> None:
         entry(FoundRun("1", "a", 0, "FINISHED", {}), content)
 
 
-def test_a_check_has_no_ranks_is_the_last_column_and_not_in_the_profile() -> None:
-    found = [
-        dataclasses.replace(one, levels=("concept_rotation",))
-        for one in entries(Planted("a"), Planted("b"), Planted("c"))
-    ]
+def test_a_check_has_no_verdict_and_no_ranks_and_is_the_last_column() -> None:
+    check = [row("check", "above_random", 0.1, 0.05, 0.15)]
+    found = [dataclasses.replace(one, levels=("check",)) for one in entries(*(Planted(n, extra=check) for n in "abc"))]
     board = build(found, [])
-    assert [column.level for column in board.columns] == [False] * (len(board.columns) - 1) + [True]
-    shown = lines(board.rows, board.columns, named(board.rows), {})
-    checks = [line.cells[-1] for line in shown]
-    assert all(cell.rank is None and not cell.leads and cell.score is not None for cell in checks)
-    assert sorted(cell.position for cell in checks) == [0, 1, 2]  # the column can still be sorted
-    assert all("concept" not in str(line.profile).lower() for line in shown)
-    plain = build(entries(Planted("a"), Planted("b"), Planted("c")), [])
-    assert any("concept" in str(line.profile).lower() for line in
-               lines(plain.rows, plain.columns, named(plain.rows), {}))  # fmt: skip
+    assert [column.check for column in board.columns] == [False] * (len(board.columns) - 1) + [True]
+    checks = [line.cells[-1] for line in lines(board, board.rows, named(board.rows), {})]
+    assert all(cell.rank is None and cell.standing.word == "" and cell.standing.score for cell in checks)
+    assert all(cell.position == 0 for cell in checks)  # the column can still be sorted
 
 
 def test_base_models_are_identified_by_their_weights_and_not_by_their_names() -> None:
@@ -182,3 +192,57 @@ def test_base_models_are_identified_by_their_weights_and_not_by_their_names() ->
     [base] = bases_with_pages(board, found)
     assert (base.identity, base.count) == (digest("one"), 2)
     assert len({each.label for each in found.bases.values()}) == len({each.stem for each in found.bases.values()}) == 2
+
+
+def test_a_smaller_newer_run_hides_nothing() -> None:
+    many = {None: {"draws": 199}}
+    few = {None: {"draws": 19}}
+    found = entries(
+        Planted("a", seed=1, verdicts=many), Planted("b", verdicts=many), Planted("a", seed=2, verdicts=few),
+        Planted("a", seed=3, verdicts=few, pair={"prompt_set": digest("x"), "prompts": 11}),
+    )  # fmt: skip
+    first, second = all_boards(found, [])
+    assert sorted(entry.run_id for entry in first.rows) == ["run0", "run1"]
+    assert ("a", "an older run with more null models (199, not 19) of the same pair is shown") in reasons(first)
+    assert [(group.title, group.pairs, group.recorded) for group in first.groups] == [
+        ("252 prompts, 200 tokens, suite all, 199 permuted draws", 2, "1970-01-01"),
+        ("11 prompts, 200 tokens, suite all, 19 permuted draws", 1, "1970-01-01"),
+    ]
+    assert second.groups == first.groups and second.group == first.groups[1]
+
+
+def test_groups_of_the_same_size_are_told_apart_by_what_differs() -> None:
+    found = entries(
+        Planted("a"),
+        Planted("a", pair={"dtype": "bfloat16"}),
+        Planted("a", versions={"finding.instruction_verbs": "2"}),
+    )
+    titles = [group.title.removeprefix("252 prompts, 200 tokens, suite all, 1,999 permuted draws, ")
+              for group in all_boards(found, [])[0].groups]  # fmt: skip
+    assert titles == [
+        "number format float32, instruction verbs version 2", "number format bfloat16, instruction verbs version 1",
+        "number format float32, instruction verbs version 1",
+    ]  # fmt: skip
+
+
+def test_a_board_of_old_runs_is_not_chosen_but_can_be_shown() -> None:
+    found = entries(*(Planted(name, old=True, versions={"finding.x": "0"}) for name in "abc"), Planted("a"))
+    first, second = all_boards(found, [])
+    assert first.group.judged and not second.group.judged and len(second.rows) == 3
+    shown = lines(second, second.rows, named(second.rows), {})
+    cells = [cell for line in shown for cell in line.cells]
+    assert {(cell.standing.word, cell.standing.phrase) for cell in cells} == {
+        ("no verdict", "scored by an older version")
+    }
+    assert all(cell.rank is None and cell.standing.score is not None for cell in cells)
+    assert [line.entry.pair["name"] for line in shown] == ["a", "b", "c"]  # the order says nothing of the values
+
+
+def test_an_experiment_of_many_groups_is_built_in_seconds() -> None:
+    found = entries(*(Planted(str(i), pair={"settings": digest(str(i))}) for i in range(400)))
+    began = time.monotonic()
+    boards = all_boards(found, [])
+    assert time.monotonic() - began < 30
+    assert len(boards) == MOST_BOARDS and len(boards[0].groups) == 400
+    assert len({group.title for group in boards[0].groups}) == 400
+    assert all(len(item.reason) < 1000 for item in boards[0].left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import threading
@@ -43,14 +44,17 @@ p { background: url(WATCH/background) } @font-face { font-family: x; src: url(WA
 <a id="top" href="WATCH/top" target="_top">top</a> <a id="new" href="WATCH/new" target="_blank">new</a>
 "></iframe><script>top.ran = 9</script><!-- ' --> </textarea></style></title><script>top.ran = 10</script>
 """
-NULL = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
+PROBE = row("probe", "gain", 0.04, 0.01, 0.07)
+UNCLEAR = {"verbs": (0.01, -0.1, 0.12), "none_share_fall": (0.01, -0.1, 0.12)}
 PLANTED = (
-    Planted("alpha", "org/small", size="135M", scores={"recognition": (0.3, 0.25, 0.35), "verbs": (0.1, 0.0, 0.2)}),
-    Planted("bravo", "org/small", size="135M", scores={"recognition": (0.1, 0.05, 0.15), "verbs": (0.4, 0.3, 0.5)}),
-    Planted("charlie", "org/large", size="7B", family="qwen2", scores={"recognition": (0.2, 0.18, 0.22)}, extra=[NULL],
-            tags={"flags": "length control fails"}),
-    Planted("delta", "org/other", size="1.7B", family="qwen2", scores={"recognition": (-0.1, -0.2, 0.0)}),
+    Planted("alpha", "org/small", size="135M", scores={**UNCLEAR, "recognition": (0.3, 0.25, 0.35)}),
+    Planted("bravo", "org/small", size="135M",
+            scores={**UNCLEAR, "recognition": (0.1, 0.05, 0.15), "verbs": (0.4, 0.3, 0.5)}),
+    Planted("charlie", "org/large", size="7B", family="qwen2", extra=[PROBE],
+            scores={**UNCLEAR, "recognition": (0.2, 0.18, 0.22)}, tags={"flags": "unfaithful:base"}),
+    Planted("delta", "org/other", size="1.7B", family="qwen2", scores={**UNCLEAR, "recognition": (-0.1, -0.2, 0.0)}),
 )  # fmt: skip
+MORE = ("instruction_recognition.prompt_density_rise", "instruction_position", "key_part_gain")
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "Escape": (27, "")}
 
 
@@ -63,7 +67,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def address(folder: Path, planted: Sequence[Planted], report: bytes = REPORT) -> str:
     board = build(entries(*planted), [])
-    return write_folder(board, {entry.run_id: report for entry in board.rows}, folder).as_uri()
+    return write_folder(board, {entry.run_id: report for each in board for entry in each.rows}, folder).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +138,9 @@ def test_the_first_finding_sorts_the_table_and_a_click_sorts_by_another(chromium
     sorts = "[...document.querySelectorAll('#table th[aria-sort]')].map(e => e.getAttribute('aria-sort'))"
     assert shown(chromium) == ["alpha", "charlie", "bravo", "delta"]
     assert chromium.value(sorts).count("descending") == 1
-    click(chromium, "button[data-key=finding-0]")
+    click(chromium, "button[data-key=column-0]")
     assert shown(chromium) == ["delta", "bravo", "charlie", "alpha"]
-    click(chromium, "button[data-key=finding-1]")
+    click(chromium, "button[data-key=column-1]")
     assert shown(chromium)[0] == "bravo"
     click(chromium, "button[data-key=name]")
     assert shown(chromium) == ["alpha", "bravo", "charlie", "delta"]
@@ -144,17 +148,21 @@ def test_the_first_finding_sorts_the_table_and_a_click_sorts_by_another(chromium
     click(chromium, "button[data-key=size]")
     assert shown(chromium)[:2] == ["charlie", "delta"]
     for _ in range(2):  # rows without a value stay last in both directions
-        click(chromium, "button[data-key=null-1]")
+        click(chromium, "button[data-key=column-3]")
         assert shown(chromium)[0] == "charlie"
 
 
-def test_ranks_and_badges_are_on_the_page(chromium: Browser, board: str) -> None:
+def test_words_ranks_and_flags_are_on_the_page(chromium: Browser, board: str) -> None:
     chromium.open(board)
     ranks = chromium.value(
-        "[...document.querySelectorAll('#table td.score:nth-of-type(4) .rank')].map(e => e.innerText)"
+        "[...document.querySelectorAll('#table td.score:nth-of-type(3) .says')].map(e => e.innerText)"
     )
-    assert [re.sub(r"\s", "", rank) for rank in ranks] == ["rank1", "rank2", "rank3", "rank4"]
-    assert chromium.value("[...document.querySelectorAll('.flag')].map(e => e.textContent)") == ["length control fails"]
+    said = [re.sub(r"\s+", " ", rank).strip() for rank in ranks]
+    assert said == ["rank 1 supported", "rank 2 supported", "rank 3 supported", "not clear"]
+    flags = chromium.value("[...document.querySelectorAll('.flag')].map(e => e.textContent)")
+    assert flags == ["attributions of base not better than random"]
+    click(chromium, "#table td.score:nth-of-type(3) summary")
+    assert "contains 0" in chromium.value("document.querySelector('details.why[open]').innerText")
 
 
 def test_filters_narrow_together_and_clear(chromium: Browser, board: str) -> None:
@@ -185,11 +193,14 @@ def test_two_pairs_are_compared_by_mouse(chromium: Browser, board: str) -> None:
     assert chromium.value("document.getElementById('side').open") is True
     assert chromium.value("[...document.querySelectorAll('dialog h3')].map(e => e.textContent)") == ["delta", "bravo"]
     text = chromium.value("document.querySelector('dialog .plain').innerText")
+    assert re.search(r"Recognises the instruction\s+not clear: the interval .* contains 0\s+supported", text)
+    text = chromium.value("document.querySelectorAll('dialog .plain')[1].innerText")
     assert re.search(
-        r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+right is above",
+        r"recognition: recognition\s+-0.100 \[-0.200, \+0.000\]\s+\+0.100 \[\+0.050, \+0.150\]\s+"
+        r"intervals do not overlap",
         text,
     )
-    assert chromium.value("document.querySelectorAll('dialog .profile .shape').length") == 2
+    assert chromium.value("document.querySelectorAll('dialog .headline > .cell').length") == 8
     assert chromium.value("location.hash") == "#compare=delta&with=bravo"
     click(chromium, "dialog .close")
     assert chromium.value("document.getElementById('side').open") is False
@@ -208,7 +219,7 @@ def test_everything_works_by_keyboard(chromium: Browser, board: str) -> None:
     for _ in range(60):
         press(chromium, "Tab")
         seen.append(focused(chromium))
-        if seen[-1] == "Instruction verbs":
+        if seen[-1] == "Heads encode instruction verbs":
             break
     outline = chromium.value("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid" and "Leaderboard" in seen
@@ -245,10 +256,80 @@ def test_links_open_the_report_and_the_page_of_a_base(chromium: Browser, board: 
     chromium.open(chromium.value("document.querySelector('.bases a').href"))
     assert shown(chromium) == ["alpha", "bravo"]
     assert chromium.value("document.querySelector('h1').innerText") == "What tuning changed in org/small"
-    click(chromium, "button[data-key=finding-0]")
+    click(chromium, "button[data-key=column-0]")
     assert shown(chromium) == ["bravo", "alpha"]
     chromium.open(chromium.value("document.querySelector('.kicker a').href"))
     assert len(shown(chromium)) == 4
+
+
+def every_word(folder: Path) -> str:
+    """The address of a board of ten pairs and seven columns with every word, beside two other groups."""
+    check = [row("attribution_faithfulness", "comprehensiveness_over_random_base", 0.02, 0.0, 0.04, 20)]
+    said: list[dict[str, Any]] = [
+        {}, {"draws": 59}, {"draws": 19}, {"p_uncorrected": 0.03},
+        {"verdict": "not trustworthy", "reasons": ["why " * 30]},
+        {"verdict": "not applicable", "n": 0}, {"verdict": "opposite"}, {"draws": 0}, {"headline": "x" * 30},
+    ]  # fmt: skip
+    plain: dict[str, Any] = {key: {} for key in MORE}
+    pairs = [
+        Planted(f"pair_{i}", f"organisation/long-name-of-a-base-model-{i}b", seed=i, extra=check, size="7B",
+                verdicts={None: {"draws": 999}, **plain, MORE[0]: fields, "instruction_verbs": fields},
+                tags={"flags": "unfaithful:base,unfaithful:tuned" if i % 3 == 0 else ""})
+        for i, fields in enumerate(said)
+    ]  # fmt: skip
+    others = [Planted("pair_1", old=True, pair={"dtype": "bfloat16"}), Planted("a", pair={"prompt_set": "x"})]
+    found = entries(*others, *pairs, Planted("old", old=True, extra=check))
+    boards = build([dataclasses.replace(one, levels=("attribution_faithfulness",)) for one in found], [])
+    return write_folder(boards, {}, folder).as_uri()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return every_word(tmp_path_factory.mktemp("words") / "x")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_ten_pairs_with_every_word_fit_and_only_supported_ones_have_a_colour(
+    chromium: Browser, words: str, width: int, dark: bool
+) -> None:
+    chromium.open(words, width, dark)
+    assert len(shown(chromium)) == 10
+    assert chromium.value("document.querySelectorAll('#table thead .sort').length") == 7 + 3
+    assert chromium.value("document.documentElement.scrollWidth") == width
+    assert chromium.value("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.scroll'))")
+    said = chromium.value("[...new Set([...document.querySelectorAll('#table .word')].map(e => e.textContent))]")
+    assert {"supported", "supported alone", "opposite", "not clear", "not trustworthy", "not applicable",
+            "no verdict"} <= set(said)  # fmt: skip
+    assert chromium.value("document.querySelectorAll('.cell:not(.supported) .rank').length") == 0
+    tuned = "rgb(242, 161, 95)" if dark else "rgb(194, 87, 12)"
+    coloured = chromium.value(
+        "[...document.querySelectorAll('#table *, #table svg *')].filter(e => ((s, c) => [s.color, s.backgroundColor, "
+        f"s.stroke, s.fill, s.borderTopColor].includes(c))(getComputedStyle(e), '{tuned}'))"
+        ".map(e => !!e.closest('.cell.supported'))"
+    )
+    assert coloured and all(coloured)
+    assert len(coloured) >= 2 * chromium.value("document.querySelectorAll('.cell.supported').length") > 0
+
+
+def test_the_picker_leads_to_every_group_without_scripts(chromium: Browser, words: str) -> None:
+    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(words)
+        assert chromium.value("document.querySelector('.groups').open") is False
+        click(chromium, ".groups summary")
+        items = chromium.value("[...document.querySelectorAll('.groups li')].map(e => e.innerText)")
+        assert len(items) == 3 and "10 pairs, 1970-01-01" in items[0] and "scored by an older version" in items[2]
+        assert all(item.startswith("252 prompts, 200 tokens, suite all, ") for item in items)
+        chromium.open(chromium.value("document.querySelectorAll('.groups a')[1].href"))
+        assert shown(chromium) == ["pair_1"]
+        assert chromium.value("document.querySelector('.groups summary').innerText").endswith(
+            "2 other groups of comparable runs"
+        )
+        chromium.open(chromium.value("document.querySelector('.groups a').href"))
+        assert chromium.value("location.href") == words
+    finally:
+        chromium.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
 def framed(page: Browser, expression: str) -> Any:

@@ -60,9 +60,12 @@ def test_from_tracked_runs_to_pages(tracked: str, tmp_path: Path, capfd: pytest.
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == f"page: {tmp_path / 'board' / 'leaderboard.html'}"
     assert "3 pairs of 6 runs" in out
+    assert "shown: 252 prompts, 200 tokens, suite all, 1,999 permuted draws" in out
+    assert "other groups of comparable runs, which the page links: 1" in out
+    assert "supported, rank 1:" in " ".join(out.split()) and "null models" in out
     assert "left out: 1 run: a newer run of the same pair is shown" in out
     assert "left out: 1 run: scores.json is not JSON" in out
-    assert "(mt_bench), not" in out and "suite" not in out
+    assert "prompts mt_bench (" in out and "suite'" not in out
     document = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
     ranked = {each["pair"]["name"]: each["ranks"]["instruction_recognition"]["first"] for each in document["rows"]}
     assert ranked["alpha"] == 1 and ranked["beta/.."] == 2
@@ -86,9 +89,9 @@ def test_a_site_is_written_and_replaced(tracked: str, tmp_path: Path, capfd: pyt
 
 def test_another_group_can_be_chosen(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     message = refused(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", "group=other")
-    group = message.split("(1 pairs)")[0].split()[-1]
+    group = message.split("(1 pairs:")[0].split()[-1]
     code, out, _ = run(capfd, f"tracking.uri={tracked}", f"out={tmp_path / 'x'}", f"group={group}")
-    assert code == 0 and "1 pair of 6 runs" in out and "left out: 4 runs: another setting" in out
+    assert code == 0 and "1 pair of 6 runs" in out and "left out: 4 runs: another group" in out
 
 
 @pytest.mark.long

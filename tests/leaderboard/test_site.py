@@ -21,7 +21,7 @@ from shiftbench.leaderboard.site import check
 from shiftbench.report.text import visible
 from tests.report.test_report import HOSTILE, Page
 
-from .runs import Planted, entries, row
+from .runs import FINDINGS, Planted, entries, row
 
 NAMES = (*(text for text in HOSTILE if text), "..", ".", "a/b", "a b", "a_b", "A_B", 'a"b', "a'b", "/etc/passwd", "-rf",
          "con", "__proto__", "table", "x" * 300, "</script><script>alert(1)</script>", "<!--<script>", "a|b`c`[d](e)",
@@ -31,7 +31,7 @@ REPORT = b"<!doctype html><title>r</title>"
 
 def written(folder: Path, *planted: Planted) -> Path:
     board = build(entries(*planted), [])
-    return write_folder(board, {entry.run_id: REPORT for entry in board.rows}, folder)
+    return write_folder(board, {entry.run_id: REPORT for each in board for entry in each.rows}, folder)
 
 
 def files(folder: Path) -> list[str]:
@@ -42,7 +42,14 @@ def hostile(text: str) -> Planted:
     """A run in which every string is this text."""
     scores = [row(text, text, 0.1, 0, 0.2), row(text, f"{text}_over_null", 0, 0, 1)]
     tags = {"flags": text}
-    return Planted(text, text, text, text, text, extra=scores, tags=tags, versions={text: text}, pair={text: text})
+    fixed = {name: (0.1, -0.1, 0.2) for names in FINDINGS.values() for name in names}
+    null = {"kind": text, "draws": 99, "mean": 0.0, "low": 0.0, "high": 0.0, "place": 99}
+    said = {"short": text, "reasons": [text, text], "claim": text, "sentence": text, "null": null, "low": -0.1}
+    judged = {None: said, text: {"headline": text}, f"{text}.{text}": {"verdict": "supported", "headline": text}}
+    return Planted(
+        text, text, text, text, text, scores=fixed, extra=scores, tags=tags, versions={text: text},
+        pair={"suite": text, "prompts": text, text: text}, verdicts=judged,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,26 +126,54 @@ def test_markdown_and_csv_hold_hostile_names(all_hostile: Path) -> None:
 
 
 def test_json_csv_and_markdown_agree(tmp_path: Path) -> None:
-    null = row("instruction_verbs", "verbs_over_null", 0.04, 0.01, 0.07)
-    low = {"recognition": (0.1, 0.05, 0.15)}
-    written(
-        tmp_path / "x", Planted("a", scores={"recognition": (0.3, 0.2, 0.4)}, extra=[null]), Planted("b", scores=low)
-    )
+    same = {"verbs": (0.1, 0.05, 0.15), "none_share_fall": (0.0, -0.1, 0.1)}
+    few = {"instruction_verbs": {"draws": 39}}
+    written(tmp_path / "x", *(
+        Planted(name, scores={"recognition": score, **same}, verdicts=few)
+        for name, score in (("a", (0.3, 0.2, 0.4)), ("b", (0.1, 0.05, 0.15)))
+    ))  # fmt: skip
     document = json.loads((tmp_path / "x" / "leaderboard.json").read_text())
     first, second = csv.DictReader(io.StringIO((tmp_path / "x" / "leaderboard.csv").read_text()))
     assert [each["pair"]["name"] for each in document["rows"]] == [first["pair"], second["pair"]] == ["a", "b"]
     assert document["rows"][1]["ranks"]["instruction_recognition"] == {"first": 2, "last": 2}
-    assert (second["instruction_recognition.recognition.rank"], second["instruction_recognition.recognition.high"]) == (
-        "2",
-        "0.15",
-    )
-    assert (first["instruction_verbs.verbs_over_null.value"], second["instruction_verbs.verbs_over_null.value"]) == (
-        "0.04",
-        "",
-    )
+    assert document["rows"][1]["verdicts"]["instruction_recognition"]["word"] == "supported"
+    said = {name.partition(".")[2]: second[name] for name in second if name.startswith("instruction_recognition.")}
+    assert (said["verdict"], said["rank"], said["high"], said["headline"]) == ("supported", "2", "0.15", "recognition")
+    assert float(said["p_board"]) == document["rows"][1]["verdicts"]["instruction_recognition"]["p_board"] <= 0.05
+    alone = "supported alone; not over this board: 79 draws would be needed"
+    assert (second["instruction_verbs.verdict"], second["instruction_verbs.rank"]) == (alone, "")
+    assert document["schema"] == "shiftbench/leaderboard/2"
+    assert document["correction"] == {
+        "method": "Holm", "alpha": 0.05, "tests": 6, "standing": 2, "draws": [39, 1999], "needed": 79
+    }  # fmt: skip
+    assert [(each["pairs"], each["folder"]) for each in document["groups"]] == [(2, "")]
     markdown = (tmp_path / "x" / "leaderboard.md").read_text()
-    assert "| [b](reports/b.html) | org/base-1b → org/base-1b-b | 1.2B | 2. +0.100 [+0.050, +0.150] |".replace(
-        "[+0.050, +0.150]", r"\[+0.050, +0.150\]") in markdown  # fmt: skip
+    cells = r"| supported, rank 2\: +0.100 \[+0.050, +0.150\] | " + alone.replace(":", r"\:") + r"\: +0.100 \["
+    assert f"| [b](reports/b.html) | org/base-1b → org/base-1b-b | 1.2B {cells}" in markdown
+    assert "Holm's method over the board's 6 tested claims" in markdown and "needs at least 79" in markdown
+
+
+def test_every_group_has_a_folder_with_the_same_files(tmp_path: Path) -> None:
+    other = {"prompt_set": "x", "prompts": 11}
+    home = written(tmp_path / "x", Planted("a", "one"), Planted("b", "one"), Planted("a", "one", pair=other))
+    below = [path for path in files(tmp_path / "x") if path.startswith("groups/")]
+    assert [path.partition("/")[2].partition("/")[2] for path in below] == [
+        "leaderboard.csv", "leaderboard.html", "leaderboard.json", "leaderboard.md", "reports/a.html"
+    ]  # fmt: skip
+    pages = [home, *home.parent.glob("groups/*/leaderboard.html"), *home.parent.glob("bases/*.html")]
+    assert len(pages) == 3
+    for page in pages:
+        links = re.findall(r'href="([^#"]+)"', page.read_text())
+        assert all((page.parent / link).is_file() for link in links)
+        assert any("groups/" in link or link == "../../leaderboard.html" for link in links) == (
+            "bases" not in str(page)
+        )
+    assert "11 prompts, 200 tokens, suite all, 1,999 permuted draws" in home.read_text()
+
+
+def test_a_folder_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.json").write_text('{"schema": "shiftbench/leaderboard/1"}')
+    check(tmp_path, "out")
 
 
 def test_a_base_with_several_tuned_models_has_a_page(tmp_path: Path) -> None:
@@ -155,11 +190,11 @@ def test_a_base_with_several_tuned_models_has_a_page(tmp_path: Path) -> None:
     assert "../reports/a.html" in page and "reports/c.html" not in page
 
 
-def test_a_board_of_checks_alone_has_no_profiles(tmp_path: Path) -> None:
+def test_a_board_of_checks_alone_has_no_words(tmp_path: Path) -> None:
     [run] = entries(Planted("a"))
     checks = dataclasses.replace(run, levels=tuple({score.finding for score in run.scores}))
     page = write_folder(build([checks], []), {}, tmp_path / "x").read_text()
-    assert "check of the method" in page and 'class="profile"' not in page
+    assert "check: " in page and 'class="word"' not in page and 'class="rank' not in page
 
 
 def test_a_site_is_replaced_in_one_step(tmp_path: Path) -> None:

@@ -20,6 +20,14 @@ from .runs import Planted, row
 GOOD = Planted("good").document()
 PAIR = GOOD["pair"]
 ROW = row("f", "s", 0.1, 0.0, 0.2)
+VERDICT = GOOD["verdicts"]["instruction_verbs"]
+
+
+def judged(**fields: Any) -> dict[str, Any]:
+    """A document whose one verdict has these fields."""
+    return {**GOOD, "verdicts": {"instruction_verbs": {**VERDICT, **fields}}}
+
+
 WRONG: dict[str, bytes | dict[str, Any]] = {
     "empty": b"", "null": b"null", "list": b"[]", "number": b"5", "brackets": b"[" * 3000, "deep": b"[" * 1_000_000,
     "not text": b"\xff\xfe", "digits": b'{"schema": ' + b"9" * 4301 + b"}", "twice": b'{"schema": 1, "schema": 1}',
@@ -32,10 +40,20 @@ WRONG: dict[str, bytes | dict[str, Any]] = {
     "unnamed": {**GOOD, "pair": {**PAIR, "name": ""}},
     "long name": {**GOOD, "pair": {**PAIR, "name": "x" * 10_000}}, "many": {**GOOD, "scores": [ROW] * 6000},
     "long finding": {**GOOD, "scores": [{**ROW, "finding": "x" * 10_000}]},
+    "word": judged(verdict="certain"), "verdict": {**GOOD, "verdicts": {"f": 5}}, "p": judged(p_uncorrected=-1),
+    "verdicts": {**GOOD, "verdicts": [VERDICT]}, "verdict p": judged(p_uncorrected=1e999), "verdict n": judged(n=-1),
+    "verdict order": judged(low=1, high=0), "reasons": judged(reasons=["x"] * 100),
+    "reason": judged(reasons=["x" * 5000]),
+    "place": judged(null={**VERDICT["null"], "place": 3000}), "no draws": judged(null={**VERDICT["null"], "draws": 0}),
+    "many verdicts": {**GOOD, "verdicts": {str(i): VERDICT for i in range(200)}}, "short": judged(short="x" * 5000),
     "huge": b'{"x": "' + b"x" * 5 * 2**20 + b'"}',
 }  # fmt: skip
 STRANGE: dict[str, dict[str, Any]] = {  # strange values that are still a row: the page shows every value as text
     "strange": {**GOOD, "pair": {**PAIR, "name": "strange", "size": "9" * 400 + "B", "family": ["<b>"], "dataset": {}}},
+    "strange verdict": {
+        **judged(short="<b>", reasons=["<script>", "\u202e", ""], null={**VERDICT["null"], "draws": 10**30}),
+        "pair": {**PAIR, "name": "strange verdict"},
+    },
     "extreme": {
         **GOOD, "pair": {**PAIR, "name": "extreme"}, "scores": [{**ROW, "low": -1e308, "high": 1e308, "n": 10**30}],
     },
@@ -72,12 +90,12 @@ def test_a_wrong_run_is_left_out_and_the_others_are_shown(liar: tuple[ScriptedSe
     found = find_runs(tracking)
     entries, left_out = gather(tracking, found)
     assert len(found) == len(WRONG) + len(STRANGE) + 1
-    assert {entry.pair["name"] for entry in entries} == {"good", "strange", "extreme"}
+    assert {entry.pair["name"] for entry in entries} == {"good", *STRANGE}
     assert len(left_out) == len(WRONG)
     assert all(item.reason and len(item.reason) < 1000 and "\n" not in item.reason for item in left_out)
-    board = build(entries, left_out)
-    page = write_site(board, read_reports(tracking, board.rows), tmp_path / "site")
-    assert "good" in page.read_text() and len(board.left_out) >= len(WRONG)
+    boards = build(entries, left_out)
+    page = write_site(boards, read_reports(tracking, boards[0].rows), tmp_path / "site")
+    assert "good" in page.read_text() and len(boards[0].left_out) >= len(WRONG)
 
 
 def test_a_run_without_a_usable_time_is_refused() -> None:

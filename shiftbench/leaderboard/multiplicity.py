@@ -1,0 +1,51 @@
+"""Corrects the tests of a board's claims over all pairs and claims (docs/mathematics.md, 'Claims over a board')."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shiftbench.stats import FEWEST_DRAWS, holm
+from shiftbench.verdicts.decision import ALPHA
+
+METHOD = "Holm"
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """The test of one claim of one pair.
+
+    p: two-sided, of this claim alone, from the sampling of its observations and the spread of the null models. draws:
+    the number of null models, at least 1. beyond: how many of them score at least as far in the score's direction.
+    """
+
+    p: float
+    draws: int
+    beyond: int
+
+    @property
+    def rank_p(self) -> float:
+        """The rank p of the score among the null models, on the score's side: at least 1 / (draws + 1)."""
+        return (1 + self.beyond) / (1 + self.draws)
+
+
+def corrected(tests: Sequence[ClaimTest | None]) -> list[float | None]:
+    """The p of each claim, corrected by Holm's method over all claims that were tested, in the order of `tests`.
+
+    None (the claim was not tested) stays None and is not counted. What is corrected is the larger of two p. The
+    two-sided p rests on Student's t: while that holds, the probability that a board has any false word is at most
+    ALPHA. The rank p needs no distribution. It is taken on the side of the score, because each word is about one side.
+    So whatever the distribution of null scores is, the probability of any false `supported` on a board is at most
+    ALPHA, and so is that of any false `opposite`.
+    """
+    return holm([None if test is None else max(test.p, test.rank_p) for test in tests])
+
+
+def draws_needed(tests: int) -> int:
+    """The number of null models with which the corrected p of the first of so many tests can be ALPHA or less.
+
+    It is the least m with tests / (m + 1) <= ALPHA, so 599 for 30 tests, but at least FEWEST_DRAWS. Where some tests of
+    a board have such a p already, Holm's method multiplies by the number of the others only.
+    """
+    return max(FEWEST_DRAWS, math.ceil(tests / ALPHA) - 1)

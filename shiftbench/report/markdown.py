@@ -1,0 +1,72 @@
+"""The answer of a run in Markdown, for the description of its MLflow run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from shiftbench.report.page import RunSummary, model_name
+from shiftbench.report.terminal import SHOWN_WORDS, commands, conditions, detectable
+from shiftbench.report.text import visible
+from shiftbench.verdicts import Remedy, Verdict, Word
+from shiftbench.verdicts.sentences import command, interval
+
+REPORT = "report.html"  # the name of the file; where the text is shown, the link must lead to the file
+
+
+def answer_markdown(summary: RunSummary) -> str:
+    """The verdicts' words, what was compared, the verdicts with reasons, what would decide, and how the run was made.
+
+    The words stand first, because MLflow's page folds what follows the first few lines. A run without verdicts has the
+    sentences of its findings instead. Text that users choose, such as names of models, is escaped. The text links to
+    the report by the name of its file.
+    """
+    pair = summary.pair
+    compared = f"{pair['name']}: {model_name(pair['base'])} → {model_name(pair['tuned'])}; {conditions(summary)}"
+    parts = [*_words(summary.verdicts), f"{_escaped(compared)}. [Report]({REPORT})"]
+    if summary.verdicts:
+        parts += [_table(summary.verdicts), *_reasons(summary.verdicts)]
+    else:
+        parts += [_escaped(result.sentence) for result in summary.results if result.sentence]
+    following = commands(summary)
+    parts += [f"What would decide:\n\n{_code(following)}"] if following else []
+    if summary.given:
+        when = "" if summary.finished is None else f" on {summary.finished:%Y-%m-%d at %H:%M} UTC"
+        parts.append(f"Made{when} by:\n\n{_code([str(command(summary.given, Remedy()))])}")
+    return "\n\n".join(parts)
+
+
+def _words(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line with the claims of each word, in the order of SHOWN_WORDS; empty without verdicts."""
+    by_word = {word: [_escaped(one.claim.short) for one in verdicts if one.word is word] for word in SHOWN_WORDS}
+    said = [f"**{word.value}**: {', '.join(claims)}" for word, claims in by_word.items() if claims]
+    return ["; ".join(said)] if said else []
+
+
+def _table(verdicts: Sequence[Verdict]) -> str:
+    rows = ["| verdict | claim | headline [interval] |", "|---|---|---|"]
+    for verdict in verdicts:
+        shown = "" if verdict.word is Word.NOT_APPLICABLE else interval(verdict.headline)
+        rows.append(f"| **{verdict.word.value}** | {_escaped(verdict.claim.short)} | {shown} |")
+    return "\n".join(rows)
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
+    """A list with an item for each verdict that has reasons; empty where none has."""
+    rows = []
+    for verdict in verdicts:
+        reasons = [*verdict.reasons, *detectable(verdict)]
+        if reasons:
+            rows.append(f"- *{_escaped(verdict.claim.short)}*: {_escaped('; '.join(reasons))}")
+    return ["\n".join(rows)] if rows else []
+
+
+def _code(lines: Sequence[str]) -> str:
+    """The lines as a block of code. It is indented, because a fence could be ended by backticks in a line."""
+    return "\n".join(f"    {visible(line)}" for line in lines)
+
+
+def _escaped(text: object) -> str:
+    """The text on one line, so that it is shown as it is and neither Markdown nor HTML is read in it."""
+    plain = visible(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", plain)
