@@ -133,7 +133,7 @@ def test_a_pair_is_scored_with_a_file_of_ratings(tmp_path, capfd):
         f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}", "response.max_new_tokens=12",
         "+finding@findings.followed_instructions=followed_instructions",
         f"findings.followed_instructions.ratings.path={tmp_path / 'ratings.jsonl'}",
-        "findings.followed_instructions.shortest=1",
+        "findings.followed_instructions.shortest=1", "verbose=true",
     ]  # fmt: skip
     assert main(words) == 0
     document = json.loads((tmp_path / "out" / "scores.json").read_text())
