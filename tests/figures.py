@@ -1,6 +1,7 @@
-"""Keeps the scores and verdicts that pages state: `python -m tests.figures NAME RUN` writes scores to docs/results/NAME.json.
+"""Keeps the scores and verdicts that pages state.
 
-RUN is the folder of results that the scores are read from. In a page, the comment <!-- figures: NAME --> before a table
+`python -m tests.figures NAME RUN` writes them to docs/results/NAME.json. RUN is the folder of results that they are
+read from. In a page, the comment <!-- figures: NAME --> before a table
 says that the table's figures are from that file. Each row then begins with the name of a score. With several names,
 <!-- figures: NAME, NAME, ... -->, each row begins with the name of a pair. tests/test_readme.py compares the tables
 with the files.
