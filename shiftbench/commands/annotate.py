@@ -40,14 +40,12 @@ def main(arguments: list[str]) -> int:
         )
     vocabulary = instantiate(config.vocabulary)
     # A chat model compares with nothing, so nothing is loaded for it.
-    chance = (
-        _random_lists(instantiate(config.model)(), annotator, vectors, vocabulary) if annotator.seed_words else None
-    )
+    chance = random_lists(instantiate(config.model)(), annotator, vectors, vocabulary) if annotator.seed_words else None
     print(lines(agreement(partial(annotator.annotate, chance=chance), vectors, vocabulary)))
     return 0
 
 
-def _random_lists(
+def random_lists(
     source: ModelSource, annotator: Annotator, vectors: StaticVectors | None, vocabulary: Vocabulary
 ) -> RandomLists:
     """What random directions are read as in the word embeddings of a model, with as many words as the labelled lists.
