@@ -28,7 +28,7 @@ class Control(ABC):
 
     @property
     def weights_only(self) -> bool:
-        """Whether only claims that rest on weights alone are compared; by default all but checks are."""
+        """Whether only claims that rest on weights alone are compared with null models; by default False."""
         return False
 
     @property

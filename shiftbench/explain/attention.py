@@ -25,10 +25,10 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that co-occur and activate the two sides of a neuron pair.
+    """Two words that co-occur and are among those that most activate the two sides of a neuron pair.
 
-    head, neuron: which head and which neuron pair of it. query_word, key_word: the word that activates the query side
-    and the one that activates the key side. score: the cosine of their static vectors.
+    head, neuron: which head and which neuron pair of it. query_word, key_word: the word of the query side and the one
+    of the key side. score: the cosine of their static vectors.
     """
 
     head: int
@@ -170,8 +170,8 @@ class WordPairs(Explainer):
         }
         prepared = Prepared(self, model, inputs)
         return [
-            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(prepared, layer))  # type: ignore[misc]
-            for layer in range(model.views.layers)
+            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(prepared, layer))  # type:
+            ignore[misc] for layer in range(model.views.layers)
         ]
 
     def _unit(self, prepared: Prepared, layer: int) -> Unit:
@@ -207,8 +207,8 @@ class Prepared:
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (value_CK, index_CK) for each side: the k words that most activate each neuron (ops.vocab_topk).
 
-        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads have the same key
-        weights. The words of equal neighbours are computed once and repeated.
+        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads may have the same
+        key weights. The words of equal neighbours are computed once and repeated.
         """
         new_H = [_differs_from_previous(weight_HDE) for weight_HDE in sides_HDE]
         direction_CD = torch.cat(

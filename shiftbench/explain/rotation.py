@@ -27,7 +27,8 @@ class Rotation(PairExplainer):
     gives the levels by chance: the share that a rotation explains of it, and the angles between base's components and
     those of base plus the random change. Each layer has one such draw.
 
-    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the draws.
+    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the
+    draws; layer i, from 0, uses seed + i.
     """
 
     rank: int
@@ -55,8 +56,8 @@ class Rotation(PairExplainer):
             "dtype": [base.dtype, tuned.dtype],
         }
         return [
-            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(base, tuned, layer))  # type: ignore[misc]
-            for layer in range(base.views.layers)
+            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(base, tuned, layer))  #
+            type: ignore[misc] for layer in range(base.views.layers)
         ]
 
     def _unit(self, base: Model, tuned: Model, layer: int) -> Unit:
