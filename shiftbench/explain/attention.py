@@ -170,8 +170,8 @@ class WordPairs(Explainer):
         }
         prepared = Prepared(self, model, inputs)
         return [
-            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(prepared, layer))  # type:
-            ignore[misc] for layer in range(model.views.layers)
+            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(prepared, layer))  # type: ignore[misc]
+            for layer in range(model.views.layers)
         ]
 
     def _unit(self, prepared: Prepared, layer: int) -> Unit:

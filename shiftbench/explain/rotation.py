@@ -56,8 +56,8 @@ class Rotation(PairExplainer):
             "dtype": [base.dtype, tuned.dtype],
         }
         return [
-            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(base, tuned, layer))  #
-            type: ignore[misc] for layer in range(base.views.layers)
+            Work(f"layer {layer}", {**common, "layer": layer}, lambda layer=layer: self._unit(base, tuned, layer))  # type: ignore[misc]
+            for layer in range(base.views.layers)
         ]
 
     def _unit(self, base: Model, tuned: Model, layer: int) -> Unit:

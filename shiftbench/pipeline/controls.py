@@ -176,7 +176,7 @@ class _NullScorer:
 
     @cached_property
     def _unchanged(self) -> frozenset[str]:
-        """Names of the units of base's explanation that null models' explanations are known to have too; may be empty."""
+        """Names of the units of base's explanation that null models are known to share; may be empty."""
         explain, models = self._finding.explain, self._session.models
         if not self._control.keeps_unchanged or not isinstance(explain, Explainer):
             return frozenset()
