@@ -30,14 +30,14 @@ class Annotator(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """The SHA-256, in hex, of all that the labels depend on besides the concepts and the word vectors.
+        """The SHA-256, in hex, of all that the labels depend on but concepts, word vectors and vocabulary.
 
         It is part of the store key of every unit with labels, so another digest computes them again.
         """
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """Words that the annotator compares concepts with. They need a word vector, as the concepts' words do.
+        """Words that the annotator compares concepts with; their vectors are looked up beside the vocabulary's.
 
         Default: none.
         """

@@ -29,7 +29,7 @@ class Inputs:
 
     read_in: the model in whose word embeddings components are read as words; None: the explained model's own. Tuned and
     null models are read as base is, so that a component that did not change keeps its words. also_own: whether the
-    components are labelled a second time, as read in the explained model's own embeddings.
+    components are labelled a second time, as read in the explained model's own embeddings, where these differ.
     """
 
     prompts: Sequence[PromptWithResponse]
@@ -103,7 +103,8 @@ class Explainer(Method):
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
         """Names of units that depend on no weight that differs between the models, so that both have the same unit.
 
-        They are not computed for null models, which change what tuning changed. By default none is named.
+        The tuned model is read in base's word embeddings (`Inputs.read_in`). The units are not computed for null models
+        that have base's weights wherever tuned has them (`Control.keeps_unchanged`). By default none is named.
         """
         return frozenset()
 

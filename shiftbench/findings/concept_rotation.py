@@ -230,8 +230,12 @@ class ConceptRotation(Finding):
         return scores
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None, error: float) -> Score:
-        """error: the standard error that the mean of rows["change"] has from the annotator's random draws."""
-        rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
+        """The mean of rows["change"] over components, as a score.
+
+        test: gives its p; None: it has none. error: the standard error that the mean has from the annotator's random
+        draws.
+        """
+        rows = rows.dropna(subset=["change"])  # change is NaN where no answer on one of the two concepts could be read
         if not rows["change"].any():
             return no_change(self.name, name)
         # The observations are components. Each resample draws them within their layer, because the layers are fixed.
@@ -248,7 +252,10 @@ class ConceptRotation(Finding):
         return Score(self.name, "random_label_share", interval.value, interval.low, interval.high, None, len(share_N))
 
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
-        """Scores whose low and high are the smallest and the largest layer: the layers are all there are, no sample."""
+        """Scores that are means over layers. low and high: the smallest and largest layer, as layers are no sample.
+
+        The rotation share is over the layers that changed.
+        """
         angles = [
             str(column)
             for column in layers
