@@ -151,8 +151,8 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
 
     Returns the folder under `earlier` that has the earlier results now; None where there were none, or where they were
     replaced.
-    names: the files and folders that results consist of; other content of `folder` stays. What is in one of these
-    folders of `folder` and not in `part` is removed.
+    names: the files and folders that results consist of; other content of `folder` stays. Where one of these
+    names is a folder in `folder`, what it holds and `part` lacks is removed.
     same: whether the earlier results are of the same settings as the new ones. If True, they are replaced. If False,
     they are first copied whole to a folder under `earlier`, so that no result is lost if the process is killed.
     """
@@ -209,7 +209,7 @@ def _name_for(folder: Path) -> Path:
     """A path under `earlier` where nothing is yet, named by the time in UTC when the folder's results were written.
 
     The time is that of the last change to scores.json; to report.html where scores.json is missing; to the folder where
-    both are. Where the name is taken, -2, -3, ... is added.
+    both are missing. Where the name is taken, -2, -3, ... is added.
     """
     newest = next((name for name in (LAST, "report.html") if (folder / name).exists()), ".")
     written = datetime.fromtimestamp((folder / newest).stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
