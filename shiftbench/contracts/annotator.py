@@ -11,8 +11,8 @@ from torch import Tensor
 from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
-# Called with (count, seed): that many lists of words, index_NK int64 in the vocabulary. They are what random directions
-# are read as, in the same space and with as many words as the concepts.
+# Called with (count, seed), it returns index_NK, int64: `count` lists of words, as indices of the vocabulary's words.
+# They are what random directions are read as, in the same space as the concepts and with as many words.
 RandomLists = Callable[[int, int], Tensor]
 
 

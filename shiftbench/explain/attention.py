@@ -94,8 +94,8 @@ def _cooccurrence(
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population standard deviation, float64 [V], of each vector's inner products with the reference vectors.
 
-    They are computed from the mean and covariance of the reference vectors, in V x G x G operations; computing the
-    inner products would take V x N x G. G: the width of a vector. N: the number of reference vectors.
+    They are computed from the mean and covariance of the reference vectors, in about (V + N) x G x G operations;
+    computing the inner products would take V x N x G. G: the width of a vector. N: the number of reference vectors.
     """
     mean_G = reference_NG.double().mean(0)
     centred_NG = reference_NG.double() - mean_G

@@ -149,7 +149,7 @@ class Task:
         sizes = [len(component_CD) for component_CD, _ in found]
         component_ND = torch.cat([component_CD for component_CD, _ in found])
         value_NK, index_NK = component_words(self.read.reading.unit_VD, component_ND, top)
-        if annotator.questions(1) is not None:  # each layer by itself, and no label that costs more questions
+        if annotator.questions(1) is not None:  # layer by layer, without the labels that cost more
             labels = [self._labels(part_CK, self.read.reading) for part_CK in index_NK.split(sizes)]
         else:
             labels = _split(self._labels(index_NK, self.read.reading), sizes)

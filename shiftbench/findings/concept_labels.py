@@ -55,8 +55,8 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
 def label_shares(explanation: Explanation) -> dict[str, float]:
     """For each label, the share of a model's concepts that have it; a concept without a readable answer does not count.
 
-    The share is 0 where no concept has a readable answer. Where answers are missing, the difference of two models'
-    shares is not the mean difference of the matched concepts in label_table; else it is.
+    The share is 0 where no concept has a readable answer. The difference of two models' shares is the mean
+    difference of the matched concepts in label_table, unless some concept has no readable answer.
     """
     share_CL = np.concatenate([_share_CL(unit) for unit in explanation.units.values()])
     names = next(iter(explanation.units.values())).words["label"]

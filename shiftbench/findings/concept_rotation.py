@@ -252,7 +252,7 @@ class ConceptRotation(Finding):
         return Score(self.name, "random_label_share", interval.value, interval.low, interval.high, None, len(share_N))
 
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
-        """Scores that are means over layers. low and high: the smallest and largest layer, as layers are no sample.
+        """Scores that are means over layers. low and high: the smallest and the largest value of a layer.
 
         The rotation share is over the layers that changed.
         """

@@ -175,7 +175,7 @@ class InstructionVerbs(Finding):
 
 
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
-    """count_VLH, int64: how many of the different word pairs that a head knows contain a verb.
+    """count_VLH, int64: how many of the word pairs that a head knows contain a verb, for each verb, layer and head.
 
     The V verbs are in the order of `all_verbs`. A pair of two of the verbs counts for each of them; a pair counts once,
     however often the head has it.

@@ -85,7 +85,7 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
 
 def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
-    """A line that says which findings are scored on null models, and how long that takes; none where no finding is.
+    """A line that says which findings are scored on null models, and the estimated time; an empty list where none is.
 
     shape: of the tuned model. rate: in FLOP/s.
     """

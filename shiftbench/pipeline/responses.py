@@ -118,7 +118,7 @@ def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
 
 
 def _embedding_rows(model: Model) -> int:
-    """The number of rows of a model's input embeddings, so it has none of a token whose id is this number or larger."""
+    """The number of rows of a model's input embeddings; token ids from this number on have no embedding."""
     rows: int = model.module.get_input_embeddings().weight.shape[0]
     return rows
 

@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The bootstrap of means and of differences of means, with its options. Its methods return confidence intervals.
+    """The bootstrap of means and of differences of means, with its options. Its methods return an Interval.
 
     An interval contains its value. Where no observation differs from another of its stratum or sample, both bounds are
     the value.

@@ -60,8 +60,8 @@ def place_in_null(
     least 0.05. For 'two-sided', p is twice the smaller of this p and of (1 + the number of draws at most as large) /
     (1 + n), and at most 1. low, high: the draws' quantiles at (1 -+ confidence) / 2, at Weibull's plotting positions
     i / (n + 1). A further draw falls between them with about the probability `confidence`. Where n is too small for
-    that, low and high are the smallest and the largest draw, between which a further draw falls with the probability (n
-    - 1) / (n + 1).
+    that, low and high are the smallest and the largest draw; a further draw falls between these with the probability
+    (n - 1) / (n + 1).
     """
     null = np.asarray(draws, dtype=np.float64)
     if null.size == 0:

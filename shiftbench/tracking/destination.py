@@ -112,8 +112,8 @@ class Tracking:
     def check(self) -> bool:
         """Connect before long work begins. Returns whether runs can be recorded now; False where tracking is off.
 
-        Raises InputError where runs cannot be written and waiting does not help. Otherwise a failure is a warning,
-        because a server may answer by the time there is something to send.
+        Raises InputError where runs cannot be written and waiting does not help. Any other failure is a warning,
+        and False is returned, because a server may answer by the time there is something to send.
         """
         if self.address == OFF:
             return False

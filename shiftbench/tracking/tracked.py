@@ -45,7 +45,7 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class Headline:
-    """The numbers of a verdict. name: of the verdict in scores.json. p: None where nothing was tested."""
+    """The score that a verdict rests on. name: of the verdict in scores.json. p: None where nothing was tested."""
 
     name: str
     value: float
