@@ -30,7 +30,7 @@ class Annotator(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """The SHA-256, in hex, of all that the labels depend on but concepts, word vectors and vocabulary.
+        """The SHA-256, in hex, of what labels depend on besides concepts, word vectors and vocabulary.
 
         It is part of the store key of every unit with labels, so another digest computes them again.
         """

@@ -57,8 +57,8 @@ class Explainer(Method):
     and counts as free of cost. `shiftbench score dry_run=true` estimates a job's time, memory and disk space from
     `flops`, `weight_flops`, `engine_bytes`, `extra_weight_bytes`, `stored_bytes` and `questions`.
 
-    reads_views: whether the method reads a model's weights through Model.views and nowhere else. Null models are then
-    explained without a copy of the model in memory.
+    reads_views: whether the method reads a model's weights through Model.views and nowhere else. Null models
+    whose weights are drawn are then explained without a further copy of the model in memory.
     """
 
     reads_views: ClassVar[bool] = False

@@ -170,10 +170,10 @@ class ConceptRotation(Finding):
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation | None = None) -> Result:
-        """The result: a score for each label's share of the concepts, and scores of how far the components turned.
+        """The result: scores of the labels' shares of the concepts, and scores of how far the components turned.
 
         base, tuned: explanations by `explain`, both read in base's word embeddings. between: the pair's explanation by
-        `explain_pair`; None: the result has the label scores alone, as null models need no other.
+        `explain_pair`; None: the result has no scores of how far the components turned.
         """
         labels = label_table(base, tuned)
         chance = chance_table(base, labels)

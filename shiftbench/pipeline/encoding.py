@@ -33,7 +33,7 @@ class EncodedPrompts:
 
 
 def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> None:
-    """Raise InputError where a chat template that the job uses is missing, or fails on one of its prompts.
+    """Raise InputError where a chat template that the job uses is missing, or fails on one of the job's prompts.
 
     base, tuned: the models' tokenizers; no model is needed. With template 'none' nothing is checked.
     """
