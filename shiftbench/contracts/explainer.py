@@ -122,7 +122,8 @@ class Explainer(Method):
     def weight_flops(self, shape: ModelShape, words: int) -> float:
         """The approximate number of floating-point operations to explain one model's weights.
 
-        shape: of the model. words: the number of words in the vocabulary. It is counted for null models.
+        shape: of the model. words: the number of words in the vocabulary. The dry run counts it for
+        null models.
         """
         return 0.0
 

@@ -52,7 +52,7 @@ class Concepts(Explainer):
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator refuses the word vectors.
+        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.
 
         option: the key of this method's options in the configuration, for the message. vectors: static word vectors;
         None where the model's input embeddings are used instead.

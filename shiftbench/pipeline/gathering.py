@@ -1,4 +1,4 @@
-"""Gathers explanations: each unit is read from the store, or computed and then stored before the next one."""
+"""Gathers explanations: each unit is read from the store, or computed and stored."""
 
 from __future__ import annotations
 

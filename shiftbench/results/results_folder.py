@@ -136,9 +136,10 @@ def same_settings(folder: Path, pair: Mapping[str, Any], versions: Mapping[str, 
 def writing(folder: Path) -> Iterator[Path]:
     """A context that gives a new, empty folder inside `folder`, to which the block writes results.
 
-    `folder` is created where it is missing. Temporary files that killed processes left in it are removed first. Other
-    processes that enter this context for the same folder wait until the block ends. The new folder and what is still in
-    it are removed at the end. Raises OSError where `folder` cannot be written.
+    `folder` is created where it is missing. What killed processes left in it is removed first, as far as
+    `temporary_folder` and `sweep_files` do so. Where the file system has locks, other processes that enter this context
+    for the same folder wait until the block ends. The new folder and what is still in it are removed at the end. Raises
+    OSError where `folder` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
