@@ -21,7 +21,7 @@ from shiftbench.models import Model
 from shiftbench.store.explanation import content_key
 from shiftbench.words import StaticVectors, word_embeddings
 
-AT_ONCE = 1000  # random directions that are drawn and read together
+AT_ONCE = 1000  # the most random directions that are drawn and read together
 KEPT = 2  # readings that stay in memory, for example those of base and of tuned
 
 

@@ -24,7 +24,7 @@ from shiftbench.stats import Bootstrap, crossed_difference, holm, independent_ef
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
-# The packaged list by the name of the option `verbs`.
+# The name of the packaged list, by the value of the option `verbs`.
 LISTS: Mapping[str, Literal["instruction", "instruction_larger"]] = {
     "paper": "instruction",
     "larger": "instruction_larger",

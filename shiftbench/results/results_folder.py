@@ -189,7 +189,7 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
     with suppress(OSError, ValueError):
         before = folder / EARLIER / file_bytes(note, REPLACING, 4096).decode()
         if before.is_dir():
-            return before  # a process was killed after it made this copy: `folder` holds a mix of old and new files
+            return before  # a process was killed after it made this copy: `folder` may hold old and new files
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
     for name in (*names, SPOOLED):  # SPOOLED is copied too, so that results not yet sent to MLflow can be sent

@@ -84,7 +84,7 @@ def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None
     if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
     try:
-        with locks.held(folder / LOCK, wait=True):  # one sender at a time; a killed sender lets go
+        with locks.held(folder / LOCK, wait=True):  # one sender at a time; the lock of a killed one is free
             return _send(tracking, folder, parent)
     except Exception as error:  # whatever the error, the results are on disk and the job has succeeded
         log.warning("results in %s were not sent to %s: %s; they stay, and `shiftbench sync` sends them later",

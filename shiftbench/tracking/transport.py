@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 MAX_ANSWER_BYTES = 64 * 2**20  # of one answer of the API; a list of a thousand runs has 20 to 40 MB
-MAX_FILE_BYTES = 2**30  # of one file, where the reader asks for no lower limit
+MAX_FILE_BYTES = 2**30  # of one file, where the reader names no limit (`limit_file_size`)
 MIN_FILE_SPEED = 16 * 2**10  # bytes a second
 CHUNK_BYTES = 2**16  # read at a time
 MAX_REDIRECTS = 3
