@@ -10,5 +10,5 @@ client.py        the HTTP client, with limits on each reply
 agreement.py     how far an annotator agrees with labels that were given by hand
 
 Shape suffixes of this package: C concepts (lists of words), K words of a concept, V words of the vocabulary, N rows,
-D width of a word vector, L labels, S seeds of a chat model (in lexical.py random lists), T user tasks.
+D width of a word vector, L labels, G parts of the random lists, S seeds of a chat model, T user tasks.
 """

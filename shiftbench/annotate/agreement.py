@@ -5,7 +5,7 @@ SmolLM2-135M-Instruct or of the demo pair, with a vocabulary of 12,000 words. 46
 models and layers. 40 were drawn among the lists to which the lexical annotator gives each of the tasks and levels. 14
 were chosen because they have words of a task, which is rare. A list has a label where several of its words show it
 clearly, so many lists have none. One reader, a language model and not a linguist, labelled each list once. The reader
-saw the lexical annotator's labels of the last 14 lists only. How well two readers would agree is not known. Figures
+saw the lexical annotator's labels of these 14 lists only. How well two readers would agree is not known. Figures
 over all 100 lists hold for this selection, not for all components of a model.
 """
 
@@ -25,7 +25,7 @@ from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
 LABELS = (*TASKS, "none", *LEVELS)
-Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # the type of Annotator.annotate
+Annotate = Callable[[Sequence[Sequence[str]], StaticVectors, Vocabulary], Unit]  # Annotator.annotate without `chance`
 
 
 @dataclass(frozen=True)

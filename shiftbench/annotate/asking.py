@@ -99,10 +99,10 @@ class Session:
 
     settings: what the answers depend on. store: where answers are read and written. budget: limits the questions that
     are sent. concurrency: the most questions that are open at the same time. retries: how often the client repeats a
-    request after failures that it knows (429, 5xx, time-outs; it respects Retry-After), and also how often this class
-    asks anew where the reply is no chat completion; each new try of this class has the client's retries again. timeout:
-    seconds until the whole reply to one request must be there. option: the configuration option that needs the
-    endpoint, for messages.
+    request after failures that it knows (such as 429, 5xx and time-outs; it respects Retry-After), and also how often
+    this class asks anew where the reply is no chat completion; each new try of this class has the client's retries
+    again. timeout: seconds until the whole reply to one request must be there. option: the configuration option that
+    needs the endpoint, for messages.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from shiftbench.errors import InputError
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary
 
-QUESTIONS = 2  # questions for each concept and seed: what the words share, and which labels this description has
+QUESTIONS = 2  # at most, for each concept and seed: what do the words share, and which labels has this description?
 PROMPTS = ("shiftbench", "paper")
 Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is None where the answer does not count
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# The fewest letters that a stem can have; one of them must be a vowel letter. So neither "thing" nor "being" has the
-# suffix "ing".
+# The fewest letters that a stem can have; one of them must be a vowel letter. So neither "being" (two letters would be
+# left) nor "string" (no vowel letter would be left) has the suffix "ing".
 SHORTEST_STEM = 3
 ONSET = re.compile(r"[^aeiouy]*[aeiouy]")
 RHYME = re.compile(r"[aeiouy]+[^aeiouy]+e?$|[aeiouy]+$")
@@ -19,11 +19,11 @@ RHYME = re.compile(r"[aeiouy]+[^aeiouy]+e?$|[aeiouy]+$")
 class Form(NamedTuple):
     """Parts of a word, by its spelling, that other words may share.
 
-    prefix, suffix: the affixes that were found; None where the word has none. stem: the rest, in one spelling for all
-    regular inflections. onset: the letters up to the first vowel letter and with it; None for a word with a prefix.
-    rhyme: the letters from the last group of vowel letters to the end, where a silent e at the end is no vowel; None
-    for a word with a suffix. Both are None for a word without vowel letter. Spelling is used in place of sound, so
-    "though" and "rough" rhyme.
+    prefix, suffix: the affixes that were found; None where the word has none. stem: the rest, in a spelling that most
+    regular inflections share (_stem). onset: the letters up to the first vowel letter and with it; None for a word with
+    a prefix. rhyme: the letters from the last group of vowel letters to the end, where a silent e at the end is no
+    vowel; None for a word with a suffix. Vowel letters are a, e, i, o, u and y. Both are None for a word without vowel
+    letter. Spelling is used in place of sound, so "though" and "rough" rhyme.
     """
 
     prefix: str | None

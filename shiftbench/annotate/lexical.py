@@ -37,7 +37,7 @@ class LexicalAnnotator(Annotator):
     direction are alike even if the direction is random, in a model's own embeddings above all, so words drawn one by
     one would be too easy to exceed. They are drawn only where the concepts' space is not known.
 
-    false_alarm: the share of random directions, at most, that get a label, for each label alone. draws: the number of
+    false_alarm: each label but "none" is given to at most this share of the random directions. draws: the number of
     random directions. seed: their seed.
     """
 
@@ -130,7 +130,8 @@ class LexicalAnnotator(Annotator):
     def names(self, concepts: Sequence[Sequence[str]], vectors: StaticVectors, vocabulary: Vocabulary) -> list[str]:
         """A name for each concept: the one of its words that is nearest to the mean direction of its words' vectors.
 
-        It is the first word where none of the words has a vector. Arguments and errors are those of __call__.
+        The word vectors are centred (Lexicon). It is the first word where none of the words has a vector. Arguments and
+        errors are those of __call__, without `chance`.
         """
         if not concepts:
             return []

@@ -14,8 +14,8 @@ VERSION = 1  # version of the texts below; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
 PAPER_WORDS = 15  # the words of a concept that Wu et al. show
-PAPER_VERSION = 1  # version of DESCRIBE_AS_THE_PAPER; part of the store key of every answer to it
-CANNOT_TELL = "cannot tell"  # the answer, in any case, that a concept's words share nothing
+PAPER_VERSION = 1  # version of DESCRIBE_AS_THE_PAPER; part of ChatAnnotator.digest where prompt='paper'
+CANNOT_TELL = "cannot tell"  # in capitals or not: the answer that a concept's words share nothing
 DESCRIPTION = 300  # the most characters of the first answer that the second question repeats
 
 # Words come from a model's vocabulary, so they are untrusted: they are given as JSON and declared to be data.
@@ -58,7 +58,7 @@ def describe_as_paper(words: Sequence[str]) -> Messages:
 
 
 def cannot_tell(description: str) -> bool:
-    """Whether an answer to the first question says that the words share nothing, as Wu et al. find it."""
+    """Whether an answer to the first question contains CANNOT_TELL, in capitals or not."""
     return CANNOT_TELL in description.lower()
 
 
@@ -77,7 +77,7 @@ def read_labels(answer: str) -> frozenset[str] | None:
 
     The first JSON object with "levels" and "tasks" counts; each of the two must be a known label or a list of known
     labels. "none" must stand alone; an empty list of tasks also means "none", and "none" as the level means no level.
-    An unknown label makes the whole answer unreadable, because an answer without it would count as "none".
+    An unknown label makes the whole answer unreadable, because without that label it might count as "none".
     """
     for found in json_objects(answer):
         if {"levels", "tasks"} <= found.keys():

@@ -11,8 +11,8 @@ from torch import Tensor
 from shiftbench.store.explanation import Unit
 from shiftbench.words import StaticVectors, Vocabulary
 
-# Called with (count, seed): that many lists of words, index_NK int64 in the vocabulary. They are what random directions
-# are read as, in the same space and with as many words as the concepts.
+# Called with (count, seed), it returns index_NK, int64: `count` lists of words, as indices of the vocabulary's words.
+# They are what random directions are read as, in the same space as the concepts and with as many words.
 RandomLists = Callable[[int, int], Tensor]
 
 
@@ -30,14 +30,14 @@ class Annotator(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """The SHA-256, in hex, of all that the labels depend on besides the concepts and the word vectors.
+        """The SHA-256, in hex, of what labels depend on besides concepts, word vectors and vocabulary.
 
         It is part of the store key of every unit with labels, so another digest computes them again.
         """
 
     @property
     def seed_words(self) -> tuple[str, ...]:
-        """Words that the annotator compares concepts with. They need a word vector, as the concepts' words do.
+        """Words that the annotator compares concepts with; their vectors are looked up beside the vocabulary's.
 
         Default: none.
         """

@@ -11,13 +11,15 @@ from shiftbench.models.weights import Weights
 
 
 class Control(ABC):
-    """Supplies null models. Findings are scored on them in place of the tuned model too, on the same responses.
+    """Supplies null models. A run scores its findings on the pair, and again with each null model in tuned's place.
 
-    Checks (Finding.is_check) are not.
+    The responses are the same. Findings that check a method (Finding.is_check) are not scored on null models.
+
     kind: the name of the null models in tables, sentences and verdicts. name: the control in the field "control" of
     scores.json. draws: the number of null models. weights_only: whether only claims that rest on
     weights alone are compared with null models; such a control refuses no pair, and a run where it can draw no null
-    model goes on without any. keeps_unchanged: whether a null model has base's weights wherever the tuned model has.
+    model goes on without any. keeps_unchanged: whether a null model has base's weights wherever the tuned model has
+    them.
     """
 
     kind: str
@@ -26,7 +28,7 @@ class Control(ABC):
 
     @property
     def weights_only(self) -> bool:
-        """Whether only claims that rest on weights alone are compared with null models; by default all scores are."""
+        """Whether only claims that rest on weights alone are compared with null models; by default False."""
         return False
 
     @property
@@ -53,7 +55,7 @@ class Control(ABC):
 
     @abstractmethod
     def digest(self, base: Model, tuned: Model, draw: int) -> str:
-        """sha256 (hex) that identifies the weights of the null model of a draw, known without drawing them.
+        """sha256 (hex) that identifies the weights of the null model of a draw, computed without drawing them.
 
         draw: the number of the null model, from 0.
         """
@@ -69,7 +71,8 @@ class Control(ABC):
     def views(self, base: Model, tuned: Model, draw: int) -> Model:
         """The null model of a draw for methods that read weights through Model.views and nowhere else.
 
-        A weight is drawn when it is read, so no copy of the model is in memory. `Model.module` is not the null model's.
+        A control that draws weights draws each when it is read, so no further copy of the model is in memory.
+        `Model.module` need not be the null model's.
         """
 
     @abstractmethod

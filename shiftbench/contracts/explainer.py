@@ -29,7 +29,7 @@ class Inputs:
 
     read_in: the model in whose word embeddings components are read as words; None: the explained model's own. Tuned and
     null models are read as base is, so that a component that did not change keeps its words. also_own: whether the
-    components are labelled a second time, as read in the explained model's own embeddings.
+    components are labelled a second time, as read in the explained model's own embeddings, where these differ.
     """
 
     prompts: Sequence[PromptWithResponse]
@@ -57,8 +57,8 @@ class Explainer(Method):
     and counts as free of cost. `shiftbench score dry_run=true` estimates a job's time, memory and disk space from
     `flops`, `weight_flops`, `engine_bytes`, `extra_weight_bytes`, `stored_bytes` and `questions`.
 
-    reads_views: whether the method reads a model's weights through Model.views and nowhere else. Null models are then
-    explained without a copy of the model in memory.
+    reads_views: whether the method reads a model's weights through Model.views and nowhere else. Null models
+    whose weights are drawn are then explained without a further copy of the model in memory.
     """
 
     reads_views: ClassVar[bool] = False
@@ -103,7 +103,8 @@ class Explainer(Method):
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
         """Names of units that depend on no weight that differs between the models, so that both have the same unit.
 
-        They are not computed for null models, which change what tuning changed. By default none is named.
+        The tuned model is read in base's word embeddings (`Inputs.read_in`). The units are not computed for null models
+        that have base's weights wherever tuned has them (`Control.keeps_unchanged`). By default none is named.
         """
         return frozenset()
 
@@ -121,7 +122,8 @@ class Explainer(Method):
     def weight_flops(self, shape: ModelShape, words: int) -> float:
         """The approximate number of floating-point operations to explain one model's weights.
 
-        shape: of the model. words: the number of words in the vocabulary. It is counted for null models.
+        shape: of the model. words: the number of words in the vocabulary. The dry run counts it for
+        null models.
         """
         return 0.0
 

@@ -114,8 +114,8 @@ class Saliency:
 class NullScores:
     """The scores of a finding on null models.
 
-    kind: the control's name. draws: the number of null models. values: by the name of a score, its value on each null
-    model.
+    kind: the control's `Control.kind`. draws: the number of null models. values: by the name of a score, its value on
+    each null model.
     """
 
     kind: str

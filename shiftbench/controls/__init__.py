@@ -2,7 +2,7 @@
 
 weight_null.py  WeightNull: base plus a random change, as large as the change that tuning made
 drawings.py     the random changes: permuted, gaussian, rotated
-model_null.py   ModelNull: a model that the user names, for example base trained on plain text
+model_null.py   ModelNull: a model that the user names, for example base trained further on plain text
 """
 
 from shiftbench.controls.drawings import DRAWINGS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Called with (tuning's change of one tensor in float64, random generator, Frobenius norm of the rounding errors in that
-# change), it returns a random change of the same shape and Frobenius norm.
+# change), it returns a random change of the same shape and, up to those rounding errors, the same Frobenius norm.
 Drawing = Callable[[Tensor, torch.Generator, float], Tensor]
 
 FIRST_RANK = 16  # columns of the first sketch of a change; adapters mostly have a rank of 8 to 64
@@ -21,7 +21,7 @@ def permuted(change: Tensor, generator: torch.Generator, rounding: float) -> Ten
 
 
 def gaussian(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
-    """Normally distributed numbers, scaled to the norm of the change."""
+    """Normally distributed numbers, scaled to the Frobenius norm of the change."""
     noise = torch.randn(change.shape, generator=generator, dtype=torch.float64).to(change.device)
     size = noise.norm()
     return noise * (change.norm() / size) if size > 0 else noise
@@ -30,12 +30,12 @@ def gaussian(change: Tensor, generator: torch.Generator, rounding: float) -> Ten
 def rotated(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
     """The change U S V^T with U and V replaced by random orthonormal ones; a vector is permuted.
 
-    The singular values S stay, and with them the rank. The new U and V are uniformly distributed (Haar). A tensor with
-    more than two dimensions is a matrix with a row for each index of the first.
+    The singular values S stay, except that some of those below `rounding` may become 0. The new U and V are uniformly
+    distributed (Haar). A tensor with more than two dimensions is taken as a matrix with a row for each index of its
+    first dimension.
 
     The singular value decomposition is not computed. A change U S V^T equals A C B^T for orthonormal A and B and a
-    K x K matrix C with the same singular values (`core`), and random orthonormal A and B make random U and V. A change
-    of rank R, M rows and N columns takes about 8 M N K + 4 (M + N) K^2 operations, where K is less than 4 R.
+    K x K matrix C with the same singular values (`core`), and random orthonormal A and B make random U and V.
     """
     if change.ndim < 2:
         return permuted(change, generator, rounding)
@@ -46,16 +46,17 @@ def rotated(change: Tensor, generator: torch.Generator, rounding: float) -> Tens
 
 
 def core(matrix: Tensor, rounding: float) -> Tensor:
-    """core_KK: a square matrix with the singular values of `matrix`, further ones being at most `rounding`.
+    """core_KK: a square matrix with the K largest singular values of `matrix`, each up to an error of `rounding`.
 
-    matrix: float64. K: FIRST_RANK, or the first of its doubles with which the columns of a random sketch span the
-    matrix up to a Frobenius norm of `rounding` (Halko, Martinsson and Tropp 2011, algorithm 4.2). Where that takes more
-    than half of the smaller side, K is the smaller side and all singular values are kept.
+    The singular values of `matrix` that core_KK lacks are at most `rounding`. matrix: float64. K: the first of
+    FIRST_RANK, twice that, four times that and so on with which the product of `matrix` and K random vectors spans it
+    up to a remainder of Frobenius norm `rounding` (Halko, Martinsson and Tropp 2011, algorithm 4.2). Where that takes
+    more than half of the smaller side, K is the smaller side and all singular values are kept.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     width = FIRST_RANK
     while width <= tall.shape[1] // 2:
-        # The sketch decides nothing but the rank, so that each draw can use the same one.
+        # The singular values depend on the sketch by at most `rounding`, so that all draws can use the same one.
         sketch = torch.randn(tall.shape[1], width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         basis = torch.linalg.qr(tall @ sketch.to(tall)).Q
         rows = basis.T @ tall
@@ -74,9 +75,7 @@ def _triangle(tall: Tensor) -> Tensor:
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     """float64 [rows, columns], uniformly distributed among the matrices with orthonormal columns; rows >= columns."""
     q, r = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
-    signed: Tensor = (
-        q * r.diagonal().sign()
-    )  # without the signs the distribution would be that of LAPACK's (Mezzadri 2007)
+    signed: Tensor = q * r.diagonal().sign()  # q alone is not uniformly distributed (Mezzadri 2007)
     return signed
 
 

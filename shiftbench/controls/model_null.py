@@ -1,4 +1,4 @@
-"""A null model that the user names, for example base trained on as much plain text (docs/controls.md)."""
+"""A null model that the user names, for example base trained further on plain text (docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModelNull(Control):
         return self._loaded.weights_digest
 
     def models(self, base: Model, tuned: Model) -> Callable[[int], Model]:
-        """A function that returns the model at `path`, loaded once. base and tuned are not used."""
+        """A function that returns the model at `path` for every draw, loaded once. base and tuned are not used."""
         return lambda draw: self._loaded
 
     def views(self, base: Model, tuned: Model, draw: int) -> Model:

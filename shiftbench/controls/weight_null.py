@@ -23,8 +23,8 @@ from shiftbench.store.explanation import content_key
 
 AUTO = "auto"
 SCOPES = ("weights", "all")
-# Of the norm of a change: rounding errors up to this share of it are left out of its spectrum. Those of weights in half
-# precision are larger, and so are kept.
+# The largest rounding error that a drawing may assume in a tensor's change, as a share of the change's Frobenius norm.
+# The rounding errors of weights in half precision are usually larger.
 LARGEST_ROUNDING = 1e-3
 
 
@@ -32,12 +32,12 @@ LARGEST_ROUNDING = 1e-3
 class WeightNull(Control):
     """A control whose null models are base plus, in each tensor, a random change as large as tuning's change.
 
-    Large is measured by the Frobenius norm. kind: 'permuted' (the values of tuning's change of the tensor, in random
-    places), 'gaussian' (normally distributed numbers), 'rotated' (a change with the singular values of tuning's, in
-    random directions), or 'auto': rotated where the tuned model comes from an adapter, whose change has a low rank that
-    permuting would not keep, and permuted otherwise. draws: the number of null models; with fewer than 39 no claim is
-    decided. seed: the seed of the random changes. findings: 'weights' (only claims that rest on weights alone are
-    compared with null models) or 'all'.
+    Size is measured by the Frobenius norm. A tensor that tuning did not change is not changed either. kind: 'permuted'
+    (the values of tuning's change of the tensor, in random places), 'gaussian' (normally distributed numbers),
+    'rotated' (a change with the singular values of tuning's, in random directions), or 'auto': rotated where the tuned
+    model comes from an adapter, whose change has a low rank that permuting would not keep, and permuted otherwise.
+    draws: the number of null models; with fewer than 39 no claim is decided. seed: the seed of the random changes.
+    findings: 'weights' (only claims that rest on weights alone are compared with null models) or 'all'.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class WeightNull(Control):
         return self.findings == "weights"
 
     def for_tuned(self, tuned: ModelSource) -> WeightNull:
-        """The control with the kind that `auto` stands for."""
+        """This control, with the kind 'auto' replaced by the kind that it stands for with this tuned model."""
         return replace(self, kind="rotated" if tuned.adapter is not None else "permuted") if self.kind == AUTO else self
 
     def check(self, tuned: ModelSource) -> None:
@@ -73,7 +73,7 @@ class WeightNull(Control):
             )
 
     def check_models(self, base: Model, tuned: Model) -> None:
-        """Raise InputError where one loaded model has a parameter that the other lacks.
+        """Raise InputError where one loaded model has a parameter of a name that the other lacks.
 
         An adapter that is not merged into the weights is such a case.
         """
@@ -96,7 +96,7 @@ class WeightNull(Control):
         """The null model of a draw for methods that read Model.views alone. Its module is tuned's.
 
         A weight is drawn when it is read, from the weights that base and tuned apply, a kept adapter's product
-        included. Reading raises InputError where base lacks the weight, or has another shape.
+        included. Reading raises InputError where base lacks the weight, and where `drawn` does.
         """
         views = views_of(tuned.module)
         views.read = _DrawnParts(self, base.module, tuned.module, draw)
@@ -124,9 +124,9 @@ class WeightNull(Control):
         """The null weight in place of one tensor: base plus a random change, in the dtype and on the device of `tuned`.
 
         base, tuned: the tensor in both models. name: its name. draw: the number of the null model, from 0. The random
-        numbers depend on `seed`, `draw`, `name` and the tensor's shape alone, and not on other weights or the device.
-        Rows that tuning added at the end, for new tokens, stay as in `tuned`. Raises InputError where the shapes differ
-        in any other way.
+        generator's seed depends on `self.seed`, `draw` and `name` alone, so that the order in which weights are drawn
+        does not matter. Where tuning changed nothing, `tuned` is returned. Rows that tuning added at the end, for new
+        tokens, stay as in `tuned`. Raises InputError where the shapes differ in any other way.
         """
         if tuned.shape[1:] != base.shape[1:] or len(tuned) < len(base):
             raise InputError(
@@ -152,8 +152,8 @@ class WeightNull(Control):
     def _check_same_names(self, base: set[str], tuned: set[str], reason: str = "") -> None:
         """Raise InputError where one model has a weight that the other lacks.
 
-        base, tuned: the names of the models' weights. reason: a sentence for the message that says why they differ;
-        empty where that is not known.
+        base, tuned: the names of the models' weights. reason: the end of the message, which says why they differ; empty
+        where that is not known: the message then ends with advice to use control=none.
         """
         if base != tuned:
             raise InputError(
@@ -196,7 +196,7 @@ class _DrawnParts:
     def __init__(self, null: WeightNull, base: PreTrainedModel, tuned: PreTrainedModel, draw: int) -> None:
         self._null, self._base, self._draw = null, base, draw
         self._names = {id(part): name for name, part in tuned.named_modules()}
-        # Tied output embeddings are the input embeddings, so they get the same change.
+        # Where both models tie output to input embeddings, both are drawn under one name and get the same change.
         ends = [(model.get_input_embeddings(), model.get_output_embeddings()) for model in (base, tuned)]
         if all(getattr(out, "weight", None) is entry.weight for entry, out in ends):
             entry, out = ends[1]

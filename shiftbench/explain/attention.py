@@ -25,10 +25,10 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that co-occur and activate the two sides of a neuron pair.
+    """Two words that co-occur and are among those that most activate the two sides of a neuron pair.
 
-    head, neuron: which head and which neuron pair of it. query_word, key_word: the word that activates the query side
-    and the one that activates the key side. score: the cosine of their static vectors.
+    head, neuron: which head and which neuron pair of it. query_word, key_word: the word of the query side and the one
+    of the key side. score: the cosine of their static vectors.
     """
 
     head: int
@@ -94,8 +94,8 @@ def _cooccurrence(
 def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population standard deviation, float64 [V], of each vector's inner products with the reference vectors.
 
-    They are computed from the mean and covariance of the reference vectors, in V x G x G operations; computing the
-    inner products would take V x N x G. G: the width of a vector. N: the number of reference vectors.
+    They are computed from the mean and covariance of the reference vectors, in about (V + N) x G x G operations;
+    computing the inner products would take V x N x G. G: the width of a vector. N: the number of reference vectors.
     """
     mean_G = reference_NG.double().mean(0)
     centred_NG = reference_NG.double() - mean_G
@@ -207,8 +207,8 @@ class Prepared:
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (value_CK, index_CK) for each side: the k words that most activate each neuron (ops.vocab_topk).
 
-        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads have the same key
-        weights. The words of equal neighbours are computed once and repeated.
+        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads may have the same
+        key weights. The words of equal neighbours are computed once and repeated.
         """
         new_H = [_differs_from_previous(weight_HDE) for weight_HDE in sides_HDE]
         direction_CD = torch.cat(

@@ -25,7 +25,7 @@ from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary
 
-# With fewer components in a layer than this, the words of all layers are found together, which is faster.
+# With fewer components in a layer than this, and no chat model to ask, the words of all layers are found together.
 FEW = 200
 # The stream of random directions that are labelled as components are. The annotator's own are of stream 0.
 CHECKED = 1
@@ -35,8 +35,8 @@ CHECKED = 1
 class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
-    rank: how many components of each layer are used; at most half of the model's width, rounded down, are. top: how
-    many words describe each component. annotator: gives labels to the concepts.
+    rank: how many components of each layer are used; half of the model's width, rounded down, where that is less. top:
+    how many words describe each component. annotator: gives labels to the concepts.
     """
 
     rank: int
@@ -52,7 +52,7 @@ class Concepts(Explainer):
                 raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator refuses the word vectors.
+        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.
 
         option: the key of this method's options in the configuration, for the message. vectors: static word vectors;
         None where the model's input embeddings are used instead.
@@ -69,11 +69,11 @@ class Concepts(Explainer):
         return 4.0 * shape.layers * self._components(shape) * shape.width
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """The annotator's line on how many questions it asks a chat model about all layers; None where it asks none."""
+        """The annotator's line on its questions to a chat model about all layers of these models; None without any."""
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """The layers whose down-projections are equal, since null models are read in base's word embeddings."""
+        """The layers whose down-projections are equal. Word embeddings may differ: null models are read in base's."""
         first, second = base.views, tuned.views
         layers = range(first.layers)
         return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
@@ -95,9 +95,10 @@ class Concepts(Explainer):
         vocabulary indices of each component's words; words `word` are these C x K words. The labels are what
         Annotator.annotate returns. Floats are float32.
 
-        own_label_CL (bool): the labels of the components as read in the model's own embeddings; only with
-        `Inputs.also_own`. random_label_CL (bool): the labels of as many random directions, read as the components are;
-        only where the model is read in its own embeddings. Both are left out where labels cost questions.
+        own_label_CL (bool): the labels of the components as read in the model's own embeddings; only where
+        `Inputs.read_in` is a model with other embeddings and `Inputs.also_own` is set. random_label_CL (bool): the
+        labels of as many random directions, read as the components are; only where the model is read in its own
+        embeddings. Both are left out where labels cost questions.
         """
         reader = inputs.read_in or model
         foreign = _embeddings_content(reader) != _embeddings_content(model)
@@ -138,7 +139,7 @@ class Task:
     chance: bool
 
     def batch(self, work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
-        """Yields (index in work, unit). All layers' words are found and labelled together."""
+        """Yields (index in work, unit). The words of all these layers are found and labelled together."""
         yield from enumerate(self.units([int(item.content["layer"]) for item in work]))
 
     def units(self, layers: Sequence[int]) -> list[Unit]:
@@ -148,7 +149,7 @@ class Task:
         sizes = [len(component_CD) for component_CD, _ in found]
         component_ND = torch.cat([component_CD for component_CD, _ in found])
         value_NK, index_NK = component_words(self.read.reading.unit_VD, component_ND, top)
-        if annotator.questions(1) is not None:  # a chat model's answers can neither be batched nor be had for nothing
+        if annotator.questions(1) is not None:  # layer by layer, without the labels that cost more
             labels = [self._labels(part_CK, self.read.reading) for part_CK in index_NK.split(sizes)]
         else:
             labels = _split(self._labels(index_NK, self.read.reading), sizes)
@@ -209,8 +210,8 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """(component_CD, variance_ratio_C), float64 on the CPU, of the rows of down_FD, the largest variance first.
 
     The mean row is subtracted first. C = min(rank, D // 2). component_CD: unit vectors. variance_ratio_C: variance
-    along each component over the total variance. The components are eigenvectors of the D x D covariance in float64,
-    which is faster and more accurate than a float32 SVD of the rows. Eigenvectors have no sign of their own; the entry
+    along each component over the total variance. The components are eigenvectors of the D x D covariance, computed in
+    float64. Eigenvectors have no sign of their own; the entry
     of largest magnitude is made positive.
     docs/mathematics.md, 'Concepts of feed-forward networks'.
     """
@@ -242,7 +243,8 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
     The matrix and the results are float64, and the eigenvectors have length 1. Only the upper triangle of the matrix is
     read. On the CPU the steps of LAPACK's eigh are called one by one: reduce to a tridiagonal matrix, find its
     eigenvectors, transform them back. eigh transforms all D eigenvectors back; here it is done for the leading ones
-    only. On a GPU, and for D < 8, torch's eigh is called. Raises RuntimeError where LAPACK fails.
+    only. On a GPU, and for D < 8, torch's eigh is called. Raises RuntimeError or ValueError where there is no result,
+    as with nan in the matrix.
     """
     if upper_DD.is_cuda or len(upper_DD) < 8:
         value_D, vector_DD = torch.linalg.eigh(upper_DD, UPLO="U")
@@ -252,7 +254,7 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if 4 * count < len(lower):  # compute only the leading eigenvectors, each on its own
         first = len(lower) - count
         value, vector = eigh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(first, len(lower) - 1))
-    else:  # divide and conquer gives all eigenvectors faster than half of them each on its own
+    else:  # divide and conquer gives all eigenvectors
         value, vector = _lapack_results(lapack.dstevd(diagonal, off_diagonal))
     leading = np.array(vector[:, : -count - 1 : -1], order="F")  # a copy, because torch has no negative strides
     # The reflections that made the matrix tridiagonal do not change the first coordinate, so the first row stays.

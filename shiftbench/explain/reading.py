@@ -21,15 +21,15 @@ from shiftbench.models import Model
 from shiftbench.store.explanation import content_key
 from shiftbench.words import StaticVectors, word_embeddings
 
-AT_ONCE = 1000  # random directions that are drawn and read together
-KEPT = 2  # readings that stay in memory: of base and of tuned
+AT_ONCE = 1000  # the most random directions that are drawn and read together
+KEPT = 2  # readings that stay in memory, for example those of base and of tuned
 
 
 class Reading:
-    """The words of a vocabulary as one model embeds them. Its parts are computed when they are first needed.
+    """The words of a vocabulary as one model embeds them.
 
-    unit_VD: the words' output embeddings, scaled to length 1. vectors: static vectors of the vocabulary's words and the
-    annotator's; where the job has none, the model's input embeddings of these words.
+    unit_VD: the words' output embeddings, scaled to length 1. vectors: the job's static vectors; where the job has
+    none, the model's input embeddings of the vocabulary's words and of `seed_words`, which are the annotator's.
     """
 
     def __init__(self, model: Model, inputs: Inputs, seed_words: tuple[str, ...]) -> None:
@@ -55,17 +55,18 @@ class RandomConcepts:
     def __call__(self, count: int, seed: int, stream: int = 0) -> Tensor:
         """index_NK, int64: the lists of `count` random directions, as indices of the vocabulary's words.
 
-        The directions are uniform on the sphere. They depend on seed, stream and the model's width alone, and the first
-        ones are the same for any `count`.
+        The directions are uniform on the sphere. They depend on seed, stream and the model's width alone; a larger
+        `count` adds directions after the same first ones.
         """
         directions = random_directions(count, self.reading.unit_VD.shape[1], seed, stream)
         return torch.cat([component_words(self.reading.unit_VD, part_ND, self.top)[1] for part_ND in directions])
 
 
 class Readings:
-    """Gives the reading of a model, and keeps the last ones: null models of a pair are all read as base is.
+    """Gives the reading of a model, and keeps the KEPT readings that were used last.
 
-    They are kept by the digests of what they are computed from, so no model is held in memory by them.
+    Null models of a pair are all read in base's embeddings, so they share one reading. A reading is found by the
+    digests of what it is computed from, and holds no model in memory.
     """
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ READINGS = Readings()
 
 @dataclass(frozen=True)
 class LazyReading:
-    """A reading that is computed when a unit first needs it, because most work is found in the store."""
+    """A reading that is computed when a unit is first computed with it: not at all where the store has all units."""
 
     model: Model
     inputs: Inputs
@@ -113,7 +114,7 @@ def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
 
 
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK), on the CPU, of the words with the largest |projection| on each component."""
+    """(value_CK, index_CK), on the CPU: projections and indices of the `top` words of largest |projection|."""
     value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
     return value_CK.cpu(), index_CK.cpu()
 

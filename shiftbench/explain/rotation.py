@@ -27,7 +27,8 @@ class Rotation(PairExplainer):
     gives the levels by chance: the share that a rotation explains of it, and the angles between base's components and
     those of base plus the random change. Each layer has one such draw.
 
-    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the draws.
+    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the
+    draws; layer i, from 0, uses seed + i.
     """
 
     rank: int

@@ -55,7 +55,8 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
 def label_shares(explanation: Explanation) -> dict[str, float]:
     """For each label, the share of a model's concepts that have it; a concept without a readable answer does not count.
 
-    The mean difference of these shares is that of the matched concepts in label_table, unless answers are missing.
+    The share is 0 where no concept has a readable answer. The difference of two models' shares is the mean
+    difference of the matched concepts in label_table, unless some concept has no readable answer.
     """
     share_CL = np.concatenate([_share_CL(unit) for unit in explanation.units.values()])
     names = next(iter(explanation.units.values())).words["label"]
@@ -65,7 +66,7 @@ def label_shares(explanation: Explanation) -> dict[str, float]:
 def matches(base: Unit, tuned: Unit) -> NDArray[np.int64]:
     """place_C: for each of base's components in a layer, the number of the component of tuned that it is matched with.
 
-    Of each model as many components are matched as the model with fewer has, which are all: both have one width.
+    Both models have equally many components in a layer, so each is matched with one of the other's.
     """
     place_C, _ = match_components(base.arrays["component_CD"], tuned.arrays["component_CD"])
     return place_C.numpy()
@@ -108,7 +109,7 @@ def change_of_reading(tuned: Explanation, label: str) -> pd.DataFrame | None:
 def random_directions(base: Explanation) -> NDArray[np.bool_] | None:
     """label_NL: the labels of the random directions that were read and labelled beside base's components.
 
-    None where there were none.
+    None where a layer has none.
     """
     found = [unit.arrays.get("random_label_CL") for unit in base.units.values()]
     given = [label_CL.numpy() for label_CL in found if label_CL is not None]

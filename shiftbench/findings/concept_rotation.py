@@ -170,10 +170,10 @@ class ConceptRotation(Finding):
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation | None = None) -> Result:
-        """The result: a score for each label's share of the concepts, and scores of how far the components turned.
+        """The result: scores of the labels' shares of the concepts, and scores of how far the components turned.
 
         base, tuned: explanations by `explain`, both read in base's word embeddings. between: the pair's explanation by
-        `explain_pair`; None: the result has the label scores alone, as null models need no other.
+        `explain_pair`; None: the result has no scores of how far the components turned.
         """
         labels = label_table(base, tuned)
         chance = chance_table(base, labels)
@@ -230,8 +230,12 @@ class ConceptRotation(Finding):
         return scores
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None, error: float) -> Score:
-        """error: the standard error that the mean of rows["change"] has from the annotator's random draws."""
-        rows = rows.dropna(subset=["change"])  # change is NaN where no answer could be read
+        """The mean of rows["change"] over components, as a score.
+
+        test: gives its p; None: it has none. error: the standard error that the mean has from the annotator's random
+        draws.
+        """
+        rows = rows.dropna(subset=["change"])  # change is NaN where no answer on one of the two concepts could be read
         if not rows["change"].any():
             return no_change(self.name, name)
         # The observations are components. Each resample draws them within their layer, because the layers are fixed.
@@ -248,7 +252,10 @@ class ConceptRotation(Finding):
         return Score(self.name, "random_label_share", interval.value, interval.low, interval.high, None, len(share_N))
 
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
-        """Scores whose low and high are the smallest and the largest layer: the layers are all there are, no sample."""
+        """Scores that are means over layers. low and high: the smallest and the largest value of a layer.
+
+        The rotation share is over the layers that changed.
+        """
         angles = [
             str(column)
             for column in layers

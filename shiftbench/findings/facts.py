@@ -14,8 +14,8 @@ from shiftbench.findings.null import excess_name
 def facts_of(findings: Iterable[Finding], results: Iterable[Result]) -> dict[str, Mapping[str, ScoreFact]]:
     """The facts by the finding's and the score's name. Scores of which their finding says nothing are left out.
 
-    findings: of the run. results: their scores are looked up. The excess of a score over the null models has a fact of
-    its own, since its 0 is the null models' mean and it always has a sign.
+    findings: of the run. results: of the run; those of a finding that is not in `findings` are left out. The excess of
+    a score over the null models has a fact of its own, because its 0 is the null models' mean and it may be negative.
     """
     by_name = {finding.name: finding for finding in findings}
     return {

@@ -24,7 +24,7 @@ from shiftbench.stats import Bootstrap, crossed_difference, holm, independent_ef
 from shiftbench.store.explanation import Explanation
 from shiftbench.words import verbs
 
-# The packaged list by the name of the option `verbs`.
+# The name of the packaged list, by the value of the option `verbs`.
 LISTS: Mapping[str, Literal["instruction", "instruction_larger"]] = {
     "paper": "instruction",
     "larger": "instruction_larger",
@@ -107,7 +107,8 @@ class InstructionVerbs(Finding):
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result: a score over the heads of all layers, and one over the heads of each quarter of the layers.
 
-        A score is the mean share over instruction verbs less the mean share over general verbs; _shares says of what.
+        A score is the mean share over instruction verbs less the mean share over general verbs. A verb's share is the
+        number of heads whose count of the verb rose, over those whose count changed; a verb without any does not count.
         """
         shares, change_VLH, instruction_V, quarter_L = self._counted(base, tuned)
         scores = [self._score("verbs", change_VLH, instruction_V)]
@@ -135,8 +136,9 @@ class InstructionVerbs(Finding):
     ) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
         """(shares, change_VLH, instruction_V, quarter_L).
 
-        shares: the table of _shares. change_VLH: tuned's count of a verb in a head less base's. instruction_V: which
-        verbs are instruction verbs. quarter_L: the quarter of each layer, 0 to 3.
+        shares: the table of _shares. change_VLH: tuned's count of a verb in a head less base's (`verb_counts`); the
+        instruction verbs are the first. instruction_V: which verbs are instruction verbs. quarter_L: the quarter of
+        each layer, 0 to 3.
         """
         instruction = verbs(LISTS[self.verbs])
         kinds = {"instruction": instruction, "general": [v for v in verbs("general") if v not in set(instruction)]}
@@ -147,7 +149,11 @@ class InstructionVerbs(Finding):
         return shares, tuned_VLH - base_VLH, np.arange(len(all_verbs)) < len(instruction), quarter_L
 
     def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
-        """The values of all scores, without their intervals and tables; 0 where no verb of one kind changed."""
+        """The value of each score by its name.
+
+        A score is 0 where, in its part of the depth, no head's count changed for any instruction verb, or for any
+        general verb.
+        """
         shares, *_ = self._counted(base, null)
         mean = shares.groupby(["quarter", "kind"])["share"].mean()
         quarters = {"verbs": "all", **{f"verbs_quarter_{i}": str(i) for i in range(1, QUARTERS + 1)}}
@@ -161,7 +167,7 @@ class InstructionVerbs(Finding):
     def _score(self, name: str, change_VLH: NDArray[np.int64], instruction_V: NDArray[np.bool_]) -> Score:
         """The score over some layers. change_VLH: how much each head's count of each verb changed there."""
         change_VN = change_VLH.reshape(len(change_VLH), -1)
-        # Verbs are a sample and heads are a sample: a head that gained pairs with one verb tends to gain others too.
+        # Verbs are a sample and heads are a sample: one head's changes for several verbs are not independent.
         found = crossed_difference(change_VN > 0, change_VN != 0, instruction_V, self.bootstrap.confidence)
         if found is None:
             return no_change(self.name, name)
@@ -171,7 +177,8 @@ class InstructionVerbs(Finding):
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
     """count_VLH, int64: how many of the word pairs that a head knows contain a verb, for each verb, layer and head.
 
-    The V verbs are in the order of `all_verbs`. A pair of two of the verbs counts for each of them.
+    The V verbs are in the order of `all_verbs`. A pair of two of the verbs counts for each of them; a pair counts once,
+    however often the head has it.
     """
     index_of = {verb: i for i, verb in enumerate(all_verbs)}
     units = list(explanation.units.values())
@@ -210,8 +217,7 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
     """The paper's Table 3: a row for each quarter of the depth, and one for all layers.
 
     Each row compares the shares (_shares) of instruction verbs with those of general verbs. Mean, standard deviation
-    and Welch's test are the paper's; Holm's correction over the four quarters and the effect size are ours. There is no
-    sign-flip test, because the verbs of the two kinds are not paired.
+    and Welch's test are the paper's; Holm's correction over the four quarters and the effect size are ours.
     """
     table_rows = []
     for quarter in [*map(str, range(1, QUARTERS + 1)), "all"]:
@@ -242,10 +248,10 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gained_pairs(base: Explanation, tuned: Explanation, instruction: set[str], limit: int = 200) -> pd.DataFrame:
-    """The word pairs with an instruction verb that more heads know in tuned than in base, the largest gains first.
+    """The word pairs with an instruction verb that more heads, of all layers, know in tuned than in base.
 
-    instruction: the instruction verbs. limit: the most rows that are returned. Pairs of equal gain are in alphabetical
-    order.
+    The largest gains come first; pairs of equal gain are in alphabetical order. instruction: the instruction verbs.
+    limit: the most rows that are returned.
     """
     heads_by_pair: list[Counter[tuple[str, str]]] = []
     for explanation in (base, tuned):

@@ -31,8 +31,9 @@ def beside_null(
 ) -> Result:
     """The result with the scores of null models, and with the excess of its headline and of each claimed score.
 
-    nulls: at least one; for each null model, the values of the finding's scores by name (`Finding.null_values`), on the
-    same prompts. kind: of the null models. confidence: of the intervals. claims: the finding's claims.
+    A score that the null models lack stays without an excess. nulls: at least one; for each null model, the values of
+    the finding's scores by name (`Finding.null_values`), on the same prompts. kind: of the null models. confidence: of
+    the intervals. claims: the finding's claims.
 
     The added scores are those of `excess_score`. The table null_KIND places each score that the null models have too
     among theirs, and null_KIND_draws has each null model's scores.

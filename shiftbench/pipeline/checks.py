@@ -23,9 +23,10 @@ def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> No
     base, tuned: the models that the caller has loaded; None: the model is described by its source in the job's pair.
 
     These are checked: the name of the template; that there is a finding; that no two prompts have one id; that base and
-    tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control; the
-    method and the ratings of each finding; and that every prompt has a response, where a finding needs responses and
-    'reference' is one of the job's response modes.
+    tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control, unless
+    it is one for weights alone; the method and the ratings of each finding; that no model was given loaded, where a
+    finding reads weight files; and that every prompt has a response, where a finding needs responses and 'reference' is
+    one of the job's response modes.
     """
     if job.template not in TEMPLATES:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")
@@ -62,7 +63,7 @@ def check_loaded(session: Session) -> None:
 
     Where no finding needs a loaded model, nothing is loaded or checked. Otherwise these are checked: the token ids of
     the vocabulary's words; that both models have the parts that each finding needs, and can be explained by its method
-    (`Explainer.check_model`); and that the control can make null models from them.
+    (`Explainer.check_model`); and that the control can make null models from them, unless it is one for weights alone.
     """
     job, models = session.job, session.models
     if not job.needs_models:
@@ -118,8 +119,8 @@ def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
 def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
     """Raise InputError for a vocabulary word that base has no token for, or that has other token ids in tuned.
 
-    Tuning may have added a token for a word. Base has no embedding of that token, so the word's embeddings in the two
-    models could not be compared. Where base and tuned have the same tokenizer, only base's ids are looked at.
+    Tuning may have added a token for a word, of which base has no embedding. The word's embeddings in the two models
+    could then not be compared. Where base and tuned have the same tokenizer, only base's ids are looked at.
     """
     ids = word_ids(base.tokenizer, vocabulary.words)
     if tuned.tokenizer_digest == base.tokenizer_digest:

@@ -57,7 +57,8 @@ def why_not_controlled(control: Control, finding: Finding) -> str | None:
     """Why a finding is not scored on null models: a clause for the notes, or empty where it needs no note.
 
     None: it is scored. Checks never are. A control for weights alone leaves out findings that depend on responses or
-    claim nothing, methods that would need a copy of the model in memory, and annotators that ask a chat model.
+    claim nothing, methods that may read weights otherwise than through Model.views, and methods whose annotator asks a
+    chat model.
     """
     if finding.is_check:
         return ""
@@ -103,8 +104,8 @@ def _beside_nulls(
 class _NullScorer:
     """Scores one finding on null models. Of each null model the store keeps the scores, as one unit.
 
-    Explanations by a method that reads weights alone are computed in memory and not kept. Those on responses take long,
-    so each of their units is stored as it is computed.
+    Null models' explanations by a method that reads weight files, or weights through Model.views alone, are computed in
+    memory and not stored. Each unit of those by another method is stored as soon as it is computed.
     """
 
     method: ClassVar[str] = "null_scores"
@@ -169,13 +170,13 @@ class _NullScorer:
 
     @cached_property
     def _base(self) -> Explanation:
-        """Base's explanation, which the store has."""
+        """Base's explanation, which the store has from scoring the pair."""
         (_, work), *_ = works_of(self._session, self._comparison, self._session.models.tuned, is_null=True)
         return self._session.gatherer.quietly(work)
 
     @cached_property
     def _unchanged(self) -> frozenset[str]:
-        """Names of units that null models share with base."""
+        """Names of the units of base's explanation that null models are known to share; may be empty."""
         explain, models = self._finding.explain, self._session.models
         if not self._control.keeps_unchanged or not isinstance(explain, Explainer):
             return frozenset()
@@ -195,7 +196,7 @@ def _options(finding: Finding) -> dict[str, Any]:
     """The finding's own options, as JSON-able values.
 
     Those of its methods are left out, because the keys of their units depend on them, and so is the bootstrap, because
-    no value depends on it.
+    no score's value depends on it.
     """
     assert dataclasses.is_dataclass(finding)
     values = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}

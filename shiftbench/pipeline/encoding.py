@@ -1,4 +1,4 @@
-"""Encodes prompts as token ids for both models, and leaves out those that have no token or exceed a model's context."""
+"""Encodes prompts as token ids for both models, and leaves out those without a token or too long for a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EncodedPrompts:
     """The prompts that can be explained, as token ids, and notes for the report.
 
     base, tuned: the same prompts in the same order, as each model gets them. notes: which prompts were left out and
-    why, and which prompts begin with the beginning-of-text token.
+    why, and which prompts' texts begin with the beginning-of-text token.
     """
 
     base: Sequence[EncodedPrompt] = ()
@@ -33,7 +33,7 @@ class EncodedPrompts:
 
 
 def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast) -> None:
-    """Raise InputError where a chat template that the job uses is missing, or fails on one of its prompts.
+    """Raise InputError where a chat template that the job uses is missing, or fails on one of the job's prompts.
 
     base, tuned: the models' tokenizers; no model is needed. With template 'none' nothing is checked.
     """
@@ -47,8 +47,8 @@ def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTo
 def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> EncodedPrompts:
     """Prompts as token ids for both models, in the order of `prompts`, without those that cannot be explained.
 
-    A prompt is left out, with a note, where it has no token, and where its token ids, the special tokens in front of it
-    and `max_new_tokens` response tokens together exceed the smaller of the two models' contexts.
+    A prompt is left out, with a note, where it has no token, and where the longer of its two encodings, the special
+    tokens in front of it and `max_new_tokens` response tokens together exceed the smaller of the two models' contexts.
     job: gives the template and `max_new_tokens`. prompts: the job's prompts, or those that an explainer made from them.
     Raises InputError where base and tuned give a prompt different ids, or base has no embedding of one of the ids. With
     template 'own' this is checked on the prompts without templates. Raises InputError as `encode_all` does, too.
@@ -57,7 +57,7 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
     first_side = encode_all(prompts, *encoders[0])
     second_side = first_side if encoders[0] == encoders[1] else encode_all(prompts, *encoders[1])
     bare = [first_side, second_side]
-    if job.template == "own":  # two templates give different ids, so the prompts are compared without them
+    if job.template == "own":  # two templates may give different ids, so the prompts are compared without them
         bare = [encode_all(prompts, model.tokenizer, None, model.name) for model in (base, tuned)]
     for first, second in zip(*bare, strict=True):
         _check_same_ids(first, second, base)
@@ -111,7 +111,6 @@ def _check_same_ids(first: EncodedPrompt, second: EncodedPrompt, base: Model) ->
     """Raise InputError where two encodings of a prompt differ, or base has no embedding for one of the ids.
 
     The ids are those of the prompt and of the special tokens in front of it.
-
     first, second: the same prompt as base and as tuned encode it. base: the base model.
     """
     ids = (first.prefix_ids + first.prompt_ids, second.prefix_ids + second.prompt_ids)

@@ -19,8 +19,7 @@ from shiftbench.prompts import Prompt
 from shiftbench.prompts.spans import span_notes
 
 # The share of the matrix product's peak rate that explaining reaches. Measured on the autograd path with SmolLM2-135M,
-# 6 prompts and responses of up to 200 tokens, on 2 cores. Models of a few million parameters reach a smaller share, but
-# their responses end before the limit, so that their estimates are about as good.
+# 6 prompts and responses of up to 200 tokens, on 2 cores. Models of a few million parameters reach a smaller share.
 EFFICIENCY = 0.6
 PROGRAM_BYTES = 700 * 2**20  # memory of a process with torch, transformers and MLflow, before a model is loaded
 PROBE_SIDE = 1024  # side of the square matrices that are timed
@@ -30,9 +29,9 @@ TOKENS_PER_CHARACTER = 0.3  # in English, with a large byte-level BPE vocabulary
 def estimate(job: Job) -> str:
     """A text of several lines: what would be explained, and the estimated time, memory and disk space.
 
-    Further lines give the number of questions to chat models, and notes on spans. Reads no weights, but times a few
-    matrix products on the tuned model's device. The estimates hold for an empty store and responses of the greatest
-    length. The time is that of attributions and masked passes on base and tuned; null models are not counted.
+    Further lines give the time that null models add, the number of questions to chat models, and notes on spans. Reads
+    no weights, but times a few matrix products on the tuned model's device. The estimates hold for an empty store and
+    responses of the greatest length. The first time is that of attributions and masked passes on base and tuned.
     """
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
@@ -72,9 +71,9 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
     """The estimated number of floating-point operations to explain both models for one finding.
 
     0 for a finding that needs no responses or whose method reads weight files. shapes: base's and tuned's. modes: the
-    number of the job's response modes. Base is explained on the responses of each mode, but for a finding that checks a
-    method on those of one mode. Tuned counts once, because its own responses are the shared ones; its references, as a
-    further mode, are not counted.
+    number of the job's response modes. Base counts once for each mode, and once for a finding that checks a method,
+    which is scored on one mode only. Tuned counts once, because 'shared' and 'own' responses are the same for it; that
+    it is explained a second time where 'reference' is one of two modes is not counted.
     """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):
@@ -86,7 +85,7 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
 
 def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
-    """A line that says which findings are scored on null models, and how long that takes; none without a control.
+    """A line that says which findings are scored on null models, and the estimated time; an empty list where none is.
 
     shape: of the tuned model. rate: in FLOP/s.
     """
@@ -167,7 +166,7 @@ def _questions(job: Job, shapes: Sequence[ModelShape]) -> list[str]:
 
 
 def _peak_flops(device: torch.device) -> float:
-    """The rate of float32 matrix products on the job's device, in FLOP/s: the best of four timings."""
+    """The rate of float32 matrix products on `device`, in FLOP/s: the best of four timings."""
     a = torch.ones(PROBE_SIDE, PROBE_SIDE, device=device)
     best = 0.0
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Gathers explanations: each unit is read from the store, or computed and then stored before the next one."""
+"""Gathers explanations: each unit is read from the store, or computed and stored."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Gatherer:
         """The explanation that consists of the units of `work`, in this order; each is computed if the store lacks it.
 
         Where several findings need the same explanation, the progress display shows it once.
-        title: the explanation's name in the progress display and in the run's tags.
-        record_key: whether the digest of the explanation's keys is written into the run's tags. Null models pass False:
-        there are many of them, and their keys are never looked up.
+        title: the explanation's name in the progress display and in `keys`. record_key: whether the digest of the
+        units' keys is recorded in `keys`, which scores.json gets. Null models pass False: there are many of them, and
+        their keys are never looked up.
         """
         key = combined_key(item.key for item in work)
         if record_key:
@@ -47,7 +47,7 @@ class Gatherer:
             return self._gather(work, advance)
 
     def quietly(self, work: Sequence[Work]) -> Explanation:
-        """The explanation whose units are these pieces of work, without a stage in the progress display and a key."""
+        """The explanation that consists of the units of `work`; it is not shown as progress nor recorded in `keys`."""
         return self._gather(work, lambda computed: None)
 
     def _gather(self, work: Sequence[Work], advance: Advance) -> Explanation:

@@ -70,7 +70,7 @@ class Job:
 
     @property
     def needs_models(self) -> bool:
-        """Whether some finding needs a loaded model. Both are loaded then, because a method explains both."""
+        """Whether some finding needs a loaded model. Base and tuned are both loaded then."""
         return self.needs(Need.BASE, Need.TUNED)
 
     def needs(self, *needs: Need) -> bool:

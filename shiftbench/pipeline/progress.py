@@ -1,4 +1,4 @@
-"""Shows the progress of long work on standard error: a moving bar on a terminal, and one line for each stage."""
+"""Shows the progress of long work on standard error: a moving bar on a terminal, and one line after each stage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Progress:
         """Show a moving bar while the block runs, if the console is a terminal, and one line after the block.
 
         A stage that computes nothing, because the store has all its units, gets no line. Gives the block a function to
-        call after each unit. title: what the bar and the line begin with. total: the number of units.
+        call after each unit (`Advance`). title: what the bar and the line begin with. total: the number of units.
         """
         began = time.monotonic()
         computed = seen = 0

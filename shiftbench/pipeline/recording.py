@@ -31,7 +31,7 @@ from shiftbench.store.explanation import content_key
 from shiftbench.tracking import spool_run, without_secrets
 from shiftbench.verdicts import Verdict
 
-NOTE_WIDTH = 300  # characters; a longer note is cut on the terminal, but not in scores.json and in the report
+NOTE_WIDTH = 300  # characters; a longer note is cut where it is printed, but not in scores.json and in the report
 PIPE_WIDTH = 110  # columns of the table where the output is no terminal; the longest score name fits
 
 
@@ -41,10 +41,10 @@ class Outcome:
 
     results: in the order of the job's findings. verdicts: on their claims. notes: for the report. identity: the fields
     of "pair" in scores.json that say which models were compared (`Session.identity`). keys: the digest of each
-    explanation's unit keys, by title. prompts: the number of prompts that were not left out. computed, found: the
-    number of units computed here, and of units that the store had. unanswered: for a group of a larger job, why none of
-    its responses could be explained; empty where some could. started: when the work began, in UTC; None where that is
-    not known.
+    explanation's unit keys, by title. prompts: the number of prompts that `encode_prompts` did not leave out; 0 where
+    no finding needs prompts. computed, found: the number of units computed here, and of units that the store had.
+    unanswered: for a group of a larger job, why none of its responses could be explained; empty where some could.
+    started: when the work began, in UTC; None where that is not known.
     """
 
     results: Sequence[Result]
@@ -98,10 +98,10 @@ def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfi
 
 
 def show(recorded: Recorded, verbose: bool = False) -> None:
-    """Print the verdicts on standard output.
+    """Print the verdicts on standard output, where there are any.
 
-    verbose: whether the table of all scores, each finding's sentence and the notes are printed before the verdicts. A
-    run without verdicts, as of a chain, always gets them, because they are its answer.
+    verbose: whether the table of all scores, each finding's sentence, the notes and the number of units are printed
+    before the verdicts. Where there are no verdicts, as in a chain, these are always printed.
     """
     summary, outcome = recorded.summary, recorded.outcome
     shown = console(sys.stdout, PIPE_WIDTH)

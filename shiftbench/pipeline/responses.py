@@ -28,8 +28,8 @@ def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts)
     Both sides have the same prompts in the same order. mode: one of job.RESPONSE_MODES. encoded: the prompts.
     Prompts are left out of both sides, with a note, where a model has no embedding of a token of the prompt or of its
     response, and in mode 'reference' where base and tuned give the response different ids. Raises Unanswered where this
-    leaves no prompt, and where all responses of one side are empty. In a group of a larger job (`Job.group`) empty
-    responses are no error: a note says so, and so does `Gatherer.unanswered`.
+    leaves no prompt, and where all responses of one side are empty. In a group of a larger job (`Job.group`) the latter
+    is no error: a note says so, and so does `Gatherer.unanswered`.
     """
     job, gatherer = session.job, session.gatherer
     if mode == "reference":
@@ -97,8 +97,8 @@ def _references(session: Session, encoded: EncodedPrompts) -> list[Side]:
 def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
     """The two sides, without the prompts that have a token of which a model has no embedding.
 
-    The tokens are those of the prompt, those in front of it and those of the response. Base has no embedding of a token
-    that tuning added. A note names the prompts that are left out. Raises Unanswered where this leaves no prompt.
+    The tokens are those of the prompt, those in front of it and those of the response. Base may have no embedding of a
+    token that tuning added. A note names the prompts that are left out. Raises Unanswered where this leaves no prompt.
     """
     notes = session.gatherer.notes
     rows = [_embedding_rows(model) for model in (session.models.base, session.models.tuned)]
@@ -118,7 +118,7 @@ def _embeddable(session: Session, sides: Sequence[Side]) -> list[Side]:
 
 
 def _embedding_rows(model: Model) -> int:
-    """The number of tokens that a model has input embeddings of."""
+    """The number of rows of a model's input embeddings; token ids from this number on have no embedding."""
     rows: int = model.module.get_input_embeddings().weight.shape[0]
     return rows
 

@@ -57,8 +57,9 @@ def explain_and_score(
     load: returns the models of a pair; the workers of a sweep pass a `Loader`, which keeps base for the next job.
     confirm: called with the models' identity (`Session.identity`) before anything is explained; it may raise
     InputError.
-    Raises InputError, before anything is explained, where the models or the prompts show that the job cannot be done.
-    Raises Unanswered, which is an InputError too, where no response can be explained.
+    Raises InputError where the models, the prompts or the control show that the job cannot be done. Raises Unanswered,
+    which is an InputError too, where no response of the main mode can be explained; a group of a larger job
+    (`Job.group`) may have empty responses alone.
     """
     started = datetime.now(timezone.utc)
     session = Session(job, load(job.pair), Gatherer(job.store, progress))
@@ -86,7 +87,7 @@ def run(
     given: Sequence[str] = (),
     before: Callable[[], object] = lambda: None,
 ) -> Recorded:
-    """Score the pair of a resolved configuration, and write the results to `folder`. Nothing is sent or printed.
+    """Score the pair of a resolved configuration, and write the results to `folder`. Nothing is sent to MLflow.
 
     Returns what was written. suite: the name of the suite, recorded with the results. load: as in `explain_and_score`.
     sweep: the value of the tag shiftbench.sweep (`tracking.SWEEP`); None for a run of no sweep. given: the overrides of
@@ -117,7 +118,7 @@ def dry_run(config: DictConfig, folder: Path) -> str:
 def release() -> None:
     """Give the GPU back the memory that torch keeps after a job without using it. Without a GPU, nothing happens.
 
-    The next job of a sweep, or another process, can then use this memory.
+    Another process can then use this memory.
     """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -24,9 +24,9 @@ def tracked_run(summary: RunSummary, started: datetime | None, folder: Path, swe
 
     Its metrics begin with the headlines of the verdicts. Its parameters are all options of the configuration, as they
     are typed on the command line. Its tags are for searching, and one of them is its description, which gives the
-    answer in Markdown. Its files are the results in `folder`. Digests of explanations are in scores.json.
-    started: when the work began; None where that is not known. sweep: the tag that the tracked runs of one sweep share;
-    None for a run of no sweep.
+    answer in Markdown. Its files are those in `folder` that results/writing.py writes (WRITTEN).
+    started: when the work began; None where that is not known. sweep: the value of the tag shiftbench.sweep, which the
+    tracked runs of one sweep share; None for a run of no sweep.
     """
     pair, verdicts = summary.pair, by_claim(summary.verdicts)
     tags: dict[str, Any] = {

@@ -117,7 +117,7 @@ def parsed(content: bytes) -> Document:
 def without_circumstances(content: bytes) -> bytes:
     """The content of a scores.json without date, command and MLflow run.
 
-    The rest is the same, byte for byte, where a job is repeated with the same inputs.
+    Where a job is repeated with the same inputs on the same machine, the rest is to be the same, byte for byte.
     """
     return CIRCUMSTANCES.sub(b"", content)
 

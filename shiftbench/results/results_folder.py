@@ -136,9 +136,10 @@ def same_settings(folder: Path, pair: Mapping[str, Any], versions: Mapping[str, 
 def writing(folder: Path) -> Iterator[Path]:
     """A context that gives a new, empty folder inside `folder`, to which the block writes results.
 
-    `folder` is created where it is missing. Temporary files that killed processes left in it are removed first. Other
-    processes that enter this context for the same folder wait until the block ends. The new folder and what is still in
-    it are removed at the end. Raises OSError where `folder` cannot be written.
+    `folder` is created where it is missing. What killed processes left in it is removed first, as far as
+    `temporary_folder` and `sweep_files` do so. Where the file system has locks, other processes that enter this context
+    for the same folder wait until the block ends. The new folder and what is still in it are removed at the end. Raises
+    OSError where `folder` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder, PART, [(folder, PROBE), (folder / EARLIER, PART)]) as part:
@@ -151,8 +152,8 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
 
     Returns the folder under `earlier` that has the earlier results now; None where there were none, or where they were
     replaced.
-    names: the files and folders that results consist of; other content of `folder` stays. What is in one of these
-    folders of `folder` and not in `part` is removed.
+    names: the files and folders that results consist of; other content of `folder` stays. Where one of these
+    names is a folder in `folder`, what it holds and `part` lacks is removed.
     same: whether the earlier results are of the same settings as the new ones. If True, they are replaced. If False,
     they are first copied whole to a folder under `earlier`, so that no result is lost if the process is killed.
     """
@@ -188,7 +189,7 @@ def _saved(folder: Path, names: Sequence[str]) -> Path:
     with suppress(OSError, ValueError):
         before = folder / EARLIER / file_bytes(note, REPLACING, 4096).decode()
         if before.is_dir():
-            return before  # a process was killed after it made this copy: `folder` holds a mix of old and new files
+            return before  # a process was killed after it made this copy: `folder` may hold old and new files
     (folder / EARLIER).mkdir(exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=folder / EARLIER, prefix=PART))
     for name in (*names, SPOOLED):  # SPOOLED is copied too, so that results not yet sent to MLflow can be sent
@@ -209,7 +210,7 @@ def _name_for(folder: Path) -> Path:
     """A path under `earlier` where nothing is yet, named by the time in UTC when the folder's results were written.
 
     The time is that of the last change to scores.json; to report.html where scores.json is missing; to the folder where
-    both are. Where the name is taken, -2, -3, ... is added.
+    both are missing. Where the name is taken, -2, -3, ... is added.
     """
     newest = next((name for name in (LAST, "report.html") if (folder / name).exists()), ".")
     written = datetime.fromtimestamp((folder / newest).stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")

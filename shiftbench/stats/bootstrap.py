@@ -1,8 +1,8 @@
 """Bootstrap intervals of means and of their differences, corrected for small samples (docs/mathematics.md, "Scores").
 
 The percentile interval is too narrow for few observations: a 95% interval covers the mean of 4 normal values in 81% of
-cases, of 10 in 91%. Two corrections remove this. A resample of n values varies by (n - 1) / n of what it should, so
-deviations of resampled means are multiplied by sqrt(n / (n - 1)). The variance is estimated from n values, so the
+cases, of 10 in 91%. Two corrections are made. The variance of resampled means is (n - 1) / n of what it should be, so
+their deviations are multiplied by sqrt(n / (n - 1)). The variance is estimated from n values, so the
 bounds' distances from the mean are multiplied by t / z, the ratio of Student's to the normal quantile. The bootstrap
 gives the interval's shape: a skewed sample keeps unequal distances. tests/stats/test_coverage.py measures the coverage.
 """
@@ -31,12 +31,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The bootstrap of means, with its options. Its methods return a mean and its confidence interval.
+    """The bootstrap of means and of differences of means, with its options. Its methods return an Interval.
 
-    An interval contains its mean. Where observations do not vary, or there is only one, both bounds are the mean.
+    An interval contains its value. Where no observation differs from another of its stratum or sample, both bounds are
+    the value.
 
     resamples: the number of resamples for each interval. confidence: the confidence level, in (0, 1). seed: of the
-    random resamples; the same values and seed give the same bounds.
+    random resamples; the same values and options give the same bounds.
     """
 
     resamples: int
@@ -60,7 +61,8 @@ class Bootstrap:
         """The mean of values [n], with its interval. Where n = 0, the mean and both bounds are 0.
 
         strata [n]: a label for each value, such as its layer; None: all values are one stratum. Values are drawn with
-        replacement within their stratum, so each resample has as many values of each stratum as `values` has.
+        replacement within their stratum, so each resample has as many values of each stratum as `values` has. Strata
+        of a single value are joined before (`_collapsed`).
         """
         x = np.asarray(values, dtype=np.float64)
         if x.size == 0:
@@ -76,7 +78,7 @@ class Bootstrap:
         """mean(first) - mean(second) of two independent samples, with its interval; each sample is resampled by itself.
 
         Where a sample is empty, the difference and both bounds are 0. A sample of one value is taken to vary as the
-        other does.
+        other does; where both have one value, both bounds are the difference.
         """
         a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if a.size == 0 or b.size == 0:

@@ -22,9 +22,9 @@ FEWEST_DRAWS = 39
 class NullPlace:
     """A value and its place among n draws of the same quantity under a null hypothesis.
 
-    mean: the mean of the draws. low, high: bounds between which a further draw would fall. p: the rank p of the value
-    among the draws. n: the number of draws; with n = 0 there is no null distribution: mean, low and high are 0, and p
-    is None.
+    mean: the mean of the draws. low, high: the interval for a further draw that `place_in_null` describes. p: the rank
+    p of the value among the draws. n: the number of draws; with n = 0 there is no null distribution: mean, low and high
+    are 0, and p is None.
     """
 
     value: float
@@ -59,8 +59,8 @@ def place_in_null(
     alternative: for 'greater', p is (1 + the number of draws at least as large) / (1 + n), so with 19 draws p is at
     least 0.05. For 'two-sided', p is twice the smaller of this p and of (1 + the number of draws at most as large) /
     (1 + n), and at most 1. low, high: the draws' quantiles at (1 -+ confidence) / 2, at Weibull's plotting positions
-    i / (n + 1). A further draw falls between them with the probability `confidence`. Where n is too small for that, low
-    and high are the smallest and the largest draw, between which a further draw falls with the probability
+    i / (n + 1). A further draw falls between them with about the probability `confidence`. Where n is too small for
+    that, low and high are the smallest and the largest draw; a further draw falls between these with the probability
     (n - 1) / (n + 1).
     """
     null = np.asarray(draws, dtype=np.float64)
@@ -80,9 +80,11 @@ def excess_over_null(
     """A value less the mean of m draws under the null, with an interval that holds two sources of error.
 
     low, high: the value's own interval, for the sampling of its n observations. draws: [m], at least one. The value's
-    standard error on the side of a bound is e = |value - bound| / t, for n - 1 degrees of freedom. With the standard
+    standard error on the side of a bound is e = |value - bound| / t, where t is Student's quantile for n - 1 degrees of
+    freedom, at least 1. With the standard
     deviation s of the draws, the variance is e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of
-    freedom gives the bound. p is two-sided, with the standard error on the side that faces the null.
+    freedom gives the bound. p is two-sided, with the standard error on the side that faces the null; where
+    that error is 0, p is 1 for an excess of 0, else 0.
 
     A single draw has no spread: then the interval holds the sampling alone, and p is None.
     """
@@ -107,7 +109,7 @@ class _Side:
 
     @classmethod
     def of(cls, sampling: float, n: int, spread: float, draws: int) -> _Side:
-        """sampling: the value's standard error. spread: the variance of a further draw, for this number of draws."""
+        """sampling: the value's standard error, from n observations. spread: s^2 (1 + 1 / m) for m = `draws`."""
         variance = sampling**2 + spread
         if variance == 0:
             return cls(0.0, 1.0)

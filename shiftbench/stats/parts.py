@@ -17,10 +17,10 @@ from shiftbench.stats.bootstrap import Interval
 def error_from_parts(estimates: ArrayLike) -> float:
     """The standard error of an estimate from a random draw, by batch means: the spread of estimates from its parts.
 
-    estimates [G]: the same estimate from each of G equal parts of the draw alone; at least two. Their standard
-    deviation over the square root of G is the error of the estimate from the whole draw, whose variance is inverse to
-    the size of the draw. A jackknife would be wrong here: shares of a few concepts are steps, and a jackknife enlarges
-    a step by the number of parts.
+    estimates [G]: for each of G equal parts of the draw, the estimate from this part alone; at least two. Their
+    standard deviation over the square root of G is the error of the estimate from the whole draw, whose variance is
+    inverse to the size of the draw. A jackknife would be wrong here: shares of a few concepts are steps, and a
+    jackknife enlarges a step by the number of parts.
     """
     parts = np.asarray(estimates, dtype=np.float64)
     return float(parts.std(ddof=1)) / math.sqrt(parts.size)

@@ -12,8 +12,9 @@ from torch import Tensor
 # A squared change, over the sum of both weights' squared norms. Up to this value rotation_share computes the rotation
 # itself: its faster formula is a difference of sums that, for so small a change, agree in too many digits.
 SMALL_CHANGE = 1e-6
-# A change is of low rank where this share of its directions holds this share of its square. Of a random change an
-# eighth of the directions holds about a quarter; rounding to bfloat16 after an adapter was merged adds some percent.
+# A change is of low rank where the first share of its directions holds at least the second of its square. Of a random
+# change an eighth of the directions holds about a quarter; rounding to bfloat16 after an adapter was merged adds some
+# percent.
 LOW_RANK, SHARE = 1 / 8, 0.9
 
 
@@ -92,7 +93,7 @@ def permuted_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
 def rotated_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
     """base_FD plus a change with the singular values of tuned_FD - base_FD between random directions (by `seed`).
 
-    The directions on both sides are uniform, as if the change had been turned by a random rotation of each side.
+    The directions on each side are orthonormal, and uniformly distributed up to their signs.
     """
     value_K = torch.linalg.svdvals((tuned_FD - base_FD).double())
     generator = torch.Generator().manual_seed(seed)
@@ -107,9 +108,9 @@ def rotated_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
 def random_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
     """base_FD plus a random change of the size of tuned_FD - base_FD, for comparison.
 
-    It is the permuted change. Permuting gives a change of low rank, as an adapter's, full rank, so that it no longer is
-    as large in any direction; such a change is rotated. Of low rank is a change of which LOW_RANK of the directions
-    hold SHARE of the squared norm.
+    A change of low rank, such as an adapter's, is rotated (`rotated_change`); permuting it would give it full rank. Any
+    other change is permuted (`permuted_change`). A change is of low rank where LOW_RANK of the D directions, but at
+    least one, hold at least SHARE of its squared norm.
     """
     change = (tuned_FD - base_FD).double()
     square_D = torch.linalg.eigvalsh(change.T @ change).clamp(min=0)

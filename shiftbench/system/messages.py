@@ -1,4 +1,4 @@
-"""What may be written to the terminal beside the program's own output: nothing of the libraries below it."""
+"""Keeps Python warnings and log messages of libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import warnings
 
 
 def keep_libraries_quiet() -> None:
-    """Show no Python warning, and no log message of a library below the level ERROR. Only for the command line.
+    """Show no Python warning, and no log message below the level ERROR but shiftbench's. Only for the command line.
 
-    Warnings are about the code of libraries, or about data that a finding's notes speak of. Where the user asks for
-    them (python -W, PYTHONWARNINGS), they are shown. Processes that this one starts, such as a sweep's workers, show
-    none either. Messages of shiftbench's own loggers are shown.
+    Where the user asks for warnings (python -W, PYTHONWARNINGS), they are shown. Otherwise processes that this one
+    starts, such as a sweep's workers, get PYTHONWARNINGS=ignore. Log messages of a library that has set up a handler of
+    its own are not held back.
     """
     if not sys.warnoptions:
         os.environ.setdefault("PYTHONWARNINGS", "ignore")

@@ -1,4 +1,4 @@
-"""Everything that shiftbench does with MLflow; no other room imports mlflow.
+"""Everything that shiftbench does with MLflow; no other package of shiftbench imports mlflow.
 
 address      the tracking URI: made absolute, shown without secrets
 destination  `Tracking`: where runs are recorded, and whether they can be written there

@@ -61,7 +61,7 @@ class Tracking:
 
     uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for
     no tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: seconds that a whole
-    answer of a server may take, retries included; files have another limit, see transport.py.
+    answer of a server may take, with an HTTP server retries included; files have another limit, see transport.py.
     """
 
     uri: str | None
@@ -112,8 +112,8 @@ class Tracking:
     def check(self) -> bool:
         """Connect before long work begins. Returns whether runs can be recorded now; False where tracking is off.
 
-        Raises InputError where runs cannot be written and waiting does not help. A server that does not answer is a
-        warning, because it may answer by the time there is something to send.
+        Raises InputError where runs cannot be written and waiting does not help. Any other failure is a warning,
+        and False is returned, because a server may answer by the time there is something to send.
         """
         if self.address == OFF:
             return False

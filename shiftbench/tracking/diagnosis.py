@@ -72,7 +72,8 @@ def diagnose(error: Exception, shown_uri: str, experiment: str) -> InputError | 
 def cause_of(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
     """The first error of type `kind` in the chain of an error, its cause, the cause of that, and so on; else None.
 
-    The chain has to be followed because MLflow catches the errors of its requests and raises its own type instead.
+    Where an error has no explicit cause, the error that was being handled when it was raised counts as its cause. The
+    chain has to be followed because MLflow catches the errors of its requests and raises its own type instead.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen and not isinstance(error, kind):

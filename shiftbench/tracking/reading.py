@@ -104,7 +104,8 @@ def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
 def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
     """The metrics, by name, of the newest `most` runs whose tag KIND is `kind` and that carry these tags, oldest first.
 
-    Empty where nothing is tracked, and where the runs cannot be read: a missing history stops no command.
+    Empty where nothing is tracked, where the experiment does not exist, and where the runs cannot be read: a missing
+    history stops no command.
     """
     if tracking.address == OFF:
         return []

@@ -137,8 +137,8 @@ def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The (name, value) items of `named`, in order, with each name changed to one that MLflow accepts.
 
     A character other than a letter, a digit, a space, "_", "." and "-" becomes "_". A long name is cut, and spaces and
-    dots at both ends are removed. Of names that thereby become equal, the second ends in "_2", the third in "_3", and
-    so on.
+    dots at both ends are removed; a name of which nothing is left becomes "_". Of names that thereby become equal, the
+    second ends in "_2", the third in "_3", and so on.
     """
     taken: set[str] = set()
     for name, value in named.items():

@@ -84,7 +84,7 @@ def send_run(tracking: Tracking, folder: Path, parent: str | None) -> str | None
     if tracking.address == OFF or not os.path.exists(folder / SPOOLED):
         return None
     try:
-        with locks.held(folder / LOCK, wait=True):  # one sender at a time; a killed sender lets go
+        with locks.held(folder / LOCK, wait=True):  # one sender at a time; the lock of a killed one is free
             return _send(tracking, folder, parent)
     except Exception as error:  # whatever the error, the results are on disk and the job has succeeded
         log.warning("results in %s were not sent to %s: %s; they stay, and `shiftbench sync` sends them later",
@@ -142,7 +142,10 @@ def _sent_run_id(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
 
 
 def _digest(run: TrackedRun) -> str:
-    """The SHA-256 digest, in hexadecimal, of the names and contents of the files that are sent for a run."""
+    """The SHA-256 digest, in hexadecimal, of the names and contents of the files that are sent for a run.
+
+    The value of `mlflow_run` in scores.json does not change it.
+    """
     digest = hashlib.sha256()
     for path in files_to_send(run, set()):
         name = path.relative_to(run.artifacts).as_posix().encode("utf-8", "surrogateescape")
@@ -157,7 +160,7 @@ def _read(folder: Path) -> dict[str, Any]:
     """The content of the spool file in a folder.
 
     Raises OSError where the file cannot be read, and InputError where it has more than MAX_BYTES bytes or its content
-    is not of the format SCHEMA.
+    is of none of the formats READABLE.
     """
     content = file_bytes(folder / SPOOLED, SPOOLED, MAX_BYTES)
     with reading(f"{SPOOLED} there is damaged or of another version", "score the pair again"):
@@ -172,7 +175,10 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _find_damage(spooled: Any) -> str:
-    """What is wrong in the content of a spool file, in words; empty where it has the format that `spool_run` writes."""
+    """What is wrong in the content of a spool file, in words; empty where it has one of the formats READABLE.
+
+    Content of version 1 gets the field started_ms of the present version, None.
+    """
     if not isinstance(spooled, dict) or spooled.get("schema") not in READABLE:
         return f"it is not of the format {SCHEMA}"
     wanted = {"result": str, "left": int, "files": str, "run": dict, "sent": list}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
     """The id of a sweep's parent run, which gets the status RUNNING, and as its name `name` and the day it began.
 
-    It is the parent run whose tag shiftbench.sweep has the value that `tags` has for it. Where there is none, it is a
-    new run with these tags, which begins now. experiment: the id of the experiment.
+    It is the oldest parent run whose tag shiftbench.sweep has the value that `tags` has for it. Where there is none, it
+    is a new run with these tags and KIND, which begins now. experiment: the id of the experiment.
     """
     tags = {**{key: shorten(value) for key, value in tags.items()}, KIND: SUITE}
     found = _find(client, experiment, tags[SWEEP]) if SWEEP in tags else None
@@ -61,5 +61,5 @@ def _find(client: MlflowClient, experiment: str, sweep: str) -> Run | None:
 
 
 def _dated(name: str, started_ms: int) -> str:
-    """The name and the day, in UTC."""
+    """The name and the day, in UTC, as one text. started_ms: in milliseconds since 1970."""
     return shorten(f"{name}, {datetime.fromtimestamp(started_ms / 1000, timezone.utc):%Y-%m-%d}")

@@ -12,10 +12,11 @@ from shiftbench.contracts.result import Score
 
 MAX_METRICS = 119  # of a run; MLflow's table of runs becomes slow with many more columns
 PARTS = ("value", "low", "high", "n")
-# MLflow's page lists metrics by name. An underscore comes before all letters, both in the order of character codes and
-# in that of languages, so the headlines of the verdicts stand before the scores of every finding.
+# MLflow's page lists metrics by name. An underscore comes before lower-case letters, both in the order of character
+# codes and in that of languages, so the headlines of the verdicts stand before the scores of every finding.
 FIRST = "_headline"
-# Names of tags. The value of KIND is PAIR, or SUITE for the parent run that a sweep's pairs are shown under.
+# Names of tags. The value of KIND is PAIR for a run of one pair, SUITE for the parent run that a sweep's pairs are
+# shown under, and another word for other runs, for example "chain".
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
 RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
 DESCRIPTION = "mlflow.note.content"  # MLflow shows the value of this tag, Markdown, at the top of a run's page
@@ -26,7 +27,7 @@ SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and f
 class TrackedRun:
     """One run as it is sent to MLflow.
 
-    artifacts: the folder whose files are sent, except hidden files and files that MLflow itself keeps there. parent:
+    artifacts: the folder whose files are sent, but for those that `files_to_send` leaves out. parent:
     the id of the MLflow run that this run is shown under; None for no such run. only: the names of the files and
     folders at the top of `artifacts` that are sent; empty where all are sent. started_ms: when the work began, in
     milliseconds since 1970; None where that is not known. In the tag DESCRIPTION, a Markdown link to a file by its
@@ -45,7 +46,7 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class Headline:
-    """The numbers of a verdict. name: of the verdict in scores.json. p: None where nothing was tested."""
+    """The score that a verdict rests on. name: of the verdict in scores.json. p: None where nothing was tested."""
 
     name: str
     value: float
@@ -61,7 +62,8 @@ def select_metrics(scores: Sequence[Score], headlines: Sequence[Headline] = ()) 
     score has '<finding>.<name>.value', '.low', '.high' and '.n'. The metrics have an order, and those at its end are
     left out where there are too many; they are then only in scores.json. Headlines come first. All values of scores
     come before the first interval (low, high and n). Among values and among intervals, the first score of every finding
-    comes before the second score of any finding. A number that is None or not finite is left out.
+    comes before the second score of any finding. The metrics of a headline, and those of an interval, are kept or left
+    out together. A number that is None or not finite is left out.
     """
     seen: Counter[str] = Counter()
     ranked = []
@@ -80,7 +82,7 @@ def select_metrics(scores: Sequence[Score], headlines: Sequence[Headline] = ()) 
 
 
 def files_to_send(run: TrackedRun, mlflow_paths: set[Path]) -> Iterator[Path]:
-    """The paths of the files of `run.artifacts` that are sent, sorted within each entry at its top.
+    """The paths of the files of `run.artifacts` that are sent, sorted by the entry at its top and then by path.
 
     Left out are hidden files and the content of hidden folders, what is in `mlflow_paths` (files and folders that
     MLflow itself keeps and that may lie in the same folder), and, where `run.only` lists names, every other name at the

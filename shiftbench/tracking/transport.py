@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 MAX_ANSWER_BYTES = 64 * 2**20  # of one answer of the API; a list of a thousand runs has 20 to 40 MB
-MAX_FILE_BYTES = 2**30  # of one file, where the reader asks for no lower limit
+MAX_FILE_BYTES = 2**30  # of one file, where the reader names no limit (`limit_file_size`)
 MIN_FILE_SPEED = 16 * 2**10  # bytes a second
 CHUNK_BYTES = 2**16  # read at a time
 MAX_REDIRECTS = 3
@@ -96,7 +96,7 @@ def limit_requests(address: str, timeout: float) -> None:
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:
-    """While the block runs, a file that this thread receives by HTTP may have `size` bytes after decompression.
+    """While the block runs, a file that it receives by HTTP may have at most `size` bytes after decompression.
 
     A larger one raises TooLarge.
     """
@@ -302,7 +302,7 @@ class _Adapter(HTTPAdapter):
         most = _max_file_bytes.get() if stream else MAX_ANSWER_BYTES
         _active.limit = _Limit(
             seconds, stream or upload, upload, 2 * most + CHUNK_BYTES
-        )  # twice the body's size, because chunked encoding adds bytes
+        )  # more than the body may have, because headers and chunked encoding add bytes
         try:
             response = super().send(request, stream=True, timeout=seconds, **options)
             if response.is_redirect and origin(urljoin(str(request.url), response.headers["location"])) != server:
