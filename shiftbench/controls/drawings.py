@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from shiftbench.stats import random_orthonormal
+
 # Called with (tuning's change of one tensor in float64, random generator, Frobenius norm of the rounding errors in that
 # change), it returns a random change of the same shape and, up to those rounding errors, the same Frobenius norm.
 Drawing = Callable[[Tensor, torch.Generator, float], Tensor]
@@ -41,7 +43,7 @@ def rotated(change: Tensor, generator: torch.Generator, rounding: float) -> Tens
         return permuted(change, generator, rounding)
     matrix = change.flatten(1)
     core_KK = core(matrix, rounding)
-    left, right = (_orthonormal(size, len(core_KK), generator).to(matrix) for size in matrix.shape)
+    left, right = (random_orthonormal(size, len(core_KK), generator).to(matrix) for size in matrix.shape)
     return (left @ core_KK @ right.T).view_as(change)
 
 
@@ -70,13 +72,6 @@ def _triangle(tall: Tensor) -> Tensor:
     """The square matrix R of the QR decomposition of a matrix that is at least as high as wide."""
     found: Tensor = torch.linalg.qr(tall, mode="r").R
     return found
-
-
-def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """float64 [rows, columns], uniformly distributed among the matrices with orthonormal columns; rows >= columns."""
-    q, r = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
-    signed: Tensor = q * r.diagonal().sign()  # q alone is not uniformly distributed (Mezzadri 2007)
-    return signed
 
 
 DRAWINGS: dict[str, Drawing] = {"permuted": permuted, "gaussian": gaussian, "rotated": rotated}

@@ -304,17 +304,6 @@ class ConceptRotation(Finding):
         return pd.DataFrame(rows)
 
 
-def _changes(labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For each label score, the rows of its label, with the column change: what each component adds to the score.
-
-    labels: label_table(base, tuned).
-    """
-    change = labels.assign(change=labels["tuned"] - labels["base"])
-    by_label = {label: change[change["label"] == label] for label in (*TASKS, *LEVELS)}
-    fall = by_label.pop("none").assign(change=lambda rows: -rows["change"])
-    return {"none_share_fall": fall, **{f"{label}_share_rise": rows for label, rows in by_label.items()}}
-
-
 def _levels_figure(labels: pd.DataFrame) -> Figure:
     return Figure(
         name="linguistic_levels",

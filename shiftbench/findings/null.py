@@ -20,8 +20,8 @@ CAPTIONS = {
     ),
     "null_*": (
         "One row is one score. The columns have its value on the tuned model, the mean of the null models' scores, "
-        "the interval or range of these, and the share of models, the tuned one counted, that score as far from the "
-        "mean."
+        "the interval or range of these, and the rank p: the share of models, the tuned one counted, that score "
+        "at least as high."
     ),
 }
 

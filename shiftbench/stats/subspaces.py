@@ -93,16 +93,21 @@ def permuted_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
 def rotated_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
     """base_FD plus a change with the singular values of tuned_FD - base_FD between random directions (by `seed`).
 
-    The directions on each side are orthonormal, and uniformly distributed up to their signs.
+    The directions on each side are orthonormal and uniformly distributed (Haar).
     """
     value_K = torch.linalg.svdvals((tuned_FD - base_FD).double())
     generator = torch.Generator().manual_seed(seed)
-    left_FK, right_DK = (
-        torch.linalg.qr(torch.randn(size, len(value_K), generator=generator, dtype=torch.float64))[0]
-        for size in base_FD.shape
-    )
+    left_FK, right_DK = (random_orthonormal(size, len(value_K), generator) for size in base_FD.shape)
     turned_FD: Tensor = (left_FK * value_K) @ right_DK.T
     return base_FD + turned_FD.to(base_FD)
+
+
+def random_orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """float64 [rows, columns], uniformly distributed among the matrices with orthonormal columns; rows >= columns."""
+    q, r = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
+    # LAPACK chooses the signs of R's diagonal, which biases Q; with the diagonal's signs Q is uniform (Mezzadri 2007).
+    signed: Tensor = q * r.diagonal().sign()
+    return signed
 
 
 def random_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:

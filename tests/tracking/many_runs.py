@@ -84,7 +84,7 @@ def requests_of_the_page(server: MlflowServer, experiment: str, parent: str) -> 
         "first 100 runs, newest first": {"order_by": newest},
         "by base": {"filter": f"tags.base = '{BASES[0]}'", "order_by": newest},
         "by suite and version": {"filter": "tags.suite = 'core' and tags.`version.torch` = '1'", "order_by": newest},
-        "by an explanation's key": {"filter": "tags.`explanation.concept_rotation b` = 'x'", "order_by": newest},
+        "by an explanation's key": {"filter": "tags.`verdict.concept_rotation` = 'supported'", "order_by": newest},
         "best recognition first": {
             "filter": f"tags.`{KIND}` = '{PAIR}'",
             "order_by": [f"metrics.`{RECOGNITION}` DESC"],
