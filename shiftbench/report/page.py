@@ -82,7 +82,7 @@ class Chart:
 
 
 def _charts(results: Sequence[Result]) -> list[list[Chart]]:
-    """The charts of each result. Figures of one unit share a scale, on the whole page."""
+    """The charts of each result. The scales are those that `shared_limits` gives for all figures of the page."""
     figures = [(result.finding, figure) for result in results for figure in result.figures]
     limits = shared_limits([figure for _, figure in figures])
     drawn = iter([Chart(*each, figure_svg(each[1], ends)) for each, ends in zip(figures, limits, strict=True)])

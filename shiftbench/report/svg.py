@@ -49,7 +49,7 @@ def render_svg(draw: Callable[[], Canvas], salt: str) -> str:
     so charts with different salts can stand on one page.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-        # matplotlib warns of glyphs that its own font lacks. The browser draws the text, in a font that has them.
+        # matplotlib warns of glyphs that its own font lacks. The browser draws the text, with its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         return _svg(draw())
 
