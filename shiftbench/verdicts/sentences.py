@@ -13,8 +13,8 @@ from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim, 
 def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence, with the headline's value and interval unless the claim does not apply.
 
-    A verdict that is not decided also has its reasons (where it is not trustworthy, the first), a decided one the null
-    models' scores.
+    A verdict that is not clear also has its reasons, and the effect that the run would have found, if that is known.
+    One that is not trustworthy or does not apply has its first reason, and a decided one the null models' scores.
     """
     claim, evidence = verdict.claim, verdict.evidence
     statement = _upper_first(claim.statement)
