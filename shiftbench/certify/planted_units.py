@@ -58,7 +58,7 @@ def can_plant(finding: Finding, score: str) -> bool:
 
 
 def raised_instruction(unit: Unit, shift: Shift) -> Unit:
-    """The unit where each level of an instruction token becomes the unit's largest level, or stays.
+    """A copy of the unit in which each level of an instruction token becomes the unit's largest level, or stays.
 
     It becomes the largest with the probability `shift.size`. unit: of attributions, with level_PR and instruction_P.
     """
@@ -71,7 +71,7 @@ def raised_prompt(unit: Unit, shift: Shift) -> Unit:
 
 
 def raised_gain(unit: Unit, shift: Shift) -> Unit:
-    """The unit with a log-probability that is lower by `shift.size` nats where the key parts are masked.
+    """A copy of the unit whose log-probability under the mask of the key parts is lower by `shift.size` nats.
 
     unit: of KeyParts, with log_M.
     """

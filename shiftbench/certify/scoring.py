@@ -59,7 +59,7 @@ class Setting:
 
 
 def plantable(job: Job) -> list[str]:
-    """The names of the scores whose shift can be planted for the findings of a job: those of its claims."""
+    """The scores of the claims of a job whose shift can be planted, in weights or in explanations."""
     return [
         claim.score
         for finding in job.findings.values()
@@ -220,7 +220,11 @@ def _planted_module(
 def _written(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, like: ModelSource, folder: Path
 ) -> ModelSource:
-    """The source of a model that is written to a folder, with the options of `like` but its path and its files."""
+    """Write the model to the folder, and return its source.
+
+    The source has the dtype, the device and the other options of `like`, but no revision, adapter, GGUF file or
+    tokenizer of its own.
+    """
     remove(folder)
     with quiet():
         module.save_pretrained(folder)
