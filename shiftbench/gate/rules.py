@@ -110,7 +110,7 @@ class Gate:
     def check_reference(self, reference: Judged) -> None:
         """Raise InputError where the reference lacks the score of a rule that has requirements on a score.
 
-        So it does where a rule compares with the interval of a score without observations (n = 0), which says nothing.
+        Raise it too where a rule compares with the interval of a score without observations (n = 0): it says nothing.
         The reference needs a verdict only where a rule's score is HEADLINE.
         """
         for rule in self.rules:
