@@ -236,7 +236,7 @@ class Scores(Sequence[Score]):
         return replace(self._summary, verdicts=verdicts)
 
     def _next(self) -> list[str]:
-        """What would decide the open claims, as calls in Python: a line each, at most SHOWN_COMMANDS."""
+        """What may help to decide the open claims: calls in Python or shell commands, a line each, at most SHOWN_COMMANDS."""
         remedies = [verdict.remedy for verdict in self._summary.verdicts if verdict.remedy is not None]
         lines = dict.fromkeys(f"next: {remedy.command or _call(remedy.overrides)}" for remedy in remedies)
         return list(lines)[:SHOWN_COMMANDS]
@@ -285,7 +285,11 @@ def score(
 
 
 class GivenModels(PairModels):
-    """The models of a pair, of which some are loaded already; the others are loaded when they are first used."""
+    """The models of a pair, of which none, one or both are loaded already.
+
+    A base that is not loaded yet is loaded when it is first used, and so is the tuned model, unless base is given: the
+    tuned model is then loaded at once.
+    """
 
     def __init__(self, pair: Pair, base: Model | None, tuned: Model | None) -> None:
         # The sources of a loaded model and of one that is to be loaded may be equal, as where the caller changed the
