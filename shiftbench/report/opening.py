@@ -82,7 +82,7 @@ def _detectable(verdict: Verdict) -> str:
 
 
 def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    """(name, value) of what was compared under which conditions, as text. What the run did not record is left out.
+    """(name, value) of the pair, the prompts, the suite and the control, as text. What is not recorded is left out.
 
     pair: of RunSummary.
     """
@@ -118,7 +118,7 @@ def example(results: Sequence[Result]) -> Example | None:
 
     It is a prompt of the first result that has prompts to show: the one whose recognition score changed most from base
     to tuned in the direction of that result's headline (upward where the headline is 0 or missing); the first one of
-    equal prompts. Prompts whose scores are not finite are chosen last.
+    several with an equal change. Prompts whose scores are not finite are chosen last.
     """
     result = next((result for result in results if result.saliency), None)
     if result is None:

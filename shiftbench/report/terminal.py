@@ -29,7 +29,7 @@ MARKS = {  # of a verdict: the sign before it, and its style
 }
 WIDTH = 80  # columns of the answer where the output is no terminal
 WIDEST = 100  # columns of the answer on a terminal that is wider
-MOST_LINES = 19  # of an answer up to which more than the first reasons are shown; a command counts as one line
+MOST_LINES = 19  # of an answer; second reasons that would make it longer are left out. A command counts as one
 INDENT = "    "
 SHOWN_WORDS = tuple(MARKS)  # the words in the order in which a line lists them: what was decided first
 SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
@@ -72,7 +72,7 @@ def verdict_lines(summary: RunSummary, width: int = WIDTH) -> list[Text]:
 
 
 def conditions(summary: RunSummary) -> str:
-    """How many prompts, which suite, and which control, as one line; '?' where a number or a name is not recorded."""
+    """How many prompts, which suite, and which control, as one line; '?' stands for what is not recorded."""
     pair = summary.pair
     null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
     control = "no control" if null is None else f"control: {null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
