@@ -236,7 +236,7 @@ class Scores(Sequence[Score]):
         return replace(self._summary, verdicts=verdicts)
 
     def _next(self) -> list[str]:
-        """What may help to decide the open claims: calls in Python or shell commands, a line each, at most SHOWN_COMMANDS."""
+        """What may help to decide open claims: Python calls or shell commands, a line each, at most SHOWN_COMMANDS."""
         remedies = [verdict.remedy for verdict in self._summary.verdicts if verdict.remedy is not None]
         lines = dict.fromkeys(f"next: {remedy.command or _call(remedy.overrides)}" for remedy in remedies)
         return list(lines)[:SHOWN_COMMANDS]

@@ -39,13 +39,13 @@ def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
 def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
     """For each figure, the ends of the scale that it shares with the figures of the same unit.
 
-    None: fewer than two figures of its unit can be drawn. The unit of a line or bar chart is the label of
-    its y axis, and that of a heat map its column y. Line and bar charts with and without a sign never share a scale,
-    and neither do heat maps that are diverging and those that are not. A scale reaches from the lowest number of its
-    figures to the highest, their intervals counted; that of line and bar charts has a margin, and that of diverging
-    heat maps reaches equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. Line
-    and bar charts without a sign always have a scale, if they can be drawn, and it includes 0. Raises
-    InputError as `rows_to_draw` does.
+    None: fewer than two figures of its unit can be drawn. The unit of a line or bar chart is the label of its y axis,
+    and that of a heat map its column y. Line and bar charts with and without a sign never share a scale, and neither do
+    heat maps that are diverging and those that are not. A scale reaches from the lowest number of its figures to the
+    highest, their intervals counted; that of line and bar charts has a margin, and that of diverging heat maps reaches
+    equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. Line and bar charts
+    without a sign always have a scale, if they can be drawn, and it includes 0. Raises InputError as `rows_to_draw`
+    does.
     """
     by_unit: dict[object, list[Figure]] = {}
     for figure in figures:

@@ -55,7 +55,7 @@ def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
 
 
 def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The verdicts as the object `verdicts` of scores.json, by the names that `by_claim` gives them. given: as in `command`."""
+    """The verdicts as the object `verdicts` of scores.json, by the names of `by_claim`. given: as in `command`."""
     return {
         name: {
             "verdict": verdict.word.value,
