@@ -1,4 +1,4 @@
-"""Runs a certification: one trial after the other. The outcome of each is kept, so that a killed run resumes."""
+"""Runs a certification: one trial after the other. The outcome of each is kept, so a run that was stopped can go on."""
 
 from __future__ import annotations
 
