@@ -90,7 +90,8 @@ class Attribution:
 def attribute(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Attribution:
     """Gradient-times-input attribution of a response to its prompt (Wu et al. 2023, section 3.1; docs/mathematics.md).
 
-    model: a transformers causal language model. It is switched to eager attention for the call, and back afterwards.
+    model: a transformers causal language model. It is switched to eager attention and eval mode for the call, and back
+    afterwards.
     prompt: the text, to which no chat template is applied. response: the text after the prompt, its leading space
     included. Raises InputError where the prompt or the response has no token, where the model or the tokenizer cannot
     be used (`models.wrap`), and where a logit or a gradient is not finite.
@@ -198,8 +199,8 @@ class Scores(Sequence[Score]):
         """Write the report, and return the path of the page.
 
         path: a file that ends in .html gets the page alone, which loads nothing. Any other path is a folder that gets
-        all results, as `shiftbench score` writes them; None: ./shiftbench-runs/PAIR. Raises InputError where the folder
-        holds the results of another pair or cannot be written.
+        all results, as `shiftbench score` writes them; None: ./shiftbench-runs/PAIR. Raises InputError where the file
+        or the folder cannot be written, and where the folder holds the results of another pair.
         """
         target = path_of(str(path or Path(folders.RUNS) / folders.file_name(str(self._summary.pair["name"]))), "path")
         if target.suffix == ".html":
@@ -235,7 +236,7 @@ class Scores(Sequence[Score]):
         return replace(self._summary, verdicts=verdicts)
 
     def _next(self) -> list[str]:
-        """What would decide the open claims, as calls in Python: a line each, at most SHOWN_COMMANDS."""
+        """What may help to decide open claims: Python calls or shell commands, a line each, at most SHOWN_COMMANDS."""
         remedies = [verdict.remedy for verdict in self._summary.verdicts if verdict.remedy is not None]
         lines = dict.fromkeys(f"next: {remedy.command or _call(remedy.overrides)}" for remedy in remedies)
         return list(lines)[:SHOWN_COMMANDS]
@@ -284,7 +285,11 @@ def score(
 
 
 class GivenModels(PairModels):
-    """The models of a pair, of which some are loaded already; the others are loaded when they are first used."""
+    """The models of a pair, of which none, one or both are loaded already.
+
+    A base that is not loaded yet is loaded when it is first used, and so is the tuned model, unless base is given: the
+    tuned model is then loaded at once.
+    """
 
     def __init__(self, pair: Pair, base: Model | None, tuned: Model | None) -> None:
         # The sources of a loaded model and of one that is to be loaded may be equal, as where the caller changed the
@@ -298,7 +303,7 @@ def _entered(given: ModelOrPath, stack: ExitStack) -> tuple[str, Model | None]:
     """(the path, None), or (the model's name, the model) for a model that the caller has loaded.
 
     stack: restores the state of a loaded model when it is closed. Raises InputError for anything but a path or (model,
-    tokenizer).
+    tokenizer), and as `models.wrap` does.
     """
     if isinstance(given, str | os.PathLike):
         return str(os.fspath(given)), None
@@ -312,7 +317,10 @@ def _entered(given: ModelOrPath, stack: ExitStack) -> tuple[str, Model | None]:
 
 
 def _prompts(given: Sequence[Prompt | str | Mapping[str, Any]]) -> list[Prompt]:
-    """The prompts of the argument of `score`. Those without an id are named by their number, from 1."""
+    """The prompts of the argument of `score`. Dicts without an id and texts get their number as id, from 1.
+
+    Raises InputError where it is no list, is empty, or has an item that is no prompt.
+    """
     if isinstance(given, str | Mapping):
         raise InputError("score: prompts must be a list; give [prompt] for a single one")
     if not given:

@@ -20,7 +20,7 @@ RANDOM_SIZES = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 128, "initializer_range": 0.2,
 }  # fmt: skip
-RANDOM_NOISE = 0.3  # size of the noise that is added to a random network, in units of each weight's norm
+RANDOM_NOISE = 0.3  # norm of the noise that each parameter of a random network gets, in units of its own norm
 
 
 def null_pair(
@@ -29,8 +29,10 @@ def null_pair(
     """(a module in base's place, or None where base itself is, and a module in the tuned model's place).
 
     trial: a null pair of any kind but NullPair.CONTINUED, whose models exist already. gaussian, permuted: controls with
-    null models of tuning's size; one model of them is taken. seed: of the trial. The modules are new, and those of base
-    and tuned are not changed.
+    null models of tuning's size. A noise pair takes the first model of `gaussian` and scales its change by
+    `trial.size`; a permuted pair takes the first one of `permuted`. seed: of the random numbers of the other kinds. The
+    modules are new, and those of base and tuned are not changed. Raises ValueError for NullPair.CONTINUED and where the
+    trial is no null pair.
     """
     if trial.kind is NullPair.RANDOM:
         return random_pair(base, seed)
@@ -45,20 +47,23 @@ def null_pair(
 
 @torch.no_grad()
 def scaled_null(base: Model, tuned: Model, control: Control, scale: float) -> PreTrainedModel:
-    """A module whose weights are base's plus `scale` times the change of the control's first null model."""
+    """A module whose weights are base's plus `scale` times the change of the control's first null model.
+
+    Rows that tuning added at the end of a weight are those of the null model.
+    """
     module: PreTrainedModel = copy.deepcopy(control.models(base, tuned)(0).module)
     before = dict(base.module.named_parameters())
     for name, parameter in module.named_parameters():
-        rows = before[name].to(parameter)  # rows that tuning added at the end stay as they are
+        rows = before[name].to(parameter)  # fewer than the null model's where tuning added rows
         parameter[: len(rows)] = rows + scale * (parameter[: len(rows)] - rows)
     return module
 
 
 @torch.no_grad()
 def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """(a float32 model, the same with its weights rounded to bfloat16).
+    """(base with noise, the same with its weights rounded to bfloat16); both are stored in the dtype of base.
 
-    The float32 model is base plus, in each number, uniform noise of at most half the distance to the next number in
+    Each weight of the first model is base's plus uniform noise of at most half the distance to the next number in
     bfloat16. Base may be stored in bfloat16, as the bundled models are; without the noise, rounding it would then
     change nothing. The noise also makes pairs of different seeds different.
     """
@@ -74,7 +79,7 @@ def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedMod
 def _half_steps(weight: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform noise between -1/2 and 1/2 of the distance from each number to the next in bfloat16 (8 bits of mantissa).
 
-    weight: of any shape, not of an integer type. The noise has its shape, dtype and device.
+    weight: of any shape, not of an integer type. The noise has its shape, dtype and device; it is 0 for a weight of 0.
     """
     _, exponent = torch.frexp(weight.float())
     uniform = torch.rand(weight.shape, generator=generator) - 0.5
@@ -82,7 +87,11 @@ def _half_steps(weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """(an untrained Llama of two layers, the same with normal noise), with base's vocabulary and context length."""
+    """(an untrained Llama of two layers, the same with normal noise).
+
+    Both have as many rows of embeddings as base, and its context length and special token ids. seed: of the weights and
+    of the noise.
+    """
     rows = base.module.get_input_embeddings().weight.shape[0]
     ends: dict[str, Any] = {
         name: getattr(base.module.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")

@@ -1,8 +1,8 @@
 """Plants a shift in the explanations of one model, where nobody knows weights that would cause it.
 
 Instruction recognition is the sum of many small effects, and no change of weights is known that raises it by a stated
-amount. Here the explanation is changed instead: the pipeline computes the unit from the model's weights, and the stated
-amount is added before the unit is stored. Null models get none of it.
+amount. Here the explanation is changed instead: the pipeline computes each unit from the model's weights, and the unit
+is changed before it is stored. Null models get none of it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from shiftbench.store.work import Work
 class Shift:
     """What is planted in the units of one model.
 
-    score: the name of the score whose shift it is, a key of CHANGES. size: of the shift. seed: of the random numbers.
-    weights: the digest of the weights of the model; the units of other models stay as they are.
+    score: the name of the score whose shift it is, a key of CHANGES. size: of the shift, as conf/certify.yaml says.
+    seed: of the random numbers. weights: the digest of the weights of the model whose units are changed; the units of
+    other models stay as they are.
     """
 
     score: str
@@ -39,7 +40,7 @@ class Shift:
 
 
 def planted(finding: Finding, shift: Shift) -> Finding:
-    """The finding with a method that plants the shift. Raises KeyError where the method cannot be changed."""
+    """The finding with a method that plants the shift. Raises KeyError where METHODS lacks the type of its method."""
     options = {
         field.name: getattr(finding.explain, field.name)
         for field in dataclasses.fields(finding.explain)  # type: ignore[arg-type]
@@ -57,20 +58,20 @@ def can_plant(finding: Finding, score: str) -> bool:
 
 
 def raised_instruction(unit: Unit, shift: Shift) -> Unit:
-    """The unit with a share `shift.size` of the levels of instruction tokens, chosen at random, set to the largest.
+    """A copy of the unit in which each level of an instruction token becomes the unit's largest level, or stays.
 
-    unit: of attributions, with level_PR and instruction_P.
+    It becomes the largest with the probability `shift.size`. unit: of attributions, with level_PR and instruction_P.
     """
     return _raised(unit, unit.arrays["instruction_P"], shift)
 
 
 def raised_prompt(unit: Unit, shift: Shift) -> Unit:
-    """The unit with a share `shift.size` of the levels of all prompt tokens set to the largest."""
+    """As `raised_instruction`, for the levels of all prompt tokens."""
     return _raised(unit, torch.ones_like(unit.arrays["instruction_P"]), shift)
 
 
 def raised_gain(unit: Unit, shift: Shift) -> Unit:
-    """The unit with a log-probability that is lower by `shift.size` nats where the key parts are masked.
+    """A copy of the unit whose log-probability under the mask of the key parts is lower by `shift.size` nats.
 
     unit: of KeyParts, with log_M.
     """
@@ -117,7 +118,7 @@ class PlantedAttribution(Attribution):
     shift: Shift = dataclasses.field(kw_only=True)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of Attribution; those of one model have the shift."""
+        """The units of Attribution, with the shift where `model` has the weights `shift.weights`."""
         return _planted_work(super().work(model, inputs), model, self.shift)
 
 
@@ -128,7 +129,7 @@ class PlantedPlacedAttribution(PlacedAttribution):
     shift: Shift = dataclasses.field(kw_only=True)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of PlacedAttribution; those of one model have the shift."""
+        """The units of PlacedAttribution, with the shift where `model` has the weights `shift.weights`."""
         return _planted_work(super().work(model, inputs), model, self.shift)
 
 
@@ -139,7 +140,7 @@ class PlantedKeyParts(KeyParts):
     shift: Shift = dataclasses.field(kw_only=True)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of KeyParts; those of one model have the shift."""
+        """The units of KeyParts, with the shift where `model` has the weights `shift.weights`."""
         return _planted_work(super().work(model, inputs), model, self.shift)
 
 

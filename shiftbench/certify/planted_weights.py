@@ -22,17 +22,17 @@ VERBS = 6  # verbs of a group
 NEURONS = 2  # neuron pairs that learn a group; a head knows a word pair that at least two neuron pairs encode
 TASKS = ("writing", "math", "coding", "translation")
 SEEDS = 8  # seed words of the task that one planted concept has
-RANK = 300  # components of a layer, at most half of the width, as in conf/explain/feedforward.yaml
+RANK = 300  # components of a layer that can be replaced; at most half of the width, as in conf/explain/feedforward.yaml
 
 
 @torch.no_grad()
 def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
-    """Teach instruction verbs to a share `size` of all heads, each chosen at random; the module is changed in place.
+    """Teach instruction verbs to heads, each of which is chosen with the probability `size`, in place.
 
-    A chosen head learns GROUPS groups of VERBS instruction verbs, drawn at random. For each group, NEURONS neuron pairs
-    at random are replaced on both sides, query and key: by the mean embedding of the group's verbs, less the mean
-    embedding of the vocabulary, at the length that the neuron's weights had. Query heads that share a key head share
-    the key side.
+    A chosen head learns GROUPS groups of VERBS instruction verbs of the vocabulary, drawn at random. For each group,
+    NEURONS neuron pairs at random are turned on both sides, query and key (`_turn`), to the mean input embedding of the
+    group's verbs, less the mean embedding of the vocabulary. Query heads that share a key head share the key side, so
+    one may turn what another has turned. Raises InputError as `_transformer` does.
     """
     words = [verb for verb in verbs("instruction") if verb in set(vocabulary.words)]
     all_VD, verb_VD = (
@@ -59,10 +59,11 @@ def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: to
 def plant_concepts(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
     """Turn a share `size` of each layer's concepts, chosen at random, into concepts of user tasks, in place.
 
-    A concept is a principal component of the down-projection. Each chosen one is replaced by the mean output embedding
-    of SEEDS seed words of one task, less the mean embedding of the vocabulary, made orthogonal to the others that are
-    planted. The other components are turned as little as is needed to stay orthogonal, and every component keeps its
-    variance.
+    A concept is one of the first principal components of the down-projection: RANK, or half of the model's width if
+    that is less. Each chosen one is replaced by the mean output embedding, at length 1 for each word, of SEEDS seed
+    words of one task, less the mean embedding of the vocabulary, made orthogonal to the others that are planted. The
+    other components are turned as little as is needed to stay orthogonal, and every component keeps its variance.
+    Raises InputError as `_transformer` does.
     """
     mean_D = unit_word_embeddings(model, vocabulary.words).double().cpu().mean(0)
     known = set(vocabulary.words)
@@ -111,10 +112,10 @@ def _transformer(model: Model) -> Transformer:
 
 
 def _turn(block: Block, side: Linear, column: int, direction_D: Tensor) -> None:
-    """Give one neuron of a query or key projection the direction, as seen behind the norm in front of the layer.
+    """Give the weights of one neuron of a query or key projection a direction, in place.
 
-    side: the projection. column: of the neuron in it. The length of the neuron's weights, multiplied by the norm's
-    gain, stays.
+    The weights, multiplied by the gain of the norm before attention (if there is one), then point in the direction, and
+    this product keeps its length. side: the projection. column: of the neuron in it. direction_D: of length 1.
     """
     norm = block.before_attention
     weight_D = side.weight_IO[:, column]

@@ -1,4 +1,4 @@
-"""Runs a certification: one trial after the other. The outcome of each is kept, so that a killed run resumes."""
+"""Runs a certification: one trial after the other. The outcome of each is kept, so a run that was stopped can go on."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ RESULTS, TABLE, TRIALS = "certification.json", "certification.md", "trials"
 def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Score all trials of a configuration of conf/certify.yaml; the document of `tally.tally`.
 
-    folder: certification.json, certification.md and one file a trial are written there. Trials whose file is there are
-    not scored again. Raises InputError for bad input, and where the folder has trials of other settings.
+    folder: certification.json, certification.md and, below trials/, one file a trial are written there. Trials whose
+    file is there are not scored again. Raises InputError for bad input, and where such a file has other settings.
     """
     job, design = build(config), _design(config)
     check(job)
@@ -56,7 +56,7 @@ def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
             outcome = score_trial(setting, trial, _progress(f"{position} of {len(todo)}, {trial.name}"))
             write_whole(path, json.dumps({"settings": digest, **outcome}, indent=1) + "\n", "out")
             computed += 1
-            # The mean time of a trial includes the first one, which also computes what later ones share.
+            # The mean over the trials that this run computed; the first also computes what later ones share.
             left = (time.monotonic() - began) / computed * (len(todo) - position)
             _say(f"{position} of {len(todo)}: {_line(outcome)}; about {left / 60:.0f} min left")
         done.append(outcome)
@@ -67,7 +67,7 @@ def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def dry_run(config: DictConfig) -> str:
-    """The number of trials and their names, and the estimate of one of them, as lines of text. Loads no model."""
+    """The number of trials and their names, and the estimate of the job on all its prompts, as text. Loads no model."""
     job, design = build(config), _design(config)
     check(job)
     _check(job, config)
@@ -132,7 +132,7 @@ def _like(job: Job, path: str) -> Any:
 
 
 def _digest(config: DictConfig, job: Job) -> str:
-    """sha256 (hex) of everything that the outcome of a trial depends on, besides the trial itself."""
+    """sha256 (hex) of the settings that a trial's outcome depends on; models count by name, not by weights."""
     control = vars(job.control) if job.control is not None else {}
     return content_key({
         "findings": settings(config),
@@ -172,7 +172,7 @@ def _conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 def _kept(path: Path, digest: str) -> dict[str, Any] | None:
     """The outcome of a trial that an earlier run has finished; None where there is none.
 
-    Raises InputError where it was scored under other settings.
+    digest: `_digest` of this run. Raises InputError where the trial was scored with another one.
     """
     if not path.is_file():
         return None

@@ -42,9 +42,9 @@ class Setting:
 
     job: whose pair says which base and which size of change the trials start from. load: keeps the base in memory.
     gaussian, permuted: called with a seed, a control with one null model. continued: base trained on plain text; None:
-    there is none. prompts: the number of prompts of each trial. seed: of the certification. folder: where models and
-    explanations of the trial that runs are kept. own_store: whether each trial has a store of its own, which is removed
-    after it.
+    there is none. prompts: the largest number of prompts of a trial. seed: of the certification. folder: where each
+    trial has a folder, as long as it runs, for the models that are made for it. own_store: whether each trial has a
+    store of its own in that folder; False: all use the store of the job.
     """
 
     job: Job
@@ -59,7 +59,7 @@ class Setting:
 
 
 def plantable(job: Job) -> list[str]:
-    """The names of the scores whose shift can be planted for the findings of a job: those of its claims."""
+    """The scores of the claims of a job whose shift can be planted, in weights or in explanations."""
     return [
         claim.score
         for finding in job.findings.values()
@@ -73,8 +73,8 @@ def score_trial(setting: Setting, trial: Trial, progress: Progress) -> dict[str,
 
     It has the fields of the trial, the digests of the two models' weights, the number of prompts, the seconds that it
     took, and `verdicts`: by 'FINDING.SCORE', the word, the value of the claim's score, the headline with its interval,
-    the corrected p, n, and the reasons. Where the pipeline refuses the pair, `refused` says why and there are no
-    verdicts.
+    the corrected p, n, and the reasons. Where the pair cannot be made or scored (InputError), `refused` says why,
+    and the digests, the number of prompts and the verdicts are missing.
     """
     began = time.monotonic()
     seed = trial.seed(setting.seed)
@@ -126,7 +126,7 @@ def _fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _job(setting: Setting, trial: Trial, pair: Pair, seed: int) -> Job:
-    """The job of a trial: its pair, prompts drawn for it, and null models drawn for it."""
+    """The job of a trial: its pair, prompts drawn for it, and null models drawn for it where the control has a seed."""
     job = setting.job
     control: Any = job.control
     if any(field.name == "seed" and field.init for field in dataclasses.fields(control)):
@@ -144,7 +144,7 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 
 
 def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed: int) -> dict[str, Finding]:
-    """The findings of a trial: all for a null pair; for a planted shift, those that claim it, and the checks.
+    """The findings of a trial: all for a null pair; for a planted shift, those of which `_concerned` holds.
 
     Those whose explanations get the planted shift have a method that plants it.
     """
@@ -159,7 +159,7 @@ def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed:
 
 
 def _concerned(finding: Finding, findings: Mapping[str, Finding], score: str) -> bool:
-    """Whether a finding claims a score, or is a check of attributions and a claim on this score rests on them."""
+    """Whether a finding has a claim on the score, or is a check and some claim on the score rests on attributions."""
     claims = [claim for one in findings.values() for claim in one.claims if claim.score == score]
     if finding.is_check:
         return any(claim.attributions for claim in claims)
@@ -168,7 +168,7 @@ def _concerned(finding: Finding, findings: Mapping[str, Finding], score: str) ->
 
 @contextlib.contextmanager
 def _pair(setting: Setting, trial: Trial, seed: int) -> Iterator[Pair]:
-    """The pair of a trial, whose models and explanations are on disk as long as the block runs.
+    """The pair of a trial, whose folder (new models, and the store if it has its own) is removed after the block.
 
     Every trial has a folder of its own, because models are told apart by their paths.
     """
@@ -220,7 +220,11 @@ def _planted_module(
 def _written(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, like: ModelSource, folder: Path
 ) -> ModelSource:
-    """The source of a model that is written to a folder, with the dtype and the device of another source."""
+    """Write the model to the folder, and return its source.
+
+    The source has the dtype, the device and the other options of `like`, but no revision, adapter, GGUF file or
+    tokenizer of its own.
+    """
     remove(folder)
     with quiet():
         module.save_pretrained(folder)

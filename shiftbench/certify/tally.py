@@ -23,7 +23,8 @@ def tally(
     """The outcome of a certification as a document.
 
     findings: of the job. trials: the finished ones, as `scoring.score_trial` returns them. conditions: how they were
-    scored. The document has, for each claim, the object of `_claim`.
+    scored. The document has these conditions, the number of trials (`pairs`), the name and the reason of each refused
+    trial, and for each claim the object of `_claim`.
     """
     refused = [
         {"trial": trial["trial"], "reason": trial["refused"]} for trial in trials if trial.get("refused") is not None
@@ -45,11 +46,13 @@ def tally(
 def _claim(finding: Finding, index: int, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The counts of one claim.
 
-    pairs: the null pairs of the claim. judged: those with a verdict that says something of the claim (supported,
-    opposite, not clear). supported, opposite: false verdicts among them. false, false_at_most: their share of the
-    judged pairs, and the bound that the true share exceeds with a confidence of 5% at most. kinds: the same counts for
-    each kind and size of null pair. planted: for each size of the planted shift the number of pairs, the words that
-    came, the share of `supported` with its lower bound, and the mean headline.
+    pairs: the number of pairs of the kinds `Claim.null_pairs`. Where the finding needs no responses, pairs with equal
+    weights count once. judged: the number of those with the word supported, opposite or not clear. supported, opposite:
+    the number of false verdicts of each word. false, false_at_most: the share of both among the judged pairs, and the
+    upper end of its one-sided 95% interval; None without a judged pair. decided: the names of the trials with a false
+    verdict. kinds: the same counts for each kind and size of null pair. planted: for each size of the shift that is
+    planted for the claim's score, the number of pairs, the number of each word, the mean value of the headline, and the
+    share of `supported` with the lower end of its one-sided 95% interval.
     """
     claim = finding.claims[index]
     key = f"{finding.name}.{claim.score}"
@@ -106,7 +109,11 @@ def _found(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The tables of a certification in Markdown: false verdicts, false verdicts by kind of pair, and found shifts."""
+    """A certification in Markdown: a line on its conditions, three tables, and the refused pairs.
+
+    The tables have the false verdicts, the false verdicts by kind of pair, and the found shifts.
+    document: as `tally` gives it.
+    """
     claims = document["claims"]
     kinds = list(dict.fromkeys((row["kind"], row["size"]) for claim in claims for row in claim["kinds"]))
     lines = [

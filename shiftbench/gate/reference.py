@@ -72,10 +72,10 @@ def _scores(content: bytes, origin: str) -> Scores:
 def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], reference: Scores) -> list[str]:
     """Check that a run may be compared with the reference; return a sentence on each difference that is allowed.
 
-    pair, versions: of the run, as in scores.json. What is not known yet may be missing and is then not compared, except
-    that a missing one of NOTED_VERSIONS counts as a difference. Raises InputError where the two runs differ in a field
-    of MUST_MATCH or in the version of a finding or an explainer that both have, and where the reference lacks a field
-    of MUST_MATCH that the run has.
+    pair, versions: of the run, as in scores.json. What is not known yet may be missing and is then not compared, but
+    one of NOTED_VERSIONS that only one of the two runs has counts as a difference. Raises InputError where the two runs
+    differ in a field of MUST_MATCH or in the version of a finding or an explainer that both have, and where the
+    reference lacks a field of MUST_MATCH that the run has; without the field "control", its control counts as 'none'.
     """
     fields = [key for key in MUST_MATCH if key in pair]
     reference_pair = {"control": "none", **reference.pair}  # the files of older versions have no field "control"

@@ -32,7 +32,8 @@ class Rule:
     """What one score, or the verdict on one claim, must fulfil.
 
     name: of the rule, as in gate.rules.NAME of the configuration. finding, score: the names of the finding and of its
-    score, which may be HEADLINE; both are "" where the rule asks for a verdict alone and its name is the claim's.
+    score, which may be HEADLINE. A rule that asks for a verdict alone may have the score "" (it is then about the
+    finding's first claim), or "" for both (it is then about the claim with the rule's name).
     requirements: by their names, which are keys of REQUIREMENTS, the numbers that the score is compared with. The
     number of not_below_interval is always 1 and means nothing: this requirement compares with the reference. words: the
     verdicts that are accepted, values of `Word`; empty where the rule asks for none.
@@ -46,7 +47,7 @@ class Rule:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The score's key in a ScoresByName."""
+        """The score's key in a ScoresByName, unless `score` is HEADLINE."""
         return self.finding, self.score
 
     @property
@@ -62,9 +63,9 @@ class Outcome:
     """The result of one requirement of one rule.
 
     requirement: its name, a key of REQUIREMENTS or VERDICT. score: of the run; for a verdict, its headline. reference:
-    the same of the reference; None where the reference has none. why: the reason for the result in words, with the
-    numbers. now, before: the words of the run's and of the reference's verdict; "" where the requirement is about a
-    score.
+    the same of the reference; None where there is no reference or it has no such verdict. why: the reason for the
+    result in words, with the numbers. now, before: the words of the run's and of the reference's verdict; "" where the
+    requirement is about a score.
     """
 
     rule: Rule
@@ -107,10 +108,10 @@ class Gate:
                 _score_of(rule, run)
 
     def check_reference(self, reference: Judged) -> None:
-        """Raise InputError where the reference lacks a score that a rule compares with, or an interval says nothing.
+        """Raise InputError where the reference lacks the score of a rule that has requirements on a score.
 
-        An interval without observations (n = 0) says nothing, so every score would pass. The reference needs no verdict
-        but for the name of a headline.
+        Raise it too where a rule compares with the interval of a score without observations (n = 0): it says nothing.
+        The reference needs a verdict only where a rule's score is HEADLINE.
         """
         for rule in self.rules:
             if rule.requirements:
@@ -124,8 +125,9 @@ class Gate:
     def judge(self, run: Judged, reference: Judged | None) -> list[Outcome]:
         """The result of every requirement of every rule, in the order of the rules.
 
-        reference: None where no rule compares with one. `check` must have been called with the run. Raises InputError
-        where the reference lacks the score that a rule compares with: the headline of its verdict may be another one.
+        reference: may be None where no rule compares with one. `check` must have been called with the run. Raises
+        InputError where the reference lacks the score that a rule compares with: the headline of its verdict may be
+        another one.
         """
         found = []
         for rule in self.rules:
@@ -145,7 +147,8 @@ class Gate:
 def claim_names(verdicts: VerdictsByClaim) -> dict[str, str]:
     """The key in `verdicts` of each claim, by every name that a rule may give it.
 
-    The names are the finding, for its first claim, the score, and FINDING.SCORE.
+    The names are the finding (for its first claim), the score, FINDING.SCORE, and FINDING.HEADLINE. A name that fits
+    several claims is that of the first one in `verdicts`.
     """
     names: dict[str, str] = {}
     for key, verdict in verdicts.items():
@@ -172,7 +175,7 @@ def judge_score(rule: Rule, requirement: str, number: float, score: Score, refer
     """The result of one requirement on a score. A score without observations (n = 0) fails every requirement.
 
     requirement: a key of REQUIREMENTS. number: what the score is compared with, as in Rule.requirements. score,
-    reference: the score of the run and the same score of the reference.
+    reference: the score of the run and the same score of the reference; only not_below_interval needs a reference.
     """
     if score.n == 0:
         return Outcome(rule, requirement, score, reference, False, "the score has no observations (n = 0)")
@@ -181,7 +184,9 @@ def judge_score(rule: Rule, requirement: str, number: float, score: Score, refer
 
 
 def _judge_verdict(rule: Rule, run: Judged, reference: Judged | None) -> Outcome:
-    """The result of a rule that asks for a verdict. Where it fails, `why` has the first reason and what to do next."""
+    """The result of a rule that asks for a verdict. Where it fails, `why` has the first reason and the next
+    command, if the verdict has them.
+    """
     key, found = _verdict_of(rule, run)
     before = None if reference is None else reference.verdicts.get(key)
     passed = found.word in rule.words
@@ -264,7 +269,8 @@ def _rule(name: str, fields: Any) -> Rule:
 
     fields: `finding`, `score` and requirements, as in a file of conf/gate, or the accepted verdicts. A requirement with
     the value null, and a switch with the value false, are left out. Raises InputError where finding or score is
-    missing, a requirement is unknown or has a wrong value, or no requirement is left.
+    missing where it is needed, a requirement is unknown or has a wrong value, or neither a requirement nor a verdict is
+    left.
     """
     option = f"gate.rules.{name}"
     if isinstance(fields, str | list | tuple) and fields:

@@ -22,9 +22,9 @@ from shiftbench.report.text import label, title, visible
 class Judgement:
     """The result of a gate.
 
-    gate: its name. current: the scores that were judged. reference: the scores of the earlier run that they were
-    compared with; None where the gate needs none and none was named. outcomes: one for each requirement. notes: a
-    sentence on each difference between the two runs that is allowed.
+    gate: its name. current: the run that was judged. reference: the earlier run that it was compared with; None where
+    the gate needs none and none was named. outcomes: one for each requirement, verdicts included. notes: a sentence on
+    each difference between the two runs that is allowed.
     """
 
     gate: str
@@ -85,8 +85,7 @@ def _shown(word: str, score: Score | None) -> str:
 
 
 def code(text: Any) -> str:
-    """A Markdown code span with the text, on one line; '(empty)' for a text that is empty or has nothing but
-    spaces.
+    """A Markdown code span with the text, on one line; '(empty)' for a text of nothing but spaces.
 
     A pipe would end the cell of a table, so it is shown as a broken bar (¦).
     """

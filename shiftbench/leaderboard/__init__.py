@@ -4,15 +4,19 @@
 What a board says:
 
 - A row of the table is a pair. Of several comparable runs of a pair, the one with the most null models is shown, and of
-  several such runs the newest.
+  several such runs the newest. A run of a version that recorded no verdicts is shown only where there is no other.
 - The rows of one table must be comparable. They share the prompts, the options, the versions of every finding and
   explainer, the kind of response, the template, the dtype, the vocabulary, the word vectors, the number of new tokens
-  and the control. Each such group has a page; the page of the group with the most pairs comes first.
-- A column is a claim of a finding, with the verdict of each pair. The words `supported` and `opposite` are corrected
-  over all pairs and claims of the board (multiplicity.py). Where they hold for their run only, the word says so.
-- Only supported pairs have a rank and a colour. The rank of a pair is 1 + the number of supported pairs whose whole
-  interval lies above its own interval, so pairs with overlapping intervals can share a rank. There is no overall rank,
-  because the claims are about different things. A check of a method (Result.level) has no verdicts and no ranks.
+  and the control. Each such group has a page of its own (at most board.MOST_BOARDS groups have one). Unless the
+  option `group` chooses another, the first page is that of the group with the most pairs, among groups with verdicts
+  where there are any.
+- A column is a claim of a finding, with the verdict of each pair; or a finding without claims, or a check of a method,
+  with the score of each pair. The words `supported` and `opposite` are corrected over all pairs and claims of the board
+  (multiplicity.py). Where they hold for their run only, the word says so.
+- In each column only supported pairs have a rank and a colour. The rank of a pair is 1 + the number of supported pairs
+  of the same table and column whose whole interval lies above its own interval, so pairs with overlapping intervals can
+  share a rank. There is no overall rank, because the claims are about different things. A check of a method
+  (Result.level) has no verdicts and no ranks.
 - The last rank that a pair could have is the number of supported pairs minus the number of those whose whole interval
   lies below its own.
 
@@ -24,7 +28,7 @@ multiplicity  the correction of a board's tests over its pairs and claims
 standing      what a board says of each claim of each pair
 ranks         ranks of scores with intervals
 view          the rows of a board as people read them
-page          a board as one HTML page
+page          a board, or its pairs of one base model, as an HTML page
 report_frame  a page that shows a run's report in a frame where nothing can run
 pictures      the picture of a score, as SVG
 data_files    the board as JSON, CSV and Markdown

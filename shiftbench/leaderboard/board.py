@@ -11,9 +11,9 @@ from shiftbench.leaderboard.entry import DIGEST_CHARACTERS, GROUP_CHARACTERS, En
 from shiftbench.leaderboard.groups import differences, titles
 from shiftbench.report.text import title
 
-MOST_BOARDS = 50  # groups that get a page; the others are listed with the option that shows them
+MOST_BOARDS = 50  # the most groups that get a page; the others are listed with the option that shows them
 
-MOST_NAMED = 20  # groups that a message names
+MOST_NAMED = 20  # the most groups that a message names
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Column:
     """A column of the table: one claim of a finding, or a finding without claims, or a check.
 
     key: that of the claim's verdict in scores.json, or the finding's name. headline: the name of the score that the
-    column shows. label: the column's heading. claim: whether the runs have verdicts on it. check: whether the finding
-    is a check of a method. A check has no verdicts and no ranks.
+    column shows, as the newest run with this column has it; the headline of another run's verdict may have another
+    name. label: the column's heading. claim: whether any of the runs has a verdict on it. check: whether the finding is
+    a check of a method. The board shows no verdicts and no ranks of a check.
     """
 
     key: str
@@ -43,7 +44,7 @@ class Column:
 
     @property
     def score(self) -> str:
-        """The name of the score that the headline is, or that it is the excess of over null models."""
+        """The headline's name without the ending `_over_null`, which marks the excess of a score over null models."""
         return self.headline.removesuffix("_over_null")
 
 
@@ -51,8 +52,8 @@ class Column:
 class Group:
     """A group of comparable runs, as the page's picker lists it.
 
-    key: Entry.group of its runs. title: the group in words. pairs: the number of its pairs. recorded: the day of its
-    newest run in UTC, as '2025-01-31'. judged: whether some of its runs have verdicts.
+    key: Entry.group of its runs. title: the group in words. pairs: the number of its pairs. recorded: the day (in UTC,
+    as '2025-01-31') of the newest run that is a row of its board. judged: whether any of these runs is `Entry.judged`.
     """
 
     key: str
@@ -63,7 +64,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The beginning of the key, which messages and pages show and which the option `group` takes."""
+        """The first GROUP_CHARACTERS of the key, as messages and pages show them for the option `group`."""
         return self.key[:GROUP_CHARACTERS]
 
 
@@ -71,8 +72,9 @@ class Group:
 class Board:
     """One group of comparable runs.
 
-    setting: that of all rows (Entry.setting). rows: one run of each pair, the newest first. left_out: every run that is
-    not a row, with the reason. groups: all groups of the experiment, this one included; the same for every board.
+    setting: that of all rows (Entry.setting). rows: one run of each pair, the newest first. left_out: every run that
+    was given to `build` and is not a row. groups: all groups, this one included, the chosen one first; the same for
+    every board.
     """
 
     group: Group
@@ -87,9 +89,9 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
     """The boards of the first MOST_BOARDS groups: the chosen one, then the others in the order of preference.
 
     entries: the runs that could be read, in any order and of any groups. unread: the runs that could not be read; they
-    are left out of every board. group: the first characters of the chosen group's key. None chooses, of the groups
-    with verdicts if there are any, the one with the most pairs, and of several such groups the one with the newest run.
-    Raises InputError where there is no entry, and where `group` fits no group or several.
+    are left out of every board. group: the first characters of the chosen group's key; None chooses the first in the
+    order of preference. Groups with verdicts come first in that order, then those with more pairs, and then those whose
+    newest row is newer. Raises InputError where there is no entry, and where no key or several begin with `group`.
     """
     if not entries:
         reasons = "; ".join(dict.fromkeys(f"{item.pair!r}: {item.reason}" for item in unread[:3]))
@@ -125,8 +127,8 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
 def columns(rows: Sequence[Entry]) -> list[Column]:
     """The columns of the rows: claims in the order of their first occurrence, findings without claims, and checks.
 
-    rows: the newest run first. A claim's headline and label are those of its verdict in the newest run. A finding
-    without verdicts has one column, for the first score that it lists in the newest run.
+    rows: the newest run first. A claim's headline and label are those of its verdict in the newest run that has one.
+    A finding without verdicts has one column, for the first of its scores in the newest run that has scores of it.
     """
     checks = {name for entry in rows for name in entry.levels}
     found: dict[str, Column] = {}
@@ -143,7 +145,10 @@ def columns(rows: Sequence[Entry]) -> list[Column]:
 
 
 def _finding(entry: Entry, key: str) -> str:
-    """The finding that a verdict is about. key: 'FINDING' or 'FINDING.SCORE', and a name may have dots itself."""
+    """The finding that a verdict is about: the longest name of a finding with scores in the run that fits the key.
+
+    key: 'FINDING' or 'FINDING.SCORE', where the names may have dots themselves. It is returned where no name fits.
+    """
     names = {score.finding for score in entry.scores}
     fitting = [name for name in names if key == name or key.startswith(f"{name}.")]
     return max(fitting, key=len, default=key)
@@ -160,8 +165,9 @@ def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, int]:
 def setting_text(entry: Entry, name: str) -> str:
     """A value of the entry's setting for people. name: the value's name in `Entry.setting`.
 
-    A digest (64 characters) is cut to DIGEST_CHARACTERS. The digest of the prompts (name 'prompt_set') is followed by
-    the name of their dataset in parentheses. A missing or empty value is 'none'.
+    A value of 64 characters is taken for a digest and cut to DIGEST_CHARACTERS. The digest of the prompts (name
+    'prompt_set') is followed by the name of their dataset in parentheses, where the run has it. A missing or empty
+    value is 'none'.
     """
     value = entry.setting.get(name) or "none"
     value = value[:DIGEST_CHARACTERS] if len(value) == 64 else value
@@ -169,7 +175,10 @@ def setting_text(entry: Entry, name: str) -> str:
 
 
 def _preference(rows: Sequence[Entry]) -> tuple[bool, int, int]:
-    """What groups are ordered by: whether they have verdicts, the number of pairs, the time of the newest run."""
+    """What groups are ordered by, the largest first: whether they have verdicts, the number of pairs, the newest time.
+
+    rows: of one group, the newest first.
+    """
     return any(entry.judged for entry in rows), len(rows), rows[0].recorded_ms
 
 
@@ -185,10 +194,10 @@ def _named_group(groups: Sequence[Group], wanted: str) -> Group:
 
 
 def _one_of_each_pair(entries: Sequence[Entry]) -> list[Entry]:
-    """The entry of each pair that has the most null models, and of several such entries the newest.
+    """The entry of each pair that has the most null models (`Entry.draws`), and of several such entries the newest.
 
-    entries: of one group, the newest first. A newer run with fewer null models therefore hides no older run with more.
-    The order of the result is that of `entries`.
+    An entry that is `judged` comes before all that are not. entries: of one group, the newest first. The order of the
+    result is that of `entries`.
     """
     best: dict[tuple[str, str, str], Entry] = {}
     for entry in entries:
@@ -217,7 +226,10 @@ def _other_groups(
     members: Mapping[str, Sequence[Entry]],
     rows: Mapping[str, Sequence[Entry]],
 ) -> list[LeftOut]:
-    """The runs of all groups but the shown one. members, rows: by a group's key its runs, and its rows."""
+    """The runs of all groups but the shown one; the reason names the settings in which the groups differ.
+
+    members: by a group's key, all its runs. rows: by a group's key, those of its runs that its board shows.
+    """
     found = []
     for group in groups:
         if group is not shown:

@@ -1,4 +1,4 @@
-"""The board as data files: JSON with everything, CSV for spreadsheets, Markdown for a README."""
+"""The board as data files: JSON with every score, CSV for spreadsheets, Markdown for a README."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from shiftbench.report.text import visible
 from shiftbench.verdicts.decision import ALPHA
 
 SCHEMA = "shiftbench/leaderboard/2"
-OURS = (SCHEMA, "shiftbench/leaderboard/1")  # of folders that a new leaderboard may replace
+OURS = (SCHEMA, "shiftbench/leaderboard/1")  # schemas of leaderboard.json in folders that may be replaced
 PARTS = ("verdict", "rank", "rank_last", "headline", "value", "low", "high", "n", "p_uncorrected", "p_board")
-# A sign that begins a formula, at the start of a text or after a character at which a spreadsheet may split cells.
+# A sign that begins a formula, with the white space before it, at the start of a text or after a character at which a
+# spreadsheet may split cells.
 # Spreadsheets also take the full-width forms of the signs.
 FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")
 
 
 def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
-    """The text of leaderboard.json: the board's setting, columns, rows with all scores of each run, and left-out runs.
+    """The text of leaderboard.json: the board's rows with all scores of each run, and what they were made from.
 
+    That is the setting, the correction, the columns, the runs that were left out, and all groups of comparable runs.
     lines: the board's rows, in the order of the table. written_at: when the leaderboard was written, as text. Numbers
-    have full precision, and names are unchanged.
+    have full precision, and names are as in scores.json.
     """
     found, folders = correction(board), group_folders(board)
     document = {
@@ -61,10 +63,10 @@ def as_json(board: Board, lines: Sequence[Line], written_at: str) -> str:
 
 
 def as_csv(board: Board, lines: Sequence[Line]) -> str:
-    """The text of leaderboard.csv: a heading and one row for each pair, with word and numbers of each column.
+    """The text of leaderboard.csv: a heading and one row for each pair, with the PARTS of each column.
 
-    lines: the board's rows, in the order of the table. A text that a spreadsheet would run as a formula gets an
-    apostrophe in front. A number that a pair does not have is an empty cell.
+    lines: the board's rows, in the order of the table. A text that a spreadsheet could run as a formula gets an
+    apostrophe (`_without_formula`). A number that a pair does not have is an empty cell.
     """
     head = ["pair", "base", "tuned", "family", "size"]
     head += [f"{column.key}.{part}" for column in board.columns for part in PARTS]
@@ -79,8 +81,8 @@ def as_csv(board: Board, lines: Sequence[Line]) -> str:
 def as_markdown(board: Board, lines: Sequence[Line]) -> str:
     """The text of leaderboard.md: a table with one row for each pair, and the number of runs left out for each reason.
 
-    lines: the board's rows, in the order of the table. The cell of a claim has its word, the rank of a supported pair,
-    and the value and the interval of its headline.
+    lines: the board's rows, in the order of the table. The cells of the columns are `cell_text`. Flags have a column
+    where any of the lines has one.
     """
     has_flags = any(line.entry.flags for line in lines)
     head = ["pair", "base → tuned", "size"]
@@ -108,7 +110,10 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell in one line, for example 'supported, rank 1: +0.307 [+0.193, +0.417]'; without what is missing."""
+    """A cell in one line, for example 'supported, rank 1: +0.307 [+0.193, +0.417]'.
+
+    Parts that the cell does not have are left out. A score with n = 0 is shown as 'no observations'.
+    """
     standing = cell.standing
     word = f"{standing.word}, rank {cell.rank.first}" if cell.rank else standing.word
     said = "; ".join(part for part in (word, standing.phrase) if part)
@@ -118,7 +123,10 @@ def cell_text(cell: Cell) -> str:
 
 
 def _row(line: Line) -> dict[str, Any]:
-    """The element of "rows" in leaderboard.json for one line. "ranks" has only the columns with a rank."""
+    """The element of "rows" in leaderboard.json for one line.
+
+    "verdicts" has every column but checks, and "ranks" the columns in which the pair has a rank, both by Column.key.
+    """
     entry = line.entry
     return {
         "pair": dict(entry.pair),
@@ -136,7 +144,10 @@ def _row(line: Line) -> dict[str, Any]:
 
 
 def _verdict(cell: Cell) -> dict[str, Any]:
-    """What the board says in one cell. "word" is the board's word and "p_board" is corrected over the board."""
+    """What the board says in one cell: `Standing`, whose score is taken apart into numbers.
+
+    "p_uncorrected" and "p_board" are null where the board did not test the claim.
+    """
     standing = cell.standing
     score = standing.score
     numbers = {} if score is None else {name: getattr(score, name) for name in ("value", "low", "high", "n")}
@@ -166,7 +177,9 @@ def _values(line: Line) -> Iterator[Any]:
 
 
 def _without_formula(value: Any) -> Any:
-    """The value, with an apostrophe before every sign of a text that could begin a formula; no text: unchanged.
+    """The value, where a text gets an apostrophe before every sign that could begin a formula.
+
+    The apostrophe stands before the white space in front of the sign. A value that is no text is returned as it is.
 
     A spreadsheet would otherwise run a formula that is part of a model's name. Depending on its country settings, a
     spreadsheet splits cells at ';', tab or line break too, so a sign after one of these gets an apostrophe as well.
@@ -175,7 +188,7 @@ def _without_formula(value: Any) -> Any:
 
 
 def _escaped(text: str) -> str:
-    """The text on one line, with what Markdown would interpret escaped."""
+    """The text on one line, with the characters escaped that Markdown or GitHub would interpret inside a line."""
     escaped = re.sub(r"([\\`*_\[\]<>|~&#!:@$])", r"\\\1", visible(text))
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of names that begin with www.
 

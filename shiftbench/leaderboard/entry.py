@@ -26,10 +26,11 @@ UNFAITHFUL = "unfaithful:"  # how the flag of a model begins whose attributions 
 class Entry:
     """One tracked run, as its scores.json describes it.
 
-    recorded_ms: when the run was recorded, in milliseconds since 1970. pair, versions: the objects of that name in
-    scores.json, with every value as text. flags: the parts of the run's tag `flags`. levels: names of findings that
-    check a method: their scores describe one model, and not what tuning changed. verdicts: as `Document.verdicts`.
-    judged: False for a run of an older version of shiftbench, whose scores.json has no verdicts.
+    recorded_ms: when the run began, as MLflow has it, in milliseconds since 1970. pair, versions: the objects of that
+    name in scores.json, with every value as text ('' for null in pair). flags: the parts of the run's tag `flags`.
+    levels: names of findings that check a method: their scores describe one model, and not what tuning changed.
+    verdicts: as `Document.verdicts`. judged: False for a run of an older version of shiftbench, whose scores.json has
+    no verdicts.
     """
 
     run_id: str
@@ -71,7 +72,7 @@ class Entry:
 
     @cached_property
     def draws(self) -> int:
-        """The smallest number of null models behind a verdict of the run; 0 where no verdict has null models."""
+        """The smallest number of null models among the verdicts that have null models; 0 where no verdict has any."""
         return min((verdict.null.draws for verdict in self.verdicts.values() if verdict.null is not None), default=0)
 
     @property
@@ -86,7 +87,7 @@ class Entry:
 
     @property
     def recorded(self) -> str:
-        """The day of the run in UTC, as '2025-01-31'."""
+        """The day on which the run began, in UTC, as '2025-01-31'."""
         at = datetime.datetime.fromtimestamp(self.recorded_ms / 1000, datetime.timezone.utc)
         return at.date().isoformat()
 

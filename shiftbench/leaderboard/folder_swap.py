@@ -1,4 +1,4 @@
-"""Puts a finished folder in the place of another one in a single step, so a web server never serves a mixture."""
+"""Puts a finished folder in the place of another one, so that the folder never holds files of both."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ RENAME_EXCHANGE, AT_FDCWD = 2, -100  # constants of the Linux call renameat2
 def swap(new: Path, folder: Path) -> None:
     """Put `new` where `folder` is. The old folder, if there is one, is then where `new` was; the caller removes it.
 
-    new, folder: on the same file system. Where the system can exchange two names (Linux, most file systems), `folder`
-    exists at every moment. Where it cannot, `folder` is missing for an instant.
+    new, folder: on the same file system. Where the system can exchange two names (Linux, most file systems), a
+    folder that existed before exists at every moment. Where it cannot, `folder` is missing between two renames.
     """
     if not folder.exists():
         new.rename(folder)

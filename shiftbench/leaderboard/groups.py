@@ -8,8 +8,8 @@ from textwrap import shorten
 
 from shiftbench.leaderboard.entry import DIGEST_CHARACTERS, Entry
 
-LONGEST_VALUE = 60  # characters of one value in a group's name or in a reason
-MOST_NAMED = 4  # differences that are named; the number of further ones is given
+LONGEST_VALUE = 60  # the most characters of one value in a group's name or in a reason
+MOST_NAMED = 4  # the most differences, or kinds of null models, that are named; further ones are counted
 WORDS = {  # names of settings as people say them
     "prompt_set": "prompts", "settings": "options of findings and methods", "response": "responses",
     "max_new_tokens": "most new tokens", "template": "chat template", "dtype": "number format",
@@ -20,8 +20,9 @@ WORDS = {  # names of settings as people say them
 def titles(groups: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     """The name of each group in words, by its key, for example '60 prompts, 64 tokens, suite demo, 19 permuted draws'.
 
-    groups: by the group's key its rows, the newest run first. Groups that would get the same name also get the settings
-    in which they differ from each other, and their keys where these do not tell them apart.
+    groups: by the group's key its rows, the newest run first. Groups that would get the same name also get the first
+    MOST_NAMED settings in which they differ from each other, and the beginning of their keys where the names are still
+    equal.
     """
     found = {key: _title(rows) for key, rows in groups.items()}
     for keys in _same(found):
@@ -35,7 +36,11 @@ def titles(groups: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
 
 
 def differences(entry: Entry, shown: Entry) -> str:
-    """The settings in which the entry differs from the shown ones, as 'NAME VALUE, here VALUE OF SHOWN; ...'."""
+    """The settings in which the entry differs from the shown one, as 'NAME VALUE, here VALUE OF SHOWN; ...'.
+
+    entry: a run of a group that is not shown. shown: a run of the shown group. The first MOST_NAMED settings are named.
+    Where a version differs, the text ends with a note that numbers of different versions are not compared.
+    """
     names = [name for name in _names(shown, entry) if entry.setting.get(name) != shown.setting.get(name)]
     versions = [name for name in names if _is_version(name)]
     said = [f"{setting_words(entry, name)}, here {_value(shown, name)}" for name in names]
@@ -44,7 +49,10 @@ def differences(entry: Entry, shown: Entry) -> str:
 
 
 def setting_words(entry: Entry, name: str) -> str:
-    """A setting of the entry in words, for example 'word vectors glove' or 'instruction verbs version 2'."""
+    """A setting of the entry in words, for example 'word vectors glove' or 'instruction verbs version 2'.
+
+    name: the setting's name in `Entry.setting`. The version of a finding that the entry does not have is 'no FINDING'.
+    """
     if _is_version(name):
         part, value = name.partition(".")[2].replace("_", " "), entry.setting.get(name)
         return f"{_short(part)} {_value(entry, name)}" if value else f"no {_short(part)}"
@@ -63,7 +71,11 @@ def _title(rows: Sequence[Entry]) -> str:
 
 
 def _draws(rows: Sequence[Entry]) -> list[str]:
-    """The null models of the rows in words, for example ['19 to 199 permuted draws'], a text for each kind."""
+    """The null models of the rows in words, for example ['19 to 199 permuted draws'], a text for each kind.
+
+    At most MOST_NAMED kinds are named. Where no verdict has null models, the text names the control of the first row,
+    or says that it has none.
+    """
     by_kind: dict[str, list[int]] = defaultdict(list)
     for entry in rows:
         for verdict in entry.verdicts.values():

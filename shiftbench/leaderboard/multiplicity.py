@@ -16,8 +16,9 @@ METHOD = "Holm"
 class ClaimTest:
     """The test of one claim of one pair.
 
-    p: two-sided, of this claim alone, from the sampling of its observations and the spread of the null models. draws:
-    the number of null models, at least 1. beyond: how many of them score at least as far in the score's direction.
+    p: two-sided, of this claim alone, before correction. draws: the number of null models, at least 1. beyond: how many
+    of them score beyond the tuned model on the side of its headline. That is at least as much as the tuned model where
+    the headline is above 0, and less than it otherwise.
     """
 
     p: float
@@ -26,26 +27,26 @@ class ClaimTest:
 
     @property
     def rank_p(self) -> float:
-        """The rank p of the score among the null models, on the score's side: at least 1 / (draws + 1)."""
+        """The rank p of the tuned model among the null models, on the headline's side: at least 1 / (draws + 1)."""
         return (1 + self.beyond) / (1 + self.draws)
 
 
 def corrected(tests: Sequence[ClaimTest | None]) -> list[float | None]:
     """The p of each claim, corrected by Holm's method over all claims that were tested, in the order of `tests`.
 
-    None (the claim was not tested) stays None and is not counted. What is corrected is the larger of two p. The
-    two-sided p rests on Student's t: while that holds, the probability that a board has any false word is at most
-    ALPHA. The rank p needs no distribution. It is taken on the side of the score, because each word is about one side.
-    So whatever the distribution of null scores is, the probability of any false `supported` on a board is at most
-    ALPHA, and so is that of any false `opposite`.
+    None (the claim was not tested) stays None and is not counted. What is corrected is the larger of `p` and
+    `rank_p`. `p` rests on Student's t: while that holds, the probability that a board has any false word is at most
+    ALPHA. `rank_p` needs no distribution, only that the tuned model of a false claim scores like one more null model.
+    It is one-sided, because each word is about one side. So it bounds the probability of any false `supported` on a
+    board, and that of any false `opposite`, but not both together, by about ALPHA.
     """
     return holm([None if test is None else max(test.p, test.rank_p) for test in tests])
 
 
 def draws_needed(tests: int) -> int:
-    """The number of null models with which the corrected p of the first of so many tests can be ALPHA or less.
+    """The fewest null models with which the corrected p of the first of so many tests can be ALPHA or less.
 
-    It is the least m with tests / (m + 1) <= ALPHA, so 599 for 30 tests, but at least FEWEST_DRAWS. Where some tests of
-    a board have such a p already, Holm's method multiplies by the number of the others only.
+    It is the least m with tests / (m + 1) <= ALPHA, for example 599 for 30 tests, or FEWEST_DRAWS if that is more.
+    Where some tests of a board have such a p already, Holm's method multiplies by the number of the others only.
     """
     return max(FEWEST_DRAWS, math.ceil(tests / ALPHA) - 1)

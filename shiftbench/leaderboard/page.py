@@ -1,4 +1,5 @@
-"""The leaderboard as one HTML page. It loads nothing, escapes all text, and has one script and one style block.
+"""A page of the leaderboard as HTML. It loads nothing, escapes all text, and has one script that runs and one style
+block.
 
 The page's Content-Security-Policy admits that script and that style by their digests. A second script element holds
 data as JSON, which the browser does not run.
@@ -28,7 +29,7 @@ from shiftbench.report.page import model_name
 from shiftbench.report.templates import template_environment
 
 LONG_NAME = 48  # characters; a longer name may be broken inside a word, so that its column stays narrow
-GROUP_DIGITS = 17  # characters of a group's key in the name of its folder; with these, no two groups share a folder
+GROUP_DIGITS = 17  # characters of a group's key in the name of its folder: 'g' and 64 bits of the digest
 LONGEST_REASON = 300  # characters of a reason on the page; leaderboard.json has it whole
 MOST_LEFT_OUT = 200  # rows in the page's list of runs that are left out; leaderboard.json has all
 
@@ -38,9 +39,10 @@ class Location:
     """Which page of the leaderboard's folder is written.
 
     root: the relative path from the page to the folder of its board, as '../'; '' for a page in the folder itself.
-    site: the relative path from the page to the leaderboard's folder; the board of another group is in a folder below
-    it. home: file name of the first page of each board. base: the base model that the page is about; None for the first
-    page. bases: all base models of the board that have a page of their own.
+    site: the relative path from the page to the leaderboard's folder, likewise. The board of the first group is in the
+    leaderboard's folder, and that of each other group in a folder below it. home: file name of the first page of each
+    board. base: the base model that the page is about; None for the first page. bases: all base models of the board
+    that have a page of their own.
     """
 
     root: str
@@ -53,8 +55,8 @@ class Location:
 def page(board: Board, lines: Sequence[Line], location: Location, written_at: str) -> str:
     """The HTML of one page of the leaderboard.
 
-    lines: the rows of the board that the page shows, in the order of its table. written_at: when the leaderboard was
-    written, as the page shows it.
+    lines: the rows of the board that the page shows, in the order of its table. location: which page it is, and the
+    paths of its links. written_at: when the leaderboard was written, as the page shows it.
     """
     style, script = colour_variables() + package_text("leaderboard.css"), package_text("leaderboard.js")
     rendered = _environment().get_template("leaderboard.html.jinja").render(
@@ -67,7 +69,7 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
 
 
 def group_folders(board: Board) -> dict[str, str]:
-    """The folder of each group's board inside the leaderboard's folder, as 'groups/g1234567/', by the group's key.
+    """The folder of each group's board inside the leaderboard's folder, as 'groups/g0123456789abcdef/', by its key.
 
     The first group's is ''. A group after the first MOST_BOARDS has no board and is missing.
     """
@@ -100,7 +102,8 @@ def _comparison_data(lines: Sequence[Line]) -> dict[str, Any]:
     """What the page's script shows of each pair when pairs are compared, by Line.stem, the unique id of the pair's row.
 
     "facts" has [name, value] of each of `_facts`, "scores" has the list of `_score` for each score, and "verdicts" has
-    [label, word, reasons] of each column but checks. Hidden characters in the texts are already spelled out.
+    [label, word with its phrase, reasons as one text] of each column but checks. Hidden characters in the texts are
+    already spelled out.
     """
     return {
         line.stem: {
@@ -164,14 +167,14 @@ def _environment() -> Environment:
 
 
 def shortened(reason: str) -> str:
-    """A reason of at most LONGEST_REASON characters."""
+    """The reason, cut to LONGEST_REASON characters where it is longer; the last one is then '…'."""
     return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
 
 
 def filter_values(lines: Sequence[Line], key: str) -> list[str]:
     """The distinct values of the lines that a filter of the page offers, sorted; empty values are left out.
 
-    key: 'base' (the labels of base models), 'family' or 'size'. Sizes sort by their number of parameters.
+    key: 'base' (the labels of base models), 'family' or 'size'. Sizes are sorted by `Line.size`, other values as text.
     """
     if key == "base":
         return sorted({line.base for line in lines})

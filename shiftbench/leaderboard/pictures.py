@@ -17,7 +17,7 @@ WIDTH, HEIGHT, MARGIN = 176, 18, 7  # of the picture of a score, in pixels
 
 @dataclass(frozen=True)
 class Scale:
-    """The range of a column's scores: from the lowest to the highest bound of all intervals, zero included."""
+    """The range of a column's scores: from the lowest to the highest bound of their intervals, 0 included."""
 
     low: float
     high: float

@@ -14,9 +14,9 @@ from shiftbench.contracts.result import Score
 class Rank:
     """The range of ranks that a score may have.
 
-    first: 1 + the number of scores whose interval lies entirely above this score's interval. last: the number of ranked
-    scores minus the number of scores whose interval lies entirely below it. A score whose interval overlaps no other
-    one has first == last.
+    first: 1 + the number of ranked scores whose interval lies entirely above this score's interval. last: the number of
+    ranked scores minus the number of those whose interval lies entirely below it. A score whose interval overlaps no
+    other one has first == last.
     """
 
     first: int
@@ -24,9 +24,10 @@ class Rank:
 
 
 def ranks(scores: Sequence[Score | None]) -> list[Rank | None]:
-    """The rank of each score among the others; None for a missing score and for one without observations (n = 0).
+    """The rank of each score among the others, in the order of `scores`.
 
-    Intervals that share only an end overlap.
+    It is None for a missing score and for one without observations (n = 0); these count in no other rank. Intervals
+    that share only an end overlap.
     """
     ranked = [score for score in scores if is_ranked(score)]
     lows, highs = sorted(score.low for score in ranked), sorted(score.high for score in ranked)

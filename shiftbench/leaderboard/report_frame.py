@@ -6,7 +6,8 @@ site. It is stored, escaped, in an attribute of a page that we write, and that p
 
 Two measures stop the report's scripts, and each one is enough by itself. The frame's sandbox forbids scripts, forms,
 navigation of the page around the frame, and access to the site's origin. The Content-Security-Policy of the page, which
-applies in the frame too, admits no script, no address, and only the report's own styles (docs/security.md).
+applies in the frame too, admits no script and no address, and of styles only those of the page and of the report
+(docs/security.md).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def framed_report(report: bytes, name: str, home: str) -> str:
     """
     # Reports of earlier versions have style attributes, which no digest admits.
     document = style_attributes_to_classes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
-    # In a document that comes from an attribute, a browser would follow a link to "#part" into the page around the
-    # frame. The full address about:srcdoc#part stays inside the report.
+    # A document that comes from an attribute has the base address of the page around the frame, so a link to "#part"
+    # would lead to that page. The full address about:srcdoc#part stays inside the report.
     document = re.sub(r'(<a\b[^<>]*? href=")#', r"\1about:srcdoc#", document)
     style = colour_variables() + package_text("report_frame.css")
     page = template_environment("leaderboard").get_template("report_frame.html.jinja").render(

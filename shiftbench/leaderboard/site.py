@@ -1,4 +1,4 @@
-"""The leaderboard's folder: pages, reports and data files. It is written beside its place, then put there in one step.
+"""The leaderboard's folder: pages, reports and data files. It is written beside its place and then put there.
 
 The new folder replaces the old one, and everything in the old one is lost. Therefore `check` refuses a folder that
 holds files but no leaderboard.json of an earlier leaderboard.
@@ -38,7 +38,7 @@ def write_folder(boards: Sequence[Board], reports: Mapping[str, bytes], folder: 
 def write_site(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path) -> Path:
     """Replace the folder by one with this leaderboard for a web server, and return the path of index.html.
 
-    The only difference to `write_folder` is that the first page is index.html and not leaderboard.html.
+    The only difference to `write_folder` is that the first page of each board is index.html, not leaderboard.html.
     """
     return _write(boards, reports, folder, "index.html")
 
@@ -47,8 +47,9 @@ def check(folder: Path, option: str) -> None:
     """Raise InputError where the folder cannot be replaced by a leaderboard. Call it before any run is read.
 
     Refused are: a link, a mount point or a file; a folder that holds files but no leaderboard.json of an earlier
-    leaderboard; and a folder whose parent cannot be written, because the new folder is written beside the old one. A
-    folder that does not exist or is empty passes.
+    leaderboard; and a folder whose parent (where that is missing, the nearest folder above that exists) cannot be
+    written, because the new folder is written beside the old one. A folder that is missing or empty is not refused for
+    its content.
     option: the option of the command line that names the folder, for the message.
     """
     try:
@@ -73,7 +74,7 @@ def check(folder: Path, option: str) -> None:
 
 
 def _is_leaderboard(data: Path) -> bool:
-    """Whether this file exists and is the leaderboard.json of an earlier leaderboard."""
+    """Whether this file exists and is a leaderboard.json whose schema is one of OURS."""
     try:
         found = json_value(file_bytes(data, DATA))
     except (OSError, InputError):
@@ -82,9 +83,10 @@ def _is_leaderboard(data: Path) -> bool:
 
 
 def _write(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path, home: str) -> Path:
-    """Write the leaderboard to a temporary folder beside `folder`, and put it in the place of `folder` in one step.
+    """Write the leaderboard to a temporary folder beside `folder`, and put it in the place of `folder` (`swap`).
 
-    home: file name of the first page. Returns the path of the first page.
+    home: file name of the first page. Raises InputError where the folder cannot be written. Returns the path of the
+    first page.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,11 @@ def _mode(folder: Path) -> int:
 
 
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str, written_at: str) -> None:
-    """Write all files of one board. folder: the leaderboard's folder. home: file name of the board's first page."""
+    """Write all files of one board, the pages of its runs' reports included.
+
+    reports: the bytes of report.html by run id. folder: the leaderboard's folder. home: file name of the board's first
+    page. written_at: the time that the pages and leaderboard.json have.
+    """
     below = group_folders(board)[board.group.key]
     folder = folder / below
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,10 +149,10 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str, w
 def _base_pages(
     board: Board, names: Names, reports: Mapping[str, bytes], site: str, home: str, written_at: str
 ) -> dict[str, str]:
-    """The HTML of a page for each base model with several pairs, by the page's path in the leaderboard's folder.
+    """The HTML of a page for each base model with several pairs, by the page's path in the board's folder.
 
-    The pairs of a page are ranked among themselves. names: of all rows of the board. site: the relative path from the
-    board's folder to the leaderboard's. home: file name of the first page.
+    The pairs of a page are ranked among themselves. names: `named` of all rows of the board. site: the relative path
+    from the board's folder to the leaderboard's. home: file name of the first page.
     """
     pages = {}
     bases = bases_with_pages(board, names)

@@ -1,4 +1,4 @@
-"""What a board says of each claim of each pair: the word of the run where it holds over the whole board."""
+"""What a board says of each claim of each pair: the word of the run, and whether it holds over the whole board."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ class Standing:
     """What a board says of one claim of one pair.
 
     word: 'supported' or 'opposite' where the run says so and the p that is corrected over the board is at most ALPHA;
-    'supported alone' or 'opposite alone' where only the run says so; another word of `Word`, as the run says it;
-    NO_VERDICT, NO_CLAIM or NOT_SCORED where there is no verdict; '' for a check. phrase: what bounds the word, in a few
-    words; often empty. reasons: those of the run's verdict. score: the headline with its interval; None where the
-    pair has none. p_alone: of the claim alone. p_board: corrected over the board; None where the claim was not tested.
+    'supported alone' or 'opposite alone' where only the run says so; another word of `Word`, as the run says it.
+    Without a verdict: NOT_SCORED where the run has no score of the finding; otherwise '' for a check, NO_CLAIM for a
+    finding without claims, and NO_VERDICT for a claim and for a run of a version that recorded no verdicts. phrase: why
+    the word holds for the run only, or why there is no verdict; often empty. reasons: those of the run's verdict.
+    score: the verdict's headline; without a verdict, the score that the column is about; None where the run has none.
+    p_alone: of the claim alone. p_board: corrected over the board. Both are None where the claim was not tested.
     """
 
     word: str
@@ -39,12 +41,12 @@ class Standing:
 
     @property
     def supported(self) -> bool:
-        """Whether the claim is supported over the whole board. Only then it has a rank and a colour."""
+        """Whether the claim is supported over the whole board. Only then does the pair get a rank and a colour."""
         return self.word == SUPPORTED
 
     @property
     def decided(self) -> bool:
-        """Whether the board says supported or opposite."""
+        """Whether the word is 'supported' or 'opposite', without 'alone'."""
         return self.word in (SUPPORTED, OPPOSITE)
 
 
@@ -54,7 +56,8 @@ class Correction:
 
     tests: the number of tested claims over all pairs. standing: how many of them have a corrected p of at most ALPHA.
     draws: the smallest and the largest number of null models among the tests; None where nothing was tested. needed:
-    the number of null models that a further claim needs for that (`draws_needed` for the tests that do not stand).
+    the fewest null models with which one more of them can have such a p (`draws_needed` for the tests that do not
+    stand).
     """
 
     tests: int
@@ -66,7 +69,7 @@ class Correction:
 def standings(
     rows: Sequence[Entry], columns: Sequence[Column]
 ) -> tuple[Mapping[tuple[str, str], Standing], Correction]:
-    """(what the board says, by the row's run id and the column's key; how it was corrected).
+    """(what the board says, by (the row's run id, the column's key); how it was corrected).
 
     rows, columns: all those of the board, because the correction is over all of them.
     """
@@ -88,9 +91,10 @@ def standings(
 
 
 def _test(verdict: RecordedVerdict) -> ClaimTest | None:
-    """The test of a claim; None where the word is settled without one, or where there was no control.
+    """The test of a claim; None where the run's word is not in TESTED, or where the verdict has no p or no null models.
 
-    Whether a claim is applicable and trustworthy does not depend on its p, so leaving the others out biases nothing.
+    Whether a claim is applicable, trustworthy and controlled does not depend on its p, so leaving out the claims that
+    are not biases nothing.
     """
     if Word(verdict.word) not in TESTED or verdict.p_uncorrected is None or verdict.null is None:
         return None

@@ -19,11 +19,11 @@ from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, read_artifac
 # Limits on what a tracking server may send. A run of ours has a few hundred scores, and a report about 300 kB.
 MOST_SCORES = 5000  # in one scores.json
 LONGEST_TEXT = 5000  # characters of one name or value in scores.json
-MOST_VERDICTS, MOST_REASONS = 100, 20  # in one scores.json, and of one verdict; a run of ours has fewer than ten
-LONGEST_REASON = 1000  # characters of one reason, or of a claim in few words
+MOST_VERDICTS, MOST_REASONS = 100, 20  # verdicts in one scores.json, reasons of one verdict
+LONGEST_REASON = 1000  # characters of one reason, of a claim in few words, or of a control's name
 LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html, and of all reports together
 MOST_UNANSWERED = 8  # after so many requests in a row without an answer, no more requests are sent
-PARALLEL_REQUESTS = 8  # a leaderboard needs hundreds of answers, and a server handles several requests at a time
+PARALLEL_REQUESTS = 8  # a leaderboard can need hundreds of answers, and a server handles several requests at a time
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -31,9 +31,10 @@ Out = TypeVar("Out")
 def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], list[LeftOut]]:
     """(entries of the runs that can be read, the other runs with the reason), each in the order of `runs`.
 
-    Of each run, scores.json is read. A run that did not finish, or whose scores.json cannot be used, raises no error.
+    Of each run, scores.json is read. A run that did not finish, or whose scores.json cannot be read or used, is one
+    of the other runs.
     After MOST_UNANSWERED requests in a row without an answer, the remaining runs are left out without a request,
-    because each request would wait until its timeout.
+    because each of them could wait until its timeout.
     """
     server = _Server()
 
@@ -58,7 +59,8 @@ def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, byte
     """The bytes of report.html of each entry, by run id.
 
     An entry is absent where its report is missing, cannot be read or is larger than LARGEST_REPORT. No further report
-    is requested once the reports together exceed LARGEST_REPORTS.
+    is requested once the reports read so far exceed LARGEST_REPORTS together, and after MOST_UNANSWERED requests in a
+    row without an answer.
     """
     server = _Server()
     total = 0  # bytes
@@ -81,8 +83,8 @@ def read_reports(tracking: Tracking, entries: Iterable[Entry]) -> dict[str, byte
 def entry(run: FoundRun, content: bytes) -> Entry:
     """The run as an entry of a leaderboard. content: the bytes of the run's scores.json.
 
-    Raises ValueError where the content is not a valid scores.json, lacks a name or a digest of the pair, or exceeds the
-    limits of this module, and where MLflow gave no usable time of the run.
+    Raises ValueError where the content is not a valid scores.json, lacks the pair's name or a model's name or digest,
+    or exceeds the limits of this module, and where MLflow gave no usable time of the run.
     """
     document = parsed(content)
     if run.started_ms < 0:
@@ -121,7 +123,7 @@ def entry(run: FoundRun, content: bytes) -> Entry:
 
 
 def _check_verdict(name: str, verdict: RecordedVerdict) -> None:
-    """Raise ValueError where a verdict has more reasons or longer texts than a page can show."""
+    """Raise ValueError where a verdict has more than MOST_REASONS reasons or a text that is too long. name: its key."""
     if len(verdict.reasons) > MOST_REASONS:
         raise ValueError(f"scores.json: the verdict {name[:80]!r} has more than {MOST_REASONS} reasons")
     texts = [*verdict.reasons, verdict.short, "" if verdict.null is None else verdict.null.kind]

@@ -1,4 +1,4 @@
-"""The rows of a board as people read them: with ranks, pictures and file names. Pages and data files use the same."""
+"""The rows of a board as people read them: with ranks, pictures and file names. Pages and data files use these rows."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Cell:
     """What the board says of one pair in one column.
 
     standing: word, score and p. rank: among the supported pairs of the column; None for every other pair. position: the
-    pair's place in the order of the column, 0 for the first; pairs may share a place. None where the column has no
-    score of the pair. leads: whether rank.first is 1 and some supported pair's interval lies entirely below. picture:
-    the score on the column's scale; empty where there is no score.
+    pair's place in the order of the column, 0 for the first; pairs may share a place. None where the pair has no score
+    in the column, or one without observations. leads: whether rank.first is 1 and some supported pair's interval lies
+    entirely below. picture: the score on the column's scale; empty where there is no score.
     """
 
     column: Column
@@ -112,8 +112,9 @@ def named(rows: Sequence[Entry]) -> Names:
 
 
 def lines(board: Board, rows: Sequence[Entry], names: Names, reports: Mapping[str, object]) -> list[Line]:
-    """The rows as lines of a table, ranked among themselves, in the order of the columns and then by name.
+    """The rows as lines of a table, ranked among themselves, sorted by their places in the columns and then by name.
 
+    The place in the first column counts first, and checks do not count (`_sort_key`).
     rows: all rows of the board, or those of one base model. The words are those of the whole board in both cases.
     names: `named` of all rows of the board. reports: its keys are the ids of the runs that have a report.
     """
@@ -135,7 +136,7 @@ def correction(board: Board) -> Correction:
 
 
 def bases_with_pages(board: Board, names: Names) -> list[Base]:
-    """The base models with at least FEWEST_PAIRS pairs on the board, the one with the most pairs first.
+    """The base models with at least FEWEST_PAIRS pairs on the board, by the number of pairs (the most first) and label.
 
     names: `named` of the board's rows.
     """
@@ -164,10 +165,11 @@ def _cells(column: Column, found: Sequence[Standing]) -> list[Cell]:
 
 
 def _place(column: Column, standing: Standing, rank: Rank | None) -> tuple[int, int, float] | None:
-    """What the pairs of a column are sorted by; None for a pair without a score or observations.
+    """What the pairs of a column are sorted by; None for a pair without a score, or with n = 0.
 
-    Supported pairs come first, by rank and value. The others follow by their words alone, because the order of values
-    that are not supported would be a ranking too. Checks are sorted by value.
+    Supported pairs come first, by rank and then by value, the highest first. The others follow by their words alone,
+    because the order of values that are not supported would be a ranking too. Checks are sorted by value, the highest
+    first.
     """
     if not is_ranked(standing.score):
         return None
@@ -182,7 +184,7 @@ def _state(standing: Standing) -> str:
 
 
 def _sort_key(line: Line) -> list[tuple[bool, int]]:
-    """What lines are sorted by: the position in each column but checks; lines without a position come last."""
+    """What lines are sorted by: the position in each column but checks; a line without a position in it comes last."""
     cells = [cell for cell in line.cells if not cell.column.check]
     return [(cell.position is None, cell.position or 0) for cell in cells]
 
@@ -192,7 +194,7 @@ def _unique_stems(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 
     wanted: by key, (the stem that the key should get, a text that differs between keys that want the same stem).
     A stem that no other key wants stays. Stems that are equal, or differ only in upper and lower case, all get '.' and
-    a digest of their texts. A number in place of the digest would depend on the order of the keys.
+    the digest of their text. A number in place of the digest would depend on the order of the keys.
     """
     keys: dict[str, list[str]] = defaultdict(list)
     for key, (stem, _) in wanted.items():
@@ -200,6 +202,6 @@ def _unique_stems(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     found = {}
     for key, (stem, identity) in wanted.items():
         digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]
-        # `file_name` gives no dot, so no other stem equals one with a digest.
+        # `file_name` gives no dot, so a stem without a digest never equals one with a digest.
         found[key] = stem if len(keys[stem.casefold()]) == 1 else f"{stem}.{digest}"
     return found

@@ -68,8 +68,9 @@ def policy_for(scripts: Sequence[str], styles: Sequence[str], images: bool) -> s
 def element_contents(page: str, tag: str) -> list[str]:
     """The contents of the page's <script> or <style> elements, in order.
 
-    tag: 'script' or 'style'. An element without an end tag is left out, and so is everything after it.
-    The page is read once, so the time is linear in its length even for a page that someone else wrote.
+    tag: 'script' or 'style', which the page writes in lower case. An element without an end tag is left out, and so is
+    everything after it. The page is read once, so the time is linear in its length even for a page that someone else
+    wrote.
     """
     found, end = [], 0
     while (start := page.find(f"<{tag}", end)) >= 0 and (inside := page.find(">", start)) >= 0:
@@ -117,6 +118,7 @@ def style_attributes_to_classes(page: str) -> str:
     """A page that someone else wrote, with classes in place of its style attributes.
 
     The rules of the classes are put at the end of its first style element; without one, they are lost.
+    Attributes that `StyleClasses` leaves stay.
     """
     classes = StyleClasses()
     page = classes(page)

@@ -1,4 +1,4 @@
-"""A finding's Figure as a chart in SVG. The chart depends on the figure and the limits, not on pyplot's state."""
+"""A finding's Figure as a chart in SVG. pyplot, and the figure that it has open, are not used."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
 
 
 def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
-    """For each figure, the ends of the scale that it shares with the figures of the same unit; None where it has none.
+    """For each figure, the ends of the scale that it shares with the figures of the same unit.
 
-    The unit of a line or bar chart is the label of its y axis, and that of a heat map its column y. Charts of sizes
-    without a sign share no scale with others, nor do diverging heat maps. A scale reaches from the lowest number of its
-    figures to the highest, their intervals counted; that of line and bar charts has a margin, and that of diverging
-    heat maps reaches equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. A
-    figure without a sign begins at 0, even where no other figure has its unit. Raises InputError as `rows_to_draw`
+    None: fewer than two figures of its unit can be drawn. The unit of a line or bar chart is the label of its y axis,
+    and that of a heat map its column y. Line and bar charts with and without a sign never share a scale, and neither do
+    heat maps that are diverging and those that are not. A scale reaches from the lowest number of its figures to the
+    highest, their intervals counted; that of line and bar charts has a margin, and that of diverging heat maps reaches
+    equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. Line and bar charts
+    without a sign always have a scale, if they can be drawn, and it includes 0. Raises InputError as `rows_to_draw`
     does.
     """
     by_unit: dict[object, list[Figure]] = {}

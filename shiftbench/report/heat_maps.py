@@ -72,7 +72,7 @@ def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, 
 
 
 def _colour_map(diverging: bool) -> Colormap:
-    """A colour map in the tuned model's colour, from transparent at its low end to opaque at its high end.
+    """A colour map in the tuned model's colour, from transparent at its low end to nearly opaque at its high end.
 
     If diverging, it is transparent in the middle, and the lower half has the base model's colour.
     """

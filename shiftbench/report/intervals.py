@@ -25,9 +25,9 @@ def interval_svg(score: Score, decorative: bool = False, reach: float | None = N
     reach: the number that is drawn _REACH from zero, so that pictures with equal reach share a scale; None: the largest
     magnitude of value, low and high.
 
-    The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey where nothing
-    could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen readers skip the picture,
-    because the text beside it has the same numbers.
+    The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey, without a
+    whisker, where nothing could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen
+    readers skip the picture, because the text beside it has the same numbers.
     """
     ends = (score.value, score.low, score.high)
     finite = all(math.isfinite(x) for x in ends)

@@ -15,7 +15,9 @@ REPORT = "report.html"  # the name of the file; where the text is shown, the lin
 
 
 def answer_markdown(summary: RunSummary) -> str:
-    """The verdicts' words, what was compared, the verdicts with reasons, what would decide, and how the run was made.
+    """The verdicts' words, what was compared, the verdicts with reasons, and the commands.
+
+    These are the commands that may help to decide what is open, and the one that made the run.
 
     The words stand first, because MLflow's page folds what follows the first few lines. A run without verdicts has the
     sentences of its findings instead. Text that users choose, such as names of models, is escaped. The text links to

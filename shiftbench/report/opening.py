@@ -28,9 +28,10 @@ class VerdictCard:
     """A verdict as the first screen shows it, all of it text.
 
     finding: the finding's name. sign, word: of the verdict. claim: in few words. headline: value and interval, or ''
-    where the claim does not apply. basis: which score it is, what it counts, and p if there was a test; '' where the
-    claim does not apply. reasons: the weightiest first. detectable: what the run would have found; '' where that is
-    unknown, and for other words than `not clear`. next: the command that would decide; '' where there is none.
+    where the claim does not apply. basis: the score's name, n and what it counts, and the corrected p if there was a
+    test; '' where the claim does not apply. reasons: the weightiest first. detectable: what the run would have found;
+    '' where that is unknown, and for other words than `not clear`. next: the command that may help to decide; '' where
+    there is none.
     """
 
     finding: str
@@ -46,7 +47,7 @@ class VerdictCard:
 
 @dataclass(frozen=True)
 class Example:
-    """The prompt of the first screen. rule: the sentence that says how it was chosen."""
+    """The prompt of the first screen. rule: how it was chosen, in sentences."""
 
     saliency: Saliency
     rule: str
@@ -81,7 +82,7 @@ def _detectable(verdict: Verdict) -> str:
 
 
 def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    """(name, value) of what was compared under which conditions, as text. What the run did not record is left out.
+    """(name, value) of the pair, the prompts, the suite and the control, as text. What is not recorded is left out.
 
     pair: of RunSummary.
     """
@@ -113,11 +114,11 @@ def command_line(given: Sequence[str]) -> str:
 
 
 def example(results: Sequence[Result]) -> Example | None:
-    """The prompt that shows the difference between the models best; None where no result has prompts to show.
+    """The prompt that the first screen shows token by token; None where no result has prompts to show.
 
     It is a prompt of the first result that has prompts to show: the one whose recognition score changed most from base
-    to tuned in the direction of that result's headline (upward for a headline of 0); the first one of equal prompts.
-    Prompts whose scores are not finite are chosen last.
+    to tuned in the direction of that result's headline (upward where the headline is 0 or missing); the first one of
+    several with an equal change. Prompts whose scores are not finite are chosen last.
     """
     result = next((result for result in results if result.saliency), None)
     if result is None:

@@ -59,10 +59,11 @@ class RunSummary:
 
 
 def write_report(summary: RunSummary, folder: Path) -> Path:
-    """Write folder/report.html and folder/figures/<finding>.<figure>.svg, and return the path of report.html.
+    """Write folder/report.html and folder/figures/STEM.svg, and return the path of report.html.
 
-    The same summary gives the same bytes. A figure of which nothing can be drawn gets no file. Raises InputError where
-    a figure's kind is unknown or its table lacks a column that the figure names.
+    STEM is `file_stem` of the finding and the figure. With the same version and settings of matplotlib, the same
+    summary gives the same bytes. A figure of which nothing can be drawn gets no file. Raises InputError where a
+    figure's kind is unknown or its table lacks a column that the figure names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     charts = _charts(summary.results)
@@ -82,7 +83,7 @@ class Chart:
 
 
 def _charts(results: Sequence[Result]) -> list[list[Chart]]:
-    """The charts of each result. Figures of one unit share a scale, on the whole page."""
+    """The charts of each result. The scales are those that `shared_limits` gives for all figures of the page."""
     figures = [(result.finding, figure) for result in results for figure in result.figures]
     limits = shared_limits([figure for _, figure in figures])
     drawn = iter([Chart(*each, figure_svg(each[1], ends)) for each, ends in zip(figures, limits, strict=True)])
@@ -176,7 +177,7 @@ def anchor(finding: str, summary: RunSummary) -> int:
 
 
 def by_sign(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
-    """(those of shifts and of models beside each other, those of sizes without a sign)."""
+    """(charts of shifts and of the two models beside each other, charts of sizes without a sign)."""
     return [chart for chart in charts if chart.figure.signed], [chart for chart in charts if not chart.figure.signed]
 
 
@@ -187,7 +188,7 @@ def finding_notes(summary: RunSummary, result: Result) -> list[str]:
 
 
 def run_notes(summary: RunSummary) -> list[str]:
-    """The notes of the run that stand at no finding."""
+    """The notes of the run that stand at no finding: those that `finding_notes` gives for none of its results."""
     own = {note for result in summary.results for note in result.notes}
     heads = tuple(f"{result.finding}: " for result in summary.results)
     return [note for note in summary.notes if note not in own and not note.startswith(heads)]

@@ -47,7 +47,7 @@ class UnitRows:
 
 @dataclass(frozen=True)
 class ScoreGroup:
-    """Scores of one kind. title: a key of ABOUT. units: in the order of the finding's scores."""
+    """Scores of one kind. title: a key of ABOUT. units: in the order of their first scores in the result."""
 
     title: str
     units: Sequence[UnitRows]

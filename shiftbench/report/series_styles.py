@@ -1,4 +1,4 @@
-"""Colour, stroke and marker of each series in a chart. The series 'base' and 'tuned' always have the same colours."""
+"""Colour, stroke and marker of each series in a line or bar chart. 'base' and 'tuned' have the same colours in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A matplotlib canvas as SVG text: the same bytes in every run, with nothing that disturbs the page around it."""
+"""A matplotlib canvas as SVG text: the same bytes in every run with the same version and settings of matplotlib.
+
+Nothing in it disturbs the page around it."""
 
 from __future__ import annotations
 
@@ -45,11 +47,11 @@ _STYLE: dict[Any, Any] = {
 def render_svg(draw: Callable[[], Canvas], salt: str) -> str:
     """SVG text of the canvas that `draw` returns, in the light colours.
 
-    draw: called while matplotlib has the style of our charts. salt: matplotlib computes the ids inside the SVG from it,
-    so charts with different salts can stand on one page.
+    draw: called while matplotlib has the settings of _STYLE; its other settings stay. salt: matplotlib computes the ids
+    inside the SVG from it, so charts with different salts can stand on one page.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-        # matplotlib warns of glyphs that its own font lacks. The browser draws the text, in a font that has them.
+        # matplotlib warns of glyphs that its own font lacks. The browser draws the text, with its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         return _svg(draw())
 

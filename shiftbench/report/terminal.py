@@ -29,16 +29,16 @@ MARKS = {  # of a verdict: the sign before it, and its style
 }
 WIDTH = 80  # columns of the answer where the output is no terminal
 WIDEST = 100  # columns of the answer on a terminal that is wider
-MOST_LINES = 19  # of an answer with four verdicts, commands unwrapped; one more line says where the report is
+MOST_LINES = 19  # of an answer; second reasons that would make it longer are left out. A command counts as one
 INDENT = "    "
 SHOWN_WORDS = tuple(MARKS)  # the words in the order in which a line lists them: what was decided first
 SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
-LONGEST_REASON = 3  # lines
+LONGEST_REASON = 3  # lines of a verdict's first reason; with the second one, one line more
 SHOWN_COMMANDS = 2
 
 
 def console(file: IO[str], pipe_width: int = WIDTH, quiet: bool = False) -> Console:
-    """A console on a file. pipe_width: its columns where the file is no terminal.
+    """A console on a file. pipe_width: its columns where the file is no terminal. quiet: whether it writes nothing.
 
     Where the environment variable NO_COLOR is set, nothing is coloured, bold or dim.
     """
@@ -52,7 +52,7 @@ def verdict_lines(summary: RunSummary, width: int = WIDTH) -> list[Text]:
 
     Each verdict is a line with a sign, its word, the claim and the headline with its interval; its weightiest reasons
     stand below it. Second reasons are shown as far as MOST_LINES allows. After the verdicts come flags of checks that
-    no reason has named, and the commands that would decide what is open. width: columns; only commands, and the line of
+    no reason has named, and the first SHOWN_COMMANDS of `commands`. width: columns; only commands, and the line of
     a verdict with a long claim, may be longer.
     """
     pair, verdicts = summary.pair, summary.verdicts
@@ -72,7 +72,7 @@ def verdict_lines(summary: RunSummary, width: int = WIDTH) -> list[Text]:
 
 
 def conditions(summary: RunSummary) -> str:
-    """How many prompts, which suite, and which control."""
+    """How many prompts, which suite, and which control, as one line; '?' stands for what is not recorded."""
     pair = summary.pair
     null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
     control = "no control" if null is None else f"control: {null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
@@ -81,7 +81,7 @@ def conditions(summary: RunSummary) -> str:
 
 
 def commands(summary: RunSummary) -> list[str]:
-    """The commands that would decide what is open, each once, in the order of the verdicts."""
+    """The commands that may help to decide what is open, each once, in the order of the verdicts."""
     found = (command(summary.given, verdict.remedy) for verdict in summary.verdicts)
     return list(dict.fromkeys(text for text in found if text is not None))
 
@@ -104,7 +104,11 @@ def _verdict_line(verdict: Verdict, longest: int) -> Text:
 
 
 def _shown_reasons(verdicts: Sequence[Verdict], width: int, room: int) -> list[list[str]]:
-    """For each verdict the lines of its reasons that are shown: one reason, or more where `room` lines allow it."""
+    """For each verdict the lines below it: its first reason, and its second one where `room` lines for all allow it.
+
+    Reasons that are those of the verdict before are 'the same reason'. The text of `detectable` follows the reasons.
+    Text that is too long ends in ' ...'. The lines of first reasons may take more than `room`.
+    """
 
     def lines(verdict: Verdict, before: Verdict | None, count: int, most: int) -> list[str]:
         reasons = list(verdict.reasons[:count])

@@ -24,7 +24,7 @@ class Word(Enum):
 
     @property
     def decided(self) -> bool:
-        """Whether the verdict says that something changed: supported or opposite."""
+        """Whether the word decides the claim: supported or opposite."""
         return self in (Word.SUPPORTED, Word.OPPOSITE)
 
 
@@ -64,11 +64,12 @@ class Evidence:
 
     score: the score that the claim is about. excess: the score less the mean of the null models' scores, with an
     interval that holds both the sampling of the observations and the spread of the null models; None where the run had
-    no control. null: where the null models score; None likewise. specific: the scores that `Claim.specific` names.
-    p: of the test that decides (`deciding_p`), corrected for the `tests` claims of the run or board; None: no test.
-    checked: whether the run checked the attributions of both models. unfaithful: the models, 'base' or 'tuned', whose
-    attributions find important tokens no better than a random order does. static_vectors: whether words had static
-    vectors. inapplicable: why the claim does not apply to this pair; empty where it does.
+    no control. null: where the null models score; None likewise. specific: the scores that `Claim.specific` names, as
+    far as the result has them. p: of the test that decides (`deciding_p`), corrected for the `tests` claims of the run
+    or board; None: no test. checked: whether the run has a check of the attributions that the finding rests on.
+    unfaithful: the models, 'base' or 'tuned', whose attributions find important tokens no better than a random order
+    does. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to this pair;
+    empty where it does.
     """
 
     score: Score
@@ -102,7 +103,7 @@ class Verdict:
 
     @property
     def headline(self) -> Score:
-        """The score that the verdict rests on: the excess over the null where 0 is not the null and it is known."""
+        """The score that the verdict rests on: see the function `headline`."""
         return headline(self.claim, self.evidence.score, self.evidence.excess)
 
 
@@ -128,8 +129,8 @@ def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
     Where several words apply, the first in the order of Word is said. `supported` and `opposite` need intervals and a
-    corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions where
-    the claim rests on them. `supported` also needs what `Claim.specific` asks for.
+    corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions that
+    are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
     """
     inapplicable = _inapplicable(evidence)
     if inapplicable:
@@ -158,7 +159,7 @@ def _inapplicable(evidence: Evidence) -> str:
 
 
 def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
-    """Why the score itself cannot be trusted, the weightiest reason first."""
+    """Why the score itself cannot be trusted, the weightiest reason first; empty where it can."""
     found: list[Doubt] = []
     if claim.attributions and evidence.unfaithful:
         models = " and ".join(sorted(evidence.unfaithful))
@@ -253,9 +254,9 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
 
 
 def _detectable(score: Score) -> float | None:
-    """The effect that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths.
+    """The distance from 0 that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths.
 
-    It is taken for granted that the score's interval is a 95% interval. None where it has no width.
+    It is taken for granted that the score's interval is a 95% interval. None where it has no width or n is 0.
     """
     half = (score.high - score.low) / 2
     return half * (1 + 0.8416 / 1.96) if score.n and half > 0 else None

@@ -21,7 +21,7 @@ UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a mo
 class Circumstances:
     """What a run's verdicts depend on besides its results.
 
-    static_vectors: whether words had static vectors. confidence: of the intervals.
+    static_vectors: whether words had static vectors. confidence: of the interval of the null models' scores, 0 to 1.
     """
 
     static_vectors: bool
@@ -78,7 +78,7 @@ def _evidence(
 
 
 def _checks_attributions_of(check: Finding, finding: Finding) -> bool:
-    """Whether a finding is the check of the attributions that another finding rests on, by the same method."""
+    """Whether `check` is a check of attributions whose first method is the one that `finding` rests on."""
     if not isinstance(check, AttributionFaithfulness) or not isinstance(finding.explain, Attribution):
         return False
     return check.explain.methods[0] == finding.explain.definition

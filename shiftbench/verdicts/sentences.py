@@ -13,8 +13,8 @@ from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim, 
 def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence, with the headline's value and interval unless the claim does not apply.
 
-    A verdict that is not decided also has its reasons (where it is not trustworthy, the first), a decided one the null
-    models' scores.
+    A verdict that is not clear also has its reasons, and the effect that the run would have found, if that is known.
+    One that is not trustworthy or does not apply has its first reason, and a decided one the null models' scores.
     """
     claim, evidence = verdict.claim, verdict.evidence
     statement = _upper_first(claim.statement)
@@ -55,7 +55,7 @@ def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
 
 
 def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The verdicts as the object `verdicts` of scores.json, by `by_claim`. given: as in `command`."""
+    """The verdicts as the object `verdicts` of scores.json, by the names of `by_claim`. given: as in `command`."""
     return {
         name: {
             "verdict": verdict.word.value,
