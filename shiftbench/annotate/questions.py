@@ -65,7 +65,8 @@ def cannot_tell(description: str) -> bool:
 def label(words: Sequence[str], description: str) -> Messages:
     """The messages of the second question about a concept: to what levels and tasks does the description belong?
 
-    words: empty: the question shows the description alone. description: the answer to the first question; its first
+    words: the concept's words, shown beside the description; where there are none, the question shows the description
+    alone. description: the answer to the first question; its first
     DESCRIPTION characters are used.
     """
     shown = {"words": list(words)} if words else {}

@@ -1,4 +1,7 @@
-"""Keeps Python warnings and log messages of libraries off the terminal."""
+"""Keeps off the terminal: Python warnings that nobody asked for, and libraries' log messages below the level ERROR.
+
+Messages of a library that has a log handler of its own are left as they are.
+"""
 
 from __future__ import annotations
 

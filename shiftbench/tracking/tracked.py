@@ -46,7 +46,11 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class Headline:
-    """The score that a verdict rests on. name: of the verdict in scores.json. p: None where nothing was tested."""
+    """The score that a verdict rests on, and the p that decides the verdict.
+
+    name: of the verdict in scores.json. value, low, high: of the score. p: of the deciding test, corrected for the
+    claims of the run; None where nothing was tested.
+    """
 
     name: str
     value: float

@@ -152,8 +152,10 @@ def _header(line: bytes, where: str) -> tuple[int, int] | None:
 
 
 def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
-    """(word, vector) of a line. Raises InputError where the line is not a word in UTF-8 and `width` finite numbers.
+    """(word, vector) of a line, which is a word in UTF-8, perhaps with spaces in it, and `width` numbers.
 
+    Raises InputError where the line is something else, where the word is empty, or where a number is not finite in
+    float32.
     width: how many numbers a vector has. where: the file and the line; the message begins with it.
     """
     # Split from the right, because some of GloVe's words contain spaces.
@@ -161,7 +163,7 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     try:
         vector = [float(field) for field in fields[1:]]
         # The comparisons are False for NaN and for infinite values.
-        if len(fields) == width + 1 and all(-LARGEST <= value <= LARGEST for value in vector):
+        if len(fields) == width + 1 and fields[0] and all(-LARGEST <= value <= LARGEST for value in vector):
             return fields[0].decode(), vector
     except ValueError:
         pass
