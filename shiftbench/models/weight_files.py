@@ -29,7 +29,7 @@ LARGEST_INDEX = 64 * 2**20  # most bytes of a model.safetensors.index.json
 
 # Names of tensors that older checkpoints hold and no forward pass needs: masks, position ids and rotary frequencies,
 # which transformers computes, and the value heads of reinforcement learning. A match on attn.bias is not enough: it may
-# be a bias that the forward pass needs, and `WeightFiles.unused` decides by its shape.
+# be a bias that the forward pass needs, and `unused` decides by its shape.
 UNUSED = re.compile(
     r"((^|\.)rotary_emb\.inv_freq|(^|\.)attn\.(masked_)?bias|(^|\.)position_ids|^(v_head|value_head)\..*)$"
 )

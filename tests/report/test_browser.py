@@ -101,7 +101,7 @@ def test_a_click_selects_the_command_that_would_decide(chromium: Browser, tmp_pa
             "(({x, y}) => [x + 9, y + 9])(document.querySelector('.next .command').getBoundingClientRect())"
         )
         chromium.call("Input.dispatchMouseEvent", type=event, x=where[0], y=where[1], button="left", clickCount=1)
-    assert chromium.value("getSelection().toString()") == "shiftbench score pair=demo suite=demo control=permuted"
+    assert chromium.value("getSelection().toString()") == "shiftbench score pair=demo suite=demo control=random"
 
 
 def test_tables_scroll_inside_their_box_on_a_phone(chromium: Browser, tmp_path: Path) -> None:

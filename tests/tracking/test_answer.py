@@ -117,7 +117,7 @@ def test_the_description_gives_the_answer_and_leads_to_the_report(
     for verdict in written(folder)["verdicts"].values():
         assert f"| **{verdict['verdict']}** |" in text
         assert verdict["reasons"] == [] or verdict["reasons"][0].split("(")[0] in text
-    assert "    shiftbench score pair=demo" in text and "control=permuted" in text
+    assert "    shiftbench score pair=demo" in text and "control=random" in text
 
 
 def test_names_cannot_write_markdown_or_html_into_the_description(folder: Path, summary: RunSummary) -> None:
