@@ -337,9 +337,7 @@ def _prompt(number: int, given: Any) -> Prompt:
         raise InputError(f"score: prompt {number} must be a text, a dict or a Prompt, got {type(given).__name__}")
     try:
         return parse(json.dumps({"id": str(number), "instruction": [], **given}))
-    except TypeError as error:
-        raise InputError(f"score: prompt {number}: {error}") from None
-    except InputError as error:
+    except (TypeError, InputError) as error:
         raise InputError(f"score: prompt {number}: {error}") from None
 
 

@@ -203,7 +203,7 @@ def _judge_verdict(rule: Rule, run: Judged, reference: Judged | None) -> Outcome
 
 def _headline(key: str, verdict: RecordedVerdict) -> Score:
     finding = key.partition(".")[0]
-    return Score(finding, verdict.headline, verdict.value, verdict.low, verdict.high, verdict.p, verdict.n)
+    return verdict.score(finding)
 
 
 def _verdict_of(rule: Rule, run: Judged) -> tuple[str, RecordedVerdict]:

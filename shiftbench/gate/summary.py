@@ -16,6 +16,7 @@ from shiftbench.contracts.result import Score
 from shiftbench.gate.reference import Scores
 from shiftbench.gate.rules import VERDICT, Outcome
 from shiftbench.report.text import label, title, visible
+from shiftbench.verdicts.sentences import interval
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _shown(word: str, score: Score | None) -> str:
     """The word of a verdict, if there is one, and the score with its interval; "" without a score."""
     if score is None:
         return ""
-    return f"{word}{', ' if word else ''}{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+    return f"{word}{', ' if word else ''}{interval(score)}"
 
 
 def code(text: Any) -> str:

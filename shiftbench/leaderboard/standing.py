@@ -105,7 +105,7 @@ def _test(verdict: RecordedVerdict) -> ClaimTest | None:
 def _with_verdict(
     column: Column, verdict: RecordedVerdict, test: ClaimTest | None, p: float | None, correction: Correction
 ) -> Standing:
-    score = Score(column.finding, verdict.headline, verdict.value, verdict.low, verdict.high, verdict.p, verdict.n)
+    score = verdict.score(column.finding)
     word, phrase = verdict.word, ""
     if Word(word).decided and (p is None or p > ALPHA):
         word, phrase = f"{word} alone", f"not over this board: {_lack(test, p, correction)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,9 +11,9 @@ from typing import Any
 from shiftbench.contracts.result import Result, Saliency
 from shiftbench.report.numbers import number, p_value
 from shiftbench.verdicts import Verdict, Word
-from shiftbench.verdicts.sentences import command, interval
+from shiftbench.verdicts.sentences import command, interval, null_models
 
-SIGNS = {  # before the word of a verdict, on the page; the terminal has the same
+SIGNS = {  # before the word of a verdict, on the page and on the terminal
     Word.SUPPORTED: "+",
     Word.OPPOSITE: "-",
     Word.NOT_CLEAR: "?",
@@ -98,7 +97,7 @@ def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tup
 def _control(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str | None:
     null = next((verdict.evidence.null for verdict in verdicts if verdict.evidence.null is not None), None)
     if null is not None:
-        return f"{null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
+        return null_models(null)
     kind = pair.get("control")
     return None if kind is None else str(kind)
 
@@ -106,11 +105,6 @@ def _control(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str | None
 def day_and_time(finished: datetime | None) -> str:
     """The time in UTC, such as '2026-03-01 14:05 UTC'; '' where it is not recorded. A time without a zone is local."""
     return "" if finished is None else f"{finished.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
-
-
-def command_line(given: Sequence[str]) -> str:
-    """The command that made the run, ready for a shell; '' where no override of it is known."""
-    return shlex.join(["shiftbench", "score", *given]) if given else ""
 
 
 def example(results: Sequence[Result]) -> Example | None:

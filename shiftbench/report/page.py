@@ -20,14 +20,14 @@ from shiftbench.report.content_security import StyleClasses, with_policy
 from shiftbench.report.figures import description, figure_svg, is_wide, shared_limits
 from shiftbench.report.intervals import interval_svg, interval_text
 from shiftbench.report.numbers import number, p_value
-from shiftbench.report.opening import SIGNS, cards, command_line, conditions, day_and_time, example
+from shiftbench.report.opening import SIGNS, cards, conditions, day_and_time, example
 from shiftbench.report.score_groups import score_groups
 from shiftbench.report.svg import with_title
 from shiftbench.report.tables import file_stem, with_index
 from shiftbench.report.templates import template_environment
 from shiftbench.report.token_html import attribution_html
 from shiftbench.verdicts import Verdict
-from shiftbench.verdicts.sentences import sentence
+from shiftbench.verdicts.sentences import command_line, sentence
 
 MOST_ROWS = 200  # of a table with more rows the page shows the first ones; its CSV file has all
 MOST_PRINTED = 60  # rows; a longer table is not unfolded on paper

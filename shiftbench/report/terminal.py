@@ -14,19 +14,21 @@ from rich.text import Text
 
 from shiftbench.contracts.result import Result, Score
 from shiftbench.report.numbers import number, p_value
+from shiftbench.report.opening import SIGNS
 from shiftbench.report.page import RunSummary, model_name
 from shiftbench.report.text import title, visible
 from shiftbench.verdicts import Verdict, Word
 from shiftbench.verdicts.of_run import UNFAITHFUL
-from shiftbench.verdicts.sentences import command, interval
+from shiftbench.verdicts.sentences import command, interval, null_models
 
-MARKS = {  # of a verdict: the sign before it, and its style
-    Word.SUPPORTED: ("+", "bold green"),
-    Word.OPPOSITE: ("-", "bold magenta"),
-    Word.NOT_CLEAR: ("?", "yellow"),
-    Word.NOT_TRUSTWORTHY: ("!", "bold red"),
-    Word.NOT_APPLICABLE: (" ", "dim"),
+STYLES = {
+    Word.SUPPORTED: "bold green",
+    Word.OPPOSITE: "bold magenta",
+    Word.NOT_CLEAR: "yellow",
+    Word.NOT_TRUSTWORTHY: "bold red",
+    Word.NOT_APPLICABLE: "dim",
 }
+MARKS = {word: (SIGNS[word], style) for word, style in STYLES.items()}  # of a verdict: the sign before it, its style
 WIDTH = 80  # columns of the answer where the output is no terminal
 WIDEST = 100  # columns of the answer on a terminal that is wider
 MOST_LINES = 19  # of an answer; second reasons that would make it longer are left out. A command counts as one
@@ -75,7 +77,7 @@ def conditions(summary: RunSummary) -> str:
     """How many prompts, which suite, and which control, as one line; '?' stands for what is not recorded."""
     pair = summary.pair
     null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
-    control = "no control" if null is None else f"control: {null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
+    control = "no control" if null is None else f"control: {null_models(null)}"
     prompts = f"{pair.get('prompts_explained', pair.get('prompts', '?'))} prompts"
     return ", ".join([prompts, f"suite {pair.get('suite', '?')}", control])
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from shiftbench.contracts.result import Score
 from shiftbench.readers import json_value
 from shiftbench.report import RunSummary
 from shiftbench.verdicts import Null, Word
-from shiftbench.verdicts.sentences import fields
+from shiftbench.verdicts.sentences import command_line, fields
 
 SCHEMA = "shiftbench/scores/2"
 READABLE = (SCHEMA, "shiftbench/scores/1")  # files of version 1 have no verdicts, and neither date nor command
@@ -49,6 +48,10 @@ class RecordedVerdict:
     p_uncorrected: float | None = None
     short: str = ""
 
+    def score(self, finding: str) -> Score:
+        """The headline as a score of the finding of this name. Its p is the corrected one."""
+        return Score(finding, self.headline, self.value, self.low, self.high, self.p, self.n)
+
 
 @dataclass(frozen=True)
 class Document:
@@ -79,7 +82,7 @@ def document(summary: RunSummary) -> dict[str, Any]:
         "schema": SCHEMA,
         "verdicts": fields(summary.verdicts, summary.given),
         "date": None if finished is None else finished.isoformat(timespec="seconds"),
-        "command": shlex.join(["shiftbench", "score", *summary.given]) if summary.given else None,
+        "command": command_line(summary.given) or None,
         "versions": dict(summary.versions),
         "pair": dict(summary.pair),
         "scores": [_row(score) for result in results for score in result.scores],

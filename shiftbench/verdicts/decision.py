@@ -202,7 +202,7 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
     """Why the claim is not decided, the weightiest reason first; empty where it is."""
     found: list[Doubt] = []
     if claim.zero_is_null and _side(evidence.score) == 0:
-        found.append((f"the interval {_interval(evidence.score)} contains 0", None))
+        found.append((f"the interval {bounds(evidence.score)} contains 0", None))
     found += _control_doubts(evidence)
     if claim.zero_is_null and evidence.excess is not None and not found and direction == 0:
         found.append(("the tuned model's score and its excess over the null models differ in sign", None))
@@ -210,7 +210,7 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
         # A change that the rest of the prompt shares is no evidence for the claim. It is no evidence for the opposite
         # either, which is about the sign of the score alone.
         found += [
-            (f"{claim.not_specific} ({score.name} {score.value:+.3f} {_interval(score)})", None)
+            (f"{claim.not_specific} ({score.name} {score.value:+.3f} {bounds(score)})", None)
             for score in evidence.specific
             if score.n >= claim.floor and score.low <= 0
         ]
@@ -220,8 +220,8 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
         check = "+finding@findings.attribution_faithfulness=attribution_faithfulness"
         found.append(("the attributions were not checked", Remedy((check,))))
     if not found and (evidence.p is None or evidence.p > ALPHA):
-        shown = "no test could be made" if evidence.p is None else f"p = {evidence.p:.2g}"
-        found.append((f"{shown}, corrected for {evidence.tests} claims" if evidence.p is not None else shown, None))
+        p = "" if evidence.p is None else f"p = {evidence.p:.2g}, corrected for {evidence.tests} claims"
+        found.append((p or "no test could be made", None))
     return found
 
 
@@ -238,15 +238,15 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
     if null.is_range:
         return [
             (
-                f"{null.draws} null models give a range, [{null.low:+.3f}, {null.high:+.3f}], and no interval",
+                f"{null.draws} null models give a range, {bounds(null)}, and no interval",
                 Remedy((f"control.draws={FEWEST_DRAWS}",)),
             )
         ]
     if _side(excess) == 0:
         return [
             (
-                f"null models ({null.kind}) score {null.mean:+.3f} [{null.low:+.3f}, {null.high:+.3f}], so the excess "
-                f"{excess.value:+.3f} {_interval(excess)} contains 0",
+                f"null models ({null.kind}) score {null.mean:+.3f} {bounds(null)}, so the excess {excess.value:+.3f} "
+                f"{bounds(excess)} contains 0",
                 None,
             )
         ]
@@ -266,8 +266,9 @@ def _first(doubts: Sequence[Doubt]) -> Remedy | None:
     return next((remedy for _, remedy in doubts if remedy is not None), None)
 
 
-def _interval(score: Score) -> str:
-    return f"[{score.low:+.3f}, {score.high:+.3f}]"
+def bounds(of: Score | Null) -> str:
+    """The bounds of a score's interval, or of where null models score, for example '[+0.193, +0.417]'."""
+    return f"[{of.low:+.3f}, {of.high:+.3f}]"
 
 
 def by_claim(verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.finding import Finding
@@ -42,13 +42,9 @@ def verdicts_of(
     uncorrected = [deciding_p(claim, one.score, one.excess) for (*_, claim), one in zip(claims, evidence, strict=True)]
     tests = sum(p is not None for p in uncorrected)
     return [
-        decide(claim, _with_p(one, p, tests))
+        decide(claim, replace(one, p=p, tests=tests))
         for (*_, claim), one, p in zip(claims, evidence, holm(uncorrected), strict=True)
     ]
-
-
-def _with_p(evidence: Evidence, p: float | None, tests: int) -> Evidence:
-    return Evidence(**{**vars(evidence), "p": p, "tests": tests})
 
 
 def _evidence(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftbench.contracts.result import Score
-from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, by_claim, deciding_p
+from shiftbench.verdicts.decision import Null, Remedy, Verdict, Word, bounds, by_claim, deciding_p
 
 
 def sentence(verdict: Verdict) -> str:
@@ -31,7 +31,17 @@ def sentence(verdict: Verdict) -> str:
 
 def interval(score: Score) -> str:
     """A score's value and interval, for example '+0.307 [+0.193, +0.417]'."""
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+    return f"{score.value:+.3f} {bounds(score)}"
+
+
+def null_models(null: Null) -> str:
+    """How many null models there are, and of which kind, for example '39 permuted null models'."""
+    return f"{null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
+
+
+def command_line(given: Sequence[str]) -> str:
+    """`shiftbench score` with these overrides, ready for a shell; '' where there is none."""
+    return shlex.join(["shiftbench", "score", *given]) if given else ""
 
 
 def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
@@ -51,7 +61,7 @@ def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
         for argument in given
         if not any(argument.partition("=")[0] == key or argument.startswith(f"{key}.") for key in keys)
     ]
-    return shlex.join(["shiftbench", "score", *kept, *remedy.overrides])
+    return command_line([*kept, *remedy.overrides])
 
 
 def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -82,10 +92,8 @@ def _beyond(verdict: Verdict, null: Null | None) -> str:
     if null is None:
         return ""
     relation = "more" if verdict.word is Word.SUPPORTED else "less"
-    return (
-        f", {relation} than {null.draws} {null.kind} changes of the same size, which score {null.mean:+.3f} "
-        f"[{null.low:+.3f}, {null.high:+.3f}]"
-    )
+    changes = f"{null.draws} {null.kind} changes of the same size, which score {null.mean:+.3f} {bounds(null)}"
+    return f", {relation} than {changes}"
 
 
 def _detectable(verdict: Verdict) -> str:

@@ -14,11 +14,12 @@ from shiftbench.contracts.result import Figure, Kind, Result, Saliency, Score, S
 from shiftbench.report import RunSummary
 from shiftbench.report.figures import figure_svg, shared_limits
 from shiftbench.report.intervals import WIDTH, interval_svg
-from shiftbench.report.opening import SIGNS, cards, command_line, conditions, day_and_time, example
+from shiftbench.report.opening import SIGNS, cards, conditions, day_and_time, example
 from shiftbench.report.page import finding_notes, run_notes
 from shiftbench.report.score_groups import score_groups
 from shiftbench.report.terminal import MARKS
 from shiftbench.verdicts import Word
+from shiftbench.verdicts.sentences import command_line
 
 from .sample import every_word, summary
 from .test_figures import texts

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from shiftbench.tracking import TrackedRun
+from shiftbench.tracking import TrackedRun, Tracking
 from tests.tracking.postgres import Postgres, postgres, programs
 from tests.tracking.servers import MlflowServer, with_users
 
@@ -38,6 +38,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) 
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another experiment")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     return folder
+
+
+@pytest.fixture
+def local(here: Path) -> Tracking:
+    """The default destination, a sqlite file below the current folder."""
+    return Tracking(None, "shiftbench")
+
+
+@pytest.fixture
+def client(local: Tracking) -> MlflowClient:
+    """MLflow's client of `local`."""
+    return MlflowClient(tracking_uri=local.address)
 
 
 @pytest.fixture

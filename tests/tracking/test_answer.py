@@ -24,16 +24,6 @@ LONG = "x" * 9000
 
 
 @pytest.fixture
-def local(here: Path) -> Tracking:
-    return Tracking(None, "shiftbench")
-
-
-@pytest.fixture
-def client(local: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=local.address)
-
-
-@pytest.fixture
 def summary() -> RunSummary:
     config = (
         f"seed: 0\nout: null\npair:\n  base: b\n  base_model: {{dtype: float32}}\nlist: [a, 0.5, true]\nlong: {LONG}"

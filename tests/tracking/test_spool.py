@@ -52,17 +52,6 @@ def spool_content(folder: Path) -> dict:
     return json.loads((folder / ".tracked.json").read_text())
 
 
-@pytest.fixture
-def local(here: Path) -> Tracking:
-    """The default destination, a sqlite file below the current folder."""
-    return Tracking(None, "shiftbench")
-
-
-@pytest.fixture
-def client(local: Tracking) -> MlflowClient:
-    return MlflowClient(tracking_uri=local.address)
-
-
 def test_a_spooled_run_is_sent_once(local: Tracking, run: TrackedRun, client: MlflowClient) -> None:
     folder = run.artifacts
     spool_run(folder, run)
