@@ -134,3 +134,30 @@ def test_the_picture_is_of_what_its_caption_says():
 
 def test_pages_state_scores():
     assert len(TABLES) >= 3
+
+
+def verdict_words(name):
+    document = json.loads((RUNS / f"{name}_controlled.json").read_text(encoding="utf-8"))
+    return {key: verdict["verdict"] for key, verdict in document["verdicts"].items()}
+
+
+def test_the_words_of_readme_on_the_bundled_pairs_are_their_verdicts():
+    demo, lora = verdict_words("demo"), verdict_words("demo_lora")
+    whole_prompt = "instruction_recognition.prompt_density_rise"
+    assert demo["instruction_recognition"] == demo[whole_prompt] == "not trustworthy"
+    assert (lora["instruction_recognition"], lora[whole_prompt]) == ("not clear", "supported")
+    others = [verdict_words(name)[key] for name in ("demo", "demo_lora", "demo_continued")
+              for key in ("instruction_verbs", "concept_rotation")]  # fmt: skip
+    assert set(others) == {"not clear"} and "leans more on the whole prompt (supported)" in " ".join(README.split())
+
+
+def test_the_answer_in_the_page_on_verdicts_is_that_of_the_demo_pair():
+    page = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    document = json.loads((RUNS / "demo_controlled.json").read_text(encoding="utf-8"))
+    lines = re.findall(r"^[-+?! ] (not trustworthy|not clear|supported|opposite) +(.+?) +([+-].*)$", page, re.MULTILINE)
+    wanted = [
+        (verdict["verdict"], verdict["short"],
+         f"{verdict['value']:+.3f} [{verdict['low']:+.3f}, {verdict['high']:+.3f}]")
+        for verdict in document["verdicts"].values()
+    ]  # fmt: skip
+    assert lines == wanted
