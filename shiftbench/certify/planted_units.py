@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -100,48 +100,38 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def _planted_work(work: Sequence[Work], model: Model, shift: Shift) -> list[Work]:
-    if model.weights_digest != shift.weights:
-        return list(work)
-    change = CHANGES[shift.score]
-    content = {"planted": shift.score, "size": shift.size, "planted_seed": shift.seed}
-    return [
-        Work(item.unit, {**item.content, **content}, lambda item=item: change(item.compute(), shift))  # type: ignore[misc]
-        for item in work
-    ]
+@dataclass(frozen=True)
+class _WithShift:
+    """A method whose units get a planted shift; stands before the method's class among the bases."""
+
+    shift: Shift = dataclasses.field(kw_only=True)
+
+    def work(self, model: Model, inputs: Inputs) -> list[Work]:
+        """The method's units, with the shift where `model` has the weights `shift.weights`."""
+        work: list[Work] = super().work(model, inputs)  # type: ignore[misc]
+        if model.weights_digest != self.shift.weights:
+            return list(work)
+        shift, change = self.shift, CHANGES[self.shift.score]
+        content = {"planted": shift.score, "size": shift.size, "planted_seed": shift.seed}
+        return [
+            Work(item.unit, {**item.content, **content}, lambda item=item: change(item.compute(), shift))  # type: ignore[misc]
+            for item in work
+        ]
 
 
 @dataclass(frozen=True)
-class PlantedAttribution(Attribution):
+class PlantedAttribution(_WithShift, Attribution):
     """An Attribution with a planted shift."""
 
-    shift: Shift = dataclasses.field(kw_only=True)
-
-    def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of Attribution, with the shift where `model` has the weights `shift.weights`."""
-        return _planted_work(super().work(model, inputs), model, self.shift)
-
 
 @dataclass(frozen=True)
-class PlantedPlacedAttribution(PlacedAttribution):
+class PlantedPlacedAttribution(_WithShift, PlacedAttribution):
     """A PlacedAttribution with a planted shift."""
 
-    shift: Shift = dataclasses.field(kw_only=True)
-
-    def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of PlacedAttribution, with the shift where `model` has the weights `shift.weights`."""
-        return _planted_work(super().work(model, inputs), model, self.shift)
-
 
 @dataclass(frozen=True)
-class PlantedKeyParts(KeyParts):
+class PlantedKeyParts(_WithShift, KeyParts):
     """KeyParts with a planted shift."""
-
-    shift: Shift = dataclasses.field(kw_only=True)
-
-    def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of KeyParts, with the shift where `model` has the weights `shift.weights`."""
-        return _planted_work(super().work(model, inputs), model, self.shift)
 
 
 METHODS = {

@@ -19,9 +19,9 @@ from shiftbench.verdicts.sentences import command_line, fields
 
 SCHEMA = "shiftbench/scores/2"
 READABLE = (SCHEMA, "shiftbench/scores/1")  # files of version 1 have no verdicts, and neither date nor command
-# The fields of when, by which command and as which MLflow run a result was recorded; each is a line of the file, which
-# is written with an indent of two spaces.
-CIRCUMSTANCES = re.compile(rb'^  "(?:date|command|mlflow_run)": .*\n', re.MULTILINE)
+# The fields of when, by which command and as which MLflow run a result was recorded, and each verdict's next command,
+# which is made from that command. Each is a line of the file, which is written with an indent of two spaces.
+CIRCUMSTANCES = re.compile(rb'^(?:  "(?:date|command|mlflow_run)"|      "next"): .*\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def parsed(content: bytes) -> Document:
 
 
 def without_circumstances(content: bytes) -> bytes:
-    """The content of a scores.json without date, command and MLflow run.
+    """The content of a scores.json without date, MLflow run and commands: the job's own, and each verdict's next one.
 
     Where a job is repeated with the same inputs on the same machine, the rest is to be the same, byte for byte.
     """

@@ -125,6 +125,6 @@ def scores(folder):
 
 
 def same_results(*folders):
-    """Whether the folders' scores.json are equal, but for date, command and MLflow run."""
+    """Whether the folders' scores.json are equal, but for date, commands and MLflow run."""
     contents = [without_circumstances((Path(folder) / "scores.json").read_bytes()) for folder in folders]
     return len(set(contents)) == 1

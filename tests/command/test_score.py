@@ -126,7 +126,8 @@ def test_a_model_against_itself_scores_exactly_zero(shiftbench, job_options):
     assert ran.code == 0, ran.err
     found = scores(job_options["out"])["scores"]
     for score in found:
-        if score["finding"] != "attribution_faithfulness":  # which measures attributions and no change
+        # The first measures attributions, the second labels of random directions, and neither a change.
+        if score["finding"] != "attribution_faithfulness" and score["name"] != "random_label_share":
             assert (score["value"], score["low"], score["high"], score["p"], score["n"]) == (0, 0, 0, None, 0), score
     level = {score["name"]: score["value"] for score in found if score["finding"] == "attribution_faithfulness"}
     assert all(level[f"base_{name[6:]}"] == value for name, value in level.items() if name.startswith("tuned_"))

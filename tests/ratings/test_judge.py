@@ -148,7 +148,7 @@ def test_a_pair_is_scored_with_a_judge_and_unreadable_answers_are_reported(serve
     served.script = lambda asked, place: Reply(f'{{"rating": {1 + place}}}' if place else "fine")
     assert main(judged_run(tmp_path, "dry_run=true")) == 0
     assert "at most 4 questions about responses to m" in capfd.readouterr().out and not served.requests
-    assert main(judged_run(tmp_path)) == 0
+    assert main(judged_run(tmp_path, "verbose=true")) == 0
     told = capfd.readouterr().out
     assert len(served.requests) == 4 and "1 were judged in no answer that could be read" in told
     assert main(judged_run(tmp_path)) == 0 and len(served.requests) == 4
