@@ -101,10 +101,11 @@ class Explainer(Method):
         return ()
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """Names of units that depend on no weight that differs between the models, so that both have the same unit.
+        """Names of the units that are the same for base and tuned, because all weights that they depend on are equal.
 
-        The tuned model is read in base's word embeddings (`Inputs.read_in`). The units are not computed for null models
-        that have base's weights wherever tuned has them (`Control.keeps_unchanged`). By default none is named.
+        Tuned's units are meant as they are where its components are read in base's word embeddings (`Inputs.read_in`).
+        For null models of a control with `Control.keeps_unchanged`, base's units of these names are taken and not
+        computed again. By default no unit is named.
         """
         return frozenset()
 

@@ -16,7 +16,8 @@ from shiftbench.stats import NullPlace, excess_over_null, place_in_null
 
 CAPTIONS = {
     "null_*_draws": (
-        "One row is one null model. The columns have its scores, each as it would be if it were the tuned model."
+        "One row is one null model. The columns have its scores, computed with the null model in the tuned model's "
+        "place."
     ),
     "null_*": (
         "One row is one score. The columns have its value on the tuned model, the mean of the null models' scores, "

@@ -54,11 +54,11 @@ def compare_with_nulls(
 
 
 def why_not_controlled(control: Control, finding: Finding) -> str | None:
-    """Why a finding is not scored on null models: a clause for the notes, or empty where it needs no note.
+    """Why a finding is not scored on null models, as a clause for a note of the run; None where it is scored.
 
-    None: it is scored. Checks never are. A control for weights alone leaves out findings that depend on responses or
-    claim nothing, methods that may read weights otherwise than through Model.views, and methods whose annotator asks a
-    chat model.
+    '' means that it is not scored and that no note is needed: this holds for checks, and under a control for weights
+    alone for findings that depend on responses or make no claim. Under such a control, a finding gets a clause where
+    its method may read weights otherwise than through Model.views, or its annotator asks a chat model.
     """
     if finding.is_check:
         return ""

@@ -14,7 +14,11 @@ ALPHA = 0.05  # a corrected p above it decides nothing
 
 
 class Word(Enum):
-    """The word of a verdict. Where several apply, the first of this list is said."""
+    """The word of a verdict.
+
+    NOT_APPLICABLE comes before NOT_TRUSTWORTHY, and both come before the others, where the conditions of several hold.
+    Of the other three only one can hold: a claim is decided, one way or the other, or it is not clear.
+    """
 
     NOT_APPLICABLE = "not applicable"
     NOT_TRUSTWORTHY = "not trustworthy"
@@ -128,7 +132,7 @@ def deciding_p(claim: Claim, score: Score, excess: Score | None) -> float | None
 def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
-    Where several words apply, the first in the order of Word is said. `supported` and `opposite` need intervals and a
+    `Word` says which word comes first where the conditions of several hold. `supported` and `opposite` need intervals and a
     corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions that
     are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
     """
