@@ -132,9 +132,9 @@ def deciding_p(claim: Claim, score: Score, excess: Score | None) -> float | None
 def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
-    `Word` says which word comes first where the conditions of several hold. `supported` and `opposite` need intervals and a
-    corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions that
-    are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
+    `Word` says which word comes first where the conditions of several hold. `supported` and `opposite` need intervals
+    and a corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions
+    that are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
     """
     inapplicable = _inapplicable(evidence)
     if inapplicable:
