@@ -37,13 +37,15 @@ class WeightNull(Control):
     'rotated' (a change with the singular values of tuning's, in random directions), or 'auto': rotated where the tuned
     model comes from an adapter, whose change has a low rank that permuting would not keep, and permuted otherwise.
     draws: the number of null models; with fewer than 39 no claim is decided. seed: the seed of the random changes.
-    findings: 'weights' (only claims that rest on weights alone are compared with null models) or 'all'.
+    findings: 'weights' (only claims that rest on weights alone are compared with null models) or 'all'. automatic:
+    whether `kind` took the place of 'auto'; only `for_tuned` passes True.
     """
 
     kind: str
     draws: int
     seed: int
     findings: str
+    automatic: bool = False
     version: ClassVar[int] = 1
     keeps_unchanged: ClassVar[bool] = True
 
@@ -60,9 +62,19 @@ class WeightNull(Control):
         """Whether only claims that rest on weights alone are compared with null models."""
         return self.findings == "weights"
 
+    @property
+    def name(self) -> str:
+        """'weights' or 'random' where the kind was chosen by the tuned model's source, else as `Control.name`.
+
+        So an adapter and a fully tuned model that were scored with control=random stand on one leaderboard.
+        """
+        return "random" if self.automatic and not self.weights_only else super().name
+
     def for_tuned(self, tuned: ModelSource) -> WeightNull:
         """This control, with the kind 'auto' replaced by the kind that it stands for with this tuned model."""
-        return replace(self, kind="rotated" if tuned.adapter is not None else "permuted") if self.kind == AUTO else self
+        if self.kind != AUTO:
+            return self
+        return replace(self, kind="rotated" if tuned.adapter is not None else "permuted", automatic=True)
 
     def check(self, tuned: ModelSource) -> None:
         """Raise InputError for an adapter that is not merged: its change is then in none of the model's weights."""

@@ -92,7 +92,11 @@ def test_a_null_model_of_an_adapter_keeps_its_rank_and_is_the_same_again(adapted
 
 def test_auto_is_rotated_for_an_adapter_and_permuted_for_other_models(adapted):
     assert adapted.control.kind == "rotated" and adapted.control.name == "weights"
-    assert build(compose("config", ["pair=demo", "control=random"])).control.kind == "permuted"
+    full, lora = (build(compose("config", [f"pair={name}", "control=random"])).control for name in ("demo", "demo_lora"))
+    assert (full.kind, lora.kind) == ("permuted", "rotated")
+    # One name in scores.json, so that a leaderboard holds both pairs.
+    assert full.name == lora.name == "random"
+    assert WeightNull("permuted", 2, 0, "all").name == "permuted"
 
 
 def test_views_draw_the_same_weights_as_the_whole_model():
