@@ -1,7 +1,7 @@
 """The leaderboard's folder: pages, reports and data files. It is written beside its place and then put there.
 
 The new folder replaces the old one, and everything in the old one is lost. Therefore `check` refuses a folder that
-holds files but no leaderboard.json of an earlier leaderboard.
+holds anything beside an earlier leaderboard.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from shiftbench.readers import file_bytes, json_value
 from shiftbench.system.files import new_mode, temporary_folder, write_failure
 
 DATA = "leaderboard.json"
+# What a leaderboard's folder holds at its top.
+CONTENT = frozenset(
+    (DATA, "leaderboard.html", "index.html", "leaderboard.md", "leaderboard.csv", "groups", "bases", "reports")
+)
 
 
 def write_folder(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path) -> Path:
@@ -47,9 +51,9 @@ def check(folder: Path, option: str) -> None:
     """Raise InputError where the folder cannot be replaced by a leaderboard. Call it before any run is read.
 
     Refused are: a link, a mount point or a file; a folder that holds files but no leaderboard.json of an earlier
-    leaderboard; and a folder whose parent (where that is missing, the nearest folder above that exists) cannot be
-    written, because the new folder is written beside the old one. A folder that is missing or empty is not refused for
-    its content.
+    leaderboard, or beside it a file or folder that is not in CONTENT; and a folder whose parent (where that is missing,
+    the nearest folder above that exists) cannot be written, because the new folder is written beside the old one. A
+    folder that is missing or empty is not refused for its content.
     option: the option of the command line that names the folder, for the message.
     """
     try:
@@ -58,10 +62,13 @@ def check(folder: Path, option: str) -> None:
                 f"{option}={folder} is not a plain folder, and only a plain folder can be replaced in one step; "
                 f"choose {option}=DIR"
             )
-        if folder.is_dir() and any(folder.iterdir()) and not _is_leaderboard(folder / DATA):
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        replaceable = CONTENT if _is_leaderboard(folder / DATA) else frozenset()
+        foreign = [name for name in names if name not in replaceable]
+        if foreign:
             raise InputError(
-                f"{option}={folder} holds files that are not a leaderboard's, and they would be lost; choose a new or "
-                f"an empty folder with {option}=DIR"
+                f"{option}={folder} holds files that are not a leaderboard's, such as {foreign[0]!r}, and they would "
+                f"be lost; choose a new or an empty folder with {option}=DIR"
             )
         parent = next(above for above in folder.parents if above.exists())
         with temporary_folder(parent, _temporary_prefix(folder)):

@@ -90,9 +90,12 @@ def test_a_null_model_of_an_adapter_keeps_its_rank_and_is_the_same_again(adapted
     assert changed == 4
 
 
+PAIRS = ("demo", "demo_lora")
+
+
 def test_auto_is_rotated_for_an_adapter_and_permuted_for_other_models(adapted):
     assert adapted.control.kind == "rotated" and adapted.control.name == "weights"
-    full, lora = (build(compose("config", [f"pair={name}", "control=random"])).control for name in ("demo", "demo_lora"))
+    full, lora = (build(compose("config", [f"pair={name}", "control=random"])).control for name in PAIRS)
     assert (full.kind, lora.kind) == ("permuted", "rotated")
     # One name in scores.json, so that a leaderboard holds both pairs.
     assert full.name == lora.name == "random"

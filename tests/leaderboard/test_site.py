@@ -264,6 +264,14 @@ def test_a_folder_with_a_damaged_leaderboard_is_refused(content: bytes | None, t
         check(tmp_path, "out")
 
 
+def test_a_leaderboard_with_a_file_of_someone_else_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path / "x", Planted("a")).parent
+    check(folder, "out")
+    (folder / "CNAME").write_text("shift.example.org")
+    with pytest.raises(InputError, match=r"x holds files that are not a leaderboard's, such as 'CNAME'"):
+        check(folder, "out")
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years")
