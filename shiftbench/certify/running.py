@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -15,6 +16,7 @@ from shiftbench.certify.scoring import Setting, plantable, score_trial
 from shiftbench.certify.tally import markdown, tally
 from shiftbench.certify.trials import Design
 from shiftbench.config import composition
+from shiftbench.config.folders import weights_told_apart
 from shiftbench.config.instantiation import instantiate
 from shiftbench.config.names import nearest
 from shiftbench.contracts.control import Control
@@ -126,19 +128,18 @@ def _setting(config: DictConfig, job: Job, folder: Path) -> Setting:
 
 def _like(job: Job, path: str) -> Any:
     """The source of the model at `path`, with the options of base."""
-    import dataclasses
-
     return dataclasses.replace(job.pair.base, path=path, revision=None, adapter=None, gguf_file=None, tokenizer=None)
 
 
 def _digest(config: DictConfig, job: Job) -> str:
-    """sha256 (hex) of the settings that a trial's outcome depends on; models count by name, not by weights."""
+    """sha256 (hex) of the settings that a trial's outcome depends on. Of the models it holds samples of the weights."""
+    pair, continued = config.pair, config.continued
     control = vars(job.control) if job.control is not None else {}
     return content_key({
         "findings": settings(config),
         "versions": {k: v for k, v in versions(job.findings).items() if k.startswith(("finding.", "explain."))},
-        "base": job.pair.base.name,
-        "tuned": job.pair.tuned.name,
+        "base": weights_told_apart(str(pair.base), pair.get("base_model") or {}),
+        "tuned": weights_told_apart(str(pair.tuned), pair.get("tuned_model") or {}),
         "dtype": job.pair.base.dtype,
         "control": {name: value for name, value in control.items() if isinstance(value, str | int | float)},
         "prompts": [prompt.id for prompt in job.prompts],
@@ -148,7 +149,7 @@ def _digest(config: DictConfig, job: Job) -> str:
         "template": job.template,
         "vocabulary": job.vocabulary.digest,
         "vectors": None if job.vectors is None else job.vectors.digest,
-        "continued": None if config.continued is None else Path(str(config.continued)).name,
+        "continued": None if continued is None else weights_told_apart(str(continued), {}),
         "seed": config.seed,
     })  # fmt: skip
 

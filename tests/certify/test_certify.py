@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -275,6 +276,18 @@ def test_a_small_certification_runs_through_the_pipeline_and_resumes(tiny_pair, 
     assert json.loads((tmp_path / "out" / "certification.json").read_text()) == document
     assert commands.main([*command, "seed=1"]) == 2
     assert "other settings" in capfd.readouterr().err
+
+
+def test_trials_of_other_weights_under_the_same_path_are_not_taken_over(tiny_pair, tmp_path):
+    def digest():
+        config = composition.compose("certify", overrides.read(arguments(tmp_path / "pair"), "certify"))
+        return running._digest(config, build(config))
+
+    shutil.copytree(tiny_pair, tmp_path / "pair")
+    before = digest()
+    assert digest() == before
+    shutil.copytree(tmp_path / "pair" / "base", tmp_path / "pair" / "tuned", dirs_exist_ok=True)
+    assert digest() != before
 
 
 def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_models(tiny_pair, tmp_path):
