@@ -189,7 +189,8 @@ def _check_rope(found: Any, what: str) -> None:
     """Raise InputError where transformers does not know a type of rotary embeddings.
 
     found: the value of a field in ROPE. It is an object with the type in it, or an object with one such object for each
-    kind of layer; every type is checked. A value that is no object is accepted. what: the field, for the message.
+    kind of layer; every type is checked. A value that is no object and an object without a type are accepted. what: the
+    field, for the message.
     """
     if not isinstance(found, dict):
         return
