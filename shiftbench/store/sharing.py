@@ -18,8 +18,8 @@ def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, 
     """Yields (work item, its unit, whether this process computed it) once for each item, in any order.
 
     work: items of one method. A unit that the store lacks is computed and stored before it is yielded. An item that
-    another process is computing is postponed until its unit is in the store, or until that process gives up its claim:
-    then the item is claimed and computed here. Raises as Store.claim and Store.put do.
+    another process is computing is postponed until its unit is in the store. If that process dies or fails, this one
+    computes the unit, unless a third claims it first. Raises as Store.claim and Store.put do.
     """
     missing = []
     for item in work:
