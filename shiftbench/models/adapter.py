@@ -77,9 +77,10 @@ class Adapter:
     """An adapter's files, checked as far as is possible without its base.
 
     folder: holds adapter_model.safetensors. settings: the fields of the adapter's configuration that PEFT gets.
-    base_name: the base that the configuration names, or words that say that it names none. notes: a remark for the
-    report on the settings that PEFT does not know; empty where it knows all. tensors: name in adapter_model.safetensors
-    -> the tensor's dtype and shape, as the file's header gives them.
+    base_name: the base that the configuration names, or words that say that it names none. notes: one remark for the
+    report, which lists the fields that PEFT does not know and that are not null, false, 0 or empty; no remark where
+    there are none. tensors: name in adapter_model.safetensors -> the tensor's dtype and shape, as the file's header
+    gives them.
     """
 
     folder: Path
@@ -105,9 +106,10 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
     """Check that an adapter fits its base.
 
     config: the base's configuration. Reads the adapter's configuration and the header of the adapter's weights, never
-    the base's weights. The adapter's files are downloaded where the hub's cache lacks them. Raises InputError where the
-    adapter changes no weights, is pickled or damaged, or is of a type or has a setting that cannot be used, where its
-    patterns take too long to match, and where its weights do not fit the base's layers.
+    the base's weights. The adapter's files are downloaded where the hub's cache lacks them. Raises InputError where one
+    of them is missing, pickled, damaged or cannot be downloaded, where the adapter is of a type or has a setting that
+    cannot be used, where its patterns take too long to match, where it does not fit the base's layers, and where the
+    base cannot be built from `config`.
     """
     found = _read_adapter(source)
 
@@ -129,10 +131,10 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(the base with its adapter merged into the weights or kept in its layers, remarks for the report).
 
-    The model's parameters have the source's dtype. The adapter is kept in the layers, beside the weights, where
-    source.merge_adapter is false, where PEFT cannot merge it, where merging would change a weight that another layer
-    shares, and where the merged model computes something else than PEFT's model does: the logits of PROBES tokens
-    differ by more than TOLERANCE.
+    The model's parameters have the source's dtype. The adapter is kept in the layers, beside the weights, in four
+    cases: source.merge_adapter is false; PEFT cannot merge it; merging would change a weight that another layer shares;
+    the merged model computes something else than PEFT's model does (the logits of PROBES tokens differ by more than
+    TOLERANCE). The remarks are the adapter's notes and, in the last three cases, why it is not merged.
 
     read: reads the base from disk. It is called a second time where a merge was tried and its result is not used,
     because a merge cannot be undone exactly. The merged weights are freed first, so that the base's weights are never
@@ -269,8 +271,8 @@ def _read_adapter(source: ModelSource) -> Adapter:
     """The source's adapter, from its two files, which are downloaded where the hub's cache lacks them.
 
     PEFT gets nothing of the files: only the names of its adapter types and of their fields are looked up. Of the
-    weights, the header is read. Raises InputError where a file is missing, damaged or pickled, and as `_check_settings`
-    does.
+    weights, the header is read. Raises InputError where a file is missing, damaged, pickled or cannot be downloaded,
+    and as `_check_settings` does.
     """
     import peft
 
@@ -300,7 +302,7 @@ def _file(place: str, name: str, what: str) -> Path | None:
     """A file of an adapter: in its folder, or downloaded from the hub; None where the adapter has no such file.
 
     place: the adapter's folder or hub id. name: the file's name. what: the adapter, for messages. Raises InputError
-    where the hub's cache lacks the file and the hub cannot be reached or refuses.
+    where the hub's cache lacks the file and the hub cannot be reached, refuses, or has no such repository.
     """
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
@@ -312,9 +314,9 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     """Check the settings of an adapter, and return the names of all fields that PEFT knows for its type.
 
     Raises InputError where PEFT does not know the type, where the type changes no weights or is one of OTHERS, where a
-    field of UNSUITABLE is set, where the value of a field of FIELDS is of a wrong type, where a list or an object has
-    more than LONGEST_LIST entries, and where PiSSA is to run more than MOST_ITERATIONS iterations. what: the adapter,
-    for messages.
+    field of UNSUITABLE is set, where the value of a field of FIELDS is of a wrong type, where the value of a field is a
+    list or an object of more than LONGEST_LIST entries, and where PiSSA is to run more than MOST_ITERATIONS iterations.
+    what: the adapter, for messages.
     """
     with as_input_error(what):
         import peft
@@ -381,10 +383,10 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
 
     found: the adapter. before: how many numbers the base has without the adapter. base: makes a skeleton of the base.
     PEFT builds the adapter on a skeleton, whose tensors take no memory, because a configuration may declare a rank of
-    any size. Reasons are, in this order: the message of a ValueError with which PEFT refuses the adapter, far more
-    numbers declared than the adapter's file holds, a tensor that the file lacks, and a tensor of the file that has no
-    place, another shape or a quantised dtype. A tensor without a place counts only where the adapter is a LoRA or the
-    tensor's name contains "lora_". Other exceptions of PEFT, and InputErrors, are raised.
+    any size. Reasons are, in this order: the message of a ValueError with which PEFT refuses the adapter; more numbers
+    declared for the adapter than `before` plus twice those that its file holds; a tensor that the file lacks; and a
+    tensor of the file that has no place, another shape or a quantised dtype. A tensor without a place counts only where
+    the adapter is a LoRA or the tensor's name contains "lora_". Other exceptions of PEFT, and InputErrors, are raised.
     """
     import peft
     from peft.utils import get_peft_model_state_dict

@@ -24,7 +24,7 @@ SIZES = {
 }  # fmt: skip
 # Counts of positions. With rotary embeddings no weight has as many rows, so the weight files do not limit them.
 POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}
-# Fields that may be null. A sliding_window of null means no window; transformers derives the value of the others.
+# Fields that may be null. A sliding_window of null means no window; for the others most architectures derive a value.
 OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}
 MOST_LAYERS = 10_000  # largest accepted value of a field in LAYERS while the weight files are not known
 MOST = 2**31  # largest accepted value of a field in SIZES while the weight files are not known
@@ -189,7 +189,8 @@ def _check_rope(found: Any, what: str) -> None:
     """Raise InputError where transformers does not know a type of rotary embeddings.
 
     found: the value of a field in ROPE. It is an object with the type in it, or an object with one such object for each
-    kind of layer; every type is checked. A value that is no object is accepted. what: the field, for the message.
+    kind of layer; every type is checked. A value that is no object and an object without a type are accepted. what: the
+    field, for the message.
     """
     if not isinstance(found, dict):
         return

@@ -134,6 +134,6 @@ ARCHITECTURES = {
     "gemma2": partial(LlamaViews, norms=replace(_AROUND, offset=1.0)),
     "olmo2": partial(LlamaViews, norms=_BEHIND),
 }
-# Architectures whose sliding_window holds for every layer where the configuration has no layer_types; null: no window.
-# In the other architectures no layer has a window then.
+# Architectures in which every layer has the window `sliding_window` where the configuration has no layer_types. In the
+# other architectures no layer has a window then.
 SLIDING = {"mistral"}

@@ -55,8 +55,9 @@ def load(source: ModelSource) -> Model:
 
     Files on the hub that the cache lacks are downloaded. Raises InputError as `check`, `load_tokenizer` and
     `adapter.attach` do. Raises it too where the files lack a weight, or hold a weight that a forward pass may need and
-    the model has no place for, where a weight is not finite, where a device map leaves a weight on disk, and where a
-    trial forward pass fails. Raises torch.OutOfMemoryError where a GPU has too little memory.
+    the model has no place for, where a weight is not finite, where a device map offloads a weight, where a trial
+    forward pass fails, and where the model and its tokenizer do not go together (see `_try_out`). Raises
+    torch.OutOfMemoryError where a GPU has too little memory.
     """
     parts, config = _checked(source, download=True)
     tokenizer = load_tokenizer(source)
@@ -103,7 +104,7 @@ def check(source: ModelSource) -> PreTrainedConfig:
     """The model's configuration, after every check for which the model's own weights need not be read or downloaded.
 
     The headers of weight files are checked too where the files are on this machine. An adapter's files are downloaded
-    and checked against the base. Raises InputError where a check fails.
+    and checked against the base. The tokenizer is not checked. Raises InputError where a check fails.
     """
     return _checked(source, download=False)[1]
 
@@ -119,7 +120,10 @@ def shape_of(source: ModelSource) -> ModelShape:
 
 
 def check_weights(module: PreTrainedModel, name: str) -> None:
-    """Raise InputError where a weight holds NaN or inf, or is not in memory. name: the model's name, for messages."""
+    """Raise InputError where an entry of the state dict holds NaN or inf, or where a device map has offloaded it.
+
+    name: the model's name, for messages.
+    """
     for weight, tensor in module.state_dict().items():
         if tensor.is_meta:
             raise InputError(
@@ -153,8 +157,8 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
     """The module that a model's files describe, without an adapter, in the source's dtype.
 
     The weights are on the devices of the source's device map, or on the CPU where it has none. Raises InputError where
-    the files lack a weight, and where they hold a weight for which the configuration has no place, unless no forward
-    pass needs that weight (`unused`).
+    transformers fails, where the files lack a weight, and where they hold a weight for which the configuration has no
+    place, unless no forward pass needs that weight (`unused`).
     """
     source = parts.source
     with parts.loadable(with_weights=True) as (place, options), parts.as_input_error(place):

@@ -131,8 +131,9 @@ def check(
     """Check that the two models of a pair can be compared, and return (base's tokenizer, tuned's tokenizer).
 
     base_model, tuned_model: the models that the caller has loaded; None: the model's files are checked. Reads
-    configurations and tokenizers, and no weights. Raises InputError where models.check refuses one of the two models,
-    and where their architectures, the sizes in SHAPE or their tokenizers differ.
+    configurations, tokenizers and headers of weight files, and no weights. Raises InputError where models.check or
+    load_tokenizer refuses a model that is not loaded, and where the architectures of the two models, the sizes in SHAPE
+    or the tokenizers (see first_difference) differ.
     """
     base = models.check(pair.base) if base_model is None else base_model.module.config
     tuned = models.check(pair.tuned) if tuned_model is None else tuned_model.module.config

@@ -74,7 +74,7 @@ class Parts:
 
     @contextmanager
     def as_input_error(self, loaded: str, file: str = "") -> Iterator[None]:
-        """Turn any failure of the block into an InputError that starts with the model's path (see hub.as_input_error).
+        """Turn a failure of the block into an InputError that starts with "model PATH" (see hub.as_input_error).
 
         Messages name the model instead of the temporary folder that transformers got. loaded: what transformers loads
         from, the first value of loadable. file: the name of the file that is read; "" where several are read.
@@ -89,10 +89,11 @@ def parts_of(source: ModelSource, download: bool) -> Parts:
     """The files of a model, checked as far as is possible without building it or reading a weight.
 
     download: whether to download the weights of a model on the hub. If not, the weight files are checked only where
-    they are in the hub's cache. Raises InputError where a file that is needed is missing or damaged, where the model is
-    quantised, where its architecture is not known and it brings no code, and where config.json or the metadata of a
-    GGUF file declare wrong values or more than the weight files hold. Raises it too where the folder has a PEFT adapter
-    beside the weights, unless source names an adapter and trust_remote_code is false.
+    they are in the hub's cache. Raises InputError where a file that is needed is missing, damaged or cannot be
+    downloaded, where the model is quantised or names other files to load, where its architecture is not known and it
+    brings no code, and where config.json or the metadata of a GGUF file declare wrong values or more than the weight
+    files hold. Raises it too where the folder of a safetensors model has a PEFT adapter beside the weights, unless
+    source names an adapter and trust_remote_code is false.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:

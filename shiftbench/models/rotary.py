@@ -52,7 +52,8 @@ def same_angles(config: PreTrainedConfig, tokens: int, computed: int) -> bool:
     The engine computes on another number of positions than the text has: it leaves out the last token and pads the
     rest to a multiple of a fixed number of rows. Where angles depend on the length (dynamic RoPE, LongRoPE), the two
     lengths may differ in their angles. The engine must not be used then. For dynamic RoPE the answer is False wherever
-    one of the two lengths is beyond the model's max_position_embeddings.
+    one of the two lengths is beyond the model's max_position_embeddings; for LongRoPE it is False where one of them is
+    beyond original_max_position_embeddings and the other is not.
     """
     kind = follows_length(config)
     if kind is None:

@@ -25,9 +25,9 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 class ModelSource:
     """A model to be loaded; conf/model/default.yaml states every default.
 
-    path: hub id or folder. revision: of the repository that `path` names on the hub. adapter: hub id or folder of a
-    PEFT adapter to put on the model; None: no adapter. merge_adapter: whether the adapter is merged into the weights
-    where that changes nothing else (see adapter.attach); if false, it is kept beside them. gguf_file: name of a GGUF
+    path: hub id or folder. revision: of the repository that `path` names on the hub; None: its main branch. adapter:
+    hub id or folder of a PEFT adapter to put on the model; None: no adapter. merge_adapter: whether the adapter is
+    merged into the weights where adapter.attach can do so; if false, it is kept beside them. gguf_file: name of a GGUF
     file in `path`; None: safetensors. tokenizer: hub id or folder of a tokenizer to use instead of the adapter's or the
     model's own. dtype: of weights and computation, a key of DTYPES. device: auto, cpu, cuda or cuda:N. device_map:
     spreads the weights over several devices instead of `device`, as in transformers; a list of GPU numbers spreads them
@@ -91,7 +91,8 @@ def hub_id_or_folder(what: str, path: str) -> str:
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds the configuration of a PEFT adapter and no weights of a whole model.
 
-    Such weights are files named as transformers' save_pretrained names them. A config.json may be there too.
+    Weights are model.safetensors, its index, and files whose names begin with pytorch_model. A config.json may be there
+    too.
     """
     whole = [folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("pytorch_model*")]
     return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in whole)

@@ -1,4 +1,4 @@
-"""Saves and restores what shiftbench changes in a module that the caller loaded: modes, attention and buffers."""
+"""Saves and restores what shiftbench changes in a module that the caller loaded, such as its training mode."""
 
 from __future__ import annotations
 

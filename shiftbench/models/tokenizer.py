@@ -22,8 +22,7 @@ from shiftbench.models.weight_files import LARGEST_JSON, json_object
 from shiftbench.readers import file_bytes, reading
 from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 
-# The files of a tokenizer that are checked: JSON objects with settings, and tables that the tokenizers library reads.
-# None of them holds code.
+# The files of a tokenizer that are checked: JSON objects with settings, and tables of tokens. None of them holds code.
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 LARGEST_ID = 10_000_000  # largest id of a token that is accepted; the largest vocabularies have 260,000 tokens
@@ -62,7 +61,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
 
 
 def _check_added(file: Path, what: str) -> None:
-    """Raise InputError where a tokenizer.json is no JSON object, or has an added token whose id is beyond LARGEST_ID.
+    """Raise InputError where a tokenizer.json cannot be read, is no JSON object, or has an added id beyond LARGEST_ID.
 
     what: the file as the user named it; messages begin with it.
     """
@@ -89,8 +88,8 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
 
     That is a git-lfs pointer, a file that is too large, a settings file or tokenizer.json that holds no JSON object,
     and a file with a token id beyond LARGEST_ID. Files that are missing or cannot be downloaded are skipped. place:
-    folder or hub id. reads_config: whether transformers will read config.json beside the tokenizer, so that its counts
-    and sizes, and whether it names other files, are checked too.
+    folder or hub id. revision: of the hub id; None is the main branch. reads_config: whether transformers will read
+    config.json beside the tokenizer, so that its counts and sizes, and whether it names other files, are checked too.
     """
     local = Path(place).is_dir()
     with as_input_error(what):
@@ -179,7 +178,8 @@ def can_share_ids(base: PreTrainedTokenizerFast, tuned: PreTrainedTokenizerFast)
 def _adapters_own(source: ModelSource) -> str | None:
     """The adapter's hub id or folder, if it has a tokenizer_config.json; None where it has none or source no adapter.
 
-    Raises InputError where the hub's cache lacks the file and the hub cannot be reached or refuses.
+    Raises InputError where the hub's cache lacks the file and the hub cannot be reached, refuses, or has no such
+    repository.
     """
     if source.adapter is None:
         return None

@@ -25,8 +25,8 @@ class WeightViews(ABC):
     The matrices that the methods return are detached, on the device of the stored weight, in float32 (float64 where the
     stored weight is float64), and contain what a kept adapter adds to a weight. A layer's number counts from 0. layers,
     heads (query heads of a layer) and width (D, of the hidden state) are counts. read: called with a submodule, it
-    returns the weight that the submodule applies. The views read weights through it alone. A null model's `read` draws
-    the weight.
+    returns the weight that the submodule applies. The methods that return a matrix get weights from it alone;
+    `transformer` does not use it. A null model's `read` draws the weight.
     """
 
     gated: bool = False  # whether the feed-forward networks multiply an activated gate with an up-projection

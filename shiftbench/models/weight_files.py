@@ -85,7 +85,7 @@ def weight_files(folder: Path, what: str) -> WeightFiles:
     The file is model.safetensors, or where that is missing the files are those that its index names. what: the model as
     the user named it; messages begin with it. Raises InputError
     - where there is neither model.safetensors nor its index,
-    - where the index names anything but safetensors files of the folder, or a file that is not there,
+    - where the index cannot be read, names anything but safetensors files of the folder, or names a missing file,
     - where a file is a link that leads out of the folder, unless it leads from the hub's cache to the cache's blobs,
     - where a header is damaged, or lacks weights that the index says are there,
     - where two files hold a tensor of the same name,

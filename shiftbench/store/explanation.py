@@ -26,9 +26,9 @@ class Unit:
 class Explanation:
     """The units of one method on one model or one pair, and the record of how they were computed.
 
-    units: name -> unit, in order. record: what the first unit was computed from (`Work.content`), JSON-able: method,
-    version, options, digests of weights and tokenizer, dtype; empty without units. keys: name -> the unit's key in the
-    store.
+    units: name -> unit, in the order of the work. record: what the first unit was computed from (`Work.content`),
+    JSON-able: method, version, options, digests of weights and tokenizer, dtype; empty without units. keys: name -> the
+    key that a unit has in the store, whether or not it is stored.
     """
 
     units: Mapping[str, Unit]

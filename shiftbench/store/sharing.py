@@ -18,8 +18,8 @@ def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, 
     """Yields (work item, its unit, whether this process computed it) once for each item, in any order.
 
     work: items of one method. A unit that the store lacks is computed and stored before it is yielded. An item that
-    another process is computing is postponed until its unit is in the store; if that process dies, the unit is computed
-    here.
+    another process is computing is postponed until its unit is in the store. If that process dies or fails, this one
+    computes the unit, unless a third claims it first. Raises as Store.claim and Store.put do.
     """
     missing = []
     for item in work:
@@ -39,7 +39,7 @@ def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, 
 
 
 def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> Iterator[tuple[Work, Unit, bool]]:
-    """Yields (work item, its unit, whether this process computed it) for each item that no other process has claimed.
+    """Yields (work item, its unit, whether this process computed it) for each item that is stored or can be claimed.
 
     A unit that the store has by now is taken from it. One that it lacks is claimed, computed and stored. Items that the
     store lacks and another process has claimed are appended to `left` and not yielded.

@@ -50,7 +50,8 @@ log = logging.getLogger(__name__)
 class Entry:
     """One stored unit. size: bytes of its files. damage: why it cannot be read; None where no damage was found.
 
-    created: when the unit was stored. record: what it was computed from. `_entry` says what both are for a damaged one.
+    created: when the unit was stored. record: what it was computed from. For a damaged unit, created is when its folder
+    last changed, and record is empty.
     """
 
     key: str
@@ -143,7 +144,8 @@ class Store:
         """Store a unit. Where the store has an undamaged unit with this key already, that one is kept.
 
         record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
-        written, as on a full disk; no part of it is left then. Raises ValueError as `entry.encode` does.
+        written, as on a full disk; no part of it is left then. Raises ValueError as `entry.encode` does, and where
+        `key` is no key.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
@@ -188,8 +190,8 @@ class Store:
     def verify(self, repair: bool = False) -> list[Entry]:
         """The damaged entries, in the order of keys, each with what is wrong. Every byte of every unit is read.
 
-        repair: remove the damaged entries too. With repair, raises InputError where the store cannot be written for
-        another reason than a full disk.
+        repair: remove the damaged entries too. With repair, raises InputError where the store could not be written
+        when that was last tried, for another reason than a full disk.
         """
         if repair:
             self._check_removable()
@@ -212,7 +214,7 @@ class Store:
         first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing.
         Returns what was removed, or with dry_run what would be. Claims of killed processes are removed too, and are not
         counted. Leftovers stay if other processes write without a pause for SWEEP_WAIT seconds. Raises InputError where
-        the store cannot be written for another reason than a full disk.
+        the store could not be written when that was last tried, for another reason than a full disk.
         """
         self._check_removable()
         leftovers = self._sweep(dry_run)
@@ -231,7 +233,7 @@ class Store:
     def _check_removable(self) -> None:
         """Raise InputError where the store could not be written when that was last tried.
 
-        A full disk is no reason: removing needs no room.
+        A full disk is no reason: removing needs no room but that of an empty folder.
         """
         if self._unwritable is not None and not self._is_full:
             raise self._unwritable

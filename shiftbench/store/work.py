@@ -11,7 +11,7 @@ from shiftbench.store.explanation import Unit, content_key
 
 @dataclass(frozen=True)
 class Work:
-    """One unit of an explanation, not yet computed.
+    """One unit of an explanation, which is to be taken from the store or computed.
 
     unit: the unit's name within its explanation, such as a prompt's id or 'layer 3'. content: everything that the
     unit's numbers depend on, as JSON-able values; its digest is the unit's key in the store. compute: computes the

@@ -107,7 +107,10 @@ def write_whole(path: Path, text: str, option: str) -> None:
 
 
 def write_failure(error: OSError, folder: Path, needed: int) -> str:
-    """Why a write to a folder failed, in words. needed: the number of bytes that were to be written."""
+    """Why a write to a folder failed, in words.
+
+    error: the one that the write raised. needed: the number of bytes that were to be written.
+    """
     return disks.no_room_reason(error, folder, needed) if error.errno in disks.FULL else error.strerror or str(error)
 
 

@@ -14,7 +14,7 @@ SETTINGS = {-8: 1, -3: 32 << 20, -1: 512 << 20}  # M_ARENA_MAX, M_MMAP_THRESHOLD
 
 
 def use_one_arena() -> bool:
-    """Let all threads of this process share one heap, which keeps freed memory. Call it before any thread starts.
+    """Let all threads share one heap that keeps freed memory (SETTINGS). Call it before any thread starts.
 
     Returns whether all SETTINGS were made. On other systems than Linux, with another C library than glibc, and where
     environment variables (MALLOC_..., GLIBC_TUNABLES) set malloc already, it changes nothing and returns False.
