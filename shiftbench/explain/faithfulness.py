@@ -34,8 +34,8 @@ class Faithfulness(Explainer):
 
     methods: values of explain.importance.Definition. steps: how many points of integrated gradients' path are computed.
     fractions: shares of the prompt's tokens, each above 0 and below 1; the first tokens of an order, so many and one at
-    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the number
-    of prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
+    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the most
+    prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
     prompt, drawn at random, are also masked alone; all of them where it is None, where the prompt has no more, or where
     occlusion is among the methods. seed: of all draws. memory: MiB that the engine may fill; None for the device's
     default (memory_bytes).

@@ -73,7 +73,7 @@ class Concepts(Explainer):
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """Names of the layers with equal down-projections. Word embeddings may differ: null models are read in base's."""
+        """Names of the layers with equal down-projections; word embeddings may differ, as tuned is read in base's."""
         first, second = base.views, tuned.views
         layers = range(first.layers)
         return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))

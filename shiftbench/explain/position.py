@@ -26,7 +26,7 @@ class PlacedAttribution(Attribution):
     """
 
     def own_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Both orders of each prompt that has two, with ids PROMPT/first and PROMPT/last. Other prompts are left out."""
+        """Both orders of each prompt that has two, with ids PROMPT/first and PROMPT/last. Others are left out."""
         return [
             replace(ordered, id=f"{prompt.id}/{position}")
             for prompt in prompts

@@ -87,7 +87,7 @@ class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
 
     explain: gives the word pairs that each attention head of a model knows. verbs: the list of instruction verbs,
-    'paper' or 'larger' (LISTS); general verbs are those that are not in this list.
+    'paper' or 'larger' (LISTS); general verbs are those of the packaged list 'general' that are not in it.
     """
 
     explain: Explainer
