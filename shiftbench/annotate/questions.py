@@ -13,7 +13,7 @@ Messages = list[dict[str, str]]
 VERSION = 1  # version of the texts below; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
-PAPER_WORDS = 15  # the words of a concept that Wu et al. show
+PAPER_WORDS = 15  # how many of a concept's words Wu et al. show, from the first on
 PAPER_VERSION = 1  # version of DESCRIBE_AS_THE_PAPER; part of ChatAnnotator.digest where prompt='paper'
 CANNOT_TELL = "cannot tell"  # in capitals or not: the answer that a concept's words share nothing
 DESCRIPTION = 300  # the most characters of the first answer that the second question repeats

@@ -202,7 +202,7 @@ def _with(labels: Unit, name: str, further: Unit) -> Unit:
 
 
 def _embeddings_content(model: Model) -> list[str]:
-    """What a model's word embeddings depend on."""
+    """What a model's word embeddings depend on, for a unit's content (store.work.Work)."""
     return [model.weights_digest, model.tokenizer_digest, model.dtype]
 
 
