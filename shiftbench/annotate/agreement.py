@@ -2,10 +2,10 @@
 
 The lists are in shiftbench/data/annotate/labelled.jsonl. Each list is the 50 words of a real component, of
 SmolLM2-135M-Instruct or of the demo pair, with a vocabulary of 12,000 words. 46 lists were drawn at random, spread over
-models and layers. 40 were drawn among the lists to which the lexical annotator gives each of the tasks and levels. 14
-were chosen because they have words of a task, which is rare. A list has a label where several of its words show it
-clearly, so many lists have none. One reader, a language model and not a linguist, labelled each list once. The reader
-saw the lexical annotator's labels of these 14 lists only. How well two readers would agree is not known. Figures
+models and layers. 40 were drawn by label: five for each task and level, among the lists to which the lexical annotator
+gives it. 14 were chosen because they have words of a task, which is rare. A list has a label where several of its words
+show it clearly, so many lists have none. One reader, a language model and not a linguist, labelled each list once. The
+reader saw the lexical annotator's labels of these 14 lists only. How well two readers would agree is not known. Figures
 over all 100 lists hold for this selection, not for all components of a model.
 """
 
@@ -43,7 +43,7 @@ class Agreement:
     table: one row for each label, with the columns of `by_label`. exact: the share of lists on which all labels agree;
     0 where no list was compared. n: the number of lists that were compared. An annotator with several seeds labels each
     list once for each seed, and each of these readings counts as a list. unread: the number of readings that are left
-    out because the chat model's answer could not be read.
+    out because the chat model's answer could not be read or, with prompt='paper', says that the words share nothing.
     """
 
     table: pd.DataFrame
@@ -62,7 +62,7 @@ def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary
     """How far an annotator's labels of the packaged lists agree with the reader's labels.
 
     annotate: the method `annotate` of the annotator, called once with all lists, `vectors` and `vocabulary`. Its unit
-    must have all of LABELS among its labels.
+    must have all of LABELS among its labels. The errors of the method are raised unchanged.
     """
     lists = labelled()
     unit = annotate([one.words for one in lists], vectors, vocabulary)
@@ -84,8 +84,8 @@ def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: S
 
     given_NL: bool, whether the annotator gave list N the label L. wanted_NL: bool, whether the label was given by hand.
     names: the L labels. Columns: label; by hand, given, both: the number of lists that have the label by hand, by the
-    annotator, and by both; precision: both / given; recall: both / by hand; kappa: Cohen's. precision, recall and kappa
-    are None where they are not defined.
+    annotator, and by both; precision: both / given; recall: both / by hand; kappa: cohens_kappa. Where one of these
+    three is not defined, the table has pandas' missing value, NaN or None.
     """
     rows = []
     for label, given, wanted in zip(names, given_NL.T, wanted_NL.T, strict=True):
@@ -119,7 +119,7 @@ def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float |
 def lines(found: Agreement) -> str:
     """The agreement as text: the table, and below it the share of lists with all labels equal.
 
-    The number of answers that could not be read follows where it is not 0.
+    `unread` follows where it is not 0.
     """
     table = found.table.to_string(index=False, float_format="{:.2f}".format, na_rep="-")
     whole = f"lists with all labels equal: {found.exact:.0%} of {found.n}"

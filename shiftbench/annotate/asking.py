@@ -35,9 +35,9 @@ def endpoint(option: str) -> Endpoint:
     """The endpoint that environment variables name.
 
     SHIFTBENCH_ANNOTATOR_URL and SHIFTBENCH_ANNOTATOR_KEY are used where the first is set, and OPENAI_BASE_URL and
-    OPENAI_API_KEY where it is not. A missing key becomes "none". option: the configuration option that needs the
-    endpoint, for the message. Raises InputError where neither address is set: there is no default address to which
-    words would be sent.
+    OPENAI_API_KEY where it is not. An empty variable counts as not set. A missing key becomes "none". option: the
+    configuration option that needs the endpoint, for the message. Raises InputError where neither address is set: there
+    is no default address to which words would be sent.
     """
     for url, key in (("SHIFTBENCH_ANNOTATOR_URL", "SHIFTBENCH_ANNOTATOR_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")):
         if os.environ.get(url):
@@ -61,7 +61,7 @@ class Budget:
     spent: int = 0
 
     def spend(self) -> None:
-        """Count one more question. Raises InputError where the limit is reached."""
+        """Count one more question. Raises InputError, and counts nothing, where `spent` has reached `limit`."""
         if self.spent >= self.limit:
             raise InputError(f"{self.option}.budget={self.limit} questions have been sent; {GO_ON} with a new budget")
         self.spent += 1
@@ -134,8 +134,9 @@ class Session:
         """The answer to a question: the stored one where there is one, or a new one by the endpoint.
 
         messages: the question, as chat messages. seed: the seed that the request names. A new answer is stored at once.
-        Raises InputError where the endpoint gives no answer or the budget is spent. After any failure this session
-        begins no further question: a question that is not in the store raises an earlier failure again.
+        Raises InputError where the endpoint gives no answer, the budget is spent or the store cannot be written. After
+        any failure this session begins no further question: a question that is not in the store raises an earlier
+        failure again.
         """
         content = self._settings.content(messages, seed)
         key = content_key(content)
@@ -150,7 +151,7 @@ class Session:
                 self._budget.spend()
                 text = await self._completion(messages, seed)
                 self._store.put(key, Unit({}, {"answer": [text]}), content)
-            except Exception as error:  # a full disk too: no answer is paid for while answers cannot be stored
+            except Exception as error:  # a full disk too: no new question is sent whose answer could not be stored
                 self._failure = error
                 raise
         return text
@@ -196,8 +197,9 @@ class Asker:
     question or several. temperature, max_tokens: parameters of each request; None leaves them to the endpoint.
     concurrency: the most questions that are open at the same time. retries: as in `Session`. timeout: seconds until the
     whole reply must be there. budget: the most questions that one run may send. store: the folder of explanations, in
-    which every answer is stored. option: the name of the configuration option that selects the class, for messages.
-    wording: the version of the questions' texts, part of every key. left: the budget, which counts the questions sent.
+    which every answer is stored; None: the user's default (Store). option: the name of the configuration option that
+    selects the class, for messages. wording: the version of the questions' texts, part of every key. left: the budget,
+    which counts the questions sent.
     """
 
     model: str | None

@@ -24,9 +24,10 @@ Read = tuple[str, "frozenset[str] | None"]  # (description, labels); labels is N
 class ChatAnnotator(Asker, Annotator):
     """Asks a chat model what a concept's words share, and then what linguistic levels and user tasks its answer has.
 
-    prompt: 'shiftbench': all words of a concept are shown, in both questions, and words that share nothing count as
-    "none". 'paper', as Wu et al.: the first 15 words are shown, the second question shows the description alone, and a
-    concept of which the chat model cannot tell anything is left out, of the shares' denominator too.
+    prompt: 'shiftbench': all words of a concept are shown in both questions, and both are asked even where the first
+    answer says that the words share nothing. 'paper', as Wu et al.: the first question shows the first 15 words, the
+    second one the description alone. Where the first answer is that the chat model cannot tell, the second question is
+    not asked, and the reading is not counted in any share of labels.
     """
 
     prompt: str
@@ -49,7 +50,7 @@ class ChatAnnotator(Asker, Annotator):
         """
         settings = self.answer_settings().content(questions.label(["word"], "description"), 0)
         content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": settings}
-        if self.prompt == "paper":  # the other digest is as it was before there was a choice
+        if self.prompt == "paper":  # the digest with 'shiftbench' is what it was before there was this option
             content["prompt"] = [self.prompt, questions.PAPER_WORDS, questions.PAPER_VERSION]
         return content_key({**content, "first": self._describe(["word"])})
 
@@ -86,7 +87,7 @@ class ChatAnnotator(Asker, Annotator):
         nothing; answered_SC is False there.
         `label`: the L names of the labels. `description`: what the model says that a concept's words share, for all
         concepts of the first seed, then of the second, and so on. vectors, vocabulary and chance are not used.
-        Raises InputError where the endpoint keeps failing or the budget is spent.
+        Raises InputError where no endpoint is named or it keeps failing, and where the budget is spent.
         """
         reads = run_coroutine(self._reads(concepts))
         shape = (len(self.seeds), len(concepts))

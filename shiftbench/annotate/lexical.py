@@ -20,7 +20,7 @@ from shiftbench.errors import InputError
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
-PARTS = 10  # equal parts of the random lists; labels by each alone show how far labels depend on the draw
+PARTS = 10  # parts of the random lists, nearly equal in size; labels by each alone show how far they depend on the draw
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class LexicalAnnotator(Annotator):
     Each label but "none" has a statistic (Lexicon.statistics). A user task: the mean cosine of the words' vectors with
     the mean vector of the task's seed words. semantics: the mean cosine between the words. syntax: the share of words
     of a closed class. morphology: the share of pairs of words that have a prefix, suffix or stem in common. phonology:
-    the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. "none" is given where no
-    user task is.
+    the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. The means leave out words
+    without a vector; the vectors are centred (Lexicon). "none" is given where no user task is.
 
     A random direction is read as words in the same space as the concept is (`chance` of `annotate`). Words near one
     direction are alike even if the direction is random, in a model's own embeddings above all, so words drawn one by
@@ -86,10 +86,10 @@ class LexicalAnnotator(Annotator):
         vocabulary: Vocabulary,
         chance: RandomLists | None = None,
     ) -> Unit:
-        """A unit with the labels of C concepts: the array label_CL (bool, whether a concept has a label) and the list
-        of strings `label` (the names of the L labels). Arguments and errors are those of __call__.
+        """A unit with the labels of C concepts. Arguments and errors are those of __call__.
 
-        label_GCL (bool): the labels by each of PARTS equal parts of the random lists alone.
+        Its arrays are bool. label_CL: whether a concept has a label. label_GCL: the same by each of the PARTS parts of
+        the random lists alone. Its list of strings `label` has the names of the L labels.
         """
         label_GCL = self._labels(concepts, vectors, vocabulary, chance)
         return Unit({"label_CL": label_GCL[0], "label_GCL": label_GCL[1:]}, {"label": list(self.labels)})
@@ -104,7 +104,7 @@ class LexicalAnnotator(Annotator):
         """label_CL, bool: whether each of C concepts has each of `labels`.
 
         concepts: C lists of words of the vocabulary, of equal length and without repetitions (which are not checked).
-        chance: what random directions are read as, where the concepts are read; None: words drawn one by one.
+        chance: gives the words that random directions are read as in the concepts' space; None: random_lists are used.
         No concept gives a result of shape [0, L]. Raises InputError where a task has no seed word with a vector, and
         ValueError where lists are empty, have different lengths or have words that are not in the vocabulary.
         """
@@ -147,8 +147,9 @@ def cutoffs(
 ) -> Tensor:
     """cutoff_GL [1 + PARTS, tasks + levels]: what a concept's statistic must exceed to get the label.
 
-    The first row's values are exceeded by at most the share `false_alarm` of `draws` random lists of `size` words each,
-    drawn by `seed`. Each row after it is the same of every PARTS-th list alone, from the first, second, ... list on.
+    The first row's values are exceeded by at most the share `false_alarm` of `draws` random lists. Each row after it is
+    the same of every PARTS-th list alone, from the first, second, ... list on. chance: gives the lists for `draws` and
+    `seed`; None: random_lists of `size` words each.
     """
     index_NK = random_lists(len(lexicon.row), size, draws, seed) if chance is None else chance(draws, seed)
     null_NL = lexicon.statistics(index_NK)

@@ -13,7 +13,7 @@ Messages = list[dict[str, str]]
 VERSION = 1  # version of the texts below; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
-PAPER_WORDS = 15  # the words of a concept that Wu et al. show
+PAPER_WORDS = 15  # how many of a concept's words Wu et al. show, from the first on
 PAPER_VERSION = 1  # version of DESCRIBE_AS_THE_PAPER; part of ChatAnnotator.digest where prompt='paper'
 CANNOT_TELL = "cannot tell"  # in capitals or not: the answer that a concept's words share nothing
 DESCRIPTION = 300  # the most characters of the first answer that the second question repeats
@@ -66,8 +66,7 @@ def label(words: Sequence[str], description: str) -> Messages:
     """The messages of the second question about a concept: to what levels and tasks does the description belong?
 
     words: the concept's words, shown beside the description; where there are none, the question shows the description
-    alone. description: the answer to the first question; its first
-    DESCRIPTION characters are used.
+    alone. description: the answer to the first question; its first DESCRIPTION characters are used.
     """
     shown = {"words": list(words)} if words else {}
     return _messages(LABEL, {**shown, "description": description[:DESCRIPTION]})
@@ -77,7 +76,8 @@ def read_labels(answer: str) -> frozenset[str] | None:
     """The labels that an answer names, or None where it cannot be read.
 
     The first JSON object with "levels" and "tasks" counts; each of the two must be a known label or a list of known
-    labels. "none" must stand alone; an empty list of tasks also means "none", and "none" as the level means no level.
+    labels, in capitals or not. "none" must stand alone; an empty list of tasks also means "none". "none" or an empty
+    list as the levels means no level.
     An unknown label makes the whole answer unreadable, because without that label it might count as "none".
     """
     for found in json_objects(answer):

@@ -25,7 +25,7 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that co-occur and are among those that most activate the two sides of a neuron pair.
+    """Two words that co-occur, each among those that most activate one side of a neuron pair, with the same sign.
 
     head, neuron: which head and which neuron pair of it. query_word, key_word: the word of the query side and the one
     of the key side. score: the cosine of their static vectors.
@@ -108,7 +108,7 @@ def _mean_and_std(unit_VG: Tensor, reference_NG: Tensor) -> tuple[Tensor, Tensor
 
 @lru_cache(maxsize=1)  # every layer needs the spellings of the same vocabulary
 def _spellings(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    """(the distinct lower-cased words in alphabetical order, spelling_V: the index of each word's spelling there)."""
+    """(the distinct lower-cased words, sorted by code points, spelling_V: the index of each word's spelling there)."""
     lowered = [word.lower() for word in words]
     ordered = sorted(set(lowered))
     index_of = {word: i for i, word in enumerate(ordered)}
@@ -140,7 +140,7 @@ class WordPairs(Explainer):
         vocabulary.check_size(self.k, f"{option}.k")
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """The layers whose query and key weights are equal; none where the input embeddings differ."""
+        """Names of the layers whose query and key weights are equal; none where the input embeddings differ."""
         first, second = base.views, tuned.views
         if not torch.equal(first.embedding_in_VD().cpu(), second.embedding_in_VD().cpu()):
             return frozenset()
@@ -152,7 +152,7 @@ class WordPairs(Explainer):
         )
 
     def weight_flops(self, shape: ModelShape, words: int) -> float:
-        """Operations of the products of all words with the query and key weights, as if each head had its own keys."""
+        """Operations, over all layers, of all words times query and key weights, as if both were [width, width]."""
         return 4.0 * shape.layers * words * shape.width**2
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
@@ -245,8 +245,8 @@ def head_knowledge(pairs: LayerPairs) -> list[tuple[int, str, str, int]]:
     """(head, first word, second word, count) of each word pair that a head knows, ordered by head, then by the words.
 
     A head knows a pair that occurs more than once in the lists of all its neuron pairs together; count says how often.
-    Words are compared and returned in lower case, and their order in the pair does not count: the first word is the one
-    that comes first in the alphabet.
+    Words are compared and returned in lower case, and which side a word is of does not count: the first word is the one
+    that sorts first by code points.
     """
     ordered, spelling_V = _spellings(pairs.words)
     query_N, key_N = spelling_V[pairs.query_N], spelling_V[pairs.key_N]

@@ -30,7 +30,7 @@ from shiftbench.prompts import EncodedPrompt, token_texts
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-COMPARED_PROMPTS = 3  # prompts of each model on which a precision other than float32 is compared with it
+COMPARED_PROMPTS = 3  # the most prompts of each model on which another precision is compared with float32
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ class Attribution(Explainer):
     def notes(self) -> list[str]:
         """A remark on each model: how well its importances agree with those in float32, on the prompts in `agreements`.
 
-        Where no prompt of the model was computed in this run, the remark says that all came from the store. Empty where
-        precision is float32.
+        Where no prompt of the model with a response was computed in this run, the remark says that all came from the
+        store. Empty where precision is float32.
         """
         return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
 

@@ -34,10 +34,11 @@ class Faithfulness(Explainer):
 
     methods: values of explain.importance.Definition. steps: how many points of integrated gradients' path are computed.
     fractions: shares of the prompt's tokens, each above 0 and below 1; the first tokens of an order, so many and one at
-    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the number
-    of prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
-    prompt, drawn at random, are also masked alone; all of them where it is None, or where occlusion is among the
-    methods. seed: of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
+    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the most
+    prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
+    prompt, drawn at random, are also masked alone; all of them where it is None, where the prompt has no more, or where
+    occlusion is among the methods. seed: of all draws. memory: MiB that the engine may fill; None for the device's
+    default (memory_bytes).
     """
 
     methods: Sequence[str]
@@ -99,7 +100,7 @@ class Faithfulness(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """About the operations of the forward passes, summed over the first `prompts` prompts.
+        """About the operations of the forward passes and gradients, summed over the first `prompts` prompts.
 
         The prompts that are used may be others: which ones have a response is not known yet.
         """
@@ -176,8 +177,9 @@ class Faithfulness(Explainer):
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
         """(names, order_OP): the names of O orders of the prompt's tokens, and the token indices in each order.
 
-        The orders are: the most important token first, for each method; the reverse of these, for each method; and the
-        random orders. Tokens of equal importance are in the order of the prompt, in the reversed orders the other way.
+        The orders are: the token of largest importance first, negative ones last, for each method; the reverse of
+        these, for each method; and the random orders. Tokens of equal importance are in the order of the prompt, in the
+        reversed orders the other way.
         """
         method_order_MP = importance_MP.argsort(dim=1, descending=True, stable=True)
         draws = prompt_draws(prompt, self.seed, "orders")
@@ -200,8 +202,8 @@ class Faithfulness(Explainer):
     def _masks_of_orders(self, order_OP: Tensor) -> Tensor:
         """bool [2 * O * F, P], True for a masked token: the masks of every order and fraction.
 
-        The first O * F masks mask the first tokens of an order, a fraction of all and one at least. The others mask all
-        tokens but these.
+        The first O * F masks mask the first tokens of an order, a fraction of all and one at least; those of one order
+        stand together. The others, in the same sequence, mask all tokens but these.
         """
         rank_OP = order_OP.argsort(dim=1)
         tokens = order_OP.shape[1]

@@ -73,7 +73,7 @@ class Concepts(Explainer):
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """The layers whose down-projections are equal. Word embeddings may differ: null models are read in base's."""
+        """Names of the layers with equal down-projections; word embeddings may differ, as tuned is read in base's."""
         first, second = base.views, tuned.views
         layers = range(first.layers)
         return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
@@ -92,8 +92,8 @@ class Concepts(Explainer):
         """A unit for each layer: component_CD, variance_ratio_C, value_CK and index_CK, words `word`, and the labels.
 
         variance_ratio_C: the share of the variance along each component. value_CK, index_CK (int32): projections and
-        vocabulary indices of each component's words; words `word` are these C x K words. The labels are what
-        Annotator.annotate returns. Floats are float32.
+        vocabulary indices of each component's words, largest |projection| first; words `word` are these C x K words.
+        The labels are what Annotator.annotate returns. Floats are float32.
 
         own_label_CL (bool): the labels of the components as read in the model's own embeddings; only where
         `Inputs.read_in` is a model with other embeddings and `Inputs.also_own` is set. random_label_CL (bool): the
@@ -149,7 +149,7 @@ class Task:
         sizes = [len(component_CD) for component_CD, _ in found]
         component_ND = torch.cat([component_CD for component_CD, _ in found])
         value_NK, index_NK = component_words(self.read.reading.unit_VD, component_ND, top)
-        if annotator.questions(1) is not None:  # layer by layer, without the labels that cost more
+        if annotator.questions(1) is not None:  # layer by layer, without own_label_CL and random_label_CL
             labels = [self._labels(part_CK, self.read.reading) for part_CK in index_NK.split(sizes)]
         else:
             labels = _split(self._labels(index_NK, self.read.reading), sizes)
@@ -190,19 +190,19 @@ class Task:
 def _split(labels: Unit, sizes: Sequence[int]) -> list[Unit]:
     """The labels of several layers' concepts, a unit for each layer. sizes: the number of concepts of each layer.
 
-    labels: arrays whose last dimension but one are the concepts, as Annotator.annotate returns them.
+    labels: arrays whose last dimension but one are the concepts, such as label_CL and label_GCL.
     """
     parts = {name: array.split(list(sizes), dim=-2) for name, array in labels.arrays.items()}
     return [Unit({name: part[i].clone() for name, part in parts.items()}, labels.words) for i in range(len(sizes))]
 
 
 def _with(labels: Unit, name: str, further: Unit) -> Unit:
-    """`labels` with the array label_CL of `further` under another name."""
+    """A new unit: `labels`, and the array label_CL of `further` under the name `name`."""
     return Unit({**labels.arrays, name: further.arrays["label_CL"]}, labels.words)
 
 
 def _embeddings_content(model: Model) -> list[str]:
-    """What a model's word embeddings depend on."""
+    """What a model's word embeddings depend on, for a unit's content (store.work.Work)."""
     return [model.weights_digest, model.tokenizer_digest, model.dtype]
 
 
@@ -211,8 +211,7 @@ def principal_components(down_FD: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     The mean row is subtracted first. C = min(rank, D // 2). component_CD: unit vectors. variance_ratio_C: variance
     along each component over the total variance. The components are eigenvectors of the D x D covariance, computed in
-    float64. Eigenvectors have no sign of their own; the entry
-    of largest magnitude is made positive.
+    float64. Eigenvectors have no sign of their own; the entry of largest magnitude is made positive.
     docs/mathematics.md, 'Concepts of feed-forward networks'.
     """
     centred_FD = down_FD.to(torch.float64, copy=True)

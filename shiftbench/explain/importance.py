@@ -70,11 +70,11 @@ def importance(
     """(importance_PR, probability_R) of gradient times input, on the CPU, float64 for a model in float64, else float32.
 
     importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width. response: token ids; for an empty one,
-    R is 0. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the engine cannot compute
-    the model or the text, autograd computes the same numbers up to rounding, more slowly, and `precision` has no
-    effect.
-    Raises InputError where a logit that predicts the response is NaN or +inf or an importance is not finite (half
-    precision overflows in some models), and where the module is no causal language model.
+    R is 0 and the dtype float32. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the
+    engine cannot compute the model or the text, autograd computes the same numbers up to rounding, more slowly, and
+    `precision` has no effect. Raises InputError where a logit that predicts the response is NaN or +inf or an
+    importance is not finite (half precision overflows in some models), and where the module is no causal language
+    model.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -141,9 +141,10 @@ def total_importance(
 ) -> Tensor:
     """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
-    definition: which importance. steps: for integrated gradients. For the definitions by gradients each point costs
-    about as much as one derivative, not R of them, because the gradient of the sum of probabilities is taken. memory:
-    MiB, or None (memory_bytes). Errors are those of `importance`.
+    definition: which importance. steps: the points of integrated gradients' path. For the definitions by gradients each
+    point costs about as much as one derivative, not R of them, because the gradient of the sum of probabilities is
+    taken. memory: MiB, or None (memory_bytes). Errors are those of `importance`, and for occlusion those of
+    `occlusion`.
     """
     if definition is Definition.OCCLUSION:
         return occlusion(model, prompt, response, memory)[0].sum(1)
@@ -282,8 +283,8 @@ def _grad_x_input_by_autograd(
     """
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
     embedding_PD = kept.embedding_PD.cpu()
-    # Gradients are copied to the CPU and multiplied there chunk by chunk, because all of them together (R x P x D) are
-    # too large.
+    # Gradients are copied to the CPU and multiplied there chunk by chunk, because all of them together (R x P x D) can
+    # be too large for the device.
     gradients = autograd.gradients(kept, autograd.chunk(model.module.config.get_text_config(), kept, memory))
     columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
     return torch.cat(columns, dim=1), kept.probability_R

@@ -33,8 +33,8 @@ class KeyParts(Explainer):
     The embedding of a masked token is zero, as in explain/faithfulness.py. draws: the number of random masks. Each of
     them masks as many tokens as the key parts have, or all other tokens where there are fewer of them. The tokens are
     drawn from the other tokens of instruction and context, or, where those are too few, from all tokens outside the key
-    parts. seed: of the draws. Base and tuned get the same masks. memory: MiB that the engine may fill; None for the
-    device's default (memory_bytes).
+    parts. seed: of the draws. Base and tuned get the same masks where they get equal token ids. memory: MiB that the
+    engine may fill; None for the device's default (memory_bytes).
     """
 
     draws: int

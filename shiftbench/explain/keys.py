@@ -31,8 +31,8 @@ def method_content(method: Method, model: Model, options: Mapping[str, Any]) -> 
 def prompt_draws(prompt: EncodedPrompt, seed: int, purpose: str) -> torch.Generator:
     """A random generator whose seed depends on `seed`, `purpose` and the prompt's token ids, and not on the model.
 
-    So base and tuned get equal draws. purpose: a name for what is drawn; generators for different purposes are
-    independent of each other.
+    So base and tuned get equal draws where they get equal token ids. purpose: a name for what is drawn; generators for
+    different purposes are independent of each other.
     """
     key = content_key({"seed": seed, "use": purpose, "prompt": list(prompt.prompt_ids)})
     return torch.Generator().manual_seed(int(key[:15], 16))

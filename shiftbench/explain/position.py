@@ -26,7 +26,7 @@ class PlacedAttribution(Attribution):
     """
 
     def own_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Both orders of each prompt that has two, as PROMPT/first and PROMPT/last. The other prompts are left out."""
+        """Both orders of each prompt that has two, with ids PROMPT/first and PROMPT/last. Others are left out."""
         return [
             replace(ordered, id=f"{prompt.id}/{position}")
             for prompt in prompts
@@ -56,7 +56,7 @@ class PlacedAttribution(Attribution):
 
 
 def placed_attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> PlacedAttribution:
-    """The attribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
+    """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
     return PlacedAttribution(levels, memory, precision, method, steps)
 
 

@@ -22,7 +22,7 @@ from shiftbench.store.explanation import content_key
 from shiftbench.words import StaticVectors, word_embeddings
 
 AT_ONCE = 1000  # the most random directions that are drawn and read together
-KEPT = 2  # readings that stay in memory, for example those of base and of tuned
+KEPT = 2  # the most readings that stay in memory, for example those of base and of tuned
 
 
 class Reading:
@@ -114,7 +114,7 @@ def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
 
 
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK), on the CPU: projections and indices of the `top` words of largest |projection|."""
+    """(value_CK, index_CK), on the CPU: projections and indices of the `top` words, largest |projection| first."""
     value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
     return value_CK.cpu(), index_CK.cpu()
 
@@ -122,8 +122,8 @@ def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Te
 def random_directions(count: int, width: int, seed: int, stream: int) -> Iterator[Tensor]:
     """Yields `count` directions, float32 [at most AT_ONCE, width], uniform on the sphere, of length 1.
 
-    They are normal numbers, by inversion, from the raw output of a counter-based generator, which is the same in every
-    release of numpy.
+    Each is a row of normal numbers, divided by its length. The numbers are made by inversion from the raw output of a
+    counter-based generator, which is the same in every release of numpy.
     """
     for start in range(0, count, AT_ONCE):
         rows = min(AT_ONCE, count - start)

@@ -24,7 +24,7 @@ from shiftbench.prompts import EncodedPrompt
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
-# Models with fewer parameters decode on one thread: with more, synchronising them at each product costs more than the
+# Models with fewer parameters decode on one thread: synchronising several threads at each product costs more than the
 # shared work saves.
 SINGLE_THREAD_PARAMETERS = 50_000_000
 

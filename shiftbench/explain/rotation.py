@@ -24,11 +24,11 @@ class Rotation(PairExplainer):
     """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
 
     The weights are those of the feed-forward down-projection. A random change of the same size (stats.random_change)
-    gives the levels by chance: the share that a rotation explains of it, and the angles between base's components and
-    those of base plus the random change. Each layer has one such draw.
+    shows what is to be expected by chance: the share that a rotation explains of it, and how far the components of base
+    plus the random change are turned from base's. Each layer has one such draw.
 
-    rank: how many components of base plus the random change are kept; as many as Concepts.rank. seed: of the
-    draws; layer i, from 0, uses seed + i.
+    rank: how many components of base plus the random change are kept; half of the model's width, rounded down, where
+    that is less. It should equal Concepts.rank. seed: of the draws; layer i, from 0, uses seed + i.
     """
 
     rank: int

@@ -55,8 +55,9 @@ def label_table(base: Explanation, tuned: Explanation) -> pd.DataFrame:
 def label_shares(explanation: Explanation) -> dict[str, float]:
     """For each label, the share of a model's concepts that have it; a concept without a readable answer does not count.
 
-    The share is 0 where no concept has a readable answer. The difference of two models' shares is the mean
-    difference of the matched concepts in label_table, unless some concept has no readable answer.
+    A concept that is read several times counts by the share of its readable answers that give the label. The share is 0
+    where no concept has a readable answer. The difference of two models' shares is the mean difference of the matched
+    concepts in label_table, unless some concept has no readable answer.
     """
     share_CL = np.concatenate([_share_CL(unit) for unit in explanation.units.values()])
     names = next(iter(explanation.units.values())).words["label"]
@@ -140,8 +141,8 @@ def chance_table(base: Explanation, labels: pd.DataFrame) -> pd.DataFrame | None
 def label_tests(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> dict[str, TTest | None]:
     """The paper's test for each label: Student's t-test of base's shares against tuned's, one share for each seed.
 
-    labels: label_table(base, tuned). A value is None where the test is not defined. The dict is empty where the
-    annotator has no seeds, that is, where it reads each concept once.
+    t is positive where base's share is larger. labels: label_table(base, tuned). A value is None where the test is not
+    defined. The dict is empty where the annotator has no seeds, that is, where it reads each concept once.
     """
     if not _has_seeds(base):
         return {}
@@ -154,7 +155,8 @@ def table5(base: Explanation, tuned: Explanation, labels: pd.DataFrame) -> pd.Da
 
     Mean, standard deviation and Student's equal-variance t-test are over the annotator's seeds, as in the paper. For an
     annotator without seeds, such as the lexical one, mean, standard deviation and Welch's test are over layers. labels:
-    label_table(base, tuned). Both tests are two-sided; None stands where a test is not defined.
+    label_table(base, tuned). Both tests are two-sided, and t is positive where base's share is larger. A number that is
+    not defined is missing (NaN or None).
     """
     rows = []
     for label in (*TASKS, *LEVELS):
@@ -184,8 +186,8 @@ def concepts(base: Explanation, tuned: Explanation, shown: int = 12) -> pd.DataF
     """A row for each model, layer and component: the component's share of the variance, its labels and first words.
 
     A label is listed if more than half of the annotator's readable answers give it. Where a chat model described the
-    concepts, the column description has its description by the first seed. shown: how many of the component's words are
-    listed.
+    concepts, the column description has its description by the first seed. shown: the most words of a component that
+    are listed.
     """
     rows = []
     for model, explanation in (("base", base), ("tuned", tuned)):

@@ -170,7 +170,7 @@ class ConceptRotation(Finding):
             raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation | None = None) -> Result:
-        """The result: scores of the labels' shares of the concepts, and scores of how far the components turned.
+        """The result: scores of how the shares of concepts with a label changed, and of how far the components turned.
 
         base, tuned: explanations by `explain`, both read in base's word embeddings. between: the pair's explanation by
         `explain_pair`; None: the result has no scores of how far the components turned.
@@ -204,9 +204,10 @@ class ConceptRotation(Finding):
         return self.explain_pair
 
     def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
-        """The values of the label scores. Angles and the rotation share have levels by chance of their own (`_layers`).
+        """The values of none_share_fall and of each LABEL_share_rise, with the null model in the tuned model's place.
 
-        base, null: explanations by `explain`, both read in base's word embeddings.
+        Angles and the rotation share are compared with chance in another way (`_layers`). base, null: explanations by
+        `explain`, both read in base's word embeddings.
         """
         before, after = label_shares(base), label_shares(null)
         rises = {f"{label}_share_rise": after[label] - before[label] for label in (*TASKS[:-1], *LEVELS)}
@@ -230,10 +231,10 @@ class ConceptRotation(Finding):
         return scores
 
     def _share_score(self, name: str, rows: pd.DataFrame, test: TTest | None, error: float) -> Score:
-        """The mean of rows["change"] over components, as a score.
+        """The mean of rows["change"] over components, as a score; `no_change` where every change is 0 or NaN.
 
-        test: gives its p; None: it has none. error: the standard error that the mean has from the annotator's random
-        draws.
+        rows: one for each component, with the columns layer and change; those whose change is NaN are left out. test:
+        gives its p; None: it has none. error: the standard error that the mean has from the annotator's random draws.
         """
         rows = rows.dropna(subset=["change"])  # change is NaN where no answer on one of the two concepts could be read
         if not rows["change"].any():
@@ -279,9 +280,9 @@ class ConceptRotation(Finding):
 
         mean_angle_R, max_angle_R: mean and largest principal angle, in radians, between the subspaces of base's and
         tuned's first R components, for each rank R. unmatched_cosine: the mean of 1 - |cosine| over matched components.
-        mean_angle_R_by_chance, unmatched_cosine_by_chance: the same numbers for a random change (stats.random_change).
-        rotation_share, rotation_share_by_chance, rescaling_share, relative_change: the four numbers of share_4 in the
-        layer's unit of `between` (Rotation.work).
+        mean_angle_R_by_chance, unmatched_cosine_by_chance: the same numbers for a random change (stats.random_change);
+        0 in a layer that did not change. rotation_share, rotation_share_by_chance, rescaling_share, relative_change:
+        the four numbers of share_4 in the layer's unit of `between` (Rotation.work).
         """
         rows = []
         for layer, name in enumerate(base.units):
@@ -289,7 +290,8 @@ class ConceptRotation(Finding):
             second = tuned.units[name].arrays["component_CD"]
             random = between.units[name].arrays["chance_component_CD"]
             share = between.units[name].arrays["share_4"].tolist()
-            # Where nothing changed, rounding on another device must not make an angle by chance.
+            # Base plus a change of 0 is base, but computed on another device it can differ by rounding and show an
+            # angle.
             by_chance = first if share[3] == 0 else random
             row: dict[str, float] = {"layer": layer}
             for rank in sorted({min(rank, len(first)) for rank in self.ranks}):

@@ -30,7 +30,7 @@ def facts_of(findings: Iterable[Finding], results: Iterable[Result]) -> dict[str
 
 
 def _of_variant(fact: ScoreFact, score: str) -> ScoreFact:
-    """The fact of a score whose name may have an ending, for its excess over null models or a mode of responses."""
+    """The fact of `score`, whose name may end in `_MODE_response` or `_over_null`. fact: of the name without these."""
     mode = re.search(r"_(shared|own|reference)_response$", score)
     if mode:
         fact = dataclasses.replace(fact, label=f"{fact.label}, on {mode[1]} responses")

@@ -260,7 +260,7 @@ class InstructionRecognition(Finding):
         )
 
     def _saliency(self, used: Sequence[str], base: Explanation, tuned: Explanation) -> list[Saliency]:
-        """The densities, token by token, of at most `saliency` prompts: those with tuned's longest responses.
+        """The densities, token by token, of up to `saliency` prompts with tuned's longest responses, longest first.
 
         Long responses are chosen because under a short one few prompt tokens have a density above 0. used: the prompts'
         ids. Prompts whose tokens differ between the models, as where one model has a chat template, are left out.
@@ -291,7 +291,7 @@ def check_norm(finding: str, p: float) -> None:
 
 
 def density(unit: Unit, cutoff: int, p: float, tokens: int | None = None) -> Tensor:
-    """density_P: each prompt token's importance density, from its levels for the first `tokens` response tokens.
+    """density_P: each prompt token's ops.importance_density, from its levels for the first `tokens` response tokens.
 
     unit: a unit of attributions, with level_PR. cutoff: levels at or below it count as 0. p: the order of the norm.
     tokens: None for all response tokens. The levels of a response token are relative to the largest importance in that

@@ -87,7 +87,7 @@ class InstructionVerbs(Finding):
     """Compares how often heads gained word pairs with verbs of instructions with how often they did with general verbs.
 
     explain: gives the word pairs that each attention head of a model knows. verbs: the list of instruction verbs,
-    'paper' or 'larger' (LISTS); general verbs are those that are not in this list.
+    'paper' or 'larger' (LISTS); general verbs are those of the packaged list 'general' that are not in it.
     """
 
     explain: Explainer
@@ -250,7 +250,7 @@ def _table3(shares: pd.DataFrame) -> pd.DataFrame:
 def _gained_pairs(base: Explanation, tuned: Explanation, instruction: set[str], limit: int = 200) -> pd.DataFrame:
     """The word pairs with an instruction verb that more heads, of all layers, know in tuned than in base.
 
-    The largest gains come first; pairs of equal gain are in alphabetical order. instruction: the instruction verbs.
+    The largest gains come first; pairs of equal gain are sorted by code points. instruction: the instruction verbs.
     limit: the most rows that are returned.
     """
     heads_by_pair: list[Counter[tuple[str, str]]] = []

@@ -75,7 +75,7 @@ def paired_tests(differences: Mapping[str, pd.Series], bootstrap: Bootstrap) -> 
     """A row for each quantity: its mean paired difference with interval, paired t-test, sign-flip test and Cohen's d.
 
     differences: tuned - base by quantity, as `paired_differences` returns. Holm's correction of the sign-flip p is over
-    the quantities. A p is None and Cohen's d NaN where it is not defined.
+    the quantities. A p or a Cohen's d that is not defined is missing (NaN or None).
     """
     lines = []
     for name, values in differences.items():
