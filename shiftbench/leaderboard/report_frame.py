@@ -25,8 +25,8 @@ from shiftbench.report.templates import template_environment
 def framed_report(report: bytes, name: str, home: str) -> str:
     """The HTML of reports/STEM.html (STEM is Line.stem), which shows a run's report in a frame.
 
-    report: the run's report.html as it was tracked; bytes that are not UTF-8 and NUL become U+FFFD. name: of the pair.
-    home: file name of the leaderboard's first page, to which the page has a link.
+    report: the run's report.html as it was tracked. Bytes that are not UTF-8 become U+FFFD, and so do NUL characters.
+    name: of the pair. home: file name of the first page of the pair's board, to which the page has a link.
     """
     # Reports of earlier versions have style attributes, which no digest admits.
     document = style_attributes_to_classes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
