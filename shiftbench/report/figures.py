@@ -39,7 +39,7 @@ def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
 def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
     """For each figure, the ends of the scale that it shares with the figures of the same unit.
 
-    None: no figure of its unit can be drawn, or only one, and all have a sign (Figure.signed). The unit of a line or
+    None: no figure of its unit can be drawn, or only one can and all have a sign (Figure.signed). The unit of a line or
     bar chart is the label of its y axis (the name of its column y where it has no label), and that of a heat map the
     name of its column y. Line and bar charts with and without a sign never share a scale, and neither do heat maps that
     are diverging and those that are not. A scale reaches from the lowest number of its figures to the highest, their

@@ -39,7 +39,7 @@ def answer_markdown(summary: RunSummary) -> str:
 
 
 def _words(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line with the claims of each word, in the order of SHOWN_WORDS; empty without verdicts."""
+    """One line with the claims whose verdict is each word, in the order of SHOWN_WORDS; empty without verdicts."""
     by_word = {word: [_escaped(one.claim.short) for one in verdicts if one.word is word] for word in SHOWN_WORDS}
     said = [f"**{word.value}**: {', '.join(claims)}" for word, claims in by_word.items() if claims]
     return ["; ".join(said)] if said else []
