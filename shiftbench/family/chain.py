@@ -1,6 +1,7 @@
 """A chain of tunings: each finding's scores over the checkpoints, and what later checkpoints forget (arXiv 2407.11780).
 
-A checkpoint is a tuned model; each is the further tuning of the one before it. Step k is the k-th checkpoint, from 1.
+A checkpoint is a tuned model. The first is tuned from the base, and each later one from the checkpoint before it. Step
+k is the k-th checkpoint, from 1.
 """
 
 from __future__ import annotations
@@ -51,9 +52,13 @@ def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Boot
 
     The forgetting of a group after step k is the best value of the headline on the group among the steps from its first
     step to k - 1, minus the value at step k (Chaudhry et al. 2018, equation 3). Where the headline is a mean over
-    prompts, it is the mean of the differences on the prompts that have a value at both steps; where it is not, the
-    difference has no interval. The table
-    `trajectory` has a row for each checkpoint and group, the table `forgetting` the columns FORGETTING_COLUMNS.
+    prompts, it is the mean of the differences on the prompts that have a value at both steps; where it is not, or no
+    prompt has both values, the difference has no interval.
+
+    The table `trajectory` has a row for each checkpoint and group. The table `forgetting` (columns FORGETTING_COLUMNS)
+    has a row for each group and each step after the group's first step. The scores are the mean forgetting after the
+    last step, where prompts give one, and then the last checkpoint's headline on each group. The first of these scores
+    is the result's headline.
     """
     return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]
 
@@ -105,10 +110,10 @@ def _forgetting_table(
     """A table with FORGETTING_COLUMNS and "lost": a row for each group and each step after the group's first step.
 
     results: by (model, group), of one finding. first_steps: the first step of each group, from 1. best, best value: the
-    checkpoint with the largest value from the group's first step to the step before this one, and that value.
-    forgotten: the mean of lost, or best value - value where there is no lost. lost: for each prompt, its value at the
-    best checkpoint less its value at this step; None where the headline is no mean over prompts, or where the two have
-    no prompt in common.
+    checkpoint with the largest value from the group's first step to the step before this one (the earliest of several),
+    and that value. value: this step's. forgotten: the mean of lost, or best value - value where lost is None; the row
+    then has no interval and no p, and n is 0. lost: for each prompt, its value at the best checkpoint less its value at
+    this step; None where the headline is no mean over prompts, or where the two have no prompt in common.
     """
     table_rows = []
     for group, first_step in first_steps.items():
@@ -138,10 +143,11 @@ def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
 def _forgetting_score(
     name: str, headline: str, matrix: Matrix, forgetting: pd.DataFrame, bootstrap: Bootstrap
 ) -> list[Score]:
-    """A list with one score, HEADLINE_forgotten: the mean loss, at the last step, over all prompts of earlier groups.
+    """A list with one score, HEADLINE_forgotten: the mean loss at the last step, over the prompts of all groups.
 
-    Earlier groups are those whose first step is not the last step. The interval resamples prompts within their group.
-    The list is empty where no group has a loss for each prompt. forgetting: the table of _forgetting_table.
+    Groups whose rows of the last step have no `lost` are left out, and the list is empty where none is left. The
+    interval resamples prompts within their group. Where every loss is 0, the score is `no_change`. forgetting: the
+    table of _forgetting_table; it has no row for a group whose first step is the last step.
     """
     at_end = forgetting[forgetting["step"] == len(matrix.models)]
     lost = [series for series in at_end["lost"] if series is not None]

@@ -34,7 +34,7 @@ def run_comparison(
     kind: the run's name and the value of its tag shiftbench.kind, which keeps the run out of leaderboards. jobs: one
     for each tuned model, in order. groups: the prompts of each group, by the group's name; they replace the jobs'
     prompts. to_results: computes the results of the run from the matrix of all models and groups. Where config.dry_run
-    is true, the jobs are checked on their prompts, an estimate of each job is printed, and nothing else is done.
+    is true, the jobs are only checked (`check_all`), and an estimate of each job on all prompts is printed.
     """
     jobs = [restrict_job(job, groups) for job in jobs]
     check_all(jobs, groups)
@@ -48,7 +48,8 @@ def run_comparison(
     started = datetime.now(timezone.utc)
     matrix = score_all(jobs, groups, Progress())
     found, job = to_results(matrix, instantiate(config.bootstrap)), jobs[-1]
-    # The verdicts of `last` are on one model and one group of prompts. The results are of all, and make no claim.
+    # The verdicts of matrix.last are about one model on one group of prompts. The run's results are about all models
+    # and groups and have no verdicts.
     notes = list(dict.fromkeys(matrix.notes))
     outcome = dataclasses.replace(matrix.last, results=found, verdicts=(), notes=notes, started=started)
     summary = summarise(config, dataclasses.replace(job, pair=dataclasses.replace(job.pair, name=kind)), outcome, kind)

@@ -1,6 +1,6 @@
 """The jobs and the groups of prompts that a configuration of a chain or of mixtures requests.
 
-They are built and checked before any model is loaded.
+No model is loaded here.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ def build_jobs(config: DictConfig, base: str, tuned: Sequence[str], option: str)
 def load_prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, steps: int) -> dict[str, list[Prompt]]:
     """The prompts of each set, by the set's name, in the order in which the steps of a chain first use the sets.
 
-    names: the sets of the steps, as packaged datasets or files: one for each step, or one for all steps. Where it is
+    names: the sets of the steps, as packaged datasets or files: one for each step, or one for all steps. A set that
+    several steps use is given once. The name of a file's set is the file's name without its last ending. Where names is
     None, the job's prompts are one set, "all prompts". limit: the most prompts that are read of a set; None: all.
-    steps: the number of steps. Raises InputError for another number of sets, for two files of the same name, and for a
-    set that cannot be read.
+    steps: the number of steps. Raises InputError for another number of sets, for two different sets of the same name,
+    and for a set that cannot be read.
     """
     if names is None:
         return {"all prompts": list(job.prompts)}
@@ -91,7 +92,7 @@ def group_by_skill(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
-    """config.pair with another base and tuned model, and with the last part of the tuned model's path as its name."""
+    """A copy of config.pair with this base and tuned model; its name is the last part of `tuned`, a path or hub id."""
     pair = OmegaConf.to_container(config.pair, resolve=True)
     assert isinstance(pair, Mapping)
     name = Path(tuned.rstrip("/")).name or tuned
@@ -100,7 +101,7 @@ def _pair_config(config: DictConfig, base: str, tuned: str) -> DictConfig:
 
 
 def _normalise_path(path: str) -> str:
-    """The absolute path of a folder, so that each folder has one spelling.
+    """The absolute path, with symbolic links resolved, so that each folder has one spelling.
 
     A path that does not exist, such as a hub id, stays as it is.
     """

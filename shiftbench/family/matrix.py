@@ -29,8 +29,8 @@ class Matrix:
     models: the names of the tuned models' pairs, in order. groups: the names of the groups of prompts, in order.
     results: by (model, group), and then by the finding's name; findings that depend on weights alone are under the
     group WEIGHTS. last: the outcome that was computed last, of the last model, with the counts of units computed and
-    found of all models and groups; a run is recorded from it. notes: notes for the report, each with its model and
-    group.
+    found of all models and groups; a run is recorded from it. notes: notes for the report; each begins with its model
+    and group.
     """
 
     models: Sequence[str]
@@ -42,7 +42,8 @@ class Matrix:
     def results_of(self, finding: str) -> dict[tuple[str, str], Result]:
         """The results of one finding by (model, group), ordered by group and then by model.
 
-        finding: its name. The only group of a finding that depends on weights alone is WEIGHTS.
+        finding: its name; one that was not scored has an empty dict. The only group of a finding that depends on
+        weights alone is WEIGHTS.
         """
         return {
             (model, group): self.results[model, group][finding]
@@ -60,8 +61,8 @@ class Matrix:
 def per_prompt(result: Result) -> pd.Series | None:
     """The headline's value of each prompt, tuned minus base, by the prompt's id; NaN are left out.
 
-    None where the headline is no mean over prompts, that is, where the result's table `prompts` lacks the columns
-    HEADLINE_base and HEADLINE_tuned.
+    None where the headline is no mean over prompts, that is, where the result has no table `prompts` with the columns
+    prompt, HEADLINE_base and HEADLINE_tuned.
     """
     table = result.tables.get("prompts")
     columns = [f"{result.headline}_{model}" for model in ("base", "tuned")]
@@ -86,7 +87,7 @@ def restrict_job(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
 
 
 def check_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]]) -> None:
-    """Raise InputError where two jobs have the same name, or for anything else that is refused before weights are read.
+    """Raise InputError where two jobs have the same name, or where `checks.check` refuses a job. Reads no weights.
 
     jobs: as `restrict_job` returns them. groups: the prompts of each group. The first job is checked with every group,
     and the others, which differ in their pair alone, with the first group.
@@ -109,8 +110,9 @@ def score_all(jobs: Sequence[Job], groups: Mapping[str, Sequence[Prompt]], progr
 
     jobs: as `restrict_job` returns them; they share a base and differ in their pair alone. groups: the prompts of each
     group. Findings that depend on weights alone are scored once for each job. Each tuned model is loaded at most once,
-    and the base at most once for all of them. Units that are in the store are read from it. Raises Unanswered where
-    a job with findings on responses has no response to explain in any group.
+    and the base at most once for all of them. Units that are in the store are read from it. Raises InputError as
+    `explain_and_score` does, and Unanswered where a job with findings on responses has no response to explain in any
+    group.
     """
     load = Loader()
     results: dict[tuple[str, str], dict[str, Result]] = {}

@@ -57,7 +57,7 @@ def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
     mean shift over the prompts of all skills. The table `skills` has the shift of each model in each skill,
     `between_models` compares two models in one skill, on the prompts that both have, and `between_skills` tests whether
     a model shifted some skills more than others: by permutations, which assign prompts at random to skills of the same
-    sizes. See docs/chains.md.
+    sizes. Where the headline is no mean over prompts, only `skills` has numbers. See docs/chains.md.
     """
     return [
         _by_skill(name, matrix, bootstrap)
@@ -104,7 +104,8 @@ def _by_skill(name: str, matrix: Matrix, bootstrap: Bootstrap) -> Result:
 def _overall_score(name: str, headline: str, model: str, changed: pd.DataFrame, bootstrap: Bootstrap) -> Score:
     """The score HEADLINE_of_MODEL: one model's mean shift over the prompts of all skills.
 
-    name: the finding's name. changed: a row for each skill, model and prompt, with the shift in the column change.
+    name: the finding's name. changed: a row for each skill, model and prompt, with the shift in the column change. The
+    score is `no_change` where the model has no row or every shift is 0.
     """
     return mean_change(name, f"{headline}_of_{model}", changed.loc[changed["model"] == model, "change"], bootstrap)
 
@@ -112,8 +113,9 @@ def _overall_score(name: str, headline: str, model: str, changed: pd.DataFrame, 
 def _model_table(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) -> pd.DataFrame:
     """A row for each skill and each two models: the mean of the first's shift less the second's, with its interval.
 
-    changed: a row for each skill, model and prompt. The mean and the sign-flip test are over the skill's prompts for
-    which both models have a shift. Holm's correction is over all rows.
+    The first is the one that comes first in matrix.models; a model without a shift in a skill has no row there.
+    changed: a row for each skill, model and prompt, with the shift in the column change. The mean and the sign-flip
+    test are over the skill's prompts for which both models have a shift. Holm's correction is over all rows.
     """
     table_rows = []
     for skill in matrix.groups:
@@ -130,7 +132,8 @@ def _model_table(changed: pd.DataFrame, matrix: Matrix, bootstrap: Bootstrap) ->
 def _unevenness_table(changed: pd.DataFrame, models: Sequence[str], seed: int) -> pd.DataFrame:
     """A row for each model: the share of the variance of the prompts' shifts that is between skills (between_groups).
 
-    changed: a row for each skill, model and prompt. seed: of the permutations. Holm's correction is over the models.
+    changed: a row for each skill, model and prompt, with the shift in the column change. seed: of the permutations.
+    Holm's correction is over the models.
     """
     table_rows = []
     for model in models:

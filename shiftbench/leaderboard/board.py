@@ -53,7 +53,7 @@ class Group:
     """A group of comparable runs, as the page's picker lists it.
 
     key: Entry.group of its runs. title: the group in words. pairs: the number of its pairs. recorded: the day (in UTC,
-    as '2025-01-31') of the newest run that is a row of its board. judged: whether any of these runs is `Entry.judged`.
+    as '2025-01-31') of the newest row of its board. judged: whether any row of its board is `Entry.judged`.
     """
 
     key: str
@@ -125,10 +125,11 @@ def build(entries: Sequence[Entry], unread: Sequence[LeftOut], group: str | None
 
 
 def columns(rows: Sequence[Entry]) -> list[Column]:
-    """The columns of the rows: claims in the order of their first occurrence, findings without claims, and checks.
+    """The columns of the rows: first the claims, then the findings without claims, then the checks.
 
-    rows: the newest run first. A claim's headline and label are those of its verdict in the newest run that has one.
-    A finding without verdicts has one column, for the first of its scores in the newest run that has scores of it.
+    Each of the three is in the order of first occurrence. rows: the newest run first. A claim's headline and label are
+    those of its verdict in the newest run that has one. A finding without verdicts has one column, for the first of its
+    scores in the newest run that has scores of it.
     """
     checks = {name for entry in rows for name in entry.levels}
     found: dict[str, Column] = {}
@@ -226,7 +227,7 @@ def _other_groups(
     members: Mapping[str, Sequence[Entry]],
     rows: Mapping[str, Sequence[Entry]],
 ) -> list[LeftOut]:
-    """The runs of all groups but the shown one; the reason names the settings in which the groups differ.
+    """The runs of all groups but the shown one; the reason names the run's group and the settings that differ.
 
     members: by a group's key, all its runs. rows: by a group's key, those of its runs that its board shows.
     """

@@ -22,8 +22,7 @@ SCHEMA = "shiftbench/leaderboard/2"
 OURS = (SCHEMA, "shiftbench/leaderboard/1")  # schemas of leaderboard.json in folders that may be replaced
 PARTS = ("verdict", "rank", "rank_last", "headline", "value", "low", "high", "n", "p_uncorrected", "p_board")
 # A sign that begins a formula, with the white space before it, at the start of a text or after a character at which a
-# spreadsheet may split cells.
-# Spreadsheets also take the full-width forms of the signs.
+# spreadsheet may split cells. The full-width forms of the signs, tab and carriage return count as such signs too.
 FORMULA = re.compile("(^|[;\t\r\n])(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r])")
 
 
@@ -146,7 +145,8 @@ def _row(line: Line) -> dict[str, Any]:
 def _verdict(cell: Cell) -> dict[str, Any]:
     """What the board says in one cell: `Standing`, whose score is taken apart into numbers.
 
-    "p_uncorrected" and "p_board" are null where the board did not test the claim.
+    Without a score, "headline" is null and there are no numbers. "p_uncorrected" and "p_board" are null where the board
+    did not test the claim.
     """
     standing = cell.standing
     score = standing.score
@@ -158,7 +158,7 @@ def _verdict(cell: Cell) -> dict[str, Any]:
 
 
 def _report(line: Line) -> str:
-    """The path of the line's report, relative to the leaderboard's folder; '' where the line has no report."""
+    """The path of the line's report, relative to the folder of its board; '' where the line has no report."""
     return f"reports/{line.stem}.html" if line.has_report else ""
 
 

@@ -8,7 +8,7 @@ from textwrap import shorten
 
 from shiftbench.leaderboard.entry import DIGEST_CHARACTERS, Entry
 
-LONGEST_VALUE = 60  # the most characters of one value in a group's name or in a reason
+LONGEST_VALUE = 60  # a longer value in a group's name or in a reason is cut to at most so many characters
 MOST_NAMED = 4  # the most differences, or kinds of null models, that are named; further ones are counted
 WORDS = {  # names of settings as people say them
     "prompt_set": "prompts", "settings": "options of findings and methods", "response": "responses",
@@ -51,7 +51,7 @@ def differences(entry: Entry, shown: Entry) -> str:
 def setting_words(entry: Entry, name: str) -> str:
     """A setting of the entry in words, for example 'word vectors glove' or 'instruction verbs version 2'.
 
-    name: the setting's name in `Entry.setting`. The version of a finding that the entry does not have is 'no FINDING'.
+    name: the setting's name in `Entry.setting`. A finding or method of which the entry has no version is 'no NAME'.
     """
     if _is_version(name):
         part, value = name.partition(".")[2].replace("_", " "), entry.setting.get(name)
@@ -93,7 +93,7 @@ def _draws(rows: Sequence[Entry]) -> list[str]:
 
 
 def _same(found: Mapping[str, str]) -> list[list[str]]:
-    """The keys of groups that have the same name, a list for each such name."""
+    """For each name that several groups have, the keys of these groups. found: the name of each group, by its key."""
     keys: dict[str, list[str]] = defaultdict(list)
     for key, text in found.items():
         keys[text].append(key)

@@ -44,7 +44,7 @@ def corrected(tests: Sequence[ClaimTest | None]) -> list[float | None]:
 
 
 def draws_needed(tests: int) -> int:
-    """The fewest null models with which the corrected p of the first of so many tests can be ALPHA or less.
+    """The fewest null models with which the smallest corrected p of so many tests can be ALPHA or less.
 
     It is the least m with tests / (m + 1) <= ALPHA, for example 599 for 30 tests, or FEWEST_DRAWS if that is more.
     Where some tests of a board have such a p already, Holm's method multiplies by the number of the others only.

@@ -69,7 +69,7 @@ def page(board: Board, lines: Sequence[Line], location: Location, written_at: st
 
 
 def group_folders(board: Board) -> dict[str, str]:
-    """The folder of each group's board inside the leaderboard's folder, as 'groups/g0123456789abcdef/', by its key.
+    """The folder of each group's board inside the leaderboard's, as 'groups/g0123456789abcdef/', by the group's key.
 
     The first group's is ''. A group after the first MOST_BOARDS has no board and is missing.
     """
@@ -128,7 +128,7 @@ def _verdict_text(cell: Cell) -> str:
 def _score(score: Score) -> list[Any]:
     """One score as a list for the page's script: [finding, name, value and interval as text, low, high, n].
 
-    The text is 'no observations' where n is 0.
+    The finding is as a heading, such as 'Concept rotation'. The text is 'no observations' where n is 0.
     """
     shown = interval_text(score) if score.n else "no observations"
     return [text.title(score.finding), text.visible(score.name), shown, score.low, score.high, score.n]

@@ -25,10 +25,10 @@ from shiftbench.report.templates import template_environment
 def framed_report(report: bytes, name: str, home: str) -> str:
     """The HTML of reports/STEM.html (STEM is Line.stem), which shows a run's report in a frame.
 
-    report: the run's report.html as it was tracked; bytes that are not UTF-8 and NUL become U+FFFD. name: of the pair.
-    home: file name of the leaderboard's first page, to which the page has a link.
+    report: the run's report.html as it was tracked. Bytes that are not UTF-8 become U+FFFD, and so do NUL characters.
+    name: of the pair. home: file name of the first page of the pair's board, to which the page has a link.
     """
-    # Reports of earlier versions have style attributes, which no digest admits.
+    # Reports of earlier versions have style attributes, which the page's policy does not admit.
     document = style_attributes_to_classes(report.decode("utf-8", "replace").replace("\0", "\ufffd"))
     # A document that comes from an attribute has the base address of the page around the frame, so a link to "#part"
     # would lead to that page. The full address about:srcdoc#part stays inside the report.

@@ -117,7 +117,7 @@ def _temporary_prefix(folder: Path) -> str:
 
 
 def _mode(folder: Path) -> int:
-    """The permission bits that the new folder gets: those of `folder`, or the usual ones where `folder` is missing."""
+    """The permission bits that the new folder gets: those of `folder`, or of any new folder where that is missing."""
     if folder.is_dir():
         return folder.stat().st_mode & 0o7777
     return new_mode(0o777)
@@ -126,8 +126,9 @@ def _mode(folder: Path) -> int:
 def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str, written_at: str) -> None:
     """Write all files of one board, the pages of its runs' reports included.
 
-    reports: the bytes of report.html by run id. folder: the leaderboard's folder. home: file name of the board's first
-    page. written_at: the time that the pages and leaderboard.json have.
+    reports: the bytes of report.html by run id. folder: the leaderboard's folder; the board's files are written to the
+    folder in it that `group_folders` names. home: file name of the board's first page. written_at: the time that the
+    pages and leaderboard.json have.
     """
     below = group_folders(board)[board.group.key]
     folder = folder / below

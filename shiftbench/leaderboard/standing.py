@@ -25,9 +25,9 @@ class Standing:
 
     word: 'supported' or 'opposite' where the run says so and the p that is corrected over the board is at most ALPHA;
     'supported alone' or 'opposite alone' where only the run says so; another word of `Word`, as the run says it.
-    Without a verdict: NOT_SCORED where the run has no score of the finding; otherwise '' for a check, NO_CLAIM for a
-    finding without claims, and NO_VERDICT for a claim and for a run of a version that recorded no verdicts. phrase: why
-    the word holds for the run only, or why there is no verdict; often empty. reasons: those of the run's verdict.
+    Without a verdict: NOT_SCORED where the run has no score of the finding; else '' for a check; else NO_VERDICT for a
+    run of a version that recorded no verdicts and for a claim; else NO_CLAIM. phrase: why the word holds for the run
+    only, or that the run is of such a version; empty otherwise. reasons: those of the run's verdict.
     score: the verdict's headline; without a verdict, the score that the column is about; None where the run has none.
     p_alone: of the claim alone. p_board: corrected over the board. Both are None where the claim was not tested.
     """
@@ -113,7 +113,10 @@ def _with_verdict(
 
 
 def _lack(test: ClaimTest | None, p: float | None, correction: Correction) -> str:
-    """What keeps a decided claim from holding over the board, in a few words."""
+    """What keeps a decided claim from holding over the board, in a few words.
+
+    test: None where the board did not test the claim. p: the p that is corrected over the board.
+    """
     if test is None:
         return "the run has no p to correct"
     left = correction.tests - correction.standing

@@ -21,7 +21,7 @@ MOST_SCORES = 5000  # in one scores.json
 LONGEST_TEXT = 5000  # characters of one name or value in scores.json
 MOST_VERDICTS, MOST_REASONS = 100, 20  # verdicts in one scores.json, reasons of one verdict
 LONGEST_REASON = 1000  # characters of one reason, of a claim in few words, or of a control's name
-LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html, and of all reports together
+LARGEST_REPORT, LARGEST_REPORTS = 8 * 2**20, 2**30  # bytes of one report.html; of all, after which no more are read
 MOST_UNANSWERED = 8  # after so many requests in a row without an answer, no more requests are sent
 PARALLEL_REQUESTS = 8  # a leaderboard can need hundreds of answers, and a server handles several requests at a time
 In = TypeVar("In")
@@ -31,10 +31,9 @@ Out = TypeVar("Out")
 def gather(tracking: Tracking, runs: Sequence[FoundRun]) -> tuple[list[Entry], list[LeftOut]]:
     """(entries of the runs that can be read, the other runs with the reason), each in the order of `runs`.
 
-    Of each run, scores.json is read. A run that did not finish, or whose scores.json cannot be read or used, is one
-    of the other runs.
-    After MOST_UNANSWERED requests in a row without an answer, the remaining runs are left out without a request,
-    because each of them could wait until its timeout.
+    The other runs are those that did not finish, and those whose scores.json cannot be read or used. After
+    MOST_UNANSWERED requests in a row without an answer, the remaining runs are left out without a request, because each
+    of them could wait until its timeout.
     """
     server = _Server()
 
@@ -138,10 +137,10 @@ class _Server:
         self._unanswered = 0
 
     def request(self, send: Callable[[], bytes]) -> bytes:
-        """What `send` returns; other errors of `send` pass unchanged.
+        """What `send` returns.
 
         Raises NoAnswerInTime where `send` raises it, and, without calling `send`, where the last MOST_UNANSWERED
-        requests had no answer.
+        requests had no answer. Other errors of `send` pass unchanged; such a request does not count as one of these.
         """
         if self._unanswered >= MOST_UNANSWERED:
             raise NoAnswerInTime("it was not requested: the tracking server no longer answers")

@@ -21,7 +21,7 @@ from shiftbench.verdicts import Word
 
 SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 FEWEST_PAIRS = 2  # a base model of at least so many pairs has a page of its own
-# The words of cells in the order in which rows are sorted; a check has no word.
+# The words of cells in the order in which rows are sorted; the word of a check is empty.
 ORDER = (
     Word.SUPPORTED.value, f"{Word.SUPPORTED.value} alone", Word.NOT_CLEAR.value, f"{Word.OPPOSITE.value} alone",
     Word.OPPOSITE.value, Word.NOT_TRUSTWORTHY.value, Word.NOT_APPLICABLE.value, NO_VERDICT, "", NOT_SCORED,
@@ -167,9 +167,9 @@ def _cells(column: Column, found: Sequence[Standing]) -> list[Cell]:
 def _place(column: Column, standing: Standing, rank: Rank | None) -> tuple[int, int, float] | None:
     """What the pairs of a column are sorted by; None for a pair without a score, or with n = 0.
 
-    Supported pairs come first, by rank and then by value, the highest first. The others follow by their words alone,
-    because the order of values that are not supported would be a ranking too. Checks are sorted by value, the highest
-    first.
+    Supported pairs come first: the first rank first, and within a rank the highest value first. The others follow by
+    their words alone (ORDER), because the order of values that are not supported would be a ranking too. Checks are
+    sorted by value, the highest first.
     """
     if not is_ranked(standing.score):
         return None
@@ -194,7 +194,7 @@ def _unique_stems(wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 
     wanted: by key, (the stem that the key should get, a text that differs between keys that want the same stem).
     A stem that no other key wants stays. Stems that are equal, or differ only in upper and lower case, all get '.' and
-    the digest of their text. A number in place of the digest would depend on the order of the keys.
+    the start of the digest of their text. A number in place of the digest would depend on the order of the keys.
     """
     keys: dict[str, list[str]] = defaultdict(list)
     for key, (stem, _) in wanted.items():

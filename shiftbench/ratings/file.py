@@ -38,7 +38,7 @@ class FileRatings(Ratings):
         object.__setattr__(self, "by_id", {row["id"]: row["rating"] for row, _ in rows})
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raise InputError where the file rates none of the prompts, or where the ratings do not give two groups.
+        """Raise InputError where the file rates none of the prompts, or where its ratings of them give no two groups.
 
         Two groups need a response that follows its instruction (2 or more) and one that does not (1).
         """

@@ -40,7 +40,7 @@ Answer with one JSON object and nothing else, such as {{"rating": 2}}"""
 class Judge(Asker, Ratings):
     """Asks a chat model how far each response follows its instruction, once for each seed.
 
-    The rating is the lower median of the answers that can be read, 1 to 4.
+    The rating is the lower median of the answers that can be read, 1 to 4, or -1 where none can be read.
     """
 
     option: ClassVar[str] = "ratings"
@@ -56,7 +56,7 @@ class Judge(Asker, Ratings):
         check_client(self.option, self.model)
 
     def questions(self, responses: int) -> str:
-        """A line for a dry run: the most questions that this number of responses can take, and the budget of a run.
+        """A line for a dry run: the most questions about this number of responses, and the most that a run may ask.
 
         Responses whose answers are in the store take fewer.
         """
@@ -97,7 +97,7 @@ class Judge(Asker, Ratings):
 def question(prompt: str, response: str) -> Messages:
     """The messages that ask how far a response follows the instruction in its prompt.
 
-    Prompt and response are cut to LONGEST characters each.
+    Only the first LONGEST characters of the prompt and of the response are shown.
     """
     text = json.dumps({"prompt": prompt[:LONGEST], "response": response[:LONGEST]}, ensure_ascii=False)
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION.format(text=text)}]

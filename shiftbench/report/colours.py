@@ -50,7 +50,7 @@ def token_background(model: str, density: float) -> str:
 
 
 def colour_variables() -> str:
-    """CSS that defines a variable for each colour, for light and for dark pages. On paper the light shades hold."""
+    """CSS that defines a variable for each colour, with its light or dark shade. A printed page has the light ones."""
     light, dark = ("".join(f"--{name}:{shades[i]};" for name, shades in COLOURS.items()) for i in (0, 1))
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 

@@ -5,8 +5,8 @@ URLs where the caller says that the page has some. It forbids everything else: f
 other scripts in attributes, style attributes. Nothing is read from the finished page, so a script or a style that got
 into the page through a mistake in the escaping is not admitted.
 
-A digest cannot admit a style attribute. `StyleClasses` therefore turns the style attributes of a fragment that we made
-into classes, before the fragment is put into a page.
+A digest in this policy admits no style attribute. `StyleClasses` therefore turns the style attributes of a fragment
+that we made into classes, before the fragment is put into a page.
 """
 
 from __future__ import annotations

@@ -39,13 +39,13 @@ def figure_svg(figure: Figure, limits: Limits | None = None) -> str:
 def shared_limits(figures: Sequence[Figure]) -> list[Limits | None]:
     """For each figure, the ends of the scale that it shares with the figures of the same unit.
 
-    None: fewer than two figures of its unit can be drawn. The unit of a line or bar chart is the label of its y axis,
-    and that of a heat map its column y. Line and bar charts with and without a sign never share a scale, and neither do
-    heat maps that are diverging and those that are not. A scale reaches from the lowest number of its figures to the
-    highest, their intervals counted; that of line and bar charts has a margin, and that of diverging heat maps reaches
-    equally far on both sides of 0. A scale includes 0 where one of its figures is a bar chart. Line and bar charts
-    without a sign always have a scale, if they can be drawn, and it includes 0. Raises InputError as `rows_to_draw`
-    does.
+    None: no figure of its unit can be drawn, or only one can and all have a sign (Figure.signed). The unit of a line or
+    bar chart is the label of its y axis (the name of its column y where it has no label), and that of a heat map the
+    name of its column y. Line and bar charts with and without a sign never share a scale, and neither do heat maps that
+    are diverging and those that are not. A scale reaches from the lowest number of its figures to the highest, their
+    intervals counted; that of line and bar charts has a margin at each end that is not 0, and that of diverging heat
+    maps reaches equally far on both sides of 0. The scale of line and bar charts includes 0 where one of them is a bar
+    chart, or where they have no sign. Raises InputError as `rows_to_draw` does.
     """
     by_unit: dict[object, list[Figure]] = {}
     for figure in figures:
@@ -60,7 +60,7 @@ def _unit(figure: Figure) -> object:
 
 
 def _limits(members: Sequence[Figure]) -> Limits | None:
-    """The ends of the scale of these figures, which have one unit; None where each may have a scale of its own."""
+    """The ends of the scale of these figures, which are all of one unit; None as in `shared_limits`."""
     bounds = [_bounds(figure) for figure in members]
     ends = np.array([end for end in bounds if end is not None])
     signed = all(figure.signed for figure in members)
@@ -88,9 +88,9 @@ def _bounds(figure: Figure) -> Limits | None:
 def rows_to_draw(figure: Figure) -> pd.DataFrame:
     """The rows of the figure's table that have a finite y, with only the columns that the figure names.
 
-    Rows whose x or series is a missing number are left out too. The columns y, low and high become floats, and a low or
-    high that is no finite number becomes NaN. A column x or series of other values than numbers becomes text, with its
-    hidden characters spelled out.
+    The figure's table stays as it is. Rows whose x or series is a missing number are left out too. The columns y, low
+    and high become floats, and a low or high that is no finite number becomes NaN. A column x or series of other values
+    than numbers becomes text, with its hidden characters spelled out; None in it becomes the text 'None'.
     Raises InputError where the figure's kind is unknown or its table lacks a column that the figure names.
     """
     if figure.kind not in KINDS:
@@ -119,8 +119,8 @@ def is_wide(figure: Figure) -> bool:
 def description(figure: Figure) -> str:
     """What the chart shows, in words, for readers who use a screen reader: its kind, its title, its axes and numbers.
 
-    The numbers are the range and mean of a heat map, and the mean of each of the first _MOST_NAMED series of another
-    chart.
+    The numbers are the count of rows, the range and the mean of a heat map, and the mean of each of the first
+    _MOST_NAMED series of another chart.
     """
     rows = rows_to_draw(figure)
     value, series = rows[figure.y], distinct_in_order(rows[figure.series])

@@ -30,7 +30,7 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = No
     """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
 
     rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts. The
-    column `figure.y` decides the colour of a cell. A cell without a row is not drawn, and neither is its border.
+    column `figure.y` decides the colour of a cell. A cell without a row is transparent, with a border.
     limits: the values at the ends of the colour map; None: `_colour_limits`.
     """
     lines, columns = distinct_in_order(rows[figure.series]), distinct_in_order(rows[figure.x])
@@ -74,7 +74,8 @@ def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, 
 def _colour_map(diverging: bool) -> Colormap:
     """A colour map in the tuned model's colour, from transparent at its low end to nearly opaque at its high end.
 
-    If diverging, it is transparent in the middle, and the lower half has the base model's colour.
+    If diverging, it is transparent in the middle and nearly opaque at both ends, and the lower half has the base
+    model's colour.
     """
     steps = range(-_STEPS if diverging else 0, _STEPS + 1)
     return ListedColormap(

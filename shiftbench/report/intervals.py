@@ -22,8 +22,8 @@ def interval_text(score: Score) -> str:
 def interval_svg(score: Score, decorative: bool = False, reach: float | None = None) -> Markup:
     """Inline SVG of the score's interval around zero.
 
-    reach: the number that is drawn _REACH from zero, so that pictures with equal reach share a scale; None: the largest
-    magnitude of value, low and high.
+    reach: the number that is drawn _REACH from zero, so that pictures with equal reach share a scale; None or 0: the
+    largest magnitude of value, low and high.
 
     The dot is filled where the interval excludes zero, empty where the interval includes zero, and grey, without a
     whisker, where nothing could be compared (n = 0) or one of its numbers is not finite. decorative: whether screen

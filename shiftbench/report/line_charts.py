@@ -16,7 +16,7 @@ from shiftbench.report.colours import light_colour
 from shiftbench.report.series_styles import Limits, SeriesStyle, distinct_in_order, draw_legend, series_styles
 from shiftbench.report.text import label
 
-HALF_WIDTH, FULL_WIDTH = 4.6, 9.5  # inches: two charts side by side on the page, or one over its full width
+HALF_WIDTH, FULL_WIDTH = 4.6, 9.5  # inches: one of two charts side by side on the page, one over the page's full width
 PANELS_PER_ROW = 5
 _MOST_MARKERS = 24  # a line with more points has no markers
 

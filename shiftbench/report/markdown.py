@@ -11,7 +11,7 @@ from shiftbench.report.text import visible
 from shiftbench.verdicts import Remedy, Verdict, Word
 from shiftbench.verdicts.sentences import command, interval
 
-REPORT = "report.html"  # the name of the file; where the text is shown, the link must lead to the file
+REPORT = "report.html"  # the file's name; sending the run makes the link lead to the file on MLflow's page
 
 
 def answer_markdown(summary: RunSummary) -> str:
@@ -39,7 +39,7 @@ def answer_markdown(summary: RunSummary) -> str:
 
 
 def _words(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line with the claims of each word, in the order of SHOWN_WORDS; empty without verdicts."""
+    """One line with the claims whose verdict is each word, in the order of SHOWN_WORDS; empty without verdicts."""
     by_word = {word: [_escaped(one.claim.short) for one in verdicts if one.word is word] for word in SHOWN_WORDS}
     said = [f"**{word.value}**: {', '.join(claims)}" for word, claims in by_word.items() if claims]
     return ["; ".join(said)] if said else []
@@ -54,7 +54,7 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
-    """A list with an item for each verdict that has reasons; empty where none has."""
+    """One Markdown list with an item for each verdict that has reasons or a `detectable`; empty where none has."""
     rows = []
     for verdict in verdicts:
         reasons = [*verdict.reasons, *detectable(verdict)]
@@ -69,6 +69,6 @@ def _code(lines: Sequence[str]) -> str:
 
 
 def _escaped(text: object) -> str:
-    """The text on one line, so that it is shown as it is and neither Markdown nor HTML is read in it."""
+    """The text on one line, with the characters escaped that Markdown or HTML would interpret inside a line."""
     plain = visible(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", plain)

@@ -53,7 +53,10 @@ class Example:
 
 
 def cards(verdicts: Sequence[Verdict], given: Sequence[str]) -> list[VerdictCard]:
-    """A card for each verdict, in order. given: the overrides of the command line that made the run."""
+    """A card for each verdict, in order.
+
+    given: the overrides of the command line that made the run; the cards' commands are made from them (`command`).
+    """
     return [_card(verdict, given) for verdict in verdicts]
 
 
@@ -83,7 +86,7 @@ def _detectable(verdict: Verdict) -> str:
 def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     """(name, value) of the pair, the prompts, the suite and the control, as text. What is not recorded is left out.
 
-    pair: of RunSummary.
+    pair, verdicts: of RunSummary. The control is that of the first verdict with null models, or else `pair`'s.
     """
     counts = [pair.get("prompts_explained"), pair.get("prompts")]
     prompts = next((f"{count:,}" for count in counts if isinstance(count, int)), None)

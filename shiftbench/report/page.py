@@ -42,8 +42,8 @@ class RunSummary:
     and explainers, and of the libraries. notes: one sentence each, for example which prompts were skipped and why.
     config: the resolved configuration as YAML. verdicts: on the claims of the findings. given: the overrides of the
     command line that made the run. finished: when the scores were computed; None where that is not recorded. facts:
-    what the scores mean, by the finding's and the score's name; scores may be missing.
-    explanations: for each explanation, by its title, the digest of its units' keys.
+    what the scores mean, by the finding's and then by the score's name; not every score need be there. explanations:
+    for each explanation, by its title, the digest of its units' keys.
     """
 
     pair: Mapping[str, Any]
@@ -106,7 +106,7 @@ def _page(summary: RunSummary, charts: Sequence[Sequence[Chart]]) -> str:
     environment, classes = _environment(), StyleClasses()
     environment.filters["tokens"] = lambda item, model: Markup(classes(_tokens(item, model)))
     environment.filters["picture"] = lambda chart: Markup(classes(with_css_variables(chart.svg)))
-    # The template is rendered with a mark in place of the style, because its fragments are what gives the rules.
+    # classes.rules is complete only when the template is rendered, so the template gets a mark in place of the style.
     body = environment.get_template("report.html.jinja").render(
         run=summary, charts=charts, cards=cards(summary.verdicts, summary.given), example=example(summary.results)
     )

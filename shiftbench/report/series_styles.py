@@ -1,4 +1,4 @@
-"""Colour, stroke and marker of each series in a line or bar chart. 'base' and 'tuned' have the same colours in all."""
+"""Colour, stroke and marker of each series in a line or bar chart. 'base' has one colour in all charts, 'tuned' too."""
 
 from __future__ import annotations
 

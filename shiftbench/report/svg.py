@@ -76,8 +76,8 @@ def _svg(canvas: Canvas) -> str:
     canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    # matplotlib's metadata names schemas only. Its style element would apply to the whole page around the chart, so the
-    # one rule in it becomes an attribute of the svg element.
+    # matplotlib's metadata names schemas only. Its style element would apply to the whole page around the chart, so it
+    # is removed; the line join that it sets becomes an attribute of the svg element.
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)

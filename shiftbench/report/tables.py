@@ -12,7 +12,7 @@ from shiftbench.report.text import file_name
 
 
 def write_tables(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Write every table to folder/tables/<finding>.<table>.csv and return the paths.
+    """Write every table to folder/tables/STEM.csv, and return the paths; STEM is `file_stem` of finding and table.
 
     Numbers have full precision. The files are UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as its
     backslash escape.
@@ -30,7 +30,7 @@ def write_tables(results: Sequence[Result], folder: Path) -> list[Path]:
 
 
 def file_stem(finding: str, item: str) -> str:
-    """The name, without its ending, of the file that holds a table or a figure of a finding."""
+    """The name, without its ending, of the file that holds a table or a figure of a finding: FINDING.ITEM."""
     return f"{file_name(finding)}.{file_name(item)}"
 
 

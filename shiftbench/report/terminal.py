@@ -35,14 +35,14 @@ MOST_LINES = 19  # of an answer; second reasons that would make it longer are le
 INDENT = "    "
 SHOWN_WORDS = tuple(MARKS)  # the words in the order in which a line lists them: what was decided first
 SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
-LONGEST_REASON = 3  # lines of a verdict's first reason; with the second one, one line more
+LONGEST_REASON = 3  # the most lines of a verdict's first reason; with the second one, one line more
 SHOWN_COMMANDS = 2
 
 
 def console(file: IO[str], pipe_width: int = WIDTH, quiet: bool = False) -> Console:
     """A console on a file. pipe_width: its columns where the file is no terminal. quiet: whether it writes nothing.
 
-    Where the environment variable NO_COLOR is set, nothing is coloured, bold or dim.
+    Where the environment variable NO_COLOR is set and not empty, nothing is coloured, bold or dim.
     """
     plain = {"color_system": None} if os.environ.get("NO_COLOR") else {}
     found = Console(file=file, quiet=quiet, **plain)  # type: ignore[arg-type]
@@ -74,7 +74,10 @@ def verdict_lines(summary: RunSummary, width: int = WIDTH) -> list[Text]:
 
 
 def conditions(summary: RunSummary) -> str:
-    """How many prompts, which suite, and which control, as one line; '?' stands for what is not recorded."""
+    """How many prompts, which suite, and the control, as one line; '?' stands for a number or suite not recorded.
+
+    The control is that of the first verdict with null models, and 'no control' where no verdict has any.
+    """
     pair = summary.pair
     null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
     control = "no control" if null is None else f"control: {null_models(null)}"
@@ -89,7 +92,10 @@ def commands(summary: RunSummary) -> list[str]:
 
 
 def detectable(verdict: Verdict) -> list[str]:
-    """For a verdict that is not clear, a clause with the smallest effect that the run could have found; else empty."""
+    """One clause with the smallest effect that the run could have found.
+
+    Empty where the verdict's word is not `not clear`, and where that effect is unknown.
+    """
     if verdict.word is not Word.NOT_CLEAR or verdict.detectable is None:
         return []
     return [f"smallest detectable effect (80% power): {number(verdict.detectable)}"]

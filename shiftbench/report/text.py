@@ -1,7 +1,8 @@
 """Text from models, files and users, changed so that it cannot damage a page, a chart or a file name.
 
-Characters of the Unicode categories in _HIDDEN are replaced by their codes, such as U+200B. Among them are zero-width
-spaces, and bidirectional overrides, which change the order of the text around them.
+Characters of the Unicode categories in _HIDDEN, except plain spaces, line feeds and tabs, are replaced by their codes,
+such as U+200B. These characters include zero-width spaces, and bidirectional overrides, which change the order of the
+text around them.
 """
 
 from __future__ import annotations
