@@ -19,8 +19,8 @@ RandomLists = Callable[[int, int], Tensor]
 class Annotator(ABC):
     """Assigns labels to concepts; a concept can get several labels or none.
 
-    labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded with
-    every score that depends on its labels.
+    labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded in
+    scores.json together with those of the method that uses it.
     """
 
     labels: ClassVar[tuple[str, ...]]
