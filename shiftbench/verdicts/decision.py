@@ -111,7 +111,7 @@ class Verdict:
 
     @property
     def headline(self) -> Score:
-        """The score that the verdict rests on: see the function `headline`."""
+        """The score that the verdict rests on: the claim's score, or its excess, as the function `headline` chooses."""
         return headline(self.claim, self.evidence.score, self.evidence.excess)
 
 
