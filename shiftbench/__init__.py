@@ -1,6 +1,6 @@
 """shiftbench measures what instruction tuning changed inside a language model.
 
-The notebook API (api.py), each name imported when it is first used, so that `import shiftbench` is fast:
+The functions of the notebook API. Each name is imported when it is first used, so that `import shiftbench` is fast:
 
     attribute(model, tokenizer, prompt, response) -> Attribution
     word_pairs(model, tokenizer, words, vectors, layers=None) -> DataFrame

@@ -13,8 +13,8 @@ from shiftbench.system import heap, messages, signals
 def main() -> int:
     """Run the command that the arguments name, and return its exit code.
 
-    The codes are 0 done, 1 failed, 2 bad input. After an interruption it does not return: it ends all child processes,
-    and then this process with 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    The codes are 0 (done), 1 (failed, or a check was not passed) and 2 (bad input). After an interruption it does not
+    return: it ends all child processes, and then this process with 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
     """
     heap.use_one_arena()
     messages.keep_libraries_quiet()

@@ -200,7 +200,8 @@ class Scores(Sequence[Score]):
 
         path: a file that ends in .html gets the page alone, which loads nothing. Any other path is a folder that gets
         all results, as `shiftbench score` writes them; None: ./shiftbench-runs/PAIR. Raises InputError where the file
-        or the folder cannot be written, and where the folder holds the results of another pair.
+        or the folder cannot be written, and where the folder holds the results of another pair; Unwritable where the
+        folder fills up while the results are written.
         """
         target = path_of(str(path or Path(folders.RUNS) / folders.file_name(str(self._summary.pair["name"]))), "path")
         if target.suffix == ".html":
@@ -255,7 +256,7 @@ def score(
     switched to eager attention and eval mode for the call, and back afterwards.
     prompts: None takes those of the option dataset, by default the packaged Self-Instruct prompts. Otherwise each is a
     text, which is an instruction as a whole; a dict with the fields of a line of dataset=jsonl (docs/own_prompts.md),
-    of which "id" may be left out; or a `Prompt`.
+    of which "id" and "instruction" may be left out too; or a `Prompt`.
     options: as on the command line, with double underscores for dots, for example response__max_new_tokens=64. The
     suite is 'all' unless the option suite names another: the three findings of the paper and a check of attributions.
     Explanations are stored as on the command line; nothing is tracked, and `Scores.report` writes results.
@@ -319,7 +320,7 @@ def _entered(given: ModelOrPath, stack: ExitStack) -> tuple[str, Model | None]:
 def _prompts(given: Sequence[Prompt | str | Mapping[str, Any]]) -> list[Prompt]:
     """The prompts of the argument of `score`. Dicts without an id and texts get their number as id, from 1.
 
-    Raises InputError where it is no list, is empty, or has an item that is no prompt.
+    Raises InputError where it is a single text or dict, is empty, or has an item that is no prompt.
     """
     if isinstance(given, str | Mapping):
         raise InputError("score: prompts must be a list; give [prompt] for a single one")

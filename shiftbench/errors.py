@@ -2,11 +2,10 @@
 
 
 class Unwritable(OSError):
-    """A result cannot be written although its folder was writable when the work began, as when the disk is full.
+    """A result, or a unit of the store, cannot be written any more, for example because the disk is full.
 
-    The message names the folder and the reason; for a full disk, it says how many bytes are needed and how many are
-    missing. The command line prints it without a traceback and exits with 1. The units that are in the store already
-    stay there.
+    The message names the folder and the reason, and says what to do. The command line prints it without a traceback and
+    exits with 1. The units that are in the store already stay there.
     """
 
     def __str__(self) -> str:

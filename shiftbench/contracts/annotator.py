@@ -19,8 +19,8 @@ RandomLists = Callable[[int, int], Tensor]
 class Annotator(ABC):
     """Assigns labels to concepts; a concept can get several labels or none.
 
-    labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded with
-    every score that depends on its labels.
+    labels: all labels that the annotator can assign. method, version: the annotator's name and version, recorded in
+    scores.json together with those of the method that uses it.
     """
 
     labels: ClassVar[tuple[str, ...]]
@@ -62,14 +62,14 @@ class Annotator(ABC):
 
         The unit has the array label_CL (bool: whether a concept has a label) and the list of strings `label` (the names
         of the L labels). It may have label_GCL (bool): the labels by each of G equal parts of the annotator's random
-        draws alone, whose spread shows how far the labels depend on these draws. An annotator that reads
-        each concept S times returns other arrays instead: label_SCL (bool, the labels by each reading) and answered_SC
-        (bool, whether the reading gave an answer that counts).
+        draws alone, whose spread shows how far the labels depend on these draws. An annotator that reads each concept S
+        times returns other arrays instead: label_SCL (bool, the labels by each reading) and answered_SC (bool, whether
+        the reading gave an answer that counts).
 
         concepts: C lists of equally many words; the words that best describe the concept come first. vectors: word
         vectors of the vocabulary's words and of `seed_words`. vocabulary: the words that concepts are made of. chance:
-        lists of words without a concept, for annotators that compare with chance; None where nothing is known of the
-        space that the concepts are from.
+        returns lists of words without a concept, for annotators that compare with chance; None where nothing is known
+        of the space that the concepts are from.
         """
 
     def questions(self, concepts: int) -> str | None:

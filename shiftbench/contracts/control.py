@@ -16,10 +16,10 @@ class Control(ABC):
     The responses are the same. Findings that check a method (Finding.is_check) are not scored on null models.
 
     kind: the name of the null models in tables, sentences and verdicts. name: the control in the field "control" of
-    scores.json. draws: the number of null models. weights_only: whether only claims that rest on
-    weights alone are compared with null models; such a control refuses no pair, and a run where it can draw no null
-    model goes on without any. keeps_unchanged: whether every weight that is equal in
-    base and in the tuned model is equal in the null models too.
+    scores.json. draws: the number of null models. weights_only: whether only claims that rest on weights alone are
+    compared with null models; such a control refuses no pair, and a run where it can draw no null model goes on without
+    any. keeps_unchanged: whether every weight that is equal in base and in the tuned model is equal in the null models
+    too.
     """
 
     kind: str

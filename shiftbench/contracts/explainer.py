@@ -89,7 +89,7 @@ class Explainer(Method):
     def own_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt] | None:
         """The prompts that this method explains instead of the job's prompts, and that it makes from them.
 
-        prompts: the job's prompts. None: the method explains the job's prompts.
+        prompts: the job's prompts. None, the default: the method explains these.
         """
         return None
 
@@ -105,7 +105,7 @@ class Explainer(Method):
 
         Tuned's units are meant as they are where its components are read in base's word embeddings (`Inputs.read_in`).
         For null models of a control with `Control.keeps_unchanged`, base's units of these names are taken and not
-        computed again. By default no unit is named.
+        computed again. inputs: those of tuned's explanation. By default no unit is named.
         """
         return frozenset()
 

@@ -49,9 +49,9 @@ class Score:
     above 0 where the method does better than chance.
 
     finding: the finding's name. name: the score's name, unique within the finding. value: the number. low, high: bounds
-    of the confidence interval. p: of the finding's test that the value is 0, or the rank p among null models; None
-    where no test was done. n: the number of observations, or of null models, that the score is computed from; 0 where
-    nothing changed or nothing could be compared.
+    of the confidence interval; for a mean over layers, the smallest and the largest value of a layer. p: of a test of
+    whether the value differs from 0; None where no test was done. n: the number of observations that the score is
+    computed from; 0 where nothing changed or nothing could be compared.
     """
 
     finding: str
@@ -70,9 +70,9 @@ class Figure:
     kind: 'line' (one line for each series, over x), 'bar' (bars grouped by x, one for each series) or 'heat' (a heat
     map with a row for each series and a column for each x, coloured by y). table: a row for each point, bar or cell.
     x, y, series: names of columns of the table. low, high: names of the columns with the bounds of y; None where there
-    is no interval. x_label, y_label: the labels of the axes; y_label is also the unit, and line and bar charts of one
-    unit get one scale. signed: whether the chart is of a shift or of the two models beside each other. False: it is of
-    a size without a sign, such as an angle; the report sets it apart, and its axis begins at 0.
+    is no interval. x_label, y_label: the labels of the axes; line and bar charts with equal y_label and `signed` share
+    a scale. signed: whether the chart is of a shift or of the two models beside each other. False: it is of a size
+    without a sign, such as an angle; the report sets it apart, and its axis begins at 0.
     """
 
     name: str
@@ -133,8 +133,8 @@ class Result:
     level: whether the scores are properties of one model (a check of its attributions) and not shifts.
     captions: by the name of a table, or by a pattern with `*`, what a row of it is and what its columns mean.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
-    nulls: the finding's scores on null models; None where the run had none. inapplicable: why the finding's claims do
-    not apply to this pair and these prompts; empty where they do.
+    nulls: the finding's scores on null models; None where it was scored on none. inapplicable: why the finding's claims
+    do not apply to this pair and these prompts; empty where they do.
     """
 
     finding: str

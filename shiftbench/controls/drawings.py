@@ -32,9 +32,8 @@ def gaussian(change: Tensor, generator: torch.Generator, rounding: float) -> Ten
 def rotated(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:
     """The change U S V^T with U and V replaced by random orthonormal ones; a vector is permuted.
 
-    The singular values S stay, except that some of those below `rounding` may become 0. The new U and V are uniformly
-    distributed (Haar). A tensor with more than two dimensions is taken as a matrix with a row for each index of its
-    first dimension.
+    The singular values S stay, each up to an error of `rounding`. The new U and V are uniformly distributed (Haar). A
+    tensor with more than two dimensions is taken as a matrix with a row for each index of its first dimension.
 
     The singular value decomposition is not computed. A change U S V^T equals A C B^T for orthonormal A and B and a
     K x K matrix C with the same singular values (`core`), and random orthonormal A and B make random U and V.

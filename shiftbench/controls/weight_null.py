@@ -208,7 +208,7 @@ class _DrawnParts:
     def __init__(self, null: WeightNull, base: PreTrainedModel, tuned: PreTrainedModel, draw: int) -> None:
         self._null, self._base, self._draw = null, base, draw
         self._names = {id(part): name for name, part in tuned.named_modules()}
-        # Where both models tie output to input embeddings, both are drawn under one name and get the same change.
+        # Where both models tie output to input embeddings, these two are drawn under one name, and so stay equal.
         ends = [(model.get_input_embeddings(), model.get_output_embeddings()) for model in (base, tuned)]
         if all(getattr(out, "weight", None) is entry.weight for entry, out in ends):
             entry, out = ends[1]

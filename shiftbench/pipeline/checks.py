@@ -62,8 +62,9 @@ def check_loaded(session: Session) -> None:
     """Load base and tuned, and raise InputError where they show that the job cannot be done.
 
     Where no finding needs a loaded model, nothing is loaded or checked. Otherwise these are checked: the token ids of
-    the vocabulary's words; that both models have the parts that each finding needs, and can be explained by its method
-    (`Explainer.check_model`); and that the control can make null models from them, unless it is one for weights alone.
+    the vocabulary's words; for each finding whose method explains loaded models, that both models have the parts that
+    it needs and that the method can explain them (`Explainer.check_model`); and that the control can make null models
+    from them, unless it is one for weights alone.
     """
     job, models = session.job, session.models
     if not job.needs_models:
@@ -89,9 +90,9 @@ def _check_ids(job: Job) -> None:
 def _check_method(job: Job, option: str, explain: Explainer | WeightExplainer, sources: Sequence[ModelSource]) -> None:
     """Raise InputError where a finding's method cannot explain the pair.
 
-    A WeightExplainer needs weight files of both models. An Explainer must accept both models' sources, the vocabulary
-    and the word vectors. option: the key of the method's options in the configuration, for messages. sources: those of
-    the models that are not loaded; loaded ones are checked later, by `check_loaded`.
+    A WeightExplainer needs weight files of each of `sources`. An Explainer must accept each of them, and the job's
+    vocabulary and word vectors. option: the key of the method's options in the configuration, for messages. sources:
+    those of the models that the caller has not loaded; a loaded one is checked later, by `check_loaded`.
     """
     for source in sources:
         if isinstance(explain, WeightExplainer):
@@ -117,10 +118,11 @@ def _check_parts(finding: str, needs: frozenset[Need], model: Model) -> None:
 
 
 def _check_words(vocabulary: Vocabulary, base: Model, tuned: Model) -> None:
-    """Raise InputError for a vocabulary word that base has no token for, or that has other token ids in tuned.
+    """Raise InputError for a vocabulary word that has no token in a model, or other token ids in tuned than in base.
 
-    Tuning may have added a token for a word, of which base has no embedding. The word's embeddings in the two models
-    could then not be compared. Where base and tuned have the same tokenizer, only base's ids are looked at.
+    An empty vocabulary is an error too. Tuning may have added a token for a word, of which base has no embedding. The
+    word's embeddings in the two models could then not be compared. Where base and tuned have the same tokenizer, only
+    base's ids are looked at.
     """
     ids = word_ids(base.tokenizer, vocabulary.words)
     if tuned.tokenizer_digest == base.tokenizer_digest:

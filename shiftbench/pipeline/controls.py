@@ -77,7 +77,10 @@ def why_not_controlled(control: Control, finding: Finding) -> str | None:
 
 
 class _WholeModels:
-    """The function of `Control.models` for the job's pair, called when the first null model is needed whole."""
+    """Called with the number of a draw, it returns that null model whole.
+
+    `Control.models` is called for the job's pair at the first such call, and not again.
+    """
 
     def __init__(self, session: Session, control: Control) -> None:
         self._session, self._control = session, control
@@ -119,7 +122,7 @@ class _NullScorer:
         self._in_memory = self._on_files or (isinstance(explain, Explainer) and explain.reads_views)
 
     def work(self) -> list[Work]:
-        """A unit for each draw: value_S (float64), and words `score`, the names of the S scores."""
+        """One Work for each draw, in order. Its unit has value_S (float64) and words `score`, the S scores' names."""
         session, finding, models = self._session, self._finding, self._session.models
         if self._on_files:
             weights = [session.base_weights.digest, session.tuned_weights.digest]
@@ -184,7 +187,7 @@ class _NullScorer:
 
 
 def _computed(work: Sequence[Work], kept: Mapping[str, Unit] | None = None) -> Explanation:
-    """The explanation of this work, computed and not stored. kept: units that are not computed, by name."""
+    """The explanation of this work, computed and not stored. kept: units to take instead of computing them, by name."""
     units = dict(kept or {})
     missing = [item for item in work if item.unit not in units]
     units.update({missing[place].unit: unit for place, unit in compute_all(missing)})

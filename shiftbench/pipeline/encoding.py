@@ -47,11 +47,12 @@ def check_templates(job: Job, base: PreTrainedTokenizerFast, tuned: PreTrainedTo
 def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Model) -> EncodedPrompts:
     """Prompts as token ids for both models, in the order of `prompts`, without those that cannot be explained.
 
-    A prompt is left out, with a note, where it has no token, and where the longer of its two encodings, the special
+    A prompt is left out, with a note, where it has no token, or where the longer of its two encodings, the special
     tokens in front of it and `max_new_tokens` response tokens together exceed the smaller of the two models' contexts.
     job: gives the template and `max_new_tokens`. prompts: the job's prompts, or those that an explainer made from them.
     Raises InputError where base and tuned give a prompt different ids, or base has no embedding of one of the ids. With
-    template 'own' this is checked on the prompts without templates. Raises InputError as `encode_all` does, too.
+    template 'own' this is checked on the prompts without templates. Raises InputError too where a chat template is
+    missing, and as `encode_all` does.
     """
     encoders = _encoders(job.template, *((model.name, model.tokenizer) for model in (base, tuned)))
     first_side = encode_all(prompts, *encoders[0])
@@ -83,7 +84,7 @@ def encode_prompts(job: Job, prompts: Sequence[Prompt], base: Model, tuned: Mode
 def left_out(why: str, ids: Sequence[str]) -> str:
     """The note that the prompts with these ids were left out; "" where there are no ids.
 
-    why: the verb of the note's sentence and what belongs to it, for example "have no token".
+    why: what follows "N prompts" in the note, for example "have no token".
     """
     return f"{len(ids)} prompts {why} and were left out: {', '.join(ids)}." if ids else ""
 

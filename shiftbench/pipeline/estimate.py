@@ -29,9 +29,10 @@ TOKENS_PER_CHARACTER = 0.3  # in English, with a large byte-level BPE vocabulary
 def estimate(job: Job) -> str:
     """A text of several lines: what would be explained, and the estimated time, memory and disk space.
 
-    Further lines give the time that null models add, the number of questions to chat models, and notes on spans. Reads
-    no weights, but times a few matrix products on the tuned model's device. The estimates hold for an empty store and
-    responses of the greatest length. The first time is that of attributions and masked passes on base and tuned.
+    Where they apply, further lines give the time that null models add, the number of questions to chat models, and
+    notes on spans. Reads no weights, but times a few matrix products on the tuned model's device. The estimates hold
+    for an empty store and responses of the greatest length. The first time is that of attributions and masked passes on
+    base and tuned.
     """
     shapes = [shape_of(source) for source in (job.pair.base, job.pair.tuned)]
     response = job.responses.max_new_tokens
@@ -71,9 +72,9 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
     """The estimated number of floating-point operations to explain both models for one finding.
 
     0 for a finding that needs no responses or whose method reads weight files. shapes: base's and tuned's. modes: the
-    number of the job's response modes. Base counts once for each mode, and once for a finding that checks a method,
-    which is scored on one mode only. Tuned counts once, because 'shared' and 'own' responses are the same for it; that
-    it is explained a second time where 'reference' is one of two modes is not counted.
+    number of the job's response modes. Base counts once for each mode, but only once for a finding that checks a
+    method, which is scored on one mode. Tuned counts once, because 'shared' and 'own' responses are the same for it;
+    that it is explained a second time where 'reference' is one of two modes is not counted.
     """
     explain = finding.explain
     if not finding.needs_responses or not isinstance(explain, Explainer):
@@ -85,7 +86,7 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 
 
 def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
-    """A line that says which findings are scored on null models, and the estimated time; an empty list where none is.
+    """One line: which findings are scored on null models, and the estimated time that this adds; [] where none is.
 
     shape: of the tuned model. rate: in FLOP/s.
     """

@@ -60,7 +60,7 @@ class Gatherer:
             self._seen.add(item.key)
             by_key[item.key] = unit
             advance(computed)
-        # Units come in any order, because several processes may compute them; the explanation has the order of `work`.
+        # `take_or_compute` gives the units in any order; the explanation has the order of `work`.
         units = {name: by_key[key] for name, key in keys.items()}
         return Explanation(units, dict(work[0].content) if work else {}, keys)
 

@@ -1,4 +1,4 @@
-"""Shows the progress of long work on standard error: a moving bar on a terminal, and one line after each stage."""
+"""Shows the progress of long work: a moving bar on a terminal, and a line after each stage that computes something."""
 
 from __future__ import annotations
 

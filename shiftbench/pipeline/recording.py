@@ -90,9 +90,10 @@ def record(
 
 
 def check_same_pair(folder: Path, identity: Mapping[str, str], config: DictConfig) -> None:
-    """Raise InputError where `folder` holds the results of another pair; a folder without results passes.
+    """Raise InputError where `folder` holds the results of another pair, as `results_folder.check_pair` tells it.
 
-    identity: `Session.identity` of this job. config: the resolved configuration.
+    A folder without readable results passes. identity: `Session.identity` of this job. config: its resolved
+    configuration.
     """
     results_folder.check_pair(folder, identity, OmegaConf.to_yaml(config, resolve=True))
 

@@ -27,8 +27,8 @@ def prompts_with_responses(session: Session, mode: str, encoded: EncodedPrompts)
 
     Both sides have the same prompts in the same order. mode: one of job.RESPONSE_MODES. encoded: the prompts.
     Prompts are left out of both sides, with a note, where a model has no embedding of a token of the prompt or of its
-    response, and in mode 'reference' where base and tuned give the response different ids. Raises Unanswered where this
-    leaves no prompt, and where all responses of one side are empty. In a group of a larger job (`Job.group`) the latter
+    response, or in mode 'reference' where base and tuned give the response different ids. Raises Unanswered where this
+    leaves no prompt, or where all responses of one side are empty. In a group of a larger job (`Job.group`) the latter
     is no error: a note says so, and so does `Gatherer.unanswered`.
     """
     job, gatherer = session.job, session.gatherer

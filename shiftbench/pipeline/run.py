@@ -10,8 +10,8 @@
     record              results on disk                                recording.py
 
 `run` does all steps. `shiftbench score` and the workers of a sweep call it, once for each job. `explain_and_score` does
-the steps from check_loaded to verdicts_of, which write no results; notebooks, chains and comparisons of mixtures
-call it.
+the steps from check_loaded to verdicts_of, which write no results; the notebook API, chains, comparisons of mixtures
+and certification call it.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def explain_and_score(
     confirm: called with the models' identity (`Session.identity`) before anything is explained; it may raise
     InputError.
     Raises InputError where the models, the prompts or the control show that the job cannot be done. Raises Unanswered,
-    which is an InputError too, where no response of the main mode can be explained; a group of a larger job
-    (`Job.group`) may have empty responses alone.
+    which is an InputError too, where no response of the main mode can be explained; in a group of a larger job
+    (`Job.group`) it is no error that all responses are empty.
     """
     started = datetime.now(timezone.utc)
     session = Session(job, load(job.pair), Gatherer(job.store, progress))

@@ -84,8 +84,9 @@ def works_of(
 ) -> list[tuple[str, list[Work]]]:
     """(title, work) of each explanation that the finding compares, in the order of the arguments of `Finding.__call__`.
 
-    tuned: the tuned model, or its weights; None, only for a method that reads weight files: those of the job's pair.
-    is_null: whether `tuned` is a null model; the order is then that of the arguments of `Finding.null_values`.
+    tuned: the tuned model. For a method that reads weight files, it is the tuned weights; a model or None then stands
+    for the weight files of the job's tuned model. is_null: whether `tuned` is a null model; the order is then that of
+    the arguments of `Finding.null_values`.
     """
     finding, explain = comparison.finding, comparison.finding.explain
     if isinstance(explain, WeightExplainer):

@@ -33,8 +33,8 @@ class Interval:
 class Bootstrap:
     """The bootstrap of means and of differences of means, with its options. Its methods return an Interval.
 
-    An interval contains its value. Where no observation differs from another of its stratum or sample, both bounds are
-    the value.
+    An interval contains its value. Where no observation differs from another of its sample or stratum, after strata of
+    a single value were joined, both bounds are the value.
 
     resamples: the number of resamples for each interval. confidence: the confidence level, in (0, 1). seed: of the
     random resamples; the same values and options give the same bounds.
@@ -61,8 +61,8 @@ class Bootstrap:
         """The mean of values [n], with its interval. Where n = 0, the mean and both bounds are 0.
 
         strata [n]: a label for each value, such as its layer; None: all values are one stratum. Values are drawn with
-        replacement within their stratum, so each resample has as many values of each stratum as `values` has. Strata
-        of a single value are joined before (`_collapsed`).
+        replacement within their stratum, so each resample has as many values of each stratum as `values` has. Strata of
+        a single value are joined first (`_collapsed`).
         """
         x = np.asarray(values, dtype=np.float64)
         if x.size == 0:

@@ -19,7 +19,7 @@ class CrossedDifference:
 
     n: the number of rows that count in the group that has fewer. p is that of the t statistic that the interval is made
     of, so it is below 1 - confidence exactly where the interval excludes 0. p is None, and both bounds are the value,
-    where the variance is 0 and where each group has a single row that counts.
+    where the variance is 0, or where each group has a single row that counts.
     """
 
     value: float
@@ -43,7 +43,8 @@ def crossed_difference(
     Rows are a sample and columns are a sample, so cells of one row vary together, and cells of one column do. The
     variance is that of Cameron, Gelbach and Miller (2011) for two crossed clusterings: sums of squares of the rows'
     deviations and of the columns', less those of the cells, which both of them hold. The columns' part is 0 where it
-    comes out negative. The bounds use Student's t with n - 1 degrees of freedom (n of CrossedDifference).
+    comes out negative. The bounds, at the level `confidence`, use Student's t with n - 1 degrees of freedom (n of
+    CrossedDifference).
 
     A group of one row is taken to vary as the other group does, with the other's degrees of freedom.
     """
@@ -78,11 +79,12 @@ def _columns_part(
     mean: NDArray[np.float64],
     divisor_V: NDArray[np.float64],
 ) -> float:
-    """The variance that cells of one column share: over columns, products of deviations of different cells; at least 0.
+    """The variance that cells of one column share; at least 0.
 
-    divisor_V: what a cell's deviation is divided by: its row's number of cells that count, times the number of rows in
-    the row's group. group_V: 0 for rows of the first group, else 1. mean: the two groups' means. The second group's
-    deviations count with the opposite sign, so what a column adds to both groups cancels.
+    It is the sum, over columns, of the products of the deviations of different cells, times N / (N - 1) for N columns
+    with a cell that counts. divisor_V: what a cell's deviation is divided by: its row's number of cells that count,
+    times the number of rows in the row's group. group_V: 0 for rows of the first group, else 1. mean: the two groups'
+    means. The second group's deviations count with the opposite sign, so what a column adds to both groups cancels.
     """
     sign_V = np.where(group_V == 0, 1.0, -1.0)
     deviation_VN = np.where(counted_VN, value_VN - mean[group_V][:, None], 0.0) * (sign_V / divisor_V)[:, None]

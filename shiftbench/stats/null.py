@@ -79,12 +79,12 @@ def excess_over_null(
 ) -> Excess:
     """A value less the mean of m draws under the null, with an interval that holds two sources of error.
 
-    low, high: the value's own interval, for the sampling of its n observations. draws: [m], at least one. The value's
-    standard error on the side of a bound is e = |value - bound| / t, where t is Student's quantile for n - 1 degrees of
-    freedom, at least 1. With the standard
+    low, high: the value's own interval, for the sampling of its n observations. confidence: the level of that interval
+    and of the one returned. draws: [m], at least one. The value's standard error on the side of a bound is
+    e = |value - bound| / t, where t is Student's quantile for n - 1 degrees of freedom, at least 1. With the standard
     deviation s of the draws, the variance is e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of
-    freedom gives the bound. p is two-sided, with the standard error on the side that faces the null; where
-    that error is 0, p is 1 for an excess of 0, else 0.
+    freedom gives the bound. p is two-sided, with the standard error on the side that faces the null; where that error
+    is 0, p is 1 for an excess of 0, else 0.
 
     A single draw has no spread: then the interval holds the sampling alone, and p is None.
     """

@@ -25,7 +25,7 @@ class SignFlip:
     """The result of a sign-flip test.
 
     p: None where all differences are 0 or there is none. n: the number of differences, zeros included. draws: the
-    number of random sign assignments that p is computed from; 0 where all assignments were tried, and where p is None.
+    number of random sign assignments that p is computed from; 0 where all assignments were tried, or where p is None.
     """
 
     p: float | None

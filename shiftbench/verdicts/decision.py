@@ -36,9 +36,10 @@ class Word(Enum):
 class Null:
     """Where the null models of a control score.
 
-    kind: the control's name. draws: the number of null models. mean: of their scores. low, high: with at least
-    FEWEST_DRAWS draws, the interval that a further null model falls into with the confidence of the bootstrap; with
-    fewer, the smallest and the largest score. place: the number of null models that score less than the tuned model.
+    kind: the control's `Control.kind`. draws: the number of null models. mean: of their scores. low, high: the interval
+    that the score of a further null model falls into with the confidence of the bootstrap; where there are too few
+    draws for that, the smallest and the largest score. place: the number of null models that score less than the tuned
+    model.
     """
 
     kind: str
@@ -50,13 +51,16 @@ class Null:
 
     @property
     def is_range(self) -> bool:
-        """Whether low and high are only the range of the draws, because there are too few for an interval."""
+        """Whether there are fewer than FEWEST_DRAWS draws, which are too few for a 95% interval."""
         return self.draws < FEWEST_DRAWS
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do next. overrides: options to add to the command that was run. command: another command instead."""
+    """What to do next.
+
+    overrides: options to add to the command that was run. command: another command to run instead; "" for none.
+    """
 
     overrides: Sequence[str] = ()
     command: str = ""
@@ -67,13 +71,13 @@ class Evidence:
     """What is known about a claim.
 
     score: the score that the claim is about. excess: the score less the mean of the null models' scores, with an
-    interval that holds both the sampling of the observations and the spread of the null models; None where the run had
-    no control. null: where the null models score; None likewise. specific: the scores that `Claim.specific` names, as
-    far as the result has them. p: of the test that decides (`deciding_p`), corrected for the `tests` claims of the run
-    or board; None: no test. checked: whether the run has a check of the attributions that the finding rests on.
-    unfaithful: the models, 'base' or 'tuned', whose attributions find important tokens no better than a random order
-    does. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to this pair;
-    empty where it does.
+    interval that holds both the sampling of the observations and the spread of the null models; None where the score
+    was not compared with null models. null: where the null models score; None likewise. specific: the scores that
+    `Claim.specific` names, as far as the result has them. p: of the test that decides (`deciding_p`), corrected for the
+    `tests` claims of the run or board; None: no test. checked: whether the run has a check of the attributions that the
+    finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important tokens no better than
+    a random order does. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to
+    this pair; empty where it does.
     """
 
     score: Score
@@ -107,12 +111,12 @@ class Verdict:
 
     @property
     def headline(self) -> Score:
-        """The score that the verdict rests on: see the function `headline`."""
+        """The score that the verdict rests on: the claim's score, or its excess, as the function `headline` chooses."""
         return headline(self.claim, self.evidence.score, self.evidence.excess)
 
 
 def headline(claim: Claim, score: Score, excess: Score | None) -> Score:
-    """The score itself where 0 is its null; otherwise its excess over the null models, where there are any."""
+    """The score itself where 0 is its null or `excess` is None; otherwise `excess`, which is over the null models."""
     return score if claim.zero_is_null or excess is None else excess
 
 
@@ -191,7 +195,10 @@ def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
 
 
 def _direction(claim: Claim, evidence: Evidence) -> int:
-    """1 where the intervals that count all lie above the null, -1 where all lie below it, 0 otherwise."""
+    """1 where the intervals that count all lie above 0, -1 where all lie below it, 0 otherwise.
+
+    The interval of the excess counts where there is one, and that of the score where 0 is its null.
+    """
     counted = [evidence.score] if claim.zero_is_null else []
     counted += [] if evidence.excess is None else [evidence.excess]
     sides = {_side(score) for score in counted}

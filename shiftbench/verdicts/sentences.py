@@ -1,4 +1,4 @@
-"""Verdicts in words, and as the fields of scores.json."""
+"""Verdicts as sentences and as the object `verdicts` of scores.json, and the commands that may help to decide them."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def command_line(given: Sequence[str]) -> str:
 
 
 def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
-    """The command that may help to decide: the remedy's own, or `shiftbench score` with the overrides that were given,
-    changed by the remedy's. None without a remedy.
+    """The command that may help to decide: the remedy's own, or `shiftbench score` with the overrides that were given
+    and then the remedy's. None without a remedy.
 
-    given: the arguments of `shiftbench score`, for example ['pair=demo', 'suite=demo']. An override of the remedy
-    replaces one of the same option. One that chooses a group, such as control=permuted, replaces the group's options.
+    given: the arguments of `shiftbench score`, for example ['pair=demo', 'suite=demo']. Those that set an option which
+    the remedy sets are left out, and so are the options of a group that it chooses, such as control.draws where it has
+    control=permuted.
     """
     if remedy is None:
         return None
