@@ -121,8 +121,9 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
     git-lfs pointer or no GGUF file, where it names a key or a tensor twice, where a version or a type in it is not
-    known, where its arrays or a tensor have too many dimensions, where its general.alignment cannot be, and where a
-    length, a count or an offset leads beyond the file's end. Raises it too where the package gguf is not installed.
+    known, where its arrays or a tensor have too many dimensions, where general.alignment is no whole number from 1 to
+    2**20, and where a length, a count or an offset leads beyond the file's end. Raises it too where the package gguf is
+    not installed.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
