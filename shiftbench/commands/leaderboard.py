@@ -23,7 +23,7 @@ from shiftbench.readers import path_of
 from shiftbench.report.text import visible
 from shiftbench.tracking import RUNS, find_runs, without_secrets
 
-NOTE_WIDTH = 400  # characters of a reason on the terminal; the page and leaderboard.json have it whole
+NOTE_WIDTH = 400  # most characters of a reason on standard output; the page and leaderboard.json have it whole
 PIPE_WIDTH = 140  # columns of the table where the output is no terminal
 
 
