@@ -41,10 +41,10 @@ class Setting:
     """What all trials of a certification share.
 
     job: whose pair says which base and which size of change the trials start from. load: keeps the base in memory.
-    gaussian, permuted: called with a seed, a control with one null model. continued: base trained on plain text; None:
-    there is none. prompts: the largest number of prompts of a trial. seed: of the certification. folder: where each
-    trial has a folder, as long as it runs, for the models that are made for it. own_store: whether each trial has a
-    store of its own in that folder; False: all use the store of the job.
+    gaussian, permuted: functions from a seed to a control with one null model. continued: base trained on plain text;
+    None: there is none. prompts: the largest number of prompts of a trial. seed: of the certification. folder: where
+    each trial has a folder, as long as it runs, for the models that are made for it. own_store: whether each trial has
+    a store of its own in that folder; False: all use the store of the job.
     """
 
     job: Job

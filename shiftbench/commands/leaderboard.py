@@ -28,7 +28,7 @@ PIPE_WIDTH = 140  # columns of the table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Read the tracked runs, write the leaderboard's pages and files, and print its table.
+    """Read the tracked runs, write the leaderboard's pages and files, and print the table of the chosen group of runs.
 
     The last line on standard output names the first page. Returns the exit code 0; raises InputError for bad input and
     where there is no run to show.
