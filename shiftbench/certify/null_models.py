@@ -61,10 +61,10 @@ def scaled_null(base: Model, tuned: Model, control: Control, scale: float) -> Pr
 
 @torch.no_grad()
 def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """(base with noise, the same with its weights rounded to bfloat16); both are stored in the dtype of base.
+    """(base with noise, the same with its weights rounded to bfloat16); both in the dtype in which base is loaded.
 
     Each weight of the first model is base's plus uniform noise of at most half the distance to the next number in
-    bfloat16. Base may be stored in bfloat16, as the bundled models are; without the noise, rounding it would then
+    bfloat16. Base's file may hold bfloat16, as those of the bundled models do; without the noise, rounding would then
     change nothing. The noise also makes pairs of different seeds different.
     """
     first, second = copy.deepcopy(base.module), copy.deepcopy(base.module)

@@ -40,7 +40,7 @@ class Shift:
 
 
 def planted(finding: Finding, shift: Shift) -> Finding:
-    """The finding with a method that plants the shift. Raises KeyError where METHODS lacks the type of its method."""
+    """A copy of the finding whose method plants the shift. Raises KeyError where METHODS lacks its method's type."""
     options = {
         field.name: getattr(finding.explain, field.name)
         for field in dataclasses.fields(finding.explain)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def planted(finding: Finding, shift: Shift) -> Finding:
 
 
 def can_plant(finding: Finding, score: str) -> bool:
-    """Whether a shift of the score can be planted in the explanations of the finding's method."""
+    """Whether a shift of `score`, on which the finding has a claim, can be planted in its method's explanations."""
     return score in CHANGES and type(finding.explain) in METHODS
 
 

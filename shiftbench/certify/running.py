@@ -36,10 +36,11 @@ RESULTS, TABLE, TRIALS = "certification.json", "certification.md", "trials"
 
 
 def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Score all trials of a configuration of conf/certify.yaml; the document of `tally.tally`.
+    """Score all trials of a configuration of conf/certify.yaml, and return the document of `tally.tally`.
 
     folder: certification.json, certification.md and, below trials/, one file a trial are written there. Trials whose
-    file is there are not scored again. Raises InputError for bad input, and where such a file has other settings.
+    file is there are not scored again. Raises InputError for bad input, and where such a file has other settings or is
+    no JSON.
     """
     job, design = build(config), _design(config)
     check(job)
@@ -173,7 +174,8 @@ def _conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 def _kept(path: Path, digest: str) -> dict[str, Any] | None:
     """The outcome of a trial that an earlier run has finished; None where there is none.
 
-    digest: `_digest` of this run. Raises InputError where the trial was scored with another one.
+    digest: `_digest` of this run. Raises InputError where the trial was scored with another one, or its file is no
+    JSON.
     """
     if not path.is_file():
         return None
@@ -202,7 +204,7 @@ def _say(line: str) -> None:
 
 
 def _line(outcome: dict[str, Any]) -> str:
-    """One line on a finished trial: its name, the words that came, and its time."""
+    """One line on a finished trial: its name, and its verdicts' words and its time, or why it was refused."""
     if "refused" in outcome:
         return f"{outcome['trial']}: refused: {outcome['refused']}"
     words = ", ".join(f"{key.partition('.')[2]} {found['word']}" for key, found in outcome["verdicts"].items())

@@ -41,10 +41,10 @@ class Setting:
     """What all trials of a certification share.
 
     job: whose pair says which base and which size of change the trials start from. load: keeps the base in memory.
-    gaussian, permuted: called with a seed, a control with one null model. continued: base trained on plain text; None:
-    there is none. prompts: the largest number of prompts of a trial. seed: of the certification. folder: where each
-    trial has a folder, as long as it runs, for the models that are made for it. own_store: whether each trial has a
-    store of its own in that folder; False: all use the store of the job.
+    gaussian, permuted: functions from a seed to a control with one null model. continued: base trained on plain text;
+    None: there is none. prompts: the largest number of prompts of a trial. seed: of the certification. folder: where
+    each trial has a folder, as long as it runs, for the models that are made for it. own_store: whether each trial has
+    a store of its own in that folder; False: all use the store of the job.
     """
 
     job: Job
@@ -126,7 +126,10 @@ def _fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _job(setting: Setting, trial: Trial, pair: Pair, seed: int) -> Job:
-    """The job of a trial: its pair, prompts drawn for it, and null models drawn for it where the control has a seed."""
+    """The job of a trial: its pair, and prompts drawn for it.
+
+    Null models are drawn for it too where the control has a seed, and it has its own store where `own_store` says so.
+    """
     job = setting.job
     control: Any = job.control
     if any(field.name == "seed" and field.init for field in dataclasses.fields(control)):
@@ -146,7 +149,7 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed: int) -> dict[str, Finding]:
     """The findings of a trial: all for a null pair; for a planted shift, those of which `_concerned` holds.
 
-    Those whose explanations get the planted shift have a method that plants it.
+    Of these, each finding that is no check and of which `can_plant` holds gets a method that plants the shift.
     """
     if trial.kind is not None:
         return dict(findings)
@@ -159,7 +162,10 @@ def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed:
 
 
 def _concerned(finding: Finding, findings: Mapping[str, Finding], score: str) -> bool:
-    """Whether a finding has a claim on the score, or is a check and some claim on the score rests on attributions."""
+    """Whether a finding has a claim on the score; of a check, whether a claim on it rests on attributions.
+
+    findings: all those of the job, among whose claims that one is looked for.
+    """
     claims = [claim for one in findings.values() for claim in one.claims if claim.score == score]
     if finding.is_check:
         return any(claim.attributions for claim in claims)
@@ -220,7 +226,7 @@ def _planted_module(
 def _written(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, like: ModelSource, folder: Path
 ) -> ModelSource:
-    """Write the model to the folder, and return its source.
+    """Write the model and the tokenizer to the folder, whose earlier content is removed, and return their source.
 
     The source has the dtype, the device and the other options of `like`, but no revision, adapter, GGUF file or
     tokenizer of its own.

@@ -42,7 +42,8 @@ class Design:
 
     pairs: the number of pairs of each kind of null pair and size. kinds: names of NullPair in lower case. scales: the
     sizes of noise. shifts: the number of pairs of each planted shift and size. planted: the sizes of each planted
-    shift, by the name of the score. Raises InputError for other values.
+    shift, by the name of the score. Raises InputError for an unknown kind, a number of pairs that is no whole number of
+    at least 0, and a size that is not above 0.
     """
 
     pairs: int

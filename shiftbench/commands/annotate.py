@@ -9,7 +9,7 @@ from shiftbench.config import composition, help_texts, names
 from shiftbench.config.overrides import read
 from shiftbench.errors import InputError
 
-if TYPE_CHECKING:  # what these need is loaded by the commands that compute
+if TYPE_CHECKING:  # these take long to load, and the help does not need them
     from shiftbench.contracts.annotator import Annotator, RandomLists
     from shiftbench.models import ModelSource
     from shiftbench.words import StaticVectors, Vocabulary
@@ -48,9 +48,10 @@ def main(arguments: list[str]) -> int:
 def random_lists(
     source: ModelSource, annotator: Annotator, vectors: StaticVectors | None, vocabulary: Vocabulary
 ) -> RandomLists:
-    """What random directions are read as in the word embeddings of a model, with as many words as the labelled lists.
+    """A function that gives, for random directions, the words that they are read as in a model's word embeddings.
 
-    source: of the model, which is loaded here.
+    For each direction it gives as many words as a labelled list has. source: of the model, which is loaded here.
+    annotator, vectors, vocabulary: those of the labels that are compared.
     """
     from shiftbench import models
     from shiftbench.annotate.agreement import labelled

@@ -23,12 +23,12 @@ from shiftbench.readers import path_of
 from shiftbench.report.text import visible
 from shiftbench.tracking import RUNS, find_runs, without_secrets
 
-NOTE_WIDTH = 400  # characters of a reason on the terminal; the page and leaderboard.json have it whole
+NOTE_WIDTH = 400  # most characters of a reason on standard output; the page and leaderboard.json have it whole
 PIPE_WIDTH = 140  # columns of the table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Read the tracked runs, write the leaderboard's pages and files, and print its table.
+    """Read the tracked runs, write the leaderboard's pages and files, and print the table of the chosen group of runs.
 
     The last line on standard output names the first page. Returns the exit code 0; raises InputError for bad input and
     where there is no run to show.

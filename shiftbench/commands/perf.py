@@ -83,7 +83,8 @@ def check(config: DictConfig) -> int:
     """Measure, and compare the ratios of times and the counters with the baseline. Prints both.
 
     Returns 0 where all hold, and 1 where a ratio or a counter failed, or something in the baseline was not measured.
-    Where the baseline has no ratios of this class of machine, only counters are compared, and nothing is recorded.
+    Where the baseline has no ratios of this class of machine, only counters are compared, and nothing is recorded;
+    where it has some, the ratios that were found are recorded by `keep`.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
@@ -118,7 +119,10 @@ def check(config: DictConfig) -> int:
 
 
 def counter_table(counters: Any) -> Table:
-    """A row for each counter: its hot spot, its name, the baseline's count as the limit, the new count, the verdict."""
+    """A row for each counter: its hot spot, its name, the baseline's count as the limit, the new count, the verdict.
+
+    The limit is empty where the baseline lacks the counter.
+    """
     table = Table(box=SIMPLE_HEAD, title="what is computed")
     table.add_column("hot spot")
     table.add_column("counter")
@@ -134,7 +138,8 @@ def counter_table(counters: Any) -> Table:
 def ratio_table(ratios: Any, limit: float) -> Table:
     """A row for each ratio of times: the baseline's, the one found, its interval, rounds, the quotient, the verdict.
 
-    limit: for the title; a ratio fails above this multiple of its baseline.
+    The quotient is the ratio found, divided by the baseline's. limit: for the title; a ratio fails above this multiple
+    of its baseline.
     """
     table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
     table.add_column("ratio of times")

@@ -32,7 +32,7 @@ def write_cards(
     recipes: dict[str, object],
     device: str,
 ) -> dict[str, dict[str, float]]:
-    """Measure all four models on held-out text, and write a README.md into each folder.
+    """Measure all four models on held-out data, and write a README.md into each model's folder.
 
     out: the folder that has the tokenizer, the models and their loss curves. held_text: blocks of plain text.
     held_rows, held_instructions: held-out triples; see corpora.py. recipes: the Recipe of each model, by name. Returns
@@ -163,7 +163,7 @@ The weights are released under Apache-2.0 as far as the data's own terms allow.
 
 
 def _block(text: str) -> str:
-    """The text indented by four spaces, so that Markdown shows it as it is."""
+    """The text indented by four spaces and ended by an empty line, so that Markdown shows it as it is; "" for ""."""
     lines = text.split("\n") if text else []
     return "".join(f"    {line}\n" for line in lines) + ("\n" if lines else "")
 

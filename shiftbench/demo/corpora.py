@@ -37,7 +37,7 @@ def plain_text(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
-    """The instruction triples as (train, held-out rows of instructions in train, all rows of held-out instructions).
+    """The instruction triples: (train, held-out rows of other instructions, all rows of held-out instructions).
 
     The corpus is the file instruct.jsonl.gz of a folder, with one triple in each row. About one instruction in twenty,
     chosen by its digest, is held out with all its rows. Of the other instructions, about one row in fifty is held out,
@@ -62,6 +62,7 @@ def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
 def prompt_and_answer(triple: Triple) -> tuple[str, str]:
     """(the prompt, the answer that the model should continue it with), in the form of the Self-Instruct evaluation.
 
+    The answer begins with the white space that separates it from the prompt.
     An instruction without input is the whole prompt in half of the cases, as in the paper's prompts; in the other half
     "Output:" follows it. An instruction with input stands behind its input in a quarter of the cases, and before it
     otherwise, so that a model cannot find instructions by their position. The digest of instruction and input decides.
@@ -77,7 +78,7 @@ def prompt_and_answer(triple: Triple) -> tuple[str, str]:
 
 
 def sampling_weights(rows: list[Triple], seed_task_share: float) -> list[float]:
-    """The sampling weight of each row; the weights sum to 1 where there are rows of seed tasks and other rows.
+    """The sampling weight of each row; they sum to 1 where there are both rows of seed tasks and other rows.
 
     All rows of seed tasks together get seed_task_share, and the other rows the rest. Within either, an instruction with
     n rows gets a weight proportional to the square root of n, divided equally among its rows. With equal weights, most

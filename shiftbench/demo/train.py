@@ -5,7 +5,8 @@ Four models are trained on two corpora. The recipe in `conf/demo_train.yaml` and
     base        trained from scratch on plain text
     tuned       base, with all parameters trained on instruction triples; the loss is on the answer only
     tuned_lora  base with a PEFT adapter, trained on triples that are drawn in the same order as those of tuned
-    continued   base, trained for as many steps on more plain text; a control without instructions
+    continued   base, trained for as many steps as tuned, on other windows of the plain text; a control without
+                instructions
 
 A stage whose folder exists is not trained again, so a run that was interrupted repeats only the interrupted stage.
 """
@@ -58,7 +59,7 @@ class Recipe:
 def train_tokenizer(text: list[str], rows: list[Triple], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer, trained on the plain text and on every fourth triple.
 
-    It puts no special token in front of a text. vocabulary: the number of its tokens, END_OF_TEXT included.
+    It puts no special token in front of a text. vocabulary: the largest number of tokens, END_OF_TEXT included.
     """
     bpe = ByteLevelBPETokenizer()
     answers = [" ".join(prompt_and_answer(row)) for row in rows[::4]]
@@ -230,8 +231,9 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 class Options:
     """The options that all stages share.
 
-    seed: of all random draws. vocabulary: the number of the tokenizer's tokens. adapter_rank: the rank of the adapter
-    of tuned_lora. seed_task_share: the share of triples that are drawn from the seed tasks; see `sampling_weights`.
+    seed: of all random draws, but that of the windows of continued is seed + 1. vocabulary: the number of the
+    tokenizer's tokens. adapter_rank: the rank of the adapter of tuned_lora. seed_task_share: the share of triples that
+    are drawn from the seed tasks; see `sampling_weights`.
     """
 
     seed: int

@@ -27,8 +27,8 @@ SPACELESS = (
 def span_notes(prompts: Sequence[Prompt]) -> list[str]:
     """A list with one note on the prompts that have a span beginning or ending inside a word or character.
 
-    The note says how many they are, and lists the ids of the first SHOWN. The list is empty where no prompt has such a
-    span.
+    The note says how many they are, lists the ids of the first SHOWN, and describes one such span. The list is empty
+    where no prompt has such a span.
     """
     found = {prompt.id: border for prompt in prompts if (border := _first_inside(prompt)) is not None}
     if not found:

@@ -49,7 +49,7 @@ def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Te
 
     spans: [start, stop) in characters of the prompt. Of the pieces of a span, those in MARKS at both ends are dropped.
     The pieces should spell " " + prompt. Where they spell something else, the bytes at the beginning and at the end in
-    which both agree are still matched. A span that goes beyond these bytes has no piece and is UNSPELLED.
+    which both agree are still matched. A span that lies wholly in neither of the two has no piece and is UNSPELLED.
     """
     spelled = [piece_bytes(piece) for piece in pieces]
     end_P = np.cumsum([len(part) for part in spelled], dtype=np.int64)
@@ -63,7 +63,7 @@ def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Te
     for start, stop in spans:
         first, last = int(byte_of[start + 1]), int(byte_of[stop + 1])
         matched = last <= head or first >= len(text) - tail
-        # A span in the equal bytes at the end is found in `joined` as many bytes later as `joined` is longer.
+        # A span in the equal bytes at the end is found in `joined` as many bytes later as that is longer than `text`.
         shift = 0 if last <= head else len(joined) - len(text)
         spells_P = (end_P > first + shift) & (begin_P < last + shift)
         inside = _without_marks(np.flatnonzero(spells_P).tolist(), pieces) if matched else []

@@ -46,7 +46,8 @@ class Comparison:
 
     dataset: the name of the prompt set. version: a key of VERSIONS. lower, higher: the scores of both sides. welch,
     paired: Welch's test and the paired t-test of whether the mean of lower is below the mean of higher, both one-sided;
-    None where there are too few scores or they do not vary. paired is also None where the claim is not paired.
+    None where there are too few scores or they do not vary (for paired, where the prompts' differences do not). paired
+    is also None where the claim is not paired.
     """
 
     claim: Claim
@@ -112,7 +113,7 @@ CLAIMS = (
 
 
 def compare(rows: pd.DataFrame, claim: Claim) -> list[Comparison]:
-    """The claim's comparisons: for each prompt set, in alphabetical order, one for each version.
+    """The claim's comparisons: for each prompt set, in alphabetical order, one for each of VERSIONS, in their order.
 
     rows: the `prompt_scores` of all prompt sets.
     """

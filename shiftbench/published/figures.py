@@ -44,7 +44,7 @@ def distribution(comparisons: Sequence[Comparison]) -> Figure:
     """A line chart of the distribution of the scores of whole responses, one line for each side and prompt set.
 
     comparisons: of one claim; those of other versions than 'whole' are ignored. x is the middle of each of BINS equal
-    bins from 0 to the largest score, and y is the share of the side's responses in the bin.
+    bins from 0 to the largest score of all lines, and y is the share of the side's responses in the bin.
     """
     whole = [comparison for comparison in comparisons if comparison.version == "whole"]
     largest = max(

@@ -49,7 +49,7 @@ def read(folder: Path) -> Published:
     """The content of a folder of published explanations.
 
     Raises InputError where a file is missing or wrong, where a map or a rating is of an id that prompts.jsonl does not
-    have, and where the ratings are not all of the responses of one of the two models.
+    have, and where ratings.jsonl rates responses of more than one model, or of a model without a file of maps.
     """
     paths = _map_files(folder)
     dataset: dict[str, str] = {}
@@ -79,7 +79,11 @@ def short_name(model: str) -> str:
 
 
 def _map_files(folder: Path) -> dict[str, Path]:
-    """The paths of the two files of maps, by model name. Raises InputError where there are not exactly two of them."""
+    """The paths of the two files of maps, by model name.
+
+    Raises InputError where the folder is missing or cannot be read, where it does not hold exactly two such files, and
+    where the name of one is not UTF-8.
+    """
     if not folder.is_dir():
         raise InputError(f"path={folder}: there is no such folder")
     with reading(f"path={folder}: cannot read the folder"):

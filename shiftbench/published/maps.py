@@ -32,7 +32,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.arrays import npz_arrays
 
 LEVELS = 10
-MOST_PIECES = 2**20  # lines of vocab; the largest known vocabularies have a quarter of that
+MOST_PIECES = 2**20  # most lines of vocab; the largest known vocabularies have a quarter of that
 TEXTS = ("ids", "vocab")
 OFFSETS = ("input_offsets", "output_offsets", "explain_offsets")
 ARRAYS = (*TEXTS, "input_ids", "output_ids", *OFFSETS, "explain_nibbles")
@@ -54,8 +54,8 @@ class Map:
 def read_maps(path: Path) -> dict[str, Map]:
     """The maps of a file by prompt id, in the order of `ids`.
 
-    Raises InputError where the file cannot be read, an array is missing or of another kind, or arrays contradict each
-    other.
+    Raises InputError where the file cannot be read, an array is missing or not as the top of this file describes it, an
+    id is there twice, or arrays contradict each other.
     """
     arrays = _arrays(path)
     offsets = {name: _offsets(path, name, arrays[name]) for name in OFFSETS}
@@ -93,9 +93,10 @@ def read_maps(path: Path) -> dict[str, Map]:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of ARRAYS by name. Raises InputError where one is missing or has not one dimension or its dtype.
+    """The arrays of ARRAYS by name.
 
-    The dtype must be uint8 for ids, vocab and explain_nibbles, and any integer dtype for the others.
+    Raises InputError as npz_arrays does, and where an array has not one dimension or not its dtype. The dtype must be
+    uint8 for ids, vocab and explain_nibbles, and any integer dtype for the others.
     """
     arrays = npz_arrays(path, ARRAYS)
     for name, array in arrays.items():
@@ -110,6 +111,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 def _text_lines(path: Path, name: str, array: NDArray[np.generic], most: int) -> list[str]:
     """The lines of the UTF-8 text in an array of bytes; none where the array is empty.
 
+    A line feed at the end of the text is followed by one more line, "".
     path, name: of the file and of the array, for messages. most: a text of more lines is refused before it is split,
     because an empty line takes one byte in the file, and eight bytes or more in a list.
     Raises InputError where there are more lines, and where the bytes are not UTF-8.

@@ -51,7 +51,8 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
 
     folder: published explanations, as published/folder.py describes them. The cutoff, the norm and the intervals are
     those of conf/finding/instruction_recognition.yaml. Where out holds earlier results, and not a tables.json of
-    exactly the new content, they are first moved to a folder under out/earlier, and a warning is logged.
+    exactly the new content, they are first moved to a folder under out/earlier, and a warning is logged; where its
+    tables.json has that content, they are replaced.
     Raises InputError before anything is computed where the folder cannot be used, no prompt can be compared, or out
     cannot be written. Raises Unwritable where out cannot be written later, as on a full disk.
     """
@@ -120,7 +121,11 @@ def _names(published: Published) -> Names:
 
 
 def _summary(folder: Path, published: Published, results: list[Result], notes: list[str]) -> RunSummary:
-    """What the report shows. Its "pair" has the models' names, the prompts in each set, and the files' SHA-256."""
+    """What the report shows.
+
+    Its "pair" has the models' names, the number of published prompts in each set, those that are left out included, and
+    the SHA-256 of the two files of maps.
+    """
     sets = pd.Series(list(published.dataset.values())).value_counts().sort_index().to_dict()
     pair = {
         "name": folder.resolve().name,
@@ -143,7 +148,7 @@ def _summary(folder: Path, published: Published, results: list[Result], notes: l
 def _notes(
     published: Published, prompts: list[ComparablePrompt], rows: pd.DataFrame, unaligned: pd.DataFrame, metric: Metric
 ) -> list[str]:
-    """The notes of the report, as texts: how p is meant, which prompts are left out, and how scores are rounded."""
+    """The report's notes: how p is meant, how many prompts are left out, how scores are rounded, and `span_notes`."""
     spans = sum(len(prompt.instruction_spans) for prompt in published.prompts.values())
     left_out = unaligned.loc[unaligned["prompt left out"].astype(bool), "prompt"].nunique()
     difference = max(

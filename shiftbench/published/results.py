@@ -48,7 +48,7 @@ def result(
     figures: Sequence[Figure] = (),
     saliency: Sequence[Saliency] = (),
 ) -> Result:
-    """The result of one claim, with a score for each of its comparisons.
+    """The result of one claim, with a score for each of its comparisons; the first one's score is the headline.
 
     comparisons: all those of the claim, at least one. names: the models' names in the table `numbers`. tables, figures:
     further ones, shown after those of the claim. saliency: the prompts whose tokens are shown.
@@ -80,8 +80,9 @@ def side_by_side(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognition) -> list[Saliency]:
     """The prompts whose tokens the page shows, with their densities and recognition scores in both models.
 
-    They are the finding.saliency prompts with the longest responses of the tuned model, the longest first, among the
-    prompts that both models split into the same pieces. Densities are those of the compiled core.
+    They are finding.saliency prompts, or fewer where there are no more: those with the longest responses of the tuned
+    model, the longest first, among the prompts that both models split into the same pieces. Densities are those of the
+    compiled core, not Metric's.
     """
     same_pieces = [
         prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces
@@ -115,7 +116,7 @@ def _outcome(comparison: Comparison) -> str:
 
 
 def _score(comparison: Comparison, bootstrap: Bootstrap) -> Score:
-    """The difference of the means of both sides as a score, with p of Welch's test; 0 with n = 0 where it has no p."""
+    """mean(higher) - mean(lower) as a score, with p of Welch's test; where there is no such test, 0 with n = 0."""
     name, interval = f"{comparison.dataset}_{comparison.version}", comparison.difference(bootstrap)
     if comparison.welch is None:
         return no_change(comparison.claim.table, name)

@@ -1,4 +1,4 @@
-"""Recognition scores of published maps, one for each prompt: of whole responses, and of responses cut short."""
+"""Recognition scores of published maps, for each prompt and model: of whole responses, and of those cut short."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shiftbench.published.comparable_prompts import MODELS, ComparablePrompt
 # Table 1 leaves out the tuned model's responses of fewer pieces. The versions with cut responses leave out prompts with
 # a response of fewer pieces, in either model.
 FEWEST_PIECES = 5
-FIRST_PIECES = 50  # response pieces that count in the version 'first50'
+FIRST_PIECES = 50  # most pieces of a response, from its first on, that count in the version 'first50'
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ def prompt_scores(prompts: Sequence[ComparablePrompt], metric: Metric) -> pd.Dat
     """A table with one row for each prompt, in the order of the prompts.
 
     Columns: dataset, prompt (the id), rating (NaN where not rated), instruction_pieces (the number of the tuned model's
-    pieces of the instruction), base_pieces and tuned_pieces (the numbers of pieces of the responses), and for each
-    version the scores of both models, as
-    base_whole and tuned_whole. Both models' scores of a version with cut responses are NaN where one of the two
-    responses has fewer than FEWEST_PIECES pieces.
+    pieces of the instruction), base_pieces and tuned_pieces (the numbers of pieces of the whole responses), and for
+    each version the scores of both models, as base_whole and tuned_whole. Both models' scores of a version with cut
+    responses are NaN where at least one of the two responses has fewer than FEWEST_PIECES pieces.
     """
     scores = [f"{model}_{version}" for version in cuts(0, 0) for model in MODELS]
     columns = ["dataset", "prompt", "rating", "instruction_pieces", "base_pieces", "tuned_pieces", *scores]

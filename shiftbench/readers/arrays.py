@@ -19,7 +19,7 @@ from shiftbench.errors import InputError
 from shiftbench.readers.boundary import reading
 from shiftbench.readers.files import EXPANSION, LARGEST, UNPACKED, file_bytes
 
-# The compression methods that numpy writes. Members packed by another method cannot be unpacked in bounded steps.
+# The compression methods that numpy writes. zipfile does not bound what it unpacks at once by another method.
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 1  # the bit of an archive member's flags that says that it is encrypted
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -28,11 +28,11 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """A dict from each of `names` to the array of that name in an .npz file, as np.savez writes it.
 
-    Other arrays in the file are not read. Raises InputError where the file cannot be read, is no .npz file or is
-    damaged, where it lacks one of the arrays or has any member twice, where a member is encrypted or packed by a method
-    that numpy does not write, where the members together declare to unpack to far more than the file's size, and where
-    one of the arrays is pickled, is of another version of the format than 1.0 and 2.0, or has a header that contradicts
-    its bytes.
+    The arrays cannot be written to. Other arrays in the file are not read. Raises InputError where the file cannot be
+    read, is no .npz file or is damaged, where it lacks one of the arrays or has any member twice, where a member is
+    encrypted or packed by a method that numpy does not write, where the members together declare to unpack to far more
+    than the file's size, and where one of the arrays is pickled, is of another version of the format than 1.0 and 2.0,
+    or has a header that contradicts its bytes.
     """
     what = str(path)
     with (
@@ -71,7 +71,7 @@ def _members(archive: zipfile.ZipFile, what: str, size: int) -> dict[str, zipfil
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """A member's bytes, unpacked only up to the size that it declares."""
     with archive.open(member) as file:
-        # ZipFile.read, and read() without a size, would unpack the whole member before cutting it to that size.
+        # ZipFile.read, and read() without a size, would unpack up to 1 GiB before cutting it to the declared size.
         return file.read(member.file_size)
 
 
@@ -79,7 +79,7 @@ def _array(content: bytes, what: str, name: str) -> NDArray[Any]:
     """The array in the bytes of an .npy file; it cannot be written to.
 
     name: of the array, for messages. Raises InputError where the version of the format is neither 1.0 nor 2.0, where
-    the array is pickled, and where its header contradicts its bytes.
+    the array is pickled, and where its header contradicts its bytes; ValueError where the bytes have no such header.
     """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)

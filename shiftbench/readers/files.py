@@ -21,7 +21,7 @@ LARGEST = 8 * 2**30
 # size. Text usually unpacks to 10, rarely 20 times its packed size.
 UNPACKED = 64 * 2**20
 EXPANSION = 100
-CHUNK = 2**20  # most bytes unpacked at a time, and fewest bytes of a file read at a time
+CHUNK = 2**20  # most bytes unpacked at a time, and what one read asks for where the file states a smaller size
 
 
 def path_of(text: str, option: str) -> Path:
@@ -86,10 +86,10 @@ def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
 def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
     """The decompressed content of a gzip file, with all its members joined.
 
-    content: the bytes of the gzip file. what: the file as the user named it; messages begin with it. Raises InputError
-    where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than the larger of
-    UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a file of 5 MB could unpack to
-    5 GB.
+    content: the bytes of the gzip file; b"" gives b"". what: the file as the user named it; messages begin with it.
+    Raises InputError where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than
+    the larger of UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a file of 5 MB
+    could unpack to 5 GB.
     """
     max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()

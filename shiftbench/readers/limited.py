@@ -42,10 +42,11 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
     """The texts that `make` yields when it runs in a child process, in their order.
 
     make: plain Python; the top of this file says what it must not do. what: what makes the texts; messages of errors
-    begin with it. remedy: what to type instead; messages end with it. seconds: limit of the child's processor time; its
-    wall-clock limit is CLOCK_FACTOR times that. max_bytes: limit of the bytes of all texts together, as UTF-8. Raises
-    InputError where no child can be started, and where `make` fails in any way or exceeds a limit, that of memory
-    (HEADROOM) included. The child has always ended when this returns or raises.
+    begin with it. remedy: what to type instead; messages end with it. seconds: limit of the child's processor time,
+    which is rounded up to whole seconds; its wall-clock limit is CLOCK_FACTOR times `seconds`. max_bytes: limit of the
+    bytes of all texts together, as UTF-8. Raises InputError where no child can be started, and where `make` fails in
+    any way or exceeds a limit, that of memory (HEADROOM) included. The child has always ended when this returns or
+    raises.
     """
 
     def input_error(reason: str) -> InputError:
@@ -140,8 +141,8 @@ def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> 
 def _limit(seconds: float) -> None:
     """Limit this process's processor time to `seconds`, and its address space to HEADROOM more than it has now.
 
-    The process writes no core dump either. A lower limit that is already set stays. Where there is no /proc, the limit
-    of the address space is left as it is.
+    The process writes no core dump either. `seconds` is rounded up. What is set are the soft limits, each to no more
+    than its hard limit. Where there is no /proc, the limit of the address space is left as it is.
     """
     wanted = [(resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_CORE, 0)]
     with suppress(OSError):  # macOS lacks this file, and enforces no limit of address space

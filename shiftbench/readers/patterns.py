@@ -12,8 +12,8 @@ from shiftbench.errors import InputError
 
 SECONDS = 5.0  # limit for all matches together; usual patterns take milliseconds
 MOST = 1000  # most patterns that one call accepts
-# A text of these characters matches in one pass. Other patterns are tried: even one without repetition can take hours,
-# as twenty groups (.|.) in a row do.
+# A pattern of these characters is matched in one pass. Other patterns are tried: even one without repetition can take
+# hours, as forty groups (.|.) in a row do.
 PLAIN = re.compile(r"[\w.\- ]*")
 
 # Run by a new interpreter, because a process can be killed. In this process only a signal handler could end a match,
@@ -34,9 +34,9 @@ for pattern in patterns:
 def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
     """Raise InputError where matching the patterns with the texts takes too long, or there are more than MOST patterns.
 
-    All patterns together may take SECONDS for all texts, the start of an interpreter included. Patterns of
-    letters, digits, "_", ".", "-" and spaces alone are not tried, and patterns that cannot be compiled are no error
-    here. what: where the patterns come from; messages begin with it.
+    re.match and re.fullmatch (not re.search) of all patterns with all texts may together take SECONDS, the start of an
+    interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are not tried, and patterns that
+    cannot be compiled are no error here. what: where the patterns come from; messages begin with it.
     """
     if len(patterns) > MOST:
         raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")

@@ -1,4 +1,4 @@
-"""JSON of a user or a server. An object that gives a key twice is refused, so that no value is dropped silently."""
+"""JSON of a user or a server. Of an object that gives a key twice, no value is taken: it is refused or skipped."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, i
     Each element is (tensor, offset of the tensor's first byte, offset after its last byte); offsets count bytes from
     the beginning of the file. what: the file as the user named it; messages begin with it. Raises InputError where the
     file cannot be read, is a git-lfs pointer or pickled, where the header is longer than the file or LARGEST_HEADER, is
-    no JSON object or has a malformed entry, where the tensors do not fill the rest of the file one after the other, and
-    where a dtype is not one of BITS.
+    no JSON object, gives a key twice or has a malformed entry, where the tensors do not fill the rest of the file one
+    after the other, and where a dtype is not one of BITS.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -121,8 +121,9 @@ def gguf_header(path: Path, what: str) -> GgufHeader:
 
     what: the file as the user named it; messages begin with it. Raises InputError where the file cannot be read, is a
     git-lfs pointer or no GGUF file, where it names a key or a tensor twice, where a version or a type in it is not
-    known, where its arrays or a tensor have too many dimensions, and where a length, a count or an offset leads beyond
-    the file's end. Raises it too where the package gguf is not installed.
+    known, where its arrays or a tensor have too many dimensions, where general.alignment is no whole number from 1 to
+    2**20, and where a length, a count or an offset leads beyond the file's end. Raises it too where the package gguf is
+    not installed.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -250,7 +251,7 @@ def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTe
 
     begin, end: offsets in bytes, counted from the header's end. size: bytes of the file after the header. Raises
     InputError where an entry is malformed, where the bytes of a tensor do not fit its dtype and shape, and where the
-    tensors do not fill these bytes one after the other.
+    tensors do not fill the `size` bytes one after the other.
     """
     placed = []
     for name, entry in header.items():

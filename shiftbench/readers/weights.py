@@ -23,7 +23,8 @@ TENSORS = 4096  # most tensors of one file that are sampled; of a file with as m
 def sampled_digest(place: Path) -> str:
     """sha256 (hex) of samples of the weights in a folder's safetensors files, or in one file.
 
-    It does not depend on the path, nor on how the tensors are divided among files, if no file has TENSORS or more.
+    It does not depend on the path. If no file has TENSORS tensors or more, it does not depend either on how the tensors
+    are divided among files. Of a folder, only files in the folder itself count, not those in its subfolders.
     Of a safetensors file it covers each sampled tensor's name, dtype and shape, and up to PIECE bytes at the start, in
     the middle and at the end of the tensor. The header alone is not enough, because a base and its tuned models usually
     have equal headers. Reading everything would take half a minute for a model of 14 GB. Training usually changes

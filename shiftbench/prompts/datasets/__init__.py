@@ -11,8 +11,9 @@ from shiftbench.prompts import Prompt
 def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
     """`limit` prompts spread evenly over a set, in its order; all of them where limit is None or larger than the set.
 
-    They are spread because the packaged sets are sorted by topic, so the first `limit` prompts would be about few
-    topics. Raises InputError where the set is empty, and where limit is neither None nor a positive whole number.
+    They are spread because the packaged sets have prompts on one topic side by side, so the first `limit` prompts would
+    be about few topics. Raises InputError where the set is empty, and where limit is neither None nor a positive whole
+    number.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"dataset.limit={limit!r} must be a whole number of at least 1, or null for all prompts")

@@ -35,8 +35,8 @@ class Jsonl:
     def __call__(self) -> list[Prompt]:
         """The prompts, in the file's order; `limit` of them as `evenly` chooses.
 
-        Raises InputError where the file cannot be read, where a line is malformed or repeats an id, and where the file
-        holds no prompt. The message names the file, and the first SHOWN bad lines by their numbers.
+        Raises InputError where the file cannot be read, where a line is malformed or repeats an id, where the file
+        holds no prompt, and as `evenly` does. A message on bad lines gives the numbers of the first SHOWN of them.
         """
         prompts: list[Prompt] = []
         first_line: dict[str, int] = {}
