@@ -67,9 +67,9 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     derivatives are tangents and the memory does not hold all forward caches. Where a cut would save no more rows than
     it costs, the result is 0.
 
-    Where it saves more, n is the number of the shorter text's tokens, or as many as the memory for stored rows allows.
-    That memory is a share of what the rows, the chunks and the forward cache of one layer leave free, so a cut makes no
-    chunk smaller.
+    Where it saves more, n is the number of the shorter text's tokens (one less where both texts are equally long), or
+    as many as the memory for stored rows allows. That memory is a share of what the rows, the chunks and the forward
+    cache of one layer leave free, so a cut makes no chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
@@ -78,7 +78,7 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     chunk_bytes = 2 * _max_chunk_rows(blocks[0], row_bytes, memory) * row_bytes
     spare = memory - rows * len(weight) * weight.element_size() - chunk_bytes - layer_cache_bytes
     storable_rows = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
-    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
+    # n opposite derivatives store at most n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
     storable = math.isqrt(2 * storable_rows + STEP**2 // 4) - STEP // 2
     # At least one token of the longer text (prompt or response) gets no opposite derivative, so that the main
     # derivatives keep a position on their side of the cut.
@@ -89,7 +89,7 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
 
 
 def cut_bytes(blocks: Sequence[Block], opposite: int, forward: bool) -> int:
-    """Bytes that `opposite` opposite derivatives store at the cut, all layers together.
+    """The most bytes that `opposite` opposite derivatives store at the cut, all layers together.
 
     forward: whether the main derivatives are tangents.
     """
@@ -174,6 +174,7 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """Consecutive items in an even number of parts of about `rows` rows each, or in one. lengths: rows of each item.
 
+    Where all items together have fewer than 2 `rows` rows, there are two smaller parts.
     There is one part where all items together have at most `fewest` rows, and a part has one item at least, so where
     there are few items there may be fewer parts. The number is even so that two threads get equal work. It is not taken
     from the number of threads, because the results would then depend on the number of threads.
@@ -229,10 +230,10 @@ def cache_bytes(block: Block, tokens: int) -> int:
 def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
     """About the most bytes that one row takes within a layer, besides the row itself.
 
-    In attention the row takes its input, queries, keys, values and head outputs. In the feed-forward network it takes
-    its input twice and one inner row, or two where the gate is multiplied separately. tokens: positions of the text.
-    in_core: whether the compiled core computes attention; where torch does, a row also takes attention scores, of all
-    positions at most, and copies.
+    In attention the row takes its input twice, queries, keys, values and head outputs, and the queries once more where
+    they have a norm. In the feed-forward network it takes its input twice and one inner row, or two where the gate is
+    multiplied separately. tokens: positions of the text. in_core: whether the compiled core computes attention; where
+    torch does, a row also takes attention scores, of all positions at most, and copies.
     """
     attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
     heads, each = attention.heads * attention.head_width, attention.head_width

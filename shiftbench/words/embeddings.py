@@ -31,7 +31,7 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
     return torch.nn.functional.embedding_bag(flat.to(device), embedding_VD.detach(), starts.to(device), mode="mean")
 
 
-@lru_cache(maxsize=4)  # null models share the tuned model's tokenizer object, so its ids are computed once
+@lru_cache(maxsize=4)  # null models share the tuned model's tokenizer object
 def _flat_ids(tokenizer: PreTrainedTokenizerBase, tokens: int, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """The token ids of all words, one after the other, and where each word's ids start.
 
