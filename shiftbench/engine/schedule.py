@@ -23,7 +23,8 @@ from shiftbench.engine.product import STEP
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Block
 
-# The most rows of a product on a CPU: enough for the product's full rate, and so few that they stay in the CPU's cache.
+# The rows that a product on a CPU should have at most: enough for its full rate, and so few that they stay in the CPU's
+# cache. Chunks have about so many rows at most, unless weights are merged.
 ROWS = 448
 # The most rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative). Merging has a
 # cost for each position, which all derivatives that the chunk has at the position share, so such a chunk may have more
@@ -33,7 +34,7 @@ MERGED_SHARE = 1 / 8
 # The rows stored at the cut take at most this share of the memory that derivatives, chunks and the forward cache of one
 # layer leave free.
 CUT_SHARE = 2 / 3
-GPU_ROWS = 8192  # the most rows of a product on a GPU: beside so many, the time for starting a kernel is negligible
+GPU_ROWS = 8192  # so many rows a product on a GPU should have at most: then starting a kernel takes negligible time
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,12 @@ def _cache_bytes(blocks: Sequence[Block], tokens: int) -> int:
 
 
 def max_product_rows(weight: Tensor) -> int:
-    """The most rows of one product, on the device of a weight: ROWS on a CPU, GPU_ROWS on a GPU."""
+    """How many rows a product should have at most, on the device of a weight: ROWS on a CPU, else GPU_ROWS."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
 def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
-    """The most rows of one chunk: max_product_rows, or more where weights are merged (MERGED_ROWS).
+    """About the most rows that a chunk should have: max_product_rows, or more where weights are merged (MERGED_ROWS).
 
     each: bytes that a row takes. memory: bytes.
     """
@@ -174,10 +175,10 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """Consecutive items in an even number of parts of about `rows` rows each, or in one. lengths: rows of each item.
 
-    Where all items together have fewer than 2 `rows` rows, there are two smaller parts.
-    There is one part where all items together have at most `fewest` rows, and a part has one item at least, so where
-    there are few items there may be fewer parts. The number is even so that two threads get equal work. It is not taken
-    from the number of threads, because the results would then depend on the number of threads.
+    There is one part where all items together have at most `fewest` rows, and there are two smaller parts where they
+    have more, but fewer than 2 * `rows`. A part has one item at least, so where there are few items there may be fewer
+    parts. The number is even so that two threads get equal work. It is not taken from the number of threads, because
+    the results would then depend on the number of threads.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))

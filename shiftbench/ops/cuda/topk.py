@@ -18,8 +18,8 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
     """Fills value_CK and index_CK with the same bytes as _C.vocab_topk, or returns what it refuses.
 
     Candidates, then exact rescoring: a matrix product gives scores with a known bound on their error. A word whose
-    score may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
-    The product is computed in tiles that stay in the L2 cache; in float32 it is a TF32 product where the GPU has those.
+    |score| may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
+    The product is computed in tiles of about _tile_bytes; in float32 it is a TF32 product where the GPU has those.
     A direction with more candidates than there is room for (mostly because scores are equal) is computed on the CPU,
     and so are all directions where k is too large for the room.
     Returns (word, direction, overflowing direction): the first row of embedding_VD whose norm is not finite, the first
