@@ -21,7 +21,7 @@ from shiftbench.engine.probability import check_finite, probability_gradient
 from shiftbench.errors import InputError
 from shiftbench.readers import reading
 
-MOST = 16  # so many response tokens' gradients, or masks, are computed together at most: more were no faster
+MOST = 16  # the most response tokens' gradients, or masks, that are computed together: more were no faster
 # A causal model's logits do not depend on later tokens. Some models mask with a large negative number instead of -inf,
 # so the gradient by a later token's embedding is not exactly 0. Its entries count as 0 up to this share of the largest
 # entry of the gradient by all embeddings.
@@ -35,8 +35,8 @@ class ForwardGraph:
     hidden_TD: [1, T, D], the input of the output embeddings. Its position start + r predicts response token r.
     direction_RD: the gradient of response token r's probability by hidden_TD at position start + r. probability_R: the
     response tokens' probabilities.
-    embedding_TD: [1, T, D], the input embeddings, to which the graph goes back. prompt: the range of the prompt's
-    positions.
+    embedding_TD: [1, T, D], the input embeddings as `forward` scaled them, to which the graph goes back. prompt: the
+    range of the prompt's positions.
     The graph serves one call of `total_gradient` or one pass of `gradients`, which free it.
     """
 
@@ -49,7 +49,7 @@ class ForwardGraph:
 
     @property
     def embedding_PD(self) -> Tensor:
-        """The prompt's input embeddings, detached from the graph."""
+        """The prompt's input embeddings, as `forward` scaled them, detached from the graph."""
         return self.embedding_TD[0, self.prompt].detach()
 
 
@@ -117,7 +117,7 @@ def _logits(module: PreTrainedModel, embedding_BTD: Tensor) -> Tensor:
 
 
 def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
-    """How many response tokens' gradients to compute together within `memory` bytes; at least 1 and at most MOST.
+    """How many response tokens' gradients to compute together: what `memory` bytes hold, but 1 to MOST in any case.
 
     A gradient is taken to need about as much memory as it does in one layer. config: of the text model; the number of
     attention heads and the size of a state (as Mamba has) are read from it, and each counts as 0 where it is not there.

@@ -21,7 +21,7 @@ from shiftbench.ops import cuda
 
 
 def supports(rows: Tensor) -> bool:
-    """Whether the core computes norms, rotations and activations on rows of this dtype and device.
+    """Whether the core computes derivatives of norms, rotations and activations on rows of this dtype and device.
 
     It does in float32 and float64, on a CPU, and on a GPU where the core was built with CUDA.
     """
@@ -29,9 +29,10 @@ def supports(rows: Tensor) -> bool:
 
 
 def supports_attention(rows: Tensor) -> bool:
-    """Whether the core computes attention and the forward pass's norms on such rows: float32 or float64 on a CPU.
+    """Whether the core computes attention and its derivatives on such rows, and the forward pass's norms and rotations.
 
-    On a GPU attention is faster by torch, with the dense blocks of dense_blocks.py.
+    It does in float32 and float64 on a CPU. On a GPU attention is faster by torch, whose derivatives of it use the
+    dense blocks of dense_blocks.py.
     """
     return rows.device.type == "cpu" and supports(rows)
 

@@ -30,7 +30,8 @@ from shiftbench.engine.row_layout import RowLayout
 class Tile:
     """The rows of a buffer that belong to a range of items (opposite derivatives) at a range of positions of the text.
 
-    rows: the range of these rows in the buffer. All rows of an item follow each other, in the order of their positions.
+    rows: the range of these rows in the buffer. In a tile all rows of an item follow each other, in the order of their
+    positions, and the items are in their order too.
     """
 
     items: slice

@@ -159,7 +159,8 @@ def attend(
     """(mixed_KGQE, probability_KGQT, the derivative of the soft cap [K, G, Q, T]), computed by torch.
 
     The derivative of the soft cap is None where there is no cap. seen_QT: bool, True where query q sees key t; every
-    query must see a key. All other tensors may have the same further dimensions in front; seen_QT is broadcast to them.
+    query must see a key. The other arguments may have the same further dimensions before or after K, and the results
+    then have them; seen_QT is broadcast to them.
     """
     heads = query_KGQE.shape[-3:-1]
     logit_KGQT = (query_KGQE.flatten(-3, -2) @ key_KTE.mT).unflatten(-2, heads) * spec.scale

@@ -90,7 +90,7 @@ def importance(
 def total(
     model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
 ) -> tuple[Tensor, Tensor]:
-    """(importance_P, probability_R): the importance of each prompt token, summed over the response tokens.
+    """(importance_P, probability_R): each prompt token's importance, summed over response tokens; their probabilities.
 
     Besides the forward pass it costs about as much as one derivative, because reverse mode takes the cotangent of the
     sum through the layers. Arguments and errors are those of `importance`.
@@ -128,7 +128,7 @@ class _Runner:
         """The chunks, in order, after `step` took them through the segments in the order of `segments`.
 
         step: a function of segment_derivatives.py, of which all arguments but the chunk, `layers` and `precision` are
-        bound. The list `chunks` is emptied.
+        bound. The list `chunks` is emptied; without segments it is returned as it is.
         """
         for segment in segments:
             layers = self.forward.layers(segment)

@@ -62,7 +62,7 @@ def jvp_from_mixed(
 
 
 def jvp_feed_forward(cache: LayerCache, d_ND: Tensor, layout: RowLayout, precision: Precision) -> Tensor:
-    """Tangents of the layer's output, from those of the attention sum, d_ND; they overwrite d_ND."""
+    """Tangents of the layer's output, from those of the attention sum, d_ND; they overwrite d_ND. layout: of d_ND."""
     inner, position_N = cache.block.feed_forward, layout.position_on(d_ND.device)
     h_ND = part_derivatives.norm_jvp(cache.before_feed_forward, d_ND, position_N)
     inner_NF = _inner_jvp(cache, h_ND, position_N, precision)

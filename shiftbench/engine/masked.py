@@ -80,9 +80,10 @@ def _first_masked(zeroed_BT: Tensor, first: int) -> Tensor:
 def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, int]]:
     """Yields (indices of some masks, the position from which they are computed) until every mask was in a batch.
 
-    The batches take the masks in the order of start_B. A batch computes at most `rows` rows, or one mask. Its position
-    is the smallest start of its masks, rounded down to a multiple of STEP, so that products have only a few different
-    numbers of rows. tokens: the number of positions of the text.
+    start_B: the first masked position of each mask. The batches take the masks with the smallest start first. A batch
+    computes at most `rows` rows (one mask at one position each), or one mask. Its position is the smallest start of its
+    masks, rounded down to a multiple of STEP, so that products have only a few different numbers of rows. tokens: the
+    number of positions of the text.
     """
     order_B = start_B.argsort(stable=True)
     begin = 0
@@ -94,9 +95,9 @@ def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, 
 
 
 def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
-    """How many rows may be computed together, at least 1. A row is one mask at one position.
+    """The most rows that are computed together: what `memory` bytes hold, up to max_product_rows, but at least 1.
 
-    tokens: the number of positions of the text. memory: bytes.
+    A row is one mask at one position. tokens: the number of positions of the text.
     """
     weight = blocks[0].feed_forward.up.weight_IO
     heads = max(block.attention.heads for block in blocks)

@@ -1,4 +1,4 @@
-"""The gradient from which every attribution starts: of a response token's probability by the logits that predict it.
+"""The gradient that both modes of the engine need: of a response token's probability by the logits that predict it.
 
 Shape suffixes: see shiftbench/engine/__init__.py.
 """

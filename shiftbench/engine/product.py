@@ -1,6 +1,7 @@
 """The engine's matrix products: which of torch's libraries computes them, and in which precision.
 
-torch.mm calls MKL, which leaves AVX-512 unused on CPUs that are not Intel's. oneDNN uses it on any CPU that has it.
+On a CPU torch.mm calls MKL, which leaves AVX-512 unused where the CPU is not Intel's. oneDNN uses it on any CPU that
+has it.
 Shape suffixes: see shiftbench/engine/__init__.py.
 """
 
@@ -102,8 +103,9 @@ def add_product(out_NO: Tensor, x_NI: Tensor, weight_IO: Tensor) -> Tensor:
 def fast_linears(module: torch.nn.Module) -> Iterator[None]:
     """Within the block the module's torch.nn.Linear layers multiply by oneDNN, if they are float32 and on a CPU.
 
-    A decoding step with one token is limited by reading the weights, and oneDNN reads them nearly twice as fast as MKL
-    on the machines that we measured. On CPUs where `_has_onednn` is false nothing is changed.
+    Layers of a class that is derived from torch.nn.Linear are left alone. A decoding step with one token is limited by
+    reading the weights, and oneDNN reads them nearly twice as fast as MKL on the machines that we measured. On CPUs
+    where `_has_onednn` is false nothing is changed.
     """
     linears = [part for part in module.modules() if type(part) is torch.nn.Linear and _uses_onednn(part.weight)]
     try:

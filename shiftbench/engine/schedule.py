@@ -23,7 +23,8 @@ from shiftbench.engine.product import STEP
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.models.block import Block
 
-# The most rows of a product on a CPU: enough for the product's full rate, and so few that they stay in the CPU's cache.
+# The rows that a product on a CPU should have at most: enough for its full rate, and so few that they stay in the CPU's
+# cache. Chunks have about so many rows at most, unless weights are merged.
 ROWS = 448
 # The most rows of a chunk where weights are merged for each position (core_calls.gate_up_derivative). Merging has a
 # cost for each position, which all derivatives that the chunk has at the position share, so such a chunk may have more
@@ -33,7 +34,7 @@ MERGED_SHARE = 1 / 8
 # The rows stored at the cut take at most this share of the memory that derivatives, chunks and the forward cache of one
 # layer leave free.
 CUT_SHARE = 2 / 3
-GPU_ROWS = 8192  # the most rows of a product on a GPU: beside so many, the time for starting a kernel is negligible
+GPU_ROWS = 8192  # so many rows a product on a GPU should have at most: then starting a kernel takes negligible time
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     derivatives are tangents and the memory does not hold all forward caches. Where a cut would save no more rows than
     it costs, the result is 0.
 
-    Where it saves more, n is the number of the shorter text's tokens, or as many as the memory for stored rows allows.
-    That memory is a share of what the rows, the chunks and the forward cache of one layer leave free, so a cut makes no
-    chunk smaller.
+    Where it saves more, n is the number of the shorter text's tokens (one less where both texts are equally long), or
+    as many as the memory for stored rows allows. That memory is a share of what the rows, the chunks and the forward
+    cache of one layer leave free, so a cut makes no chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens
@@ -78,7 +79,7 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     chunk_bytes = 2 * _max_chunk_rows(blocks[0], row_bytes, memory) * row_bytes
     spare = memory - rows * len(weight) * weight.element_size() - chunk_bytes - layer_cache_bytes
     storable_rows = max(0, int(spare * CUT_SHARE)) // _stored_row_bytes(blocks, forward)
-    # n opposite derivatives store n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
+    # n opposite derivatives store at most n (n + STEP) / 2 rows (cut_bytes). This solves that for n.
     storable = math.isqrt(2 * storable_rows + STEP**2 // 4) - STEP // 2
     # At least one token of the longer text (prompt or response) gets no opposite derivative, so that the main
     # derivatives keep a position on their side of the cut.
@@ -89,7 +90,7 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
 
 
 def cut_bytes(blocks: Sequence[Block], opposite: int, forward: bool) -> int:
-    """Bytes that `opposite` opposite derivatives store at the cut, all layers together.
+    """The most bytes that `opposite` opposite derivatives store at the cut, all layers together.
 
     forward: whether the main derivatives are tangents.
     """
@@ -155,12 +156,12 @@ def _cache_bytes(blocks: Sequence[Block], tokens: int) -> int:
 
 
 def max_product_rows(weight: Tensor) -> int:
-    """The most rows of one product, on the device of a weight: ROWS on a CPU, GPU_ROWS on a GPU."""
+    """How many rows a product should have at most, on the device of a weight: ROWS on a CPU, else GPU_ROWS."""
     return ROWS if weight.device.type == "cpu" else GPU_ROWS
 
 
 def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
-    """The most rows of one chunk: max_product_rows, or more where weights are merged (MERGED_ROWS).
+    """About the most rows that a chunk should have: max_product_rows, or more where weights are merged (MERGED_ROWS).
 
     each: bytes that a row takes. memory: bytes.
     """
@@ -174,9 +175,10 @@ def _max_chunk_rows(block: Block, each: int, memory: int) -> int:
 def split_items(lengths: Sequence[int], rows: int, fewest: int) -> list[slice]:
     """Consecutive items in an even number of parts of about `rows` rows each, or in one. lengths: rows of each item.
 
-    There is one part where all items together have at most `fewest` rows, and a part has one item at least, so where
-    there are few items there may be fewer parts. The number is even so that two threads get equal work. It is not taken
-    from the number of threads, because the results would then depend on the number of threads.
+    There is one part where all items together have at most `fewest` rows, and there are two smaller parts where they
+    have more, but fewer than 2 * `rows`. A part has one item at least, so where there are few items there may be fewer
+    parts. The number is even so that two threads get equal work. It is not taken from the number of threads, because
+    the results would then depend on the number of threads.
     """
     pairs = max(1, round(sum(lengths) / (2 * rows)))
     count = max(1, 2 * min(pairs, round(sum(lengths) / (2 * fewest))))
@@ -229,10 +231,10 @@ def cache_bytes(block: Block, tokens: int) -> int:
 def row_bytes(block: Block, tokens: int, in_core: bool) -> int:
     """About the most bytes that one row takes within a layer, besides the row itself.
 
-    In attention the row takes its input, queries, keys, values and head outputs. In the feed-forward network it takes
-    its input twice and one inner row, or two where the gate is multiplied separately. tokens: positions of the text.
-    in_core: whether the compiled core computes attention; where torch does, a row also takes attention scores, of all
-    positions at most, and copies.
+    In attention the row takes its input twice, queries, keys, values and head outputs, and the queries once more where
+    they have a norm. In the feed-forward network it takes its input twice and one inner row, or two where the gate is
+    multiplied separately. tokens: positions of the text. in_core: whether the compiled core computes attention; where
+    torch does, a row also takes attention scores, of all positions at most, and copies.
     """
     attention, (width, feed) = block.attention, block.feed_forward.up.weight_IO.shape
     heads, each = attention.heads * attention.head_width, attention.head_width

@@ -19,7 +19,7 @@ def grad_x_input(grad_RPD: Tensor, embedding_PD: Tensor) -> Tensor:
     grad_RPD: the gradient of each response token's probability by the prompt's embeddings. embedding_PD: these
     embeddings. Both have one dtype: float32, float64, bfloat16 or float16. importance_PR is in units of probability; it
     is float64 for float64 arguments, else float32, and summed in that dtype.
-    Raises InputError where shapes or dtypes do not match.
+    Raises InputError where shapes, dtypes or devices do not match.
     """
     importance_PR: Tensor = operators.call("grad_x_input", grad_RPD=grad_RPD, embedding_PD=embedding_PD)
     return importance_PR
@@ -30,8 +30,8 @@ def importance_levels(importance_PR: Tensor, levels: int) -> Tensor:
 
     level = ceil(levels * (a / (max over prompt tokens of a + 1e-7))) with a = max(0, importance), computed in float64.
     importance_PR: float32, float64, bfloat16 or float16. levels: the highest level, 1 to 255. Low levels are not set to
-    0 here; `importance_density` has a cutoff. Raises InputError where an importance is not finite or `levels` is out of
-    range.
+    0 here; `importance_density` has a cutoff. Raises InputError where an importance is not finite, `levels` is out of
+    range, or importance_PR has another dtype or number of dimensions.
     """
     level_PR: Tensor = operators.call("importance_levels", levels, importance_PR=importance_PR)
     return level_PR
@@ -44,7 +44,7 @@ def importance_density(level_PR: Tensor, cutoff: int, p: float) -> Tensor:
     prompt's tokens + 1e-9). level_PR: uint8, float32, float64, bfloat16 or float16, not negative. p: the order of the
     norm, at least 1 and finite. density_P lies between 0 and 1, and is 0 for a token without a level above the cutoff.
     It is computed in float64 and returned as float64 for float64 levels, else as float32. Raises InputError where a
-    level is negative or not finite, or p is out of range.
+    level is negative or not finite, p is out of range, or level_PR has another dtype or number of dimensions.
     """
     density_P: Tensor = operators.call("importance_density", cutoff, p, level_PR=level_PR)
     return density_P
@@ -56,8 +56,8 @@ def importance_density_from_grad(
     """(importance_PR, level_PR, density_P): what `grad_x_input` returns, its levels, and the density of these levels.
 
     The numbers are those of `grad_x_input`, `importance_levels` and `importance_density`, called one after another, but
-    density_P has the dtype of importance_PR. The importances are still in a CPU's cache when their levels are computed.
-    Arguments and errors are those of the three functions.
+    density_P has the dtype of importance_PR. The gradients are read once. Arguments and errors are those of the three
+    functions.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "importance_density_from_grad", levels, cutoff, p, grad_RPD=grad_RPD, embedding_PD=embedding_PD
@@ -66,7 +66,10 @@ def importance_density_from_grad(
 
 
 def _empty_importance(grad_RPD: Tensor, embedding_PD: Tensor, op: str = "grad_x_input") -> Tensor:
-    """importance_PR, allocated and not computed, after the checks of shapes and dtypes. op: for their messages."""
+    """importance_PR, allocated and not computed, after the checks of shapes and dtypes.
+
+    op: the name of the op, for the messages of the checks.
+    """
     operators.check_tensor(op, "grad_RPD", grad_RPD, "response tokens, prompt tokens, model width")
     operators.check_tensor(op, "embedding_PD", embedding_PD, "prompt tokens, model width")
     if grad_RPD.shape[1:] != embedding_PD.shape:

@@ -1,11 +1,12 @@
 """What all ops share: how they become torch operators, the checks of arguments, and the choice of CPU or GPU.
 
 Each op is a torch operator, torch.ops.shiftbench.<name>. So torch.compile and torch.export see an op as one node of
-their graph, and know the shapes of its results without running it. The module of an op defines three functions:
+their graph, and know the shapes of its results without running it; a size that depends on values is a symbol there.
+The module of an op defines three functions (some have a shorter NAME after the underscore):
 
     NAME         the public function: checks the devices and calls the torch operator
     _empty_NAME  checks shapes and dtypes, and allocates the results; torch calls it alone where it only traces
-                 (_fake_NAME where the size of the results depends on the values)
+                 (_fake_NAME where the size of the results depends on the values; only torch calls that)
     _NAME        what the operator runs: allocates the results and calls the compiled core
 """
 
@@ -88,7 +89,7 @@ def core_of(tensor: Tensor) -> ModuleType:
 
 
 def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that registers a function as a torch operator for CPUs and CUDA devices, and returns it unchanged.
+    """A decorator that registers a function as a torch operator for CPU and CUDA, and returns the function unchanged.
 
     schema: the operator's name, parameters and results, in torch's notation. empty: a function of the same arguments
     that checks them and allocates the results; torch calls it in place of the operator where it only traces.

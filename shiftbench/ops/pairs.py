@@ -28,7 +28,7 @@ def cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tuple
     float32. Every pair that co-occurs is there twice, once for each word. An entry takes 8 bytes (12 in float64); with
     the paper's cutoffs about a hundredth of all V x V pairs are entries.
 
-    Raises InputError where a vector is not finite, or shapes or dtypes do not match.
+    Raises InputError where a vector is not finite, or shapes, dtypes or devices do not match.
     """
     results: tuple[Tensor, Tensor, Tensor] = operators.call(
         "cooccurrence", unit_VG=unit_VG, cutoff_V=cutoff_V, spelling_V=spelling_V
@@ -56,8 +56,9 @@ def word_pairs(
     neuron pair, then by descending cosine; ties go to the lower position among the query words, then to the lower
     position among the key words.
 
-    Raises InputError where an activation is not finite, where an index is that of no word, where a word is twice among
-    a neuron pair's key words, or where tensors are on a GPU and K of the key side is above 2,048.
+    Raises InputError where shapes, dtypes or devices do not match, where an activation is not finite, where an index is
+    that of no word, where a word is twice among a neuron pair's key words, or where tensors are on a GPU and K of the
+    key side is above 2,048.
     """
     first_V, other_N, cosine_N = cooccurring
     results: tuple[Tensor, Tensor, Tensor, Tensor] = operators.call(
@@ -118,7 +119,7 @@ def _cooccurrence(unit_VG: Tensor, cutoff_V: Tensor, spelling_V: Tensor) -> tupl
 
 
 def _product_error(unit_VG: Tensor) -> float:
-    """A bound on the difference of an inner product by torch.mm, in unit_VG's dtype, from the same sum in float64.
+    """A bound on |inner product of two rows by torch.mm, in unit_VG's dtype, - the same sum in float64|.
 
     It is G eps |a| |b|, about twice the bound that holds for any order of summation, G u / (1 - G u) |a| |b| with u =
     eps / 2 (Higham 2002, section 3.1), plus the most that underflow of the G products can take away. For |a| and |b| it
@@ -208,7 +209,10 @@ def _word_pairs(
 
 
 def _refuse_word(side: str, index_CK: Tensor, refused: int, words: int) -> None:
-    """Raise InputError for the word at flat index `refused` of index_CK, unless `refused` is -1."""
+    """Raise InputError for the word at flat index `refused` of index_CK, unless `refused` is -1.
+
+    side: "query" or "key". words: how many words there are. Both are for the message.
+    """
     if refused >= 0:
         neuron, place = divmod(refused, index_CK.shape[1])
         once = ", and occur once among the key words of its neuron pair" if side == "key" else ""

@@ -20,8 +20,8 @@ def bootstrap(value_N: Tensor, length_G: Sequence[int], resamples: int, seed: in
     to 2 ** 32 - 1. resamples: how many resamples to draw, at least 1. seed: 0 to 2 ** 63 - 1. For equal values, lengths
     and seed, resample s is the same however many resamples are asked for.
 
-    Raises InputError where an argument is outside these bounds, a value is not finite, or the lengths do not add up to
-    the number of values.
+    Raises InputError where an argument is outside these bounds, value_N has another dtype or number of dimensions, a
+    value is not finite, or the lengths do not add up to the number of values.
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"bootstrap: seed must be between 0 and 2 ** 63 - 1, got {seed}")

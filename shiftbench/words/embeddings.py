@@ -31,11 +31,12 @@ def word_embeddings(embedding_VD: Tensor, tokenizer: PreTrainedTokenizerBase, wo
     return torch.nn.functional.embedding_bag(flat.to(device), embedding_VD.detach(), starts.to(device), mode="mean")
 
 
-@lru_cache(maxsize=4)  # null models have the tuned model's tokenizer
+@lru_cache(maxsize=4)  # null models share the tuned model's tokenizer object
 def _flat_ids(tokenizer: PreTrainedTokenizerBase, tokens: int, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """The token ids of all words, one after the other, and where each word's ids start.
 
-    tokens: the number of tokens of the tokenizer; where it grows, the ids are computed again.
+    Starts are indices in the first tensor. tokens: the number of tokens of the tokenizer. It is only part of the
+    cache's key: the ids are computed again after tokens were added to the tokenizer.
     """
     ids = word_ids(tokenizer, words)
     lengths = torch.tensor([len(row) for row in ids])
@@ -45,8 +46,8 @@ def _flat_ids(tokenizer: PreTrainedTokenizerBase, tokens: int, words: tuple[str,
 def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
     """For each word the token ids of " " + word, without leading tokens that are nothing but word-boundary marks.
 
-    Raises InputError where `words` is empty, and where no token or only the unknown token is left of a word, which the
-    message names.
+    Raises InputError where `words` is empty, and where nothing or only unknown tokens are left of a word; the message
+    names the first such word.
     """
     if not words:
         raise InputError("the vocabulary holds no word")
@@ -54,7 +55,7 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[l
     used = sorted({i for ids in found for i in ids})
     spelled = tokenizer.convert_ids_to_tokens(used)
     marks = {i for i, token in zip(used, spelled, strict=True) if not token.strip(BOUNDARY_MARKS)}
-    # There can be several leading marks: Llama's tokenizer puts one in front of every text, before the space's mark.
+    # There can be several leading marks: Llama 2's tokenizer puts one in front of every text, before the space's mark.
     trimmed = [list(dropwhile(marks.__contains__, ids)) for ids in found]
     unknown = tokenizer.unk_token_id  # read once, because each access computes the property anew
     for word, ids in zip(words, trimmed, strict=True):

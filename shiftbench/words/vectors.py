@@ -102,14 +102,14 @@ def glove() -> StaticVectors:
 
 
 def text_file(path: str) -> StaticVectors:
-    """Vectors of a GloVe or word2vec text file, compressed (.gz) or not.
+    """Vectors of a GloVe or word2vec text file, decompressed where its name ends in .gz.
 
-    Each line has a word and its numbers, separated by spaces. Blank lines are skipped. If the first line is two whole
-    numbers, it is word2vec's header: the number of words and the width. Where a word occurs twice, the first vector is
-    kept. Raises InputError, with the line's number, where the header's numbers cannot be used, and where a line is not
-    a word in UTF-8 and as many finite float32 numbers as the header says, or, without a header, as the first line has.
-    Raises it too where the file cannot be read or holds no vector, and where it has another number of lines with words
-    than its header says.
+    Each line has a word and its numbers, with one space between. Blank lines are skipped; "first line" is the first
+    other one. If the first line is two whole numbers, it is word2vec's header: the number of words and the width. Where
+    a word occurs twice, the first vector is kept. Raises InputError, with the line's number, where the header's numbers
+    cannot be used, and where a line is not a word in UTF-8 and as many finite float32 numbers as the header says, or,
+    without a header, as the first line has. Raises it too where the file cannot be read or holds no vector, and where
+    it has another number of lines with words than its header says.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
@@ -155,8 +155,8 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     """(word, vector) of a line, which is a word in UTF-8, perhaps with spaces in it, and `width` numbers.
 
     Raises InputError where the line is something else, where the word is empty, or where a number is not finite in
-    float32.
-    width: how many numbers a vector has. where: the file and the line; the message begins with it.
+    float32. width: how many numbers a vector has; where it is below 1, every line is refused. where: the file and the
+    line; the message begins with it.
     """
     # Split from the right, because some of GloVe's words contain spaces.
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []

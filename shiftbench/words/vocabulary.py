@@ -64,8 +64,8 @@ def packaged(size: int) -> Vocabulary:
 def prompt_words() -> set[str]:
     """The runs of letters in the packaged prompts, in lower case.
 
-    Other characters separate words: "GPT-4 isn't" gives "gpt", "isn" and "t". The prompts are the instructions and
-    inputs of self_instruct and the first turns of mt_bench.
+    Other characters separate words: "GPT-4 isn't" gives "gpt", "isn" and "t". The prompts are the user-oriented
+    instructions of self_instruct with their inputs, and the first turns of mt_bench.
     """
     texts = []
     for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl"):
@@ -97,10 +97,10 @@ def tsv(path: str) -> Vocabulary:
 
 
 def verbs(kind: Literal["instruction", "instruction_larger", "general"]) -> list[str]:
-    """A packaged list of verbs.
+    """A packaged list of distinct verbs.
 
     instruction: the 38 instruction verbs of Wu et al. instruction_larger: these and 31 more, the verbs with which
-    sentences of at least two of the packaged prompts begin. general: the 3,000 most frequent other verbs of WordNet
-    3.0; the 31 are among them.
+    sentences of at least two of the packaged prompts begin. general: the 3,000 most frequent verbs of WordNet 3.0
+    without the 38; the 31 are among them.
     """
     return packaged_lines(f"verbs/{kind}.txt")

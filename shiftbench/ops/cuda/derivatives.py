@@ -19,10 +19,16 @@ def norm_derivative(d: Tensor, *rest: Any) -> None:
 
 
 def rotary_derivative(x: Tensor, *rest: Any) -> None:
-    """Rotates each row of tangents or cotangents in place by the angles of its position, or by their opposites."""
+    """Rotates the tangents or cotangents x in place, each row by the angles of its position or by their negatives.
+
+    They are the negatives where `inverse`, the last of `rest`, is True.
+    """
     _C.cuda.rotary_derivative(x, *rest, *device_and_stream(x))
 
 
 def activation_derivative(up: Tensor, *rest: Any) -> None:
-    """Writes the derivative of a feed-forward network's activation over `up`, and over `gate` for cotangents."""
+    """Writes the derivative of a feed-forward network's activation over `up`, and for cotangents also over `gate`.
+
+    `gate` is the first of `rest`; it is None where the network has no gate.
+    """
     _C.cuda.activation_derivative(up, *rest, *device_and_stream(up))

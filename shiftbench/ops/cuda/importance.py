@@ -1,7 +1,7 @@
 """Importance of prompt tokens on a GPU; shiftbench/ops/importance.py says what the functions compute.
 
-The functions that return an int return the lowest flat index of an element that they refuse, or -1 if there is none. If
-there is one, their results are undefined.
+The functions that return an int return the lowest flat index p * R + r of an importance or level that they refuse, or
+-1 if there is none. If there is one, their results are undefined.
 """
 
 from __future__ import annotations

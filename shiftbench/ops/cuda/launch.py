@@ -7,8 +7,8 @@ from torch import Tensor
 
 from shiftbench import _C
 
-# What a counter holds if no index is refused. A kernel lowers a counter to the smallest index that it refuses, and
-# compares unsigned numbers. -1 has all bits set, so it is the largest of them.
+# What a counter holds if no index is refused. A kernel sets a counter to the minimum of it and each index that it
+# refuses, as unsigned numbers. -1 has all bits set, so it is the largest of them.
 NO_INDEX = -1
 
 

@@ -25,7 +25,7 @@ class Cooccurrence:
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def scan(self, score_VV: Tensor, first_row: int, first_col: int) -> None:
-        """Find the pairs of one block of the V x V matrix of approximate cosines.
+        """Find the pairs of co-occurring words in one block of the V x V matrix of approximate cosines.
 
         The block's first element belongs to the words first_row and first_col. Only elements above the matrix's
         diagonal are read. Waits for the GPU, to learn how many pairs the block has.

@@ -18,8 +18,8 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, value_CK: Tensor, ind
     """Fills value_CK and index_CK with the same bytes as _C.vocab_topk, or returns what it refuses.
 
     Candidates, then exact rescoring: a matrix product gives scores with a known bound on their error. A word whose
-    score may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
-    The product is computed in tiles that stay in the L2 cache; in float32 it is a TF32 product where the GPU has those.
+    |score| may be among the k largest within that bound is a candidate, and candidates are scored again as on the CPU.
+    The product is computed in tiles of about _tile_bytes; in float32 it is a TF32 product where the GPU has those.
     A direction with more candidates than there is room for (mostly because scores are equal) is computed on the CPU,
     and so are all directions where k is too large for the room.
     Returns (word, direction, overflowing direction): the first row of embedding_VD whose norm is not finite, the first
@@ -61,11 +61,11 @@ def _norms(rows_ND: Tensor) -> Tensor:
 
 
 def _score_error(norm_C: Tensor, longest: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """A bound on |score of the matrix product - exact score|, for each direction, in the results' dtype `dtype`.
+    """For each direction a bound on |score of the matrix product - exact score|, for the scores of all words.
 
-    The exact score is the sum in float64, rounded to `dtype`. norm_C: the directions' norms. longest: the largest norm
-    of an embedding. width: D. It is the bound of csrc/shiftbench/vocab_topk.h (ScoreError), to which float32 adds the
-    rounding of both factors to TF32.
+    The exact score is the sum in float64, rounded to `dtype`, the dtype of both scores and of the bound. norm_C: the
+    directions' norms. longest: the largest norm of an embedding. width: D. It is the bound of
+    csrc/shiftbench/vocab_topk.h (ScoreError), to which float32 adds the rounding of both factors to TF32.
     """
     limits = torch.finfo(dtype)
     relative = (width + 2) * limits.eps + (2 * TF32_ERROR + TF32_ERROR**2 if dtype == torch.float32 else 0.0)
@@ -75,8 +75,8 @@ def _score_error(norm_C: Tensor, longest: Tensor, width: int, dtype: torch.dtype
 def _topk(embedding_VD: Tensor, direction_CD: Tensor, error_C: Tensor, value_CK: Tensor, index_CK: Tensor) -> Tensor:
     """Fills the results of at most TILE_DIRECTIONS directions. error_C: what `_score_error` returns for them.
 
-    Returns the directions with too many candidates, whose results are not filled, as their rows in direction_CD: int64,
-    on the CPU.
+    Returns the directions with too many candidates, whose results are not filled, as their rows in direction_CD,
+    ascending: int64, on the CPU.
     """
     (directions, k), dtype, device = value_CK.shape, value_CK.dtype, value_CK.device
     launch = device_and_stream(value_CK)
