@@ -28,7 +28,7 @@ from shiftbench.models.hub import as_input_error, hub_file, quiet
 from shiftbench.models.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DTYPES, ModelSource, hub_id_or_folder
 from shiftbench.models.weight_files import FLOATS, json_object
 from shiftbench.readers import one_line, reading
-from shiftbench.readers.patterns import check_patterns
+from shiftbench.readers.patterns import PLAIN, check_patterns
 from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
 LARGEST_CONFIG = 2**20  # most bytes of an adapter_config.json; a usual configuration has 1 kB
@@ -56,6 +56,9 @@ UNSUITABLE = {
     "megatron_config": "it is for Megatron's layers; export it for the layers of transformers",
     "arrow_config": "it chooses among several adapters (Arrow), and one adapter is compared",
 }
+
+# Fields whose keys are regular expressions, for the names of layers with a setting of their own.
+KEYED_BY_PATTERNS = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern", "block_size_pattern")
 
 # Field -> (what its value must be, in words for the message; a function that says whether a value is that). Only fields
 # that the configuration holds are checked. LoRA has all of these fields, and other adapter types have some of them. On
@@ -118,8 +121,14 @@ def check_fits(source: ModelSource, config: PreTrainedConfig) -> None:
 
     with as_input_error(f"model {source.path}"):
         plain = base()
-    layers = [name for name, _ in plain.named_modules()]
-    check_patterns(list(_patterns(found.settings)), layers, f"adapter {source.adapter}: {ADAPTER_CONFIG}")
+    # Patterns are also tried on the names of parameters (target_parameters), which are longer than those of layers.
+    names = [name for named in (plain.named_modules(), plain.named_parameters()) for name, _ in named]
+    check_patterns(
+        list(_patterns(found.settings)),
+        names,
+        f"adapter {source.adapter}: {ADAPTER_CONFIG}",
+        searched=_searched(found.settings),
+    )
     with as_input_error(f"adapter {source.adapter}: {ADAPTER_CONFIG}"):
         misfit = _first_misfit(found, sum(tensor.numel() for tensor in plain.state_dict().values()), base)
     if misfit:
@@ -366,16 +375,42 @@ def _is_names(value: Any, *or_of: type) -> bool:
 
 
 def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The regular expressions that PEFT builds from the settings and tries on the names of layers."""
-    for field in ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"):
-        if isinstance(settings.get(field), str):
+    """The regular expressions that PEFT builds from the settings and tries on names by re.match or re.fullmatch.
+
+    The names are those of layers and parameters. Source: check_target_module_exists and get_pattern_key of PEFT 0.21,
+    and the function _create_and_replace of each adapter type.
+    """
+    for field in ("target_modules", "exclude_modules", "feedforward_modules"):
+        if isinstance(settings.get(field), str):  # in a list they are ends of names, and no patterns
             yield settings[field]
-    for field in ("rank_pattern", "alpha_pattern"):
-        keys = settings.get(field)
-        yield from (rf"(.*\.)?({key})$" for key in (keys if isinstance(keys, dict) else ()))
-    layers = settings.get("layers_pattern")
-    names = layers if isinstance(layers, list) else [layers]
-    yield from (rf".*\.{name}\.(\d+)\." for name in names if isinstance(name, str))
+    yield from (_in_a_name(name) for name in _names(settings.get("modules_to_save")))
+    targets = settings.get("target_modules")
+    if settings.get("ensure_weight_tying") and isinstance(targets, list):
+        # Only here PEFT makes patterns of a list of targets. Such a list may be long, and plain names are matched fast.
+        yield from (_in_a_name(name) for name in _names(targets) if not PLAIN.fullmatch(name))
+    for field in KEYED_BY_PATTERNS:
+        keys = _names(list(settings[field])) if isinstance(settings.get(field), dict) else []
+        yield from (rf"(.*\.)?({key})$" for key in keys)
+        if field in ("n_frequency_pattern", "block_size_pattern"):  # FourierFT and C3A put no brackets around the key
+            yield from (rf".*\.{key}$" for key in keys)
+    yield from (rf"(?:^|.*?\.){name}\.(?P<idx>\d+)\." for name in _names(settings.get("layers_pattern")))
+
+
+def _searched(settings: Mapping[str, Any]) -> list[str]:
+    """The regular expressions that PEFT tries on the names of layers by re.search: those of OSF's ranks."""
+    ranks = settings.get("rank_pattern")
+    return list(ranks) if settings.get("peft_type") == "OSF" and isinstance(ranks, dict) else []
+
+
+def _in_a_name(name: str) -> str:
+    """The pattern that PEFT builds from an entry of a list, for names that contain it between dots."""
+    return rf"(^|.*\.){name}($|\..*)"
+
+
+def _names(value: Any) -> list[str]:
+    """The strings of a setting that is a string or a list of strings; [] for any other setting."""
+    values = value if isinstance(value, list) else [value]
+    return [name for name in values if isinstance(name, str)]
 
 
 def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedModel]) -> str | None:

@@ -20,30 +20,35 @@ PLAIN = re.compile(r"[\w.\- ]*")
 # only in the main thread, and only where the caller leaves its handlers to us.
 _TRIAL = """
 import json, re, sys
-patterns, texts = json.load(sys.stdin)
-for pattern in patterns:
+matched, searched, texts = json.load(sys.stdin)
+for pattern in [*matched, *searched]:
     try:
         found = re.compile(pattern)
     except Exception:
         continue
     for text in texts:
         found.match(text), found.fullmatch(text)
+        if pattern in searched:
+            found.search(text)
 """
 
 
-def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
+def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str, searched: Sequence[str] = ()) -> None:
     """Raise InputError where matching the patterns with the texts takes too long, or there are more than MOST patterns.
 
-    re.match and re.fullmatch (not re.search) of all patterns with all texts may together take SECONDS, the start of an
-    interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are not tried, and patterns that
-    cannot be compiled are no error here. what: where the patterns come from; messages begin with it.
+    re.match and re.fullmatch of all patterns with all texts, and re.search of the patterns `searched`, may together
+    take SECONDS, the start of an interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are
+    not tried, and patterns that cannot be compiled are no error here. what: where the patterns come from; messages
+    begin with it. searched: further patterns, which are searched for as well; a search takes longer than a match.
     """
-    if len(patterns) > MOST:
-        raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")
-    slow = [pattern for pattern in patterns if not PLAIN.fullmatch(pattern)]
+    count = len(patterns) + len(searched)
+    if count > MOST:
+        raise InputError(f"{what}: it has {count:,} patterns; at most {MOST:,} are read")
+    tried = [[pattern for pattern in each if not PLAIN.fullmatch(pattern)] for each in (patterns, searched)]
+    slow = [*tried[0], *tried[1]]
     if not slow:
         return
-    request = json.dumps([slow, list(texts)])
+    request = json.dumps([*tried, list(texts)])
     try:
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", _TRIAL], input=request, text=True, timeout=SECONDS, check=False

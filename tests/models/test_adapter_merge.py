@@ -220,6 +220,45 @@ def test_a_pattern_that_never_ends_is_refused(changed, monkeypatch):
         changed(target_modules=r"(\w+\.?)+!")
 
 
+ENDLESS = "(.|.)*!"  # takes time that doubles with each character of a name
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(modules_to_save=["lm_head", "(.|.)" * 28 + "!"]),
+        dict(modules_to_save=[ENDLESS]),
+        dict(exclude_modules=ENDLESS),
+        dict(ensure_weight_tying=True, target_modules=["q_proj", ENDLESS]),
+        dict(layers_pattern=["layers", ENDLESS], layers_to_transform=[0]),
+        dict(layers_pattern=ENDLESS, layers_to_transform=0),
+        dict(rank_pattern={ENDLESS: 1}),
+        dict(peft_type="DELORA", lambda_pattern={ENDLESS: 1}),
+        dict(peft_type="FOURIERFT", n_frequency_pattern={ENDLESS: 1}),
+        dict(peft_type="C3A", block_size_pattern={ENDLESS: 1}),
+        dict(peft_type="IA3", feedforward_modules=ENDLESS),
+    ],
+    ids=lambda fields: " ".join(fields),
+)
+def test_every_setting_of_which_peft_makes_a_pattern_is_tried(changed, monkeypatch, fields):
+    monkeypatch.setattr("shiftbench.readers.patterns.SECONDS", 0.5)
+    monkeypatch.setattr(adapters, "_first_misfit", lambda *_: pytest.fail("PEFT would try the pattern, without an end"))
+    with pytest.raises(InputError, match=r"adapter_config.json: its patterns take longer"):
+        changed(**fields)
+
+
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
+def test_an_entry_of_a_list_that_peft_compares_as_text_is_no_pattern(field):
+    assert list(adapters._patterns({field: ["q_proj", ENDLESS]})) == []
+
+
+def test_a_pattern_that_peft_searches_for_is_searched_for_in_the_trial(changed, monkeypatch):
+    monkeypatch.setattr("shiftbench.readers.patterns.SECONDS", 0.5)
+    monkeypatch.setattr(adapters, "_first_misfit", lambda *_: pytest.fail("PEFT would search without an end"))
+    with pytest.raises(InputError, match=r"adapter_config.json: its patterns take longer"):
+        changed(peft_type="OSF", rank_pattern={r"ayers\.\d+\.(.|.)*!": 1})
+
+
 def test_nothing_that_the_configuration_names_is_looked_for(changed, source, saved, tmp_path, monkeypatch):
     """Nor is a module imported: `this` would print, and no module of that name may be loaded."""
     import sys
