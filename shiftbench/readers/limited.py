@@ -64,7 +64,7 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
             _run_child(make, its, seconds)
         os.close(its)
         its = -1
-        ended = None
+        ended = False
         try:
             try:
                 return list(_texts(ours, time.monotonic() + CLOCK_FACTOR * seconds, max_bytes))
@@ -75,15 +75,12 @@ def limited(make: Callable[[], Iterable[str]], what: str, remedy: str, seconds: 
             except RuntimeError as error:
                 raise input_error(str(error)) from None
             except EOFError:
-                ended = os.waitpid(child, 0)[1]
+                status = _wait(child)
+                ended = True
+                raise input_error(_reason_of_end(status, seconds)) from None
         finally:
-            if ended is None:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-                # There is no child to wait for where the calling program lets the kernel collect its children.
-                with suppress(ChildProcessError):
-                    os.waitpid(child, 0)
-        raise input_error(_reason_of_end(ended, seconds))
+            if not ended:
+                _end(child)
     finally:
         os.close(ours)
         if its >= 0:
@@ -198,11 +195,43 @@ def _read(pipe: int, size: int, deadline: float) -> bytes:
     return bytes(found)
 
 
-def _reason_of_end(status: int, seconds: float) -> str:
+def _wait(child: int) -> int | None:
+    """Wait until a child has ended; returns its status, as os.waitpid gives it, or None where the status is unknown.
+
+    It is unknown where the calling program ignores SIGCHLD, because the kernel then keeps no status, and where other
+    code of that program has waited for the child.
+    """
+    try:
+        return os.waitpid(child, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def _end(child: int) -> None:
+    """Kill a child if it still runs, and wait until it has ended.
+
+    The first call of waitpid finds whether `child` is still the number of a child. The number of a child that was
+    waited for, by the kernel or by other code of the program, may belong to another process, which must get no signal.
+    """
+    try:
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return
+    except ChildProcessError:
+        return
+    # Where SIGCHLD is ignored, the child may end at this very moment. Its number is free then, but the kernel gives
+    # numbers in turn, so that no other process has it yet.
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    _wait(child)
+
+
+def _reason_of_end(status: int | None, seconds: float) -> str:
     """Why a child ended without sending DONE or a reason, in words.
 
-    status: from os.waitpid. seconds: the child's limit of processor time.
+    status: from os.waitpid; None where it is unknown. seconds: the child's limit of processor time.
     """
+    if status is None:
+        return f"its process ended without an answer, perhaps for its limits ({seconds:.0f} seconds of processor time)"
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number == signal.SIGXCPU:
         return f"it does not end within {seconds:.0f} seconds of processor time"

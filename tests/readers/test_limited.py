@@ -1,5 +1,6 @@
 """Texts made in a child process arrive unchanged. A child that fails, grows or never ends gives one InputError."""
 
+import importlib
 import os
 import signal
 import threading
@@ -105,6 +106,65 @@ def test_whatever_goes_wrong_is_one_refusal_in_bounded_time(make, reason):
     with pytest.raises(InputError, match=f"^the template of M: {reason}; use template=none$"):
         asked(make)
     assert time.monotonic() - began < 60  # a hang, on however busy a machine
+
+
+@pytest.fixture
+def children_are_collected_by_the_kernel():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """The process numbers that were sent a signal while they were no children of this process that still exist."""
+    found, kill = [], os.kill
+
+    def watch(number, which):
+        try:
+            os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # leaves the child as it is
+        except ChildProcessError:
+            found.append(number)
+        kill(number, which)
+
+    monkeypatch.setattr(os, "kill", watch)
+    return found
+
+
+@pytest.mark.parametrize("make", [loops, dies], ids=["limit", "crash"])
+def test_a_child_whose_status_nobody_has_is_one_refusal(children_are_collected_by_the_kernel, killed, make):
+    with pytest.raises(InputError, match=r"^the template of M: its process ended without an answer, perhaps .*none$"):
+        asked(make)
+    assert not killed
+
+
+def test_a_child_that_is_gone_when_its_last_text_is_read_gets_no_signal(
+    children_are_collected_by_the_kernel, killed, monkeypatch
+):
+    module = importlib.import_module("shiftbench.readers.limited")
+    texts = module._texts
+
+    def late(pipe, deadline, max_bytes):
+        yield from texts(pipe, deadline, max_bytes)
+        with pytest.raises(ChildProcessError):  # this wait returns only when all children have ended
+            os.waitpid(-1, 0)
+
+    monkeypatch.setattr(module, "_texts", late)
+    assert asked(lambda: ["a"]) == ["a"] and not killed
+
+
+def test_a_child_that_the_kernel_collects_is_ended_by_the_clock_too(children_are_collected_by_the_kernel, killed):
+    with pytest.raises(InputError, match="does not end within 1 seconds; use"):
+        asked(lambda: time.sleep(600) or [], seconds=0.2)
+    assert not killed
+
+
+def test_a_child_that_other_code_waited_for_is_one_refusal(killed, monkeypatch):
+    wait = os.waitpid
+    monkeypatch.setattr(os, "waitpid", lambda child, options: (wait(child, options), wait(child, options))[1])
+    with pytest.raises(InputError, match="its process ended without an answer"):
+        asked(dies)
+    assert not killed
 
 
 def test_a_child_that_waits_is_ended_by_the_clock():
