@@ -147,10 +147,6 @@ def test_the_papers_prompt_shows_15_words_and_leaves_out_what_it_cannot_tell(ann
         Reply(body=b'{"choices": [{"message": {"content": {"a": 1}}}], "usage": "x", "created": []}'),
         Reply(body=b"{}", headers={"Content-Type": "\xff"}),
         Reply(body=b"{}", headers={"Content-Encoding": "gzip"}),
-        Reply(body=b"{}", headers={"Content-Encoding": "br"}),
-        Reply(body=gzip.compress(bytes(10 * MOST), mtime=0), headers={"Content-Encoding": "gzip"}),
-        Reply(body=b" " * (MOST + 1)),
-        Reply(body=b" " * 2**16, endless=True),
         Reply(body=b" " * 100, every=0.2),
         Reply(after=1.0),
     ],
@@ -160,6 +156,26 @@ def test_a_failed_question_is_retried(annotator, served, failure):
     served.script = lambda asked, place: failure if place == 0 else plain(asked, place)
     unit = annotate(replace(annotator, seeds=[0], timeout=0.5), CONCEPTS[:1])
     assert len(served.requests) == 3 and labels(unit, 0, 0) == {"math", "semantics"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Reply(body=b"{}", headers={"Content-Encoding": "br"}), "a reply compressed by 'br', and only gzip is read"),
+        (
+            Reply(body=gzip.compress(bytes(10 * MOST), mtime=0), headers={"Content-Encoding": "gzip"}),
+            r"a reply of [\d,]+ bytes that unpacks to more than 8,388,608, which is the limit",
+        ),
+        (Reply(body=b" " * (MOST + 1)), "a reply of more than 8,388,608 bytes, which is the limit"),
+        (Reply(body=b" " * 2**16, endless=True), "a reply of more than 8,388,608 bytes, which is the limit"),
+    ],
+    ids=["compressed", "unpacks", "large", "endless"],
+)
+def test_a_reply_that_is_not_read_is_one_error_without_a_retry(annotator, served, reply, why):
+    served.script = lambda asked, place: reply
+    with pytest.raises(InputError, match=f"annotate=openai: the endpoint sends {why}; all answers so far are stored"):
+        annotate(replace(annotator, seeds=[0], concurrency=1, timeout=60.0), CONCEPTS[:1])
+    assert len(served.requests) == 1
 
 
 def test_retry_after_is_respected(annotator, served):
