@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from shiftbench.annotate.questions import Messages
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_number, check_whole
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.store.store import Store
 
@@ -218,9 +219,13 @@ class Asker:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"{self.option}.seeds={list(self.seeds)} must name at least one seed, each once")
+        for seed in self.seeds:
+            check_whole(f"{self.option}.seeds: seed", seed, None)
         for name, least in (("concurrency", 1), ("retries", 0), ("budget", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{self.option}.{name}={getattr(self, name)} must be at least {least}")
+            check_whole(f"{self.option}.{name}", getattr(self, name), least)
+        check_whole(f"{self.option}.max_tokens", self.max_tokens, 1, null="the endpoint's default")
+        check_number(f"{self.option}.temperature", self.temperature, null="the endpoint's default")
+        check_number(f"{self.option}.timeout", self.timeout)
         if not self.timeout > 0:
             raise InputError(f"{self.option}.timeout={self.timeout} must be more than 0 seconds")
         self.left = Budget(self.budget, self.option)

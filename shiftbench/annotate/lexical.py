@@ -17,6 +17,7 @@ from torch import Tensor
 from shiftbench.annotate.lexicon import LEVELS, TASKS, Lexicon, lexicon_of, without_seed
 from shiftbench.contracts.annotator import Annotator, RandomLists
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_number, check_whole
 from shiftbench.store.explanation import Unit, content_key
 from shiftbench.words import StaticVectors, Vocabulary, word_lists
 
@@ -49,6 +50,9 @@ class LexicalAnnotator(Annotator):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        check_number("annotate.false_alarm", self.false_alarm)
+        check_whole("annotate.draws", self.draws, 1)
+        check_whole("annotate.seed", self.seed, None)
         if not 0 < self.false_alarm < 1:
             raise InputError(f"annotate.false_alarm={self.false_alarm} must lie between 0 and 1")
         if self.draws * self.false_alarm < 1 or self.draws < PARTS:

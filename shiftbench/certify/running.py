@@ -28,6 +28,7 @@ from shiftbench.pipeline.job import Job, build
 from shiftbench.pipeline.progress import Progress
 from shiftbench.pipeline.recording import settings, versions
 from shiftbench.readers import json_value
+from shiftbench.readers.numbers import check_whole
 from shiftbench.stats import FEWEST_DRAWS
 from shiftbench.store.explanation import content_key
 from shiftbench.system.files import check_writable, write_whole
@@ -101,8 +102,8 @@ def _check(job: Job, config: DictConfig) -> None:
         )
     if not job.needs_models:
         raise InputError("certify makes pairs of loaded models, and no finding of the suite needs one")
-    if not isinstance(config.prompts, int) or isinstance(config.prompts, bool) or config.prompts < 1:
-        raise InputError(f"prompts={config.prompts!r} must be a whole number of at least 1")
+    check_whole("prompts", config.prompts, 1)
+    check_whole("seed", config.seed, None)
     if job.pair.base == job.pair.tuned:
         raise InputError("certify takes the size of tuning's change from the pair, and base and tuned are one model")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shiftbench.contracts.claim import NullPair
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_whole
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ class Design:
 
     def __post_init__(self) -> None:
         for option, value in (("pairs", self.pairs), ("shifts", self.shifts)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise InputError(f"{option}={value!r} must be a whole number of at least 0")
+            check_whole(option, value, 0)
         known = [kind.name.lower() for kind in NullPair]
         for kind in self.kinds:
             if kind not in known:

@@ -16,6 +16,7 @@ from rich.table import Table
 from shiftbench.config import composition, folders, help_texts, names, overrides
 from shiftbench.errors import InputError
 from shiftbench.readers import path_of
+from shiftbench.readers.numbers import check_whole
 
 USAGE = """\
 shiftbench perf record [option=value ...]    measure and write a baseline for this machine
@@ -41,8 +42,7 @@ def main(arguments: list[str]) -> int:
             words, ("processes",), "for perf check, which chooses the number of measurements itself"
         )
     config = composition.compose("perf", words)
-    if not isinstance(config.processes, int) or config.processes < 1:
-        raise InputError(f"processes={config.processes} must be a whole number, at least 1")
+    check_whole("processes", config.processes, 1)
     return verbs[verb](config)
 
 

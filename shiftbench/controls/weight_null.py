@@ -19,6 +19,7 @@ from shiftbench.errors import InputError
 from shiftbench.models import Model, ModelSource
 from shiftbench.models.views import applied_weight, views_of
 from shiftbench.models.weights import Weights
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import content_key
 
 AUTO = "auto"
@@ -52,8 +53,8 @@ class WeightNull(Control):
     def __post_init__(self) -> None:
         if self.kind not in (AUTO, *DRAWINGS):
             raise InputError(f"control.kind={self.kind!r} is not known; choose from {', '.join((AUTO, *DRAWINGS))}")
-        if not isinstance(self.draws, int) or self.draws < 1:
-            raise InputError(f"control.draws={self.draws} must be a whole number, at least 1")
+        check_whole("control.draws", self.draws, 1)
+        check_whole("control.seed", self.seed, None)
         if self.findings not in SCOPES:
             raise InputError(f"control.findings={self.findings!r} is not known; choose from {', '.join(SCOPES)}")
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from shiftbench import ops
 from shiftbench.contracts.explainer import Explainer, Inputs
-from shiftbench.errors import InputError
 from shiftbench.explain.keys import method_content
 from shiftbench.models import Model, ModelShape
+from shiftbench.readers.numbers import check_number, check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
@@ -132,8 +132,8 @@ class WordPairs(Explainer):
 
     def __post_init__(self) -> None:
         for name in ("k", "reference"):
-            if getattr(self, name) < 1:
-                raise InputError(f"word_pairs: {name}={getattr(self, name)} must be at least 1")
+            check_whole(f"word_pairs: {name}", getattr(self, name), 1)
+        check_number("word_pairs: deviations", self.deviations)
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
         """Raise InputError where the vocabulary has fewer than k words."""

@@ -27,6 +27,7 @@ from shiftbench.explain.importance import (
 from shiftbench.explain.keys import method_content, text_content
 from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
@@ -67,16 +68,13 @@ class Attribution(Explainer):
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.levels <= 255:
-            raise InputError(f"attribution: levels={self.levels} must lie between 1 and 255")
-        if self.memory is not None and self.memory < 1:
-            raise InputError(f"attribution: memory={self.memory} (MiB) must be at least 1")
+        check_whole("attribution: levels", self.levels, 1, 255)
+        check_whole("attribution: memory", self.memory, 1, null="the device's default (MiB)")
         for option, value, known in (("precision", self.precision, Precision), ("method", self.definition, Definition)):
             names = [member.value for member in known]
             if value not in names:
                 raise InputError(f"attribution: {option}={value!r} is not known; choose from {', '.join(names)}")
-        if self.steps < 1:
-            raise InputError(f"attribution: steps={self.steps} must be at least 1")
+        check_whole("attribution: steps", self.steps, 1)
         if self.definition == Definition.OCCLUSION.value and self.precision != Precision.FLOAT32.value:
             raise InputError(
                 f"attribution: precision={self.precision} is that of derivatives, and method=occlusion computes none; "

@@ -20,6 +20,7 @@ from shiftbench.explain.importance import Definition, log_probabilities, memory_
 from shiftbench.explain.keys import method_content, prompt_draws, text_content
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
@@ -61,11 +62,12 @@ class Faithfulness(Explainer):
             raise InputError("faithfulness: methods must name at least one method, and each once")
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             raise InputError(f"faithfulness: fractions={list(self.fractions)} must lie between 0 and 1")
-        for option, value in (("draws", self.draws), ("steps", self.steps), ("prompts", self.prompts)):
-            if value is not None and value < 1:
-                raise InputError(f"faithfulness: {option}={value} must be at least 1")
-        if self.tokens is not None and self.tokens < 3:
-            raise InputError(f"faithfulness: tokens={self.tokens} must be at least 3, for a rank correlation")
+        check_whole("faithfulness: draws", self.draws, 1)
+        check_whole("faithfulness: steps", self.steps, 1)
+        check_whole("faithfulness: prompts", self.prompts, 1, null="all prompts")
+        check_whole("faithfulness: tokens", self.tokens, 3, null="all tokens")  # 3, for a rank correlation
+        check_whole("faithfulness: seed", self.seed, None)
+        check_whole("faithfulness: memory", self.memory, 1, null="the device's default (MiB)")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt that is used. O: orders (words `orders`), F: fractions, M: methods (words `methods`).

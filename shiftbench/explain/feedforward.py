@@ -17,10 +17,10 @@ from torch import Tensor
 
 from shiftbench.contracts.annotator import Annotator
 from shiftbench.contracts.explainer import Explainer, Inputs
-from shiftbench.errors import InputError
 from shiftbench.explain.keys import method_content
 from shiftbench.explain.reading import LazyReading, RandomConcepts, Reading, component_words
 from shiftbench.models import Model, ModelShape
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 from shiftbench.words import StaticVectors, Vocabulary
@@ -48,8 +48,7 @@ class Concepts(Explainer):
 
     def __post_init__(self) -> None:
         for name in ("rank", "top"):
-            if getattr(self, name) < 1:
-                raise InputError(f"concepts: {name}={getattr(self, name)} must be at least 1")
+            check_whole(f"concepts: {name}", getattr(self, name), 1)
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
         """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from shiftbench.contracts.explainer import Explainer, Inputs
-from shiftbench.errors import InputError
 from shiftbench.explain.cost import mask_flops
 from shiftbench.explain.importance import log_probabilities, memory_bytes
 from shiftbench.explain.keys import method_content, prompt_draws, text_content
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
@@ -44,8 +44,9 @@ class KeyParts(Explainer):
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise InputError(f"key_parts: draws={self.draws} must be at least 1")
+        check_whole("key_parts: draws", self.draws, 1)
+        check_whole("key_parts: seed", self.seed, None)
+        check_whole("key_parts: memory", self.memory, 1, null="the device's default (MiB)")
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt that has key parts, other tokens and a response.

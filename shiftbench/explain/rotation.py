@@ -12,9 +12,9 @@ import torch
 
 from shiftbench import stats
 from shiftbench.contracts.explainer import PairExplainer
-from shiftbench.errors import InputError
 from shiftbench.explain.feedforward import principal_components
 from shiftbench.models import Model
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
@@ -37,8 +37,8 @@ class Rotation(PairExplainer):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InputError(f"rotation: rank={self.rank} must be at least 1")
+        check_whole("rotation: rank", self.rank, 1)
+        check_whole("rotation: seed", self.seed, None)
 
     def work(self, base: Model, tuned: Model) -> list[Work]:
         """A unit for each layer: share_4, float64, and chance_component_CD, float32.

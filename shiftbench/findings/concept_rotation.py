@@ -33,6 +33,7 @@ from shiftbench.findings.concept_labels import (
     table5,
     unread_notes,
 )
+from shiftbench.readers.numbers import check_whole
 from shiftbench.stats import Bootstrap, TTest, matched_cosines, principal_angles, with_error
 from shiftbench.store.explanation import Explanation
 
@@ -166,8 +167,10 @@ class ConceptRotation(Finding):
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
-        if not self.ranks or min(self.ranks) < 1:
-            raise InputError(f"concept_rotation: ranks={list(self.ranks)} must name at least one rank, each at least 1")
+        if not self.ranks:
+            raise InputError("concept_rotation: ranks=[] must name at least one rank")
+        for rank in self.ranks:
+            check_whole("concept_rotation: ranks: rank", rank, 1)
 
     def __call__(self, base: Explanation, tuned: Explanation, between: Explanation | None = None) -> Result:
         """The result: scores of how the shares of concepts with a label changed, and of how far the components turned.

@@ -16,10 +16,10 @@ from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
 from shiftbench.contracts.ratings import Ratings
 from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
-from shiftbench.errors import InputError
-from shiftbench.findings.instruction_recognition import check_norm, recognition
+from shiftbench.findings.instruction_recognition import check_density, recognition
 from shiftbench.findings.length import response_tokens
 from shiftbench.ratings.scale import FOLLOWED, UNFOLLOWED
+from shiftbench.readers.numbers import check_whole
 from shiftbench.stats import Bootstrap, between_groups, independent_effect, welch
 from shiftbench.store.explanation import Explanation, Unit
 
@@ -76,10 +76,9 @@ class FollowedInstructions(Finding):
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
 
     def __post_init__(self) -> None:
-        check_norm(self.name, self.p)
+        check_density(self.name, self.cutoff, self.p)
         for name in ("shortest", "first"):
-            if getattr(self, name) < 1:
-                raise InputError(f"followed_instructions: {name}={getattr(self, name)} must be at least 1")
+            check_whole(f"followed_instructions: {name}", getattr(self, name), 1)
 
     def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
         """The result over prompts in all three explanations whose response is rated 1 or more and long enough.

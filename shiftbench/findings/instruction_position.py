@@ -19,7 +19,7 @@ from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
 from shiftbench.contracts.result import Figure, Result, Score, ScoreFact
 from shiftbench.explain.position import FIRST, LAST, POSITIONS, PlacedAttribution, unit_name
 from shiftbench.findings.change import mean_change
-from shiftbench.findings.instruction_recognition import check_norm, recognition
+from shiftbench.findings.instruction_recognition import check_density, recognition
 from shiftbench.stats import Bootstrap
 from shiftbench.store.explanation import Explanation, Unit
 
@@ -98,7 +98,7 @@ class InstructionPosition(Finding):
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
-        check_norm(self.name, self.p)
+        check_density(self.name, self.cutoff, self.p)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result over the prompts that both models' explanations have in both orders, each order on both responses.

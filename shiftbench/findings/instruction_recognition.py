@@ -33,6 +33,7 @@ from shiftbench.findings.specificity import (
     part_densities,
     part_table,
 )
+from shiftbench.readers.numbers import check_number, check_whole
 from shiftbench.stats import Bootstrap, paired_effect, paired_p, sign_flip, welch
 from shiftbench.store.explanation import Explanation, Unit
 
@@ -171,7 +172,8 @@ class InstructionRecognition(Finding):
     claims: ClassVar[Sequence[Claim]] = CLAIMS
 
     def __post_init__(self) -> None:
-        check_norm(self.name, self.p)
+        check_density(self.name, self.cutoff, self.p)
+        check_whole(f"{self.name}: saliency", self.saliency, 0)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result over the prompts that both explanations have, without prompts that have no instruction token."""
@@ -284,8 +286,14 @@ class InstructionRecognition(Finding):
         )
 
 
-def check_norm(finding: str, p: float) -> None:
-    """Raise InputError where p is below 1, because it is then not the order of a norm. finding: for the message."""
+def check_density(finding: str, cutoff: int, p: float) -> None:
+    """Raise InputError where an option of the density is none.
+
+    cutoff: a whole number of at least 0. p: a number of at least 1, because it is else not the order of a norm.
+    finding: for the message.
+    """
+    check_whole(f"{finding}: cutoff", cutoff, 0)
+    check_number(f"{finding}: p", p)
     if p < 1:
         raise InputError(f"{finding}: p={p} must be at least 1, the order of a norm")
 

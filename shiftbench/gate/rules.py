@@ -6,13 +6,13 @@ A rule compares a score with numbers or with the reference, or it asks for the v
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shiftbench.contracts.result import Score
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_number
 from shiftbench.results.document import RecordedVerdict
 from shiftbench.verdicts import Word
 
@@ -326,8 +326,7 @@ def _number(option: str, requirement: str, value: Any) -> float:
         if isinstance(value, bool):
             return float(value)
         raise InputError(f"{option}={value!r} must be true or false")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{option}={value!r} must be a number")
+    check_number(option, value)
     return float(value)
 
 

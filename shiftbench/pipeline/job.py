@@ -14,6 +14,7 @@ from shiftbench.contracts.need import Need
 from shiftbench.errors import InputError
 from shiftbench.models.pairs import Pair
 from shiftbench.prompts import Prompt
+from shiftbench.readers.numbers import check_whole
 from shiftbench.store.store import Store
 from shiftbench.words import StaticVectors, Vocabulary
 
@@ -35,11 +36,14 @@ class Responses:
     max_new_tokens: int
 
     def __post_init__(self) -> None:
-        for field, mode in (("response.mode", self.mode), ("response.beside", self.beside)):
-            if mode is not None and mode not in RESPONSE_MODES:
-                raise InputError(f"{field}={mode!r} is not a response mode; choose from {', '.join(RESPONSE_MODES)}")
-        if not isinstance(self.max_new_tokens, int) or self.max_new_tokens < 1:
-            raise InputError(f"response.max_new_tokens={self.max_new_tokens} must be a whole number, at least 1")
+        for field, mode, known in (
+            ("response.mode", self.mode, RESPONSE_MODES),
+            ("response.beside", self.beside, (*RESPONSE_MODES, None)),
+        ):
+            if mode not in known:
+                shown = "null" if mode is None else repr(mode)
+                raise InputError(f"{field}={shown} is not a response mode; choose from {', '.join(RESPONSE_MODES)}")
+        check_whole("response.max_new_tokens", self.max_new_tokens, 1)
 
     @property
     def modes(self) -> list[str]:

@@ -9,6 +9,7 @@ text_files.py       text files and JSON lines: those of this package, and those 
 strict_json.py      JSON that refuses an object with one key twice
 arrays.py           arrays of .npz files, with nothing unpickled
 tensor_headers.py   headers of safetensors and GGUF files, checked before a library opens the file
+numbers.py          options that must be numbers
 weights.py          a quick digest of the weights in a folder, from samples
 limited.py          runs a function in a child process with limits on time, memory and the size of its output
 templates.py        chat templates, rendered in such a child process

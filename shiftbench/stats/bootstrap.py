@@ -18,6 +18,7 @@ from scipy.special import ndtri, stdtrit
 
 from shiftbench import ops
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class Bootstrap:
     seed: int
 
     def __post_init__(self) -> None:
+        check_number("bootstrap.confidence", self.confidence)
         if not 0 < self.confidence < 1:
             raise InputError(f"bootstrap.confidence={self.confidence} must lie between 0 and 1")
-        if self.resamples < 1:
-            raise InputError(f"bootstrap.resamples={self.resamples} must be at least 1")
+        check_whole("bootstrap.resamples", self.resamples, 1)
+        check_whole("bootstrap.seed", self.seed, 0, 2**63 - 1)
 
     def mean(self, values: ArrayLike) -> Interval:
         """The mean of values [n], with its interval. Where n = 0, the mean and both bounds are 0.

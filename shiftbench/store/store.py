@@ -30,6 +30,7 @@ from rich.text import Text
 
 from shiftbench.errors import InputError, Unwritable
 from shiftbench.readers import path_of
+from shiftbench.readers.numbers import check_number
 from shiftbench.store import entry
 from shiftbench.store.entry import Damaged
 from shiftbench.store.explanation import Unit
@@ -404,6 +405,7 @@ def prune_and_print(config: Any) -> int:
 
     config: the configuration of the command. Returns the exit code 0.
     """
+    check_number("older_than_days", config.older_than_days, null="entries of any age")
     store = Store(config.store.path)
     pruned = store.prune(config.older_than_days, config.method, config.weights, config.dry_run)
     verb = "would remove" if config.dry_run else "removed"

@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_whole
 from shiftbench.system import locks
 
 WAIT = 1.0  # seconds between looks for a free GPU; jobs hold theirs for minutes
@@ -59,6 +60,7 @@ def leased(
     the folder of the locks; None: a folder of this user in the machine's temporary folder. Raises InputError where
     count is not between 1 and the number of names.
     """
+    check_whole("gpus", count, None)
     if not 1 <= count <= len(names):
         raise InputError(f"gpus={count}: a job can take 1 to {len(names)} GPUs on this machine")
     root = root or Path(tempfile.gettempdir()) / f"shiftbench-gpus-{getpass.getuser()}"

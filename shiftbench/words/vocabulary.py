@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from shiftbench.errors import InputError
+from shiftbench.readers.numbers import check_whole
 from shiftbench.readers.text_files import packaged_lines, user_lines
 
 LETTERS = re.compile(r"[^\W\d_]+")  # a run of letters, without digits, hyphens and apostrophes
@@ -49,8 +50,7 @@ def packaged(size: int) -> Vocabulary:
     """
     import wordfreq
 
-    if not isinstance(size, int) or size < 1:
-        raise InputError(f"vocabulary.size={size!r} must be a whole number of at least 1")
+    check_whole("vocabulary.size", size, 1)
     frequency = {word: f for word, f in wordfreq.get_frequency_dict("en").items() if LETTERS.fullmatch(word)}
     ranked = sorted(frequency, key=lambda word: (-frequency[word], word))
     of_prompts = prompt_words()

@@ -172,7 +172,7 @@ def test_a_full_output_folder(shiftbench, job_options, tmp_path):
         (["pair=demo", "device=abacus"], ["abacus"]),
         (["pair=demo", "dtype=float7"], ["float7"]),
         (["pair=demo", "--fast"], ["--fast"]),
-        (["pair=demo", "response.max_new_tokens=abc"], ["max_new_tokens=abc"]),
+        (["pair=demo", "response.max_new_tokens=abc"], ["max_new_tokens='abc'", "whole number"]),
         (["pair=demo", "bootstrap.confidence=95"], ["confidence=95"]),
         (["pair=demo", "bootstrap.resamples=0"], ["resamples=0"]),
         (["pair=demo", "findings.instruction_recognition.explain.memory=0"], ["memory=0"]),

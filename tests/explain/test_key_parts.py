@@ -70,7 +70,7 @@ def test_what_has_no_key_part_or_no_response_is_left_out(llama):
 
 
 def test_no_draw_is_refused():
-    with pytest.raises(InputError, match="draws=0 must be at least 1"):
+    with pytest.raises(InputError, match="draws=0 must be a whole number of at least 1"):
         KeyParts(0, 0, 64)
 
 

@@ -109,7 +109,7 @@ def test_a_permuted_change_is_not_beyond_chance(demo, drawn):
 
 
 def test_the_rank_is_checked_and_in_the_key(demo):
-    with pytest.raises(InputError, match="rank=0 must be at least 1"):
+    with pytest.raises(InputError, match="rank=0 must be a whole number of at least 1"):
         Rotation(0, 0)
     assert Rotation(10, 0).work(*demo)[0].key != Rotation(20, 0).work(*demo)[0].key
     unit = Rotation(10, 0).work(*demo)[0].compute()

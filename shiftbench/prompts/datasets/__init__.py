@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt
+from shiftbench.readers.numbers import check_whole
 
 
 def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
@@ -15,8 +16,7 @@ def evenly(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
     be about few topics. Raises InputError where the set is empty, and where limit is neither None nor a positive whole
     number.
     """
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise InputError(f"dataset.limit={limit!r} must be a whole number of at least 1, or null for all prompts")
+    check_whole("dataset.limit", limit, 1, null="all prompts")
     if not prompts:
         raise InputError("the prompt set is empty; give at least one prompt")
     if limit is None or limit >= len(prompts):
