@@ -61,14 +61,14 @@ def in_template(
 
 
 def _kept(text: str, start: int) -> list[Span]:
-    """The two spans of a prompt's text of which a rendered template may contain either.
+    """The spans of a prompt's text of which a rendered template may contain one, the longest first.
 
-    The first is text[start:], with the special tokens in front left out; the second is that without white space at its
-    ends. Both count characters from the beginning of `text`.
+    text[start:], with the special tokens in front left out, is the first span. The others are without white space at
+    its end, at its beginning, and at both ends. All count characters from the beginning of `text`.
     """
     rest = text[start:]
-    lead = start + len(rest) - len(rest.lstrip())
-    return [(start, len(text)), (lead, lead + len(rest.strip()))]
+    begin, end = start + len(rest) - len(rest.lstrip()), start + len(rest.rstrip())
+    return [(start, len(text)), (start, end), (begin, len(text)), (begin, max(begin, end))]
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,6 +13,7 @@ from shiftbench.api import attribute
 from shiftbench.errors import InputError
 from shiftbench.prompts import Prompt, encode, encode_all
 from shiftbench.prompts.special_tokens import special_prefix
+from shiftbench.prompts.templates import in_template
 from shiftbench.readers import templates
 from tests.tiny import END_OF_TEXT, tiny_module, tiny_tokenizer
 
@@ -83,6 +84,20 @@ def test_a_span_over_the_whole_prompt_marks_the_prompt_and_no_template(tokenizer
     assert text.strip() in spelled and len(spelled) <= len(text.strip()) + 2
     before = "".join(encoded.tokens[: marked[0]])
     assert len(before) <= encoded.text.index("\n" if template is ROLES else " ") + 1
+
+
+@pytest.mark.parametrize(
+    ("trim", "kept"),
+    [("", " \n Write a poem. \n"), (".rstrip()", " \n Write a poem."), (".lstrip()", "Write a poem. \n"),
+     (".strip()", "Write a poem.")],
+)  # fmt: skip
+def test_a_template_may_trim_either_end(tokenizer, trim, kept):
+    text, template = " \n Write a poem. \n", TRIMMING.replace(".strip()", trim)
+    (placed,) = in_template([Prompt("p", text, ((3, 8),))], tokenizer, template, "M")
+    assert text[slice(*placed.kept)] == kept
+    assert placed.text == f"[INST] {kept} [/INST]" and placed.place == len("[INST] ")
+    encoded = encode(Prompt("p", text, ((3, 8),)), tokenizer, template)
+    assert spelled(encoded, encoded.instruction_P).strip() == "Write"
 
 
 def test_a_template_that_rewrites_the_text_is_refused(tokenizer):
