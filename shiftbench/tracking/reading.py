@@ -102,10 +102,10 @@ def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
 
 
 def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
-    """The metrics, by name, of the newest `most` runs whose tag KIND is `kind` and that carry these tags, oldest first.
+    """The metrics, by name, of the at most `most` newest runs with KIND `kind` and these tags, oldest first.
 
-    Empty where nothing is tracked, where the experiment does not exist, and where the runs cannot be read: a missing
-    history stops no command.
+    One dict for each run. Empty where nothing is tracked, where the experiment does not exist, and where the runs
+    cannot be read: a missing history stops no command.
     """
     if tracking.address == OFF:
         return []

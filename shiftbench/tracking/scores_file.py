@@ -33,8 +33,8 @@ def write_run_id(folder: Path, run_id: str) -> None:
     """Write the id of an MLflow run into the scores.json of a folder, in one step.
 
     A scores.json without the field `mlflow_run`, as of an earlier version, stays as it is, and so does a folder without
-    the file. Waits while another process writes results into the folder. Raises OSError where the file cannot be
-    written.
+    the file. Waits while another process writes results into the folder. Raises OSError where the file cannot be read
+    or written, and InputError where it has more than MAX_BYTES bytes.
     """
     with locks.held(folder / f"{PART}lock", wait=True, remove=True):
         path = folder / SCORES_FILE
