@@ -6,8 +6,8 @@
     jobs/KEY.json  the status of one job; the file is replaced in one step, except on a full disk (`_write`)
     jobs/KEY.lock  locked while the job runs, which distinguishes a running job from one whose process died
 
-KEY is the digest of everything that the job's results depend on (`job_key` in task.py); it does not depend on the job's
-number. See docs/cluster.md.
+KEY is the digest of the job's name and of everything that its results depend on (`job_key` in task.py); it does not
+depend on the job's number. See docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Ledger:
         return status
 
     def statuses(self) -> list[Status]:
-        """The status of every planned job, in the order of plan.json."""
+        """The status of every planned job, in the order of plan.json. Raises InputError without a valid plan."""
         return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
@@ -229,7 +229,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step.
 
     Where this fails, as on a full disk, an existing file is overwritten in place, which needs little or no additional
-    space; a reader may then see it half-written.
+    space; a reader may then see it half-written. Where there is no such file, the OSError is raised.
     """
     text = _text(content).encode("utf-8", "replace")
     try:
