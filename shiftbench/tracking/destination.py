@@ -175,7 +175,7 @@ class Tracking:
             return None
 
     def open_suite(self, name: str, tags: Mapping[str, str]) -> str | None:
-        """The id of the parent run that the pairs of a sweep are shown under, set to running; None without tracking.
+        """The id of the parent run of one suite of a sweep, which is set to running; None without tracking.
 
         name: what is swept, as 'sweep suite=core, 10 pairs'; the run's name is this and the day on which it began.
         tags: those of a new parent run, among them shiftbench.sweep, by which a sweep that is started again finds its

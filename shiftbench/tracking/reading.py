@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 1000  # runs that one request asks for
 MAX_PAGES = 1000  # requests after which a list of runs counts as endless
-SCORES = 4 * 2**20  # bytes; the largest scores.json that is read; one usually has about 30 kB
+SCORES = 4 * 2**20  # bytes; the default limit of `read_artifact`; a scores.json usually has about 30 kB
 LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the year 9999
 
 

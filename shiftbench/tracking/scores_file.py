@@ -25,7 +25,7 @@ FIELD = re.compile(rb'^(  "mlflow_run": )(?:null|"[^"\n]*")', re.MULTILINE)
 
 
 def without_run_id(content: bytes) -> bytes:
-    """The content of a scores.json in which `mlflow_run` is null. Other content is returned as it is."""
+    """The content of a scores.json, with `mlflow_run` set to null. Content without this field is returned as it is."""
     return FIELD.sub(rb"\1null", content)
 
 

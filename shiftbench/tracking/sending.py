@@ -127,7 +127,7 @@ def _log_values(client: MlflowClient, started: Run, run: TrackedRun, time_ms: in
 
 
 def _with_links(markdown: str, files: str) -> str:
-    """The text, in which a link to the name of a file leads to this file on MLflow's page.
+    """The text, with each link to the name of a file changed to a link to this file on MLflow's page.
 
     files: the address in front of the names. A name of a file has only letters, digits, "_", "-" and "."; a link to
     anything else, as with a scheme, a slash or a "#" in it, stays as it is.

@@ -1,4 +1,4 @@
-"""The parent run that the pairs of a sweep are shown under in MLflow.
+"""The parent runs that the pairs of a sweep are shown under in MLflow, one for each suite.
 
 A sweep has one parent run for each of its suites, however often it is started again. The run's name says what is swept
 and on which day, in UTC, the parent run began, for example "sweep suite=core, 10 pairs, 2026-11-28".

@@ -4,7 +4,7 @@ MLflow limits each single wait for bytes, and it repeats a request that fails. A
 could therefore hold MLflow for ever. Here one limit covers a whole answer, from connecting to the last byte, with all
 retries; where the server redirects a request to itself, the new request has a limit of its own. MLflow makes its
 requests with sessions of the package `requests`, and has no option for the adapters of those sessions; `limit_requests`
-therefore replaces the adapters in every session that MLflow makes from then on.
+therefore replaces the adapters in every session with which MLflow makes a request.
 
 An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes after decompression. The transfer
 of a file, in either direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED
@@ -72,7 +72,7 @@ def origin(address: str) -> tuple[str, str, int]:
 
 
 def limit_requests(address: str, timeout: float) -> None:
-    """Limit the requests that MLflow makes in this process to the server at `address`, in sessions opened from now on.
+    """Limit every request that MLflow makes in this process, from now on, to the server at `address`.
 
     timeout: seconds that a whole answer may take; a later call for the same server replaces it. Raises RuntimeError for
     a version of MLflow that makes its sessions in a way that is not known here.
