@@ -124,7 +124,7 @@ def launch_all(
         mark_waiting(left, ledger)
         try:
             start(left)
-        except Exception as error:  # a launcher stops at the first dead worker; the ledger has the other jobs
+        except Exception as error:  # it stops at the first dead worker; the ledger says what became of the other jobs
             reason = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
             if all(ledger.read(task.key).state == WAITING for task in unfinished):
                 raise InputError(f"the launcher started no job: {reason}") from None

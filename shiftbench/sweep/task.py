@@ -115,9 +115,10 @@ class Worker:
     loader: Loader = field(default_factory=Loader)
 
     def __call__(self, config: DictConfig) -> None:
-        """Run the job, unless another process has finished it meanwhile.
+        """Run the job whose index in `tasks` is hydra.job.num, unless another process has finished it meanwhile.
 
-        An exception of the job is written to the ledger and not raised, because a launcher would stop all other jobs.
+        The job has the configuration of its task; `config`, which lacks the options of tracking, is not used. An
+        exception of the job is written to the ledger and not raised, because a launcher would stop all other jobs.
         KeyboardInterrupt is written and raised.
         """
         task = self.tasks[HydraConfig.get().job.num]
