@@ -208,7 +208,7 @@ def _headline(key: str, verdict: RecordedVerdict) -> Score:
 
 
 def _verdict_of(rule: Rule, run: Judged) -> tuple[str, RecordedVerdict]:
-    """(key, the verdict) of the claim that a rule names. Raises InputError where the run has no such verdict."""
+    """(key in run.verdicts, verdict) of the claim that a rule names. Raises InputError where the run has none."""
     if not run.verdicts:
         raise InputError(
             f"{run.origin} has no verdicts, and gate.rules.{rule.name} needs one: an older version of shiftbench wrote "
