@@ -188,7 +188,10 @@ def _is_missing(config: DictConfig, key: str) -> bool:
 
 
 def _dotted_keys(config: DictConfig, prefix: str) -> Iterator[str]:
-    """Every key of a configuration, those of nested dicts with dots. Lists and interpolations are not entered."""
+    """Every key of a configuration, after `prefix`; those of nested dicts follow, with dots.
+
+    Lists and interpolations are not entered.
+    """
     for key in map(str, config):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
