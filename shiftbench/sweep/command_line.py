@@ -43,8 +43,9 @@ def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
     """Compose every job that the arguments request: one job, or with -m one for each combination of values.
 
     A suite may name keys that it sweeps over, with their values (hydra.sweeper.params); where the arguments set such a
-    key, their values replace the suite's. Raises InputError for arguments that `split_arguments` refuses, for a
-    configuration that does not compose, and for a suite that sweeps over several values where -m is missing.
+    key, their values replace the suite's. Where a glob(...) matches nothing, the list is empty. Raises InputError for
+    arguments that `split_arguments` refuses, for a configuration that does not compose, and for a suite that sweeps
+    over several values where -m is missing.
     """
     _, overrides = split_arguments(arguments)
     sweeping = is_sweep(arguments)
@@ -101,7 +102,8 @@ def _compose(texts: Sequence[str], varied: Sequence[str]) -> ComposedJob:
 def _expand(override: Override) -> list[str]:
     """The overrides with one value each that an override stands for: pair=a and pair=b for pair=a,b.
 
-    glob(...) stands for the members of the config group that match it. An override with one value stands for itself.
+    glob(...) stands for the members of the config group that match it, which may be none. An override with one value
+    stands for itself.
     """
     if not override.is_sweep_override():
         return [override.input_line or ""]

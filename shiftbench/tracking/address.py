@@ -56,7 +56,7 @@ def runs_folder() -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """The text, in which secrets of URIs are replaced by ***.
+    """The text, with the secrets of URIs replaced by ***.
 
     These are the password of USER:PASSWORD@HOST, and the values of the query parameters password, passwd, pwd, token
     and secret.
