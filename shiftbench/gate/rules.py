@@ -46,11 +46,6 @@ class Rule:
     words: Sequence[str] = ()
 
     @property
-    def key(self) -> tuple[str, str]:
-        """The score's key in a ScoresByName, where `score` is neither HEADLINE nor ""."""
-        return self.finding, self.score
-
-    @property
     def claim(self) -> str:
         """The name of the claim that the rule is about, as `claim_names` has it."""
         if not self.finding:

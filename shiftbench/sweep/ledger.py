@@ -87,9 +87,7 @@ class Ledger:
         for folder in (self.folder, self.folder / "jobs"):
             sweep_files(folder)
         plan = self._plan()
-        # A key stands for one job under one name, so an entry of the plan that has it under another name is taken out.
-        before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
-        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
+        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**plan.get("jobs", {}), **jobs}}
         _write(self.folder / "plan.json", plan)
         return str(plan["sweep"])
 

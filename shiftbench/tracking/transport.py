@@ -71,6 +71,14 @@ def origin(address: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
 
+def _redirected(address: str, location: str) -> tuple[str, str, int] | None:
+    """The origin that a redirect from `address` leads to; None where the location is no address."""
+    try:
+        return origin(urljoin(address, location))
+    except ValueError:
+        return None
+
+
 def limit_requests(address: str, timeout: float) -> None:
     """Limit every request that MLflow makes in this process, from now on, to the server at `address`.
 
@@ -306,7 +314,7 @@ class _Adapter(HTTPAdapter):
         )  # more than the body may have, because headers and chunked encoding add bytes
         try:
             response = super().send(request, stream=True, timeout=seconds, **options)
-            if response.is_redirect and origin(urljoin(str(request.url), response.headers["location"])) != server:
+            if response.is_redirect and _redirected(str(request.url), response.headers["location"]) != server:
                 response.close()
                 raise RedirectedElsewhere(
                     f"the server sends its callers to {response.headers['location'][:200]}, which is another server "
