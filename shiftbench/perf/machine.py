@@ -1,4 +1,4 @@
-"""The class of a machine: its CPU and number of threads, on which a ratio of times depends besides the code."""
+"""The class of a machine: its CPU and the number of threads in use, on which a ratio of times depends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def machine_class(threads: int) -> str:
 
 
 def vendor() -> str:
-    """A short name of the CPU's maker, such as 'amd', from /proc/cpuinfo; else the architecture, such as 'aarch64'."""
+    """A short name of the CPU's maker, as 'amd', where Linux reports it; else the architecture, as 'aarch64'."""
     found = _cpuinfo("vendor_id")
     return VENDORS.get(found, found.lower()) or platform.machine().lower() or "unknown"
 
