@@ -1,8 +1,8 @@
 """Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
 A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
-which measure longer, find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise hides 4% of it.
-Noise alone fails only where it exceeds 10% three times in a row.
+which measure longer, all find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers the ratio
+by 4%. Noise alone fails only where it raises a ratio by more than 10% in three processes in a row.
 """
 
 from __future__ import annotations

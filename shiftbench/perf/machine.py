@@ -15,9 +15,8 @@ def machine_class(threads: int) -> str:
     """The class of a machine, as 'amd 25-17 avx512 1 thread'.
 
     It has the CPU's maker and model, the instructions that the core uses, and the number of threads. The maker matters
-    because torch multiplies matrices with MKL, which uses AVX-512 on Intel's CPUs only. The model matters because some
-    CPUs do one AVX-512 multiplication in the time in which others do two, so ratios to such a product differ by a
-    factor of two.
+    because torch.mm calls MKL, which uses AVX-512 on Intel's CPUs only. The model matters because some CPUs do one
+    AVX-512 multiplication in the time in which others do two, so ratios to such a product differ by a factor of two.
     """
     return f"{vendor()}{model()} {_C.get_instructions()} {threads} thread{'s' * (threads > 1)}"
 
