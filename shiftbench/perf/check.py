@@ -1,8 +1,8 @@
 """Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
 A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
-which measure longer, find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise hides 4% of it.
-Noise alone fails only where it exceeds 10% three times in a row.
+which measure longer, all find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers the ratio
+by 4%. Noise alone fails only where it raises a ratio by more than 10% in three processes in a row.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ PROCESSES = 2  # further processes that must confirm a suspect ratio
 class JudgedRatio:
     """A ratio with its baseline.
 
-    found: what the first process measured. again: what further processes measured, one after the other until one of
-    them is within LIMIT times the baseline; empty where `found` already is.
+    found: what the first process measured. again: what up to PROCESSES further processes measured, one after the other
+    until one of them is within LIMIT times the baseline; empty where `found` already is.
     """
 
     key: str
@@ -107,7 +107,8 @@ class Check:
 def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) -> Check:
     """Measure on this machine and compare with the baseline.
 
-    machine: this machine's class of CPU. program: the command that starts a measuring process.
+    machine: this machine's class of CPU. program: the command that starts a measuring process. Raises RuntimeError
+    where such a process fails.
     """
     measure = partial(measured, program=program)
     base = baseline.ratios(machine)
