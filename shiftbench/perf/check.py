@@ -88,7 +88,8 @@ class Check:
     """The result of one `shiftbench perf check`.
 
     machine: the class of CPU. torch: the version of torch. known: whether the baseline has ratios of this class; where
-    it has none, `ratios` is empty. missing: the ratios and hot spots that the baseline has and that were not measured.
+    it has none, `ratios` is empty. missing: the ratios, hot spots, and counters of measured hot spots (as HOT SPOT.NAME)
+    that the baseline has and that were not measured.
     """
 
     machine: str
@@ -115,7 +116,7 @@ def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) ->
     first = measure(MeasurementRequest(keys=list(base), limits={key: LIMIT * value for key, value in base.items()}))
     ratios = list(judge_ratios(base, first, measure))
     counters = list(judge_counters(baseline, first))
-    missing = sorted({*base} - {*first.ratios}) + sorted({*baseline.counters} - {*first.counters})
+    missing = sorted({*base} - {*first.ratios}) + missing_counters(baseline, first)
     return Check(machine, first.torch, bool(base), ratios, counters, missing)
 
 
@@ -145,3 +146,15 @@ def judge_counters(baseline: Baseline, first: Measured) -> Iterator[Counter]:
     for spot, counts in first.counters.items():
         for name, found in counts.items():
             yield Counter(spot, name, baseline.counters.get(spot, {}).get(name), found)
+
+
+def missing_counters(baseline: Baseline, first: Measured) -> list[str]:
+    """The hot spots, and the counters of measured hot spots as HOT SPOT.NAME, that only the baseline has; sorted."""
+    return sorted([
+        *({*baseline.counters} - {*first.counters}),
+        *(
+            f"{spot}.{name}"
+            for spot, counts in first.counters.items()
+            for name in {*baseline.counters.get(spot, {})} - {*counts}
+        ),
+    ])  # fmt: skip

@@ -32,8 +32,8 @@ def absolute_uri(uri: str | None) -> str:
             _ = urlsplit(uri).port  # which is read from the text here: http://host:99999 has none
     except ValueError as error:
         raise InputError(
-            f"tracking.uri={without_secrets(uri)!r} is no URI ({error}): give sqlite:///PATH, http://HOST:PORT, the URI "
-            "of another database, or none"
+            f"tracking.uri={without_secrets(uri)!r} is no URI ({error}): give sqlite:///PATH, http://HOST:PORT, the "
+            "URI of another database, or none"
         ) from None
     if uri != OFF and kind not in {*SERVER_SCHEMES, *DATABASE_SCHEMES}:
         raise InputError(
