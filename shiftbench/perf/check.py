@@ -88,8 +88,8 @@ class Check:
     """The result of one `shiftbench perf check`.
 
     machine: the class of CPU. torch: the version of torch. known: whether the baseline has ratios of this class; where
-    it has none, `ratios` is empty. missing: the ratios, hot spots, and counters of measured hot spots (as HOT SPOT.NAME)
-    that the baseline has and that were not measured.
+    it has none, `ratios` is empty. missing: the ratios, hot spots, and counters of measured hot spots (as
+    HOT SPOT.NAME) that the baseline has and that were not measured.
     """
 
     machine: str
