@@ -94,10 +94,12 @@ def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None 
 def extrapolated(
     importance_PR: Tensor, begin: float, after_forward: float, chosen: Sequence[int], count: int
 ) -> Tensor | Sampled:
-    """The importance itself where all response tokens were computed; else a Sampled with the seconds for all of them.
+    """importance_PR itself where all response tokens were computed, else a Sampled that holds it.
 
-    begin, after_forward: the times in seconds at which the forward pass began and ended; the backward passes end now.
-    chosen: the indices of the response tokens that were computed. count: the number of all response tokens.
+    The Sampled's seconds are an estimate for all tokens: those of the forward pass, and `count` times the mean of the
+    backward passes. begin, after_forward: readings of `device_time` before and after the forward pass; the backward
+    passes end when this function is called. chosen: the indices of the response tokens that importance_PR has a column
+    for. count: the number of all response tokens.
     """
     if len(chosen) == count:
         return importance_PR

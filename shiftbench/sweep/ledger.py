@@ -111,7 +111,9 @@ class Ledger:
         with locks.held(self.folder / "lock") as mine:
             if not mine:
                 raise InputError(f"{self.root}: a sweep runs here already ({self._submitter()}); wait, or give out=DIR")
-            with suppress(OSError):  # a full disk; another process that is refused here then cannot name this process
+            # The text only tells a process that is refused which one holds the lock, so the sweep goes on without it,
+            # for example where the disk is full.
+            with suppress(OSError):
                 (self.folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
 

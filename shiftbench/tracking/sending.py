@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Within MLflow's limits: items in one request; characters of a name; characters of a value.
+# Within MLflow's limits. MAX_BATCH: params or tags in one request (all metrics are sent in one). MAX_NAME: characters
+# of the name of a metric, param or tag. MAX_VALUE: characters of the value of a param or tag, and of a run's name.
 MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
