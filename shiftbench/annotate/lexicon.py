@@ -28,7 +28,8 @@ class Lexicon:
 
     The vocabulary, most frequent words first, is divided into FREQUENCY_BANDS bands of equal size, and vectors are
     centred within each band: in spaces of word vectors frequent words tend to be close to each other, and so do rare
-    words, whatever they mean. Raises InputError where a task has no seed word with a vector.
+    words, whatever they mean. The bands' sizes differ by at most one word. A seed word need not be in the vocabulary;
+    one that is not is centred with the rarest words. Raises InputError where a task has no seed word with a vector.
     """
 
     def __init__(self, vocabulary: Vocabulary, vectors: StaticVectors) -> None:

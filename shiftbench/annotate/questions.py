@@ -95,8 +95,9 @@ def _messages(question: str, data: Mapping[str, Any]) -> Messages:
 def _known(value: Any, known: Sequence[str]) -> frozenset[str] | None:
     """The labels that a value of the answer names, in lower case and without "none".
 
-    value: a string or a list of strings. known: the labels that it may name, besides "none". The set is empty for
-    "none" or an empty list. None where the value has another type, names another label, or names "none" beside others.
+    value: a string or a list of strings. Capitals and white space around a label do not count. known: the labels that
+    it may name, besides "none". The set is empty for "none" or an empty list. None where the value has another type,
+    names another label, or names "none" beside others.
     """
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) for name in names):

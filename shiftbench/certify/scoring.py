@@ -149,7 +149,7 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed: int) -> dict[str, Finding]:
     """The findings of a trial: all for a null pair; for a planted shift, those of which `_concerned` holds.
 
-    Of these, each finding that is no check and of which `can_plant` holds gets a method that plants the shift.
+    For a planted shift, each of these that is no check and of which `can_plant` holds gets a method that plants it.
     """
     if trial.kind is not None:
         return dict(findings)

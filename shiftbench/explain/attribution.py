@@ -185,7 +185,7 @@ class Attribution(Explainer):
         return memory_bytes(self.memory, device)
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """About the bytes of the layers' weights in bfloat16, a second copy, if `precision` is that; else 0."""
+        """About the bytes of the second copy of the layers' weights that precision=bfloat16 needs; else 0."""
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:

@@ -36,14 +36,14 @@ class Baseline:
     machines: Mapping[str, Mapping[str, Any]]
 
     def ratios(self, machine: str) -> Mapping[str, float]:
-        """The ratios of a class of CPU by key; empty where nothing was recorded on it."""
+        """The median ratios of a class of CPU by key; empty where nothing was recorded on it."""
         return {
             key: float(recorded["value"]) for key, recorded in self.machines.get(machine, {}).get("ratios", {}).items()
         }
 
 
 def read(path: str | None) -> Baseline:
-    """The baseline in a file; None: the package's own. Raises InputError where the file is not a baseline."""
+    """The baseline in a file; None: the package's own. Raises InputError where it cannot be read or is no baseline."""
     packaged = resources.files("shiftbench.perf") / "baseline.json"
     try:
         text = (packaged if path is None else path_of(path, "baseline")).read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
     """A baseline with the median of each ratio over several measurements, and with the counts of the first one.
 
     runs: measurements on one machine, each in a process of its own. before: an earlier baseline, or None; its ratios of
-    other classes of CPU are kept, and those of this class are replaced.
+    other classes of CPU are kept, those of this class are replaced, and its counts are dropped.
     """
     first = runs[0]
     values = {key: [run.ratios[key].value for run in runs] for key in first.ratios}

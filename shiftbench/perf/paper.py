@@ -1,7 +1,7 @@
 """Attribution as the paper (arXiv 2310.00492) describes it, in plain torch. Ours is timed against it.
 
-Each function follows the description directly. It wastes nothing beyond what the description requires, and it has none
-of our improvements.
+`loop` and `batched` follow the description directly. They waste nothing beyond what the description requires, and they
+have none of our improvements. `exact` computes the same for comparison and is not timed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def device_time(device: torch.device) -> float:
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0 to count - 1, evenly spread and ascending."""
+    """`wanted` of the numbers 0 to count - 1, evenly spread and ascending; all of them if there are fewer."""
     if wanted >= count:
         return list(range(count))
     return [round((i + 0.5) * count / wanted - 0.5) for i in range(wanted)]
@@ -36,7 +36,8 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
 
     frozen: whether the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread;
     None: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens is
-    extrapolated: that of the forward pass plus R times the mean of the backward passes.
+    extrapolated: that of the forward pass plus R times the mean of the backward passes. The module runs with
+    sdpa attention; afterwards its attention and requires_grad are as before, and its parameters have no gradients.
     """
     before = [p.requires_grad for p in module.parameters()]
     module.requires_grad_(not frozen)
@@ -93,10 +94,12 @@ def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None 
 def extrapolated(
     importance_PR: Tensor, begin: float, after_forward: float, chosen: Sequence[int], count: int
 ) -> Tensor | Sampled:
-    """The importance itself where all response tokens were computed; else a Sampled with the seconds for all of them.
+    """importance_PR itself where all response tokens were computed, else a Sampled that holds it.
 
-    begin, after_forward: the times in seconds at which the forward pass began and ended; the backward passes end now.
-    chosen: the indices of the response tokens that were computed. count: the number of all response tokens.
+    The Sampled's seconds are an estimate for all tokens: those of the forward pass, and `count` times the mean of the
+    backward passes. begin, after_forward: readings of `device_time` before and after the forward pass; the backward
+    passes end when this function is called. chosen: the indices of the response tokens that importance_PR has a column
+    for. count: the number of all response tokens.
     """
     if len(chosen) == count:
         return importance_PR
