@@ -80,9 +80,9 @@ def prompt_and_answer(triple: Triple) -> tuple[str, str]:
 def sampling_weights(rows: list[Triple], seed_task_share: float) -> list[float]:
     """The sampling weight of each row; they sum to 1 where there are both rows of seed tasks and other rows.
 
-    All rows of seed tasks together get seed_task_share, and the other rows the rest. Within either group, the weight of a
-    row is proportional to 1 / sqrt(n), where n is the number of rows with its instruction, counted over seed tasks and
-    other rows together. An instruction whose n rows are all in one group has a weight proportional to sqrt(n) in
+    All rows of seed tasks together get seed_task_share, and the other rows the rest. Within either group, the weight of
+    a row is proportional to 1 / sqrt(n), where n is the number of rows with its instruction, counted over seed tasks
+    and other rows together. An instruction whose n rows are all in one group has a weight proportional to sqrt(n) in
     that group. With equal weights, most rows would come from the 50 commonest templates, which are mainly yes/no
     questions. The bundled models were trained with these weights.
     """
