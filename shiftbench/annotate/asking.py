@@ -160,6 +160,8 @@ class Session:
     async def _completion(self, messages: Messages, seed: int) -> str:
         import openai
 
+        from shiftbench.annotate.client import UnreadReply
+
         for attempt in range(self._retries + 1):
             try:
                 options: dict[str, Any] = {"messages": messages, "seed": seed, **self._settings.options()}
@@ -168,8 +170,13 @@ class Session:
                 raise InputError(f"{self._name}: {self._why(error.status_code, error.message)}; {GO_ON}") from None
             except openai.APITimeoutError:
                 raise InputError(f"{self._name}: the endpoint did not answer in time; {GO_ON}") from None
-            except openai.APIConnectionError:
-                raise InputError(f"{self._name}: the endpoint cannot be reached; {GO_ON}") from None
+            except UnreadReply as error:
+                raise InputError(f"{self._name}: {error}; {GO_ON}") from None
+            except openai.APIConnectionError as error:
+                # openai's client before version 2 wraps every error of the HTTP client in this one.
+                unread = isinstance(error.__cause__, UnreadReply)
+                why = str(error.__cause__) if unread else "the endpoint cannot be reached"
+                raise InputError(f"{self._name}: {why}; {GO_ON}") from None
             except Exception:  # replies that the client cannot parse raise many types: RecursionError, TypeError, ...
                 await asyncio.sleep(min(0.5 * 2**attempt, 8.0))
         raise InputError(

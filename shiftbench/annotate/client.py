@@ -12,21 +12,25 @@ from typing import Any
 
 import openai
 
-from shiftbench.readers import unpacked
+from shiftbench.readers import UnpacksTooLarge, unpacked
 
 MOST = 8 * 2**20  # the most bytes of a reply, both as sent and decompressed; a usual answer has some kilobytes
 
 
-class TooLarge(openai.OpenAIError):
-    """A reply has more than MOST bytes as sent, or is compressed by a method other than gzip."""
+class UnreadReply(openai.OpenAIError):
+    """A reply that is not read, because it is too large or compressed by a method other than gzip.
+
+    The message says what the endpoint sent and what the limit is. Asking again would not help. It derives from openai's
+    error, because openai's client passes its own errors on and takes others for failures of the connection.
+    """
 
 
 class LimitedClient(openai.DefaultAsyncHttpxClient):
     """An HTTP client that reads each reply completely before it returns the reply.
 
-    Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request; TooLarge where
-    the reply has more than MOST bytes as sent, or is compressed by a method other than gzip; InputError where a gzip
-    reply is damaged or unpacks to too many bytes (`readers.unpacked`). options: those of openai's client.
+    Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request; UnreadReply
+    where the reply has more than MOST bytes, as sent or decompressed, or is compressed by a method other than gzip;
+    InputError where a gzip reply is damaged (`readers.unpacked`). options: those of openai's client.
     """
 
     def __init__(self, seconds: float, **options: Any) -> None:
@@ -48,13 +52,19 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
             async for piece in response.aiter_raw():
                 body += piece
                 if len(body) > MOST:
-                    raise TooLarge(f"a reply of more than {MOST} bytes")
+                    raise UnreadReply(f"the endpoint sends a reply of more than {MOST:,} bytes, which is the limit")
         finally:
             await response.aclose()
         compression = response.headers.get("Content-Encoding", "identity").strip().lower()
         if compression not in ("identity", "gzip"):
-            raise TooLarge(f"a reply compressed by {compression[:20]!r}")
-        content = unpacked(bytes(body), "a reply", MOST) if compression == "gzip" else bytes(body)
+            raise UnreadReply(f"the endpoint sends a reply compressed by {compression[:20]!r}, and only gzip is read")
+        try:
+            content = unpacked(bytes(body), "a reply", MOST) if compression == "gzip" else bytes(body)
+        except UnpacksTooLarge:
+            raise UnreadReply(
+                f"the endpoint sends a reply of {len(body):,} bytes that unpacks to more than {MOST:,}, which is the "
+                "limit"
+            ) from None
         names = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in DESCRIBED]
         return type(response)(response.status_code, headers=names, content=content, request=response.request)
 

@@ -17,13 +17,14 @@ patterns.py         regular expressions that may take too long, tried in a proce
 """
 
 from shiftbench.readers.boundary import check_text, one_line, reading
-from shiftbench.readers.files import UNPACKED, file_bytes, path_of, unpacked
+from shiftbench.readers.files import UNPACKED, UnpacksTooLarge, file_bytes, path_of, unpacked
 from shiftbench.readers.limited import limited
 from shiftbench.readers.strict_json import json_objects, json_value
 from shiftbench.readers.weights import sampled_digest
 
 __all__ = [
     "UNPACKED",
+    "UnpacksTooLarge",
     "check_text",
     "file_bytes",
     "json_objects",

@@ -83,13 +83,17 @@ def file_bytes(path: Path, what: str, max_bytes: int = LARGEST) -> bytes:
     return b"".join(parts)
 
 
+class UnpacksTooLarge(InputError):
+    """A compressed file unpacks to more bytes than are read."""
+
+
 def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
     """The decompressed content of a gzip file, with all its members joined.
 
     content: the bytes of the gzip file; b"" gives b"". what: the file as the user named it; messages begin with it.
-    Raises InputError where the file is damaged, and where it unpacks to more than `max_bytes` bytes, or to more than
-    the larger of UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a file of 5 MB
-    could unpack to 5 GB.
+    Raises InputError where the file is damaged, and UnpacksTooLarge where it unpacks to more than `max_bytes` bytes, or
+    to more than the larger of UNPACKED bytes and EXPANSION times the size of `content`. Without this second limit a
+    file of 5 MB could unpack to 5 GB.
     """
     max_bytes = min(max_bytes, max(UNPACKED, EXPANSION * len(content)))
     whole = io.BytesIO()
@@ -104,7 +108,7 @@ def unpacked(content: bytes, what: str, max_bytes: int = LARGEST) -> bytes:
                     raise InputError(f"{what}: cannot read the file: it is no whole gzip file: it ends too early")
                 whole.write(piece)
                 if whole.tell() > max_bytes:
-                    raise InputError(
+                    raise UnpacksTooLarge(
                         f"{what}: the file has {len(content):,} bytes and unpacks to more than {max_bytes:,}; "
                         f"if that is intended, unpack it and give the plain file"
                     )
