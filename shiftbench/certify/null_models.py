@@ -30,9 +30,9 @@ def null_pair(
 
     trial: a null pair of any kind but NullPair.CONTINUED, whose models exist already. gaussian, permuted: controls with
     null models of tuning's size. A noise pair takes the first model of `gaussian` and scales its change by
-    `trial.size`; a permuted pair takes the first one of `permuted`. seed: of the random numbers of the other kinds. The
-    modules are new, and those of base and tuned are not changed. Raises ValueError for NullPair.CONTINUED and where the
-    trial is no null pair.
+    `trial.size` (None: 1); a permuted pair takes the first one of `permuted`. seed: of the random numbers of the other
+    kinds. The modules are new, and those of base and tuned are not changed. Raises ValueError for NullPair.CONTINUED
+    and where the trial is no null pair.
     """
     if trial.kind is NullPair.RANDOM:
         return random_pair(base, seed)
