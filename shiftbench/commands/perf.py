@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 def record(config: DictConfig) -> int:
     """Measure in `processes` processes, one after another, and write the median of each ratio to the baseline file.
 
-    The ratios that the file has for other classes of machines are kept; the counters are replaced. The medians are also
+    The ratios that the file has for other classes of machines are kept; its counters are replaced. The medians are also
     written to the folder `out` and sent to MLflow. Returns the exit code 0.
     """
     from shiftbench.config.instantiation import instantiate
@@ -191,7 +191,7 @@ def keep(
 
 
 def folder(config: DictConfig) -> Path:
-    """The folder for the files of a measurement: `out`, or ./shiftbench-runs/perf where `out` is null."""
+    """The absolute path of the folder for a measurement's files: `out`, or ./shiftbench-runs/perf where it is null."""
     return path_of(str(config.out or Path(folders.RUNS) / "perf"), "out").absolute()
 
 
