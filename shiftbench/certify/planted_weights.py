@@ -29,7 +29,8 @@ RANK = 300  # components of a layer that can be replaced; at most half of the wi
 def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
     """Teach instruction verbs to heads, each of which is chosen with the probability `size`, in place.
 
-    A chosen head learns GROUPS groups of VERBS instruction verbs of the vocabulary, drawn at random. For each group,
+    A chosen head learns GROUPS groups of VERBS instruction verbs of the vocabulary, drawn at random; groups may share
+    verbs. For each group,
     NEURONS neuron pairs at random are turned on both sides, query and key (`_turn`), to the mean input embedding of the
     group's verbs, less the mean embedding of the vocabulary. Query heads that share a key head share the key side, so
     one may turn what another has turned. Raises InputError as `_transformer` does.

@@ -132,7 +132,10 @@ def _setting(config: DictConfig, job: Job, folder: Path) -> Setting:
 
 
 def _like(job: Job, path: str) -> Any:
-    """The source of the model at `path`: base's dtype, device and the like, but no revision, adapter or tokenizer."""
+    """The source of the model at `path`, with the dtype, the device and the other options of base.
+
+    It has no revision, adapter, GGUF file or tokenizer of its own.
+    """
     return dataclasses.replace(job.pair.base, path=path, revision=None, adapter=None, gguf_file=None, tokenizer=None)
 
 

@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _single(one: command_line.ComposedJob) -> int:
-    """Score one pair, send the run to MLflow, and print the results. Returns the exit code 0.
+    """Score one pair, write its results, send the run to MLflow, and print the results. Returns the exit code 0.
 
+    The results are written to `out`, or to ./shiftbench-runs/NAME, with the name of the job, where `out` is null.
     With json=true scores.json is printed instead. With dry_run=true nothing is scored, and the estimate is printed.
     """
     from shiftbench.config.instantiation import instantiate
