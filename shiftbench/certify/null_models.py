@@ -65,8 +65,8 @@ def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedMod
 
     Each weight of the first model is base's plus uniform noise of at most half the distance to the next number in
     bfloat16. Base's file may hold bfloat16, as those of the bundled models do; without the noise, rounding would then
-    change nothing. The noise also makes pairs of different seeds different. In a base that is loaded in bfloat16 the
-    noise is rounded away, and the two models are equal.
+    change nothing. The noise also makes pairs of different seeds different. Base has to be loaded in a finer
+    dtype: in bfloat16 nearly all of the noise is lost, and the two models are equal.
     """
     first, second = copy.deepcopy(base.module), copy.deepcopy(base.module)
     generator = torch.Generator().manual_seed(seed)

@@ -140,7 +140,10 @@ def _like(job: Job, path: str) -> Any:
 
 
 def _digest(config: DictConfig, job: Job) -> str:
-    """sha256 (hex) of the settings that a trial's outcome depends on. Of the models it holds samples of the weights."""
+    """sha256 (hex) of the settings that a trial's outcome depends on.
+
+    Each model is among them by samples of its weights (`weights_told_apart`).
+    """
     pair, continued = config.pair, config.continued
     control = vars(job.control) if job.control is not None else {}
     return content_key({

@@ -140,7 +140,8 @@ def counter_table(counters: Any) -> Table:
 def ratio_table(ratios: Any, limit: float) -> Table:
     """A row for each ratio of times: the baseline's, the one found, its interval, rounds, the quotient, the verdict.
 
-    The ratio found is that of the last process that measured it; the quotient is it divided by the baseline's. limit:
+    The ratio found is that of the last process that measured it; the quotient is this ratio divided by the baseline's.
+    limit:
     for the title; a ratio fails where every process finds more than this multiple of its baseline.
     """
     table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
