@@ -29,7 +29,8 @@ class Standing:
     run of a version that recorded no verdicts and for a claim; else NO_CLAIM. phrase: why the word holds for the run
     only, or that the run is of such a version; empty otherwise. reasons: those of the run's verdict.
     score: the verdict's headline; without a verdict, the score that the column is about; None where the run has none.
-    p_alone: of the claim alone. p_board: corrected over the board. Both are None where the claim was not tested.
+    p_alone: the p of this claim alone, not corrected. p_board: corrected over the board. Both are None where the claim
+    was not tested.
     """
 
     word: str
