@@ -103,8 +103,9 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 def check(source: ModelSource) -> PreTrainedConfig:
     """The model's configuration, after every check for which the model's own weights need not be read or downloaded.
 
-    The headers of weight files are checked too where the files are on this machine. An adapter's files are downloaded
-    and checked against the base. The tokenizer is not checked. Raises InputError where a check fails.
+    The headers of weight files are checked too where the files are on this machine. config.json and an adapter's files
+    are downloaded where the hub's cache lacks them, and so is a GGUF file. The adapter is checked against the base. The
+    tokenizer is not checked. Raises InputError where a check fails.
     """
     return _checked(source, download=False)[1]
 
