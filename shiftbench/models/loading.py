@@ -201,9 +201,9 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
 def _try_out(model: Model) -> None:
     """Run a forward pass over the start of PROBE, and read those parts of the model that are needed later.
 
-    Some malformed configurations fail only there. Raises InputError where something fails, where the tokenizer's
-    vocabulary, added tokens left aside, has token ids for which the model has no embeddings, and where eos_token_id is
-    neither a token id nor a list of them.
+    Some malformed configurations fail only there. Raises InputError where something fails, where the text or the
+    tokenizer's vocabulary, added tokens left aside, has token ids for which the model has no embeddings, and where the
+    generation configuration has an eos_token_id that is neither a token id nor a list of them.
     """
     with as_input_error(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]
