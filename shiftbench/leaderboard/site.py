@@ -160,7 +160,7 @@ def _base_pages(
     """The HTML of a page for each base model with several pairs, by the page's path in the board's folder.
 
     The pairs of a page are ranked among themselves. names: `named` of all rows of the board. site: the relative path
-    from the board's folder to the leaderboard's. home: file name of the first page.
+    from the board's folder to the leaderboard's. reports, home, written_at: as in `_fill`.
     """
     pages = {}
     bases = bases_with_pages(board, names)

@@ -138,7 +138,7 @@ def check_weights(module: PreTrainedModel, name: str) -> None:
 def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConfig]:
     """A model's files and configuration, checked as far as is possible before the weights are read.
 
-    download: whether to download the weights of a model on the hub. Raises InputError where a check fails.
+    download: as in parts_of. Raises InputError where a check fails.
     """
     check_dtype_and_device(source)
     parts = parts_of(source, download)
