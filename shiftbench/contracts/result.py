@@ -29,7 +29,7 @@ class ScoreFact:
 
     label: the score's name in words. unit: the unit of the score's value and interval. positive: what a value above 0
     means. zero: what a value of 0 means. kind: what kind of number the score is. signed: whether the score can be below
-    0; an angle or a distance cannot, so an interval that leaves out 0 says nothing of it.
+    0. An angle or a distance cannot: that its interval leaves out 0 is no evidence that tuning changed anything.
     """
 
     label: str
@@ -84,7 +84,7 @@ class Figure:
     series: str
     low: str | None = None
     high: str | None = None
-    dashed: Sequence[str] = ()  # the series that are drawn dashed; in the paper they are the base model's
+    dashed: Sequence[str] = ()  # values of the column `series` that are drawn dashed; in the paper base's
     diverging: bool = False  # whether 0 is in the middle of a heat map's colour scale
     x_label: str = ""
     y_label: str = ""
@@ -130,7 +130,7 @@ class Result:
     sentence: the result in one plain sentence with its numbers. headline: the name of the score that the sentence is
     about. tables: by name. The table `prompts`, where there is one, has a row for each prompt; where the headline is a
     mean over prompts of tuned minus base, its columns HEADLINE_base and HEADLINE_tuned are the two values of a prompt.
-    level: whether the scores are properties of one model (a check of its attributions) and not shifts.
+    level: whether the scores are properties of one model, as those of a check are, and not shifts.
     captions: by the name of a table, or by a pattern with `*`, what a row of it is and what its columns mean.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
     nulls: the finding's scores on null models; None where it was scored on none. inapplicable: why the finding's claims
