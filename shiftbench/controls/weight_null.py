@@ -64,7 +64,7 @@ class WeightNull(Control):
 
     @property
     def name(self) -> str:
-        """'weights' or 'random' where the kind was chosen by the tuned model's source, else as `Control.name`.
+        """'weights' where `weights_only` is True; else 'random' where `automatic` is True; else `kind`.
 
         So an adapter and a fully tuned model that were scored with control=random stand on one leaderboard.
         """
