@@ -112,7 +112,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
-    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly.
+    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly, nearly to 0.
 
     batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
     to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
