@@ -158,7 +158,7 @@ def attention_vjp(
 def _max_scores(x_NHE: Tensor, items: int) -> int:
     """The most attention scores of one head that may be in memory: SCORES * max(N, items) * E.
 
-    items: the number of items that have rows in x_NHE, or may have none.
+    items: the number of items whose rows x_NHE has; an item may have no row.
     """
     return SCORES * max(len(x_NHE), items) * x_NHE.shape[2]
 
