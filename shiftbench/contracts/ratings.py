@@ -12,7 +12,7 @@ from shiftbench.store.work import Work
 
 
 class Ratings(Method):
-    """Rates each response that a finding's explanations are about: -1, or 1 to 4 (shiftbench/ratings/scale.py)."""
+    """Rates the responses that a finding's explanations are about: 1 to 4, or -1 (shiftbench/ratings/scale.py)."""
 
     @abstractmethod
     def check(self, prompts: Sequence[Prompt]) -> None:

@@ -70,9 +70,10 @@ class Figure:
     kind: 'line' (one line for each series, over x), 'bar' (bars grouped by x, one for each series) or 'heat' (a heat
     map with a row for each series and a column for each x, coloured by y). table: a row for each point, bar or cell.
     x, y, series: names of columns of the table. low, high: names of the columns with the bounds of y; None where there
-    is no interval. x_label, y_label: the labels of the axes; line and bar charts with equal y_label and `signed` share
-    a scale. signed: whether the chart is of a shift or of the two models beside each other. False: it is of a size
-    without a sign, such as an angle; the report sets it apart, and its axis begins at 0.
+    is no interval. x_label, y_label: the labels of the axes; '' stands for the name of the column on that axis. Line
+    and bar charts with equal y_label and `signed` share a scale. signed: whether the chart is of a shift or of the two
+    models beside each other. False: it is of a size without a sign, such as an angle; the report sets it apart, and its
+    axis begins at 0.
     """
 
     name: str
