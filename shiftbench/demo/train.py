@@ -231,8 +231,8 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 class Options:
     """The options that all stages share.
 
-    seed: of all random draws, but that of the windows of continued is seed + 1. vocabulary: the number of the
-    tokenizer's tokens. adapter_rank: the rank of the adapter of tuned_lora. seed_task_share: the share of triples that
+    seed: of all random draws, but that of the windows of continued is seed + 1. vocabulary: the most tokens that the
+    tokenizer may have. adapter_rank: the rank of the adapter of tuned_lora. seed_task_share: the share of triples that
     are drawn from the seed tasks; see `sampling_weights`.
     """
 

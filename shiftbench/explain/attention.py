@@ -66,10 +66,10 @@ class LayerPairs:
 class Cooccurrence:
     """Which words of a vocabulary co-occur: the cosine of their static vectors is above both words' cutoffs.
 
-    A word's cutoff is the mean of its cosines with the reference words (itself too, if it is one), plus `deviations`
-    times the population standard deviation of these cosines. Reference words are those of the vocabulary's first
-    `reference` words that have a vector. A word without a vector co-occurs with no word. Two words that are equal in
-    lower case do not co-occur. cutoff_V: the cutoffs, float64; inf for a word without a vector. cooccurring: what
+    A word's cutoff is the mean of its cosines with the reference words (with itself too, if it is one), plus
+    `deviations` times the population standard deviation of these cosines. Reference words are those of the vocabulary's
+    first `reference` words that have a vector. A word without a vector co-occurs with no word. Two words that are equal
+    in lower case do not co-occur. cutoff_V: the cutoffs, float64; inf for a word without a vector. cooccurring: what
     `ops.cooccurrence` returns. docs/mathematics.md, 'Word pairs of attention heads'.
     """
 

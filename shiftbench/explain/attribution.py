@@ -97,8 +97,9 @@ class Attribution(Explainer):
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
         """Raise InputError unless precision is float32, or the model can be explained in it.
 
-        name, dtype: of the model. device: of its input; None where it is not known yet. by_autograd: why the engine
-        cannot compute the model; "" where it can, or where that is not known yet.
+        Other precisions need a model in float32 that the engine can compute; tf32 also needs a GPU. name, dtype: of the
+        model. device: of its input; None where it is not known yet. by_autograd: why the engine cannot compute the
+        model; "" where it can, or where that is not known yet.
         """
         if self.precision == Precision.FLOAT32.value:
             return
