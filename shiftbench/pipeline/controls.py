@@ -77,7 +77,7 @@ def why_not_controlled(control: Control, finding: Finding) -> str | None:
 
 
 class _WholeModels:
-    """Called with the number of a draw, it returns that null model whole.
+    """Called with the number of a draw, from 0 on, it returns that null model as a loaded Model.
 
     `Control.models` is called for the job's pair at the first such call, and not again.
     """
@@ -107,8 +107,8 @@ def _beside_nulls(
 class _NullScorer:
     """Scores one finding on null models. Of each null model the store keeps the scores, as one unit.
 
-    Null models' explanations by a method that reads weight files, or weights through Model.views alone, are computed in
-    memory and not stored. Each unit of those by another method is stored as soon as it is computed.
+    If the finding's method reads weight files, or weights through Model.views alone, the null models' explanations are
+    computed in memory and not stored. Otherwise each unit of them is stored as soon as it is computed.
     """
 
     method: ClassVar[str] = "null_scores"
