@@ -34,7 +34,8 @@ def compare_with_nulls(
     A result stays as it is where the finding is not scored on null models (`why_not_controlled`), and where a control
     for weights alone cannot draw null models. In both cases a note of the run says why, unless the reason is ''. Raises
     InputError where another control cannot draw null models.
-    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
+    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode
+    (`Responses.mode`).
     """
     whole = _WholeModels(session, control)
     compared = []
