@@ -17,7 +17,7 @@ from shiftbench.perf.measure import PROGRAM, Measured, MeasurementRequest, measu
 from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
-CONFIRMING = 3 * BLOCK  # rounds at least, in a process that confirms a suspect ratio
+CONFIRMING = 3 * BLOCK  # the fewest rounds of a process that must confirm a suspect ratio
 PROCESSES = 2  # further processes that must confirm a suspect ratio
 
 

@@ -83,7 +83,7 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
 
 
 def _has_content(path: Path, text: str) -> bool:
-    """Whether the file exists and holds exactly this text as UTF-8."""
+    """Whether the file holds exactly this text as UTF-8; false where it is missing or cannot be read."""
     try:
         return file_bytes(path, str(path)) == text.encode()
     except (OSError, InputError):
