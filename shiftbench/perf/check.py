@@ -1,9 +1,9 @@
 """Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
 A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
-which measure longer, all find that it does. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers the
-ratio by 4%. Without a slowdown a ratio fails only where noise raises it by more than 10% in three processes in a row,
-the first one and PROCESSES = 2 further ones.
+which measure longer, all find it above that limit. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers
+the ratio by 4%. Without a slowdown a ratio fails only where noise raises it by more than 10% in three processes in a
+row, the first one and PROCESSES = 2 further ones.
 """
 
 from __future__ import annotations
