@@ -30,7 +30,7 @@ CAPTIONS = {
     ),
     "numbers": (
         "One row is one comparison on one set of prompts. The columns have both means, their standard deviations, "
-        "the difference with its interval, and the tests."
+        "and the tests."
     ),
     "prompts": "One row is one published prompt. The columns have its set, its rating and its recognition scores.",
     "unaligned": (
