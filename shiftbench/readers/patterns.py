@@ -34,9 +34,10 @@ for pattern in patterns:
 def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str) -> None:
     """Raise InputError where matching the patterns with the texts takes too long, or there are more than MOST patterns.
 
-    re.match and re.fullmatch (not re.search) of all patterns with all texts may together take SECONDS, the start of an
-    interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are not tried, and patterns that
-    cannot be compiled are no error here. what: where the patterns come from; messages begin with it.
+    re.match and re.fullmatch (not re.search) of all patterns with all texts may together take SECONDS of wall-clock
+    time, the start of an interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are not
+    tried, and patterns that cannot be compiled are no error here. what: where the patterns come from; messages begin
+    with it.
     """
     if len(patterns) > MOST:
         raise InputError(f"{what}: it has {len(patterns):,} patterns; at most {MOST:,} are read")
