@@ -25,7 +25,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to a word; None where none is similar.
+    """The known name that is most similar to a word; None where none is similar (by difflib, 0.6 or more).
 
     Among similar names, one of the same letters in another order is preferred, because swapping letters is a common
     typing error.

@@ -122,7 +122,11 @@ def entry(run: FoundRun, content: bytes) -> Entry:
 
 
 def _check_verdict(name: str, verdict: RecordedVerdict) -> None:
-    """Raise ValueError where a verdict has more than MOST_REASONS reasons or a text that is too long. name: its key."""
+    """Raise ValueError where a verdict has more than MOST_REASONS reasons or a text that is too long.
+
+    name: its key. LONGEST_REASON limits the texts that the comment there lists; LONGEST_TEXT limits the key, the claim
+    and the headline's name.
+    """
     if len(verdict.reasons) > MOST_REASONS:
         raise ValueError(f"scores.json: the verdict {name[:80]!r} has more than {MOST_REASONS} reasons")
     texts = [*verdict.reasons, verdict.short, "" if verdict.null is None else verdict.null.kind]
@@ -140,7 +144,8 @@ class _Server:
         """What `send` returns.
 
         Raises NoAnswerInTime where `send` raises it, and, without calling `send`, where the last MOST_UNANSWERED
-        requests had no answer. Other errors of `send` pass unchanged; such a request does not count as one of these.
+        requests had no answer. Other errors of `send` pass unchanged; such a request is not counted, and requests
+        before and after it are still in a row.
         """
         if self._unanswered >= MOST_UNANSWERED:
             raise NoAnswerInTime("it was not requested: the tracking server no longer answers")

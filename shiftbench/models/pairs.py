@@ -54,14 +54,15 @@ def pair(
     """The pair that a file in conf/pair describes. Whether it can be compared is left to `check`.
 
     base, tuned: hub id, folder or GGUF file. Where `tuned` is a folder with a PEFT adapter and no whole model, the
-    tuned model is base with that adapter: path, revision, gguf_file and tokenizer are base's, and the other fields are
-    those of tuned_model. base_model, tuned_model: make the ModelSource of a side from its path and gguf_file;
-    conf/model sets the other fields. name: where it equals `tuned`, which may be a path, the pair is named by the last
-    part of that path.
+    tuned model is base with that adapter: path, revision and gguf_file are base's, and so is the tokenizer unless
+    tuned_model names one; the other fields are those of tuned_model. base_model, tuned_model: make the ModelSource of a
+    side from its path and gguf_file; conf/model sets the other fields. name: where it equals `tuned`, which may be a
+    path, the pair is named by the last part of that path.
     """
     base_source, tuned_source = base_model(**_location(base, "base")), tuned_model(**_location(tuned, "tuned"))
     if is_adapter(path_of(tuned, "pair.tuned")):
-        where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file", "tokenizer")}
+        where: dict[str, Any] = {f: getattr(base_source, f) for f in ("path", "revision", "gguf_file")}
+        where["tokenizer"] = tuned_source.tokenizer or base_source.tokenizer
         tuned_source = replace(tuned_source, adapter=tuned, **where)
     return Pair(Path(name).name if name == tuned else name, family, size, base_source, tuned_source)
 

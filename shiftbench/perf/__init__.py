@@ -3,7 +3,7 @@
 A hot spot is a computation that takes much of a run's time. Each hot spot is timed in alternation with a yardstick, a
 computation that uses the machine in the same way. The ratio of both times is about the same on all machines with the
 same class of CPU. What a hot spot computes (FLOPs, and for some also layers of forward passes or bytes) is counted, and
-the counts are equal on every machine.
+the counts are equal on all machines with the same versions of libraries.
 
 hot_spots  what is measured: the hot spots and their yardsticks
 cases      prompts with responses on which attribution is timed

@@ -35,12 +35,13 @@ def column_agreement(
 def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
     """error_R: each column's largest |difference| divided by the largest |value| of theirs in that column.
 
-    Infinite where the quotient is not a number, as 0 / 0. Where the shapes differ, error_R is one infinite number.
+    The error is infinite where theirs has only zeros in the column. Where the shapes differ, error_R is one infinite
+    number.
     """
     ours_PR, theirs_PR = ours_PR.double(), theirs_PR.double()
     if ours_PR.shape != theirs_PR.shape:
         return torch.full((1,), math.inf)
-    return ((ours_PR - theirs_PR).abs().amax(0) / theirs_PR.abs().amax(0)).nan_to_num(nan=math.inf)
+    return ((ours_PR - theirs_PR).abs().amax(0) / theirs_PR.abs().amax(0)).nan_to_num(nan=math.inf, posinf=math.inf)
 
 
 def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement:

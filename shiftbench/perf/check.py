@@ -1,8 +1,9 @@
 """Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
 A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
-which measure longer, all find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers the ratio
-by 4%. Noise alone fails only where it raises a ratio by more than 10% in three processes in a row.
+which measure longer, all find it above that limit. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers
+the ratio by 4%. Without a slowdown a ratio fails only where noise raises it by more than 10% in three processes in a
+row, the first one and PROCESSES = 2 further ones.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from shiftbench.perf.measure import PROGRAM, Measured, MeasurementRequest, measu
 from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
-CONFIRMING = 3 * BLOCK  # rounds at least, in a process that confirms a suspect ratio
+CONFIRMING = 3 * BLOCK  # the fewest rounds of a process that must confirm a suspect ratio
 PROCESSES = 2  # further processes that must confirm a suspect ratio
 
 
@@ -88,8 +89,8 @@ class Check:
     """The result of one `shiftbench perf check`.
 
     machine: the class of CPU. torch: the version of torch. known: whether the baseline has ratios of this class; where
-    it has none, `ratios` is empty. missing: the ratios, hot spots, and counters of measured hot spots (as
-    HOT SPOT.NAME) that the baseline has and that were not measured.
+    it has none, `ratios` is empty. missing: what the baseline has and was not measured: ratios of this class by their
+    keys, hot spots by their names, and counters of measured hot spots as HOT SPOT.NAME.
     """
 
     machine: str

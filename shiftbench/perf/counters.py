@@ -1,8 +1,8 @@
 """Counts what a call computes while it runs on one thread.
 
-These are the layers that forward passes go through, the operations of matrix products, and the bytes of the activations
-that are kept or of the results that are allocated.
-The counts do not depend on time or on the CPU, so they are equal on all machines with the same versions of libraries.
+Counted are the layers that forward passes go through, the operations of matrix products, and the bytes of the
+activations that are kept or of the results that are allocated. The counts do not depend on time or on the CPU, so they
+are equal on all machines with the same versions of libraries.
 """
 
 from __future__ import annotations

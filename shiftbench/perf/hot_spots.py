@@ -90,8 +90,9 @@ def engine_reverse() -> HotSpot:
 def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     """A function that computes the matrix products that attribution needs at least.
 
-    They are products of P R rows, in two halves, with the weights of the layers. Left out are weights after the query,
-    key and value projections of the last layer, and gate projections, which the engine merges with the up-projections.
+    They are the products of P R rows with each weight of the layers, half of the rows at a time. Left out are the last
+    layer's weights after its query, key and value projections, and all gate projections, which the engine merges with
+    the up-projections.
     back: whether the weights are transposed, as in reverse mode. The model's own weights are used, so the engine and
     its yardstick need the same space in the machine's caches.
     """
@@ -153,7 +154,7 @@ def word_pairs() -> HotSpot:
 
 
 def components() -> HotSpot:
-    """The first 100 principal components of a down-projection, beside torch's whole singular value decomposition."""
+    """The first 100 principal components of a down-projection, beside all of them by torch.linalg.svd."""
     down_FD = random_normal(INNER // 2, WIDTH // 2)
     return HotSpot(
         "components", lambda: principal_components(down_FD, 100),
@@ -191,7 +192,10 @@ def density() -> HotSpot:
 
 @cache
 def small_model() -> Model:
-    """A random model of the shape of SmolLM2-135M with LAYERS layers and VOCABULARY tokens, without a tokenizer."""
+    """A model of the shape of SmolLM2-135M with LAYERS layers, VOCABULARY tokens and no tokenizer.
+
+    Its weights are random, float32 and the same at every call.
+    """
     config = LlamaConfig(
         hidden_size=WIDTH, intermediate_size=INNER, num_attention_heads=9, num_key_value_heads=3,
         num_hidden_layers=LAYERS, vocab_size=VOCABULARY, max_position_embeddings=2048, rope_theta=100_000.0,
@@ -234,14 +238,14 @@ def attribute(model: Model, case: Case) -> Tensor:
 
 
 def random_normal(*shape: int, seed: int = 0) -> Tensor:
-    """A tensor of this shape with normally distributed numbers, the same for the same seed."""
+    """A float32 tensor of this shape with standard normal numbers, the same for the same seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _words(count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(unit_VG, cutoff_V, spelling_V) of `count` random words.
 
-    The cosines of about one pair in a hundred are above the cutoff, and all spellings differ.
+    All words have one cutoff, which the cosines of about one pair in a hundred exceed, and all spellings differ.
     """
     unit_VG = torch.nn.functional.normalize(random_normal(count, 50), dim=1)
     return unit_VG, torch.full((count,), 0.33, dtype=torch.float64), torch.arange(count)

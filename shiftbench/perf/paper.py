@@ -18,7 +18,7 @@ from shiftbench.perf.timing import Sampled
 
 
 def device_time(device: torch.device) -> float:
-    """The time in seconds, after the device has finished all work in its queue."""
+    """What `time.perf_counter` reads, in seconds, once the device has finished all work in its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -35,8 +35,8 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
     """importance_PR by one forward pass, and one backward pass of p(y_r) for each response token r over its graph.
 
     frozen: whether the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread;
-    None: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens is
-    extrapolated: that of the forward pass plus R times the mean of the backward passes. The module runs with
+    None or 0: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens
+    is extrapolated: that of the forward pass plus R times the mean of the backward passes. The module runs with
     sdpa attention; afterwards its attention and requires_grad are as before, and its parameters have no gradients.
     """
     before = [p.requires_grad for p in module.parameters()]
@@ -71,10 +71,10 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
     """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time.
 
-    Only the gradient of the embeddings is computed; the parameters' requires_grad is left as it is.
-    The module must use eager attention, for which torch can batch the gradients. tokens: the number of response tokens
-    to compute, evenly spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as
-    that of `loop`.
+    Only the gradient of the embeddings is computed; the parameters' requires_grad is left as it is. The caller sets
+    eager attention (`attention_implementation`), for which torch can batch the gradients. tokens: the number of
+    response tokens to compute, evenly spread; None or 0: all. Where it is less than R, the result is a Sampled with the
+    computed columns, as that of `loop`.
     """
     prefix, prompt, response = case.ids
     begin = device_time(module.device)
@@ -108,7 +108,10 @@ def extrapolated(
 
 
 def exact(module: PreTrainedModel, case: Case, places: Sequence[int]) -> Tensor:
-    """The columns `places` of importance_PR by autograd of the plain softmax, in the module's dtype (use float64)."""
+    """The columns `places` of importance_PR, in that order, by autograd of the plain softmax.
+
+    They are computed in the module's dtype, which should be float64.
+    """
     prefix, prompt, response = case.ids
     ids = torch.tensor([[*prefix, *prompt, *response]], device=module.device)
     embedding = module.get_input_embeddings()(ids).detach().requires_grad_(True)

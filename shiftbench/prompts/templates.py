@@ -39,8 +39,8 @@ def in_template(
     name: the name of the model whose template it is, for messages. If the template and a prompt both begin with the
     special tokens that the tokenizer puts in front of a text (or, where it puts none in front, with its
     beginning-of-text token), they are removed from the prompt, so that the rendered text has them once. Raises
-    InputError where the template cannot be rendered, or changes a prompt's text. White space at a prompt's ends may be
-    trimmed.
+    InputError where the template cannot be rendered, or changes a prompt's text otherwise than by trimming white space
+    at both of its ends.
     """
     # A placeholder shows where the template puts the prompt. Searching for the prompt's own words might find a part of
     # the template instead.
@@ -61,7 +61,7 @@ def in_template(
 
 
 def _kept(text: str, start: int) -> list[Span]:
-    """The spans of a prompt's text of which a rendered template may contain one, the longest first.
+    """The spans of a prompt's text of which a rendered template may contain one, in the order in which they are tried.
 
     text[start:], with the special tokens in front left out, is the first span. The others are without white space at
     its end, at its beginning, and at both ends. All count characters from the beginning of `text`.

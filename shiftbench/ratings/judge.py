@@ -106,12 +106,16 @@ def question(prompt: str, response: str) -> Messages:
 def read_rating(answer: str) -> int | None:
     """The rating, 1 to 4, that the first JSON object with "rating" in an answer gives; None where it cannot be read.
 
-    The value must be a whole number or a string of digits; None for another value and for numbers outside 1 to 4.
+    An object inside another one does not count. The value must be a whole number, or a string of one digit with or
+    without white space around it. The result is None for another value and for a number outside 1 to 4.
     """
     for found in json_objects(answer):
         if "rating" in found:
             given: Any = found["rating"]
-            given = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+            digit = (
+                given.strip() if isinstance(given, str) else ""
+            )  # of more digits than one, no number is in the range
+            given = int(digit) if len(digit) == 1 and digit.isdecimal() else given
             return given if type(given) is int and UNFOLLOWED <= given <= BEST else None
     return None
 

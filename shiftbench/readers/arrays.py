@@ -30,9 +30,9 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
     The arrays cannot be written to. Other arrays in the file are not read. Raises InputError where the file cannot be
     read, is no .npz file or is damaged, where it lacks one of the arrays or has any member twice, where a member is
-    encrypted or packed by a method that numpy does not write, where the members together declare to unpack to far more
-    than the file's size, and where one of the arrays is pickled, is of another version of the format than 1.0 and 2.0,
-    or has a header that contradicts its bytes.
+    encrypted or packed by a method that numpy does not write, where the members together declare to unpack to more
+    than `_members` allows for the file's size, and where one of the arrays is pickled, is of another version of the
+    format than 1.0 and 2.0, or has a header that contradicts its bytes.
     """
     what = str(path)
     with (

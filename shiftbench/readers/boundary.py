@@ -1,7 +1,7 @@
 """`reading`: the context manager around code that reads something from outside.
 
-It raises an InputError in the place of an exception of that code, so that the user sees one line. An InputError, lack
-of GPU memory, and what is no Exception (KeyboardInterrupt, SystemExit), a Rust panic left aside, pass unchanged.
+It raises an InputError in the place of an exception of that code, so that the user sees one line. `reading` says which
+exceptions pass unchanged.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def one_line(error: BaseException) -> str:
     """An error's message as one line of at most SHOWN characters.
 
     All lines are joined, because a library's first line often says only that something failed and the reason is below
-    it. Of an error of the operating system, the line is its description and the file, where the error has one. If the
-    message is empty or a single word, as that of a KeyError usually is, the name of the error's type comes first. A
-    longer line is cut and ends in "[cut]".
+    it. Of an OSError with a description (strerror), the line is the description, followed by the file where the error
+    names one. If the message is empty or a single word, as that of a KeyError usually is, the name of the error's type
+    comes first. A line that would be longer than SHOWN is cut and ends in "[cut]".
     """
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror and not isinstance(error, UnicodeError):
@@ -42,7 +42,8 @@ def reading(what: str, remedy: str = "", reason: Callable[[BaseException], str] 
     Libraries raise all kinds of errors on a malformed file (TypeError, AttributeError, IndexError, a Rust panic), and
     all are taken for faults of the input. So the block must hold nothing but the reading: a bug of ours in it would be
     reported as bad input. The original exception is the `__cause__`. InputError and torch.OutOfMemoryError pass
-    unchanged, and so do KeyboardInterrupt, SystemExit and all else that is no Exception, a Rust panic left aside.
+    unchanged. So does what is no Exception, such as KeyboardInterrupt and SystemExit, except a Rust panic, which is no
+    Exception but becomes an InputError.
     """
     try:
         yield

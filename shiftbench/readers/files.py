@@ -17,8 +17,8 @@ from shiftbench.readers.boundary import reading
 
 # Most bytes of one file, packed or unpacked, where the caller gives no limit. Unpacked, GloVe 840B has 5.6 GB.
 LARGEST = 8 * 2**30
-# Within that limit, every archive may unpack to UNPACKED bytes, however small it is, and to EXPANSION times its own
-# size. Text usually unpacks to 10, rarely 20 times its packed size.
+# Within that limit, an archive may unpack to the larger of UNPACKED bytes and EXPANSION times its own size. Text
+# usually unpacks to 10, rarely 20 times its packed size.
 UNPACKED = 64 * 2**20
 EXPANSION = 100
 CHUNK = 2**20  # most bytes unpacked at a time, and what one read asks for where the file states a smaller size

@@ -114,8 +114,8 @@ def _quiet_tokenizers() -> Iterator[None]:
 def _run_child(make: Callable[[], Iterable[str]], pipe: int, seconds: float) -> NoReturn:
     """Everything that the child does: run `make`, and send each text, then DONE, or FAILED with the reason.
 
-    pipe: the descriptor that it writes to. The child ends by _exit, so that it flushes no buffer of the parent and runs
-    no exit handler.
+    pipe: the descriptor that it writes to. seconds: limit of its processor time. The child ends by _exit, so that it
+    flushes no buffer of the parent and runs no exit handler.
     """
     try:
         faulthandler.disable()  # the parent reports a crash of the child, in one line

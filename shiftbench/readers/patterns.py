@@ -37,9 +37,10 @@ def check_patterns(patterns: Sequence[str], texts: Sequence[str], what: str, sea
     """Raise InputError where matching the patterns with the texts takes too long, or there are more than MOST patterns.
 
     re.match and re.fullmatch of all patterns with all texts, and re.search of the patterns `searched`, may together
-    take SECONDS, the start of an interpreter included. Patterns of letters, digits, "_", ".", "-" and spaces alone are
-    not tried, and patterns that cannot be compiled are no error here. what: where the patterns come from; messages
-    begin with it. searched: further patterns, which are searched for as well; a search takes longer than a match.
+    take SECONDS of wall-clock time, the start of an interpreter included. Patterns of letters, digits, "_", ".", "-"
+    and spaces alone are not tried, and patterns that cannot be compiled are no error here. what: where the patterns
+    come from; messages begin with it. searched: further patterns, which are searched for as well; a search takes longer
+    than a match.
     """
     count = len(patterns) + len(searched)
     if count > MOST:

@@ -90,8 +90,8 @@ def safetensors_places(path: Path, what: str) -> list[tuple[StoredTensor, int, i
     Each element is (tensor, offset of the tensor's first byte, offset after its last byte); offsets count bytes from
     the beginning of the file. what: the file as the user named it; messages begin with it. Raises InputError where the
     file cannot be read, is a git-lfs pointer or pickled, where the header is longer than the file or LARGEST_HEADER, is
-    no JSON object, gives a key twice or has a malformed entry, where the tensors do not fill the rest of the file one
-    after the other, and where a dtype is not one of BITS.
+    no JSON object, gives a key twice or has a malformed entry, where a dtype is not one of BITS or does not fit the
+    tensor's shape and bytes, and where the tensors, sorted by offset, do not fill the rest of the file without gaps.
     """
     with reading(f"{what}: cannot read the file"):
         refuse_lfs_pointer(path, what)
@@ -249,9 +249,9 @@ def _gguf_sizes() -> dict[int, tuple[int, int]]:
 def _placed(header: dict[str, Any], size: int, what: str) -> list[tuple[StoredTensor, int, int]]:
     """(tensor, begin, end) for each tensor of a safetensors header, in its order.
 
-    begin, end: offsets in bytes, counted from the header's end. size: bytes of the file after the header. Raises
-    InputError where an entry is malformed, where the bytes of a tensor do not fit its dtype and shape, and where the
-    tensors do not fill the `size` bytes one after the other.
+    header: without the key "__metadata__". begin, end: offsets in bytes, counted from the header's end. size: bytes of
+    the file after the header. Raises InputError where an entry is malformed, where the bytes of a tensor do not fit its
+    dtype and shape, and where the tensors, sorted by offset, do not fill the `size` bytes without gaps.
     """
     placed = []
     for name, entry in header.items():

@@ -12,7 +12,7 @@ from shiftbench.readers.files import file_bytes, path_of, unpacked
 
 
 def packaged_lines(name: str) -> list[str]:
-    """The lines of a text file in this package. name: its path below shiftbench/data."""
+    """The lines of a text file in this package, split as `_lines` does. name: its path below shiftbench/data."""
     return _lines((files("shiftbench.data") / name).read_bytes())
 
 
@@ -31,8 +31,8 @@ def user_bytes(path: str, option: str) -> bytes:
 def user_lines(path: str, option: str) -> list[str]:
     """The lines of a UTF-8 text file that a user named, decompressed where its name ends in .gz.
 
-    path: as the user wrote it; `~` is expanded. option: the name of the option that names the file, for messages.
-    Raises InputError where the file cannot be read or decompressed, or is not UTF-8.
+    The lines are split as `_lines` does. path: as the user wrote it; `~` is expanded. option: the name of the option
+    that names the file, for messages. Raises InputError where the file cannot be read or decompressed, or is not UTF-8.
     """
     try:
         return _lines(user_bytes(path, option))
@@ -71,7 +71,8 @@ def json_rows(
 def _lines(content: bytes) -> list[str]:
     """The lines of a UTF-8 text, without line feeds and without a byte-order mark at the start of the text.
 
-    Only line feeds separate lines, and carriage returns are kept. Raises UnicodeDecodeError where it is not UTF-8.
+    Only line feeds end lines, and carriage returns are kept. After a line feed at the end of the text there is no empty
+    line. Raises UnicodeDecodeError where the text is not UTF-8.
     """
     # split and not splitlines(), which also splits at U+2028 and similar characters, which JSON may hold inside texts.
     lines = content.decode("utf-8-sig").split("\n")

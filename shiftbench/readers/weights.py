@@ -30,7 +30,8 @@ def sampled_digest(place: Path) -> str:
     have equal headers. Reading everything would take half a minute for a model of 14 GB. Training usually changes
     numbers all over a tensor, so different models rarely have equal samples; Model.weights_digest is exact. Of any
     other file, such as GGUF or a damaged safetensors file, it covers the size and about PLACES samples (up to twice as
-    many in a small file). It never waits for a pipe. Raises OSError or InputError where there is nothing to read.
+    many in a small file). It never waits for a pipe. Raises OSError where the folder has no safetensors file or a file
+    cannot be opened, and InputError for a pipe or a device. An empty file has a digest.
     """
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:

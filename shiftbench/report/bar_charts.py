@@ -23,9 +23,9 @@ _BAR_SHARE = 0.92  # width of a bar as a share of its place in the group; the re
 def draw_vertical_bars(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A chart with a group of vertical bars for each value of the column `figure.x`, and a bar for each series in it.
 
-    rows: the rows to draw, as `figures.rows_to_draw` gives them. The height of a bar is the column `figure.y`. A bar
-    has an error bar where the figure has an interval. limits: the ends of the axis of values; None: they follow from
-    the rows.
+    Groups, and bars in a group, are in the order of `distinct_in_order`. The height of a bar is the column `figure.y`.
+    A bar has an error bar where the figure has an interval. rows: the rows to draw, as `figures.rows_to_draw` gives
+    them. limits: the ends of the axis of values; None: they follow from the rows.
     """
     canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
     axes = canvas.add_subplot()

@@ -119,8 +119,8 @@ def is_wide(figure: Figure) -> bool:
 def description(figure: Figure) -> str:
     """What the chart shows, in words, for readers who use a screen reader: its kind, its title, its axes and numbers.
 
-    The numbers are the count of rows, the range and the mean of a heat map, and the mean of each of the first
-    _MOST_NAMED series of another chart.
+    The numbers of a heat map are how many series it has, and the lowest, the highest and the mean of its values. Those
+    of another chart are the mean of each of its first _MOST_NAMED series, and how many more it has.
     """
     rows = rows_to_draw(figure)
     value, series = rows[figure.y], distinct_in_order(rows[figure.series])

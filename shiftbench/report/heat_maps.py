@@ -29,8 +29,9 @@ _TALLEST = 7.0  # inches; no heat map is taller
 def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
 
-    rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts. The
-    column `figure.y` decides the colour of a cell. A cell without a row is transparent, with a border.
+    Both are in the order of `distinct_in_order`. The column `figure.y` decides the colour of a cell. A cell without a
+    row is transparent, with a border.
+    rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts.
     limits: the values at the ends of the colour map; None: `_colour_limits`.
     """
     lines, columns = distinct_in_order(rows[figure.series]), distinct_in_order(rows[figure.x])

@@ -80,7 +80,7 @@ def _draw_line(axes: Axes, figure: Figure, all_rows: pd.DataFrame, style: Series
     """Draw the line of one series on the axes, and the band around it where the figure has an interval.
 
     all_rows: the rows of all series. Where x is a number, the points are sorted by it. Where x is a name, the names of
-    all series are at 0, 1, 2, ..., so a name has the same place for every series.
+    all series, in the order of `distinct_in_order`, are at 0, 1, 2, ..., so a name has the same place for every series.
     """
     rows = all_rows[all_rows[figure.series].astype(str) == style.series]
     x: Sequence[Any]

@@ -15,13 +15,12 @@ REPORT = "report.html"  # the file's name; sending the run makes the link lead t
 
 
 def answer_markdown(summary: RunSummary) -> str:
-    """The verdicts' words, what was compared, the verdicts with reasons, and the commands.
+    """The verdicts' words, what was compared, the verdicts with reasons, and commands.
 
-    These are the commands that may help to decide what is open, and the one that made the run.
-
-    The words stand first, because MLflow's page folds what follows the first few lines. A run without verdicts has the
-    sentences of its findings instead. Text that users choose, such as names of models, is escaped. The text links to
-    the report by the name of its file.
+    The commands are those that may help to decide what is open, and the one that made the run where it is recorded.
+    The words stand first, because MLflow's page folds what follows the first few lines. A run without verdicts begins
+    with what was compared, and the sentences of its findings follow. Text that users choose, such as names of models,
+    is escaped. The text links to the report by the name of its file.
     """
     pair = summary.pair
     compared = f"{pair['name']}: {model_name(pair['base'])} → {model_name(pair['tuned'])}; {conditions(summary)}"
@@ -39,7 +38,7 @@ def answer_markdown(summary: RunSummary) -> str:
 
 
 def _words(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line with the claims whose verdict is each word, in the order of SHOWN_WORDS; empty without verdicts."""
+    """A list of one line, the claims by the word of their verdict in the order of SHOWN_WORDS; [] without verdicts."""
     by_word = {word: [_escaped(one.claim.short) for one in verdicts if one.word is word] for word in SHOWN_WORDS}
     said = [f"**{word.value}**: {', '.join(claims)}" for word, claims in by_word.items() if claims]
     return ["; ".join(said)] if said else []
@@ -54,7 +53,7 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
-    """One Markdown list with an item for each verdict that has reasons or a `detectable`; empty where none has."""
+    """A list of one text, Markdown with an item for each verdict with reasons or a `detectable`; [] where none has."""
     rows = []
     for verdict in verdicts:
         reasons = [*verdict.reasons, *detectable(verdict)]

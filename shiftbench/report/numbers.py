@@ -30,7 +30,10 @@ def number(value: object, signed: bool = False) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p-value with two significant digits; '' where there was no test, 'n/a' where the test gave no number."""
+    """A p-value with at most two significant digits, as '0.03' or '1.2e-05'.
+
+    None, where there was no test, gives ''. NaN, where the test gave no number, gives 'n/a'.
+    """
     if p is None:
         return ""
     return "n/a" if math.isnan(p) else f"{p:.2g}"

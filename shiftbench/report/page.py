@@ -182,7 +182,7 @@ def by_sign(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
 
 
 def finding_notes(summary: RunSummary, result: Result) -> list[str]:
-    """The notes that stand at the finding: its own, and the run's that begin with 'NAME: ', without that beginning."""
+    """The finding's own notes, and those of the run that begin with the finding's name and ': ', without that start."""
     head = f"{result.finding}: "
     return [*result.notes, *(note.removeprefix(head) for note in summary.notes if note.startswith(head))]
 

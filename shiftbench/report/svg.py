@@ -57,7 +57,10 @@ def render_svg(draw: Callable[[], Canvas], salt: str) -> str:
 
 
 def with_title(svg: str, title: str) -> str:
-    """The SVG, made taller, with a title above the chart, wrapped into lines, for a file that is opened by itself."""
+    """The SVG, made taller, with a title above the chart, wrapped into lines, for a file that is opened by itself.
+
+    svg: as `render_svg` gives it.
+    """
     width, height = (float(side) for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     lines = textwrap.wrap(visible(title), width=int(width / 6))
     top = _TITLE_LINE * (len(lines) + 0.5)

@@ -14,8 +14,8 @@ from shiftbench.report.text import file_name
 def write_tables(results: Sequence[Result], folder: Path) -> list[Path]:
     """Write every table to folder/tables/STEM.csv, and return the paths; STEM is `file_stem` of finding and table.
 
-    Numbers have full precision. The files are UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as its
-    backslash escape.
+    An index that has a name is written as the first columns. Numbers have full precision. The files are UTF-8; a lone
+    surrogate, which UTF-8 cannot hold, is written as its backslash escape.
     """
     target = folder / "tables"
     target.mkdir(parents=True, exist_ok=True)

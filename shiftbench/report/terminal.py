@@ -33,7 +33,7 @@ WIDTH = 80  # columns of the answer where the output is no terminal
 WIDEST = 100  # columns of the answer on a terminal that is wider
 MOST_LINES = 19  # of an answer; second reasons that would make it longer are left out. A command counts as one
 INDENT = "    "
-SHOWN_WORDS = tuple(MARKS)  # the words in the order in which a line lists them: what was decided first
+SHOWN_WORDS = tuple(MARKS)  # in the order in which a line lists them: words that decide a claim come first
 SHOWN_REASONS = 2  # of each verdict; scores.json and the report have all
 LONGEST_REASON = 3  # the most lines of a verdict's first reason; with the second one, one line more
 SHOWN_COMMANDS = 2
@@ -76,7 +76,8 @@ def verdict_lines(summary: RunSummary, width: int = WIDTH) -> list[Text]:
 def conditions(summary: RunSummary) -> str:
     """How many prompts, which suite, and the control, as one line; '?' stands for a number or suite not recorded.
 
-    The control is that of the first verdict with null models, and 'no control' where no verdict has any.
+    The number is that of the explained prompts, or of all prompts where the former is not recorded. The control is that
+    of the first verdict with null models, and 'no control' where no verdict has any.
     """
     pair = summary.pair
     null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
@@ -115,7 +116,8 @@ def _shown_reasons(verdicts: Sequence[Verdict], width: int, room: int) -> list[l
     """For each verdict the lines below it: its first reason, and its second one where `room` lines for all allow it.
 
     Reasons that are those of the verdict before are 'the same reason'. The text of `detectable` follows the reasons.
-    Text that is too long ends in ' ...'. The lines of first reasons may take more than `room`.
+    Text of more lines than LONGEST_REASON says is cut and ends in ' ...'. Where first reasons alone take more than
+    `room`, each is cut to one line less; they may still take more.
     """
 
     def lines(verdict: Verdict, before: Verdict | None, count: int, most: int) -> list[str]:

@@ -29,9 +29,9 @@ def attribution_html(
     """An HTML fragment (a figure element) of the prompt's tokens, on backgrounds whose opacity follows the density.
 
     tokens, instruction, density: one entry for each prompt token. instruction: whether the token is part of the
-    instruction; such tokens are underlined. None: no token is underlined. density: the importance density of the token;
-    it is clipped to 0..1, and NaN gives no background. model: 'base' or 'tuned', for the colour. caption: a text below
-    the tokens; '' for none.
+    instruction; such tokens are underlined. None: no token is underlined. density: the importance density of the token.
+    For the opacity it is clipped to 0..1; the tooltip shows it as it is. NaN gives no background. model: 'base' or
+    'tuned', for the colour. caption: a text below the tokens; '' for none.
     The fragment needs no style sheet and no script, and every token in it is escaped.
     Raises InputError where tokens, instruction and density have different lengths.
     """

@@ -26,7 +26,7 @@ CIRCUMSTANCES = re.compile(rb'^(?:  "(?:date|command|mlflow_run)"|      "next"):
 
 @dataclass(frozen=True)
 class RecordedVerdict:
-    """A verdict as scores.json has it; `shiftbench.verdicts.sentences.fields` says what each field is.
+    """A verdict as scores.json has it; shiftbench/schema/scores.schema.json says what each field is.
 
     word: a value of `Word`. headline: the name of the score that the verdict rests on. null: None without a control.
     p_uncorrected: of the same test as p, for a correction over more claims than those of the run; None also where the

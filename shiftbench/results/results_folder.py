@@ -59,7 +59,7 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """What a folder says about the results in it; None without a scores.json of a known format."""
+    """What a folder says about the results in it; None without a scores.json of a known format that can be read."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") not in READABLE:

@@ -41,7 +41,7 @@ def write(summary: RunSummary, folder: Path) -> Path:
 
     Earlier results in the folder are replaced where they are of the same settings. Where they are of other settings,
     they are moved to a folder under `earlier` inside the folder, and a warning is logged. Raises Unwritable where the
-    folder cannot be written, for example on a full disk.
+    folder cannot be written, for example on a full disk, and what `document` and `write_report` raise.
     """
     content = document(summary)
     with full_disk(folder), results_folder.writing(folder) as part:

@@ -37,8 +37,8 @@ class Bootstrap:
     An interval contains its value. Where no observation differs from another of its sample or stratum, after strata of
     a single value were joined, both bounds are the value.
 
-    resamples: the number of resamples for each interval. confidence: the confidence level, in (0, 1). seed: of the
-    random resamples; the same values and options give the same bounds.
+    resamples: the number of resamples for each interval, at least 1. confidence: the confidence level, in (0, 1). Other
+    numbers raise InputError. seed: of the random resamples; the same values and options give the same bounds.
     """
 
     resamples: int
@@ -95,7 +95,7 @@ class Bootstrap:
     def _interval(
         self, value: float, x: NDArray[np.float64], length_G: NDArray[np.int64], weight_G: NDArray[np.float64]
     ) -> Interval:
-        """The interval of the sum over groups of weight x mean. value: that sum.
+        """The interval around `value`, an estimate that varies as the sum over groups of (weight x mean) does.
 
         x: the values of all groups, the first group's before the second's. length_G: how many values each group has.
         """

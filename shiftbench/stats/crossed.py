@@ -37,8 +37,9 @@ def crossed_difference(
 ) -> CrossedDifference | None:
     """The mean of the first group's rows less that of the other rows. None where a group has no row that counts.
 
-    A row's value is the mean of its cells that count; a group's mean is that of its rows' values. first_V: which rows
-    are the first group's. counted_VN: which cells count; rows without such a cell are left out.
+    A row's value is the mean of its cells that count; a group's mean is that of its rows' values. value_VN: finite in
+    all cells, also in those that do not count. counted_VN: which cells count; rows without such a cell are left out.
+    first_V: which rows are the first group's.
 
     Rows are a sample and columns are a sample, so cells of one row vary together, and cells of one column do. The
     variance is that of Cameron, Gelbach and Miller (2011) for two crossed clusterings: sums of squares of the rows'
@@ -81,10 +82,11 @@ def _columns_part(
 ) -> float:
     """The variance that cells of one column share; at least 0.
 
-    It is the sum, over columns, of the products of the deviations of different cells, times N / (N - 1) for N columns
-    with a cell that counts. divisor_V: what a cell's deviation is divided by: its row's number of cells that count,
-    times the number of rows in the row's group. group_V: 0 for rows of the first group, else 1. mean: the two groups'
-    means. The second group's deviations count with the opposite sign, so what a column adds to both groups cancels.
+    It is the sum, over columns, of the products of the deviations of two different cells, each pair counted twice,
+    times N / (N - 1) for N columns with a cell that counts. divisor_V: what a cell's deviation is divided by: its row's
+    number of cells that count, times the number of rows in the row's group. group_V: 0 for rows of the first group,
+    else 1. mean: the two groups' means. The second group's deviations count with the opposite sign, so what a column
+    adds to both groups cancels.
     """
     sign_V = np.where(group_V == 0, 1.0, -1.0)
     deviation_VN = np.where(counted_VN, value_VN - mean[group_V][:, None], 0.0) * (sign_V / divisor_V)[:, None]

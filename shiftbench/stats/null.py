@@ -81,7 +81,7 @@ def excess_over_null(
 
     low, high: the value's own interval, for the sampling of its n observations. confidence: the level of that interval
     and of the one returned. draws: [m], at least one. The value's standard error on the side of a bound is
-    e = |value - bound| / t, where t is Student's quantile for n - 1 degrees of freedom, at least 1. With the standard
+    e = |value - bound| / t, where t is Student's quantile for max(n - 1, 1) degrees of freedom. With the standard
     deviation s of the draws, the variance is e^2 + s^2 (1 + 1 / m), and Student's t for Satterthwaite's degrees of
     freedom gives the bound. p is two-sided, with the standard error on the side that faces the null; where that error
     is 0, p is 1 for an excess of 0, else 0.

@@ -29,7 +29,8 @@ def error_from_parts(estimates: ArrayLike) -> float:
 def with_error(interval: Interval, error: float, confidence: float) -> Interval:
     """An interval with one more, independent and normal, source of error; error: its standard error.
 
-    Each half of the interval becomes the square root of the sum of its square and that of the error's half-width.
+    Each half of the interval becomes the square root of the sum of its square and that of the error's half-width, which
+    is the error times the normal quantile for a two-sided interval of the level `confidence`.
     """
     half = float(norm.ppf((1 + confidence) / 2)) * error
     below, above = interval.value - interval.low, interval.high - interval.value

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 # of 16 differences take a millisecond.
 MOST_EXACT = 16
 DRAWS = 9999  # number of random assignments where not all are tried: the standard error of p = 0.05 is 0.002
-_BLOCK = 2**22  # signs of the assignments that are drawn at once; the product with them takes 32 MiB, as float64
+_BLOCK = 2**22  # most signs that are drawn at once; their product with the differences copies them to float64, 32 MiB
 Alternative = Literal["two-sided", "less", "greater"]
 
 

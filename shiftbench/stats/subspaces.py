@@ -12,9 +12,9 @@ from torch import Tensor
 # A squared change, over the sum of both weights' squared norms. Up to this value rotation_share computes the rotation
 # itself: its faster formula is a difference of sums that, for so small a change, agree in too many digits.
 SMALL_CHANGE = 1e-6
-# A change is of low rank where the first share of its directions holds at least the second of its square. Of a random
-# change an eighth of the directions holds about a quarter; rounding to bfloat16 after an adapter was merged adds some
-# percent.
+# A change is of low rank where its strongest directions, LOW_RANK of all, hold at least SHARE of its squared norm. Of a
+# random change an eighth of the directions holds about a quarter. Rounding to bfloat16 after an adapter was merged adds
+# some percent.
 LOW_RANK, SHARE = 1 / 8, 0.9
 
 
@@ -114,8 +114,8 @@ def random_change(base_FD: Tensor, tuned_FD: Tensor, seed: int) -> Tensor:
     """base_FD plus a random change of the size of tuned_FD - base_FD, for comparison.
 
     A change of low rank, such as an adapter's, is rotated (`rotated_change`); permuting it would give it full rank. Any
-    other change is permuted (`permuted_change`). A change is of low rank where LOW_RANK of the D directions, but at
-    least one, hold at least SHARE of its squared norm.
+    other change is permuted (`permuted_change`). A change is of low rank where the strongest of its D directions hold
+    at least SHARE of its squared norm; they are LOW_RANK of D, rounded down, but at least one.
     """
     change = (tuned_FD - base_FD).double()
     square_D = torch.linalg.eigvalsh(change.T @ change).clamp(min=0)

@@ -52,7 +52,7 @@ def student_test(first: ArrayLike, second: ArrayLike) -> TTest | None:
 
 
 def welch_test(first: ArrayLike, second: ArrayLike, alternative: str) -> TTest | None:
-    """Welch's unequal-variance t-test of two samples' means.
+    """Welch's unequal-variance t-test of two samples' means. t is positive if the mean of `first` is larger.
 
     alternative: 'two-sided', 'less' (the mean of `first` is below that of `second`) or 'greater'. None where a sample
     has fewer than two values, or where both samples are constant.

@@ -85,7 +85,9 @@ def test_a_tuned_folder_that_is_an_adapter_goes_on_base(base, tmp_path, merge):
     save_adapter(tiny_module("llama"), tmp_path / "lora", str(base))
     pair = local(base, tmp_path / "lora", "pair.base_model.revision=r", f"pair.tuned_model.merge_adapter={merge}")
     assert (pair.name, pair.tuned.path, pair.tuned.adapter) == ("lora", str(base), str(tmp_path / "lora"))
-    assert pair.tuned.revision == "r"
+    assert pair.tuned.revision == "r" and pair.tuned.tokenizer is None
+    named = local(base, tmp_path / "lora", f"pair.tuned_model.tokenizer={tmp_path}")
+    assert named.tuned.tokenizer == str(tmp_path) and named.base.tokenizer is None
     loaded = pairs.load_pair(pair)
     first, second = loaded.base, loaded.tuned
     assert not torch.equal(first.views.down_FD(0), second.views.down_FD(0))

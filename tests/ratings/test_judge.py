@@ -116,6 +116,7 @@ def test_a_spent_budget_keeps_all_answers(judge, served, llama):
         ('{"rating": 3}', 3), ('Well.\n```json\n{"rating": "2"}\n```', 2), ('{"a": 1} {"rating": 1}', 1),
         ('{"rating": 5}', None), ('{"rating": 2.5}', None), ('{"rating": true}', None), ("3", None), ("", None),
         ('{"rating": 1, "rating": 4}', None), ('{"rating": "²"}', None), ('{"rating": [[4]]}', None),
+        (f'{{"rating": "{"1" * 5000}"}}', None), (f'{{"rating": {"1" * 5000}}}', None), ('{"rating": " 4 "}', 4),
     ],
 )  # fmt: skip
 def test_ratings_are_read_from_what_models_write(answer, rating):
