@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timezone
 
 from shiftbench.report.page import RunSummary, model_name
 from shiftbench.report.terminal import SHOWN_WORDS, commands, conditions, detectable
@@ -32,7 +33,9 @@ def answer_markdown(summary: RunSummary) -> str:
     following = commands(summary)
     parts += [f"What would decide:\n\n{_code(following)}"] if following else []
     if summary.given:
-        when = "" if summary.finished is None else f" on {summary.finished:%Y-%m-%d at %H:%M} UTC"
+        when = (
+            "" if summary.finished is None else f" on {summary.finished.astimezone(timezone.utc):%Y-%m-%d at %H:%M} UTC"
+        )
         parts.append(f"Made{when} by:\n\n{_code([str(command(summary.given, Remedy()))])}")
     return "\n\n".join(parts)
 

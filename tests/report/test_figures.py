@@ -72,6 +72,14 @@ def test_bars_of_many_groups_name_every_group() -> None:
     assert set(groups) <= set(texts(figure_svg(figure("bar", ["a"], groups))))
 
 
+@pytest.mark.parametrize("groups", [["a", "b"], [f"group {i}" for i in range(38)]], ids=["vertical", "horizontal"])
+def test_bars_of_series_with_numbers_as_names_are_drawn(groups: list[object]) -> None:
+    table = pd.DataFrame([(x, number, 1.0) for x in groups for number in (1, 2)], columns=list("xsy"))
+    named = table.assign(s=table["s"].astype(str))
+    drawn, wanted = (figure_svg(Figure("f", "Title", "bar", rows, "x", "y", "s")) for rows in (table, named))
+    assert drawn == wanted
+
+
 @pytest.mark.parametrize(("change", "colour", "other"), [(1.0, "tuned", "base"), (-1.0, "base", "tuned")])
 def test_a_cell_of_a_diverging_map_has_the_colour_of_its_sign(change: float, colour: str, other: str) -> None:
     table = pd.DataFrame({"x": [0, 1], "s": [0, 0], "y": [change, 0.0]})
