@@ -119,14 +119,17 @@ def is_wide(figure: Figure) -> bool:
 def description(figure: Figure) -> str:
     """What the chart shows, in words, for readers who use a screen reader: its kind, its title, its axes and numbers.
 
-    The numbers are the count of rows, the range and the mean of a heat map, and the mean of each of the first
-    _MOST_NAMED series of another chart.
+    The numbers are the count of rows, the range and the mean of a heat map, and how many of its cells have no data,
+    where any has none; of another chart, the mean of each of the first _MOST_NAMED series.
     """
     rows = rows_to_draw(figure)
     value, series = rows[figure.y], distinct_in_order(rows[figure.series])
     if figure.kind == "heat":
         rest = f"{len(series)} rows, {figure.y_label or figure.series}; values from {number(value.min())} to "
         rest += f"{number(value.max())}, mean {number(value.mean())}."
+        cells = len(series) * rows[figure.x].nunique()
+        missing = cells - len(rows.drop_duplicates([figure.series, figure.x]))
+        rest += f" {missing:,} of {cells:,} cells have no data." if missing else ""
     else:
         means = rows.groupby(figure.series, sort=False)[figure.y].mean()
         rest = f"vertical axis, {figure.y_label or figure.y}. Mean of each series: "

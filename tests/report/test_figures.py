@@ -12,6 +12,7 @@ import pytest
 from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
 from shiftbench.report.figures import description, figure_svg, is_wide
+from shiftbench.report.heat_maps import NO_DATA
 from shiftbench.report.intervals import WIDTH, interval_svg
 
 
@@ -79,6 +80,25 @@ def test_a_cell_of_a_diverging_map_has_the_colour_of_its_sign(change: float, col
     cells = re.findall(r"fill: (none|#\w+; fill-opacity: [\d.]+); stroke: " + light_colour("line"), svg)
     assert cells == [f"{light_colour(colour)}; fill-opacity: 0.92", "none"]
     assert f"{light_colour(other)}; fill-opacity: 0.92; stroke" not in svg
+
+
+@pytest.mark.parametrize("diverging", [True, False])
+def test_a_cell_without_data_is_hatched_and_one_of_the_lowest_value_is_not(diverging: bool) -> None:
+    table = pd.DataFrame({"x": [0, 1, 0, 1], "s": [0, 0, 1, 1], "y": [0.0, 1.0, 0.5, 0.25]})
+
+    def drawn(rows: pd.DataFrame) -> tuple[Figure, str]:
+        picture = Figure("f", "Title", "heat", rows, "x", "y", "s", diverging=diverging)
+        return picture, figure_svg(picture)
+
+    hatched = re.compile(r'<path d="([^"]+)"[^>]*fill: none; stroke: ' + light_colour("muted"))
+    whole, svg = drawn(table)
+    assert NO_DATA not in texts(svg) and not hatched.findall(svg) and "no data" not in description(whole)
+    for gap in (table.drop(index=3), table.replace({"y": {0.25: np.nan}})):
+        part, svg = drawn(gap)
+        assert NO_DATA in texts(svg)
+        (lines,) = hatched.findall(svg)
+        assert lines.count("M") == 3
+        assert description(part).endswith("1 of 4 cells have no data.")
 
 
 @pytest.mark.parametrize("kind", ["line", "bar", "heat"])
