@@ -140,7 +140,8 @@ class _Server:
         """What `send` returns.
 
         Raises NoAnswerInTime where `send` raises it, and, without calling `send`, where the last MOST_UNANSWERED
-        requests had no answer. Other errors of `send` pass unchanged; such a request does not count as one of these.
+        requests had no answer. Other errors of `send` pass unchanged; a LookupError, as of a missing file, is an
+        answer of the server.
         """
         if self._unanswered >= MOST_UNANSWERED:
             raise NoAnswerInTime("it was not requested: the tracking server no longer answers")
@@ -148,6 +149,9 @@ class _Server:
             answer = send()
         except NoAnswerInTime:
             self._unanswered += 1
+            raise
+        except LookupError:
+            self._unanswered = 0
             raise
         self._unanswered = 0
         return answer
