@@ -11,7 +11,7 @@ import pytest
 
 from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
-from shiftbench.report.figures import description, figure_svg, is_wide
+from shiftbench.report.figures import description, figure_svg, is_wide, rows_to_draw
 from shiftbench.report.heat_maps import NO_DATA
 from shiftbench.report.intervals import WIDTH, interval_svg
 
@@ -114,6 +114,18 @@ def test_equal_missing_and_single_values_are_drawn(kind: str, values: list[float
     table = pd.DataFrame({"x": range(len(values)), "s": "a", "y": values, "low": np.nan, "high": np.inf})
     for diverging in (False, True):
         ET.fromstring(figure_svg(Figure("f", "", kind, table, "x", "y", "s", "low", "high", diverging=diverging)))
+
+
+@pytest.mark.parametrize("column", ["x", "s"])
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=repr)
+def test_a_row_whose_text_is_missing_is_left_out(column: str, missing: object) -> None:
+    table = pd.DataFrame({"x": ["one", "two"], "s": ["a", "b"], "y": [1.0, 2.0]}).astype({"x": object, "s": object})
+    picture = Figure("f", "", "bar", table, "x", "y", "s")
+    assert len(rows_to_draw(picture)) == 2
+    table.loc[1, column] = missing
+    rows = rows_to_draw(picture)
+    assert rows["x"].tolist() == ["one"] and rows["s"].tolist() == ["a"]
+    assert not {"None", "nan", "<NA>"} & set(texts(figure_svg(picture)))
 
 
 def test_a_chart_on_a_page_has_colours_of_the_page_only() -> None:
