@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,3 +165,18 @@ def test_the_dot_of_a_score_is_on_the_side_of_its_sign() -> None:
     assert position(0.2, 0.1, 0.3) > 0 > position(-0.2, -0.3, -0.1)
     assert position(0.0, -0.1, 0.1) == 0
     assert position(0.2, 0.1, 0.3) == pytest.approx(position(2e-9, 1e-9, 3e-9))
+
+
+@pytest.mark.parametrize("kind", ["line", "bar", "heat"])
+def test_a_users_settings_of_matplotlib_change_no_chart_and_stay(kind: str) -> None:
+    own = {
+        "font.family": ["serif"], "font.size": 20.0, "axes.facecolor": "yellow", "axes.titlelocation": "right",
+        "axes.linewidth": 4.0, "lines.marker": "x", "lines.markersize": 12.0, "xtick.direction": "in",
+        "savefig.bbox": "tight", "path.sketch": (3.0, 10.0, 2.0), "svg.fonttype": "path", "figure.dpi": 50.0,
+        "legend.fontsize": 20.0, "axes.grid": True, "errorbar.capsize": 9.0, "pcolor.shading": "nearest",
+    }  # fmt: skip
+    picture = figure(kind, ["base", "tuned"], [0, 1, 2], dashed=("base",))
+    before = figure_svg(picture)
+    with matplotlib.rc_context(own):
+        assert figure_svg(picture) == before
+        assert {name: matplotlib.rcParams[name] for name in own} == own
