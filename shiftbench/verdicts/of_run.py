@@ -21,7 +21,7 @@ UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a mo
 class Circumstances:
     """What a run's verdicts depend on besides its results.
 
-    static_vectors: whether words had static vectors. confidence: of the interval of the null models' scores, 0 to 1.
+    static_vectors: whether words had static vectors. confidence: of the intervals, 0 to 1.
     """
 
     static_vectors: bool
@@ -70,6 +70,7 @@ def _evidence(
         ),
         static_vectors=circumstances.static_vectors,
         inapplicable=result.inapplicable,
+        confidence=circumstances.confidence,
     )
 
 
