@@ -39,7 +39,7 @@ class Null:
     kind: the control's `Control.kind`. draws: the number of null models. mean: of their scores. low, high: the interval
     that the score of a further null model falls into with the confidence of the bootstrap; where there are too few
     draws for that, the smallest and the largest score. place: the number of null models that score less than the tuned
-    model.
+    model, or as much where the verdict's headline is not above 0. So a tie counts against the word on either side.
     """
 
     kind: str

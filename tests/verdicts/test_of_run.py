@@ -6,12 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from shiftbench.contracts.result import NullScores, Result, Score
 from shiftbench.findings.null import excess_score
+from shiftbench.leaderboard.standing import _test
+from shiftbench.results.document import parsed
 from shiftbench.verdicts import Circumstances, Verdict, Word, verdicts_of
 
 from .test_decision import BY_NULL
+from .test_fields import recorded
 
 
 def judged(value: float, nulls: list[float], confidence: float = 0.95) -> Verdict:
@@ -24,10 +28,22 @@ def judged(value: float, nulls: list[float], confidence: float = 0.95) -> Verdic
     return verdict
 
 
-NULLS = list(np.random.default_rng(0).normal(0, 0.01, 199))
+NULLS = np.random.default_rng(0).normal(0, 0.01, 199).tolist()
 
 
 def test_the_confidence_of_the_run_decides_how_many_null_models_are_needed() -> None:
     assert judged(0.5, NULLS[:39]).word is Word.SUPPORTED
     assert judged(0.5, NULLS[:39], 0.99).reasons[0].startswith("39 null models give a range")
     assert judged(0.5, NULLS, 0.99).word is Word.SUPPORTED
+
+
+@pytest.mark.parametrize(("value", "word"), [(0.5, Word.SUPPORTED), (-0.5, Word.OPPOSITE)])
+@pytest.mark.parametrize(("ties", "beyond"), [(0, 0), (3, 0), (3, 2)])
+def test_null_models_that_score_as_much_count_against_the_word_on_both_sides(
+    value: float, word: Word, ties: int, beyond: int
+) -> None:
+    verdict = judged(value, NULLS + [value] * ties + [value * 1.01] * beyond)
+    assert verdict.word is word
+    test = _test(parsed(recorded(verdict)).verdicts["f"])
+    assert test is not None
+    assert test.beyond == ties + beyond and test.rank_p == (1 + ties + beyond) / (200 + ties + beyond)
