@@ -1,9 +1,9 @@
 // The Python module shiftbench._C. Each function here takes the addresses and shapes of its tensors, chooses the C++
 // type of their elements, and calls the core, mostly with Python's interpreter lock released. The functions in
-// shiftbench/ share their work among threads themselves; for the engine's stages the functions here do, except for
+// csrc/shiftbench/ share their work among threads themselves; for the engine's stages the functions here do, except for
 // norm_derivative, rotary_derivative and activation_derivative, which compute on the calling thread. Arguments are not
 // checked, but for some dtypes: the callers are shiftbench/ops, which checks them, and the engine, which computes them.
-// Most shapes are asserted in debug builds.
+// Debug builds assert many of the shapes.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -123,7 +123,7 @@ void activation_derivative(const py::object& up, const py::object& gate, const p
                                [](const auto& rows) { stages_for(rows).activation_derivative(rows); });
 }
 
-// Blocks of columns of `out` (columns_per_block) are shared among `threads` threads.
+// Blocks of columns_per_block columns of `out` are shared among at most `threads` threads.
 void merged_projection_derivative(const py::object& x, const py::object& gate, const py::object& up,
                                   const py::object& gate_slope, const py::object& up_slope, const py::object& position,
                                   const py::object& out, bool cotangent, int threads) {
@@ -160,7 +160,7 @@ void merged_projection_derivative(const py::object& x, const py::object& gate, c
 // kept: the tensors query, key, value, mixed, probability and slope of KeptAttentionView, in this order. rows: the
 // matrices query, key, value and mixed of AttentionDerivative, in this order. work_items: three tensors, which say
 // where the rows of queries, of keys and values, and of mixed lie; each is int64 [3, number of work items] and holds
-// starts, stops and offsets (WorkItems). Work items are shared among `threads` threads.
+// starts, stops and offsets (WorkItems). Work items are shared among at most `threads` threads.
 void attention_derivative(const std::vector<py::object>& kept, double scale, const std::vector<py::object>& rows,
                           const std::vector<py::object>& work_items, bool cotangent, int threads) {
     const std::vector<Tensor> kept_(kept.begin(), kept.end()), rows_(rows.begin(), rows.end()),
@@ -194,7 +194,8 @@ void attention_derivative(const std::vector<py::object>& kept, double scale, con
 }
 
 // at_2N: int64; its first row holds, for each row of query_NHE, the first position of the KV cache that it attends to,
-// and its second row holds one more than the last (CachedAttention). cap: 0 for none. Rows are shared among threads.
+// and its second row holds one more than the last (CachedAttention). cap: 0 for none. Rows are shared among at most
+// thread_count threads.
 void cached_attention(const py::object& query_NHE, const py::object& key_KTE, const py::object& value_KTE,
                       const py::object& at_2N, const py::object& out_NHE, double scale, double cap) {
     const Tensor query(query_NHE), key(key_KTE), value(value_KTE), at(at_2N), out(out_NHE);
@@ -218,7 +219,7 @@ void cached_attention(const py::object& query_NHE, const py::object& key_KTE, co
     });
 }
 
-// Outputs, which are the rows of `weight`, are shared among threads.
+// The columns of `out`, one for each row of `weight`, are shared among at most thread_count threads.
 void small_batch_linear(const py::object& x, const py::object& weight, const py::object& out) {
     const Tensor x_(x), weight_(weight), out_(out);
     assert(weight_.shape.at(1) == x_.shape.at(1));
@@ -234,8 +235,8 @@ void small_batch_linear(const py::object& x, const py::object& weight, const py:
     });
 }
 
-// x, hat and out: any number of dimensions, the last of which is normalised; rho: one number for each of the others'
-// elements. bias may be None. Rows are shared among `threads` threads.
+// x, hat and out: any number of dimensions, the last of which is normalised; rho: one number for each vector along the
+// last dimension, which is a row here. bias may be None. Rows are shared among at most `threads` threads.
 void norm_forward(const py::object& x, const py::object& gain, const py::object& bias, const py::object& hat,
                   const py::object& rho, const py::object& out, double eps, bool centred, int threads) {
     const Tensor x_(x), gain_(gain), hat_(hat), rho_(rho), out_(out);
@@ -264,7 +265,7 @@ void norm_forward(const py::object& x, const py::object& gain, const py::object&
 }
 
 // x: [rows, heads * width]; out: [heads, rows, width]; cosine and sine: [rows, width], or both None where heads are not
-// rotated. Rows are shared among `threads` threads.
+// rotated. Rows are shared among at most `threads` threads.
 void split_heads(const py::object& x, const py::object& cosine, const py::object& sine, const py::object& out,
                  int threads) {
     const Tensor x_(x), out_(out);
@@ -289,7 +290,8 @@ void split_heads(const py::object& x, const py::object& cosine, const py::object
 }
 
 // query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T]. window and cap: 0 for none;
-// slope may be None if cap is 0. Work items (CausalAttentionForward) are shared among `threads` threads.
+// slope is not written, and may be None, if cap is 0. Work items (CausalAttentionForward) are shared among at most
+// `threads` threads.
 void causal_attention_forward(const py::object& query, const py::object& key, const py::object& value,
                               const py::object& probability, const py::object& slope, const py::object& mixed,
                               std::int64_t window, double scale, double cap, int threads) {

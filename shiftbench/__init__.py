@@ -62,5 +62,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The names of the API, so that dir(), help() and completion show them before they are first used."""
+    """The names of this module, sorted, with those of the API that are not yet imported.
+
+    So dir(), help() and completion show the API before it is first used.
+    """
     return sorted({*globals(), *_MODULES})

@@ -72,7 +72,7 @@ class Attribution:
 
     prompt_tokens, response_tokens: the text of each token; special tokens in front of the prompt are not among them.
     importance_PR: importance scores, float32 (float64 for a model in float64). level_PR: importance levels, uint8, 0 to
-    10, without a cutoff. density_P: importance density, float32, with the paper's cutoff and norm
+    10; no cutoff is applied to them. density_P: importance density, float32, with the paper's cutoff of levels and norm
     (docs/mathematics.md).
     """
 
@@ -119,10 +119,10 @@ def word_pairs(
 
     words: the vocabulary, the most frequent word first. vectors: static word vectors; None: the model's own input
     embeddings are used. layers: numbers of layers, from 0; None: all layers.
-    Returns one row for each word pair, with the columns layer, head, neuron, query_word, key_word and score (cosine of
-    the two words' vectors). Raises InputError where there are fewer words than `k` in conf/explain/attention.yaml
-    (100), and for a layer that the model does not have, and where the model or the tokenizer cannot be used
-    (`models.wrap`).
+    Returns one row for each word pair of each neuron pair, with the columns layer, head, neuron (all from 0; the neuron
+    counts within its head), query_word, key_word and score (cosine of the two words' vectors). Raises InputError where
+    there are fewer words than `k` in conf/explain/attention.yaml (100), and for a layer that the model does not have,
+    and where the model or the tokenizer cannot be used (`models.wrap`).
     """
     method = instantiate(composition.packaged("explain/attention"))
     _check_words("word_pairs", words, method.k)
@@ -143,12 +143,11 @@ def concepts(
     """Words of the principal components of feed-forward down-projections (Wu et al. 2023, section 3.3).
 
     words: the vocabulary. layers: numbers of layers, from 0; None: all layers. rank: the number of components of a
-    layer; at most half of the model's width are returned, also for a larger rank. top: the number of words of a
-    component.
+    layer; at most half of the model's width, rounded down, are returned. top: the number of words of a component.
     Returns one row for each component, with the columns layer, component (from 0, the largest variance first),
-    variance_ratio (the share of the variance along it), words (list of str, the largest |projection| first) and values
-    (list of float: the words' projections, signed). Raises InputError where there are fewer words than `top`, and for a
-    layer that the model does not have, and where the model or the tokenizer cannot be used (`models.wrap`).
+    variance_ratio (the share of the layer's variance along it), words (list of str, the largest |projection| first) and
+    values (list of float: the words' projections, signed). Raises InputError where there are fewer words than `top`,
+    and for a layer that the model does not have, and where the model or the tokenizer cannot be used (`models.wrap`).
     """
     _check_words("concepts", words, top)
     rows = []
@@ -174,7 +173,7 @@ class Scores(Sequence[Score]):
     """
 
     def __init__(self, summary: RunSummary, identity: Mapping[str, str]) -> None:
-        """summary: what the report is made from. identity: of the two models (`Session.identity`)."""
+        """summary: what the report is made from. identity: what `Session.identity` says of the two models."""
         self._summary, self._identity = summary, dict(identity)
         self._scores = all_scores(summary.results)
         self.results: Sequence[Result] = list(summary.results)
@@ -256,7 +255,8 @@ def score(
     switched to eager attention and eval mode for the call, and back afterwards.
     prompts: None takes those of the option dataset, by default the packaged Self-Instruct prompts. Otherwise each is a
     text, which is an instruction as a whole; a dict with the fields of a line of dataset=jsonl (docs/own_prompts.md),
-    of which "id" and "instruction" may be left out too; or a `Prompt`.
+    of which "id" and "instruction" may be left out too (without "instruction" no character counts as instruction); or a
+    `Prompt`.
     options: as on the command line, with double underscores for dots, for example response__max_new_tokens=64. The
     suite is 'all' unless the option suite names another: the three findings of the paper and a check of attributions.
     Explanations are stored as on the command line; nothing is tracked, and `Scores.report` writes results.
@@ -318,7 +318,7 @@ def _entered(given: ModelOrPath, stack: ExitStack) -> tuple[str, Model | None]:
 
 
 def _prompts(given: Sequence[Prompt | str | Mapping[str, Any]]) -> list[Prompt]:
-    """The prompts of the argument of `score`. Dicts without an id and texts get their number as id, from 1.
+    """The prompts of the argument of `score`. Dicts without an id and texts get their place in the list, from 1, as id.
 
     Raises InputError where it is a single text or dict, is empty, or has an item that is no prompt.
     """
@@ -383,7 +383,8 @@ def _check_words(caller: str, words: Sequence[str], needed: int) -> None:
 def _check_option(key: str, value: Any, own_prompts: bool, loaded: bool) -> None:
     """Raise InputError for an option that would have no effect in Python; the message says what to do instead.
 
-    key: the option with dots. value: its value, for the message. own_prompts: whether the caller gave prompts=. loaded:
+    Raises it too where the key or the value is a text that `check_text` refuses. key: the option with dots. value: its
+    value; apart from `check_text` it serves the message only. own_prompts: whether the caller gave prompts=. loaded:
     whether the caller gave a loaded model.
     """
     check_text(f"{key}={value}", f"score: {f'{key}={value}'!a}")

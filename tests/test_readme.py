@@ -49,6 +49,20 @@ def test_the_other_hot_spots_are_the_benchmarks(row):
     assert text == written(measured["value"], text) and measured["agrees"]
 
 
+def test_the_figures_of_the_gpu_are_those_that_were_measured_on_it():
+    document = json.loads((RESULTS.parent / "nvidia-h100-80gb-hbm3.json").read_text())
+    rows = document["rows"]
+    case = "Llama 7B shape, bfloat16, P 100, R 150"
+    loop, in_tf32, share = (
+        next(row["value"] for row in rows if row["case"] == case and row["against"] == against)
+        for against in ("paper's loop", "paper's loop in TF32", "share of GEMM rate")
+    )
+    readme = " ".join(README.split())
+    assert f"was {loop:.1f}x as fast as the paper's loop in float32, and {in_tf32:.1f}x as fast" in readme
+    assert f"reached {share:.0f}% of the card's rate" in readme and "H100" in document["machine"]["card"]
+    assert [row["spot"] for row in rows if not row["agrees"]] == ["components"]
+
+
 def test_every_row_reaches_what_it_must():
     rows = json.loads(RESULTS.read_text())["rows"]
     assert not [(row["case"], row["against"], row["at_least"]) for row in rows if row.get("met") is False]

@@ -43,7 +43,8 @@ void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, co
     });
 }
 
-// recorded: whether grad_x_input has already filled largest_R and bad from the same importances.
+// recorded: whether grad_x_input has already filled largest_R and bad from the same importances. If not, they are
+// filled here, and must hold 0 and no_index before.
 void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
                        const py::object& largest_R, const py::object& bad, bool recorded, int device,
                        std::uintptr_t stream) {

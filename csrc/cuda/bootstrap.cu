@@ -19,7 +19,8 @@ struct DrawBits {
 };
 
 // One thread per resample. Sums restart at the blocks of draw_block positions at which the CPU's sums restart, so they
-// are rounded alike. Each thread computes every pair of random bits twice, once for each of its two positions.
+// are rounded alike. Each thread computes a random number of 64 bits twice, once for each of the two positions that it
+// serves.
 __global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed,
                                  Rows<double> mean) {
     const std::int64_t s = global_thread();

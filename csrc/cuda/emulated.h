@@ -1,7 +1,7 @@
 // Emulates the part of CUDA that the kernels use, on the CPU, so that tests run the kernels' own source on machines
 // without a GPU. Blocks run one after another. The threads of a block are fibers, which take turns: a fiber runs until
-// it reaches a barrier or ends. If Block::reversed is set, blocks and threads run in the opposite order; a kernel that
-// lacks a barrier may then give other results, which tests look for.
+// it has to wait at a barrier or ends. If Block::reversed is set, blocks and threads run in descending order of their
+// index; a kernel that lacks a barrier may then give other results, which tests look for.
 #pragma once
 
 #include <ucontext.h>

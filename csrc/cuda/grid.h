@@ -1,5 +1,5 @@
-// Launching kernels, and sums over a warp or a block. Kernels use one-dimensional grids and blocks, and blocks of whole
-// warps. Of CUDA they use only what emulated.h emulates.
+// Launching kernels, sums over a block, and inner products. Kernels use one-dimensional grids and blocks, and blocks of
+// whole warps. Of CUDA they use only what emulated.h emulates.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace shiftbench::cuda {
 
 using Stream = cudaStream_t;
 
-// Throws std::runtime_error, which names the call, unless the status is success.
+// Throws std::runtime_error, whose message names the call, unless the status is success.
 inline void check(cudaError_t status, const char* call) {
     if (status != cudaSuccess)
         throw std::runtime_error(std::string("_C.cuda: ") + call + ": " + cudaGetErrorString(status));
@@ -27,8 +27,8 @@ inline void check(cudaError_t status, const char* call) {
 inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
 
 #ifdef __CUDACC__
-// Starts `blocks` blocks of `threads` threads on the stream; does not wait for them. Without blocks it does nothing,
-// which CUDA would refuse.
+// Starts `blocks` blocks of `threads` threads on the stream; does not wait for them. If `blocks` is 0 it does nothing;
+// CUDA would refuse such a launch. Throws as `check` does.
 template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream stream, A... arguments) {
     if (blocks == 0) return;
@@ -49,7 +49,7 @@ namespace shiftbench::cuda {
 constexpr unsigned block_threads = 256;
 constexpr unsigned all_lanes = 0xffffffffu;  // the mask of a whole warp
 
-// The number of blocks of block_threads threads that have at least one thread for each item.
+// The smallest number of blocks of block_threads threads that together have a thread for each item.
 inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threads - 1) / block_threads; }
 
 // The index of the running thread among all threads of the launch.

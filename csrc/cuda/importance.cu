@@ -18,8 +18,9 @@ __device__ inline double double_of(unsigned long long bits) {
     return x;
 }
 
-// Records the importance of prompt token p for response token r: its flat index if it is not finite, else its value if
-// that is positive and the largest so far. responses: the number of response tokens.
+// Records the importance of prompt token p for response token r: if it is not finite, its flat index if that is the
+// lowest so far; else its value if that is positive and the largest of r so far. responses: the number of response
+// tokens.
 __device__ inline void record_one(ImportanceRecord record, double importance, std::int64_t p, std::int64_t r,
                                   std::int64_t responses) {
     if (!finite(importance))
@@ -50,7 +51,7 @@ __global__ void record_kernel(Rows<const T> importance, ImportanceRecord record)
     record_one(record, double(importance[p][r]), p, r, importance.cols);
 }
 
-// One thread per importance, which computes its level.
+// One thread per importance, which computes its level unless an importance is not finite.
 template <class T>
 __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record) {
     const std::int64_t i = global_thread();
@@ -59,7 +60,7 @@ __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level,
     level[p][r] = level_of(double(importance[p][r]), double_of(record.largest[r]), levels);
 }
 
-// One block per prompt token, which computes the token's ratio (density_ratio).
+// One block per prompt token, which computes the token's ratio (density_ratio) and records its bad levels.
 template <class T>
 __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, double p_norm, unsigned long long* bad) {
     __shared__ double scratch[block_threads / 32];

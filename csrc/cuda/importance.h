@@ -36,10 +36,10 @@ template <class T>
 void importance_levels(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record,
                        Stream stream);
 
-// Writes the densities that cpu::importance_density defines; the last bits may differ, because levels and powers are
-// summed in another order than on the CPU. ratio: scratch memory, a double for each prompt token. bad: one number,
-// no_index before the call; it receives the lowest flat index p * R + r of a level that is negative or not finite. One
-// pass over the levels.
+// Writes the densities that cpu::importance_density defines; the last bits may differ, because the sums have another
+// order than on the CPU and `pow` may round differently. ratio: scratch memory, a double for each prompt token. bad:
+// one number, no_index before the call; it receives the lowest flat index p * R + r of a level that is negative or not
+// finite, and the densities are then undefined. One pass over the levels.
 template <class T, class Out>
 void importance_density(Rows<const T> level, double* ratio, Out* density, int cutoff, double p_norm,
                         unsigned long long* bad, Stream stream);

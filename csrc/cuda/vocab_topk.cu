@@ -126,8 +126,10 @@ __global__ void __launch_bounds__(block_threads)
     }
 }
 
-// One block per direction: prunes the candidates, computes their exact scores, and writes each to the place of its
-// rank. Ranks are found by comparing all candidates with each other; they are hardly more than k.
+// One block per direction. It prunes the candidates by their approximate scores, computes the exact scores of those
+// that are left, and writes each of the k best to the place of its rank. The rank is found by comparing every candidate
+// with every other; after pruning there are seldom many more of them than k. For a direction that has overflowed,
+// nothing is written.
 template <class T, class E>
 __global__ void __launch_bounds__(block_threads)
     finish_kernel(Rows<const E> embedding, Rows<const T> direction, Candidates<T> all, Rows<T> value,

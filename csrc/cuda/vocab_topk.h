@@ -1,6 +1,6 @@
 // vocab_topk on a GPU (shiftbench/vocab_topk.h). As on the CPU, approximate scores choose candidates, whose scores are
 // then computed exactly. The approximate scores come from the vendor's matrix product, which shiftbench/ops/cuda/
-// calls for one tile of words at a time: all directions times so many words that their scores stay in the L2 cache.
+// calls for one tile at a time: many directions times so many words that their scores stay in the L2 cache.
 // topk_collect reads them there and adds to each direction's candidates the words that may be among its k best.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace shiftbench::cuda {
 // The candidates of all directions, in GPU memory.
 //   score, word: [directions, capacity].
 //   count: [directions], the number of candidates; 0 at first, `overflowed` once there was no room (topk_collect).
-//   kth_bound: [directions]; at least k words have an exact score of this magnitude; -infinity at first.
+//   kth_bound: [directions]; at least k words have an exact score of this magnitude or more; -infinity at first.
 //   error: [directions], a bound on |approximate score - exact score|.
 template <class T>
 struct Candidates {
@@ -27,8 +27,8 @@ struct Candidates {
     std::int32_t k;
 };
 constexpr std::int32_t overflowed = -1;
-// topk_collect takes this many words of a tile, then checks whether the direction's candidates have to be pruned before
-// it takes the next: four words for each thread of a block.
+// topk_collect takes this many words of a tile at a time, four for each thread of a block, and first checks each time
+// whether the direction's candidates have to be pruned to make room for them.
 constexpr std::int64_t words_per_check = 1024;
 // The largest capacity of a direction's candidates. Pruning holds them all in the registers of the direction's block,
 // 32 for each thread.
@@ -36,8 +36,8 @@ constexpr std::int64_t max_candidates = 8192;
 
 // Adds to each direction's candidates the words of one tile that may be among its k best. score: the tile's approximate
 // scores, [directions, words of the tile]; the tile's first word is first_word. Sets the count of a direction to
-// `overflowed` where pruning does not make room for the next words_per_check words, all of which may be candidates. One
-// pass over the scores.
+// `overflowed` where pruning does not make room for the next words_per_check words, all of which may be candidates;
+// such a direction gets no more. One pass over the scores.
 template <class T>
 void topk_collect(Rows<const T> score, std::int64_t first_word, Candidates<T> candidates, Stream stream);
 

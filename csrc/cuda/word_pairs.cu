@@ -26,8 +26,8 @@ struct KeyTable {
     static constexpr int entries = 2 * max_key_words, empty = -1;
     std::int32_t *word, *position;
 
-    // Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): the factor is 2^32
-    // divided by the golden ratio, and the 12 highest bits of the product index the 4,096 entries.
+    // Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): the factor is a prime
+    // close to 2^32 divided by the golden ratio, and the 12 highest of the product's 32 bits index the 4,096 entries.
     __device__ static int start(std::int64_t which) {
         static_assert(entries == 1 << 12);
         return static_cast<int>((static_cast<std::uint32_t>(which) * 2654435761u) >> 20) % entries;
@@ -58,9 +58,9 @@ struct KeyTable {
 };
 
 // One block per neuron pair; each of its warps takes one query word at a time and reads that word's list of neighbours.
-// With `write` false the kernel adds the number of word pairs to `count` and reports bad words (count_word_pairs); with
-// `write` true it writes the pairs, and `count` holds the index at which each neuron pair's next word pair is written
-// (write_word_pairs).
+// With `write` false the kernel adds the number of each neuron pair's word pairs to its element of `count` and reports
+// bad words (count_word_pairs); with `write` true it writes the pairs, and `count` holds the index at which each neuron
+// pair's next word pair is written (write_word_pairs).
 template <bool write, class T>
 __global__ void __launch_bounds__(block_threads)
     pairs_kernel(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,

@@ -1,4 +1,4 @@
-// Word pairs on a GPU (shiftbench/word_pairs.h). Pairs are found in no particular order; the caller sorts them by
+// Word pairs on a GPU (shiftbench/word_pairs.h). Pairs are found in no particular order; the caller sorts them with
 // torch. All pointers are to GPU memory.
 #pragma once
 
@@ -22,9 +22,9 @@ struct FoundPairs {
 // Reads one block of the words x words matrix of approximate cosines, whose first element belongs to the words
 // first_row and first_col. Pairs with row < column whose approximate cosine is above `low` of both words are
 // candidates. A candidate's cosine is computed in double, in the order of `dot`, and the pair is added to `found` if
-// its words co-occur: if the cosine is above the cutoffs of both and they are spelled differently. The capacity of
-// `found` must be at least the number of elements of the block. low, cutoff, spelling: [words]; low is at most the
-// cutoff less the error of the approximate cosines. One pass over the block.
+// its words co-occur: if the cosine is above the cutoffs of both and they are spelled differently. `found` must have
+// room for as many more pairs as the block has elements. low, cutoff, spelling: [words]; low is at most the cutoff less
+// the error of the approximate cosines. One pass over the block.
 template <class T>
 void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t first_col, Rows<const T> unit,
                        const T* low, const double* cutoff, const std::int64_t* spelling, FoundPairs<T> found,
@@ -42,9 +42,10 @@ template <class T>
 void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                       unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream);
 
-// Writes the word pairs of each neuron pair e to the elements from next[e] on, in no particular order, and raises
-// next[e] by their number. place[n]: the position of the query word among the neuron pair's query words, times the
-// number of key words, plus the position of the key word among its key words. cosine[n]: the cosine of the two words.
+// Writes the word pairs of each neuron pair e to the elements of `place` and `cosine` from next[e] on, in no particular
+// order, and raises next[e] by their number. place[n]: the position of the query word among the neuron pair's query
+// words, times the number of key words, plus the position of the key word among its key words. cosine[n]: the cosine of
+// the two words.
 template <class T>
 void write_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream);

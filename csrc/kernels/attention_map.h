@@ -1,6 +1,7 @@
 // The matrix products of causal attention for one head. Each has the head's attention map as one operand or as its
-// result; the other matrices are queries, keys or values, which have few columns. A map is a matrix [queries, keys]:
-// logits, probabilities, or derivatives of either. For the files of csrc/kernels/ only (tile.h, "Linkage").
+// result; the other matrices (queries, keys, values, the heads' outputs, and derivatives of these) are as narrow as a
+// head. A map is a matrix [queries, keys]: logits, probabilities, or derivatives of either. For the files of
+// csrc/kernels/ only (tile.h, "Linkage").
 #pragma once
 
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
@@ -15,8 +16,8 @@ using i64 = std::int64_t;
 
 // A tile of a product has at most this many rows and two vectors of columns; its sums stay in registers (tile.h).
 constexpr i64 tile_rows = tile_directions;
-// The number of queries whose rows of the map are computed together and then used: four tiles, so that their rows of
-// the map are still in the innermost cache when they are used.
+// The number of queries whose rows of the map the derivatives compute together and then use: four tiles, few enough for
+// these rows to be still in a cache when they are used.
 constexpr i64 query_block = 4 * tile_rows;
 
 // The left operand of a product: element (d, i) is data[d * row_stride + i * depth_stride].
@@ -43,7 +44,7 @@ inline void accumulate_tile(LeftOperand<T> left, const T* right, i64 stride, i64
     }
 }
 
-// Calls f(Constant<height>{}, first row) for tiles that cover the rows: tiles of tile_rows, then of 4, then single
+// Calls f(Constant<height>{}, first row) for tiles that cover the rows: tiles of tile_rows rows, then of 4, then single
 // rows.
 template <class F>
 inline void for_each_tile_of_rows(i64 rows, const F& f) {
@@ -73,15 +74,15 @@ inline i64 clamp(i64 x, i64 most) { return x < 0 ? 0 : x < most ? x : most; }
 //   left             mixed = map @ values: a tile sums over the keys up to its last query's position only.
 //   left_transposed  dK = map^T @ queries: a tile sums over the queries from its first key's position on only.
 // A tile has several queries and keys, so some of these elements are computed or read all the same; mask_future_keys
-// sets them to 0.
+// sets those that are read to 0.
 enum class CausalMap { output, left, left_transposed };
 
 // out = left @ right, or out += left @ right if `add`, where one of the matrices is a causal map.
 // left: [rows, depth]; right: [depth, columns], row stride `stride`; out: [rows, columns], row stride `out_stride`.
 // before = (position of the map's first query) - (position of the map's first key); query i of the map attends to the
 // keys [0, before + i] of the map. Where the map is the output, a tile may also hold keys that come after a query's
-// position. Their elements are computed, but they are meaningless; mask_future_keys sets them to 0. The terms of each
-// element are added in ascending order of their index along `depth`.
+// position. Their elements are computed, but they are meaningless; mask_future_keys sets those that are read later to
+// 0. The terms of each element are added in ascending order of their index along `depth`.
 template <bool add, CausalMap map, class T>
 void product(LeftOperand<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride,
              i64 before) {

@@ -1,6 +1,6 @@
-// The loops that give the same bytes with every instruction set, compiled without fused multiply-adds, and the table of
-// all innermost loops of this instruction set (shiftbench/kernels.h). What this file may include and call: tile.h,
-// "Linkage".
+// The loops that compute the same numbers with every instruction set, compiled without fused multiply-adds; the packing
+// of rounded rows, where this instruction set has it (rounded.h); and the table of all innermost loops of this
+// instruction set (shiftbench/kernels.h). What this file may include and call: tile.h, "Linkage".
 #include <cstring>
 
 #include "filter.h"

@@ -49,8 +49,8 @@ std::int64_t keep_at_least(const double* x, const std::uint32_t* word, std::int6
 
 #else
 
-// Every element is written to the end of `kept`, and the next one overwrites it unless its magnitude reaches the
-// threshold: a branch would be mispredicted often.
+// Every element is written to the end of `kept`, and the next one overwrites it unless the magnitude of the first
+// reaches the threshold: a branch would be mispredicted often.
 template <class T>
 std::int64_t keep_at_least(const T* x, const std::uint32_t* word, std::int64_t n, T threshold, T* kept,
                            std::uint32_t* kept_word) {

@@ -1,7 +1,6 @@
-// The stages of a forward pass that keeps what derivatives need: norms, the split into heads with rotary embedding, and
-// causal attention (shiftbench/stages.h: NormForward, SplitHeads, CausalAttentionForward). Compiled with fused
-// multiply-adds, so the last bits of the results depend on the instruction set. Those of the matrix products between
-// the stages do too.
+// The stages of a forward pass: norms, the split into heads with rotary embedding, and causal attention
+// (shiftbench/stages.h: NormForward, SplitHeads, CausalAttentionForward). Compiled with fused multiply-adds, so the
+// last bits of the results depend on the instruction set. Those of the matrix products between the stages do too.
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")
 
 #include <cstring>
@@ -54,8 +53,8 @@ inline Vector<double> exponential(Vector<double> x) {
 inline float square_root(float x) { return sqrtf(x); }
 inline double square_root(double x) { return sqrt(x); }
 
-// Takes three passes over each row, which is in the innermost cache after the first: one for the mean (only where the
-// norm centres), one for the mean square, one for the output.
+// Takes two or three passes over each row, which is in the innermost cache after the first: one for the mean (only
+// where the norm centres), one for the mean square, one for the output.
 template <class T>
 void norm(const NormForward<T>& a) {
     constexpr i64 lanes = lanes_of<T>;
@@ -85,7 +84,7 @@ void norm(const NormForward<T>& a) {
     }
 }
 
-// Takes one pass over the rows [first, last): copies each head of a row and rotates the copy.
+// Takes one pass over the rows [first, last): copies each head of a row and, unless cosine is null, rotates the copy.
 template <class T>
 void split_and_rotate(const SplitHeads<T>& a) {
     const i64 E = a.width;
@@ -101,9 +100,10 @@ void split_and_rotate(const SplitHeads<T>& a) {
 
 // Softmax of one row of a map, in place: the products query . key of the keys [first, last) become probabilities. The
 // products are first multiplied by `scale` and, unless cap is 0, capped: logit = cap * tanh(logit / cap). `slope` then
-// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, it is not used. One vector of elements
-// from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the largest logit,
-// one for the exponentials and their sum, one for the division by the sum; two more where there is a cap.
+// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, `slope` is not used. One vector of
+// elements from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the
+// largest logit, one for the exponentials and their sum, one for the division by the sum; two more where there is a
+// cap.
 template <class T>
 void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;

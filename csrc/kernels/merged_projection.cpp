@@ -4,9 +4,10 @@
 // The slopes belong to a position and are the same for all derivatives at it. So the two projections, each followed by
 // its slopes, are one matrix per position:
 //   W = diag(gate_slope) gate + diag(up_slope) up
-// A tangent of the inner activation is W x and a cotangent of the network's input is W^T x: one product instead of two.
-// W is never in memory as a whole. A tile of it is merged in registers when it is multiplied by the first rows of its
-// position, and is read from the cache (`panel`) for the position's other rows.
+// A tangent x of the network's input gives the tangent W x of the inner activation, and a cotangent x of the inner
+// activation gives the cotangent W^T x of the input: one product instead of two. W is never in memory as a whole. A
+// tile of it is merged in registers when it is multiplied by the first rows of its position, and is read from the cache
+// (`panel`) for the position's other rows.
 //
 // The gate's slopes are taken out of the matrix: W = diag(gate_slope) (gate + diag(ratio) up) with ratio = up_slope /
 // gate_slope. They scale the rows of derivatives, of which there are few, and merging an element of W takes one
@@ -33,9 +34,9 @@ constexpr i64 max_depth = 640;             // of a part; a tile of W then takes 
 constexpr i64 max_group_rows = 160;        // rows of derivatives in a group of positions, which stay in the cache
 constexpr i64 max_weights = i64{1} << 18;  // elements of both projections in a batch: 1 MB of float, 2 MB of double
 
-// Sorts the rows by their position (a counting sort). order: receives the sorted rows. first: [positions + 1], receives
-// the index in `order` where each position's rows begin, and the number of rows as its last element; it must be all
-// zero before the call.
+// Sorts the rows by their position (a counting sort). order: [rows], receives the indices of the rows, by ascending
+// position. first: [positions + 1], receives the index in `order` where each position's rows begin, and the number of
+// rows as its last element; it must be all zero before the call.
 void sort_by_position(const i64* position, i64 rows, i64 positions, i64* order, i64* first) {
     for (i64 n = 0; n < rows; ++n) ++first[position[n] + 1];
     for (i64 t = 0; t < positions; ++t) first[t + 1] += first[t];
@@ -58,7 +59,7 @@ void split_slopes(const T* gate_slope, const T* up_slope, i64 count, T* scale, T
 }
 
 // Packs a tile of rows of derivatives: to[i * rows + d] = x[order[d]][i], times scale[i] unless scale is null. order:
-// the tile's rows. stride: the distance of two rows of x.
+// the indices in x of the tile's rows. stride: the distance of two rows of x.
 template <class T>
 void pack_rows(const T* x, i64 stride, const i64* order, i64 rows, i64 depth, const T* scale, T* to) {
     constexpr i64 lanes = lanes_of<T>;
@@ -146,8 +147,8 @@ struct TileOutput {
     }
 };
 
-// Multiplies N packed rows x by the tile w and writes the sums to the rows first .. first + N - 1 of `to`. Also stores
-// the merged tile in `panel` if `store_tile`.
+// Multiplies N packed rows x by the tile w and writes the sums to the rows order[first .. first + N - 1] of `to`. Also
+// stores the merged tile in `panel` if `store_tile`.
 template <int N, bool store_tile, class T, class W>
 void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const TileOutput<T>& to) {
     constexpr i64 lanes = lanes_of<T>;
@@ -187,7 +188,7 @@ void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, 
     });
 }
 
-// The loops that the head of this file describes. `depth` is the dimension that is summed over: the inner width for
+// The loops that the head of this file describes. The depth is the dimension that is summed over: the inner width for
 // cotangents, the model's width for tangents. A tangent's scale belongs to the columns, so it multiplies the finished
 // sums; a cotangent's scale belongs to the depth, so it multiplies the packed rows.
 template <bool cotangent, class T>

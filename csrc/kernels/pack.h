@@ -28,10 +28,10 @@ void pack(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64
     }
 }
 
-// Packs a tile of words, or of rows of a weight, with the result of pack(..., tile_words<T>, packed). It is faster:
-// squares of lanes x lanes elements are transposed in registers and then stored vector by vector, where `pack` stores
-// every element by itself. Every word is packed once in a pass, which takes a visible share of the time when there are
-// few directions to score the words against.
+// Packs a tile of words, or of rows of a weight, with the result of pack(..., tile_words<T>, packed). It is faster for
+// complete tiles: squares of lanes x lanes elements are transposed in registers and then stored vector by vector, where
+// `pack` stores every element by itself. Every word is packed once in a pass, which takes a visible share of the time
+// when there are few directions to score the words against.
 template <class T, class E>
 void pack_words(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, T* packed) {
     constexpr int lanes = lanes_of<T>;

@@ -46,8 +46,8 @@ inline double root_of_total(__m512d sum) {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(_mm512_reduce_add_pd(sum))));
 }
 
-// Bounds of q. Both are a little smaller than 2^15.5 = 46341 and 2^15 - 1 = 32767, because rounding the step to a float
-// may enlarge q.
+// Bounds of q's norm and of the magnitude of its elements. Both are a little smaller than 2^15.5 = 46341 and 2^15 - 1 =
+// 32767, because rounding the step to a float may enlarge q.
 constexpr double max_norm_of_q = 46300, max_element_of_q = 32760;
 constexpr double min_step = 1e-35;  // a float whose reciprocal is finite
 

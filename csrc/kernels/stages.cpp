@@ -1,7 +1,7 @@
 // The stages of derivatives (shiftbench/stages.h: NormDerivative, RotaryDerivative, ActivationDerivative,
 // AttentionDerivative) and the attention of decoding steps (CachedAttention). Compiled with fused multiply-adds, so the
-// last bits of the results depend on the instruction set. Those bits do not matter here: the matrix products between
-// the stages round a derivative to the same precision many times.
+// last bits of the results depend on the instruction set. In a derivative those bits do not matter: the matrix products
+// between the stages round it to the same precision many times.
 #include "stages.h"
 
 #include <math.h>  // not <cmath>, whose overloads are inline functions (tile.h, "Linkage")

@@ -2,8 +2,8 @@
 //
 // Linkage. The files of csrc/kernels/ are compiled once for each instruction set. If two of the compilations defined
 // the same inline function or template with external linkage, the linker would keep one of the two, and CPUs that lack
-// its instructions would crash. So everything in the headers of this folder is in an unnamed namespace, they are
-// included by the files of this folder alone, and these files use no template or inline function of the standard
+// its instructions would crash. So everything that the headers of this folder define is in an unnamed namespace, they
+// are included by the files of this folder alone, and these files use no template or inline function of the standard
 // library that could become a function of its own (std::vector, the overloads of <cmath>).
 #pragma once
 

@@ -13,11 +13,11 @@
 namespace shiftbench::cpu {
 
 // mean[s][g] = (1 / length[g]) * sum of length[g] values drawn with replacement from stratum g, in resample s. value:
-// the values of one stratum after those of another, sum(length) in all; no stratum is empty. mean: [resamples, strata].
-// The draws of a resample have the positions 0 .. sum(length) - 1, through all strata. The random bits of a draw depend
-// on (seed, s, position) alone, and which value of its stratum they choose depends on length[g] besides. One pass over
-// the positions per resample; random bits are computed for draw_block positions together and stay in the innermost
-// cache.
+// the values of stratum 0, then those of stratum 1, and so on, sum(length) in all; no stratum is empty. mean:
+// [resamples, strata]. The draws of a resample have the positions 0 .. sum(length) - 1, through all strata. The random
+// bits of a draw depend on (seed, s, position) alone, and which value of its stratum they choose depends on length[g]
+// besides. One pass over the positions per resample; random bits are computed for draw_block positions together and
+// stay in the innermost cache.
 inline void bootstrap(const double* value, const std::vector<std::int64_t>& length, std::uint64_t seed,
                       Rows<double> mean) {
     constexpr std::int64_t block = draw_block;

@@ -187,7 +187,7 @@ private:
     std::vector<Candidate> sorted(std::int64_t c) {
         std::vector<Candidate> found(std::size_t(rows_[std::size_t(c)].count));
         for (std::size_t i = 0; i < found.size(); ++i) found[i] = {scores(c)[i], words(c)[i]};
-        // Where hardly more than k candidates are left, a full sort is faster than a partial one.
+        // Where less than 2 k candidates are left, a full sort is faster than a partial one.
         if (std::int64_t(found.size()) < 2 * k_)
             std::sort(found.begin(), found.end());
         else

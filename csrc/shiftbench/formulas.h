@@ -18,9 +18,10 @@ namespace shiftbench {
 
 // The order in which `dot` sums n products, on every device and with every instruction set. The products are taken in
 // stretches of `dot_stretch`. Within a stretch, product i is added to running sum i % dot_lanes; the running sums are
-// then added as a binary tree; the sums of the stretches are added one after another. 16 running sums of float fill one
-// AVX-512 vector, and a whole number of vectors in every other instruction set. 256 products per stretch keep the
-// rounding error small (it grows with 16 + n / 256) while the tree, which costs 15 additions, stays cheap.
+// then added as a binary tree (sum s and sum s + 8, then s and s + 4, and so on); the sums of the stretches are added
+// one after another. 16 running sums of float fill one AVX-512 vector, and a whole number of vectors in every other
+// instruction set. 256 products per stretch keep the rounding error small (it grows with 16 + n / 256) while the tree,
+// which costs 15 additions, stays cheap.
 constexpr std::int64_t dot_lanes = 16, dot_stretch = 256;
 
 // Whether x is neither nan nor infinite.
@@ -40,7 +41,8 @@ SHIFTBENCH_INLINE std::uint8_t level_of(double importance, double largest, int l
 }
 
 // The importance density of a prompt token before it is divided by the prompt's largest: l1 / (lp + density_eps).
-// l1 is the sum of the token's levels; lp = power ^ (1 / p_norm), where `power` is the sum of their p_norm-th powers.
+// l1 is the sum of the token's levels above the cutoff; lp = power ^ (1 / p_norm), where `power` is the sum of the
+// p_norm-th powers of the same levels.
 SHIFTBENCH_INLINE double density_ratio(double l1, double power, double p_norm) {
     return l1 / (std::pow(power, 1 / p_norm) + density_eps);
 }
@@ -56,7 +58,8 @@ SHIFTBENCH_INLINE bool precedes(T score, std::uint32_t word, T other_score, std:
     return magnitude > other_magnitude || (magnitude == other_magnitude && word < other_word);
 }
 
-// Whether two words co-occur: their cosine is above the cutoff of each. A nan is never above a cutoff.
+// Whether the cosine of two words is above the cutoffs of both; false where one of the three is nan. Words that
+// co-occur must also be spelled differently, which the callers check.
 SHIFTBENCH_INLINE bool cooccur(double cosine, double cutoff, double other_cutoff) {
     return cosine > cutoff && cosine > other_cutoff;
 }

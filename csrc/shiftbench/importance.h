@@ -81,8 +81,8 @@ std::int64_t importance_density(Rows<const T> level, Out* density, int cutoff, d
 
 // Computes what grad_x_input, importance_levels and importance_density compute one after another, in one pass over the
 // gradients; densities have the type of the importances. The levels of a response token are computed while its
-// importances are still in cache, since importances have one number where gradients have D. Returns the lowest flat
-// index p * R + r of an importance that is not finite (levels and densities are then undefined), or -1 if all are
+// importances are still in cache, since there is one importance for D elements of the gradients. Returns the lowest
+// flat index p * R + r of an importance that is not finite (levels and densities are then undefined), or -1 if all are
 // finite.
 template <class T>
 std::int64_t importance_density_from_grad(Planes<const T> grad, Rows<const T> embedding,

@@ -15,7 +15,7 @@
 
 namespace shiftbench::cpu {
 
-// The instruction sets that this CPU can run, the fastest first.
+// The tables of the instruction sets of this build that this CPU can run, the fastest first.
 const std::vector<const Kernels*>& instructions();
 
 // Whether the CPU is made by Intel; false on CPUs other than x86-64. Some libraries that torch calls use all of a CPU's

@@ -1,8 +1,8 @@
 // The table of innermost loops. csrc/kernels/ is compiled once for each instruction set (CMakeLists.txt), and each
 // compilation fills one such table. All entries but Tiles::score, RoundedTiles and Stages compute the same numbers, to
-// the last bit, with every instruction set; the layout of packed rows follows the shape of its tiles. This header
-// declares types and defines no function: a function defined here could be compiled for one instruction set and then be
-// linked into code that runs on CPUs without it.
+// the last bit, with every instruction set; but the layout of packed rows follows the shape of the instruction set's
+// tiles. This header declares types and defines no function: a function defined here could be compiled for one
+// instruction set and then be linked into code that runs on CPUs without it.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,9 @@ template <class T>
 struct Tiles {
     std::int64_t directions, words;  // how many of each a tile has
     bool rounded;                    // whether packed rows are rounded to 16-bit integers
-    // Computes one tile: score[d, w] = direction d . word w, for packed directions and words of `slots` slots. The last
-    // bits of the scores depend on the instruction set. Bit d of the result is set if one of the scores of direction d
-    // has a magnitude of at least threshold[d].
+    // Computes one tile: score[d, w] = direction d . word w, for packed directions and words (rounded rows if
+    // `rounded`) of `slots` slots. The last bits of the scores depend on the instruction set. Bit d of the result is
+    // set if one of the scores of direction d has a magnitude of at least threshold[d].
     std::uint32_t (*score)(const T* direction, const T* word, std::int64_t slots, const T* threshold, T* score);
     // How many of the n elements of x have a magnitude of at least `threshold`.
     std::int64_t (*count_at_least)(const T* x, std::int64_t n, T threshold);

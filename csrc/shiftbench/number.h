@@ -1,5 +1,5 @@
 // The 16-bit floating-point types of stored tensors, which the core reads and converts but never computes in; and the
-// type in which elements of each type are summed.
+// type in which importances are summed.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,8 @@ struct float16 {
     }
 };
 
-// The type in which elements of type T are summed: double for double, float for the others.
+// The type in which importances are summed and stored if gradients and embeddings have type T, and in which the
+// densities of levels of type T are stored: double for double, float for the others.
 template <class T>
 struct accumulator {
     using type = float;

@@ -12,12 +12,13 @@
 
 namespace shiftbench {
 
-// The number of threads that parallel_for uses unless its caller says otherwise.
+// The largest number of threads that parallel_for uses unless its caller passes another one.
 inline std::atomic<int> thread_count{static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
 
 // Splits [0, items) into at most `threads` contiguous ranges of nearly equal size and calls f(begin, end) for each, one
-// thread per range. A range has at least `grain` items, unless there are fewer items than that. An exception in a range
-// is rethrown here after all ranges have ended; of several exceptions, that of the lowest range.
+// thread per range. A range has at least `grain` items, unless there are fewer items than that. If there are no items,
+// f is not called. An exception in a range is rethrown here after all ranges have ended; of several exceptions, that of
+// the lowest range.
 template <class F>
 void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int threads = thread_count) {
     if (items <= 0) return;

@@ -11,8 +11,8 @@ namespace shiftbench {
 // The increment of SplitMix64 (Steele, Lea and Flood 2014): 2^64 divided by the golden ratio, rounded to an odd number.
 constexpr std::uint64_t splitmix_step = 0x9e3779b97f4a7c15u;
 
-// The output function of SplitMix64, with that paper's multipliers. It is a bijection, and every bit of its input
-// influences every bit of its output.
+// The output function of SplitMix64, with the shifts and multipliers of Stafford's variant 13. It is a bijection, and
+// every bit of its input influences every bit of its output.
 SHIFTBENCH_INLINE std::uint64_t splitmix_output(std::uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

@@ -4,9 +4,9 @@
 // layer's other matrix products.
 //
 // A derivative is a tangent (jvp, forward mode) or a cotangent (vjp, reverse mode). A pass holds many derivatives at
-// once: each has one row, in a matrix, for each token position where it is not zero. Row n belongs to the token
-// position position[n]. "Kept" values are those that the forward pass saved for the derivatives; for row n they are
-// read at position[n].
+// once: each has one row, in a matrix, for each token position where it may be other than zero. Row n belongs to the
+// token position position[n]. "Kept" values are those that the forward pass saved for the derivatives; for row n they
+// are read at position[n].
 //
 // Each call of a stage computes on one thread. A caller that uses several threads calls the stage once on each of them,
 // for other rows, columns or work items. Every output element is computed by one thread in a fixed order, so no result
@@ -173,19 +173,19 @@ struct SplitHeads {
     std::int64_t rows, heads, width, first, last;
 };
 
-// The number of queries in a work item of CausalAttentionForward. It is a multiple of the height of a tile in every
-// instruction set (4, 6 or 12 rows), so that only a head's last work item may have an incomplete tile.
+// The largest number of queries in a work item of CausalAttentionForward. It is a multiple of the height of a tile in
+// every instruction set (4, 6 or 12 rows), so that only a head's last work item may have an incomplete tile.
 constexpr std::int64_t queries_per_work_item = 48;
 
 // Causal attention in a forward pass, for queries at the positions [0, tokens).
 //   logit = scale * query . key, then cap * tanh(logit / cap) unless cap is 0
 //   probability = softmax of the logits over the keys that the query attends to, and 0 for all other keys
 //   mixed = probability @ value
-//   slope = probability times the derivative of the cap, 1 - tanh^2; null if cap is 0, where it equals probability
+//   slope = probability times the derivative of the cap, 1 - tanh^2; not written, and may be null, if cap is 0
 // A query attends to the last `window` positions up to its own position, or to all positions up to it if window is 0.
 // query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T] (letters: KeptAttentionView).
-// A work item is queries_per_work_item consecutive queries of one query head. Work items are numbered head after head;
-// those in [first, last) are computed.
+// A work item is queries_per_work_item consecutive queries of one query head, or fewer at the head's end. Work items
+// are numbered head after head; those in [first, last) are computed.
 template <class T>
 struct CausalAttentionForward {
     const T *query, *key, *value;

@@ -92,8 +92,8 @@ std::int64_t slots_of(const Tiles<T>& tiles, std::int64_t width) {
     return tiles.rounded ? 2 + (width + 1) / 2 : width;
 }
 
-// The kernels by which a pass computes its approximate scores: those of this instruction set for scores in T, or the
-// fastest, which are those of rounded rows where there are any.
+// The kernels by which a pass computes its approximate scores. plain: those of the instruction set in use for scores in
+// T. fastest: those of rounded rows if T is float and the instruction set has them, else plain.
 template <class T, class E>
 struct Scoring {
     const Tiles<T>& tiles;
@@ -109,10 +109,10 @@ struct Scoring {
     }
 };
 
-// How a pass ended. complete: every word was scored. refused: an embedding is not finite, or a score may overflow;
-// find_refusal says which. too_close: a pass without rounding has to be made instead, either because the scores of
-// rounded rows lie so close together, compared with their errors, that a pass without rounding is faster, or because a
-// score of rounded rows might overflow.
+// How a pass ended. complete: every word was scored. refused: an embedding's norm is not finite, or a score may
+// overflow T; find_refusal says which. too_close: a pass without rounding has to be made instead, either because the
+// scores of rounded rows lie so close together, compared with their errors, that a pass without rounding is faster, or
+// because a score of rounded rows might overflow.
 enum class PassResult { complete, refused, too_close };
 
 // One pass over the embeddings, for some of the directions. Each thread takes the next panel of words (as many words as
@@ -152,8 +152,9 @@ public:
     // best. Ends early where the result is not `complete`.
     PassResult score() {
         const std::int64_t work = embedding_.rows * embedding_.cols * direction_.rows;
-        // Threads take panels at their own pace, so the ranges of parallel_for say only how many threads there are: one
-        // for every million products, since fewer would not be worth starting a thread.
+        // Threads take panels at their own pace, so the ranges of parallel_for say only how many threads there are:
+        // about one for every million products, since fewer would not be worth starting a thread, and at most
+        // thread_count.
         constexpr std::int64_t products_per_thread = 1000000;
         parallel_for(std::min<std::int64_t>(thread_count, 1 + work / products_per_thread), 1,
                      [&](std::int64_t, std::int64_t) { score_panels(); });
@@ -282,7 +283,7 @@ TopkRefusal find_refusal(Rows<const E> embedding, const std::vector<double>& dir
 // Writes the k words of every direction whose exact scores have the largest magnitude (see the head of this file).
 // embedding: [words, D], in the type E that it is stored in; direction: [directions, D]; value, which receives the
 // scores, and index, which receives the words: [directions, k], 1 <= k <= words, each row in the order of `precedes`.
-// If the returned refusal is not empty, value and index are undefined.
+// If something is refused (any() of the result), value and index are undefined.
 template <class T, class E>
 TopkRefusal vocab_topk(Rows<const E> embedding, Rows<const T> direction, Rows<T> value, Rows<std::int64_t> index) {
     TopkRefusal refusal;

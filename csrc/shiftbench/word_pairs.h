@@ -128,8 +128,8 @@ public:
             // of its own, one byte per word, so that the array stays in the innermost cache.
             std::vector<std::int32_t> position(static_cast<std::size_t>(lists.words), -1);
             std::vector<std::int8_t> sign(position.size(), 0);
-            // A bad word ends the work on its neuron pair, not the loop: the lowest bad word of each side is to be
-            // found, whatever the number of threads.
+            // A bad word ends the work on its side of its neuron pair, not the loop: the lowest bad word of each side
+            // is to be found, whatever the number of threads.
             for (std::int64_t e = begin; e < end; ++e) {
                 const std::int64_t* keys = key.word[e];
                 std::int64_t valid_keys = 0;
@@ -181,7 +181,7 @@ public:
     }
 
     // Writes the word pairs of all neuron pairs, neuron pair after neuron pair. Each array has size() elements, one for
-    // each word pair: the number of its neuron pair, its query word, its key word, and the cosine of the two words.
+    // each word pair: the index of its neuron pair, its query word, its key word, and the cosine of the two words.
     void write(std::int64_t* neuron, std::int64_t* query_word, std::int64_t* key_word, T* cosine) const {
         std::int64_t n = 0;
         for (std::int64_t e = 0; e < query_.rows; ++e)

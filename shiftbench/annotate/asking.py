@@ -84,12 +84,13 @@ class AnswerSettings:
     def content(self, messages: Messages, seed: int) -> dict[str, Any]:
         """The content that the store's key of an answer is the digest of: these settings, the question and its seed.
 
-        messages: the question, as the chat messages that are sent.
+        The name and the version of this method of asking are part of it too. messages: the question, as the chat
+        messages that are sent.
         """
         return {"method": METHOD, "version": 1, **vars(self), "messages": messages, "seed": seed}
 
     def options(self) -> Mapping[str, Any]:
-        """The parameters of the request that these settings decide, by name, without those that are None."""
+        """The parameters model, temperature and max_tokens of the request, by name, without those that are None."""
         chosen = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
         return {name: value for name, value in chosen.items() if value is not None}
 
@@ -193,13 +194,14 @@ class Session:
 class Asker:
     """The base class of what asks a chat model (ChatAnnotator, Judge), with the options of both.
 
-    model: the chat model's name at the endpoint. seeds: each concept or response is read once for each seed, with one
-    question or several. temperature, max_tokens: parameters of each request; None leaves them to the endpoint.
-    concurrency: the most questions that are open at the same time. retries: as in `Session`. timeout: seconds until the
-    whole reply must be there. budget: the most questions that one run may send. store: the folder of explanations, in
-    which every answer is stored; None: the user's default (Store). option: the name of the configuration option that
-    selects the class, for messages. wording: the version of the questions' texts, part of every key. left: the budget,
-    which counts the questions sent.
+    model: the chat model's name at the endpoint; None where none is set. seeds: each concept or response is read once
+    for each seed, with one question or several. temperature, max_tokens: parameters of each request; None leaves them
+    to the endpoint. concurrency: the most questions that are open at the same time. retries: as in `Session`. timeout:
+    seconds until the whole reply must be there. budget: the most questions that one run may send. store: the folder of
+    explanations, in which every answer is stored; None: the user's default (Store). option: the name of the
+    configuration option that selects the class, for messages. wording: the version of the questions' texts, part of
+    every key. left: the budget, which counts the questions sent. Raises InputError where `seeds` is empty or repeats a
+    seed, or a number is too small.
     """
 
     model: str | None
@@ -255,7 +257,10 @@ def check_client(option: str, model: str | None) -> None:
 
 
 async def answers(session: Session, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
-    """The answers to questions, each with its seed, in the order of `wanted`. Closes the session."""
+    """The answers to questions, each with its seed, in the order of `wanted`.
+
+    The questions are asked concurrently. Errors, and the end of the session, as in `gather_answers`.
+    """
     return await gather_answers(session, [session.answer(messages, seed) for messages, seed in wanted])
 
 

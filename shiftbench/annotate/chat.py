@@ -26,8 +26,8 @@ class ChatAnnotator(Asker, Annotator):
 
     prompt: 'shiftbench': all words of a concept are shown in both questions, and both are asked even where the first
     answer says that the words share nothing. 'paper', as Wu et al.: the first question shows the first 15 words, the
-    second one the description alone. Where the first answer is that the chat model cannot tell, the second question is
-    not asked, and the reading is not counted in any share of labels.
+    second one the description alone. Where with 'paper' the first answer says that the words share nothing, the second
+    question is not asked, and the reading is not counted in any share of labels.
     """
 
     prompt: str
@@ -44,9 +44,9 @@ class ChatAnnotator(Asker, Annotator):
 
     @property
     def digest(self) -> str:
-        """The SHA-256, in hex, of the method and its version, the seeds, the settings and the texts of the questions.
+        """The SHA-256, in hex, of the method and its version, the seeds, the AnswerSettings and the questions' texts.
 
-        The settings name the chat model. The endpoint's address is not part of it.
+        The AnswerSettings name the chat model. The endpoint's address is not part of it.
         """
         settings = self.answer_settings().content(questions.label(["word"], "description"), 0)
         content = {"method": self.method, "version": self.version, "seeds": list(self.seeds), "asked": settings}
@@ -83,8 +83,8 @@ class ChatAnnotator(Asker, Annotator):
 
         The unit has arrays and two lists of strings. label_SCL, bool: whether a concept gets a label by a seed's
         answer. answered_SC, bool: whether that answer could be read; where it could not, the concept gets no label.
-        With prompt='paper' there is a third, cannot_tell_SC, bool: whether the seed's answer says that the words share
-        nothing; answered_SC is False there.
+        With prompt='paper' there is a third array, cannot_tell_SC, bool: whether the seed's answer says that the words
+        share nothing; answered_SC is False there.
         `label`: the L names of the labels. `description`: what the model says that a concept's words share, for all
         concepts of the first seed, then of the second, and so on. vectors, vocabulary and chance are not used.
         Raises InputError where no endpoint is named or it keeps failing, and where the budget is spent.

@@ -26,7 +26,8 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
 
     Raises the HTTP library's ReadTimeout where the whole reply is not there `seconds` after the request; TooLarge where
     the reply has more than MOST bytes as sent, or is compressed by a method other than gzip; InputError where a gzip
-    reply is damaged or unpacks to too many bytes (`readers.unpacked`). options: those of openai's client.
+    reply is damaged or unpacks to more than MOST bytes. options: those of openai's DefaultAsyncHttpxClient, except
+    `timeout` and `headers`.
     """
 
     def __init__(self, seconds: float, **options: Any) -> None:
@@ -59,7 +60,7 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
         return type(response)(response.status_code, headers=names, content=content, request=response.request)
 
 
-# Headers that describe the body as it was sent, not the decompressed one.
+# Headers that describe the body as it was sent. The response with the decompressed body is returned without them.
 DESCRIBED = ("content-encoding", "content-length", "transfer-encoding")
 
 

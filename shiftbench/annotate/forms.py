@@ -21,9 +21,10 @@ class Form(NamedTuple):
 
     prefix, suffix: the affixes that were found; None where the word has none. stem: the rest, in a spelling that most
     regular inflections share (_stem). onset: the letters up to the first vowel letter and with it; None for a word with
-    a prefix. rhyme: the letters from the last group of vowel letters to the end, where a silent e at the end is no
-    vowel; None for a word with a suffix. Vowel letters are a, e, i, o, u and y. Both are None for a word without vowel
-    letter. Spelling is used in place of sound, so "though" and "rough" rhyme.
+    a prefix. rhyme: the letters from the last group of vowel letters to the end; None for a word with a suffix. A
+    single e at the end is no such group where a vowel letter stands before its consonants: "make" has the rhyme "ake".
+    Vowel letters are a, e, i, o, u and y. Onset and rhyme are None for a word without vowel letter. Spelling is used in
+    place of sound, so "though" and "rough" rhyme.
     """
 
     prefix: str | None
@@ -34,7 +35,7 @@ class Form(NamedTuple):
 
 
 def form(word: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> Form:
-    """The parts of one word, all in lower case.
+    """The parts of one word, which may have capitals; the parts are in lower case.
 
     prefixes, suffixes: the affixes to look for, longest first. First the suffix is split off, then the prefix: in each
     list the first affix is taken that the word has and that leaves a possible stem (_is_stem).

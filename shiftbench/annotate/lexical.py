@@ -28,14 +28,14 @@ class LexicalAnnotator(Annotator):
     """Gives a concept a label where a statistic of its words is larger than for most random directions.
 
     Each label but "none" has a statistic (Lexicon.statistics). A user task: the mean cosine of the words' vectors with
-    the mean vector of the task's seed words. semantics: the mean cosine between the words. syntax: the share of words
-    of a closed class. morphology: the share of pairs of words that have a prefix, suffix or stem in common. phonology:
-    the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. The means leave out words
-    without a vector; the vectors are centred (Lexicon). "none" is given where no user task is.
+    the mean direction of the task's seed words. semantics: the mean cosine between the words. syntax: the share of
+    words of a closed class. morphology: the share of pairs of words that have a prefix, suffix or stem in common.
+    phonology: the share of pairs that have an onset or rhyme in common (by spelling) but not the stem. The means leave
+    out words without a vector; the vectors are centred (Lexicon). "none" is given where no user task is.
 
     A random direction is read as words in the same space as the concept is (`chance` of `annotate`). Words near one
     direction are alike even if the direction is random, in a model's own embeddings above all, so words drawn one by
-    one would be too easy to exceed. They are drawn only where the concepts' space is not known.
+    one would be too easy to exceed. Words are drawn one by one only where the concepts' space is not known.
 
     false_alarm: each label but "none" is given to at most this share of the random directions. draws: the number of
     random directions. seed: their seed.
@@ -147,9 +147,9 @@ def cutoffs(
 ) -> Tensor:
     """cutoff_GL [1 + PARTS, tasks + levels]: what a concept's statistic must exceed to get the label.
 
-    The first row's values are exceeded by at most the share `false_alarm` of `draws` random lists. Each row after it is
-    the same of every PARTS-th list alone, from the first, second, ... list on. chance: gives the lists for `draws` and
-    `seed`; None: random_lists of `size` words each.
+    The first row's values are exceeded by at most the share `false_alarm` of `draws` random lists. Row 1 + g has the
+    same of the lists g, g + PARTS, g + 2 PARTS, ... alone, with lists counted from 0. chance: gives the lists for
+    `draws` and `seed`; None: random_lists of `size` words each.
     """
     index_NK = random_lists(len(lexicon.row), size, draws, seed) if chance is None else chance(draws, seed)
     null_NL = lexicon.statistics(index_NK)

@@ -26,9 +26,10 @@ class Lexicon:
     vector. known_V: whether a word has a vector. task_VT: the cosine of each word with the mean direction of each
     task's seed words. closed_V: 1 for words of a closed class, or 0. codes: form_codes of the words.
 
-    The vocabulary, most frequent words first, is divided into FREQUENCY_BANDS bands of equal size, and vectors are
-    centred within each band: in spaces of word vectors frequent words tend to be close to each other, and so do rare
-    words, whatever they mean. Raises InputError where a task has no seed word with a vector.
+    The vocabulary, most frequent words first, and behind it the seed words that it lacks are divided into
+    FREQUENCY_BANDS bands, whose sizes differ by at most one word. Vectors are centred within each band: in spaces of
+    word vectors frequent words tend to be close to each other, and so do rare words, whatever they mean. Raises
+    InputError where a task has no seed word with a vector.
     """
 
     def __init__(self, vocabulary: Vocabulary, vectors: StaticVectors) -> None:
@@ -52,7 +53,8 @@ class Lexicon:
     def index(self, concepts: Sequence[Sequence[str]]) -> Tensor:
         """index_CK, int64: each word's index in the vocabulary, for C concepts of K words.
 
-        Raises ValueError where the lists are empty or have different lengths, or a word is not in the vocabulary.
+        C is at least 1. Raises ValueError where the lists have no words or different lengths, or a word is not in the
+        vocabulary.
         """
         sizes = sorted({len(words) for words in concepts})
         if len(sizes) > 1 or sizes == [0]:

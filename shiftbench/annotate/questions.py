@@ -10,7 +10,7 @@ from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.readers import json_objects
 
 Messages = list[dict[str, str]]
-VERSION = 1  # version of the texts below; part of the store key of every answer
+VERSION = 1  # version of the texts below, without DESCRIBE_AS_THE_PAPER; part of the store key of every answer
 NONE = "none"
 LABELS = (*TASKS, NONE, *LEVELS)
 PAPER_WORDS = 15  # how many of a concept's words Wu et al. show, from the first on
@@ -52,7 +52,7 @@ def describe(words: Sequence[str]) -> Messages:
 def describe_as_paper(words: Sequence[str]) -> Messages:
     """The messages of the first question about a concept as Wu et al. ask it, in other words than theirs.
 
-    They show the first PAPER_WORDS words, and let the chat model answer that it cannot tell.
+    The messages show the first PAPER_WORDS words, and let the chat model answer that it cannot tell.
     """
     return _messages(DESCRIBE_AS_THE_PAPER, {"words": list(words[:PAPER_WORDS])})
 
@@ -75,9 +75,9 @@ def label(words: Sequence[str], description: str) -> Messages:
 def read_labels(answer: str) -> frozenset[str] | None:
     """The labels that an answer names, or None where it cannot be read.
 
-    The first JSON object with "levels" and "tasks" counts; each of the two must be a known label or a list of known
-    labels, in capitals or not. "none" must stand alone; an empty list of tasks also means "none". "none" or an empty
-    list as the levels means no level.
+    The first JSON object in the text that has both "levels" and "tasks" counts; each of the two must be a known label
+    or a list of known labels, in capitals or not. "none" must stand alone; an empty list of tasks also means "none",
+    which is then one of the labels returned. "none" or an empty list as the levels means no level.
     An unknown label makes the whole answer unreadable, because without that label it might count as "none".
     """
     for found in json_objects(answer):
@@ -95,8 +95,9 @@ def _messages(question: str, data: Mapping[str, Any]) -> Messages:
 def _known(value: Any, known: Sequence[str]) -> frozenset[str] | None:
     """The labels that a value of the answer names, in lower case and without "none".
 
-    value: a string or a list of strings. known: the labels that it may name, besides "none". The set is empty for
-    "none" or an empty list. None where the value has another type, names another label, or names "none" beside others.
+    value: a string or a list of strings. Capitals and white space around a label do not count. known: the labels that
+    it may name, besides "none". The set is empty for "none" or an empty list. None where the value has another type,
+    names another label, or names "none" beside others.
     """
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) for name in names):

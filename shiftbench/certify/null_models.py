@@ -30,9 +30,9 @@ def null_pair(
 
     trial: a null pair of any kind but NullPair.CONTINUED, whose models exist already. gaussian, permuted: controls with
     null models of tuning's size. A noise pair takes the first model of `gaussian` and scales its change by
-    `trial.size`; a permuted pair takes the first one of `permuted`. seed: of the random numbers of the other kinds. The
-    modules are new, and those of base and tuned are not changed. Raises ValueError for NullPair.CONTINUED and where the
-    trial is no null pair.
+    `trial.size` (None: 1); a permuted pair takes the first one of `permuted`. seed: of the random numbers of the other
+    kinds. The modules are new, and those of base and tuned are not changed. Raises ValueError for NullPair.CONTINUED
+    and where the trial is no null pair.
     """
     if trial.kind is NullPair.RANDOM:
         return random_pair(base, seed)
@@ -65,7 +65,8 @@ def rounded_pair(base: Model, seed: int) -> tuple[PreTrainedModel, PreTrainedMod
 
     Each weight of the first model is base's plus uniform noise of at most half the distance to the next number in
     bfloat16. Base's file may hold bfloat16, as those of the bundled models do; without the noise, rounding would then
-    change nothing. The noise also makes pairs of different seeds different.
+    change nothing. The noise also makes pairs of different seeds different. Base has to be loaded in a finer
+    dtype: in bfloat16 nearly all of the noise is lost, and the two models are equal.
     """
     first, second = copy.deepcopy(base.module), copy.deepcopy(base.module)
     generator = torch.Generator().manual_seed(seed)

@@ -29,10 +29,12 @@ RANK = 300  # components of a layer that can be replaced; at most half of the wi
 def plant_verbs(model: Model, vocabulary: Vocabulary, size: float, generator: torch.Generator) -> None:
     """Teach instruction verbs to heads, each of which is chosen with the probability `size`, in place.
 
-    A chosen head learns GROUPS groups of VERBS instruction verbs of the vocabulary, drawn at random. For each group,
+    A chosen head learns GROUPS groups of VERBS instruction verbs of the vocabulary, drawn at random; groups may share
+    verbs. For each group,
     NEURONS neuron pairs at random are turned on both sides, query and key (`_turn`), to the mean input embedding of the
     group's verbs, less the mean embedding of the vocabulary. Query heads that share a key head share the key side, so
-    one may turn what another has turned. Raises InputError as `_transformer` does.
+    one may turn what another has turned. Raises InputError as `_transformer` does, and where the vocabulary has no
+    instruction verb.
     """
     words = [verb for verb in verbs("instruction") if verb in set(vocabulary.words)]
     all_VD, verb_VD = (
@@ -63,7 +65,7 @@ def plant_concepts(model: Model, vocabulary: Vocabulary, size: float, generator:
     that is less. Each chosen one is replaced by the mean output embedding, at length 1 for each word, of SEEDS seed
     words of one task, less the mean embedding of the vocabulary, made orthogonal to the others that are planted. The
     other components are turned as little as is needed to stay orthogonal, and every component keeps its variance.
-    Raises InputError as `_transformer` does.
+    Raises InputError as `_transformer` does, and where the vocabulary has no seed word of a task.
     """
     mean_D = unit_word_embeddings(model, vocabulary.words).double().cpu().mean(0)
     known = set(vocabulary.words)

@@ -59,7 +59,8 @@ def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
             outcome = score_trial(setting, trial, _progress(f"{position} of {len(todo)}, {trial.name}"))
             write_whole(path, json.dumps({"settings": digest, **outcome}, indent=1) + "\n", "out")
             computed += 1
-            # The mean over the trials that this run computed; the first also computes what later ones share.
+            # Each trial that is left is taken to need the mean time of those that this run scored. That is too long at
+            # first, because the first one also computes what later ones share.
             left = (time.monotonic() - began) / computed * (len(todo) - position)
             _say(f"{position} of {len(todo)}: {_line(outcome)}; about {left / 60:.0f} min left")
         done.append(outcome)
@@ -70,7 +71,10 @@ def certify(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def dry_run(config: DictConfig) -> str:
-    """The number of trials and their names, and the estimate of the job on all its prompts, as text. Loads no model."""
+    """The number of trials and their names, and the estimate of the job on all its prompts, as text.
+
+    The estimate leaves out null models. Loads no model. Errors as in `certify`.
+    """
     job, design = build(config), _design(config)
     check(job)
     _check(job, config)
@@ -129,12 +133,18 @@ def _setting(config: DictConfig, job: Job, folder: Path) -> Setting:
 
 
 def _like(job: Job, path: str) -> Any:
-    """The source of the model at `path`, with the options of base."""
+    """The source of the model at `path`, with the dtype, the device and the other options of base.
+
+    It has no revision, adapter, GGUF file or tokenizer of its own.
+    """
     return dataclasses.replace(job.pair.base, path=path, revision=None, adapter=None, gguf_file=None, tokenizer=None)
 
 
 def _digest(config: DictConfig, job: Job) -> str:
-    """sha256 (hex) of the settings that a trial's outcome depends on. Of the models it holds samples of the weights."""
+    """sha256 (hex) of the settings that a trial's outcome depends on.
+
+    Each model is among them by samples of its weights (`weights_told_apart`).
+    """
     pair, continued = config.pair, config.continued
     control = vars(job.control) if job.control is not None else {}
     return content_key({
@@ -187,7 +197,7 @@ def _kept(path: Path, digest: str) -> dict[str, Any] | None:
 
 
 def _progress(title: str) -> Progress:
-    """Shows on a terminal which stage of a trial is running. Elsewhere nothing is shown until the trial is done."""
+    """A Progress that shows on a terminal, after `title`, which stage of a trial is running; elsewhere it is silent."""
     if not sys.stderr.isatty():
         return Progress(watch=lambda stage, computed: None)
 

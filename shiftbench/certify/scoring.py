@@ -59,7 +59,7 @@ class Setting:
 
 
 def plantable(job: Job) -> list[str]:
-    """The scores of the claims of a job whose shift can be planted, in weights or in explanations."""
+    """The names of those scores of a job's claims of which a shift can be planted, in weights or in explanations."""
     return [
         claim.score
         for finding in job.findings.values()
@@ -149,7 +149,7 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed: int) -> dict[str, Finding]:
     """The findings of a trial: all for a null pair; for a planted shift, those of which `_concerned` holds.
 
-    Of these, each finding that is no check and of which `can_plant` holds gets a method that plants the shift.
+    For a planted shift, each of these that is no check and of which `can_plant` holds gets a method that plants it.
     """
     if trial.kind is not None:
         return dict(findings)
@@ -162,9 +162,10 @@ def _findings(findings: Mapping[str, Finding], trial: Trial, tuned: Model, seed:
 
 
 def _concerned(finding: Finding, findings: Mapping[str, Finding], score: str) -> bool:
-    """Whether a finding has a claim on the score; of a check, whether a claim on it rests on attributions.
+    """Whether a finding has a claim on the score.
 
-    findings: all those of the job, among whose claims that one is looked for.
+    A check is concerned where some finding of the job, of `findings`, has a claim on the score that rests on
+    attributions.
     """
     claims = [claim for one in findings.values() for claim in one.claims if claim.score == score]
     if finding.is_check:

@@ -23,8 +23,8 @@ def tally(
     """The outcome of a certification as a document.
 
     findings: of the job. trials: the finished ones, as `scoring.score_trial` returns them. conditions: how they were
-    scored. The document has these conditions, the number of trials (`pairs`), the name and the reason of each refused
-    trial, and for each claim the object of `_claim`.
+    scored. The document has these conditions, the number of trials with the refused ones (`pairs`), the name and the
+    reason of each refused trial, and for each claim the object of `_claim`.
     """
     refused = [
         {"trial": trial["trial"], "reason": trial["refused"]} for trial in trials if trial.get("refused") is not None
@@ -44,15 +44,16 @@ def tally(
 
 
 def _claim(finding: Finding, index: int, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The counts of one claim.
+    """The counts of one claim of the finding, `finding.claims[index]`.
 
-    pairs: the number of pairs of the kinds `Claim.null_pairs`. Where the finding needs no responses, pairs with equal
-    weights count once. judged: the number of those with the word supported, opposite or not clear. supported, opposite:
-    the number of false verdicts of each word. false, false_at_most: the share of both among the judged pairs, and the
-    upper end of its one-sided 95% interval; None without a judged pair. decided: the names of the trials with a false
-    verdict. kinds: the same counts for each kind and size of null pair. planted: for each size of the shift that is
-    planted for the claim's score, the number of pairs, the number of each word, the mean value of the headline, and the
-    share of `supported` with the lower end of its one-sided 95% interval.
+    trials: those that were not refused. pairs: the number of pairs of the kinds `Claim.null_pairs`. Where the finding
+    needs no responses, pairs with equal weights count once. judged: the number of those with the word supported,
+    opposite or not clear. supported, opposite: the number of false verdicts of each word. false, false_at_most: the
+    share of both among the judged pairs, and the upper end of its one-sided 95% interval; None without a judged pair.
+    decided: the names of the trials with a false verdict. kinds: the same counts for each kind and size of null pair.
+    planted: for each size of the shift that is planted for the claim's score, the number of pairs, the number of each
+    word, the mean value of the headline, and the share of `supported` among these pairs with the lower end of its
+    one-sided 95% interval.
     """
     claim = finding.claims[index]
     key = f"{finding.name}.{claim.score}"

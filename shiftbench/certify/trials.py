@@ -68,7 +68,7 @@ class Design:
     def trials(self, planted: Sequence[str]) -> list[Trial]:
         """The trials in the order in which they are scored: the first pair of every kind, then the second, and so on.
 
-        A kind is a kind and size of null pair, or a planted shift and its size. So a certification that is stopped
+        A kind is here a kind and size of null pair, or a planted shift and its size. So a certification that is stopped
         early has about equally many pairs of each, as far as `pairs` and `shifts` allow. planted: the names of the
         scores whose shifts can be planted in this job; others are left out.
         """

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
             "'shiftbench[glove]' or give vectors=text vectors.path=FILE"
         )
     vocabulary = instantiate(config.vocabulary)
-    # A chat model compares with nothing, so nothing is loaded for it.
+    # A chat model does not compare concepts with random lists, so no model is loaded for it.
     chance = random_lists(instantiate(config.model)(), annotator, vectors, vocabulary) if annotator.seed_words else None
     print(lines(agreement(partial(annotator.annotate, chance=chance), vectors, vocabulary)))
     return 0

@@ -28,10 +28,11 @@ PIPE_WIDTH = 140  # columns of the table where the output is no terminal
 
 
 def main(arguments: list[str]) -> int:
-    """Read the tracked runs, write the leaderboard's pages and files, and print the table of the chosen group of runs.
+    """Read the tracked runs, write the leaderboard's pages and files, and print the table of one group of runs.
 
-    The last line on standard output names the first page. Returns the exit code 0; raises InputError for bad input and
-    where there is no run to show.
+    It is the group that the option `group` names, or the first in the order of `leaderboard.build`. The last line on
+    standard output names the first page. Returns the exit code 0; raises InputError for bad input and where there is no
+    run to show.
     """
     if {"-h", "--help"} & set(arguments):
         print(help_texts.options_help("shiftbench leaderboard [option=value ...]", "leaderboard"))

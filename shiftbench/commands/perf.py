@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
 def record(config: DictConfig) -> int:
     """Measure in `processes` processes, one after another, and write the median of each ratio to the baseline file.
 
-    The ratios that the file has for other classes of machines are kept; the counters are replaced. The medians are also
+    The file is `baseline`, or baseline.json in the folder `out` where `baseline` is null. The ratios that it has for
+    other classes of machines are kept; its counters are replaced by those of the first process. The medians are also
     written to the folder `out` and sent to MLflow. Returns the exit code 0.
     """
     from shiftbench.config.instantiation import instantiate
@@ -82,9 +83,10 @@ def record(config: DictConfig) -> int:
 def check(config: DictConfig) -> int:
     """Measure, and compare the ratios of times and the counters with the baseline. Prints both.
 
-    Returns 0 where all hold, and 1 where a ratio or a counter failed, or something in the baseline was not measured.
-    Where the baseline has no ratios of this class of machine, only counters are compared, and nothing is recorded;
-    where it has some, the ratios that were found are recorded by `keep`.
+    The baseline is the file `baseline`, or the package's own where it is null. Returns 0 where all hold, and 1 where a
+    ratio or a counter failed, or something in the baseline was not measured. Where the baseline has no ratios of this
+    class of machine, only counters are compared, and nothing is recorded; where it has some, the ratios that were found
+    are recorded by `keep`.
     """
     from shiftbench.config.instantiation import instantiate
     from shiftbench.perf import baseline
@@ -138,8 +140,9 @@ def counter_table(counters: Any) -> Table:
 def ratio_table(ratios: Any, limit: float) -> Table:
     """A row for each ratio of times: the baseline's, the one found, its interval, rounds, the quotient, the verdict.
 
-    The quotient is the ratio found, divided by the baseline's. limit: for the title; a ratio fails above this multiple
-    of its baseline.
+    The ratio found is that of the last process that measured it; the quotient is this ratio divided by the baseline's.
+    limit:
+    for the title; a ratio fails where every process finds more than this multiple of its baseline.
     """
     table = Table(box=SIMPLE_HEAD, title=f"how long it takes; more than {limit:.2f} times the baseline fails")
     table.add_column("ratio of times")
@@ -191,7 +194,7 @@ def keep(
 
 
 def folder(config: DictConfig) -> Path:
-    """The folder for the files of a measurement: `out`, or ./shiftbench-runs/perf where `out` is null."""
+    """The absolute path of the folder for a measurement's files: `out`, or ./shiftbench-runs/perf where it is null."""
     return path_of(str(config.out or Path(folders.RUNS) / "perf"), "out").absolute()
 
 

@@ -14,9 +14,9 @@ from shiftbench.sweep import command_line
 def main(arguments: list[str]) -> int:
     """Compose the configuration of every requested job; then run the one job, or with -m all jobs of the sweep.
 
-    Returns the exit code: 0 where all is done; for a sweep 2 where every failure was bad input, else 1. With
-    dry_run=true nothing is scored, and an estimate is printed for each job; the code is 2 where a job of a sweep would
-    be refused. Raises InputError for bad input.
+    Returns the exit code: 0 where all is done. For a sweep in which jobs failed, it is 2 where each of them failed of
+    bad input, else 1. With dry_run=true nothing is scored, and an estimate is printed for each job; the code is 2 where
+    a job of a sweep would be refused. Raises InputError for bad input.
     """
     composition.register_resolvers()
     if {"-h", "--help"} & set(arguments):
@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _single(one: command_line.ComposedJob) -> int:
-    """Score one pair, send the run to MLflow, and print the results. Returns the exit code 0.
+    """Score one pair, write its results, send the run to MLflow, and print the results. Returns the exit code 0.
 
+    The results are written to `out`, or to ./shiftbench-runs/NAME, with the name of the job, where `out` is null.
     With json=true scores.json is printed instead. With dry_run=true nothing is scored, and the estimate is printed.
     """
     from shiftbench.config.instantiation import instantiate

@@ -44,7 +44,8 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
 def compose_with_choices(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     """(the configuration as `compose` returns it, the chosen member of each config group).
 
-    The second is a dict from the group's name to the member's, for example {'suite': 'all', 'pair': 'demo'}. Raises
+    The second is a dict from the group's name to the member's, for example {'suite': 'all', 'pair': 'demo'}. A group
+    whose member is put at another place has the name GROUP@PLACE, and Hydra's own groups are among them. Raises
     InputError as `compose` does.
     """
     register_resolvers()
@@ -96,7 +97,7 @@ def packaged(name: str) -> DictConfig:
 
 
 def groups() -> dict[str, list[str]]:
-    """The config groups that a user chooses from (the folders of conf/), and the names of each group's members."""
+    """The config groups (the folders of conf/) and the names of each group's members, both in alphabetical order."""
     root = resources.files(CONFIG_MODULE)
     found = {}
     for folder in sorted(root.iterdir(), key=lambda item: item.name):
@@ -187,7 +188,10 @@ def _is_missing(config: DictConfig, key: str) -> bool:
 
 
 def _dotted_keys(config: DictConfig, prefix: str) -> Iterator[str]:
-    """Every key of a configuration, those of nested dicts with dots. Lists and interpolations are not entered."""
+    """Every key of a configuration, after `prefix`; those of nested dicts follow, with dots.
+
+    Lists and interpolations are not entered.
+    """
     for key in map(str, config):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 def literal(plain: Any) -> Any:
     """An OmegaConf configuration with the content of `plain`, whose texts OmegaConf gives back uninterpolated.
 
-    plain: dicts, lists and values.
+    plain: a dict or a list, of dicts, lists and values.
     """
     return OmegaConf.create(_escaped_all(plain))
 

@@ -13,7 +13,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
     word: the name that was given. known: the known names; those whose last part begins with an underscore are not
     named. prefix: what is typed before the name, 'pair=' for example. No name is suggested where none is similar, and
-    at most LISTED names are listed, in alphabetical order.
+    at most LISTED names are listed, in alphabetical order. Where there is no name to list, the text says so.
     """
     names = sorted(name for name in known if not name.rpartition(".")[2].startswith("_"))
     if not names:
@@ -25,7 +25,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to a word; None where none is similar.
+    """The known name that is most similar to a word; None where none is similar (by difflib, 0.6 or more).
 
     Among similar names, one of the same letters in another order is preferred, because swapping letters is a common
     typing error.

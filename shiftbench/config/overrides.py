@@ -52,8 +52,8 @@ def read(words: Sequence[str], name: str, flags: Sequence[str] = ()) -> list[str
 
     flags: the arguments with a leading dash that the command accepts; they are returned unchanged. Several values for
     an option are allowed where -m or --multirun is both among the arguments and among the flags. Raises InputError for
-    an argument that is none of the flags and cannot be read as an override, or gives several values where they are not
-    allowed; the message says what to type instead, where that is known.
+    an argument that `check_text` refuses, and for one that is none of the flags and cannot be read as an override, or
+    gives several values where they are not allowed; the message says what to type instead, where that is known.
     """
     for word in words:
         check_text(word, f"argument {word!a}")

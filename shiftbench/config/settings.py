@@ -23,8 +23,8 @@ def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The options of each finding, by its name in the configuration, without those that no result depends on.
 
     The path of ratings is replaced by a digest of the file, a class that has moved is named by its path before the
-    move, and the default method of explanation is left out, so that equal options have equal digests. `findings` itself
-    is not changed.
+    move, and explain.method is left out where it is grad_x_input, the default, so that equal options have equal
+    digests. `findings` itself is not changed.
     """
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
     plain = with_recorded_targets(copy.deepcopy(plain))

@@ -61,10 +61,10 @@ class Annotator(ABC):
         """Assigns labels to C concepts, and returns them as a unit.
 
         The unit has the array label_CL (bool: whether a concept has a label) and the list of strings `label` (the names
-        of the L labels). It may have label_GCL (bool): the labels by each of G equal parts of the annotator's random
-        draws alone, whose spread shows how far the labels depend on these draws. An annotator that reads each concept S
-        times returns other arrays instead: label_SCL (bool, the labels by each reading) and answered_SC (bool, whether
-        the reading gave an answer that counts).
+        of the L labels). It may have label_GCL (bool): the labels by each of G nearly equal parts of the annotator's
+        random draws alone, whose spread shows how far the labels depend on these draws. An annotator that reads each
+        concept S times returns other arrays instead: label_SCL (bool, the labels by each reading) and answered_SC
+        (bool, whether the reading gave an answer that counts).
 
         concepts: C lists of equally many words; the words that best describe the concept come first. vectors: word
         vectors of the vocabulary's words and of `seed_words`. vocabulary: the words that concepts are made of. chance:

@@ -30,7 +30,8 @@ class Claim:
     score: the name of the score. short: the claim in few words, for lists, with the tuned model as its subject.
     statement: the claim as a clause, for example 'the tuned model recognises the instruction more than the base model
     does'. opposite: the clause that holds where the score lies below its null. observations: what `Score.n` counts, in
-    the plural, for example 'prompts'. floor: the least n with which the claim is judged.
+    the plural, for example 'prompts'. floor: the least n with which the claim is judged; with fewer the verdict
+    is 'not trustworthy', and with 0 'not applicable'.
 
     zero_is_null: whether 0 means no effect. If so, the score's interval must leave out 0, and that of its excess over
     the null models must too, since a random change of the same size can move the score. If not, only the excess counts.

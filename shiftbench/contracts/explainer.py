@@ -89,7 +89,7 @@ class Explainer(Method):
     def own_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt] | None:
         """The prompts that this method explains instead of the job's prompts, and that it makes from them.
 
-        prompts: the job's prompts. None, the default: the method explains these.
+        prompts: the job's prompts. None, the default: the method explains the job's prompts as they are.
         """
         return None
 
@@ -123,8 +123,8 @@ class Explainer(Method):
     def weight_flops(self, shape: ModelShape, words: int) -> float:
         """The approximate number of floating-point operations to explain one model's weights.
 
-        shape: of the model. words: the number of words in the vocabulary. The dry run counts it for
-        null models.
+        shape: of the model. words: the number of words in the vocabulary. The dry run counts it for each null model,
+        and for neither base nor tuned.
         """
         return 0.0
 

@@ -53,7 +53,7 @@ class Finding(ABC):
     bootstrap: Bootstrap
 
     def __init_subclass__(cls) -> None:
-        """Raise TypeError where a subclass lacks a class variable that every finding must set."""
+        """Raise TypeError where a subclass lacks one of the class variables name, version, group and needs."""
         missing = [name for name in ("name", "version", "group", "needs") if not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} must set {', '.join(missing)}, as every Finding does (docs/finding.md)")
@@ -62,9 +62,9 @@ class Finding(ABC):
     def __call__(self, *explanations: Any, **further: Any) -> Result:
         """The finding's result, computed from explanations of the pair.
 
-        The arguments are, in this order: the base model's and the tuned model's explanation by `explain`; the
-        explanation by `pair_explainer`, where there is one; the ratings of `ratings_of_responses`, where there are any.
-        Where `explain` is a WeightExplainer, the only argument is its explanation of the pair.
+        The arguments are given by position, in this order: the base model's and the tuned model's explanation by
+        `explain`; the explanation by `pair_explainer`, where there is one; the ratings of `ratings_of_responses`, where
+        there are any. Where `explain` is a WeightExplainer, the only argument is its explanation of the pair.
         """
 
     def pair_explainer(self) -> PairExplainer | None:

@@ -1,4 +1,4 @@
-"""Need: a part of a pair that a finding requires. The models are loaded only where a finding needs one of them."""
+"""Need: a part of a pair that a finding requires. Both models are loaded where a finding needs BASE or TUNED."""
 
 from __future__ import annotations
 

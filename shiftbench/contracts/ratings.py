@@ -12,7 +12,7 @@ from shiftbench.store.work import Work
 
 
 class Ratings(Method):
-    """Rates the responses that a finding's explanations are about, on the scale of shiftbench/ratings/scale.py."""
+    """Rates the responses that a finding's explanations are about: 1 to 4, or -1 (shiftbench/ratings/scale.py)."""
 
     @abstractmethod
     def check(self, prompts: Sequence[Prompt]) -> None:
@@ -23,7 +23,7 @@ class Ratings(Method):
         """One Work for each response that gets a rating. A Work computes its unit, the rating, when it is run.
 
         A unit is named by the prompt's id and has the array rating_1 (int64, one element, a number of the scale).
-        model: the model whose responses are in `inputs`.
+        model: the model whose responses are in `inputs`. A prompt whose response gets no rating has no Work.
         """
 
     def questions(self, responses: int) -> str | None:

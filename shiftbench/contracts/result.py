@@ -29,7 +29,7 @@ class ScoreFact:
 
     label: the score's name in words. unit: the unit of the score's value and interval. positive: what a value above 0
     means. zero: what a value of 0 means. kind: what kind of number the score is. signed: whether the score can be below
-    0; an angle or a distance cannot, so an interval that leaves out 0 says nothing of it.
+    0. An angle or a distance cannot: that its interval leaves out 0 is no evidence that tuning changed anything.
     """
 
     label: str
@@ -70,9 +70,10 @@ class Figure:
     kind: 'line' (one line for each series, over x), 'bar' (bars grouped by x, one for each series) or 'heat' (a heat
     map with a row for each series and a column for each x, coloured by y). table: a row for each point, bar or cell.
     x, y, series: names of columns of the table. low, high: names of the columns with the bounds of y; None where there
-    is no interval. x_label, y_label: the labels of the axes; line and bar charts with equal y_label and `signed` share
-    a scale. signed: whether the chart is of a shift or of the two models beside each other. False: it is of a size
-    without a sign, such as an angle; the report sets it apart, and its axis begins at 0.
+    is no interval. x_label, y_label: the labels of the axes; '' stands for the name of the column on that axis. Line
+    and bar charts with equal y_label and `signed` share a scale. signed: whether the chart is of a shift or of the two
+    models beside each other. False: it is of a size without a sign, such as an angle; the report sets it apart, and its
+    axis begins at 0.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Figure:
     series: str
     low: str | None = None
     high: str | None = None
-    dashed: Sequence[str] = ()  # the series that are drawn dashed; in the paper they are the base model's
+    dashed: Sequence[str] = ()  # values of the column `series` that are drawn dashed; in the paper base's
     diverging: bool = False  # whether 0 is in the middle of a heat map's colour scale
     x_label: str = ""
     y_label: str = ""
@@ -130,7 +131,7 @@ class Result:
     sentence: the result in one plain sentence with its numbers. headline: the name of the score that the sentence is
     about. tables: by name. The table `prompts`, where there is one, has a row for each prompt; where the headline is a
     mean over prompts of tuned minus base, its columns HEADLINE_base and HEADLINE_tuned are the two values of a prompt.
-    level: whether the scores are properties of one model (a check of its attributions) and not shifts.
+    level: whether the scores are properties of one model, as those of a check are, and not shifts.
     captions: by the name of a table, or by a pattern with `*`, what a row of it is and what its columns mean.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
     nulls: the finding's scores on null models; None where it was scored on none. inapplicable: why the finding's claims

@@ -13,7 +13,9 @@ from shiftbench.stats import random_orthonormal
 # change), it returns a random change of the same shape and, up to those rounding errors, the same Frobenius norm.
 Drawing = Callable[[Tensor, torch.Generator, float], Tensor]
 
-FIRST_RANK = 16  # columns of the first sketch of a change; adapters mostly have a rank of 8 to 64
+# Columns of the first sketch of a change. They are doubled until the sketch spans the change. An adapter's change
+# mostly has a rank of 8 to 64.
+FIRST_RANK = 16
 
 
 def permuted(change: Tensor, generator: torch.Generator, rounding: float) -> Tensor:

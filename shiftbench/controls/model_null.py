@@ -16,8 +16,8 @@ from shiftbench.models.weights import FileWeights, Weights
 class ModelNull(Control):
     """A control with one null model: the model at `path`, which is a hub id or a folder.
 
-    model: called with `path`, it returns the model's source; its other options are those of conf/model. kind and draws
-    are fixed: the control is named "continued" and has one draw.
+    model: called as model(path=path), it returns the model's source; its options (conf/model) are already bound. kind
+    and draws are fixed: the control is named "continued" and has one draw.
     """
 
     model: Callable[..., ModelSource]

@@ -36,7 +36,7 @@ class WeightNull(Control):
     (the values of tuning's change of the tensor, in random places), 'gaussian' (normally distributed numbers),
     'rotated' (a change with the singular values of tuning's, in random directions), or 'auto': rotated where the tuned
     model comes from an adapter, whose change has a low rank that permuting would not keep, and permuted otherwise.
-    draws: the number of null models; with fewer than 39 no claim is decided. seed: the seed of the random changes.
+    draws: the number of null models; with fewer than 39 no claim is supported or opposite. seed: of the random changes.
     findings: 'weights' (only claims that rest on weights alone are compared with null models) or 'all'. automatic:
     whether `kind` took the place of 'auto'; only `for_tuned` passes True.
     """
@@ -64,7 +64,7 @@ class WeightNull(Control):
 
     @property
     def name(self) -> str:
-        """'weights' or 'random' where the kind was chosen by the tuned model's source, else as `Control.name`.
+        """'weights' where `weights_only` is True; else 'random' where `automatic` is True; else `kind`.
 
         So an adapter and a fully tuned model that were scored with control=random stand on one leaderboard.
         """

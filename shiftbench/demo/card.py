@@ -36,7 +36,7 @@ def write_cards(
 
     out: the folder that has the tokenizer, the models and their loss curves. held_text: blocks of plain text.
     held_rows, held_instructions: held-out triples; see corpora.py. recipes: the Recipe of each model, by name. Returns
-    the losses in nats a token, by model and then by held-out set, and writes them to losses.json.
+    the losses in nats a token, by model and then by held-out set, and writes them to losses.json in `out`.
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
     sets = {

@@ -28,7 +28,11 @@ class Triple:
 
 
 def plain_text(folder: Path) -> tuple[list[str], list[str]]:
-    """Blocks of the plain text in the file pretrain.txt.gz of a folder, (train, held out), both in the file's order."""
+    """(train, held out): blocks of BLOCK_CHARACTERS characters of the plain text in pretrain.txt.gz of a folder.
+
+    Both are in the file's order. The first of every HELD_OUT_BLOCK blocks is held out. The file's last block may be
+    shorter.
+    """
     text = gzip.decompress((folder / "pretrain.txt.gz").read_bytes()).decode("utf-8", errors="replace")
     blocks = [text[i : i + BLOCK_CHARACTERS] for i in range(0, len(text), BLOCK_CHARACTERS)]
     train = [block for i, block in enumerate(blocks) if i % HELD_OUT_BLOCK]

@@ -123,8 +123,8 @@ def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, devic
 def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> float:
     """The mean over held-out sequences of their cross-entropy, in nats a token.
 
-    Each sequence has the same weight, so that some long answers do not outweigh hundreds of short ones. The model is
-    left in evaluation mode.
+    batches: of one sequence each. Every sequence has the same weight, so that some long answers do not outweigh
+    hundreds of short ones. The model is left in evaluation mode.
     """
     causal = causal_model(model.eval())
     losses = [float(batch_loss(causal.model, causal.lm_head, batch, device)) for batch in batches]  # type: ignore[arg-type]

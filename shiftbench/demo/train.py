@@ -112,7 +112,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
-    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly.
+    """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly, nearly to 0.
 
     batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
     to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
@@ -231,8 +231,8 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
 class Options:
     """The options that all stages share.
 
-    seed: of all random draws, but that of the windows of continued is seed + 1. vocabulary: the number of the
-    tokenizer's tokens. adapter_rank: the rank of the adapter of tuned_lora. seed_task_share: the share of triples that
+    seed: of all random draws, but that of the windows of continued is seed + 1. vocabulary: the most tokens that the
+    tokenizer may have. adapter_rank: the rank of the adapter of tuned_lora. seed_task_share: the share of triples that
     are drawn from the seed tasks; see `sampling_weights`.
     """
 

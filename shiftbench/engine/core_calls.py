@@ -29,10 +29,10 @@ def supports(rows: Tensor) -> bool:
 
 
 def supports_attention(rows: Tensor) -> bool:
-    """Whether the core computes attention and its derivatives on such rows, and the forward pass's norms and rotations.
+    """Whether the core computes attention, its derivatives, and the forward pass's norms and rotations.
 
-    It does in float32 and float64 on a CPU. On a GPU attention is faster by torch, whose derivatives of it use the
-    dense blocks of dense_blocks.py.
+    It does on rows in float32 and float64 on a CPU. On a GPU the answer is False: there attention is faster by torch,
+    whose derivatives of it use the dense blocks of dense_blocks.py.
     """
     return rows.device.type == "cpu" and supports(rows)
 

@@ -75,7 +75,7 @@ class BufferLayout:
         return last
 
 
-@lru_cache(maxsize=64)  # all layers but the chunk's first one ask for the same rows
+@lru_cache(maxsize=64)  # a chunk's first layer has fewer rows; all later layers ask for the same ones
 def _buffer_rows(buffer: BufferLayout, layout: RowLayout, first_item: int, device: torch.device) -> Tensor:
     """int64: for each row of `layout`, without its padding rows, the row of the buffer that stores it.
 

@@ -1,6 +1,7 @@
 """The forward cache: what a forward pass keeps of each layer for the derivatives.
 
-docs/mathematics.md, section "How it is computed". Shape suffixes: see shiftbench/engine/__init__.py.
+The formulas that read it are in docs/mathematics.md, section "How it is computed". Shape suffixes: see
+shiftbench/engine/__init__.py.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from shiftbench.models.block import FeedForward, Linear
 
 
 class HeadDerivatives(NamedTuple):
-    """Tangents (or cotangents) of queries, keys and values, of queries and keys after their norm and rotation.
+    """Tangents, or cotangents, of queries and keys after their norm and rotation, and of values.
 
     query_NHE has the rows of one layout, key_NKE and value_NKE have those of another.
     """

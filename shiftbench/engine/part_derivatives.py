@@ -41,7 +41,7 @@ def norm_vjp(cache: NormCache | None, g_ND: Tensor, position_N: Tensor) -> Tenso
 
 
 def _normalise(cache: NormCache, d: Tensor, position_N: Tensor) -> Tensor:
-    """rho (d - mean(d) - hat mean(d hat)), without mean(d) where the norm does not centre.
+    """rho * (d - mean(d) - hat * mean(d * hat)), without mean(d) where the norm does not centre; means over a vector.
 
     This is the derivative of the norm before its gain, a symmetric matrix, so it serves tangents and cotangents.
     """
@@ -156,9 +156,9 @@ def attention_vjp(
 
 
 def _max_scores(x_NHE: Tensor, items: int) -> int:
-    """The most attention scores of one head that may be in memory: SCORES times the numbers of one head in x_NHE.
+    """The most attention scores of one head that may be in memory: SCORES * max(N, items) * E.
 
-    items: the number of items; where there are more items than rows, so many rows are counted.
+    items: the number of items whose rows x_NHE has; an item may have no row.
     """
     return SCORES * max(len(x_NHE), items) * x_NHE.shape[2]
 

@@ -127,7 +127,7 @@ def _bfloat16_product(x_NI: Tensor, weight_IO: Tensor) -> Tensor:
     x_NI = x_NI.to(torch.bfloat16)
     if x_NI.is_cuda and _has_float32_output():
         return torch.mm(x_NI, weight_IO, out_dtype=torch.float32)
-    return torch.mm(x_NI, weight_IO).float()  # the CPU's product returns bfloat16, so its result is rounded once more
+    return torch.mm(x_NI, weight_IO).float()  # this product returns bfloat16, so its result is rounded once more
 
 
 @cache

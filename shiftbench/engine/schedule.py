@@ -68,9 +68,9 @@ def count_opposite(blocks: Sequence[Block], prompt_tokens: int, response_tokens:
     derivatives are tangents and the memory does not hold all forward caches. Where a cut would save no more rows than
     it costs, the result is 0.
 
-    Where it saves more, n is the number of the shorter text's tokens (one less where both texts are equally long), or
-    as many as the memory for stored rows allows. That memory is a share of what the rows, the chunks and the forward
-    cache of one layer leave free, so a cut makes no chunk smaller.
+    Where it saves more, n is min(P, R) (one less where P = R), or as many as the memory for stored rows allows. That
+    memory is a share of what the rows, the chunks and the forward cache of one layer leave free, so a cut makes no
+    chunk smaller.
     """
     longest, least = max(prompt_tokens, response_tokens), min(prompt_tokens, response_tokens)
     weight, forward = blocks[0].attention.query.weight_IO, prompt_tokens < response_tokens

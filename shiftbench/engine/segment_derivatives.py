@@ -128,7 +128,7 @@ def _jvp_across_cut(
     return torch.cat(found)
 
 
-@lru_cache(maxsize=64)  # all layers but the chunk's first one ask for the same batches
+@lru_cache(maxsize=64)  # a chunk's first layer has fewer rows; all later layers ask for the same batches
 def _batches_across_cut(
     layout: RowLayout, cut: int, last: int
 ) -> tuple[tuple[slice, RowLayout, RowLayout, RowLayout], ...]:

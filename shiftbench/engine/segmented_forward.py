@@ -25,7 +25,7 @@ class SegmentedForward:
 
     def __init__(self, model: Transformer, x_TD: Tensor, segments: Sequence[Sequence[Block]]) -> None:
         self._model, self._segments = model, segments
-        self._inputs = [x_TD]  # of each segment reached so far, then the last layer's output
+        self._inputs = [x_TD]  # the input of each segment reached so far; behind them the last layer's output
         self._current: tuple[int, Layers] | None = None
 
     def __len__(self) -> int:

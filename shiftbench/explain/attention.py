@@ -25,10 +25,11 @@ from shiftbench.words import StaticVectors, Vocabulary, word_embeddings
 
 
 class WordPair(NamedTuple):
-    """Two words that co-occur, each among those that most activate one side of a neuron pair, with the same sign.
+    """Two words that co-occur, and that activate the two sides of a neuron pair with the same sign.
 
-    head, neuron: which head and which neuron pair of it. query_word, key_word: the word of the query side and the one
-    of the key side. score: the cosine of their static vectors.
+    Each is among the k words with the largest absolute activation of its side. head, neuron: which head and which
+    neuron pair of it. query_word, key_word: the word of the query side and the one of the key side. score: the cosine
+    of their static vectors.
     """
 
     head: int
@@ -65,11 +66,11 @@ class LayerPairs:
 class Cooccurrence:
     """Which words of a vocabulary co-occur: the cosine of their static vectors is above both words' cutoffs.
 
-    A word's cutoff is the mean of its cosines with the reference words, plus `deviations` times their population
-    standard deviation. Reference words are those of the vocabulary's first `reference` words that have a vector. A word
-    without a vector co-occurs with no word. Two words that are equal in lower case do not co-occur. cutoff_V: the
-    cutoffs, float64; inf for a word without a vector. cooccurring: what `ops.cooccurrence` returns.
-    docs/mathematics.md, 'Word pairs of attention heads'.
+    A word's cutoff is the mean of its cosines with the reference words (with itself too, if it is one), plus
+    `deviations` times the population standard deviation of these cosines. Reference words are those of the vocabulary's
+    first `reference` words that have a vector. A word without a vector co-occurs with no word. Two words that are equal
+    in lower case do not co-occur. cutoff_V: the cutoffs, float64; inf for a word without a vector. cooccurring: what
+    `ops.cooccurrence` returns. docs/mathematics.md, 'Word pairs of attention heads'.
     """
 
     def __init__(
@@ -119,8 +120,8 @@ def _spellings(words: tuple[str, ...]) -> tuple[list[str], Tensor]:
 class WordPairs(Explainer):
     """The word pairs that a model's self-attention heads encode.
 
-    k: how many words are taken on each side of a neuron pair. reference, deviations: options of the test whether two
-    words co-occur; Cooccurrence describes them.
+    k: how many words are taken on each side of a neuron pair: those with the largest absolute activation. reference,
+    deviations: options of the test whether two words co-occur; Cooccurrence describes them.
     """
 
     k: int
@@ -140,7 +141,7 @@ class WordPairs(Explainer):
         vocabulary.check_size(self.k, f"{option}.k")
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """Names of the layers whose query and key weights are equal; none where the input embeddings differ."""
+        """Names of the layers whose query and key weights are equal in both models; none if input embeddings differ."""
         first, second = base.views, tuned.views
         if not torch.equal(first.embedding_in_VD().cpu(), second.embedding_in_VD().cpu()):
             return frozenset()
@@ -205,10 +206,11 @@ class Prepared:
         return LayerPairs(self.inputs.vocabulary.words, *(column.cpu() for column in columns))
 
     def _top_words(self, embedding_VD: Tensor, *sides_HDE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (value_CK, index_CK) for each side: the k words that most activate each neuron (ops.vocab_topk).
+        """Yields (value_CK, index_CK) for each side, as ops.vocab_topk returns them.
 
-        Row C = head * (width of a head) + neuron. With grouped-query attention, neighbouring heads may have the same
-        key weights. The words of equal neighbours are computed once and repeated.
+        They are the k words with the largest absolute activation of each neuron. Row C = head * (width of a head) +
+        neuron. With grouped-query attention, neighbouring heads may have the same key weights. The words of equal
+        neighbours are computed once and repeated.
         """
         new_H = [_differs_from_previous(weight_HDE) for weight_HDE in sides_HDE]
         direction_CD = torch.cat(

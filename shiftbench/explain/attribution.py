@@ -99,8 +99,9 @@ class Attribution(Explainer):
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
         """Raise InputError unless precision is float32, or the model can be explained in it.
 
-        name, dtype: of the model. device: of its input; None where it is not known yet. by_autograd: why the engine
-        cannot compute the model; "" where it can, or where that is not known yet.
+        Other precisions need a model in float32 that the engine can compute; tf32 also needs a GPU. name, dtype: of the
+        model. device: of its input; None where it is not known yet. by_autograd: why the engine cannot compute the
+        model; "" where it can, or where that is not known yet.
         """
         if self.precision == Precision.FLOAT32.value:
             return
@@ -117,9 +118,10 @@ class Attribution(Explainer):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """A unit for each prompt: level_PR (uint8), probability_R (float32), instruction_P and context_P (bool).
 
-        level_PR: the levels of importance, to which no cutoff is applied. probability_R: the probability of each
-        response token. instruction_P, context_P: which prompt tokens belong to the instruction and to the context.
-        Words `prompt_tokens` and `response_tokens` are the tokens' texts. Raises InputError where `check_model` does.
+        level_PR: the levels of importance; a finding applies its cutoff to them, not this method. probability_R: the
+        probability of each response token. instruction_P, context_P: which prompt tokens belong to the instruction and
+        to the context. Words `prompt_tokens` and `response_tokens` are the tokens' texts. Raises InputError where
+        `check_model` does.
         """
         self.check_model(model)
         # The default precision and definition are not in the key: their units were stored before these options existed.
@@ -183,6 +185,7 @@ class Attribution(Explainer):
         """About the operations of gradient times input, whatever the definition, summed over all prompts.
 
         They are those of a forward pass and of derivatives on P R rows. Other definitions may take many times as many.
+        prompt_tokens: P of each prompt. response_tokens: R, the same for every prompt.
         """
         return attribution_flops(shape, prompt_tokens, response_tokens)
 
@@ -191,7 +194,7 @@ class Attribution(Explainer):
         return memory_bytes(self.memory, device)
 
     def extra_weight_bytes(self, shape: ModelShape) -> float:
-        """About the bytes of the layers' weights in bfloat16, a second copy, if `precision` is that; else 0."""
+        """About the bytes of the second copy of the layers' weights that precision=bfloat16 needs; else 0."""
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:

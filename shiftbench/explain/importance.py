@@ -237,7 +237,7 @@ def _engine_model(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]
 
 @contextmanager
 def _pass_over_one_text(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
-    """A context for passes over one text. It first restores the rotary angles of the newly loaded model.
+    """A context for passes over one text. On entry it restores the rotary angles that the model had when it was loaded.
 
     transformers may have left the angles of another text in the module. Within the context NotFinite becomes an
     InputError that names the prompt.

@@ -55,7 +55,9 @@ CAPTIONS = {
 class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
 
-    ratings: rates how far each response of the tuned model follows its instruction. cutoff, p: options of the
+    ratings: rates how far each response of the tuned model follows its instruction (shiftbench/ratings/scale.py). A
+    response follows where its rating is 2 or more, and does not where it is 1. The scores are the mean of those that
+    follow less the mean of those that do not. cutoff, p: options of the
     importance density; levels at or below cutoff count as 0, and p is the order of the norm. shortest: responses of
     fewer tokens are left out, as in the paper. first: the second score counts only this number of tokens at the start
     of each response, which limits the effect of the responses' length. The scores are levels of the tuned model, not

@@ -103,6 +103,6 @@ def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], refer
 
 
 def _short(value: Any) -> str:
-    """The value for a message: the first 12 of a digest's 64 characters; at most 200 characters of another value."""
+    """The value for a message: the first 12 of a digest's 64 characters; at most 200 of another value's repr."""
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else repr(value)[:200]

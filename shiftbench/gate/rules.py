@@ -22,8 +22,8 @@ VerdictsByClaim = Mapping[str, RecordedVerdict]
 HEADLINE = "headline"  # as the score of a rule: the score that the verdict on the finding's first claim rests on
 VERDICT = "verdict"  # the requirement that asks for the verdict on a claim
 WORDS = tuple(word.value for word in Word)
-# (score of the run, score of the reference, the requirement's number in Rule.requirements)
-# -> (whether the requirement holds, why in words)
+# (score of the run; score of the reference, or of the run where there is no reference; the requirement's number in
+# Rule.requirements) -> (whether the requirement holds, why in words)
 Requirement = Callable[[Score, Score, float], tuple[bool, str]]
 
 
@@ -44,11 +44,6 @@ class Rule:
     score: str
     requirements: Mapping[str, float]
     words: Sequence[str] = ()
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The score's key in a ScoresByName, unless `score` is HEADLINE."""
-        return self.finding, self.score
 
     @property
     def claim(self) -> str:
@@ -123,11 +118,11 @@ class Gate:
                     )
 
     def judge(self, run: Judged, reference: Judged | None) -> list[Outcome]:
-        """The result of every requirement of every rule, in the order of the rules.
+        """The result of every requirement of every rule, in the order of the rules; a rule's verdict comes first.
 
         reference: may be None where no rule compares with one. `check` must have been called with the run. Raises
-        InputError where the reference lacks the score that a rule compares with: the headline of its verdict may be
-        another one.
+        InputError where there is a reference that lacks the run's score of a rule with requirements on a score, as
+        where HEADLINE is another score in the reference.
         """
         found = []
         for rule in self.rules:
@@ -147,8 +142,9 @@ class Gate:
 def claim_names(verdicts: VerdictsByClaim) -> dict[str, str]:
     """The key in `verdicts` of each claim, by every name that a rule may give it.
 
-    The names are the finding (for its first claim), the score, FINDING.SCORE, and FINDING.HEADLINE. A name that fits
-    several claims is that of the first one in `verdicts`.
+    The names are the claim's key, SCORE, FINDING.SCORE and FINDING.NAME. NAME is the claim's headline. SCORE is, for a
+    finding's first claim, NAME without "_over_null", and for a further claim the second part of its key. A name that
+    fits several claims is that of the first one in `verdicts`.
     """
     names: dict[str, str] = {}
     for key, verdict in verdicts.items():
@@ -163,8 +159,8 @@ def gate(name: str, rules: Mapping[str, Any]) -> Gate:
     """The gate that a file of conf/gate describes.
 
     name: of the gate. rules: by the rule's name, its fields: `finding`, `score` and requirements with their values; or
-    a verdict, or a list of verdicts, that the claim of this name must have. Raises InputError where there is no rule or
-    a rule is not valid.
+    the verdict that the claim of this name must have, or a list of verdicts of which it must have one. Raises
+    InputError where there is no rule or a rule is not valid.
     """
     if not rules:
         raise InputError(f"gate {name!r} has no rules: nothing would be judged")
@@ -207,7 +203,7 @@ def _headline(key: str, verdict: RecordedVerdict) -> Score:
 
 
 def _verdict_of(rule: Rule, run: Judged) -> tuple[str, RecordedVerdict]:
-    """(key, the verdict) of the claim that a rule names. Raises InputError where the run has no such verdict."""
+    """(key in run.verdicts, verdict) of the claim that a rule names. Raises InputError where the run has none."""
     if not run.verdicts:
         raise InputError(
             f"{run.origin} has no verdicts, and gate.rules.{rule.name} needs one: an older version of shiftbench wrote "

@@ -38,8 +38,8 @@ def interval(score: Score, scale: Scale, state: str) -> Markup:
     """The picture of a score: its value as a dot, its interval as a whisker through the dot, and a line at zero.
 
     state: a class that chooses fill and colour: 'supported' (the only one with a colour), 'opposite' or 'open' (an
-    empty dot). A score without observations (n = 0) gets the class 'none' instead. Screen readers skip the picture: the
-    text beside it has the same numbers.
+    empty dot). A score without observations (n = 0) gets the class 'none' instead: an empty dot without a whisker.
+    Screen readers skip the picture: the text beside it has the same numbers.
     """
     y = HEIGHT / 2
     state = "none" if score.n == 0 else state

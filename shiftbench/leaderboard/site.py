@@ -30,8 +30,8 @@ CONTENT = frozenset(
 def write_folder(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Path) -> Path:
     """Replace the folder by one with this leaderboard, and return the path of its first page, folder/leaderboard.html.
 
-    The folder also gets a page for each base model with several pairs, the reports, and leaderboard.json, .csv and .md.
-    The boards of the other groups get the same files in folders below groups/.
+    The folder itself gets the files of the first board: also a page for each base model with several pairs, the
+    reports, and leaderboard.json, .csv and .md. Every other board gets the same files in a folder below groups/.
     boards: as `build` gives them. reports: the bytes of report.html by run id; a row without one is shown without a
     report. folder: what is in it is removed, so `check` must have passed.
     Raises InputError where the folder cannot be written.
@@ -50,10 +50,10 @@ def write_site(boards: Sequence[Board], reports: Mapping[str, bytes], folder: Pa
 def check(folder: Path, option: str) -> None:
     """Raise InputError where the folder cannot be replaced by a leaderboard. Call it before any run is read.
 
-    Refused are: a link, a mount point or a file; a folder that holds files but no leaderboard.json of an earlier
-    leaderboard, or beside it a file or folder that is not in CONTENT; and a folder whose parent (where that is missing,
-    the nearest folder above that exists) cannot be written, because the new folder is written beside the old one. A
-    folder that is missing or empty is not refused for its content.
+    Refused are: a link, a mount point or a file; a folder that holds a file or folder, but no leaderboard.json of an
+    earlier leaderboard; a folder that holds, beside such a leaderboard.json, a file or folder that is not in CONTENT;
+    and a folder whose parent (where that is missing, the nearest folder above that exists) cannot be written, because
+    the new folder is written beside the old one. A folder that is missing or empty is not refused for its content.
     option: the option of the command line that names the folder, for the message.
     """
     try:
@@ -127,8 +127,8 @@ def _fill(board: Board, reports: Mapping[str, bytes], folder: Path, home: str, w
     """Write all files of one board, the pages of its runs' reports included.
 
     reports: the bytes of report.html by run id. folder: the leaderboard's folder; the board's files are written to the
-    folder in it that `group_folders` names. home: file name of the board's first page. written_at: the time that the
-    pages and leaderboard.json have.
+    folder in it that `group_folders` names. home: file name of the board's first page. written_at: the time
+    that the pages and leaderboard.json show, as "YYYY-MM-DD HH:MM UTC".
     """
     below = group_folders(board)[board.group.key]
     folder = folder / below
@@ -160,7 +160,7 @@ def _base_pages(
     """The HTML of a page for each base model with several pairs, by the page's path in the board's folder.
 
     The pairs of a page are ranked among themselves. names: `named` of all rows of the board. site: the relative path
-    from the board's folder to the leaderboard's. home: file name of the first page.
+    from the board's folder to the leaderboard's. reports, home, written_at: as in `_fill`.
     """
     pages = {}
     bases = bases_with_pages(board, names)

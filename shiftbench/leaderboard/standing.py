@@ -25,11 +25,12 @@ class Standing:
 
     word: 'supported' or 'opposite' where the run says so and the p that is corrected over the board is at most ALPHA;
     'supported alone' or 'opposite alone' where only the run says so; another word of `Word`, as the run says it.
-    Without a verdict: NOT_SCORED where the run has no score of the finding; else '' for a check; else NO_VERDICT for a
-    run of a version that recorded no verdicts and for a claim; else NO_CLAIM. phrase: why the word holds for the run
-    only, or that the run is of such a version; empty otherwise. reasons: those of the run's verdict.
+    Without a verdict: NOT_SCORED where the run has no score of the finding; else '' for a check; else NO_VERDICT where
+    the run is of a version that recorded no verdicts, or the column is of a claim; else NO_CLAIM. phrase: why the word
+    holds for the run only, or that the run is of such a version; empty otherwise. reasons: those of the run's verdict.
     score: the verdict's headline; without a verdict, the score that the column is about; None where the run has none.
-    p_alone: of the claim alone. p_board: corrected over the board. Both are None where the claim was not tested.
+    p_alone: the p of this claim alone, not corrected. p_board: corrected over the board. Both are None where the claim
+    was not tested.
     """
 
     word: str
@@ -56,8 +57,8 @@ class Correction:
 
     tests: the number of tested claims over all pairs. standing: how many of them have a corrected p of at most ALPHA.
     draws: the smallest and the largest number of null models among the tests; None where nothing was tested. needed:
-    the fewest null models with which one more of them can have such a p (`draws_needed` for the tests that do not
-    stand).
+    the fewest null models with which one more tested claim can have a corrected p of at most ALPHA (`draws_needed` for
+    the tests that do not stand).
     """
 
     tests: int

@@ -122,7 +122,11 @@ def entry(run: FoundRun, content: bytes) -> Entry:
 
 
 def _check_verdict(name: str, verdict: RecordedVerdict) -> None:
-    """Raise ValueError where a verdict has more than MOST_REASONS reasons or a text that is too long. name: its key."""
+    """Raise ValueError where a verdict has more than MOST_REASONS reasons or a text that is too long.
+
+    name: its key. LONGEST_REASON limits the texts that the comment there lists; LONGEST_TEXT limits the key, the claim
+    and the headline's name.
+    """
     if len(verdict.reasons) > MOST_REASONS:
         raise ValueError(f"scores.json: the verdict {name[:80]!r} has more than {MOST_REASONS} reasons")
     texts = [*verdict.reasons, verdict.short, "" if verdict.null is None else verdict.null.kind]

@@ -21,7 +21,7 @@ from shiftbench.verdicts import Word
 
 SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 FEWEST_PAIRS = 2  # a base model of at least so many pairs has a page of its own
-# The words of cells in the order in which rows are sorted; the word of a check is empty.
+# The words of cells in the order in which rows are sorted; the word of a check is empty. Other words come last.
 ORDER = (
     Word.SUPPORTED.value, f"{Word.SUPPORTED.value} alone", Word.NOT_CLEAR.value, f"{Word.OPPOSITE.value} alone",
     Word.OPPOSITE.value, Word.NOT_TRUSTWORTHY.value, Word.NOT_APPLICABLE.value, NO_VERDICT, "", NOT_SCORED,
@@ -32,10 +32,11 @@ ORDER = (
 class Cell:
     """What the board says of one pair in one column.
 
+    Rank, position and scale are among the rows that one page shows: all rows of the board, or those of a base model.
     standing: word, score and p. rank: among the supported pairs of the column; None for every other pair. position: the
     pair's place in the order of the column, 0 for the first; pairs may share a place. None where the pair has no score
     in the column, or one without observations. leads: whether rank.first is 1 and some supported pair's interval lies
-    entirely below. picture: the score on the column's scale; empty where there is no score.
+    entirely below this pair's. picture: the score on the column's scale; empty where there is no score.
     """
 
     column: Column
@@ -64,7 +65,7 @@ class Line:
     def size(self) -> float:
         """The number of parameters in the pair's field `size`, for sorting: 7e9 for '7B'.
 
-        0 where the field has no number that is followed by K, M, B or T.
+        0 where the field has no number that is followed by K, M, B or T, in upper or lower case.
         """
         found = re.search(r"([\d.]*\d)\s*([KMBT])", self.entry.pair.get("size", ""), re.IGNORECASE)
         return float(found[1]) * SIZES[found[2].upper()] if found and found[1].count(".") < 2 else 0.0

@@ -133,8 +133,9 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
 
     The model's parameters have the source's dtype. The adapter is kept in the layers, beside the weights, in four
     cases: source.merge_adapter is false; PEFT cannot merge it; merging would change a weight that another layer shares;
-    the merged model computes something else than PEFT's model does (the logits of PROBES tokens differ by more than
-    TOLERANCE). The remarks are the adapter's notes and, in the last three cases, why it is not merged.
+    the merged model computes something else than PEFT's model does (the logits of PROBES tokens differ, relative to the
+    largest of them, by more than TOLERANCE). The remarks are the adapter's notes and, in the last three cases, why it
+    is not merged.
 
     read: reads the base from disk. It is called a second time where a merge was tried and its result is not used,
     because a merge cannot be undone exactly. The merged weights are freed first, so that the base's weights are never
@@ -176,7 +177,8 @@ def attach(source: ModelSource, read: Callable[[], PreTrainedModel]) -> tuple[Pr
 def _merged(adapted: Any, source: ModelSource, wanted_TV: Tensor) -> tuple[PreTrainedModel, None] | tuple[None, str]:
     """(the base with the adapter merged into its weights, None), or (None, why that model cannot be used).
 
-    It cannot be used where PEFT fails to merge, or where merging moves the logits by more than TOLERANCE or to NaN.
+    It cannot be used where PEFT fails to merge, or where merging moves the logits to NaN or, relative to the largest
+    of them, by more than TOLERANCE.
     adapted: PEFT's model, which is of no use after the call, because PEFT merges in place. wanted_TV: the logits of
     PROBES tokens that `adapted` gave before the merge. Raises InputError where the merged model's forward pass fails.
     """

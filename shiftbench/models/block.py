@@ -107,10 +107,11 @@ class Transformer:
 
     blocks: the layers, from the input on. The logits are head(final_norm(x)) of the last layer's x. head: the output
     embeddings as a linear layer. head_cap: the logits become head_cap * tanh(logits / head_cap); None: no cap.
-    rotary: a function (position_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE). The rotation pairs
-    each element of a head's first half with the element at the same place in its second half. None where the model has
-    learned positions. position_TD: the embeddings of learned positions, one row a position, which are added to the
-    token embeddings before the first layer; None where the model has rotary embeddings.
+    rotary: a function (position_T, a tensor of the wanted dtype and device) -> (cos_TE, sin_TE). Queries and keys are
+    rotated after their norms. The rotation pairs each element of a head's first half with the element at the same place
+    in its second half. None where the model has learned positions. position_TD: the embeddings of learned positions,
+    one row a position, which are added to the token embeddings before the first layer; None where the model has rotary
+    embeddings.
     """
 
     blocks: Sequence[Block]

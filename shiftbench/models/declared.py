@@ -27,7 +27,9 @@ POSITIONS = {"max_position_embeddings", "n_positions", "sliding_window"}
 # Fields that may be null. A sliding_window of null means no window; for the others most architectures derive a value.
 OPTIONAL = {"n_inner", "num_key_value_heads", "head_dim", "sliding_window"}
 MOST_LAYERS = 10_000  # largest accepted value of a field in LAYERS while the weight files are not known
-MOST = 2**31  # largest accepted value of a field in SIZES while the weight files are not known
+# Largest accepted value of a field in SIZES while the weight files are not known. Once they are, it is their count of
+# numbers.
+MOST = 2**31
 MOST_LABELS = 100_000  # most names of classes in one field of a configuration; a language model needs none
 DEEPEST = 50  # most levels of objects and lists inside each other
 

@@ -103,8 +103,9 @@ def wrap(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[Mode
 def check(source: ModelSource) -> PreTrainedConfig:
     """The model's configuration, after every check for which the model's own weights need not be read or downloaded.
 
-    The headers of weight files are checked too where the files are on this machine. An adapter's files are downloaded
-    and checked against the base. The tokenizer is not checked. Raises InputError where a check fails.
+    The headers of weight files are checked too where the files are on this machine. config.json and an adapter's files
+    are downloaded where the hub's cache lacks them, and so is a GGUF file. The adapter is checked against the base. The
+    tokenizer is not checked. Raises InputError where a check fails.
     """
     return _checked(source, download=False)[1]
 
@@ -137,7 +138,7 @@ def check_weights(module: PreTrainedModel, name: str) -> None:
 def _checked(source: ModelSource, download: bool) -> tuple[Parts, PreTrainedConfig]:
     """A model's files and configuration, checked as far as is possible before the weights are read.
 
-    download: whether to download the weights of a model on the hub. Raises InputError where a check fails.
+    download: as in parts_of. Raises InputError where a check fails.
     """
     check_dtype_and_device(source)
     parts = parts_of(source, download)
@@ -200,9 +201,9 @@ def _read(parts: Parts, config: PreTrainedConfig) -> PreTrainedModel:
 def _try_out(model: Model) -> None:
     """Run a forward pass over the start of PROBE, and read those parts of the model that are needed later.
 
-    Some malformed configurations fail only there. Raises InputError where something fails, where the tokenizer's
-    vocabulary, added tokens left aside, has token ids for which the model has no embeddings, and where eos_token_id is
-    neither a token id nor a list of them.
+    Some malformed configurations fail only there. Raises InputError where something fails, where the text or the
+    tokenizer's vocabulary, added tokens left aside, has token ids for which the model has no embeddings, and where the
+    generation configuration has an eos_token_id that is neither a token id nor a list of them.
     """
     with as_input_error(f"model {model.name}"):
         ids = model.tokenizer(PROBE)["input_ids"][:PROBE_TOKENS] or [0]

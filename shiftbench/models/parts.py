@@ -88,12 +88,12 @@ class Parts:
 def parts_of(source: ModelSource, download: bool) -> Parts:
     """The files of a model, checked as far as is possible without building it or reading a weight.
 
-    download: whether to download the weights of a model on the hub. If not, the weight files are checked only where
-    they are in the hub's cache. Raises InputError where a file that is needed is missing, damaged or cannot be
-    downloaded, where the model is quantised or names other files to load, where its architecture is not known and it
-    brings no code, and where config.json or the metadata of a GGUF file declare wrong values or more than the weight
-    files hold. Raises it too where the folder of a safetensors model has a PEFT adapter beside the weights, unless
-    source names an adapter and trust_remote_code is false.
+    download: whether to download the safetensors files of a model on the hub. If not, they are checked only where they
+    are in the hub's cache. A GGUF file is downloaded in either case. Raises InputError where a file that is needed is
+    missing, damaged or cannot be downloaded, where the model is quantised or names other files to load, where its
+    architecture is not known and it brings no code, and where config.json or the metadata of a GGUF file declare wrong
+    values or more than the weight files hold. Raises it too where the folder of a safetensors model has a PEFT adapter
+    beside the weights, unless source names an adapter and trust_remote_code is false.
     """
     what, place = f"model {source.path}", hub_id_or_folder("model", source.path)
     if source.gguf_file is not None:

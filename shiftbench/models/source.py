@@ -75,8 +75,9 @@ def check_dtype_and_device(source: ModelSource) -> None:
 def hub_id_or_folder(what: str, path: str) -> str:
     """The folder that `path` names, with `~` expanded; where there is no such folder, `path` unchanged, as a hub id.
 
-    what: "model", "adapter" or "tokenizer", for messages. Raises InputError where `path` is a file or empty, and where
-    it looks like a path and not like a hub id, and there is no such folder.
+    what: "model", "adapter" or "tokenizer", for messages. Raises InputError where `path` is a file or empty. Raises
+    it also where there is no such folder and `path` cannot be a hub id: it begins with "." or "~", is absolute, or has
+    a backslash or more than one slash.
     """
     folder = path_of(path, what)
     if path and folder.is_dir():

@@ -87,9 +87,10 @@ def _check_files(place: str, revision: str | None, what: str, reads_config: bool
     """Raise InputError where a file of a tokenizer cannot be given to transformers.
 
     That is a git-lfs pointer, a file that is too large, a settings file or tokenizer.json that holds no JSON object,
-    and a file with a token id beyond LARGEST_ID. Files that are missing or cannot be downloaded are skipped. place:
-    folder or hub id. revision: of the hub id; None is the main branch. reads_config: whether transformers will read
-    config.json beside the tokenizer, so that its counts and sizes, and whether it names other files, are checked too.
+    and a file that gives an added token an id beyond LARGEST_ID. Files that are missing or cannot be downloaded are
+    skipped. place: folder or hub id. revision: of the hub id; None is the main branch. reads_config: whether
+    transformers will read config.json beside the tokenizer, so that its counts and sizes, and whether it names other
+    files, are checked too.
     """
     local = Path(place).is_dir()
     with as_input_error(what):

@@ -13,9 +13,9 @@ these functions (engine/core_calls.py).
 The functions take and return tensors; they read no files and know no models. A tensor whose rows are contiguous is
 read in place, whatever its other strides, unless it has to be converted to another dtype. No result is differentiable.
 No result depends on the number of threads or on the instruction set of the CPU. If the core was built with CUDA, the
-results for tensors on a GPU are computed there, but for some directions of `vocab_topk`, and are tensors there. They
-are the same bytes as on a CPU, except for importance densities, because a GPU sums levels and their powers in another
-order.
+results for tensors on a GPU are computed there and are tensors there. Only a direction for which `vocab_topk` has too
+many candidates is computed on the CPU (ops/cuda/topk.py). Results on a GPU are the same bytes as on a CPU, except for
+importance densities, because a GPU sums levels and their powers in another order.
 """
 
 try:

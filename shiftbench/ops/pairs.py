@@ -189,7 +189,7 @@ def _word_pairs(
     key_value_CK: Tensor,
     key_index_CK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The torch operator of `word_pairs`. Turns a word that the core refuses into an InputError with its place."""
+    """The torch operator of `word_pairs`. Where the core refuses a word, it raises InputError with the word's place."""
     sides = {"query": (query_value_CK, query_index_CK), "key": (key_value_CK, key_index_CK)}
     _check_pairs("word_pairs", first_V, other_N, cosine_N, sides)
     words_and_signs = []

@@ -26,8 +26,8 @@ def vocab_topk(embedding_VD: Tensor, direction_CD: Tensor, k: int) -> tuple[Tens
     about 5 MiB of directions and candidates, or one direction's if that is more, and one panel of words for each
     thread.
 
-    Raises InputError where k is not in 1..V, where the widths or the devices differ, where a dtype is another one,
-    where a row's norm is not finite in float64, and where a score may overflow the results' dtype.
+    Raises InputError where k is not in 1..V, where the widths or the devices differ, where a dtype is none of these
+    four, where a row's norm is not finite in float64, and where a score may overflow the results' dtype.
     """
     results: tuple[Tensor, Tensor] = operators.call(
         "vocab_topk", k, embedding_VD=embedding_VD, direction_CD=direction_CD

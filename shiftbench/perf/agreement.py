@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two results are apart. text: the distance, for a table. ok: whether they agree within a tolerance."""
+    """How far two results are apart. text: that in words, for a table. ok: whether they agree within a tolerance."""
 
     text: str
     ok: bool
@@ -35,7 +35,8 @@ def column_agreement(
 def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
     """error_R: each column's largest |difference| divided by the largest |value| of theirs in that column.
 
-    Infinite where the quotient is not a number, as 0 / 0. Where the shapes differ, error_R is one infinite number.
+    The error is infinite where the quotient is not a number, as 0 / 0, and the largest finite float64 where only the
+    divisor is 0. Where the shapes differ, error_R is one infinite number.
     """
     ours_PR, theirs_PR = ours_PR.double(), theirs_PR.double()
     if ours_PR.shape != theirs_PR.shape:
@@ -46,7 +47,8 @@ def column_error(ours_PR: Tensor, theirs_PR: Tensor) -> Tensor:
 def value_agreement(ours: Tensor, theirs: Tensor, tolerance: float) -> Agreement:
     """The agreement of two tensors. They agree where their distance is at most `tolerance`.
 
-    The distance is the largest |difference| of any element, divided by the largest |value| of theirs.
+    The distance is the largest |difference| of any element, divided by the largest |value| of theirs. Two tensors of
+    zeros do not agree, nor do tensors with different numbers of elements.
     """
     error = float(column_error(ours.reshape(-1, 1), theirs.reshape(-1, 1)).max())
     return Agreement(f"{error:.0e}", error <= tolerance)
@@ -58,7 +60,8 @@ def ranking_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]
     ours, theirs: (values, indices); the values of each have the shape of its indices, and are compared without their
     signs. Two words whose scores nearly tie may change places where sums are computed in another order. So rankings
     agree where at most one index in a thousand differs and the values there differ by at most `tolerance` times the
-    largest magnitude of theirs. Rankings of different shapes do not agree.
+    largest magnitude of theirs. Where all indices are equal, values are not compared. Rankings of different shapes do
+    not agree.
     """
     (value, index), (their_value, their_index) = ours, theirs
     if index.shape != their_index.shape:

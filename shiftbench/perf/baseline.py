@@ -4,8 +4,9 @@
  "counters": {HOT SPOT: {NAME: whole number}},
  "machines": {CLASS: {"cpu", "torch", "processes", "ratios": {KEY: {"value", "lowest", "highest"}}}}}
 
-cpu: the name of the CPU's model. torch: the version of torch. processes: the number of processes that measured. value,
-lowest, highest: median, minimum and maximum over these processes of the hot spot's time divided by the yardstick's.
+CLASS: as `machine.machine_class` returns it. cpu: the name of the CPU's model. torch: the version of torch. processes:
+the number of processes that measured. KEY: as in `HotSpot.keys`. value, lowest, highest: median, minimum and maximum
+over these processes of the hot spot's time divided by the yardstick's, rounded to four significant digits.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class Baseline:
     machines: Mapping[str, Mapping[str, Any]]
 
     def ratios(self, machine: str) -> Mapping[str, float]:
-        """The ratios of a class of CPU by key; empty where nothing was recorded on it."""
+        """The median ratios of a class of CPU by key; empty where nothing was recorded on it."""
         return {
             key: float(recorded["value"]) for key, recorded in self.machines.get(machine, {}).get("ratios", {}).items()
         }
 
 
 def read(path: str | None) -> Baseline:
-    """The baseline in a file; None: the package's own. Raises InputError where the file is not a baseline."""
+    """The baseline in a file; None: the package's own. Raises InputError where it cannot be read or is no baseline."""
     packaged = resources.files("shiftbench.perf") / "baseline.json"
     try:
         text = (packaged if path is None else path_of(path, "baseline")).read_text(encoding="utf-8")
@@ -78,8 +79,8 @@ def parsed(text: str, path: str) -> Baseline:
 def recorded(runs: Sequence[Measured], before: Baseline | None) -> Baseline:
     """A baseline with the median of each ratio over several measurements, and with the counts of the first one.
 
-    runs: measurements on one machine, each in a process of its own. before: an earlier baseline, or None; its ratios of
-    other classes of CPU are kept, and those of this class are replaced.
+    runs: at least one measurement, each on this machine and in a process of its own. before: an earlier baseline, or
+    None; its ratios of other classes of CPU are kept, those of this class are replaced, and its counts are dropped.
     """
     first = runs[0]
     values = {key: [run.ratios[key].value for run in runs] for key in first.ratios}

@@ -15,8 +15,8 @@ from shiftbench.prompts import EncodedPrompt
 class Case:
     """A prompt and the response tokens to explain.
 
-    texts: the prompt, and the prompt followed by the response, for libraries that take texts. The tokenizer turns them
-    into exactly these ids. Both are empty where the ids are random (`hot_spots.random_case`).
+    texts: the prompt, and the prompt followed by the response, for libraries that take texts. Both are empty where no
+    such library is timed, as where the ids are random (`hot_spots.random_case`).
     """
 
     prompt: EncodedPrompt

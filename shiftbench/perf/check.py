@@ -1,8 +1,9 @@
 """Compares measurements with a baseline: which ratio of times grew, and which counter rose.
 
 A ratio is suspect where it exceeds LIMIT times its baseline. A suspect ratio fails where PROCESSES further processes,
-which measure longer, find the same. With LIMIT = 1.10 a slowdown of 15% is found even where noise hides 4% of it.
-Noise alone fails only where it exceeds 10% three times in a row.
+which measure longer, all find it above that limit. With LIMIT = 1.10 a slowdown of 15% is found even where noise lowers
+the ratio by 4%. Without a slowdown a ratio fails only where noise raises it by more than 10% in three processes in a
+row, the first one and PROCESSES = 2 further ones.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from shiftbench.perf.measure import PROGRAM, Measured, MeasurementRequest, measu
 from shiftbench.perf.statistic import BLOCK, Ratio
 
 LIMIT = 1.10
-CONFIRMING = 3 * BLOCK  # rounds at least, in a process that confirms a suspect ratio
+CONFIRMING = 3 * BLOCK  # the fewest rounds of a process that must confirm a suspect ratio
 PROCESSES = 2  # further processes that must confirm a suspect ratio
 
 
@@ -24,8 +25,8 @@ PROCESSES = 2  # further processes that must confirm a suspect ratio
 class JudgedRatio:
     """A ratio with its baseline.
 
-    found: what the first process measured. again: what further processes measured, one after the other until one of
-    them is within LIMIT times the baseline; empty where `found` already is.
+    found: what the first process measured. again: what up to PROCESSES further processes measured, one after the other
+    until one of them is within LIMIT times the baseline; empty where `found` already is.
     """
 
     key: str
@@ -88,7 +89,8 @@ class Check:
     """The result of one `shiftbench perf check`.
 
     machine: the class of CPU. torch: the version of torch. known: whether the baseline has ratios of this class; where
-    it has none, `ratios` is empty. missing: the ratios and hot spots that the baseline has and that were not measured.
+    it has none, `ratios` is empty. missing: what the baseline has and was not measured: ratios of this class by their
+    keys, hot spots by their names, and counters of measured hot spots as HOT SPOT.NAME.
     """
 
     machine: str
@@ -107,14 +109,15 @@ class Check:
 def check(baseline: Baseline, machine: str, program: Sequence[str] = PROGRAM) -> Check:
     """Measure on this machine and compare with the baseline.
 
-    machine: this machine's class of CPU. program: the command that starts a measuring process.
+    machine: this machine's class of CPU. program: the command that starts a measuring process. Raises RuntimeError
+    where such a process fails.
     """
     measure = partial(measured, program=program)
     base = baseline.ratios(machine)
     first = measure(MeasurementRequest(keys=list(base), limits={key: LIMIT * value for key, value in base.items()}))
     ratios = list(judge_ratios(base, first, measure))
     counters = list(judge_counters(baseline, first))
-    missing = sorted({*base} - {*first.ratios}) + sorted({*baseline.counters} - {*first.counters})
+    missing = sorted({*base} - {*first.ratios}) + missing_counters(baseline, first)
     return Check(machine, first.torch, bool(base), ratios, counters, missing)
 
 
@@ -144,3 +147,15 @@ def judge_counters(baseline: Baseline, first: Measured) -> Iterator[Counter]:
     for spot, counts in first.counters.items():
         for name, found in counts.items():
             yield Counter(spot, name, baseline.counters.get(spot, {}).get(name), found)
+
+
+def missing_counters(baseline: Baseline, first: Measured) -> list[str]:
+    """The hot spots, and the counters of measured hot spots as HOT SPOT.NAME, that only the baseline has; sorted."""
+    return sorted([
+        *({*baseline.counters} - {*first.counters}),
+        *(
+            f"{spot}.{name}"
+            for spot, counts in first.counters.items()
+            for name in {*baseline.counters.get(spot, {})} - {*counts}
+        ),
+    ])  # fmt: skip

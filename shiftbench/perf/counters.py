@@ -1,8 +1,8 @@
 """Counts what a call computes while it runs on one thread.
 
-These are the layers that forward passes go through, the operations of matrix products, and the bytes of the activations
-that are kept or of the results that are allocated.
-The counts do not depend on time, libraries or instructions, so they are equal on every machine.
+Counted are the layers that forward passes go through, the operations of matrix products, and the bytes of the
+activations that are kept or of the results that are allocated. The counts do not depend on time or on the CPU, so they
+are equal on all machines with the same versions of libraries.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def attribution(call: Callable[[], Any]) -> Counts:
 def _segments() -> Iterator[list[tuple[int, int]]]:
     """Gives the block a list, to which each segment that the engine runs forward adds an element.
 
-    The element is (number of layers of the segment, bytes of their forward cache).
+    The element is (number of layers of the segment, bytes of the forward cache that is kept of them, which may be 0).
     """
     runs: list[tuple[int, int]] = []
 
@@ -111,7 +111,7 @@ def _bytes(kept: list[LayerCache]) -> int:
 
 
 def _collect(part: Any, found: dict[int, int]) -> None:
-    """Add the storages of all tensors in `part` to `found`: address -> bytes."""
+    """Add the storages of all tensors in `part`, but those of weights, to `found`: address -> bytes."""
     if isinstance(part, Tensor):
         found[part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
     elif isinstance(part, tuple):

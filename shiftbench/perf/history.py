@@ -1,4 +1,4 @@
-"""A chart of all measurements so far: each ratio of times divided by its baseline, by run."""
+"""A chart of the newest measurements so far: each ratio of times divided by its baseline, by run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ Ratios = Mapping[str, float]
 
 
 def metric(key: str) -> str:
-    """The name under which MLflow has the ratio as a metric.
+    """The name under which MLflow has the ratio as a metric: 'ratio.' and the key.
 
-    Characters other than letters, digits, "_", ".", " " and "-" become "_", because MLflow refuses some of them.
+    Letters and digits (of any script), "_", ".", " " and "-" stay. Every other character of the key becomes "_",
+    because MLflow refuses some of them.
     """
     return "ratio." + re.sub(r"[^\w. -]", "_", key)
 
 
 def short(key: str) -> str:
-    """A short name of a ratio for the chart: 'forward over product' for 'attribution forward over bare product'."""
+    """A ratio's key without the words attribution, bare, paper's, plain and torch, for the chart.
+
+    'attribution forward over bare product' becomes 'forward over product'.
+    """
     return re.sub(r"\b(attribution|bare|paper's|plain|torch) ", "", key)
 
 
 def picture(runs: Sequence[Ratios], baseline: Ratios, machine: str) -> str:
-    """SVG of the runs' ratios divided by the baseline's; '' where there is nothing to draw.
+    """SVG of the runs' ratios divided by the baseline's; '' where no run that is drawn has a ratio of the baseline.
 
-    runs: the oldest first; the newest MOST are drawn. machine: the class of CPU. 1 on the vertical axis means as fast
-    as the baseline, and more means slower.
+    runs: the oldest first; the newest MOST are drawn, each with those of its ratios that the baseline has. machine: the
+    class of CPU. 1 on the vertical axis means as fast as the baseline, and more means slower.
     """
     rows = [
         {"run": number, "ratio": short(found), "slowdown": values[found] / before}

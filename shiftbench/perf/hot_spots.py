@@ -1,7 +1,7 @@
 """The hot spots that the performance gate measures, at sizes that take milliseconds, with their yardsticks.
 
-The model has the shape of SmolLM2-135M with a tenth of its layers and words. Its weights are random, because no time
-depends on them, and nothing is downloaded. A yardstick uses the machine as its hot spot does: matrix products beside
+The model has the shape of SmolLM2-135M with a tenth of its layers and words. Its weights are random: no time depends on
+them, and nothing has to be downloaded. A yardstick uses the machine as its hot spot does: matrix products beside
 matrix products, passes over memory beside passes over memory. So another process, a lower clock rate or another CPU of
 the same class changes both times about equally.
 """
@@ -42,8 +42,8 @@ class HotSpot:
     """A computation of ours to measure.
 
     ours: the computation. yardsticks: by name, the computations whose time the time of ours is divided by. count:
-    counts what ours computes. repeats: how often a round calls ours, and how often a yardstick; the time of a round of
-    a single millisecond would depend on the scheduler.
+    counts what ours computes. repeats: how often a round calls ours, and how often each yardstick; the time of a round
+    of a single millisecond would depend on the scheduler.
     """
 
     name: str
@@ -81,7 +81,7 @@ def engine_forward() -> HotSpot:
 
 
 def engine_reverse() -> HotSpot:
-    """Attribution in reverse mode, which is used where the response is shorter than the prompt."""
+    """Attribution in reverse mode, as the response is shorter than the prompt, beside the bare products."""
     model, case = small_model(), random_case(40, 12)
     yardsticks = {PRODUCT: bare_product(model, case, back=True)}
     return HotSpot("attribution reverse", partial(attribute, model, case), yardsticks, counters.attribution)
@@ -90,8 +90,9 @@ def engine_reverse() -> HotSpot:
 def bare_product(model: Model, case: Case, back: bool = False) -> Call:
     """A function that computes the matrix products that attribution needs at least.
 
-    They are products of P R rows, in two halves, with the weights of the layers. Left out are weights after the query,
-    key and value projections of the last layer, and gate projections, which the engine merges with the up-projections.
+    They are the products of P R rows with each weight of the layers, half of the rows at a time. Left out are the last
+    layer's weights after its query, key and value projections, and all gate projections, which the engine merges with
+    the up-projections.
     back: whether the weights are transposed, as in reverse mode. The model's own weights are used, so the engine and
     its yardstick need the same space in the machine's caches.
     """
@@ -134,7 +135,7 @@ def cooccurrence() -> HotSpot:
 
 
 def word_pairs() -> HotSpot:
-    """Word pairs of neuron pairs, beside the plain formula on a table of all words by all words."""
+    """Word pairs of neuron pairs, beside the plain formula on a table that says which words co-occur with which."""
     cooccurring = ops.cooccurrence(*_words(PAIRED))
     sides = [_side(seed) for seed in (2, 3)]
     table_VV = torch.zeros(PAIRED, PAIRED, dtype=torch.bool)
@@ -153,7 +154,7 @@ def word_pairs() -> HotSpot:
 
 
 def components() -> HotSpot:
-    """Principal components of a down-projection, beside torch's singular value decomposition."""
+    """The first 100 principal components of a down-projection, beside all of them by torch.linalg.svd."""
     down_FD = random_normal(INNER // 2, WIDTH // 2)
     return HotSpot(
         "components", lambda: principal_components(down_FD, 100),
@@ -191,7 +192,10 @@ def density() -> HotSpot:
 
 @cache
 def small_model() -> Model:
-    """A random model of the shape of SmolLM2-135M with LAYERS layers and VOCABULARY tokens, without a tokenizer."""
+    """A model of the shape of SmolLM2-135M with LAYERS layers, VOCABULARY tokens and no tokenizer.
+
+    Its weights are random, float32 and the same at every call.
+    """
     config = LlamaConfig(
         hidden_size=WIDTH, intermediate_size=INNER, num_attention_heads=9, num_key_value_heads=3,
         num_hidden_layers=LAYERS, vocab_size=VOCABULARY, max_position_embeddings=2048, rope_theta=100_000.0,
@@ -209,7 +213,8 @@ def random_case(
 ) -> Case:
     """A case of random token ids from 2 to vocabulary - 1, without texts.
 
-    prompt, response: the number of tokens of each. prefix: the ids in front of the prompt.
+    prompt, response: the number of tokens of each. prefix: the ids in front of the prompt, which are not random. seed:
+    the same ids are drawn for the same seed.
     """
     draws = torch.Generator().manual_seed(seed)
     ids = torch.randint(2, vocabulary, (prompt + response,), generator=draws).tolist()
@@ -233,21 +238,21 @@ def attribute(model: Model, case: Case) -> Tensor:
 
 
 def random_normal(*shape: int, seed: int = 0) -> Tensor:
-    """A tensor of this shape with normally distributed numbers, the same for the same seed."""
+    """A float32 tensor of this shape with standard normal numbers, the same for the same seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _words(count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(unit_VG, cutoff_V, spelling_V) of `count` random words.
 
-    The cosines of about one pair in a hundred are above the cutoff, and all spellings differ.
+    All words have one cutoff, which the cosines of about one pair in a hundred exceed, and all spellings differ.
     """
     unit_VG = torch.nn.functional.normalize(random_normal(count, 50), dim=1)
     return unit_VG, torch.full((count,), 0.33, dtype=torch.float64), torch.arange(count)
 
 
 def _side(seed: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK) of the top K words of 128 random neurons."""
+    """(value_CK, index_CK) of 128 random neurons: the K of PAIRED words with the largest |value|, the largest first."""
     value_CV = random_normal(128, PAIRED, seed=seed)
     index_CK = value_CV.abs().topk(K, dim=1).indices
     return value_CV.gather(1, index_CK), index_CK

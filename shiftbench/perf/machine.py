@@ -1,4 +1,4 @@
-"""The class of a machine: its CPU and number of threads, on which a ratio of times depends besides the code."""
+"""The class of a machine: its CPU and the number of threads in use, on which a ratio of times depends."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ def machine_class(threads: int) -> str:
     """The class of a machine, as 'amd 25-17 avx512 1 thread'.
 
     It has the CPU's maker and model, the instructions that the core uses, and the number of threads. The maker matters
-    because torch multiplies matrices with MKL, which uses AVX-512 on Intel's CPUs only. The model matters because some
-    CPUs do one AVX-512 multiplication in the time in which others do two, so ratios to such a product differ by a
-    factor of two.
+    because torch.mm calls MKL, which uses AVX-512 on Intel's CPUs only. The model matters because some CPUs do one
+    AVX-512 multiplication in the time in which others do two, so ratios to such a product differ by a factor of two.
     """
     return f"{vendor()}{model()} {_C.get_instructions()} {threads} thread{'s' * (threads > 1)}"
 
 
 def vendor() -> str:
-    """A short name of the CPU's maker, such as 'amd', from /proc/cpuinfo; else the architecture, such as 'aarch64'."""
+    """A short name of the CPU's maker, as 'amd', where Linux reports it; else the architecture, as 'aarch64'."""
     found = _cpuinfo("vendor_id")
     return VENDORS.get(found, found.lower()) or platform.machine().lower() or "unknown"
 

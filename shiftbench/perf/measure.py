@@ -80,7 +80,10 @@ def this_machine() -> str:
 
 
 def measure(request: MeasurementRequest, measured_spots: Sequence[HotSpot]) -> Measured:
-    """Measure in this process: count every one of the hot spots, then time those that have a requested ratio."""
+    """Measure in this process: count every one of the hot spots, then time those that have a requested ratio.
+
+    From then on torch and the core compute with THREADS threads in this process.
+    """
     torch.set_num_threads(THREADS)
     ops.set_threads(THREADS)
     counted = {spot.name: spot.count(spot.ours) for spot in measured_spots}
@@ -122,7 +125,10 @@ def _repeated(call: Call, times: int) -> Callable[[object], None]:
 
 
 def main(argument: str, make_spots: Callable[[], Sequence[HotSpot]] = hot_spots) -> None:
-    """Measure what the argument, a MeasurementRequest as JSON, describes, and print the Measured as JSON."""
+    """Measure what the argument, a MeasurementRequest as JSON, describes, and print the Measured as one line of JSON.
+
+    make_spots: returns the hot spots.
+    """
     print(json.dumps(asdict(measure(MeasurementRequest(**json.loads(argument)), make_spots()))), flush=True)
 
 

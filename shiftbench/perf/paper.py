@@ -1,7 +1,7 @@
 """Attribution as the paper (arXiv 2310.00492) describes it, in plain torch. Ours is timed against it.
 
-Each function follows the description directly. It wastes nothing beyond what the description requires, and it has none
-of our improvements.
+`loop` and `batched` follow the description directly. They waste nothing beyond what the description requires, and they
+have none of our improvements. `exact` computes the same for comparison and is not timed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from shiftbench.perf.timing import Sampled
 
 
 def device_time(device: torch.device) -> float:
-    """The time in seconds, after the device has finished all work in its queue."""
+    """What `time.perf_counter` reads, in seconds, once the device has finished all work in its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0 to count - 1, evenly spread and ascending."""
+    """`wanted` of the numbers 0 to count - 1, evenly spread and ascending; all of them if there are fewer."""
     if wanted >= count:
         return list(range(count))
     return [round((i + 0.5) * count / wanted - 0.5) for i in range(wanted)]
@@ -35,8 +35,9 @@ def loop(module: PreTrainedModel, case: Case, frozen: bool = False, tokens: int 
     """importance_PR by one forward pass, and one backward pass of p(y_r) for each response token r over its graph.
 
     frozen: whether the parameters need no gradient. tokens: the number of response tokens to compute, evenly spread;
-    None: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens is
-    extrapolated: that of the forward pass plus R times the mean of the backward passes.
+    None or 0: all. Where it is less than R, the result is a Sampled with the computed columns. Its time for all tokens
+    is extrapolated: that of the forward pass plus R times the mean of the backward passes. The module runs with
+    sdpa attention; afterwards its attention and requires_grad are as before, and its parameters have no gradients.
     """
     before = [p.requires_grad for p in module.parameters()]
     module.requires_grad_(not frozen)
@@ -70,10 +71,10 @@ def _loop(module: PreTrainedModel, case: Case, tokens: int | None) -> Tensor | S
 def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None = None) -> Tensor | Sampled:
     """importance_PR by torch's is_grads_batched, `chunk` response tokens at a time.
 
-    Only the gradient of the embeddings is computed; the parameters' requires_grad is left as it is.
-    The module must use eager attention, for which torch can batch the gradients. tokens: the number of response tokens
-    to compute, evenly spread; None: all. Where it is less than R, the result is a Sampled with the computed columns, as
-    that of `loop`.
+    Only the gradient of the embeddings is computed; the parameters' requires_grad is left as it is. The caller sets
+    eager attention (`attention_implementation`), for which torch can batch the gradients. tokens: the number of
+    response tokens to compute, evenly spread; None or 0: all. Where it is less than R, the result is a Sampled with the
+    computed columns, as that of `loop`.
     """
     prefix, prompt, response = case.ids
     begin = device_time(module.device)
@@ -93,10 +94,12 @@ def batched(module: PreTrainedModel, case: Case, chunk: int, tokens: int | None 
 def extrapolated(
     importance_PR: Tensor, begin: float, after_forward: float, chosen: Sequence[int], count: int
 ) -> Tensor | Sampled:
-    """The importance itself where all response tokens were computed; else a Sampled with the seconds for all of them.
+    """importance_PR itself where all response tokens were computed, else a Sampled that holds it.
 
-    begin, after_forward: the times in seconds at which the forward pass began and ended; the backward passes end now.
-    chosen: the indices of the response tokens that were computed. count: the number of all response tokens.
+    The Sampled's seconds are an estimate for all tokens: those of the forward pass, and `count` times the mean of the
+    backward passes. begin, after_forward: readings of `device_time` before and after the forward pass; the backward
+    passes end when this function is called. chosen: the indices of the response tokens that importance_PR has a column
+    for. count: the number of all response tokens.
     """
     if len(chosen) == count:
         return importance_PR
@@ -105,7 +108,10 @@ def extrapolated(
 
 
 def exact(module: PreTrainedModel, case: Case, places: Sequence[int]) -> Tensor:
-    """The columns `places` of importance_PR by autograd of the plain softmax, in the module's dtype (use float64)."""
+    """The columns `places` of importance_PR, in that order, by autograd of the plain softmax.
+
+    They are computed in the module's dtype, which should be float64.
+    """
     prefix, prompt, response = case.ids
     ids = torch.tensor([[*prefix, *prompt, *response]], device=module.device)
     embedding = module.get_input_embeddings()(ids).detach().requires_grad_(True)

@@ -48,7 +48,7 @@ def median_ratio(rounds: Sequence[float]) -> Ratio:
 
 @cache
 def interval_index(rounds: int) -> int:
-    """The largest k such that [x_k, x_(n-1-k)] is an interval of CONFIDENCE; -1 where there is none.
+    """The largest k such that [x_k, x_(n-1-k)] is an interval of at least CONFIDENCE; -1 where there is none.
 
     x: the ratios of n rounds in ascending order, counted from 0. The true median is outside of this interval with
     probability 2 P(binomial(n, 1/2) <= k).

@@ -34,7 +34,7 @@ class Timed:
     part: str = ""
 
     def add(self, seconds: float, result: Any) -> None:
-        """Add a round. Where the result is a Sampled, its seconds are added instead of the measured ones."""
+        """Add a round. Of a Sampled, its own seconds and its result are added, and `part` becomes its part."""
         if isinstance(result, Sampled):
             seconds, self.part, result = result.seconds, result.part, result.result
         self.seconds.append(seconds)

@@ -24,9 +24,10 @@ def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> No
 
     These are checked: the name of the template; that there is a finding; that no two prompts have one id; that base and
     tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control, unless
-    it is one for weights alone; the method and the ratings of each finding; that no model was given loaded, where a
-    finding reads weight files; and that every prompt has a response, where a finding needs responses and 'reference' is
-    one of the job's response modes.
+    it is one for weights alone; each finding's method; whether the job's prompts suit the ratings of responses that a
+    finding reads (`Finding.ratings_of_responses`); that no model was given loaded, where a finding reads weight files;
+    and that every prompt has a response, where a finding needs responses and 'reference' is one of the job's response
+    modes.
     """
     if job.template not in TEMPLATES:
         raise InputError(f"template={job.template!r} is not known; choose from {', '.join(TEMPLATES)}")

@@ -34,7 +34,8 @@ def compare_with_nulls(
     A result stays as it is where the finding is not scored on null models (`why_not_controlled`), and where a control
     for weights alone cannot draw null models. In both cases a note of the run says why, unless the reason is ''. Raises
     InputError where another control cannot draw null models.
-    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode.
+    results: one for each of the job's findings, in their order. Null models are scored on responses of the main mode
+    (`Responses.mode`).
     """
     whole = _WholeModels(session, control)
     compared = []
@@ -77,7 +78,7 @@ def why_not_controlled(control: Control, finding: Finding) -> str | None:
 
 
 class _WholeModels:
-    """Called with the number of a draw, it returns that null model whole.
+    """Called with the number of a draw, from 0 on, it returns that null model as a loaded Model.
 
     `Control.models` is called for the job's pair at the first such call, and not again.
     """
@@ -107,8 +108,8 @@ def _beside_nulls(
 class _NullScorer:
     """Scores one finding on null models. Of each null model the store keeps the scores, as one unit.
 
-    Null models' explanations by a method that reads weight files, or weights through Model.views alone, are computed in
-    memory and not stored. Each unit of those by another method is stored as soon as it is computed.
+    If the finding's method reads weight files, or weights through Model.views alone, the null models' explanations are
+    computed in memory and not stored. Otherwise each unit of them is stored as soon as it is computed.
     """
 
     method: ClassVar[str] = "null_scores"

@@ -88,7 +88,7 @@ def _flops(job: Job, finding: Finding, shapes: Sequence[ModelShape], modes: int)
 def _null_models(job: Job, shape: ModelShape, rate: float) -> list[str]:
     """One line: which findings are scored on null models, and the estimated time that this adds; [] where none is.
 
-    shape: of the tuned model. rate: in FLOP/s.
+    shape: of the tuned model. rate: the FLOP/s that explaining is expected to reach.
     """
     control = job.control
     if control is None:

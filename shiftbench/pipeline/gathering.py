@@ -47,7 +47,7 @@ class Gatherer:
             return self._gather(work, advance)
 
     def quietly(self, work: Sequence[Work]) -> Explanation:
-        """The explanation that consists of the units of `work`; it is not shown as progress nor recorded in `keys`."""
+        """The explanation of `work`, as `__call__` returns it, but neither shown as progress nor recorded in `keys`."""
         return self._gather(work, lambda computed: None)
 
     def _gather(self, work: Sequence[Work], advance: Advance) -> Explanation:

@@ -51,10 +51,11 @@ class Responses:
 class Job:
     """What one run of `shiftbench score` is to score, and how.
 
-    vectors: static word vectors; None where each model's own input embeddings are used instead. findings: by their
-    names in the configuration. template: one of encoding.TEMPLATES. store: where explanations are read from and written
-    to. control: supplies null models; None: scores are not compared with null models. group: whether the prompts are
-    one group of a larger job (chains and mixtures have several); a group whose responses are all empty is not an error.
+    vectors: static word vectors; None where input embeddings are used instead, each model's own for word pairs, and
+    base's for the labels that are compared. findings: by their names in the configuration. template: one of
+    encoding.TEMPLATES. store: where explanations are read from and written to. control: supplies null models; None:
+    scores are not compared with null models. group: whether the prompts are one group of a larger job (chains and
+    mixtures have several); a group whose responses are all empty is not an error.
     """
 
     pair: Pair

@@ -102,7 +102,7 @@ def show(recorded: Recorded, verbose: bool = False) -> None:
     """Print the verdicts on standard output, where there are any.
 
     verbose: whether the table of all scores, each finding's sentence, the notes and the number of units are printed
-    before the verdicts. Where there are no verdicts, as in a chain, these are always printed.
+    before the verdicts. Where there are no verdicts, as in a chain, all this is printed whatever `verbose` is.
     """
     summary, outcome = recorded.summary, recorded.outcome
     shown = console(sys.stdout, PIPE_WIDTH)
@@ -151,7 +151,10 @@ def summarise(config: DictConfig, job: Job, outcome: Outcome, suite: str, given:
 
 
 def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
-    """The fields of "pair" in scores.json that say how the pair is scored. They are known before a model is loaded."""
+    """The fields of "pair" in scores.json that say how the pair is scored; they are known before a model is loaded.
+
+    They describe the prompts, responses, template, control, vocabulary, word vectors and settings.
+    """
     return {
         "dataset": str(config.dataset.get("name", "")),
         "prompts": len(job.prompts),
@@ -168,9 +171,10 @@ def conditions(config: DictConfig, job: Job) -> dict[str, Any]:
 
 
 def prompt_set(job: Job) -> str:
-    """sha256 (hex) of the prompts' ids, texts and spans, in order. Runs are compared only where it is equal.
+    """sha256 (hex) of the prompts' ids, texts, and instruction, context and key spans, in the prompts' order.
 
-    The responses given with the prompts count too, where 'reference' is one of the job's response modes.
+    Runs are compared only where it is equal. The responses given with the prompts count too, where 'reference' is one
+    of the job's response modes.
     """
     explained = "reference" in job.responses.modes
     rows = [
@@ -178,7 +182,7 @@ def prompt_set(job: Job) -> str:
             *(p.id, p.text, p.instruction_spans, p.context_spans, p.reference if explained else None),
             *(
                 [p.key_spans] if p.key_spans else []
-            ),  # so that sets without key spans keep the digest from before this field existed
+            ),  # a set without key spans keeps the digest from before this field existed
         ]
         for p in job.prompts
     ]

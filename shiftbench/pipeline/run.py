@@ -58,8 +58,8 @@ def explain_and_score(
     confirm: called with the models' identity (`Session.identity`) before anything is explained; it may raise
     InputError.
     Raises InputError where the models, the prompts or the control show that the job cannot be done. Raises Unanswered,
-    which is an InputError too, where no response of the main mode can be explained; in a group of a larger job
-    (`Job.group`) it is no error that all responses are empty.
+    which is an InputError too, where no response of the main mode (`Responses.mode`) can be explained. In a group of a
+    larger job (`Job.group`) it is no error that all responses are empty: `Outcome.unanswered` says it.
     """
     started = datetime.now(timezone.utc)
     session = Session(job, load(job.pair), Gatherer(job.store, progress))

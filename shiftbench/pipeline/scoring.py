@@ -94,7 +94,8 @@ def works_of(
         return [(f"{explain.method}, base to tuned", explain.work(session.base_weights, weights))]
     base = session.models.base
     assert isinstance(tuned, Model)
-    # Components of tuned and null models are read as words in base's embeddings; tuned's in their own embeddings too.
+    # The tuned model's and a null model's components are read as words in base's embeddings. The tuned model's are also
+    # read in the tuned model's own embeddings.
     as_base = dataclasses.replace(comparison.tuned, read_in=base, also_own=not is_null)
     works = [
         (f"{explain.method}{comparison.responses}, base", explain.work(base, comparison.base)),

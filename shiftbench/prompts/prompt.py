@@ -47,8 +47,9 @@ class Prompt:
 def content_words(prompt: Prompt) -> list[Span]:
     """The spans of the words in a prompt's instruction that are of no closed class (article, pronoun, auxiliary, ...).
 
-    A word is a run of letters and digits, with single apostrophes and hyphens inside. The words of closed classes are
-    the packaged list "closed"; letter case does not count.
+    A word is a run of letters and digits, with single apostrophes and hyphens inside; a word that an instruction span
+    cuts counts as the part in the span. The words of closed classes are the packaged list "closed"; letter case does
+    not count.
     """
     closed = set(word_lists()["closed"])
     return [

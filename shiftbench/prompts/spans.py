@@ -63,7 +63,10 @@ def inside(text: str, place: int) -> bool:
 
 
 def _first_inside(prompt: Prompt) -> str | None:
-    """A description of the prompt's first span that begins or ends inside a word or character; None: no span does."""
+    """A description of the first span that begins or ends inside a word or character; None: no span does.
+
+    The instruction spans are looked at first, then the context spans, then the key spans.
+    """
     kinds = {"instruction": prompt.instruction_spans, "context": prompt.context_spans, "key": prompt.key_spans}
     for kind, spans in kinds.items():
         for start, stop in spans:
@@ -75,7 +78,10 @@ def _first_inside(prompt: Prompt) -> str | None:
 
 
 def _extends(character: str) -> bool:
-    """Whether a code point continues the character that the code point before it belongs to."""
+    """Whether a code point continues the character that the code point before it belongs to.
+
+    Combining marks, joiners, skin tones and tags do.
+    """
     return (
         unicodedata.category(character) in ("Mn", "Mc", "Me")
         or character in (JOINER, NON_JOINER)

@@ -39,8 +39,8 @@ def in_template(
     name: the name of the model whose template it is, for messages. If the template and a prompt both begin with the
     special tokens that the tokenizer puts in front of a text (or, where it puts none in front, with its
     beginning-of-text token), they are removed from the prompt, so that the rendered text has them once. Raises
-    InputError where the template cannot be rendered, or changes a prompt's text. White space at a prompt's ends may be
-    trimmed.
+    InputError where the template cannot be rendered, or changes a prompt's text otherwise than by trimming white space
+    at both of its ends.
     """
     # A placeholder shows where the template puts the prompt. Searching for the prompt's own words might find a part of
     # the template instead.

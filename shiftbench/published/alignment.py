@@ -47,7 +47,8 @@ def piece_texts(pieces: Sequence[str]) -> list[str]:
 def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Tensor, list[Unaligned]]:
     """(mask_P, unaligned): which pieces spell a part of some span (bool), and the spans that gave mask_P no piece.
 
-    spans: [start, stop) in characters of the prompt. Of the pieces of a span, those in MARKS at both ends are dropped.
+    spans: [start, stop) in characters of the prompt. At both ends of a span's pieces, those in MARKS (a space, a line
+    feed, a quotation mark after a space) are dropped; where none is left, the span is ONLY_MARKS.
     The pieces should spell " " + prompt. Where they spell something else, the bytes at the beginning and at the end in
     which both agree are still matched. A span that lies wholly in neither of the two has no piece and is UNSPELLED.
     """
@@ -63,7 +64,7 @@ def align(pieces: Sequence[str], prompt: str, spans: Sequence[Span]) -> tuple[Te
     for start, stop in spans:
         first, last = int(byte_of[start + 1]), int(byte_of[stop + 1])
         matched = last <= head or first >= len(text) - tail
-        # A span in the equal bytes at the end is found in `joined` as many bytes later as that is longer than `text`.
+        # A span in the equal bytes at the end begins in `joined` len(joined) - len(text) bytes later than in `text`.
         shift = 0 if last <= head else len(joined) - len(text)
         spells_P = (end_P > first + shift) & (begin_P < last + shift)
         inside = _without_marks(np.flatnonzero(spells_P).tolist(), pieces) if matched else []

@@ -76,7 +76,8 @@ class Comparison:
     def verdict(self) -> str:
         """The result of the paper's test, which is Welch's: 'holds', 'not clear', 'reversed' or 'no test'.
 
-        The claim holds where p is below ALPHA, and is reversed where p is above 1 - ALPHA.
+        The claim holds where p is below ALPHA, and is reversed where p is above 1 - ALPHA. Without Welch's test
+        (`welch` is None) the result is 'no test'.
         """
         if self.welch is None:
             return "no test"

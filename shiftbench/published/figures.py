@@ -66,8 +66,9 @@ def distribution(comparisons: Sequence[Comparison]) -> Figure:
 def by_length(rows: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
     """A line chart of the mean score of whole responses by response length, one line for each model.
 
-    rows: the `prompt_scores` of all prompt sets, which are taken together. Each point is a bin of LENGTH_BINS, at the
-    mean length of its responses; a bin of fewer than FEWEST_RESPONSES responses has no point.
+    A model's line is about its own responses. Each point is a bin of LENGTH_BINS, at the mean length of the bin's
+    responses; a bin of fewer than FEWEST_RESPONSES responses has no point. rows: the `prompt_scores` of all prompt
+    sets, which are taken together.
     """
     found = []
     for model in MODELS:
@@ -87,8 +88,8 @@ def by_cut(prompts: Sequence[ComparablePrompt], metric: Metric, bootstrap: Boots
     """A line chart of the mean score where only the first k pieces of each response count, one line for each model.
 
     k takes the values of CUTS. All points are means over the same prompts of all prompt sets: those whose responses
-    both have at least FEWEST_PIECES pieces. Without such a prompt, the figure's table is empty. Scores are those of
-    `Metric.score_in_double`.
+    both have at least FEWEST_PIECES pieces. Without such a prompt, the figure's table is empty. A response of fewer
+    than k pieces counts whole. Scores are those of `Metric.score_in_double`.
     """
     long = [
         prompt

@@ -74,7 +74,7 @@ def map_file(folder: Path, model: str) -> Path:
 
 
 def short_name(model: str) -> str:
-    """A model's name without the size at its end: 'vicuna' for 'vicuna_7b'. A name without a size is unchanged."""
+    """A model's name without a size at its end, such as '_7b' or '-350M'; 'vicuna_7b' becomes 'vicuna'."""
     return re.sub(r"[_-]\d+(\.\d+)?[bm]$", "", model, flags=re.IGNORECASE)
 
 

@@ -83,7 +83,7 @@ def reproduce(folder: Path, out: Path) -> Reproduction:
 
 
 def _has_content(path: Path, text: str) -> bool:
-    """Whether the file exists and holds exactly this text as UTF-8."""
+    """Whether the file holds exactly this text as UTF-8; false where it is missing or cannot be read."""
     try:
         return file_bytes(path, str(path)) == text.encode()
     except (OSError, InputError):
@@ -100,8 +100,8 @@ def _results(
 ) -> list[Result]:
     """One result for each claim, that is, for Table 1 and for Table 2.
 
-    The result for Table 2 also has what is not about one of the claims: the figures by length, the table of all
-    prompts, the table of what does not align, and the tokens of some prompts.
+    The result for Table 2 also has what is not about one of the claims: the figures `by_length` and `by_cut`, the table
+    of all prompts, the table of what does not align, and the tokens of some prompts.
     """
     bootstrap, names = finding.bootstrap, _names(published)
     first, second = ([comparison for comparison in comparisons if comparison.claim == claim] for claim in CLAIMS)

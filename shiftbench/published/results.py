@@ -81,8 +81,8 @@ def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognitio
     """The prompts whose tokens the page shows, with their densities and recognition scores in both models.
 
     They are finding.saliency prompts, or fewer where there are no more: those with the longest responses of the tuned
-    model, the longest first, among the prompts that both models split into the same pieces. Densities are those of the
-    compiled core, not Metric's.
+    model, the longest first, ties in the order of `prompts`, among the prompts that both models split into the same
+    pieces. Densities are those of the compiled core, not Metric's.
     """
     same_pieces = [
         prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces
@@ -116,7 +116,10 @@ def _outcome(comparison: Comparison) -> str:
 
 
 def _score(comparison: Comparison, bootstrap: Bootstrap) -> Score:
-    """mean(higher) - mean(lower) as a score, with p of Welch's test; where there is no such test, 0 with n = 0."""
+    """mean(higher) - mean(lower) as a score, with p of the one-sided Welch test and `observations` as n.
+
+    Where there is no such test, the score is 0 with n = 0.
+    """
     name, interval = f"{comparison.dataset}_{comparison.version}", comparison.difference(bootstrap)
     if comparison.welch is None:
         return no_change(comparison.claim.table, name)

@@ -26,6 +26,7 @@ class FileRatings(Ratings):
     path: a file with {"id", "model", "rating"} on each line and each id once, the format of published explanations.
     The field "model" is not used. by_id: the rating of each prompt id, as read from the file. A rating belongs to the
     response that was rated. That the explained response is the same one is not checked here; the user must ensure it.
+    Raises InputError where the file cannot be read or has another form.
     """
 
     path: str

@@ -106,7 +106,8 @@ def question(prompt: str, response: str) -> Messages:
 def read_rating(answer: str) -> int | None:
     """The rating, 1 to 4, that the first JSON object with "rating" in an answer gives; None where it cannot be read.
 
-    The value must be a whole number or a string of digits; None for another value and for numbers outside 1 to 4.
+    An object inside another one does not count. The value must be a whole number, or a string of digits with or without
+    white space around them. The result is None for another value and for a number outside 1 to 4.
     """
     for found in json_objects(answer):
         if "rating" in found:

@@ -17,8 +17,8 @@ RATINGS = (EXCLUDED, *range(UNFOLLOWED, BEST + 1))
 def rating(line: str) -> dict[str, Any]:
     """The content of one line of a file of ratings, a dict with "id" (str), "model" (str) and "rating" (in RATINGS).
 
-    Further fields are kept. Raises InputError where the line is no JSON object, lacks one of the three fields, or has
-    another type or rating in one of them.
+    Further fields are kept. Raises InputError where the line is no JSON object, where one of the three fields is
+    missing or has another type, and where the rating is not in RATINGS.
     """
     row = json_value(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("model"), str):

@@ -86,6 +86,9 @@ def _detectable(verdict: Verdict) -> str:
 def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     """(name, value) of the pair, the prompts, the suite and the control, as text. What is not recorded is left out.
 
+    The value of the prompts is their number, with the data set's name where it is known; of the explained prompts where
+    that number is recorded.
+
     pair, verdicts: of RunSummary. The control is that of the first verdict with null models, or else `pair`'s.
     """
     counts = [pair.get("prompts_explained"), pair.get("prompts")]

@@ -22,7 +22,7 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One score of a table. fact: what it means; None where its finding does not say."""
+    """One score of a table. fact: the ScoreFact of the score; None where its finding declares none."""
 
     score: Score
     fact: ScoreFact | None

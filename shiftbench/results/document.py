@@ -29,7 +29,8 @@ class RecordedVerdict:
     """A verdict as scores.json has it; `shiftbench.verdicts.sentences.fields` says what each field is.
 
     word: a value of `Word`. headline: the name of the score that the verdict rests on. null: None without a control.
-    p_uncorrected: of the same test as p, for a correction over more claims than those of the run.
+    p_uncorrected: of the same test as p, for a correction over more claims than those of the run; None also where the
+    file has no such field. short: "" where the file has no such field.
     """
 
     word: str
@@ -75,7 +76,7 @@ class Document:
 def document(summary: RunSummary) -> dict[str, Any]:
     """The content of scores.json. Its `mlflow_run` is None: tracking writes the id into the file when it sends a run.
 
-    Raises RuntimeError for a score that is not finite: that is a bug of shiftbench.
+    Raises RuntimeError for a score whose value or interval is not finite: that is a bug of shiftbench.
     """
     finished, results = summary.finished, summary.results
     return {
@@ -154,7 +155,11 @@ def _score(row: Any) -> Score:
 
 
 def _verdict(name: str, row: Any) -> RecordedVerdict:
-    """A verdict of the file. Raises ValueError where a field is missing or unusable, or a number not finite."""
+    """A verdict of the file. p, detectable and p_uncorrected that are missing count as null, short as "".
+
+    name: of the claim, for messages. Raises ValueError where another field is missing, where a field is unusable, and
+    where a number is not finite.
+    """
     try:
         word, null = Word(row["verdict"]).value, row["null"]
         numbers = [float(row[key]) for key in ("value", "low", "high")]

@@ -59,7 +59,7 @@ class Held:
 
 
 def held(folder: Path) -> Held | None:
-    """What a folder says about the results in it; None where its scores.json is missing or cannot be read."""
+    """What a folder says about the results in it; None without a scores.json of a known format."""
     try:
         found = json_value(file_bytes(folder / LAST, LAST, LARGEST))
         if not isinstance(found, dict) or found.get("schema") not in READABLE:
@@ -151,11 +151,11 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
     """Move the results in `part` to `folder`, the folder that `part` is in.
 
     Returns the folder under `earlier` that has the earlier results now; None where there were none, or where they were
-    replaced.
-    names: the files and folders that results consist of; other content of `folder` stays. Where one of these
-    names is a folder in `folder`, what it holds and `part` lacks is removed.
-    same: whether the earlier results are of the same settings as the new ones. If True, they are replaced. If False,
-    they are first copied whole to a folder under `earlier`, so that no result is lost if the process is killed.
+    replaced. names: the files and folders at the top of `folder` that results consist of; other content of `folder`
+    stays. Where one of these names is a folder in `folder`, what it holds and `part` lacks is removed. A file with one
+    of these names that `part` lacks stays. same: whether the earlier results are of the same settings as the new ones.
+    If True, they are replaced. If False, they are first copied whole, with their spool file, to a folder under
+    `earlier`, so that no result is lost if the process is killed; the spool file is then removed from `folder`.
     """
     moved = None
     if not same and any(os.path.lexists(folder / name) for name in names):

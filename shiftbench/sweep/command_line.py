@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from shiftbench.config.composition import CONFIG_MODULE, compose_with_choices, groups
 from shiftbench.config.folders import file_name, pair_name
+from shiftbench.config.names import nearest
 from shiftbench.errors import InputError
 
 FLAGS = {"-m", "--multirun"}
@@ -44,7 +45,8 @@ def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
 
     A suite may name keys that it sweeps over, with their values (hydra.sweeper.params); where the arguments set such a
     key, their values replace the suite's. Raises InputError for arguments that `split_arguments` refuses, for a
-    configuration that does not compose, and for a suite that sweeps over several values where -m is missing.
+    glob(...) that matches nothing, for a configuration that does not compose, and for a suite that sweeps over several
+    values where -m is missing.
     """
     _, overrides = split_arguments(arguments)
     sweeping = is_sweep(arguments)
@@ -101,13 +103,18 @@ def _compose(texts: Sequence[str], varied: Sequence[str]) -> ComposedJob:
 def _expand(override: Override) -> list[str]:
     """The overrides with one value each that an override stands for: pair=a and pair=b for pair=a,b.
 
-    glob(...) stands for the members of the config group that match it. An override with one value stands for itself.
+    glob(...) stands for the members of the config group that match it; InputError is raised where there are none. An
+    override with one value stands for itself.
     """
     if not override.is_sweep_override():
         return [override.input_line or ""]
     value = override.value()
     if isinstance(value, Glob):
-        members = value.filter(groups().get(override.key_or_group, []))
+        known = groups().get(override.key_or_group, [])
+        members = value.filter(known)
+        if not members:
+            what = f"{override.input_line} matches no config of the group {override.key_or_group!r}"
+            raise InputError(f"{what}: {nearest('', known)}")
         return [f"{override.key_or_group}={member}" for member in members]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 

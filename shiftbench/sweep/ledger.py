@@ -6,8 +6,8 @@
     jobs/KEY.json  the status of one job; the file is replaced in one step, except on a full disk (`_write`)
     jobs/KEY.lock  locked while the job runs, which distinguishes a running job from one whose process died
 
-KEY is the digest of everything that the job's results depend on (`job_key` in task.py); it does not depend on the job's
-number. See docs/cluster.md.
+KEY is the digest of the job's name and of everything that its results depend on (`job_key` in task.py); it does not
+depend on the job's number. See docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 KEY_PATTERN = re.compile("[0-9A-Za-z_-]{1,128}")  # what the key of a job may look like; it becomes the name of a file
 MAX_FILE_BYTES = 64 * 2**20  # the largest file of a ledger that is read
 LATEST_SECONDS = 253_402_300_800.0  # seconds from 1970 to the year 10000
-INTERRUPTED = "interrupted"  # written by a job that a signal stopped, and read where a running job's process is gone
+INTERRUPTED = "interrupted"  # written by a job at a KeyboardInterrupt, and read where a running job's process is gone
 # MISSING is never written. It is read where a job has no valid status file, where the results of a done job are gone,
 # and where no process submits a waiting job any more.
 MISSING = "missing"
@@ -87,10 +87,7 @@ class Ledger:
         for folder in (self.folder, self.folder / "jobs"):
             sweep_files(folder)
         plan = self._plan()
-        # A job with a known key may have a new name, because the rule for names has changed. It is still the same job,
-        # so its old name is taken out.
-        before = {name: key for name, key in plan.get("jobs", {}).items() if key not in jobs.values()}
-        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**before, **jobs}}
+        plan = {"sweep": plan.get("sweep") or uuid.uuid4().hex, "jobs": {**plan.get("jobs", {}), **jobs}}
         _write(self.folder / "plan.json", plan)
         return str(plan["sweep"])
 
@@ -114,7 +111,9 @@ class Ledger:
         with locks.held(self.folder / "lock") as mine:
             if not mine:
                 raise InputError(f"{self.root}: a sweep runs here already ({self._submitter()}); wait, or give out=DIR")
-            with suppress(OSError):  # a full disk; another process that is refused here then cannot name this process
+            # The text only tells a process that is refused which one holds the lock, so the sweep goes on without it,
+            # for example where the disk is full.
+            with suppress(OSError):
                 (self.folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
 
@@ -153,7 +152,7 @@ class Ledger:
         return status
 
     def statuses(self) -> list[Status]:
-        """The status of every planned job, in the order of plan.json."""
+        """The status of every planned job, in the order of plan.json. Raises InputError without a valid plan."""
         return [self.read(key, name) for name, key in self.planned_jobs().items()]
 
     def _alive(self, status: Status) -> bool:
@@ -197,7 +196,7 @@ def as_started(status: Status) -> Status:
 def scores_digest(folder: Path) -> str:
     """The SHA-256 digest, in hexadecimal, of a folder's scores.json; empty where the file cannot be read.
 
-    Date, command and MLflow run do not count: sending a run, and computing the same results again, change no digest.
+    Date, commands and MLflow run do not count: sending a run, and computing the same results again, change no digest.
     """
     try:
         content = without_circumstances(file_bytes(folder / "scores.json", "scores.json"))
@@ -229,7 +228,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step.
 
     Where this fails, as on a full disk, an existing file is overwritten in place, which needs little or no additional
-    space; a reader may then see it half-written.
+    space; a reader may then see it half-written. Where there is no such file, the OSError is raised.
     """
     text = _text(content).encode("utf-8", "replace")
     try:

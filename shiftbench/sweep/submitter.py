@@ -114,7 +114,8 @@ def launch_all(
     """Start the unfinished tasks, and start once more those that are neither done nor failed afterwards.
 
     Such a task was interrupted, or its process has died. start: runs the tasks that it is given and returns when they
-    have ended. Raises InputError where `start` raises and every unfinished task still waits.
+    have ended. Raises InputError where `start` raises and every unfinished task still waits; what `start` raises
+    otherwise is only printed.
     """
     for _ in range(MAX_LAUNCHES):
         left = [task for task in unfinished if ledger.read(task.key).state not in (DONE, FAILED)]
@@ -123,7 +124,7 @@ def launch_all(
         mark_waiting(left, ledger)
         try:
             start(left)
-        except Exception as error:  # a launcher stops at the first dead worker; the ledger has the other jobs
+        except Exception as error:  # it stops at the first dead worker; the ledger says what became of the other jobs
             reason = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
             if all(ledger.read(task.key).state == WAITING for task in unfinished):
                 raise InputError(f"the launcher started no job: {reason}") from None
@@ -206,7 +207,7 @@ class ParentRuns:
         """Send the jobs that are done and were not sent yet, and set the final status of the parent runs.
 
         These are the parent runs that this process has opened, which it does for a suite before it sends the first job
-        of the suite. The status is FINISHED where all jobs of the suite are done, otherwise FAILED.
+        of the suite. The status is FINISHED where `statuses` has all jobs of the suite as done, otherwise FAILED.
         """
         for status in statuses:
             if status.state == DONE:
@@ -228,7 +229,10 @@ class ParentRuns:
 
 
 def sweep_name(suite: str, tasks: Sequence[Task]) -> str:
-    """What the parent run of a suite is called: "sweep suite=core, 10 pairs"; with the jobs too where they are more."""
+    """The name of a suite's parent run, without the day: "sweep suite=core, 10 pairs".
+
+    Where there are more jobs than pairs, it has both numbers: "sweep suite=core, 20 jobs, 10 pairs".
+    """
     pairs, jobs = len({pair_name(task.config.pair) for task in tasks}), len(tasks)
     counted = f"{pairs} pair{'s' * (pairs > 1)}"
     return f"sweep suite={suite}, {counted if jobs == pairs else f'{jobs} jobs, {counted}'}"
@@ -237,7 +241,7 @@ def sweep_name(suite: str, tasks: Sequence[Task]) -> str:
 def print_outcome(statuses: Sequence[Status], root: Path, tracking: Tracking) -> int:
     """Print a line with the verdicts of each done job, and on stderr a line for each job that is not done.
 
-    Returns the exit code of `run`.
+    Lines after the verdicts say how to look at the runs and where the results are. Returns the exit code of `run`.
     """
     done = [status for status in statuses if status.state == DONE]
     longest = max((len(status.name) for status in done), default=0)

@@ -83,9 +83,9 @@ def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) ->
     """The SHA-256 digest, in hexadecimal, of a job's name and of everything that its results depend on.
 
     These are its configuration, without EXECUTION_OPTIONS, devices and the options of findings that decide no result;
-    the versions of its findings and explainers; and the files that it reads, of which only the size and the time of
-    change count. The name counts because it is that of the results folder: jobs that differ in an execution option
-    alone, as of device=cpu,cuda:0, have the same results and a folder each.
+    the versions of its findings and explainers; and the files that the configuration names (`_file_stamps`), of which
+    the name, the size and the time of change count. The name counts because it is that of the results folder: jobs that
+    differ in an execution option alone, as of device=cpu,cuda:0, have the same results and a folder each.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     for option in settings.EXECUTION_OPTIONS:
@@ -104,8 +104,8 @@ class Worker:
 
     root: the folder OUT of the sweep. tasks: the jobs, at the indices by which Hydra numbers them. sweeps: for each
     suite, the value of the tag shiftbench.sweep, which the suite's runs and their parent run share. threads: the number
-    of threads of torch; None leaves the choice to `_set_thread_count`. loader: keeps a base model for the next job of
-    the same process.
+    of cores that the launcher gives a job, for `_set_thread_count`; None where the launcher has no such option. loader:
+    keeps a base model for the next job of the same process.
     """
 
     root: Path
@@ -115,9 +115,10 @@ class Worker:
     loader: Loader = field(default_factory=Loader)
 
     def __call__(self, config: DictConfig) -> None:
-        """Run the job, unless another process has finished it meanwhile.
+        """Run the job whose index in `tasks` is hydra.job.num, unless another process has finished it meanwhile.
 
-        An exception of the job is written to the ledger and not raised, because a launcher would stop all other jobs.
+        The job has the configuration of its task; `config`, which lacks the options of tracking, is not used. An
+        exception of the job is written to the ledger and not raised, because a launcher would stop all other jobs.
         KeyboardInterrupt is written and raised.
         """
         task = self.tasks[HydraConfig.get().job.num]
@@ -161,7 +162,7 @@ class _StatusWriter:
         """Write what the job is doing.
 
         explained: True where a unit was computed, False where a unit came from the store, None where the text is about
-        no unit. Where it is False, the status is written at most once in STAGE_EVERY seconds.
+        no unit. Where it is False, nothing is done within STAGE_EVERY seconds of the last stage that was written.
         """
         if explained is not False or time.monotonic() - self.written_at > STAGE_EVERY:
             self.written_at = time.monotonic()

@@ -37,8 +37,8 @@ def watching(
 ) -> Iterator[None]:
     """Show the progress of the jobs while the block runs.
 
-    jobs: the (key, name) of each. A second thread reads the ledger, and calls on_done with the status of each job that
-    is done.
+    jobs: the (key, name) of each. A second thread reads the ledger, for the last time after the block has ended. It
+    calls on_done once for each job that is done, with its status.
     """
     stop = threading.Event()
     watcher = _Watcher(ledger, jobs, on_done, console)
@@ -165,7 +165,7 @@ def verdict_words(status: Status) -> str:
 
 
 def duration(status: Status) -> str:
-    """How long a job took, or has run so far, as "12.3 s" or "4 min".
+    """How long a job took, or has run so far, as "12.3 s", or from two minutes on as "4 min".
 
     Empty where the job has not begun, and where its end is not known, as of an interrupted job.
     """

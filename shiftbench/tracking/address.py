@@ -21,12 +21,20 @@ def absolute_uri(uri: str | None) -> str:
 
     Every other accepted URI, and 'none', is returned as it is. uri=None stands for the sqlite file
     ./shiftbench-runs/mlflow.db. Raises InputError for a scheme that is neither a server's nor a database's, for the URI
-    of a server with a password in it, for a sqlite URI that is not sqlite:///PATH or names no file, and for a sqlite
-    path with % or ? in it.
+    of a server with a password in it, for a sqlite URI that is not sqlite:///PATH or names no file, for a sqlite path
+    with % or ? in it, and for text that is no URI, such as http://[x.
     """
     if uri is None:
         return _sqlite_uri(runs_folder() / "mlflow.db")
-    kind = scheme(uri)
+    try:
+        kind = scheme(uri)
+        if kind in SERVER_SCHEMES:
+            _ = urlsplit(uri).port  # which is read from the text here: http://host:99999 has none
+    except ValueError as error:
+        raise InputError(
+            f"tracking.uri={without_secrets(uri)!r} is no URI ({error}): give sqlite:///PATH, http://HOST:PORT, the "
+            "URI of another database, or none"
+        ) from None
     if uri != OFF and kind not in {*SERVER_SCHEMES, *DATABASE_SCHEMES}:
         raise InputError(
             f"tracking.uri={without_secrets(uri)!r} is no place MLflow can write to: give sqlite:///PATH, "
@@ -56,7 +64,7 @@ def runs_folder() -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """The text, in which secrets of URIs are replaced by ***.
+    """The text, with the secrets of URIs replaced by ***.
 
     These are the password of USER:PASSWORD@HOST, and the values of the query parameters password, passwd, pwd, token
     and secret.

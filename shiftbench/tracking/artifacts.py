@@ -152,7 +152,8 @@ LOCAL_FOLDERS_ONLY = (
 def _same_origin(location: str, address: str) -> bool:
     """Whether `location`, a URI that a server gave, has the scheme, host and port of `address`, the tracking URI.
 
-    False also where the location contains an @, as before the host in USER@HOST, or has no valid port.
+    False also where `location` contains an @, as before the host in USER@HOST, and where it cannot be parsed, as with
+    an invalid port.
     """
     try:
         return "@" not in location and origin(location) == origin(address)

@@ -1,8 +1,8 @@
 """Where runs are recorded: in a sqlite file, in another database or on an MLflow server.
 
-The results on disk are the record, and MLflow shows a copy of them. A run that cannot be sent is therefore a warning
-and never costs a job. Every call to MLflow names the run or the experiment that it is about, and the tracking URI. The
-environment's MLFLOW_RUN_ID and MLFLOW_TRACKING_URI have no effect.
+The results on disk are the record, and MLflow shows a copy of them. Once results are written, a run that cannot be sent
+is therefore only a warning. Every call to MLflow names the run or the experiment that it is about, and the tracking
+URI. The environment's MLFLOW_RUN_ID and MLFLOW_TRACKING_URI have no effect.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ class Tracking:
         """Connect, create the experiment if it is missing, and try to write.
 
         What is tried: the sqlite file, the folder of artifacts, and a tag of the experiment on a server. Where this
-        fails, raises Unreachable if waiting may help, and otherwise InputError. Warns where the experiment of a
-        database keeps its files in another folder than `artifact_folder`.
+        fails, raises Unreachable if waiting may help, and otherwise InputError. Raises InputError too where the files
+        of new runs would lie in an unsafe location (`Artifacts.check`). Warns where the experiment of a database keeps
+        its files in another folder than `artifact_folder`.
         """
         try:
             check_local_writes(self.database, self.artifact_folder)
@@ -174,7 +175,7 @@ class Tracking:
             return None
 
     def open_suite(self, name: str, tags: Mapping[str, str]) -> str | None:
-        """The id of the parent run that the pairs of a sweep are shown under, set to running; None without tracking.
+        """The id of the parent run of one suite of a sweep, which is set to running; None without tracking.
 
         name: what is swept, as 'sweep suite=core, 10 pairs'; the run's name is this and the day on which it began.
         tags: those of a new parent run, among them shiftbench.sweep, by which a sweep that is started again finds its
@@ -235,7 +236,7 @@ class Tracking:
 
         A new experiment of a database gets `artifact_folder` as its artifact location, because MLflow's default is
         ./mlruns; a server chooses the location itself. Raises InputError for a deleted experiment, ValueError for an
-        answer that MLflow would not give.
+        answer that MLflow would not give, and what MLflow raises where it cannot read or create the experiment.
         """
         found = client.get_experiment_by_name(self.experiment)
         if found is None:

@@ -19,14 +19,15 @@ CHOOSE_ANOTHER = "choose another with tracking.uri=URI, or tracking=none"
 
 
 class Unreachable(Exception):
-    """The database or server does not answer now and may answer later; the message says why."""
+    """Runs cannot be recorded now; the reason may pass, as where a server does not answer. The message says why."""
 
 
 def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
-    """Try to write into the sqlite file, the folder that it lies in, and the folder of artifacts.
+    """Test whether the sqlite file, the folder that it lies in, and the folder of artifacts can be written.
 
-    A folder or sqlite file that is missing is created. An argument that is None is left out. Raises OSError or
-    sqlite3.Error where writing fails. MLflow itself would retry for minutes on a database that cannot be opened.
+    A folder or sqlite file that is missing is created and stays; an existing sqlite file is not changed. An argument
+    that is None is left out. Raises OSError or sqlite3.Error where writing fails. MLflow itself would retry for more
+    than a minute on a database that cannot be opened.
     """
     for folder in (database and database.parent, artifacts):
         if folder:

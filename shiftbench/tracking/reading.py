@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 1000  # runs that one request asks for
 MAX_PAGES = 1000  # requests after which a list of runs counts as endless
-SCORES = 4 * 2**20  # bytes; the largest scores.json that is read; one usually has about 30 kB
+SCORES = 4 * 2**20  # bytes; the default limit of `read_artifact`; a scores.json usually has about 30 kB
 LATEST_MS = 253_402_300_799_999  # milliseconds since 1970, at the end of the year 9999
 
 
@@ -105,10 +105,10 @@ def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
 
 
 def past_metrics(tracking: Tracking, kind: str, tags: Mapping[str, str], most: int) -> list[dict[str, float]]:
-    """The metrics, by name, of the newest `most` runs whose tag KIND is `kind` and that carry these tags, oldest first.
+    """The metrics, by name, of the at most `most` newest runs with KIND `kind` and these tags, oldest first.
 
-    Empty where nothing is tracked, where the experiment does not exist, and where the runs cannot be read: a missing
-    history stops no command.
+    One dict for each run. Empty where nothing is tracked, where the experiment does not exist, and where the runs
+    cannot be read: a missing history stops no command.
     """
     if tracking.address == OFF:
         return []

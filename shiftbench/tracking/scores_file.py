@@ -25,7 +25,7 @@ FIELD = re.compile(rb'^(  "mlflow_run": )(?:null|"[^"\n]*")', re.MULTILINE)
 
 
 def without_run_id(content: bytes) -> bytes:
-    """The content of a scores.json in which `mlflow_run` is null. Other content is returned as it is."""
+    """The content of a scores.json, with `mlflow_run` set to null. Content without this field is returned as it is."""
     return FIELD.sub(rb"\1null", content)
 
 
@@ -33,8 +33,8 @@ def write_run_id(folder: Path, run_id: str) -> None:
     """Write the id of an MLflow run into the scores.json of a folder, in one step.
 
     A scores.json without the field `mlflow_run`, as of an earlier version, stays as it is, and so does a folder without
-    the file. Waits while another process writes results into the folder. Raises OSError where the file cannot be
-    written.
+    the file. Waits while another process writes results into the folder. Raises OSError where the file cannot be read
+    or written, and InputError where it has more than MAX_BYTES bytes.
     """
     with locks.held(folder / f"{PART}lock", wait=True, remove=True):
         path = folder / SCORES_FILE

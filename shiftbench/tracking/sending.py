@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Within MLflow's limits: items in one request; characters of a name; characters of a value.
+# Within MLflow's limits. MAX_BATCH: params or tags in one request (all metrics are sent in one). MAX_NAME: characters
+# of the name of a metric, param or tag. MAX_VALUE: characters of the value of a param or tag, and of a run's name.
 MAX_BATCH, MAX_NAME, MAX_VALUE = 100, 250, 5000
 
 
@@ -48,14 +49,15 @@ def send_once(
 
     experiment: the id of the experiment. mlflow_paths: files and folders that are not sent, because MLflow itself keeps
     them. result: the id of the results, which the MLflow run has as its tag `shiftbench.result`. time_ms: when the
-    results were written, in milliseconds since 1970: the end of the MLflow run. before_sending: called with the id of
-    the MLflow run before the first file is sent.
+    results were written, in milliseconds since 1970; the MLflow run gets it as its end, and as its start where
+    run.started_ms is None. before_sending: called with the id of the MLflow run before the first file is sent, and also
+    where an earlier sender has finished that run and nothing is sent.
 
     An unfinished MLflow run of the result is completed and not replaced, because a user who may write to an experiment
     may not be allowed to delete from it. Each attempt sends the same content, so sending a part again changes nothing.
-    Where there are several unfinished ones, the first that MLflow lists is completed and the others get the status
-    KILLED. Where writing fails, the error is raised, and the MLflow run stays, with the status FAILED if this can still
-    be set.
+    Where there are several unfinished ones, the one with the earliest start is completed, and after that the others get
+    the status KILLED. Where writing fails, the error is raised, and the MLflow run stays, with the status FAILED if
+    this can still be set.
     """
     tags = {RESULT: result, **_parent_tag(run.parent)}
     found = _find_runs(client, experiment, result)
@@ -126,9 +128,10 @@ def _log_values(client: MlflowClient, started: Run, run: TrackedRun, time_ms: in
 
 
 def _with_links(markdown: str, files: str) -> str:
-    """The text, in which a link to the name of a file leads to this file on MLflow's page.
+    """The text, with each link to the name of a file changed to a link to this file on MLflow's page.
 
-    files: the address in front of the names. A link with a scheme, a slash or a "#" in its address stays as it is.
+    files: the address in front of the names. A name of a file has only letters, digits, "_", "-" and "."; a link to
+    anything else, as with a scheme, a slash or a "#" in it, stays as it is.
     """
     return re.sub(r"\]\(([\w.-]+)\)", rf"]({files}\1)", markdown)
 

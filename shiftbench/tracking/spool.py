@@ -6,11 +6,11 @@ to each destination. The file is `.tracked.json`:
     {"schema", "result", "left", "files", "run": {...}, "sent": [{"uri", "experiment", "run"}, ...]}
 
 result: an id that is new each time results are written; the tag `shiftbench.result` of their one MLflow run. left: when
-the file was written, in milliseconds since 1970. files: the digest of the run's files, without the field
-mlflow_run of scores.json, which is written when the run is sent. run: the fields of `TrackedRun`
-but for `artifacts`, which is the folder of the file. sent: for each destination that has received the run, its URI
-without secrets, its experiment, and the id of the MLflow run there. The file's name begins with a dot, so the file is
-not itself sent.
+`spool_run` wrote the file, in milliseconds since 1970. files: the digest of the run's files, without the field
+mlflow_run of scores.json, which is written when the run is sent. run: the fields of `TrackedRun` but for `artifacts`,
+which is the folder of the file. sent: for each destination that has received the run, its URI without secrets, the name
+of its experiment, and the id of the MLflow run there. The file's name begins with a dot, so the file is not itself
+sent.
 """
 
 from __future__ import annotations
@@ -142,9 +142,10 @@ def _sent_run_id(spooled: Mapping[str, Any], tracking: Tracking) -> str | None:
 
 
 def _digest(run: TrackedRun) -> str:
-    """The SHA-256 digest, in hexadecimal, of the names and contents of the files that are sent for a run.
+    """The SHA-256 digest, in hexadecimal, of the names and contents of the files that `files_to_send` gives for a run.
 
-    The value of `mlflow_run` in scores.json does not change it.
+    Files that MLflow itself keeps in the folder are not left out here. The value of `mlflow_run` in scores.json does
+    not change it.
     """
     digest = hashlib.sha256()
     for path in files_to_send(run, set()):
@@ -177,7 +178,7 @@ def _read(folder: Path) -> dict[str, Any]:
 def _find_damage(spooled: Any) -> str:
     """What is wrong in the content of a spool file, in words; empty where it has one of the formats READABLE.
 
-    Content of version 1 gets the field started_ms of the present version, None.
+    In content of version 1, run.started_ms is set to None, in the dict that was passed, unless it is there.
     """
     if not isinstance(spooled, dict) or spooled.get("schema") not in READABLE:
         return f"it is not of the format {SCHEMA}"

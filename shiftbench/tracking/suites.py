@@ -1,7 +1,7 @@
-"""The parent run that the pairs of a sweep are shown under in MLflow.
+"""The parent runs that the pairs of a sweep are shown under in MLflow, one for each suite.
 
-A sweep has one parent run for each of its suites, however often it is started again. The run is named as a sweep, with
-the day on which it began, for example "sweep suite=core, 10 pairs, 2026-11-28".
+A sweep has one parent run for each of its suites, however often it is started again. The run's name says what is swept
+and on which day, in UTC, the parent run began, for example "sweep suite=core, 10 pairs, 2026-11-28".
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
     """The id of a sweep's parent run, which gets the status RUNNING, and as its name `name` and the day it began.
 
-    It is the oldest parent run whose tag shiftbench.sweep has the value that `tags` has for it. Where there is none, it
-    is a new run with these tags and KIND, which begins now. experiment: the id of the experiment.
+    It is the oldest parent run whose tag shiftbench.sweep has the value that `tags` has for it. Where there is none, or
+    `tags` lacks this tag, it is a new run with `tags` and the tag KIND, and begins now. The tags of a run that is found
+    stay as they are. experiment: the id of the experiment.
     """
     tags = {**{key: shorten(value) for key, value in tags.items()}, KIND: SUITE}
     found = _find(client, experiment, tags[SWEEP]) if SWEEP in tags else None

@@ -20,7 +20,7 @@ FIRST = "_headline"
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
 RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
 DESCRIPTION = "mlflow.note.content"  # MLflow shows the value of this tag, Markdown, at the top of a run's page
-SWEEP = "shiftbench.sweep"  # the same value for the parent run of a sweep and for all its pairs
+SWEEP = "shiftbench.sweep"  # the same value for the parent run of a suite in a sweep and for the runs shown under it
 
 
 @dataclass(frozen=True)

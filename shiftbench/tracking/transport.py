@@ -2,8 +2,9 @@
 
 MLflow limits each single wait for bytes, and it repeats a request that fails. A server that sends one byte now and then
 could therefore hold MLflow for ever. Here one limit covers a whole answer, from connecting to the last byte, with all
-retries. MLflow makes its requests with sessions of the package `requests`, and has no option for the adapters of those
-sessions; `limit_requests` therefore replaces the adapters in every session that MLflow makes.
+retries; where the server redirects a request to itself, the new request has a limit of its own. MLflow makes its
+requests with sessions of the package `requests`, and has no option for the adapters of those sessions; `limit_requests`
+therefore replaces the adapters in every session with which MLflow makes a request.
 
 An answer of MLflow's API may take `timeout` seconds and have MAX_ANSWER_BYTES bytes after decompression. The transfer
 of a file, in either direction, may take longer, because files differ in size; it must move at least MIN_FILE_SPEED
@@ -61,13 +62,21 @@ class RedirectedElsewhere(Exception):
 
 
 def origin(address: str) -> tuple[str, str, int]:
-    """(scheme, host, port) of an http(s) address; without a port in the address, it is the scheme's default,
-    and 0 for any other scheme than http and https.
+    """(scheme, host, port) of an address. Where the address has no host, host is "".
 
-    Raises ValueError where the port is not a valid number.
+    Where it has no port, port is the default of http or https, and 0 for any other scheme. Raises ValueError where the
+    address cannot be parsed or its port is not a valid number.
     """
     parts = urlsplit(address)
     return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def _redirected(address: str, location: str) -> tuple[str, str, int] | None:
+    """The origin that a redirect from `address` leads to; None where the location is no address."""
+    try:
+        return origin(urljoin(address, location))
+    except ValueError:
+        return None
 
 
 def limit_requests(address: str, timeout: float) -> None:
@@ -98,7 +107,7 @@ def limit_requests(address: str, timeout: float) -> None:
 def limit_file_size(size: int) -> Iterator[None]:
     """While the block runs, a file that it receives by HTTP may have at most `size` bytes after decompression.
 
-    A larger one raises TooLarge.
+    A larger one raises TooLarge. This holds for the servers that `limit_requests` was called for.
     """
     token = _max_file_bytes.set(size)
     try:
@@ -305,7 +314,7 @@ class _Adapter(HTTPAdapter):
         )  # more than the body may have, because headers and chunked encoding add bytes
         try:
             response = super().send(request, stream=True, timeout=seconds, **options)
-            if response.is_redirect and origin(urljoin(str(request.url), response.headers["location"])) != server:
+            if response.is_redirect and _redirected(str(request.url), response.headers["location"]) != server:
                 response.close()
                 raise RedirectedElsewhere(
                     f"the server sends its callers to {response.headers['location'][:200]}, which is another server "

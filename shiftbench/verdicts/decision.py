@@ -268,7 +268,9 @@ def _control_doubts(evidence: Evidence) -> list[Doubt]:
 
 
 def _detectable(score: Score) -> float | None:
-    """The distance from 0 that a test at 5% finds with a probability of 80%: 1 + z(0.8) / z(0.975) half-widths.
+    """The distance from 0 that a test at 5% finds with a probability of 80%: about 1.43 half-widths of the interval.
+
+    The factor is 1 + z(0.8) / z(0.975), with the quantiles z of the normal distribution.
 
     It is taken for granted that the score's interval is a 95% interval. None where it has no width or n is 0.
     """

@@ -13,7 +13,7 @@ from shiftbench.config import composition
 from shiftbench.errors import InputError
 from shiftbench.perf import baseline, hot_spots, measure
 from shiftbench.perf.baseline import Baseline
-from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, judge_counters, judge_ratios
+from shiftbench.perf.check import CONFIRMING, PROCESSES, Check, Counter, judge_counters, judge_ratios, missing_counters
 from shiftbench.perf.check import check as perf_check
 from shiftbench.perf.history import picture
 from shiftbench.perf.measure import Measured
@@ -70,6 +70,12 @@ def test_a_new_and_a_missing_hot_spot_are_reported():
     (new,) = judge_counters(Baseline({}, {}), found(1, {"new": {"flops": 1}}))
     assert new == Counter("new", "flops", None, 1) and not new.failed and "record" in new.verdict
     assert not Check("here", "2", True, [], [], ["spot over yard"]).passed
+
+
+def test_a_counter_of_the_baseline_that_is_counted_no_more_is_missing():
+    """Otherwise a counter that is lost by a change of a name passes unseen."""
+    baseline_file = Baseline({"spot": {"flops": 1, "layers": 3}, "gone": {"flops": 1}}, {})
+    assert missing_counters(baseline_file, found(1, {"spot": {"flops": 1}})) == ["gone", "spot.layers"]
 
 
 def test_a_recorded_baseline_is_read_back_and_keeps_other_machines(tmp_path):

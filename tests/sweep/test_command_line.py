@@ -47,6 +47,7 @@ def test_values_in_the_arguments_replace_those_of_the_suite() -> None:
         (["-m", "pair=demo", "hydra/sweeper=basic"], "hydra/sweeper cannot be set"),
         (["-m", "suite=smoke", "pair=demo,demoo"], "pair=demoo"),
         (["-m", "suite=smokee"], "suite=smokee"),
+        (["-m", "pair=glob(zzz*)"], r"pair=glob\(zzz\*\) matches no config of the group 'pair': choose from .*demo"),
     ],
 )
 def test_arguments_that_request_no_possible_jobs_are_refused(arguments: list[str], message: str) -> None:

@@ -150,7 +150,11 @@ def test_a_deleted_experiment_is_refused_before_work(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["file:///tmp/x", "./mlruns", "mlruns", "", "ftp://h/x", "sqlite://", "sqlite:///:memory:"]
+    "uri",
+    [
+        *("file:///tmp/x", "./mlruns", "mlruns", "", "ftp://h/x", "sqlite://", "sqlite:///:memory:"),
+        *("http://[x", "http://h:99999", "http://h:port"),
+    ],
 )
 def test_a_uri_that_mlflow_cannot_write_to_is_refused(here: Path, uri: str) -> None:
     with pytest.raises(InputError, match=r"tracking\.uri="):

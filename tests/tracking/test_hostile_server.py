@@ -259,6 +259,9 @@ def test_a_redirect_to_another_server_is_refused() -> None:
         with pytest.raises(InputError, match=f"sends its callers to {there}.*give it as tracking.uri"):
             Tracking(address, "shiftbench", 5).check()
         assert other.requests == []
+        server.moved_to = "http://[x"  # no address at all
+        with pytest.raises(InputError, match=r"sends its callers to http://\[x"):
+            Tracking(address, "shiftbench", 5).check()
         server.moved_to = address  # redirects to itself without end
         assert seconds(Tracking(address, "shiftbench", 5).check) < 5
 

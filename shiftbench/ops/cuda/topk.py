@@ -63,9 +63,10 @@ def _norms(rows_ND: Tensor) -> Tensor:
 def _score_error(norm_C: Tensor, longest: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     """For each direction a bound on |score of the matrix product - exact score|, for the scores of all words.
 
-    The exact score is the sum in float64, rounded to `dtype`, the dtype of both scores and of the bound. norm_C: the
-    directions' norms. longest: the largest norm of an embedding. width: D. It is the bound of
-    csrc/shiftbench/vocab_topk.h (ScoreError), to which float32 adds the rounding of both factors to TF32.
+    The exact score is the sum in float64, rounded to `dtype`. Both scores and the bound are in `dtype`. norm_C: the
+    directions' norms. longest: the largest norm of an embedding. width: D. The bound is that of
+    csrc/shiftbench/vocab_topk.h (ScoreError). In float32 the rounding of both factors to TF32 is added, whether or not
+    torch uses TF32.
     """
     limits = torch.finfo(dtype)
     relative = (width + 2) * limits.eps + (2 * TF32_ERROR + TF32_ERROR**2 if dtype == torch.float32 else 0.0)

@@ -24,9 +24,10 @@ class SelfInstruct:
     def __call__(self) -> list[Prompt]:
         """The prompts, with the ids of the source.
 
-        The instruction span is the instruction, and the context span is its input; some instructions have no input, and
-        their prompts no context. The reference is the output that the source gives, behind a space where the prompt has
-        an input and behind two line feeds where it has none.
+        An instruction with an input becomes three paragraphs: the instruction, "Input: " with the input, and "Output:".
+        An instruction without an input is the whole prompt. The instruction span is the instruction, and the context
+        span is the input. The reference is the output that the source gives, behind a space where the prompt has an
+        input and behind two line feeds where it has none.
         """
         lines = packaged_lines("self_instruct/user_oriented_instructions.jsonl")
         return evenly([_prompt(json.loads(line)) for line in lines], self.limit)
