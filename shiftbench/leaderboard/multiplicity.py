@@ -18,7 +18,7 @@ class ClaimTest:
 
     p: two-sided, of this claim alone, before correction. draws: the number of null models, at least 1. beyond: how many
     of them score beyond the tuned model on the side of its headline. That is at least as much as the tuned model where
-    the headline is above 0, and less than it otherwise.
+    the headline is above 0, and at most as much otherwise.
     """
 
     p: float
