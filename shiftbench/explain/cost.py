@@ -12,7 +12,10 @@ from shiftbench.models import ModelShape
 
 
 def layer_parameters(shape: ModelShape) -> int:
-    """About how many parameters the layers have: all but one embedding matrix, which inputs and outputs often share."""
+    """About how many parameters the layers have: all of the model's but one embedding matrix.
+
+    Where inputs and outputs have a matrix each, the other one is counted.
+    """
     return shape.parameters - shape.vocabulary * shape.width
 
 
