@@ -56,9 +56,9 @@ def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Boot
     prompt has both values, the difference has no interval.
 
     The table `trajectory` has a row for each checkpoint and group. The table `forgetting` (columns FORGETTING_COLUMNS)
-    has a row for each group and each step after the group's first step. The scores are the mean forgetting after the
-    last step, where prompts give one, and then the last checkpoint's headline on each group. The first of these scores
-    is the result's headline.
+    has a row for each group and each step after the group's first step. The first score is the mean of the
+    prompts' differences after the last step, over all groups; it is left out where no prompt has one. Then comes the
+    last checkpoint's headline on each group. The first of the scores that are there is the result's headline.
     """
     return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]
 
