@@ -113,7 +113,7 @@ def _forgetting_table(
     checkpoint with the largest value from the group's first step to the step before this one (the earliest of several),
     and that value. value: this step's. forgotten: the mean of lost, or best value - value where lost is None; the row
     then has no interval and no p, and n is 0. lost: for each prompt, its value at the best checkpoint less its value at
-    this step; None where the headline is no mean over prompts, or where the two have no prompt in common.
+    this step; None where the headline is no mean over prompts, or where no prompt has both values.
     """
     table_rows = []
     for group, first_step in first_steps.items():
@@ -131,9 +131,9 @@ def _forgetting_table(
 
 
 def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
-    """For each prompt that both results have, its value of the headline in `before` less its value in `after`.
+    """For each prompt with a value in both results, its value of the headline in `before` less its value in `after`.
 
-    None where the headline is no mean over prompts, or where the results have no prompt in common.
+    None where the headline is no mean over prompts, or where no prompt has a value in both.
     """
     first, second = per_prompt(before), per_prompt(after)
     lost = None if first is None or second is None else (first - second).dropna()

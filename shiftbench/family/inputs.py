@@ -76,8 +76,9 @@ def first_steps(names: Sequence[str] | None) -> dict[str, int]:
 
 
 def group_by_skill(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
-    """The prompts of each skill, by the skill's name. Prompts that name no skill are the group NO_SKILL.
+    """The prompts of each skill, by the skill's name, in the order in which the prompts first name the skills.
 
+    Prompts that name no skill are the group NO_SKILL.
     Raises InputError where there is one group only, as where no prompt names a skill or all name the same.
     """
     by_skill: dict[str, list[Prompt]] = {}
