@@ -86,8 +86,8 @@ class FollowedInstructions(Finding):
     def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
         """The result over prompts in all three explanations whose response is rated 1 or more and long enough.
 
-        The table `prompts` has all prompts that are in all three explanations. A score is `no_change` where no response
-        follows its instruction, or where none does not.
+        The table `prompts` has all prompts that are in all three explanations. A score is `no_change` where all of the
+        responses that count follow their instruction, or none does.
 
         rated: the explanation by `ratings`; its units hold the rating of each response of the tuned model. Long enough:
         the tuned model's unit has at least `shortest` response tokens.
