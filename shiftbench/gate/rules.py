@@ -285,7 +285,8 @@ def _rule(name: str, fields: Any) -> Rule:
     requirements = {key: value for key, value in fields.items() if key not in ("finding", "score", VERDICT)}
     words = () if fields.get(VERDICT) is None else _words(f"{option}.{VERDICT}", fields[VERDICT])
     named = [needed for needed in ("finding", "score") if isinstance(fields.get(needed), str) and fields[needed]]
-    # A verdict alone needs no score: it is then on the finding's first claim, or on the claim with the rule's name.
+    # A rule with a verdict and no requirement needs no score: it is then on the finding's first claim. Without a
+    # finding too, it is on the claim with the rule's name.
     needed = ("finding", "score") if requirements else ("finding",) if "score" in named else ()
     for part in needed:
         if part not in named:

@@ -27,9 +27,9 @@ class Entry:
     """One tracked run, as its scores.json describes it.
 
     recorded_ms: when the run began, as MLflow has it, in milliseconds since 1970. pair, versions: the objects of that
-    name in scores.json, with every value as text ('' for null in pair). flags: those of the run's tag `flags`, a list
-    with commas; each is there once.
-    levels: names of findings that check a method: their scores describe one model, and not what tuning changed.
+    name in scores.json, with every value as text ('' for null in pair). flags: those of the run's tag `flags`, in
+    which commas separate them; each is there once. levels: names of findings that check a method: their scores describe
+    one model, and not what tuning changed.
     verdicts: as `Document.verdicts`. judged: False for a run of an older version of shiftbench, whose scores.json has
     no verdicts.
     """
