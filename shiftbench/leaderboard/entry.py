@@ -78,7 +78,7 @@ class Entry:
 
     @property
     def warnings(self) -> list[str]:
-        """The run's flags, with 'unfaithful:base' as 'attributions of base not better than random'. Others stay."""
+        """The run's flags; 'unfaithful:MODEL' becomes 'attributions of MODEL not better than random', others stay."""
         return [
             f"attributions of {flag.removeprefix(UNFAITHFUL)} not better than random"
             if flag.startswith(UNFAITHFUL)
