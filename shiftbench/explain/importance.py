@@ -262,7 +262,7 @@ def _integrate(at_scale: GradXInputAtScale, steps: int) -> Tensor:
 
 
 def _engine_tokens(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], scale: float) -> Tokens:
-    """The text as the engine takes it. scale: the factor by which the prompt's embeddings are multiplied."""
+    """Prefix, prompt and response as the engine takes them. scale: the factor of the prompt's embeddings."""
     rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
     ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
     embedding_TD = model.module.get_input_embeddings()(ids).detach()

@@ -44,10 +44,10 @@ def load_prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, s
     """The prompts of each set, by the set's name, in the order in which the steps of a chain first use the sets.
 
     names: the sets of the steps, as packaged datasets or files: one for each step, or one for all steps. A set that
-    several steps use is given once. The name of a file's set is the file's name without its last ending. Where names is
-    None, the job's prompts are one set, "all prompts". limit: the most prompts that are read of a set; None: all.
-    steps: the number of steps. Raises InputError for another number of sets, for two different sets of the same name,
-    and for a set that cannot be read.
+    several steps use is given once. The name of a file's set is the file's name without its last ending, made a valid
+    file name (folders.file_name). Where names is None, the job's prompts are one set, "all prompts". limit: the most
+    prompts that are read of a set; None: all. steps: the number of steps. Raises InputError for another number of sets,
+    for two different sets of the same name, and for a set that cannot be read.
     """
     if names is None:
         return {"all prompts": list(job.prompts)}
