@@ -102,7 +102,7 @@ class Concepts(Explainer):
 
         own_label_CL (bool): the labels of the components as read in the model's own embeddings; only where the
         embeddings of `Inputs.read_in` count as others and `Inputs.also_own` is set. They count as others where the two
-        models differ in any weight, the tokenizer or the dtype. random_label_CL (bool): the labels of as many random
+        models' weights_digest, tokenizer_digest or dtype differ. random_label_CL (bool): the labels of as many random
         directions, read as the components are; only where the embeddings do not count as others. Both arrays are left
         out where the annotator asks a chat model.
         """
@@ -186,7 +186,10 @@ class Task:
         ]
 
     def _labels(self, index_CK: Tensor, reading: Reading) -> Unit:
-        """What Annotator.annotate returns for concepts whose words, as read in `reading`, are index_CK's."""
+        """What Annotator.annotate returns for C concepts.
+
+        index_CK: their words, as indices of the vocabulary. reading: where their components were read as words.
+        """
         words, annotator = self.inputs.vocabulary.words, self.method.annotator
         concepts = [[words[i] for i in row] for row in index_CK.tolist()]
         chance = RandomConcepts(reading, self.method.top)
@@ -211,7 +214,7 @@ def _with(labels: Unit, name: str, further: Unit) -> Unit:
 def _embeddings_content(model: Model) -> list[str]:
     """What stands for a model's word embeddings in a unit's content (store.work.Work).
 
-    That is the digest of all weights, the digest of the tokenizer, and the dtype.
+    These are the model's weights_digest, which covers all weights, its tokenizer_digest and its dtype.
     """
     return [model.weights_digest, model.tokenizer_digest, model.dtype]
 

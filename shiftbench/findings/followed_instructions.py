@@ -60,8 +60,9 @@ class FollowedInstructions(Finding):
     scores are the mean of those that follow less the mean of those that do not. cutoff, p: options of the importance
     density; levels at or below cutoff count as 0, and p is the order of the norm. shortest: responses of fewer tokens
     are left out, as in the paper. first: the second score counts only this number of tokens at the start of each
-    response, which limits the effect of the responses' length. shortest and first are at least 1. The scores are levels
-    of the tuned model, not shifts. The table `table1` also has the base model's numbers on the same prompts.
+    response, which limits the effect of the responses' length. Raises InputError where shortest, first or p is below 1.
+    The scores are levels of the tuned model, not shifts. The table `table1` also has the base model's numbers on the
+    same prompts.
     """
 
     explain: Explainer

@@ -272,7 +272,7 @@ def _rule(name: str, fields: Any) -> Rule:
     fields: `finding`, `score`, `verdict` and requirements, as in a file of conf/gate, or the accepted verdicts alone. A
     requirement with the value null, and a switch with the value false, are left out. Raises InputError where a rule
     with a requirement lacks finding or score, a rule with a score lacks the finding, a requirement is unknown or has a
-    wrong value, a verdict is none, or neither a requirement nor a verdict is left.
+    wrong value, a verdict is not one of WORDS, or neither a requirement nor a verdict is left.
     """
     option = f"gate.rules.{name}"
     if isinstance(fields, str | list | tuple) and fields:
