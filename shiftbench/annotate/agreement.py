@@ -43,13 +43,15 @@ class Agreement:
     table: one row for each label, with the columns of `by_label`. exact: the share of lists on which all labels agree;
     0 where no list was compared. n: the number of lists that were compared. An annotator with several seeds labels each
     list once for each seed, and each of these readings counts as a list. unread: the number of readings that are left
-    out because the chat model's answer could not be read or, with prompt='paper', says that the words share nothing.
+    out because the chat model's answer could not be read. cannot_tell: the number that are left out because the answer
+    says that the words share nothing, which happens with prompt='paper' alone.
     """
 
     table: pd.DataFrame
     exact: float
     n: int
     unread: int
+    cannot_tell: int
 
 
 def labelled() -> list[Labelled]:
@@ -69,14 +71,15 @@ def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary
     place = [unit.words["label"].index(label) for label in LABELS]
     wanted_CL = np.array([[label in one.labels for label in LABELS] for one in lists])
     if "label_CL" in unit.arrays:
-        given_NL, wanted_NL, unread = unit.arrays["label_CL"].numpy()[:, place], wanted_CL, 0
+        given_NL, wanted_NL, unread, cannot_tell = unit.arrays["label_CL"].numpy()[:, place], wanted_CL, 0, 0
     else:
         read_SC = unit.arrays["answered_SC"].numpy()
         given_NL = unit.arrays["label_SCL"].numpy()[read_SC][:, place]
         wanted_NL = np.broadcast_to(wanted_CL, (*read_SC.shape, len(LABELS)))[read_SC]
-        unread = int((~read_SC).sum())
+        cannot_tell = int(unit.arrays["cannot_tell_SC"].sum()) if "cannot_tell_SC" in unit.arrays else 0
+        unread = int((~read_SC).sum()) - cannot_tell
     exact = float((given_NL == wanted_NL).all(1).mean()) if len(given_NL) else 0.0
-    return Agreement(by_label(given_NL, wanted_NL), exact, len(given_NL), unread)
+    return Agreement(by_label(given_NL, wanted_NL), exact, len(given_NL), unread, cannot_tell)
 
 
 def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: Sequence[str] = LABELS) -> pd.DataFrame:
@@ -119,8 +122,10 @@ def cohens_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float |
 def lines(found: Agreement) -> str:
     """The agreement as text: the table, and below it the share of lists with all labels equal.
 
-    `unread` follows where it is not 0.
+    `unread` and `cannot_tell` follow, each where it is not 0.
     """
     table = found.table.to_string(index=False, float_format="{:.2f}".format, na_rep="-")
     whole = f"lists with all labels equal: {found.exact:.0%} of {found.n}"
-    return f"{table}\n{whole}" + (f"; {found.unread} answers could not be read" if found.unread else "")
+    counts = ((found.unread, "answers could not be read"), (found.cannot_tell, "answers named no common concept"))
+    left_out = "".join(f"; {count} {what}" for count, what in counts if count)
+    return f"{table}\n{whole}{left_out}"

@@ -29,9 +29,9 @@ from shiftbench.pipeline.progress import Progress
 from shiftbench.pipeline.recording import settings, versions
 from shiftbench.readers import json_value
 from shiftbench.readers.numbers import check_whole
-from shiftbench.stats import FEWEST_DRAWS
 from shiftbench.store.explanation import content_key
 from shiftbench.system.files import check_writable, write_whole
+from shiftbench.verdicts.decision import needed_draws
 
 RESULTS, TABLE, TRIALS = "certification.json", "certification.md", "trials"
 
@@ -98,11 +98,12 @@ def _design(config: DictConfig) -> Design:
 
 
 def _check(job: Job, config: DictConfig) -> None:
-    if job.control is None or job.control.draws < FEWEST_DRAWS:
+    needed = needed_draws(config.bootstrap.confidence)
+    if job.control is None or job.control.draws < needed:
         draws = "none" if job.control is None else str(job.control.draws)
         raise InputError(
-            f"certify needs at least {FEWEST_DRAWS} null models for each pair, got {draws}: with fewer, no verdict is "
-            f"supported or opposite, and none can be false; give control=permuted control.draws={FEWEST_DRAWS}"
+            f"certify needs at least {needed} null models for each pair, got {draws}: with fewer, no verdict is "
+            f"supported or opposite, and none can be false; give control=permuted control.draws={needed}"
         )
     if not job.needs_models:
         raise InputError("certify makes pairs of loaded models, and no finding of the suite needs one")

@@ -29,7 +29,8 @@ class Inputs:
 
     read_in: the model in whose word embeddings components are read as words; None: the explained model's own. Tuned and
     null models are read as base is, so that a component that did not change keeps its words. also_own: whether the
-    components are labelled a second time, as read in the explained model's own embeddings, where these differ.
+    components are labelled a second time, as read in the explained model's own embeddings. It has no effect where the
+    explained model has the weights and the tokenizer of `read_in`.
     """
 
     prompts: Sequence[PromptWithResponse]

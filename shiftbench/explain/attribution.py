@@ -54,7 +54,8 @@ class Attribution(Explainer):
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
     definition: a value of explain.importance.Definition. steps: how many points of integrated gradients' path are
     computed; the other definitions do not use it. agreements: by model name, one Agreement for each prompt that was
-    computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
+    computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32. unanswered: the
+    names of the models of which a prompt with an empty response was computed; empty likewise.
     Raises InputError where an option is not known or out of range, and for occlusion in a precision other than float32.
     """
 
@@ -64,6 +65,7 @@ class Attribution(Explainer):
     definition: str = Definition.GRAD_X_INPUT.value
     steps: int = 32
     agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    unanswered: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
 
@@ -160,6 +162,8 @@ class Attribution(Explainer):
         importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
         level_PR = ops.importance_levels(importance_PR, self.levels)
         agreements = self.agreements.get(model.name)  # None where precision is float32
+        if agreements is not None and not response:
+            self.unanswered.add(model.name)
         if agreements is not None and len(agreements) < COMPARED_PROMPTS and response:
             float32_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
             agreements.append(agreement(importance_PR, float32_PR, self.levels))
@@ -194,10 +198,14 @@ class Attribution(Explainer):
     def notes(self) -> list[str]:
         """A remark on each model: how well its importances agree with those in float32, on the prompts in `agreements`.
 
-        Where no prompt of the model with a response was computed in this run, the remark says that all came from the
-        store. Empty where precision is float32.
+        Where no prompt of the model with a response was computed in this run, the remark says that the agreement was
+        not measured, and why: all came from the store, or what was computed has empty responses. Empty where precision
+        is float32.
         """
-        return [_remark(name, self.precision, agreements) for name, agreements in self.agreements.items()]
+        return [
+            _remark(name, self.precision, agreements, name in self.unanswered)
+            for name, agreements in self.agreements.items()
+        ]
 
 
 def attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> Attribution:
@@ -216,10 +224,12 @@ def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
     return Agreement(error_R, float((found == wanted).double().mean()))
 
 
-def _remark(name: str, precision: str, agreements: Sequence[Agreement]) -> str:
+def _remark(name: str, precision: str, agreements: Sequence[Agreement], unanswered: bool) -> str:
+    """unanswered: whether a prompt of the model with an empty response was computed."""
     explained = f"{name} was explained with derivatives in {precision}"
     if not agreements:
-        return f"{explained}; all came from the store, so their agreement with float32 was not measured in this run."
+        why = "only prompts with empty responses were computed" if unanswered else "all came from the store"
+        return f"{explained}; {why}, so their agreement with float32 was not measured in this run."
     error = torch.cat([each.error_R for each in agreements])
     equal = sum(each.equal for each in agreements) / len(agreements)
     return (

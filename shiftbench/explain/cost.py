@@ -12,13 +12,17 @@ from shiftbench.models import ModelShape
 
 
 def layer_parameters(shape: ModelShape) -> int:
-    """About how many parameters the layers have: all but one embedding matrix, which inputs and outputs often share."""
+    """About how many parameters the layers have: all of the model's but one embedding matrix.
+
+    Where inputs and outputs have a matrix each, the other one is counted.
+    """
     return shape.parameters - shape.vocabulary * shape.width
 
 
 def attribution_flops(shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
     """Operations of attribution, summed over prompts: a forward pass, and derivatives of P R rows through the layers.
 
+    The forward pass takes P + R rows through all parameters; the derivatives' rows go through layer_parameters alone.
     prompt_tokens: P of each prompt. response_tokens: R, the same for every prompt.
     """
     forward, derivatives = 2.0 * shape.parameters, 2.0 * layer_parameters(shape) * response_tokens

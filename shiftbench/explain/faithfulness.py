@@ -34,12 +34,15 @@ class Faithfulness(Explainer):
     """Probabilities of a response under masks of its prompt: most important tokens first, reversed, and at random.
 
     methods: values of explain.importance.Definition. steps: how many points of integrated gradients' path are computed.
-    fractions: shares of the prompt's tokens, each above 0 and below 1; the first tokens of an order, so many and one at
-    least, are masked, and in another mask all tokens but these. draws: the number of random orders. prompts: the most
-    prompts that are used, evenly spread over those with a response; None for all. tokens: how many tokens of each
-    prompt, drawn at random, are also masked alone; all of them where it is None, where the prompt has no more, or where
-    occlusion is among the methods. seed: of all draws. memory: MiB that the engine may fill; None for the device's
-    default (memory_bytes).
+    fractions: shares of the prompt's tokens, each above 0 and below 1. For each fraction and order one mask masks the
+    order's first tokens, round(fraction * P) of them and one at least; another mask masks all tokens but these. draws:
+    the number of random orders. prompts: the most prompts that are used, evenly spread over those with a response; None
+    for all. tokens: how many tokens of each prompt, drawn at random, are also masked alone; all of them where it is
+    None, where the prompt has no more, or where occlusion is among the methods. seed: of all draws. memory: MiB that
+    the engine may fill; None for the device's default (memory_bytes).
+
+    Raises InputError where a method is unknown or named twice, methods or fractions are empty, a fraction is out of
+    range, `tokens` is less than 3, or steps, draws or prompts are less than 1.
     """
 
     methods: Sequence[str]
@@ -117,8 +120,8 @@ class Faithfulness(Explainer):
     def _forward_passes(self, tokens: int) -> int:
         """About how many forward passes a prompt of so many tokens takes.
 
-        They are one for each mask, as if no two masks were equal, and three for each gradient of the summed
-        probabilities.
+        They are one for the prompt without a mask, one for each mask, as if no two masks were equal, and three for each
+        gradient of the summed probabilities.
         """
         alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
@@ -191,7 +194,7 @@ class Faithfulness(Explainer):
         return names, torch.cat([method_order_MP, method_order_MP.flip(1), random_SP])
 
     def _all_tokens_alone(self) -> bool:
-        """Whether every token of a prompt is masked alone, not only a sample."""
+        """Whether the options say that all tokens of every prompt are masked alone, not only a sample."""
         return self.tokens is None or Definition.OCCLUSION.value in self.methods
 
     def _tokens_alone(self, prompt: EncodedPrompt) -> Tensor:
@@ -204,8 +207,8 @@ class Faithfulness(Explainer):
     def _masks_of_orders(self, order_OP: Tensor) -> Tensor:
         """bool [2 * O * F, P], True for a masked token: the masks of every order and fraction.
 
-        The first O * F masks mask the first tokens of an order, a fraction of all and one at least; those of one order
-        stand together. The others, in the same sequence, mask all tokens but these.
+        The first O * F masks mask the first tokens of an order, round(fraction * P) of them and one at least; those of
+        one order stand together. The others, in the same sequence, mask all tokens but these.
         """
         rank_OP = order_OP.argsort(dim=1)
         tokens = order_OP.shape[1]

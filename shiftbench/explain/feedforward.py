@@ -27,7 +27,8 @@ from shiftbench.words import StaticVectors, Vocabulary
 
 # With fewer components in a layer than this, and no chat model to ask, the words of all layers are found together.
 FEW = 200
-# The stream of random directions that are labelled as components are. The annotator's own are of stream 0.
+# The stream of random numbers from which the directions of random_label_CL are drawn. The directions that an annotator
+# compares with are drawn from stream 0.
 CHECKED = 1
 
 
@@ -36,7 +37,8 @@ class Concepts(Explainer):
     """The concepts that a model's feed-forward networks encode, and their labels.
 
     rank: how many components of each layer are used; half of the model's width, rounded down, where that is less. top:
-    how many words describe each component. annotator: gives labels to the concepts.
+    how many words describe each component. annotator: gives labels to the concepts. Raises InputError where rank or top
+    is less than 1.
     """
 
     rank: int
@@ -51,7 +53,7 @@ class Concepts(Explainer):
             check_whole(f"concepts: {name}", getattr(self, name), 1)
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than `top` words, or the annotator cannot annotate.
+        """Raise InputError where the vocabulary has fewer than `top` words, or Annotator.check does.
 
         option: the key of this method's options in the configuration, for the message. vectors: static word vectors;
         None where the model's input embeddings are used instead.
@@ -68,11 +70,14 @@ class Concepts(Explainer):
         return 4.0 * shape.layers * self._components(shape) * shape.width
 
     def questions(self, shapes: Sequence[ModelShape]) -> str | None:
-        """The annotator's line on its questions to a chat model about all layers of these models; None without any."""
+        """A line on the annotator's questions to a chat model about all layers of these models; None without any."""
         return self.annotator.questions(sum(shape.layers * self._components(shape) for shape in shapes))
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:
-        """Names of the layers with equal down-projections; word embeddings may differ, as tuned is read in base's."""
+        """Names of the units of layers whose down-projections are equal in base and tuned.
+
+        The two models' word embeddings may differ, because tuned's components are read in base's.
+        """
         first, second = base.views, tuned.views
         layers = range(first.layers)
         return frozenset(f"layer {i}" for i in layers if torch.equal(first.down_FD(i).cpu(), second.down_FD(i).cpu()))
@@ -94,10 +99,11 @@ class Concepts(Explainer):
         vocabulary indices of each component's words, largest |projection| first; words `word` are these C x K words.
         The labels are what Annotator.annotate returns. Floats are float32.
 
-        own_label_CL (bool): the labels of the components as read in the model's own embeddings; only where
-        `Inputs.read_in` is a model with other embeddings and `Inputs.also_own` is set. random_label_CL (bool): the
-        labels of as many random directions, read as the components are; only where the model is read in its own
-        embeddings. Both are left out where labels cost questions.
+        own_label_CL (bool): the labels of the components as read in the model's own embeddings; only where the
+        embeddings of `Inputs.read_in` count as others and `Inputs.also_own` is set. They count as others where the two
+        models' weights_digest, tokenizer_digest or dtype differ. random_label_CL (bool): the labels of as many random
+        directions, read as the components are; only where the embeddings do not count as others. Both arrays are left
+        out where the annotator asks a chat model.
         """
         reader = inputs.read_in or model
         foreign = _embeddings_content(reader) != _embeddings_content(model)
@@ -179,7 +185,10 @@ class Task:
         ]
 
     def _labels(self, index_CK: Tensor, reading: Reading) -> Unit:
-        """What the annotator says of lists of words that were read in `reading`."""
+        """What Annotator.annotate returns for C concepts.
+
+        index_CK: their words, as indices of the vocabulary. reading: where their components were read as words.
+        """
         words, annotator = self.inputs.vocabulary.words, self.method.annotator
         concepts = [[words[i] for i in row] for row in index_CK.tolist()]
         chance = RandomConcepts(reading, self.method.top)
@@ -189,7 +198,8 @@ class Task:
 def _split(labels: Unit, sizes: Sequence[int]) -> list[Unit]:
     """The labels of several layers' concepts, a unit for each layer. sizes: the number of concepts of each layer.
 
-    labels: arrays whose last dimension but one are the concepts, such as label_CL and label_GCL.
+    labels: its arrays have the concepts as their last dimension but one, as label_CL and label_GCL have. Its words are
+    those of every layer.
     """
     parts = {name: array.split(list(sizes), dim=-2) for name, array in labels.arrays.items()}
     return [Unit({name: part[i].clone() for name, part in parts.items()}, labels.words) for i in range(len(sizes))]
@@ -201,7 +211,10 @@ def _with(labels: Unit, name: str, further: Unit) -> Unit:
 
 
 def _embeddings_content(model: Model) -> list[str]:
-    """What a model's word embeddings depend on, for a unit's content (store.work.Work)."""
+    """What stands for a model's word embeddings in a unit's content (store.work.Work).
+
+    These are the model's weights_digest, which covers all weights, its tokenizer_digest and its dtype.
+    """
     return [model.weights_digest, model.tokenizer_digest, model.dtype]
 
 
@@ -226,7 +239,7 @@ def _upper_gram(rows_FD: Tensor, parts: int = 8) -> Tensor:
     """A matrix [D, D] that has the entries of rows^T rows on and above the diagonal.
 
     Only these entries may be read; of those below the diagonal some are zero. The matrix is computed in blocks of rows,
-    each from its diagonal block on. 8 parts take 9/16 of all operations.
+    each from its diagonal block on. With 8 parts that takes 9/16 of the operations of the whole product.
     """
     width = rows_FD.shape[1]
     gram_DD = rows_FD.new_zeros(width, width)

@@ -28,7 +28,7 @@ from shiftbench.models.rotary import reset_angles, same_angles
 from shiftbench.prompts import EncodedPrompt
 
 # A function of a scale, by which the prompt's embeddings e are multiplied. It returns gradient times input, where the
-# input is scale * e.
+# input is scale * e: as importance_PR, or as importance_P, which is summed over the response.
 GradXInputAtScale = Callable[[float], Tensor]
 
 # Default of `memory` on a CPU, in MiB. From 160 tokens on, SmolLM2 is 4 to 10% faster with 384 than with 256; 512 gains
@@ -52,8 +52,8 @@ class Definition(Enum):
 def memory_bytes(memory: int | None, device: torch.device) -> int:
     """The bytes that the engine may fill on a device.
 
-    memory: MiB; None for the default, which is CPU_MEMORY on a CPU and an eighth of a GPU's memory (a GPU needs larger
-    chunks to be busy).
+    memory: MiB; None for the default, which is CPU_MEMORY on a CPU and an eighth of a GPU's whole memory (a GPU needs
+    larger chunks to be busy).
     """
     if memory is not None:
         return memory * 2**20
@@ -74,7 +74,7 @@ def importance(
     engine cannot compute the model or the text, autograd computes the same numbers up to rounding, more slowly, and
     `precision` has no effect. Raises InputError where a logit that predicts the response is NaN or +inf or an
     importance is not finite (half precision overflows in some models), and where the module is no causal language
-    model.
+    model that takes input embeddings.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -92,9 +92,9 @@ def integrated_gradients(
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) of integrated gradients, with dtypes and errors as those of `importance`.
 
-    steps: how many points of the path the gradient is computed at. importance_PR.sum(0) is p_r less the probability of
-    r where all embeddings of the prompt are zero, up to an error that falls as `steps` grows. The other arguments are
-    those of `importance`.
+    steps: at how many points of the path the gradient is computed, 1 or more. importance_PR.sum(0) is p_r less the
+    probability of r where all embeddings of the prompt are zero, up to an error that falls as `steps` grows. The other
+    arguments are those of `importance`. Raises InputError also where log p_r is not finite.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
@@ -113,9 +113,10 @@ def occlusion(
 ) -> tuple[Tensor, Tensor]:
     """(importance_KR, probability_R), on the CPU: p_r less the probability of r where the embedding of token n is zero.
 
-    token_K: indices n of the prompt tokens that get a row, int64; None for all prompt tokens. response: token ids; for
-    an empty one, R is 0. memory: MiB, or None (memory_bytes). Raises InputError where a log-probability is not finite,
-    and where the module is no causal language model.
+    Dtypes are those of `importance`. token_K: indices n of the prompt tokens that get a row, int64, in the order of the
+    rows; None for all prompt tokens. response: token ids; for an empty one, R is 0. memory: MiB, or None
+    (memory_bytes). Raises InputError where a log-probability is not finite, and where the module is no causal language
+    model that takes input embeddings.
     """
     count = len(prompt.prompt_ids)
     single_KP = torch.eye(count, dtype=torch.bool)
@@ -141,10 +142,10 @@ def total_importance(
 ) -> Tensor:
     """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
-    definition: which importance. steps: the points of integrated gradients' path. For the definitions by gradients each
-    point costs about as much as one derivative, not R of them, because the gradient of the sum of probabilities is
-    taken. memory: MiB, or None (memory_bytes). Errors are those of `importance`, and for occlusion those of
-    `occlusion`.
+    By gradients it is in the model's dtype, half precision too; by occlusion in that of `occlusion`. definition: which
+    importance. steps: the points of integrated gradients' path. For the definitions by gradients each point costs about
+    as much as one derivative, not R of them, because the gradient of the sum of probabilities is taken. memory: MiB, or
+    None (memory_bytes). Errors are those of `importance`, and for occlusion those of `occlusion`.
     """
     if definition is Definition.OCCLUSION:
         return occlusion(model, prompt, response, memory)[0].sum(1)
@@ -158,9 +159,10 @@ def log_probabilities(
 ) -> Tensor:
     """log_BR on the CPU: log p of each response token where the embeddings of masked prompt tokens are zero.
 
-    masked_BP: bool, one mask in each row, True for a masked token. memory: MiB, or None (memory_bytes). Where the
-    engine cannot compute the model or the text, the module's own forward pass does. Raises InputError where a
-    log-probability is not finite, and where the module is no causal language model.
+    It is float64 for a model in float64, else float32. masked_BP: bool, one mask in each row, True for a masked token.
+    memory: MiB, or None (memory_bytes). Where the engine cannot compute the model or the text, the module's own forward
+    pass does. Raises InputError where a log-probability is not finite, and where the module is no causal language model
+    that takes input embeddings.
     """
     memory_limit = memory_bytes(memory, model.input_device)
     transformer = _engine_model(model, prompt, response)
@@ -251,15 +253,16 @@ def _integrate(at_scale: GradXInputAtScale, steps: int) -> Tensor:
     """Integrated gradients by the midpoint rule, from gradient times input at `steps` evenly spaced scales.
 
     at_scale: gives gradient times input at scale a, where the input is a * e; divided by a, it is the gradient times e.
-    Points that are denser near zero, where a model with a norm on its input changes fastest, did not bring the sum
-    closer to p on the bundled models: gradients there are large and of both signs.
+    Points that are denser near zero, where a model with a norm on its input changes fastest, did not bring the sum over
+    prompt tokens closer to p_r less the probability at scale 0 on the bundled models: gradients there are large and of
+    both signs.
     """
     points = [(step + 0.5) / steps for step in range(steps)]
     return torch.stack([at_scale(a) / (a * steps) for a in points]).sum(0)
 
 
 def _engine_tokens(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], scale: float) -> Tokens:
-    """The text as the engine takes it. scale: the factor by which the prompt's embeddings are multiplied."""
+    """Prefix, prompt and response as the engine takes them. scale: the factor of the prompt's embeddings."""
     rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
     ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
     embedding_TD = model.module.get_input_embeddings()(ids).detach()
@@ -277,9 +280,9 @@ def _require_finite(importance: Tensor, model: Model, prompt: EncodedPrompt) -> 
 def _grad_x_input_by_autograd(
     model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) by autograd, for models and texts that the engine cannot compute.
+    """What _grad_x_input returns, by autograd, for models and texts that the engine cannot compute. memory: bytes.
 
-    memory: bytes.
+    importance_PR is on the CPU, probability_R on the model's device.
     """
     kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
     embedding_PD = kept.embedding_PD.cpu()

@@ -30,11 +30,11 @@ class KeyParts(Explainer):
     In the first case nothing is masked. In the second the key parts of the instruction are masked. In the third as many
     other tokens are masked, drawn at random.
 
-    The embedding of a masked token is zero, as in explain/faithfulness.py. draws: the number of random masks. Each of
-    them masks as many tokens as the key parts have, or all other tokens where there are fewer of them. The tokens are
-    drawn from the other tokens of instruction and context, or, where those are too few, from all tokens outside the key
-    parts. seed: of the draws. Base and tuned get the same masks where they get equal token ids. memory: MiB that the
-    engine may fill; None for the device's default (memory_bytes).
+    The embedding of a masked token is zero, as in explain/faithfulness.py. draws: the number of random masks, at least
+    1, else InputError. Each of them masks as many tokens as the key parts have. They are drawn from the other tokens of
+    instruction and context, or, where those are too few, from all tokens outside the key parts. Where even all tokens
+    outside the key parts are too few, all of them are masked. seed: of the draws. Base and tuned get the same masks
+    where they get equal token ids. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
     """
 
     draws: int
@@ -67,7 +67,7 @@ class KeyParts(Explainer):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Operations of one forward pass for each mask, summed over all prompts."""
+        """Operations of one forward pass for each mask, summed over all prompts, as if each of them got a unit."""
         return mask_flops(shape, [(tokens, self._mask_count()) for tokens in prompt_tokens], response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:

@@ -39,9 +39,10 @@ def prompt_draws(prompt: EncodedPrompt, seed: int, purpose: str) -> torch.Genera
 
 
 def text_content(prompt: EncodedPrompt, response: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The part of a unit's content (store.work.Work) that says which text it explains: token ids, by part of the text.
+    """The part of a unit's content (store.work.Work) that says which text it explains.
 
-    response: token ids; None for a unit that depends on the prompt alone.
+    It has token ids by part of the text: "prefix", "prompt" and "response". response: token ids; None for a unit that
+    depends on prefix and prompt alone, whose content has no "response".
     """
     text = {"prefix": list(prompt.prefix_ids), "prompt": list(prompt.prompt_ids)}
     return text if response is None else {**text, "response": list(response)}

@@ -34,11 +34,14 @@ class PlacedAttribution(Attribution):
         ]
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """Twice the operations of an Attribution, because the prompt in each order is explained on two answers."""
+        """Twice the operations of an Attribution, because the prompt in each order is explained on two answers.
+
+        prompt_tokens: the length of each prompt of `own_prompts`, where each order is a prompt of its own.
+        """
         return 2 * super().flops(shape, prompt_tokens, response_tokens)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
-        """The units of Attribution, four for each prompt: both orders, each explained on both answers.
+        """The units of Attribution, four for each prompt: both orders, each explained on both answers, even empty ones.
 
         inputs.prompts: those of `own_prompts`. A prompt of which only one order is there gets no unit. `unit_name`
         names the units.

@@ -114,16 +114,19 @@ def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
 
 
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(value_CK, index_CK), on the CPU: projections and indices of the `top` words, largest |projection| first."""
+    """(value_CK, index_CK), on the CPU: projections and indices of the `top` words, largest |projection| first.
+
+    They are what ops.vocab_topk returns, which also says the errors; component_CD is first given unit_VD's dtype.
+    """
     value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
     return value_CK.cpu(), index_CK.cpu()
 
 
 def random_directions(count: int, width: int, seed: int, stream: int) -> Iterator[Tensor]:
-    """Yields `count` directions, float32 [at most AT_ONCE, width], uniform on the sphere, of length 1.
+    """Yields `count` directions in parts, float32 [at most AT_ONCE, width]: uniform on the sphere, of length 1.
 
-    Each is a row of normal numbers, divided by its length. The numbers are made by inversion from the raw output of a
-    counter-based generator, which is the same in every release of numpy.
+    A direction is a row of normal numbers, divided by the row's length. The numbers are made by inversion from the raw
+    output of a counter-based generator, which is the same in every release of numpy.
     """
     for start in range(0, count, AT_ONCE):
         rows = min(AT_ONCE, count - start)

@@ -21,14 +21,16 @@ from shiftbench.store.work import Work
 
 @dataclass(frozen=True)
 class Rotation(PairExplainer):
-    """For each layer, the shares of the weight change that a rotation and a rescaling of the base's rows explain.
+    """For each layer, the share of the weight change that a rotation of base's rows explains, and that of a rescaling.
 
-    The weights are those of the feed-forward down-projection. A random change of the same size (stats.random_change)
-    shows what is to be expected by chance: the share that a rotation explains of it, and how far the components of base
-    plus the random change are turned from base's. Each layer has one such draw.
+    The weights are those of the feed-forward down-projection. A rescaling multiplies all of them by one number. A
+    random change of the same size (stats.random_change) shows what is to be expected by chance: the share that a
+    rotation explains of it, and how far the components of base plus the random change are turned from base's. Each
+    layer has one such draw.
 
     rank: how many components of base plus the random change are kept; half of the model's width, rounded down, where
-    that is less. It should equal Concepts.rank. seed: of the draws; layer i, from 0, uses seed + i.
+    that is less. It should equal Concepts.rank; InputError where it is less than 1. seed: of the draws; layer i, from
+    0, uses seed + i.
     """
 
     rank: int
@@ -44,9 +46,9 @@ class Rotation(PairExplainer):
         """A unit for each layer: share_4, float64, and chance_component_CD, float32.
 
         The four numbers: the share of the change that a rotation explains; the share of a random change that a rotation
-        explains; the share of the change that a rescaling explains; the norm of the change over the norm of the base's
-        weights. The change is that of the down-projection, from base to tuned. chance_component_CD: the principal
-        components of base plus the random change.
+        explains; the share of the change that a rescaling explains; the Frobenius norm of the change over that of the
+        base's weights. All four are 0 where nothing changed. The change is that of the down-projection, from base to
+        tuned. chance_component_CD: the principal components of base plus the random change.
         """
         common = {
             "method": self.method,

@@ -56,9 +56,9 @@ def trajectories(matrix: Matrix, first_steps: Mapping[str, int], bootstrap: Boot
     prompt has both values, the difference has no interval.
 
     The table `trajectory` has a row for each checkpoint and group. The table `forgetting` (columns FORGETTING_COLUMNS)
-    has a row for each group and each step after the group's first step. The scores are the mean forgetting after the
-    last step, where prompts give one, and then the last checkpoint's headline on each group. The first of these scores
-    is the result's headline.
+    has a row for each group and each step after the group's first step. The first score is the mean of the
+    prompts' differences after the last step, over all groups; it is left out where no prompt has one. Then comes the
+    last checkpoint's headline on each group. The first of the scores that are there is the result's headline.
     """
     return [_trajectory(name, matrix, first_steps, bootstrap) for name in matrix.findings]
 
@@ -113,7 +113,7 @@ def _forgetting_table(
     checkpoint with the largest value from the group's first step to the step before this one (the earliest of several),
     and that value. value: this step's. forgotten: the mean of lost, or best value - value where lost is None; the row
     then has no interval and no p, and n is 0. lost: for each prompt, its value at the best checkpoint less its value at
-    this step; None where the headline is no mean over prompts, or where the two have no prompt in common.
+    this step; None where the headline is no mean over prompts, or where no prompt has both values.
     """
     table_rows = []
     for group, first_step in first_steps.items():
@@ -131,9 +131,9 @@ def _forgetting_table(
 
 
 def _loss_per_prompt(before: Result, after: Result) -> pd.Series | None:
-    """For each prompt that both results have, its value of the headline in `before` less its value in `after`.
+    """For each prompt with a value in both results, its value of the headline in `before` less its value in `after`.
 
-    None where the headline is no mean over prompts, or where the results have no prompt in common.
+    None where the headline is no mean over prompts, or where no prompt has a value in both.
     """
     first, second = per_prompt(before), per_prompt(after)
     lost = None if first is None or second is None else (first - second).dropna()

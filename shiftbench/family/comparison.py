@@ -34,7 +34,9 @@ def run_comparison(
     kind: the run's name and the value of its tag shiftbench.kind, which keeps the run out of leaderboards. jobs: one
     for each tuned model, in order. groups: the prompts of each group, by the group's name; they replace the jobs'
     prompts. to_results: computes the results of the run from the matrix of all models and groups. Where config.dry_run
-    is true, the jobs are only checked (`check_all`), and an estimate of each job on all prompts is printed.
+    is true, the jobs are only checked (`check_all`), and an estimate of each job on all prompts is printed. Raises
+    InputError as check_all and score_all do, and before any model is loaded where the results' folder cannot be
+    written or holds other results, or where tracking.check() raises it.
     """
     jobs = [restrict_job(job, groups) for job in jobs]
     check_all(jobs, groups)

@@ -44,10 +44,10 @@ def load_prompt_sets(names: Sequence[str] | None, job: Job, limit: int | None, s
     """The prompts of each set, by the set's name, in the order in which the steps of a chain first use the sets.
 
     names: the sets of the steps, as packaged datasets or files: one for each step, or one for all steps. A set that
-    several steps use is given once. The name of a file's set is the file's name without its last ending. Where names is
-    None, the job's prompts are one set, "all prompts". limit: the most prompts that are read of a set; None: all.
-    steps: the number of steps. Raises InputError for another number of sets, for two different sets of the same name,
-    and for a set that cannot be read.
+    several steps use is given once. The name of a file's set is the file's name without its last ending, made a valid
+    file name (folders.file_name). Where names is None, the job's prompts are one set, "all prompts". limit: the most
+    prompts that are read of a set; None: all. steps: the number of steps. Raises InputError for another number of sets,
+    for two different sets of the same name, and for a set that cannot be read.
     """
     if names is None:
         return {"all prompts": list(job.prompts)}
@@ -76,8 +76,9 @@ def first_steps(names: Sequence[str] | None) -> dict[str, int]:
 
 
 def group_by_skill(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
-    """The prompts of each skill, by the skill's name. Prompts that name no skill are the group NO_SKILL.
+    """The prompts of each skill, by the skill's name, in the order in which the prompts first name the skills.
 
+    Prompts that name no skill are the group NO_SKILL.
     Raises InputError where there is one group only, as where no prompt names a skill or all name the same.
     """
     by_skill: dict[str, list[Prompt]] = {}

@@ -75,7 +75,8 @@ def per_prompt(result: Result) -> pd.Series | None:
 def restrict_job(job: Job, groups: Mapping[str, Sequence[Prompt]]) -> Job:
     """A copy of a job with the prompts of all groups, and without what a matrix does not need.
 
-    Left out are checks of attributions (Finding.is_check), null models, and responses of a second mode.
+    Left out are checks of attributions (Finding.is_check), null models, and the responses of the second mode
+    (responses.beside).
     """
     return dataclasses.replace(
         job,

@@ -54,10 +54,11 @@ def by_skill(matrix: Matrix, bootstrap: Bootstrap) -> list[Result]:
     """One result for each finding that depends on prompts: the shift of each model in each skill, and the differences.
 
     matrix: its groups are the skills. A shift is the finding's headline. A result has one score for each model, its
-    mean shift over the prompts of all skills. The table `skills` has the shift of each model in each skill,
-    `between_models` compares two models in one skill, on the prompts that both have, and `between_skills` tests whether
-    a model shifted some skills more than others: by permutations, which assign prompts at random to skills of the same
-    sizes. Where the headline is no mean over prompts, only `skills` has numbers. See docs/chains.md.
+    mean shift over the prompts of all skills; the first model's is the result's headline. The table `skills` has the
+    shift of each model in each skill, `between_models` compares two models in one skill, on the prompts that both have,
+    and `between_skills` tests whether a model shifted some skills more than others: by permutations, which assign
+    prompts at random to skills of the same sizes. The table `prompts` has each model's shift on each prompt. Where the
+    headline is no mean over prompts, only `skills` has numbers, and every score is `no_change`. See docs/chains.md.
     """
     return [
         _by_skill(name, matrix, bootstrap)

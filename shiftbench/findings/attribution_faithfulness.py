@@ -86,8 +86,8 @@ class AttributionFaithfulness(Finding):
         """The result over the prompts that both explanations have: scores of QUANTITIES for each model.
 
         The scores, the curves and the flags are of the explainer's first method alone. The tables `methods` and
-        `prompts` have all of its methods. A model is flagged where its comprehensiveness over random was computed and
-        its interval is not wholly above 0.
+        `prompts` have all of its methods. The flag `unfaithful:MODEL` is set where the model's comprehensiveness over
+        random was computed and its interval is not wholly above 0.
         """
         shared = [name for name in base.units if name in tuned.units]
         sides = {"base": base.units, "tuned": tuned.units}
@@ -172,15 +172,16 @@ COLUMNS = (
 def prompt_quantities(unit: Unit, method: str) -> dict[str, float]:
     """The quantities named in COLUMNS, for one prompt of one model and for the order of tokens by one method.
 
-    unit: a unit of explain/faithfulness.py. method: one of the unit's methods, such as "grad_x_input".
-    probability: the mean probability of a response token where nothing is masked. comprehensiveness: how far this
-    probability falls where the first tokens of the order are masked, averaged over the fractions; large where the order
-    is right. sufficiency: how far it falls where the first tokens alone are left; small where the order is right.
-    *_random, *_reversed: comprehensiveness and sufficiency of the random orders (their mean) and of the reversed order.
+    unit: a unit of explain/faithfulness.py. method: one of the unit's methods, such as "grad_x_input". probability: the
+    mean probability of a response token where nothing is masked. comprehensiveness: how far this probability falls
+    where the first tokens of the order are masked, averaged over the fractions; large where the order is right.
+    sufficiency: how far it falls where the first tokens alone are left; small where the order is right. *_random,
+    *_reversed: comprehensiveness and sufficiency of the random orders (their mean) and of the reversed order.
     *_over_random: comprehensiveness less that of random orders, and sufficiency of random orders less that of the
-    method's; both are positive where the method's order is better than a random one. log_*: computed from the mean
-    log-probability instead, in nats. correlation (Spearman's) and pearson: the correlation, over the prompt tokens that
-    were masked alone, of a token's importance with the fall of the probability; NaN where one of the two is constant.
+    method's; both are positive where the method's order is better than a random one. log_*_over_random: computed from
+    the mean log-probability instead, in nats. correlation (Spearman's) and pearson: the correlation, over the prompt
+    tokens that were masked alone, of a token's importance with the fall of the probability; NaN where one of the two is
+    constant.
     """
     quantities = {"probability": float(unit.arrays["full_2"][0])}
     for log in ("", "log_"):

@@ -11,7 +11,8 @@ from shiftbench.stats import Bootstrap, paired_p
 def mean_change(finding: str, name: str, differences: pd.Series, bootstrap: Bootstrap) -> Score:
     """A score whose value is the mean of paired differences, with its bootstrap interval and p of the paired t-test.
 
-    finding, name: the finding and the name that the score gets. differences: one for each prompt, such as tuned - base.
+    p is None where there is one difference or all are equal. finding, name: the finding and the name that the score
+    gets. differences: one for each prompt, such as tuned - base, none of them NaN.
     Where every difference is 0, or there is none, the score is `no_change`: value and interval 0, no p, n = 0.
     """
     if not differences.any():

@@ -92,7 +92,7 @@ def annotator_errors(base: Explanation, tuned: Explanation) -> dict[str, float]:
 
 
 def change_of_reading(tuned: Explanation, label: str) -> pd.DataFrame | None:
-    """A row for each component of tuned: its layer, and `change`, by which reading it in tuned's embeddings alters it.
+    """A row for each component of tuned, with its layer and `change`: what reading it in tuned's embeddings changes.
 
     change: whether the component has the label as read in tuned's own embeddings, less whether it has it as read in
     base's; 1, 0 or -1. None where the components were not read twice.

@@ -258,7 +258,8 @@ class ConceptRotation(Finding):
     def _layer_scores(self, layers: pd.DataFrame) -> list[Score]:
         """Scores that are means over layers. low and high: the smallest and the largest value of a layer.
 
-        The rotation share is over the layers that changed.
+        They are the mean angle of each rank and unmatched_cosine, each also less its value by chance, and the rotation
+        share less its value by chance. The rotation share is over the layers that changed.
         """
         angles = [
             str(column)
@@ -394,7 +395,10 @@ def _change_figure(layers: pd.DataFrame) -> Figure:
 
 
 def _chance_notes(chance: pd.DataFrame | None) -> list[str]:
-    """A list with the note how often random directions get a user task; empty where `chance` is None (chance_table)."""
+    """A list with one note: how often components of both models and random directions get a user task.
+
+    It is empty where `chance`, which is the table of chance_table, is None.
+    """
     if chance is None:
         return []
     none = chance.set_index("label").loc["none"]

@@ -12,10 +12,13 @@ from shiftbench.findings.null import excess_name
 
 
 def facts_of(findings: Iterable[Finding], results: Iterable[Result]) -> dict[str, Mapping[str, ScoreFact]]:
-    """The facts by the finding's and the score's name. Scores of which their finding says nothing are left out.
+    """For each finding, by its name, the facts of its scores, by the score's name.
 
-    findings: of the run. results: of the run; those of a finding that is not in `findings` are left out. The excess of
-    a score over the null models has a fact of its own, because its 0 is the null models' mean and it may be negative.
+    Scores of which their finding says nothing are left out.
+
+    findings: those of the run. results: those of the run; a result of a finding that is not in `findings` is left out.
+    The excess of a score over the null models has a fact of its own, because its 0 is the null models' mean and it may
+    be negative.
     """
     by_name = {finding.name: finding for finding in findings}
     return {
@@ -30,7 +33,11 @@ def facts_of(findings: Iterable[Finding], results: Iterable[Result]) -> dict[str
 
 
 def _of_variant(fact: ScoreFact, score: str) -> ScoreFact:
-    """The fact of `score`, whose name may end in `_MODE_response` or `_over_null`. fact: of the name without these."""
+    """The fact of `score`, whose name may end in `_MODE_response` or `_over_null`. fact: of the name without these.
+
+    Each of these endings adds to the label. `_over_null` also replaces what a positive score and what 0 means, and the
+    chart is then signed.
+    """
     mode = re.search(r"_(shared|own|reference)_response$", score)
     if mode:
         fact = dataclasses.replace(fact, label=f"{fact.label}, on {mode[1]} responses")

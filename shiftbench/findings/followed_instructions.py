@@ -56,12 +56,13 @@ class FollowedInstructions(Finding):
     """Compares the recognition scores of responses that follow their instruction with those of responses that do not.
 
     ratings: rates how far each response of the tuned model follows its instruction (shiftbench/ratings/scale.py). A
-    response follows where its rating is 2 or more, and does not where it is 1. The scores are the mean of those that
-    follow less the mean of those that do not. cutoff, p: options of the
-    importance density; levels at or below cutoff count as 0, and p is the order of the norm. shortest: responses of
-    fewer tokens are left out, as in the paper. first: the second score counts only this number of tokens at the start
-    of each response, which limits the effect of the responses' length. The scores are levels of the tuned model, not
-    shifts. The table `table1` also has the base model's numbers on the same prompts.
+    response follows where its rating is 2 or more, and does not where it is 1; one that is rated -1 is left out. The
+    scores are the mean of those that follow less the mean of those that do not. cutoff, p: options of the importance
+    density; levels at or below cutoff count as 0, and p is the order of the norm. shortest: responses of fewer tokens
+    are left out, as in the paper. first: the second score counts only this number of tokens at the start of each
+    response, which limits the effect of the responses' length. Raises InputError where shortest, first or p is below 1.
+    The scores are levels of the tuned model, not shifts. The table `table1` also has the base model's numbers on the
+    same prompts.
     """
 
     explain: Explainer
@@ -85,7 +86,8 @@ class FollowedInstructions(Finding):
     def __call__(self, base: Explanation, tuned: Explanation, rated: Explanation) -> Result:
         """The result over prompts in all three explanations whose response is rated 1 or more and long enough.
 
-        The table `prompts` has all prompts that are in all three explanations.
+        The table `prompts` has all prompts that are in all three explanations. A score is `no_change` where all of the
+        responses that count follow their instruction, or none does.
 
         rated: the explanation by `ratings`; its units hold the rating of each response of the tuned model. Long enough:
         the tuned model's unit has at least `shortest` response tokens.
@@ -145,7 +147,8 @@ class FollowedInstructions(Finding):
         """The paper's Table 1: a row for each variant and model, responses that follow against those that do not.
 
         Each row has mean, standard deviation and number of both groups, the difference of the means with its interval,
-        Welch's one-sided test as in the paper, a permutation test and Hedges' g. used: a row for each response.
+        Welch's one-sided test (unfollowed < followed) as in the paper, a two-sided permutation test and Hedges' g.
+        used: a row for each response that counts.
         """
         table_rows = []
         for variant, tokens in self._variants.items():

@@ -81,9 +81,9 @@ CAPTIONS = {
 class InstructionPosition(Finding):
     """Compares both models' recognition scores on prompts with the instruction first, and with the instruction last.
 
-    A prompt's number in one order is the mean over two responses: the one given to this order and the one given to the
-    other order. Empty responses are left out. cutoff, p: options of the importance density; levels at or below cutoff
-    count as 0, and p is the order of the norm.
+    A prompt's score in one order is the mean over two responses: the one given to this order and the one given to the
+    other order. An empty response is left out of the mean. cutoff, p: options of the importance density; levels at or
+    below cutoff count as 0, and p is the order of the norm.
     """
 
     explain: PlacedAttribution

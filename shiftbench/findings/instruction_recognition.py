@@ -156,7 +156,8 @@ class InstructionRecognition(Finding):
     """Compares the importance density of instruction tokens in base and in tuned, over the same prompts.
 
     explain: gives the attributions of each model. cutoff: levels at or below it count as 0. p: the order of the second
-    norm in the density, l1 / lp; 4 in the paper. saliency: at most how many prompts the report shows token by token.
+    norm in the density, l1 / lp; 4 in the paper; InputError where it is below 1. saliency: at most how many prompts the
+    report shows token by token.
     """
 
     explain: Explainer
@@ -176,7 +177,7 @@ class InstructionRecognition(Finding):
         check_whole(f"{self.name}: saliency", self.saliency, 0)
 
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
-        """The result over the prompts that both explanations have, without prompts that have no instruction token."""
+        """The result over the prompts that both explanations have and that have an instruction token in base's unit."""
         shared = [name for name in base.units if name in tuned.units]
         used = [name for name in shared if bool(base.units[name].arrays["instruction_P"].any())]
         rows = pd.DataFrame([self._row(name, base.units[name], tuned.units[name]) for name in used], columns=COLUMNS)

@@ -108,7 +108,8 @@ class InstructionVerbs(Finding):
         """The result: a score over the heads of all layers, and one over the heads of each quarter of the layers.
 
         A score is the mean share over instruction verbs less the mean share over general verbs. A verb's share is the
-        number of heads whose count of the verb rose, over those whose count changed; a verb without any does not count.
+        number of heads whose count of the verb rose, over the number of heads whose count of it changed (verb_counts);
+        a verb whose count changed in no head is left out of the mean.
         """
         shares, change_VLH, instruction_V, quarter_L = self._counted(base, tuned)
         scores = [self._score("verbs", change_VLH, instruction_V)]
@@ -149,7 +150,7 @@ class InstructionVerbs(Finding):
         return shares, tuned_VLH - base_VLH, np.arange(len(all_verbs)) < len(instruction), quarter_L
 
     def null_values(self, base: Explanation, null: Explanation) -> Mapping[str, float]:
-        """The value of each score by its name.
+        """The value of each score by its name, with the null model `null` in the tuned model's place.
 
         A score is 0 where, in its part of the depth, no head's count changed for any instruction verb, or for any
         general verb.
@@ -177,8 +178,9 @@ class InstructionVerbs(Finding):
 def verb_counts(explanation: Explanation, all_verbs: Sequence[str]) -> NDArray[np.int64]:
     """count_VLH, int64: how many of the word pairs that a head knows contain a verb, for each verb, layer and head.
 
-    The V verbs are in the order of `all_verbs`. A pair of two of the verbs counts for each of them; a pair counts once,
-    however often the head has it.
+    The V verbs are in the order of `all_verbs`. A pair contains a verb where one of its words, which are in lower case,
+    is spelled like the verb. A pair of two of the verbs counts for each of them; a pair counts once, however often the
+    head has it.
     """
     index_of = {verb: i for i, verb in enumerate(all_verbs)}
     units = list(explanation.units.values())

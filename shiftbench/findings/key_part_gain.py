@@ -80,8 +80,8 @@ CAPTIONS = {
 class KeyPartGain(Finding):
     """Compares the information gain of the instruction's key parts in base and in tuned.
 
-    The gain of a mask is the response's mean log-probability a token with nothing masked, less the same with the mask's
-    tokens masked, in nats: what the response loses without these tokens.
+    The gain of a mask is the mean log-probability of the response's tokens with nothing masked, less the same with the
+    mask's tokens masked, in nats: what the response loses without these tokens.
     """
 
     explain: KeyParts

@@ -21,9 +21,9 @@ def part_densities(density_P: Tensor, unit: Unit) -> dict[str, float]:
     """The mean density of the prompt's tokens in each of PARTS, and both CONTRASTS, by name.
 
     unit: a unit of attributions, which says what tokens belong to instruction and context. others: all tokens outside
-    the instruction. The thirds divide the whole prompt. specificity: the mean of the instruction less that of others.
-    context_specificity: the mean of the instruction less that of the context. The mean of a part without tokens is NaN,
-    and so is a contrast with that part.
+    the instruction. The thirds divide all tokens of the prompt, in order, into parts of about equal size. specificity:
+    the mean of the instruction less that of others. context_specificity: the mean of the instruction less that of the
+    context. The mean of a part without tokens is NaN, and so is a contrast with that part.
     """
     instruction_P = unit.arrays["instruction_P"]
     tokens = len(density_P)

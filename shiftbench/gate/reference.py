@@ -75,7 +75,8 @@ def check_comparable(pair: Mapping[str, Any], versions: Mapping[str, str], refer
     pair, versions: of the run, as in scores.json. What is not known yet may be missing and is then not compared, but
     one of NOTED_VERSIONS that only one of the two runs has counts as a difference. Raises InputError where the two runs
     differ in a field of MUST_MATCH or in the version of a finding or an explainer that both have, and where the
-    reference lacks a field of MUST_MATCH that the run has; without the field "control", its control counts as 'none'.
+    reference lacks a field of MUST_MATCH that the run has. A reference without the field "control" counts as one whose
+    control is 'none'.
     """
     fields = [key for key in MUST_MATCH if key in pair]
     reference_pair = {"control": "none", **reference.pair}  # the files of older versions have no field "control"

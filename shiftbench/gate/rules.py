@@ -47,7 +47,11 @@ class Rule:
 
     @property
     def claim(self) -> str:
-        """The name of the claim that the rule is about, as `claim_names` has it."""
+        """The name of the claim that the rule is about, one of the names in `claim_names`.
+
+        It is the rule's name where the rule names no finding, FINDING where the score is "" or HEADLINE, and else
+        FINDING.SCORE.
+        """
         if not self.finding:
             return self.name
         return self.finding if self.score in ("", HEADLINE) else f"{self.finding}.{self.score}"
@@ -158,9 +162,10 @@ def claim_names(verdicts: VerdictsByClaim) -> dict[str, str]:
 def gate(name: str, rules: Mapping[str, Any]) -> Gate:
     """The gate that a file of conf/gate describes.
 
-    name: of the gate. rules: by the rule's name, its fields: `finding`, `score` and requirements with their values; or
-    the verdict that the claim of this name must have, or a list of verdicts of which it must have one. Raises
-    InputError where there is no rule or a rule is not valid.
+    name: of the gate. rules: by the rule's name, its fields: `finding`, `score`, and requirements or `verdict` (one or
+    several accepted verdicts), with their values. In place of the fields there may be the verdict that the claim of the
+    rule's name must have, or a list of verdicts of which it must have one. Raises InputError where there is no rule or
+    a rule is not valid (`_rule`).
     """
     if not rules:
         raise InputError(f"gate {name!r} has no rules: nothing would be judged")
@@ -168,7 +173,7 @@ def gate(name: str, rules: Mapping[str, Any]) -> Gate:
 
 
 def judge_score(rule: Rule, requirement: str, number: float, score: Score, reference: Score | None) -> Outcome:
-    """The result of one requirement on a score. A score without observations (n = 0) fails every requirement.
+    """The result of one requirement on a score. A score of the run without observations (n = 0) fails each of them.
 
     requirement: a key of REQUIREMENTS. number: what the score is compared with, as in Rule.requirements. score,
     reference: the score of the run and the same score of the reference; only not_below_interval needs a reference.
@@ -180,8 +185,9 @@ def judge_score(rule: Rule, requirement: str, number: float, score: Score, refer
 
 
 def _judge_verdict(rule: Rule, run: Judged, reference: Judged | None) -> Outcome:
-    """The result of a rule that asks for a verdict. Where it fails, `why` has the first reason and the next
-    command, if the verdict has them.
+    """The result of a rule that asks for a verdict: passed where the run's verdict is one of the rule's words.
+
+    Where it is not, `why` has the verdict's first reason and its next command, if it has them.
     """
     key, found = _verdict_of(rule, run)
     before = None if reference is None else reference.verdicts.get(key)
@@ -263,10 +269,10 @@ SWITCHES = {"not_below_interval"}  # requirements whose value in a configuration
 def _rule(name: str, fields: Any) -> Rule:
     """The rule of this name.
 
-    fields: `finding`, `score` and requirements, as in a file of conf/gate, or the accepted verdicts. A requirement with
-    the value null, and a switch with the value false, are left out. Raises InputError where finding or score is
-    missing where it is needed, a requirement is unknown or has a wrong value, or neither a requirement nor a verdict is
-    left.
+    fields: `finding`, `score`, `verdict` and requirements, as in a file of conf/gate, or the accepted verdicts alone. A
+    requirement with the value null, and a switch with the value false, are left out. Raises InputError where a rule
+    with a requirement lacks finding or score, a rule with a score lacks the finding, a requirement is unknown or has a
+    wrong value, a verdict is not one of WORDS, or neither a requirement nor a verdict is left.
     """
     option = f"gate.rules.{name}"
     if isinstance(fields, str | list | tuple) and fields:
@@ -279,7 +285,8 @@ def _rule(name: str, fields: Any) -> Rule:
     requirements = {key: value for key, value in fields.items() if key not in ("finding", "score", VERDICT)}
     words = () if fields.get(VERDICT) is None else _words(f"{option}.{VERDICT}", fields[VERDICT])
     named = [needed for needed in ("finding", "score") if isinstance(fields.get(needed), str) and fields[needed]]
-    # A verdict alone needs no score: it is then on the finding's first claim, or on the claim with the rule's name.
+    # A rule with a verdict and no requirement needs no score: it is then on the finding's first claim. Without a
+    # finding too, it is on the claim with the rule's name.
     needed = ("finding", "score") if requirements else ("finding",) if "score" in named else ()
     for part in needed:
         if part not in named:

@@ -15,7 +15,7 @@ from shiftbench.leaderboard.page import correction_text, group_folders
 from shiftbench.leaderboard.view import Cell, Line, correction
 from shiftbench.report.intervals import interval_text
 from shiftbench.report.page import model_name
-from shiftbench.report.text import visible
+from shiftbench.report.text import in_markdown
 from shiftbench.verdicts.decision import ALPHA
 
 SCHEMA = "shiftbench/leaderboard/2"
@@ -89,22 +89,22 @@ def as_markdown(board: Board, lines: Sequence[Line]) -> str:
     head += ["flags"] if has_flags else []
     rows = [
         [
-            f"[{_escaped(line.entry.pair['name'])}](reports/{line.stem}.html)" if line.has_report
-            else _escaped(line.entry.pair["name"]),
-            " → ".join(_escaped(model_name(line.entry.pair[side])) for side in ("base", "tuned")),
-            _escaped(line.entry.pair.get("size", "")),
-            *(_escaped(cell_text(cell)) for cell in line.cells),
-            *([_escaped("; ".join(line.entry.warnings))] if has_flags else []),
+            f"[{in_markdown(line.entry.pair['name'])}](reports/{line.stem}.html)" if line.has_report
+            else in_markdown(line.entry.pair["name"]),
+            " → ".join(in_markdown(model_name(line.entry.pair[side])) for side in ("base", "tuned")),
+            in_markdown(line.entry.pair.get("size", "")),
+            *(in_markdown(cell_text(cell)) for cell in line.cells),
+            *([in_markdown("; ".join(line.entry.warnings))] if has_flags else []),
         ]
         for line in lines
     ]  # fmt: skip
-    table = [_markdown_row(list(map(_escaped, head))), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows)]
+    table = [_markdown_row(list(map(in_markdown, head))), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows)]
     legend = (
         "Each cell has a word, a value and its confidence interval. Only supported pairs have a rank: 1 + the number "
         f"of supported pairs whose whole interval lies above. {correction_text(correction(board))}"
     ).rstrip()
-    left_out = [f"- {count} left out: {_escaped(reason)}" for reason, count in count_reasons(board.left_out).items()]
-    heading = f"# Leaderboard: {_escaped(board.group.title)}"
+    left_out = [f"- {count} left out: {in_markdown(reason)}" for reason, count in count_reasons(board.left_out).items()]
+    heading = f"# Leaderboard: {in_markdown(board.group.title)}"
     return "\n".join([heading, "", legend, "", *table, *(["", *left_out] if left_out else [])]) + "\n"
 
 
@@ -185,12 +185,6 @@ def _without_formula(value: Any) -> Any:
     spreadsheet splits cells at ';', tab or line break too, so a sign after one of these gets an apostrophe as well.
     """
     return value if not isinstance(value, str) else FORMULA.sub(r"\1'\2", value)
-
-
-def _escaped(text: str) -> str:
-    """The text on one line, with the characters escaped that Markdown or GitHub would interpret inside a line."""
-    escaped = re.sub(r"([\\`*_\[\]<>|~&#!:@$])", r"\\\1", visible(text))
-    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of names that begin with www.
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -27,9 +27,9 @@ class Entry:
     """One tracked run, as its scores.json describes it.
 
     recorded_ms: when the run began, as MLflow has it, in milliseconds since 1970. pair, versions: the objects of that
-    name in scores.json, with every value as text ('' for null in pair). flags: those of the run's tag `flags`, a list
-    with commas; each is there once.
-    levels: names of findings that check a method: their scores describe one model, and not what tuning changed.
+    name in scores.json, with every value as text ('' for null in pair). flags: those of the run's tag `flags`, in
+    which commas separate them; each is there once. levels: names of findings that check a method: their scores describe
+    one model, and not what tuning changed.
     verdicts: as `Document.verdicts`. judged: False for a run of an older version of shiftbench, whose scores.json has
     no verdicts.
     """
@@ -78,7 +78,7 @@ class Entry:
 
     @property
     def warnings(self) -> list[str]:
-        """The run's flags, with 'unfaithful:base' as 'attributions of base not better than random'. Others stay."""
+        """The run's flags; 'unfaithful:MODEL' becomes 'attributions of MODEL not better than random', others stay."""
         return [
             f"attributions of {flag.removeprefix(UNFAITHFUL)} not better than random"
             if flag.startswith(UNFAITHFUL)

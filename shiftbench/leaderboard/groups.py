@@ -73,8 +73,8 @@ def _title(rows: Sequence[Entry]) -> str:
 def _draws(rows: Sequence[Entry]) -> list[str]:
     """The null models of the rows in words, for example ['19 to 199 permuted draws'], a text for each kind.
 
-    At most MOST_NAMED kinds are named. Where no verdict has null models, the text names the control of the first row,
-    or says that it has none.
+    At most MOST_NAMED kinds are named. Where no verdict of any row has null models, the only text names the control of
+    the first row, or is 'no control'.
     """
     by_kind: dict[str, list[int]] = defaultdict(list)
     for entry in rows:

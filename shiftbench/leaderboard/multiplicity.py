@@ -17,8 +17,8 @@ class ClaimTest:
     """The test of one claim of one pair.
 
     p: two-sided, of this claim alone, before correction. draws: the number of null models, at least 1. beyond: how many
-    of them score beyond the tuned model on the side of its headline. That is at least as much as the tuned model where
-    the headline is above 0, and less than it otherwise.
+    null models score at least as much as the tuned model, where the headline of the claim's verdict is above 0; where
+    it is not, how many score at most as much.
     """
 
     p: float

@@ -99,8 +99,9 @@ def _test(verdict: RecordedVerdict) -> ClaimTest | None:
     """
     if Word(verdict.word) not in TESTED or verdict.p_uncorrected is None or verdict.null is None:
         return None
-    draws, below = verdict.null.draws, verdict.null.place
-    return ClaimTest(verdict.p_uncorrected, draws, draws - below if verdict.value > 0 else below)
+    # `Null.place` counts ties where the headline is not above 0 and only there, so they count as beyond on both sides.
+    draws, place = verdict.null.draws, verdict.null.place
+    return ClaimTest(verdict.p_uncorrected, draws, draws - place if verdict.value > 0 else place)
 
 
 def _with_verdict(

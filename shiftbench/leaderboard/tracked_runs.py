@@ -144,8 +144,8 @@ class _Server:
         """What `send` returns.
 
         Raises NoAnswerInTime where `send` raises it, and, without calling `send`, where the last MOST_UNANSWERED
-        requests had no answer. Other errors of `send` pass unchanged; such a request is not counted, and requests
-        before and after it are still in a row.
+        requests had no answer. Other errors of `send` pass unchanged; a LookupError, as of a missing file, is an
+        answer of the server.
         """
         if self._unanswered >= MOST_UNANSWERED:
             raise NoAnswerInTime("it was not requested: the tracking server no longer answers")
@@ -153,6 +153,9 @@ class _Server:
             answer = send()
         except NoAnswerInTime:
             self._unanswered += 1
+            raise
+        except LookupError:
+            self._unanswered = 0
             raise
         self._unanswered = 0
         return answer

@@ -95,10 +95,16 @@ def build(config: DictConfig) -> Job:
                 f"findings.{name}: {type(finding).__name__} must derive from shiftbench.contracts.finding.Finding "
                 "(docs/finding.md)"
             )
+    dataset = instantiate(config.dataset)
+    prompts = dataset()
+    if not prompts:
+        raise InputError(
+            f"dataset: {type(dataset).__name__} gives no prompt; it must give at least one (docs/dataset.md)"
+        )
     pair, control = instantiate(config.pair), instantiate(config.control)
     return Job(
         pair=pair,
-        prompts=instantiate(config.dataset)(),
+        prompts=prompts,
         vocabulary=instantiate(config.vocabulary),
         vectors=instantiate(config.vectors),
         findings=findings,

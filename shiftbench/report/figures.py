@@ -88,9 +88,9 @@ def _bounds(figure: Figure) -> Limits | None:
 def rows_to_draw(figure: Figure) -> pd.DataFrame:
     """The rows of the figure's table that have a finite y, with only the columns that the figure names.
 
-    The figure's table stays as it is. Rows whose x or series is a missing number are left out too. The columns y, low
-    and high become floats, and a low or high that is no finite number becomes NaN. A column x or series of other values
-    than numbers becomes text, with its hidden characters spelled out; None in it becomes the text 'None'.
+    The figure's table stays as it is. Rows whose x or series is missing (NaN, None) are left out too. The columns y,
+    low and high become floats, and a low or high that is no finite number becomes NaN. A column x or series of other
+    values than numbers becomes text, with its hidden characters spelled out.
     Raises InputError where the figure's kind is unknown or its table lacks a column that the figure names.
     """
     if figure.kind not in KINDS:
@@ -102,10 +102,11 @@ def rows_to_draw(figure: Figure) -> pd.DataFrame:
     rows = figure.table[list(dict.fromkeys(columns))].copy()
     for column in (figure.y, *filter(None, (figure.low, figure.high))):
         rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+    rows = rows.dropna(subset=[figure.x, figure.y, figure.series])
     for column in (figure.x, figure.series):
         if not pd.api.types.is_numeric_dtype(rows[column]):
             rows[column] = [visible(str(value)) for value in rows[column]]
-    return rows.dropna(subset=[figure.x, figure.y, figure.series])
+    return rows
 
 
 def is_wide(figure: Figure) -> bool:
@@ -119,14 +120,18 @@ def is_wide(figure: Figure) -> bool:
 def description(figure: Figure) -> str:
     """What the chart shows, in words, for readers who use a screen reader: its kind, its title, its axes and numbers.
 
-    The numbers of a heat map are how many series it has, and the lowest, the highest and the mean of its values. Those
-    of another chart are the mean of each of its first _MOST_NAMED series, and how many more it has.
+    The numbers of a heat map are how many series it has, the lowest, the highest and the mean of its values, and how
+    many of its cells have no data, where any has none. Those of another chart are the mean of each of its first
+    _MOST_NAMED series, and how many more it has.
     """
     rows = rows_to_draw(figure)
     value, series = rows[figure.y], distinct_in_order(rows[figure.series])
     if figure.kind == "heat":
         rest = f"{len(series)} rows, {figure.y_label or figure.series}; values from {number(value.min())} to "
         rest += f"{number(value.max())}, mean {number(value.mean())}."
+        cells = len(series) * rows[figure.x].nunique()
+        missing = cells - len(rows.drop_duplicates([figure.series, figure.x]))
+        rest += f" {missing:,} of {cells:,} cells have no data." if missing else ""
     else:
         means = rows.groupby(figure.series, sort=False)[figure.y].mean()
         rest = f"vertical axis, {figure.y_label or figure.y}. Mean of each series: "

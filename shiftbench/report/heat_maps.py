@@ -1,7 +1,8 @@
 """Heat maps, whose cells are more or less opaque, so that a transparent cell looks like the page, light or dark.
 
 In a diverging heat map, zero is transparent, and a cell is more opaque the farther its value is from zero. In another
-heat map, the lowest value of its scale is transparent, and a cell is more opaque the higher its value is.
+heat map, the lowest value of its scale is transparent, and a cell is more opaque the higher its value is. A cell
+without a value is hatched, because a transparent cell has a value.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Colormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from shiftbench.contracts.result import Figure
@@ -24,13 +27,16 @@ MOST_NARROW_COLUMNS = 40  # a heat map with more columns takes the page's full w
 # matplotlib writes the colour bar as shapes and not as an image.
 _STEPS = 20
 _TALLEST = 7.0  # inches; no heat map is taller
+NO_DATA = "hatched: no data"  # stands above a map that has such cells
+# The lines of a cell's hatch, each from one corner or edge to another: (x, y) of both ends, in cells.
+_HATCH = np.array([[[0.0, 0.5], [0.5, 0.0]], [[0.0, 1.0], [1.0, 0.0]], [[0.5, 1.0], [1.0, 0.5]]])
 
 
 def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = None) -> Canvas:
     """A heat map with a line of cells for each series (the first on top) and a column for each value of x.
 
     Both are in the order of `distinct_in_order`. The column `figure.y` decides the colour of a cell. A cell without a
-    row is transparent, with a border.
+    row is hatched, and NO_DATA then stands above the map.
     rows: the rows to draw, as `figures.rows_to_draw` gives them; of several rows of one cell, the first counts.
     limits: the values at the ends of the colour map; None: `_colour_limits`.
     """
@@ -44,10 +50,15 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = No
     axes = canvas.add_subplot()
     low, high = limits or _colour_limits(value, figure.diverging)
     # pcolormesh draws every cell as a shape: it is sharp at any size, and the SVG holds no image.
+    stroke = 0.8 if value.size <= 600 else 0.2
     mesh = axes.pcolormesh(
         value, cmap=_colour_map(figure.diverging), vmin=low, vmax=high,
-        edgecolors=light_colour("line"), linewidth=0.8 if value.size <= 600 else 0.2,
+        edgecolors=light_colour("line"), linewidth=stroke,
     )  # fmt: skip
+    missing = np.ma.getmaskarray(value)
+    if missing.any():
+        axes.add_patch(PathPatch(_hatch(missing), fill=False, edgecolor=light_colour("muted"), linewidth=stroke))
+        axes.set_title(NO_DATA, loc="left", pad=8)
     _label_cells(axes.set_xticks, columns, 12)
     _label_cells(axes.set_yticks, lines, 16)
     axes.set_ylim(len(lines), 0)
@@ -57,6 +68,16 @@ def draw_heat_map(figure: Figure, rows: pd.DataFrame, limits: Limits | None = No
     axes.set_ylabel(label(figure.y_label or figure.series))
     canvas.colorbar(mesh, ax=axes, fraction=0.04, pad=0.03).outline.set_visible(False)
     return canvas
+
+
+def _hatch(missing: NDArray[np.bool_]) -> Path:
+    """The lines of _HATCH in each cell that is missing, as one path in units of cells.
+
+    missing: [lines, columns]. One path and no hatch pattern of matplotlib: the SVG stays small and needs no id.
+    """
+    corners = np.argwhere(missing)[:, ::-1]  # [cells, 2], x and y
+    points = (corners[:, None, None, :] + _HATCH).reshape(-1, 2)
+    return Path(points, np.tile([Path.MOVETO, Path.LINETO], len(points) // 2))
 
 
 def _colour_limits(value: NDArray[np.float64], diverging: bool) -> tuple[float, float]:

@@ -61,9 +61,9 @@ class RunSummary:
 def write_report(summary: RunSummary, folder: Path) -> Path:
     """Write folder/report.html and folder/figures/STEM.svg, and return the path of report.html.
 
-    STEM is `file_stem` of the finding and the figure. With the same version and settings of matplotlib, the same
-    summary gives the same bytes. A figure of which nothing can be drawn gets no file. Raises InputError where a
-    figure's kind is unknown or its table lacks a column that the figure names.
+    STEM is `file_stem` of the finding and the figure. With the same version of matplotlib, the same summary gives
+    the same bytes. A figure of which nothing can be drawn gets no file. Raises InputError where a figure's kind is
+    unknown or its table lacks a column that the figure names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     charts = _charts(summary.results)

@@ -1,6 +1,6 @@
-"""A matplotlib canvas as SVG text: the same bytes in every run with the same version and settings of matplotlib.
+"""A matplotlib canvas as SVG text: the same bytes in every run with the same version of matplotlib.
 
-Nothing in it disturbs the page around it."""
+Settings of matplotlib that a user has made do not matter. Nothing in it disturbs the page around it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ _STYLE: dict[Any, Any] = {
 def render_svg(draw: Callable[[], Canvas], salt: str) -> str:
     """SVG text of the canvas that `draw` returns, in the light colours.
 
-    draw: called while matplotlib has the settings of _STYLE; its other settings stay. salt: matplotlib computes the ids
-    inside the SVG from it, so charts with different salts can stand on one page.
+    draw: called while matplotlib has its defaults and the settings of _STYLE; afterwards it has the user's settings
+    again. salt: matplotlib computes the ids inside the SVG from it, so charts with different salts can stand on one
+    page.
     """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # a matplotlibrc, or rcParams in a notebook, would change the chart
+        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": salt})
         # matplotlib warns of glyphs that its own font lacks. The browser draws the text, with its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         return _svg(draw())

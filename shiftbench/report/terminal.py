@@ -89,7 +89,7 @@ def conditions(summary: RunSummary) -> str:
 def commands(summary: RunSummary) -> list[str]:
     """The commands that may help to decide what is open, each once, in the order of the verdicts."""
     found = (command(summary.given, verdict.remedy) for verdict in summary.verdicts)
-    return list(dict.fromkeys(text for text in found if text is not None))
+    return list(dict.fromkeys(text for text in found if text))
 
 
 def detectable(verdict: Verdict) -> list[str]:

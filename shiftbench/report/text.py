@@ -13,6 +13,7 @@ import unicodedata
 
 NEWLINE, TAB, SPACE = "↵", "⇥", "·"
 LONGEST_LABEL = 60  # characters
+_REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "$": "&#36;"}
 # Unicode categories: control, format, surrogate, private use, unassigned, line separator, paragraph separator, space.
 # The plain space is in the last category too; `_visible_character` keeps it.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
@@ -46,6 +47,21 @@ def label(text: object) -> str:
 def visible_token(token: str) -> str:
     """The token as `visible` shows it, with plain spaces as '·' too. An empty token is '∅'."""
     return visible(token).replace(" ", SPACE) or "∅"
+
+
+def in_markdown(text: object) -> str:
+    """The text as `visible` shows it, with the characters escaped that Markdown, HTML or GitHub would interpret.
+
+    It may stand inside a line, in the cell of a table or at the start of a line, where it begins no list, heading,
+    quotation or block of code. Signs that not every Markdown program lets a backslash escape become character
+    references, such as &lt; for <.
+    """
+    shown = re.sub(r"[&<>@$]", lambda found: _REFERENCES[found.group()], visible(str(text)))
+    # '(' matters behind ']' only, where it begins the address of a link.
+    escaped = re.sub(r"[\\`*_{}\[\]|~!:]|(?<=\])\(|(?<!&)#", r"\\\g<0>", shown)
+    escaped = re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)  # GitHub makes links of names that begin with www.
+    escaped = re.sub(r"^(\d+(?=[.)](?: |$))|(?=[-+=]))", r"\1\\", escaped)
+    return re.sub(r"^ ", "&#32;", escaped)  # no indentation; nothing behind it is at the start of a line then
 
 
 def title(name: str) -> str:

@@ -170,9 +170,10 @@ def put(part: Path, folder: Path, names: Sequence[str], same: bool) -> Path | No
         if target.is_dir() and not target.is_symlink():
             remove(target)
         os.replace(part / name, target)
+    kept = {*written, *(parent for name in written for parent in name.parents)}
     for top in names:  # remove from `tables` and `figures` what this run did not write
         for item in (folder / top).glob("*") if (folder / top).is_dir() else ():
-            if item.relative_to(folder) not in written:
+            if item.relative_to(folder) not in kept:
                 remove(item)
     (folder / REPLACING).unlink(missing_ok=True)
     return moved

@@ -10,7 +10,7 @@ from shiftbench.stats.crossed import CrossedDifference, crossed_difference
 from shiftbench.stats.effects import Effect, independent_effect, paired_effect
 from shiftbench.stats.groups import BetweenGroups, between_groups
 from shiftbench.stats.multiple import holm
-from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, place_in_null
+from shiftbench.stats.null import FEWEST_DRAWS, Excess, NullPlace, excess_over_null, fewest_draws, place_in_null
 from shiftbench.stats.parts import error_from_parts, with_error
 from shiftbench.stats.permutation import SignFlip, sign_flip
 from shiftbench.stats.proportions import lower_bound, upper_bound
@@ -42,6 +42,7 @@ __all__ = [
     "crossed_difference",
     "error_from_parts",
     "excess_over_null",
+    "fewest_draws",
     "holm",
     "independent_effect",
     "lower_bound",

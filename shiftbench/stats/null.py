@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-# With fewer draws their order statistics make no two-sided 95% interval: the extremes of m draws hold a further draw
-# with a probability of (m - 1) / (m + 1), which is 0.95 from 39 on.
-FEWEST_DRAWS = 39
+FEWEST_DRAWS = 39  # `fewest_draws` of 0.95
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,15 @@ class Excess:
     p: float | None
 
 
+def fewest_draws(confidence: float) -> int:
+    """The fewest draws whose order statistics make a two-sided interval for a further draw with this confidence.
+
+    confidence: above 0, below 1. The extremes of m draws hold a further draw with the probability (m - 1) / (m + 1), so
+    it is the least m for which that is at least the confidence: 19 for 0.9, 39 for 0.95 and 199 for 0.99.
+    """
+    return math.ceil((1 + confidence) / (1 - confidence) * (1 - 1e-9))  # 0.9 gives 19.000000000000004
+
+
 def place_in_null(
     value: float,
     draws: ArrayLike,
@@ -59,9 +66,9 @@ def place_in_null(
     alternative: for 'greater', p is (1 + the number of draws at least as large) / (1 + n), so with 19 draws p is at
     least 0.05. For 'two-sided', p is twice the smaller of this p and of (1 + the number of draws at most as large) /
     (1 + n), and at most 1. low, high: the draws' quantiles at (1 -+ confidence) / 2, at Weibull's plotting positions
-    i / (n + 1). A further draw falls between them with about the probability `confidence`. Where n is too small for
-    that, low and high are the smallest and the largest draw; a further draw falls between these with the probability
-    (n - 1) / (n + 1).
+    i / (n + 1). A further draw falls between them with about the probability `confidence`. Where n is below
+    fewest_draws(confidence), low and high are the smallest and the largest draw; a further draw falls between these
+    with the probability (n - 1) / (n + 1).
     """
     null = np.asarray(draws, dtype=np.float64)
     if null.size == 0:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from shiftbench.errors import InputError
 from shiftbench.tracking.address import OFF, describe, without_secrets
 from shiftbench.tracking.destination import Tracking
@@ -68,19 +70,20 @@ def find_runs(tracking: Tracking) -> list[FoundRun]:
 
 
 class NoAnswerInTime(LookupError):
-    """A file could not be read because the server did not answer in time, or sent the file too slowly."""
+    """A file could not be read because the server did not answer in time or at all, or sent the file too slowly."""
 
 
 def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES) -> bytes:
     """The content of the file of this name at the top of a run's files.
 
     most: the largest size that is read, in bytes. Raises LookupError, with the reason, where the file cannot be read;
-    NoAnswerInTime, which is a LookupError, where the server was too slow.
+    NoAnswerInTime, which is a LookupError, where the server was too slow or could not be reached.
     """
     try:
         return tracking.open_artifacts(tracking.client()).read(run_id, name, most)
     except Exception as error:
-        kind = NoAnswerInTime if cause_of(error, TooSlow) else LookupError
+        unanswered = cause_of(error, TooSlow) or cause_of(error, requests.exceptions.ConnectionError)
+        kind = NoAnswerInTime if unanswered else LookupError
         raise kind(f"{name} cannot be read: {describe(error)}") from None
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 
 from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.result import Score
-from shiftbench.stats.null import FEWEST_DRAWS
+from shiftbench.stats.null import FEWEST_DRAWS, fewest_draws
 
 ALPHA = 0.05  # a corrected p above it decides nothing
 
@@ -39,7 +39,7 @@ class Null:
     kind: the control's `Control.kind`. draws: the number of null models. mean: of their scores. low, high: the interval
     that the score of a further null model falls into with the confidence of the bootstrap; where there are too few
     draws for that, the smallest and the largest score. place: the number of null models that score less than the tuned
-    model.
+    model, or as much where the verdict's headline is not above 0. So a tie counts against the word on either side.
     """
 
     kind: str
@@ -48,11 +48,6 @@ class Null:
     low: float
     high: float
     place: int
-
-    @property
-    def is_range(self) -> bool:
-        """Whether there are fewer than FEWEST_DRAWS draws, which are too few for a 95% interval."""
-        return self.draws < FEWEST_DRAWS
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Evidence:
     `tests` claims of the run or board; None: no test. checked: whether the run has a check of the attributions that the
     finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important tokens no better than
     a random order does. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to
-    this pair; empty where it does.
+    this pair; empty where it does. confidence: of the intervals, the null models' too; above 0, below 1.
     """
 
     score: Score
@@ -90,6 +85,7 @@ class Evidence:
     unfaithful: frozenset[str] = frozenset()
     static_vectors: bool = True
     inapplicable: str = ""
+    confidence: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,8 @@ def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
     `Word` says which word comes first where the conditions of several hold. `supported` and `opposite` need intervals
-    and a corrected p that exclude the null, a control with at least FEWEST_DRAWS null models, and checked attributions
-    that are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
+    and a corrected p that exclude the null, a control with at least `needed_draws` null models, and checked
+    attributions that are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
     """
     inapplicable = _inapplicable(evidence)
     if inapplicable:
@@ -236,23 +232,30 @@ def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
     return found
 
 
+def needed_draws(confidence: float) -> int:
+    """The fewest null models with which a claim is decided, for intervals of this confidence.
+
+    They are FEWEST_DRAWS, because ALPHA does not depend on the confidence, or `fewest_draws` where that is more.
+    """
+    return max(FEWEST_DRAWS, fewest_draws(confidence))
+
+
 def _control_doubts(evidence: Evidence) -> list[Doubt]:
     """Why the control does not decide, at most one reason; [] where it does.
 
     It is missing, has too few null models, or the interval of the excess over them contains 0.
     """
-    null, excess = evidence.null, evidence.excess
+    null, excess, needed = evidence.null, evidence.excess, needed_draws(evidence.confidence)
+    draws = (f"control.draws={needed}",)
+    random = Remedy(("control=random", *(draws if needed > FEWEST_DRAWS else ())))  # its own draws are FEWEST_DRAWS
     if null is None or excess is None:
-        return [("not controlled: a random change of the same size may score as much", Remedy(("control=random",)))]
+        return [("not controlled: a random change of the same size may score as much", random)]
     if null.draws == 1:
-        return [(f"one control model ({null.kind}) shows no spread", Remedy(("control=random",)))]
-    if null.is_range:
-        return [
-            (
-                f"{null.draws} null models give a range, {bounds(null)}, and no interval",
-                Remedy((f"control.draws={FEWEST_DRAWS}",)),
-            )
-        ]
+        return [(f"one control model ({null.kind}) shows no spread", random)]
+    if null.draws < fewest_draws(evidence.confidence):
+        return [(f"{null.draws} null models give a range, {bounds(null)}, and no interval", Remedy(draws))]
+    if null.draws < needed:
+        return [(f"{null.draws} null models, and at least {needed} are needed", Remedy(draws))]
     if _side(excess) == 0:
         return [
             (

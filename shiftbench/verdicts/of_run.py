@@ -12,7 +12,7 @@ from shiftbench.explain.attribution import Attribution
 from shiftbench.findings.attribution_faithfulness import AttributionFaithfulness
 from shiftbench.findings.null import excess_name
 from shiftbench.stats import holm, place_in_null
-from shiftbench.verdicts.decision import Evidence, Null, Verdict, decide, deciding_p
+from shiftbench.verdicts.decision import Evidence, Null, Verdict, decide, deciding_p, headline
 
 UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a model's name follows, base or tuned
 
@@ -21,7 +21,7 @@ UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a mo
 class Circumstances:
     """What a run's verdicts depend on besides its results.
 
-    static_vectors: whether words had static vectors. confidence: of the interval of the null models' scores, 0 to 1.
+    static_vectors: whether words had static vectors. confidence: of the intervals, 0 to 1.
     """
 
     static_vectors: bool
@@ -54,12 +54,13 @@ def _evidence(
     pairs: Sequence[tuple[Finding, Result]],
     circumstances: Circumstances,
 ) -> Evidence:
-    score = result.score(claim.score)
+    score, excess = result.score(claim.score), _found(result, excess_name(claim.score))
+    rises = headline(claim, score, excess).value > 0
     checks = [pair for pair in pairs if _checks_attributions_of(pair[0], finding)]
     return Evidence(
         score=score,
-        excess=_found(result, excess_name(claim.score)),
-        null=_null(score, result.nulls, circumstances.confidence),
+        excess=excess,
+        null=_null(score, result.nulls, circumstances.confidence, rises),
         specific=[one for name in claim.specific if (one := _found(result, name)) is not None],
         checked=bool(checks),
         unfaithful=frozenset(
@@ -70,6 +71,7 @@ def _evidence(
         ),
         static_vectors=circumstances.static_vectors,
         inapplicable=result.inapplicable,
+        confidence=circumstances.confidence,
     )
 
 
@@ -80,13 +82,15 @@ def _checks_attributions_of(check: Finding, finding: Finding) -> bool:
     return check.explain.methods[0] == finding.explain.definition
 
 
-def _null(score: Score, nulls: NullScores | None, confidence: float) -> Null | None:
+def _null(score: Score, nulls: NullScores | None, confidence: float, rises: bool) -> Null | None:
+    """The place of a score among the null models. rises: whether the claim's headline is above 0."""
     values = None if nulls is None else nulls.values.get(score.name)
     if nulls is None or values is None:
         return None
     place = place_in_null(score.value, values, confidence)
-    below = sum(value < score.value for value in values)
-    return Null(nulls.kind, place.n, place.mean, place.low, place.high, below)
+    # A null model that scores as much as the tuned model speaks against the word on either side.
+    lower = sum(value < score.value or (value == score.value and not rises) for value in values)
+    return Null(nulls.kind, place.n, place.mean, place.low, place.high, lower)
 
 
 def _found(result: Result, name: str) -> Score | None:

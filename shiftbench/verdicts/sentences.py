@@ -46,7 +46,7 @@ def command_line(given: Sequence[str]) -> str:
 
 def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
     """The command that may help to decide: the remedy's own, or `shiftbench score` with the overrides that were given
-    and then the remedy's. None without a remedy.
+    and then the remedy's. None without a remedy, and where neither has an override.
 
     given: the arguments of `shiftbench score`, for example ['pair=demo', 'suite=demo']. Those that set an option which
     the remedy sets are left out, and so are the options of a group that it chooses, such as control.draws where it has
@@ -62,7 +62,7 @@ def command(given: Sequence[str], remedy: Remedy | None) -> str | None:
         for argument in given
         if not any(argument.partition("=")[0] == key or argument.startswith(f"{key}.") for key in keys)
     ]
-    return command_line([*kept, *remedy.overrides])
+    return command_line([*kept, *remedy.overrides]) or None
 
 
 def fields(verdicts: Sequence[Verdict], given: Sequence[str]) -> dict[str, dict[str, Any]]:

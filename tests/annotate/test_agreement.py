@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shiftbench import commands
-from shiftbench.annotate.agreement import LABELS, agreement, by_label, cohens_kappa, labelled
+from shiftbench.annotate.agreement import LABELS, agreement, by_label, cohens_kappa, labelled, lines
 from shiftbench.annotate.lexicon import LEVELS, TASKS
 from shiftbench.readers.text_files import packaged_lines
 from shiftbench.store.explanation import Unit
@@ -32,8 +32,11 @@ def test_the_lists_are_as_described():
     assert set(counts) == set(LABELS) and min(counts.values()) >= 4
 
 
-def told(labels_of, seeds=None):
-    """A method `annotate` that gives the n-th list the labels that a function returns for n, and for a seed if any."""
+def told(labels_of, seeds=None, cannot_tell=0):
+    """A method `annotate` that gives the n-th list the labels that a function returns for n, and for a seed if any.
+
+    The first seed leaves the first ten lists without labels; `cannot_tell` of these answers named no concept.
+    """
 
     def annotate(concepts, vectors, vocabulary):
         given = torch.tensor([[name in labels_of(i, words) for name in LABELS] for i, words in enumerate(concepts)])
@@ -42,6 +45,9 @@ def told(labels_of, seeds=None):
         read = torch.ones(seeds, len(concepts), dtype=torch.bool)
         read[0, :10] = False
         arrays = {"label_SCL": given.expand(seeds, *given.shape) & read[:, :, None], "answered_SC": read}
+        if cannot_tell:
+            arrays["cannot_tell_SC"] = torch.zeros_like(read)
+            arrays["cannot_tell_SC"][0, :cannot_tell] = True
         return Unit(arrays, {"label": list(LABELS)})
 
     return annotate
@@ -59,6 +65,20 @@ def test_the_readers_own_labels_agree_with_themselves():
 def test_readings_of_several_seeds_count_each_and_unread_ones_do_not():
     found = agreement(told(lambda i, words: BY_WORDS[tuple(words)], seeds=3), None, None)
     assert (found.exact, found.n, found.unread) == (1.0, 290, 10)
+
+
+@pytest.mark.parametrize(
+    ("cannot_tell", "said"),
+    [
+        (0, "; 10 answers could not be read"),
+        (4, "; 6 answers could not be read; 4 answers named no common concept"),
+        (10, "; 10 answers named no common concept"),
+    ],
+)
+def test_answers_that_name_no_concept_are_counted_apart_from_unread_ones(cannot_tell, said):
+    found = agreement(told(lambda i, words: BY_WORDS[tuple(words)], seeds=3, cannot_tell=cannot_tell), None, None)
+    assert (found.n, found.unread, found.cannot_tell) == (290, 10 - cannot_tell, cannot_tell)
+    assert lines(found).endswith(f"of 290{said}")
 
 
 def test_an_annotator_that_always_says_the_same_agrees_by_chance():

@@ -308,6 +308,8 @@ def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_mode
 def test_what_cannot_certify_is_refused_before_work(capsys):
     assert commands.main(["certify", "control.draws=19"]) == 2
     assert "at least 39 null models" in capsys.readouterr().err
+    assert commands.main(["certify", "bootstrap.confidence=0.99", "control.draws=198"]) == 2
+    assert "at least 199 null models" in capsys.readouterr().err
     assert commands.main(["certify", "control=none", "~control.draws"]) == 2
     assert commands.main(["certify", "kinds=[noice]"]) == 2
     assert "'noice' is not known" in capsys.readouterr().err

@@ -180,6 +180,8 @@ def test_another_precision_is_measured_on_the_first_prompts(any_model):
     empty = (prompts[0][0], ())
     work = method.work(any_model, Inputs([empty, *prompts], None, None))
     assert "came from the store" in method.notes()[0]  # nothing was computed yet
+    work[0].compute()
+    assert "only prompts with empty responses were computed, so" in method.notes()[0]
     units = [item.compute() for item in work]
     agreements = method.agreements[any_model.name]
     assert len(agreements) == 3

@@ -1,6 +1,7 @@
 """`shiftbench chain` and `shiftbench mixture` on the demo models, and the input that they refuse."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -9,6 +10,7 @@ import pytest
 import shiftbench as package
 from shiftbench.commands import main
 from shiftbench.demo import model_folder
+from shiftbench.prompts import Prompt
 
 BASE, TUNED, CONTINUED = (model_folder(name) for name in ("base", "tuned", "continued"))
 SMALL = [
@@ -92,6 +94,26 @@ def test_impossible_requests_are_refused_before_anything_is_explained(capfd, tmp
     code, _, err = run(capfd, *words, *more)
     assert code == 2 and all(part in err for part in parts), err
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A dataset of a user's own, without a prompt."""
+
+    name: str
+    limit: int | None
+
+    def __call__(self) -> list[Prompt]:
+        return []
+
+
+@pytest.mark.parametrize(
+    "words", [["mixture", f"base={BASE}", f"tuned=[{TUNED},{CONTINUED}]"], ["chain", f"chain=[{BASE},{TUNED}]"]]
+)
+def test_a_dataset_without_a_prompt_is_refused(capfd, tmp_path, words):
+    own = [f"dataset._target_={__name__}.Nothing", f"store.path={tmp_path / 'store'}", f"out={tmp_path / 'out'}"]
+    code, _, err = run(capfd, *words, *SMALL, *own)
+    assert code == 2 and "dataset: Nothing gives no prompt" in err
 
 
 def test_a_dry_run_says_what_each_checkpoint_takes(capfd, tmp_path):

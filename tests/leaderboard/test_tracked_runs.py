@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from shiftbench.leaderboard import build, gather, read_reports
-from shiftbench.leaderboard.tracked_runs import MOST_UNANSWERED
-from shiftbench.tracking import FoundRun, Tracking, find_runs
+from shiftbench.leaderboard.tracked_runs import MOST_UNANSWERED, _Server
+from shiftbench.tracking import FoundRun, NoAnswerInTime, Tracking, find_runs, read_artifact
 from tests.tracking import hostile
 from tests.tracking.hostile import ScriptedServer
 
@@ -117,3 +117,33 @@ def test_a_server_that_stops_answering_gets_no_more_requests(liar: tuple[Scripte
     reasons = [item.reason for item in left_out]
     assert sum("moved 0.0 KiB/s" in reason for reason in reasons) < 4 * MOST_UNANSWERED
     assert "the tracking server no longer answers" in reasons[-1]
+
+
+def test_any_answer_ends_a_row_of_requests_without_one() -> None:
+    def unanswered() -> bytes:
+        raise NoAnswerInTime("slow")
+
+    def missing() -> bytes:
+        raise LookupError("no such file")
+
+    server = _Server()
+    for _ in range(3):
+        for _ in range(MOST_UNANSWERED - 1):
+            with pytest.raises(NoAnswerInTime, match="slow"):
+                server.request(unanswered)
+        with pytest.raises(LookupError, match="no such file"):
+            server.request(missing)
+    assert server.request(lambda: b"x") == b"x"
+    for _ in range(MOST_UNANSWERED):
+        with pytest.raises(NoAnswerInTime, match="slow"):
+            server.request(unanswered)
+    with pytest.raises(NoAnswerInTime, match="no longer answers"):
+        server.request(lambda: b"x")
+
+
+def test_a_server_that_takes_no_connection_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with ScriptedServer({}).listening() as address:
+        pass
+    with pytest.raises(NoAnswerInTime):
+        read_artifact(Tracking(address, "shiftbench", 5), "0" * 32, "scores.json")

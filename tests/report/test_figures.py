@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
 from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
-from shiftbench.report.figures import description, figure_svg, is_wide
+from shiftbench.report.figures import description, figure_svg, is_wide, rows_to_draw
+from shiftbench.report.heat_maps import NO_DATA
 from shiftbench.report.intervals import WIDTH, interval_svg
 
 
@@ -72,6 +74,14 @@ def test_bars_of_many_groups_name_every_group() -> None:
     assert set(groups) <= set(texts(figure_svg(figure("bar", ["a"], groups))))
 
 
+@pytest.mark.parametrize("groups", [["a", "b"], [f"group {i}" for i in range(38)]], ids=["vertical", "horizontal"])
+def test_bars_of_series_with_numbers_as_names_are_drawn(groups: list[object]) -> None:
+    table = pd.DataFrame([(x, number, 1.0) for x in groups for number in (1, 2)], columns=list("xsy"))
+    named = table.assign(s=table["s"].astype(str))
+    drawn, wanted = (figure_svg(Figure("f", "Title", "bar", rows, "x", "y", "s")) for rows in (table, named))
+    assert drawn == wanted
+
+
 @pytest.mark.parametrize(("change", "colour", "other"), [(1.0, "tuned", "base"), (-1.0, "base", "tuned")])
 def test_a_cell_of_a_diverging_map_has_the_colour_of_its_sign(change: float, colour: str, other: str) -> None:
     table = pd.DataFrame({"x": [0, 1], "s": [0, 0], "y": [change, 0.0]})
@@ -79,6 +89,25 @@ def test_a_cell_of_a_diverging_map_has_the_colour_of_its_sign(change: float, col
     cells = re.findall(r"fill: (none|#\w+; fill-opacity: [\d.]+); stroke: " + light_colour("line"), svg)
     assert cells == [f"{light_colour(colour)}; fill-opacity: 0.92", "none"]
     assert f"{light_colour(other)}; fill-opacity: 0.92; stroke" not in svg
+
+
+@pytest.mark.parametrize("diverging", [True, False])
+def test_a_cell_without_data_is_hatched_and_one_of_the_lowest_value_is_not(diverging: bool) -> None:
+    table = pd.DataFrame({"x": [0, 1, 0, 1], "s": [0, 0, 1, 1], "y": [0.0, 1.0, 0.5, 0.25]})
+
+    def drawn(rows: pd.DataFrame) -> tuple[Figure, str]:
+        picture = Figure("f", "Title", "heat", rows, "x", "y", "s", diverging=diverging)
+        return picture, figure_svg(picture)
+
+    hatched = re.compile(r'<path d="([^"]+)"[^>]*fill: none; stroke: ' + light_colour("muted"))
+    whole, svg = drawn(table)
+    assert NO_DATA not in texts(svg) and not hatched.findall(svg) and "no data" not in description(whole)
+    for gap in (table.drop(index=3), table.replace({"y": {0.25: np.nan}})):
+        part, svg = drawn(gap)
+        assert NO_DATA in texts(svg)
+        (lines,) = hatched.findall(svg)
+        assert lines.count("M") == 3
+        assert description(part).endswith("1 of 4 cells have no data.")
 
 
 @pytest.mark.parametrize("kind", ["line", "bar", "heat"])
@@ -94,6 +123,18 @@ def test_equal_missing_and_single_values_are_drawn(kind: str, values: list[float
     table = pd.DataFrame({"x": range(len(values)), "s": "a", "y": values, "low": np.nan, "high": np.inf})
     for diverging in (False, True):
         ET.fromstring(figure_svg(Figure("f", "", kind, table, "x", "y", "s", "low", "high", diverging=diverging)))
+
+
+@pytest.mark.parametrize("column", ["x", "s"])
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=repr)
+def test_a_row_whose_text_is_missing_is_left_out(column: str, missing: object) -> None:
+    table = pd.DataFrame({"x": ["one", "two"], "s": ["a", "b"], "y": [1.0, 2.0]}).astype({"x": object, "s": object})
+    picture = Figure("f", "", "bar", table, "x", "y", "s")
+    assert len(rows_to_draw(picture)) == 2
+    table.loc[1, column] = missing
+    rows = rows_to_draw(picture)
+    assert rows["x"].tolist() == ["one"] and rows["s"].tolist() == ["a"]
+    assert not {"None", "nan", "<NA>"} & set(texts(figure_svg(picture)))
 
 
 def test_a_chart_on_a_page_has_colours_of_the_page_only() -> None:
@@ -132,3 +173,18 @@ def test_the_dot_of_a_score_is_on_the_side_of_its_sign() -> None:
     assert position(0.2, 0.1, 0.3) > 0 > position(-0.2, -0.3, -0.1)
     assert position(0.0, -0.1, 0.1) == 0
     assert position(0.2, 0.1, 0.3) == pytest.approx(position(2e-9, 1e-9, 3e-9))
+
+
+@pytest.mark.parametrize("kind", ["line", "bar", "heat"])
+def test_a_users_settings_of_matplotlib_change_no_chart_and_stay(kind: str) -> None:
+    own = {
+        "font.family": ["serif"], "font.size": 20.0, "axes.facecolor": "yellow", "axes.titlelocation": "right",
+        "axes.linewidth": 4.0, "lines.marker": "x", "lines.markersize": 12.0, "xtick.direction": "in",
+        "savefig.bbox": "tight", "path.sketch": (3.0, 10.0, 2.0), "svg.fonttype": "path", "figure.dpi": 50.0,
+        "legend.fontsize": 20.0, "axes.grid": True, "errorbar.capsize": 9.0, "pcolor.shading": "nearest",
+    }  # fmt: skip
+    picture = figure(kind, ["base", "tuned"], [0, 1, 2], dashed=("base",))
+    before = figure_svg(picture)
+    with matplotlib.rc_context(own):
+        assert figure_svg(picture) == before
+        assert {name: matplotlib.rcParams[name] for name in own} == own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -21,7 +22,7 @@ from shiftbench.errors import InputError
 from shiftbench.report import RunSummary, attribution_html, score_table, write_report, write_tables
 from shiftbench.report.figures import figure_svg
 from shiftbench.report.numbers import number
-from shiftbench.report.text import file_name, title, visible, visible_token
+from shiftbench.report.text import file_name, in_markdown, title, visible, visible_token
 from shiftbench.verdicts import Evidence, Null, Remedy, Verdict, Word
 
 from .sample import summary
@@ -315,3 +316,23 @@ def test_names_become_headings_and_safe_file_names() -> None:
 )
 def test_numbers_are_written_for_people(value: Any, text: str) -> None:
     assert number(value) == text
+
+
+STARTS = ("- a", "+ a", "* a", "1. a", "12) a", "# a", "## a", "> a", "    a", "   - a", " 1. a", "= a", "===", "---",
+          "***", "___", "```", "~~~ a", "| a | b |", "[a]: b", "<b>a</b>", "&amp;", "a  ")  # fmt: skip
+INSIDE = ("[a](javascript:alert(1))", "![a](b)", "<javascript:alert(1)>", "www.example.org", "https://example.org",
+          "*a* _b_ **c** `d` ~~e~~", "a \\* b \\", "a\n# b", "$x$ :smile: @user", "{: .a}",
+          "a#b &#35; &lt;")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*STARTS, *INSIDE])
+def test_markdown_interprets_no_text_at_the_start_of_a_line_or_inside_it(text: str) -> None:
+    markdown_it = pytest.importorskip("markdown_it")
+    parser = markdown_it.MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    shown, safe = html.escape(visible(text)), in_markdown(text)
+    for before, after in (("", ""), ("- ", ""), ("a\n\n", "\n\nb"), ("| h |\n|---|\n| ", " |")):
+        page = parser.render(f"{before}{safe}{after}")
+        assert shown.strip() in page, page
+        plain = parser.render(f"{before}x{after}")
+        assert re.findall("<[^>]+>", page) == re.findall("<[^>]+>", plain), page
+    assert not re.search(r"(?<!\\)[\[\]<>$@]|www\.|(?<!\\):|\n", safe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from shiftbench.pipeline.progress import Progress
 from shiftbench.report import console, verdict_lines
+from shiftbench.report.markdown import answer_markdown
+from shiftbench.verdicts import Remedy
+from shiftbench.verdicts.sentences import fields
 from tests.report.verdicts import claim, four_verdicts, run_with_verdicts, verdict
 
 
@@ -73,6 +77,14 @@ def test_flags_are_one_line_where_no_reason_has_said_them(flags: tuple[str, ...]
 def test_a_flag_that_no_verdict_rests_on_is_said() -> None:
     lines = text(verdict_lines(run_with_verdicts(four_verdicts()[2:], flags=("unfaithful:base",))))
     assert "check: attributions of base are not faithful (no better than a random order)" in lines
+
+
+def test_a_remedy_without_a_command_is_no_line() -> None:
+    open_one = dataclasses.replace(verdict("rotation", claim("fall", "concepts moved")), remedy=Remedy())
+    run = dataclasses.replace(run_with_verdicts([open_one], ()), given=())
+    assert not [line for line in text(verdict_lines(run)) if line.startswith("next:")]
+    assert "What would decide" not in answer_markdown(run)
+    assert fields([open_one], ())["rotation"]["next"] is None
 
 
 @pytest.mark.parametrize("set_to", ["1", ""])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from shiftbench.stats import excess_over_null, place_in_null
+from shiftbench.stats import excess_over_null, fewest_draws, place_in_null
 from shiftbench.stats.null import FEWEST_DRAWS
 
 DATA_SETS = 2000
@@ -26,6 +26,18 @@ def test_the_interval_contains_a_further_draw_as_often_as_stated(draws, covered)
     places = [place_in_null(row[0], row[1:]) for row in data]
     found = sum(each.low <= each.value <= each.high for each in places)
     assert binomtest(found, DATA_SETS, covered).pvalue > 0.001, found
+
+
+@pytest.mark.parametrize(
+    ("confidence", "draws"), [(0.5, 3), (0.9, 19), (0.95, FEWEST_DRAWS), (0.99, 199), (0.999, 1999)]
+)
+def test_the_fewest_draws_are_those_whose_interval_has_the_confidence(confidence, draws):
+    assert fewest_draws(confidence) == draws
+    assert (draws - 1) / (draws + 1) == pytest.approx(confidence) and (draws - 2) / draws < confidence
+    null = np.arange(draws, dtype=float)
+    place, one_fewer = place_in_null(0.0, null, confidence), place_in_null(0.0, null[1:], confidence)
+    assert (place.low, place.high) == pytest.approx((0, draws - 1))
+    assert (one_fewer.low, one_fewer.high) == (1, draws - 1)
 
 
 def test_a_value_outside_its_null_has_a_small_p():

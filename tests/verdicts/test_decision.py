@@ -73,6 +73,29 @@ def test_each_lack_of_evidence_alone_leaves_the_claim_open(lack, reason):
 
 
 @pytest.mark.parametrize(
+    ("confidence", "draws", "reason", "remedy"),
+    [
+        (0.95, 39, "", ()),
+        (0.99, 39, "39 null models give a range", ("control.draws=199",)),
+        (0.99, 198, "198 null models give a range", ("control.draws=199",)),
+        (0.99, 199, "", ()),
+        (0.99, 1, "one control model", ("control=random", "control.draws=199")),
+        (0.95, 1, "one control model", ("control=random",)),
+        (0.9, 18, "18 null models give a range", ("control.draws=39",)),
+        (0.9, 19, "19 null models, and at least 39 are needed", ("control.draws=39",)),
+        (0.9, 39, "", ()),
+    ],
+)
+def test_how_many_null_models_decide_follows_from_the_confidence(confidence, draws, reason, remedy):
+    verdict = decide(CLAIM, changed(null=null(draws), confidence=confidence))
+    if not reason:
+        assert verdict.word is Word.SUPPORTED
+    else:
+        assert verdict.word is Word.NOT_CLEAR and verdict.reasons[0].startswith(reason)
+        assert tuple(verdict.remedy.overrides) == remedy
+
+
+@pytest.mark.parametrize(
     ("lack", "reason"),
     [
         ({"unfaithful": frozenset({"base", "tuned"})}, "the attributions of base and tuned"),
