@@ -78,10 +78,16 @@ TINY = Sizes(
 
 
 class _Words:
-    """A tokenizer of made-up words w0, w1, ..., each of which is one token."""
+    """A tokenizer of `count` made-up words w0, w1, ..., each of which is one token."""
 
     unk_token_id = None
     eos_token_id = 0
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
 
     def __call__(self, texts: Sequence[str], **_: object) -> dict[str, list[list[int]]]:
         return {"input_ids": [[int(text.strip()[1:])] for text in texts]}
@@ -177,7 +183,7 @@ class Bench:
         torch.manual_seed(SEED)
         with torch.device(self.device):
             module = LlamaForCausalLM(config)
-        return Model(sizes.model, module.eval().requires_grad_(False), _Words(), None, "float32")  # type: ignore[arg-type]
+        return Model(sizes.model, module.eval().requires_grad_(False), _Words(sizes.vocabulary), None, "float32")  # type: ignore[arg-type]
 
     @property
     def model(self) -> Model:
