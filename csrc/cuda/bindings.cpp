@@ -21,7 +21,8 @@ namespace shiftbench::cuda {
 namespace python {
 namespace {
 
-// Makes the GPU of index `device` the current one, and converts the address of one of its streams, as torch gives it.
+// Makes the GPU of index `device` the calling thread's current one, which it stays, and converts the address of one of
+// its streams, as torch gives it.
 struct DeviceStream {
     Stream stream;
     DeviceStream(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
@@ -44,7 +45,7 @@ void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, co
 }
 
 // recorded: whether grad_x_input has already filled largest_R and bad from the same importances. If not, they are
-// filled here, and must hold 0 and no_index before.
+// filled here; before, every element of largest_R must be 0 and bad must be no_index.
 void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
                        const py::object& largest_R, const py::object& bad, bool recorded, int device,
                        std::uintptr_t stream) {
