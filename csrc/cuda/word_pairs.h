@@ -35,9 +35,10 @@ void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t
 constexpr std::int64_t max_key_words = 2048;
 
 // Adds to count[e], which is 0 before the call, the number of word pairs of neuron pair e. first_bad_query,
-// first_bad_key: one number each, whose bits are all set before the call. They receive the lowest flat index (neuron
-// pair * K + position) of a query word and of a key word that is no index of a word of the vocabulary; a key word that
-// occurs a second time among the key words of its neuron pair is bad, too. They stay as they are if there is none.
+// first_bad_key: one number each, whose bits are all set before the call. They receive the lowest flat index of a query
+// word and of a key word that is no index of a word of the vocabulary; a key word that occurs a second time among the
+// key words of its neuron pair is bad, too. A flat index is neuron pair * (number of words of that side) + position.
+// Each of the two numbers stays as it is if there is no such word.
 template <class T>
 void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                       unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream);
