@@ -10,8 +10,8 @@
 // (`panel`) for the position's other rows.
 //
 // The gate's slopes are taken out of the matrix: W = diag(gate_slope) (gate + diag(ratio) up) with ratio = up_slope /
-// gate_slope. They scale the rows of derivatives, of which there are few, and merging an element of W takes one
-// multiply-add instead of a multiplication and a multiply-add.
+// gate_slope. The gate's slopes then scale the rows of derivatives, which are few, before the product (cotangents) or
+// after it (tangents). Merging an element of W takes one multiply-add instead of a multiplication and a multiply-add.
 //
 // Loops, from the outside in: parts of the depth that is summed over; batches of tiles of columns, whose weights are
 // packed once; groups of positions, whose rows stay in the cache; tiles; positions. The weights are read from memory

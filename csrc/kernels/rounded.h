@@ -106,8 +106,9 @@ inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float*
 }
 
 // Packs a tile of words. `packed` begins with two groups of `lanes` floats: the step of each row, and the norm of row -
-// step * q, rounded up. Then come the slots, slot 0 of all rows first. Complete squares of 16 rows by 16 slots are
-// first stored row by row and then transposed in place; the remaining slots are scattered one by one.
+// step * q, rounded up. Then come the slots, slot 0 of all rows first. Rows that are missing become 0. Complete squares
+// of 16 rows by 16 slots are first stored row by row and then transposed in place; the remaining slots are scattered
+// one by one.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;
