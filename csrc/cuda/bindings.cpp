@@ -1,6 +1,7 @@
-// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda/ calls. The last two arguments of every function but
-// set_reversed are the device and the stream. The caller allocates results and scratch memory, because torch's
-// allocator knows which stream uses them. No function waits for the GPU.
+// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda/ calls. The last two arguments of every function are
+// the device and the stream, but not of set_reversed, which only emulated builds have (emulated.h). The caller
+// allocates results and scratch memory, because torch's allocator knows which stream uses them. No function waits for
+// the GPU.
 #include "bindings.h"
 
 #include <pybind11/stl.h>

@@ -86,7 +86,7 @@ __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
     return total;
 }
 
-// The same inner product as half_warp_dot, computed by one thread.
+// The same inner product as that of half_warp_dot, to the last bit, computed by one thread alone.
 template <class A, class X, class Y>
 __device__ A thread_dot(const X* x, const Y* y, std::int64_t n) {
     A total = 0;

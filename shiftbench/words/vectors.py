@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 class StaticVectors:
     """Word vectors.
 
-    name: of the vectors, for messages and reports. index: word -> its row in vectors_ND. vectors_ND: float32, one row a
-    word. source_digest: a digest of the file or of the package's version that the vectors were read from; `digest`
-    returns it. None: `digest` is computed from the words and vectors.
+    name: what messages and reports call the vectors. index: word -> its row in vectors_ND. vectors_ND: float32, one
+    row a word. source_digest: a digest of the file or of the package's version that the vectors were read from;
+    `digest` returns it. None: `digest` is computed from the words and vectors.
     """
 
     name: str
@@ -140,7 +140,7 @@ def text_file(path: str) -> StaticVectors:
 
 
 def _header(line: bytes, where: str) -> tuple[int, int] | None:
-    """(number of words, width) of word2vec's header; None where the line is not two whole numbers, so no header.
+    """(number of words, width) of word2vec's header; None where the line is no header, as it is not two whole numbers.
 
     where: the file and the line, for the message. Raises InputError where a number has more than DIGITS digits, and
     where the width is 0 or above WIDEST.

@@ -42,10 +42,11 @@ class Vocabulary:
 def packaged(size: int) -> Vocabulary:
     """The words of the packaged prompts and the most frequent other English words, `size` words in all.
 
-    The words are ordered by their frequency in wordfreq, and words of equal frequency alphabetically. They are in lower
-    case and have letters only. A word of a prompt that wordfreq does not know is taken for a typo or an identifier and
-    left out. Where the prompts have more than `size` words, the vocabulary is the most frequent of them. It is smaller
-    than `size` where wordfreq has fewer words. Raises InputError where size is not a positive whole number.
+    The words are ordered by their frequency in wordfreq, highest first, and words of equal frequency alphabetically.
+    They are in lower case and have letters only. A word of a prompt that wordfreq does not know is taken for a typo or
+    an identifier and left out. Where the prompts have more than `size` words, the vocabulary is the most frequent of
+    them. It is smaller than `size` where wordfreq has fewer words. Raises InputError where size is not a positive whole
+    number.
     """
     import wordfreq
 
