@@ -44,9 +44,9 @@ void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide k
                       unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream);
 
 // Writes the word pairs of each neuron pair e to the elements of `place` and `cosine` from next[e] on, in no particular
-// order, and raises next[e] by their number. place[n]: the position of the query word among the neuron pair's query
-// words, times the number of key words, plus the position of the key word among its key words. cosine[n]: the cosine of
-// the two words.
+// order, and raises next[e] by their number. place[n] = i * (number of key words of a neuron pair) + j, where i is the
+// position of the query word among the neuron pair's query words, and j that of the key word among its key words.
+// cosine[n]: the cosine of the two words.
 template <class T>
 void write_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream);
