@@ -1,4 +1,4 @@
-// Finds out which of the instruction sets that the core is compiled for this CPU and its operating system can run.
+// Finds out which instruction sets this CPU and its operating system can run, of those for which the core is compiled.
 #include "shiftbench/instructions.h"
 
 namespace shiftbench::cpu {

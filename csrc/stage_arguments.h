@@ -2,7 +2,7 @@
 // and a GPU both have. Each function calls f once, with the struct of the stage's arguments and with Python's
 // interpreter lock released. Tensors must be contiguous and of one dtype, torch.float32 or torch.float64, but for
 // `position`, which is int64. The engine, which is the only caller, allocates them so; shapes are asserted in debug
-// builds only.
+// builds only. A norm's derivative [rows, width] is one of a single group. gate and gate_slope may be None.
 #pragma once
 
 #include <cassert>

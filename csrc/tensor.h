@@ -43,8 +43,8 @@ struct Tensor {
     }
     bool has_shape(const std::vector<std::int64_t>& expected) const { return shape == expected; }
 
-    // The tensor as a matrix (rows) or as a stack of matrices (planes): it must have 2 or 3 dimensions, the last of
-    // them contiguous.
+    // The tensor as a matrix (rows), for which it must have 2 dimensions, or as a stack of matrices (planes), for which
+    // it must have 3. The last dimension must be contiguous.
     template <class T>
     Rows<T> rows() const {
         return {pointer<T>(), shape.at(0), shape.at(1), stride.at(0)};
@@ -85,8 +85,8 @@ auto with_wide_type(const std::string& dtype, const F& f) {
 }
 
 // Calls f(Type<E>{}, Type<T>{}) for vocab_topk, with Python's interpreter lock released, and returns what f returns. E
-// is the type in which embeddings are stored (with_float_type). T is the type of the scores: double, or float where
-// `value` is torch.float32 and the embeddings are not double.
+// is the type in which embeddings are stored (with_float_type). T is the type of the scores: float where `value` is
+// torch.float32 and the embeddings are not double, else double; no dtype of `value` is refused.
 template <class F>
 auto with_topk_types(const std::string& embedding, const std::string& value, const F& f) {
     return with_float_type(embedding, [&](auto stored) {

@@ -1,6 +1,7 @@
-// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda/ calls. The last two arguments of every function but
-// set_reversed are the device and the stream. The caller allocates results and scratch memory, because torch's
-// allocator knows which stream uses them. No function waits for the GPU.
+// The Python module shiftbench._C.cuda, which shiftbench/ops/cuda/ calls. The last two arguments of every function are
+// the device and the stream, but not of set_reversed, which only emulated builds have (emulated.h). The caller
+// allocates results and scratch memory, because torch's allocator knows which stream uses them. No function waits for
+// the GPU.
 #include "bindings.h"
 
 #include <pybind11/stl.h>
@@ -21,7 +22,8 @@ namespace shiftbench::cuda {
 namespace python {
 namespace {
 
-// Makes the GPU of index `device` the current one, and converts the address of one of its streams, as torch gives it.
+// Makes the GPU of index `device` the calling thread's current one, which it stays, and converts the address of one of
+// its streams, as torch gives it.
 struct DeviceStream {
     Stream stream;
     DeviceStream(int device, std::uintptr_t stream_) : stream(reinterpret_cast<Stream>(stream_)) { use_device(device); }
@@ -44,7 +46,7 @@ void grad_x_input(const py::object& grad_RPD, const py::object& embedding_PD, co
 }
 
 // recorded: whether grad_x_input has already filled largest_R and bad from the same importances. If not, they are
-// filled here, and must hold 0 and no_index before.
+// filled here; before, every element of largest_R must be 0 and bad must be no_index.
 void importance_levels(const py::object& importance_PR, const py::object& level_PR, int levels,
                        const py::object& largest_R, const py::object& bad, bool recorded, int device,
                        std::uintptr_t stream) {

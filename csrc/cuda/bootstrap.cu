@@ -18,9 +18,9 @@ struct DrawBits {
     }
 };
 
-// One thread per resample. Sums restart at the blocks of draw_block positions at which the CPU's sums restart, so they
-// are rounded alike. Each thread computes a random number of 64 bits twice, once for each of the two positions that it
-// serves.
+// One thread per resample. As on the CPU, a new partial sum begins with each block of draw_block positions, so sums are
+// rounded alike. A thread computes each random number of 64 bits twice, once for each of the two positions that the
+// number serves.
 __global__ void bootstrap_kernel(const double* value, const std::int64_t* length, std::uint64_t seed,
                                  Rows<double> mean) {
     const std::int64_t s = global_thread();

@@ -27,13 +27,15 @@ namespace shiftbench::cuda {
 
 using Stream = void*;
 
-// The block of threads that is running; there is one object for all blocks, one after another.
+// The block of threads that is running; there is one object for all blocks, one after another. size, index and thread
+// stand for blockDim, blockIdx and threadIdx.x; the caller of `run` sets size and index, and `run` sets thread.
 class Block {
 public:
     dim3 size, index;
     unsigned thread = 0;
 
     // Runs one block: calls the kernel once for each of the block's size.x threads, and returns when all have ended.
+    // Threads take turns in ascending order of their index, or in descending order if `reversed`.
     void run(const std::function<void()>& kernel, bool reversed) {
         const unsigned threads = size.x;
         kernel_ = &kernel;
@@ -58,7 +60,8 @@ public:
             }
     }
 
-    // __syncthreads: returns when every thread of the block has called it.
+    // __syncthreads: returns when every thread of the block has called it. If one ends without the call, the others
+    // wait forever.
     void barrier() {
         const std::uint64_t mine = generation_;
         if (++waiting_ == size.x) {

@@ -56,7 +56,8 @@ inline std::int64_t blocks_for(std::int64_t items) { return (items + block_threa
 __device__ inline std::int64_t global_thread() { return std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
 // Returns to every thread of the block the sum of their values, added in one fixed order. scratch: shared memory for
-// one number of each warp, block_threads / 32. All threads of the block must call this.
+// one number of each warp, block_threads / 32 in all; it may be used again at once. All threads of the block must call
+// this.
 template <class T>
 __device__ T block_sum(T value, T* scratch) {
     for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(all_lanes, value, half);
@@ -85,7 +86,7 @@ __device__ A half_warp_dot(const X* x, const Y* y, std::int64_t n) {
     return total;
 }
 
-// The same inner product as half_warp_dot, computed by one thread.
+// The same inner product as that of half_warp_dot, to the last bit, computed by one thread alone.
 template <class A, class X, class Y>
 __device__ A thread_dot(const X* x, const Y* y, std::int64_t n) {
     A total = 0;

@@ -51,7 +51,7 @@ __global__ void record_kernel(Rows<const T> importance, ImportanceRecord record)
     record_one(record, double(importance[p][r]), p, r, importance.cols);
 }
 
-// One thread per importance, which computes its level unless an importance is not finite.
+// One thread per importance, which computes its level. No level is computed if record.bad names an importance.
 template <class T>
 __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level, int levels, ImportanceRecord record) {
     const std::int64_t i = global_thread();
@@ -60,7 +60,8 @@ __global__ void level_kernel(Rows<const T> importance, Rows<std::uint8_t> level,
     level[p][r] = level_of(double(importance[p][r]), double_of(record.largest[r]), levels);
 }
 
-// One block per prompt token, which computes the token's ratio (density_ratio) and records its bad levels.
+// One block per prompt token, which computes the token's ratio (density_ratio) and records in `bad` the lowest flat
+// index of a level that is negative or not finite. Levels up to `cutoff` count as 0.
 template <class T>
 __global__ void ratio_kernel(Rows<const T> level, double* ratio, int cutoff, double p_norm, unsigned long long* bad) {
     __shared__ double scratch[block_threads / 32];

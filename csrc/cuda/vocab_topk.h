@@ -17,6 +17,7 @@ namespace shiftbench::cuda {
 //   count: [directions], the number of candidates; 0 at first, `overflowed` once there was no room (topk_collect).
 //   kth_bound: [directions]; at least k words have an exact score of this magnitude or more; -infinity at first.
 //   error: [directions], a bound on |approximate score - exact score|.
+//   k: how many words are wanted for each direction.
 template <class T>
 struct Candidates {
     Rows<T> score;
@@ -36,14 +37,14 @@ constexpr std::int64_t max_candidates = 8192;
 
 // Adds to each direction's candidates the words of one tile that may be among its k best. score: the tile's approximate
 // scores, [directions, words of the tile]; the tile's first word is first_word. Sets the count of a direction to
-// `overflowed` where pruning does not make room for the next words_per_check words, all of which may be candidates;
-// such a direction gets no more. One pass over the scores.
+// `overflowed` where pruning does not make room for all of the next words_per_check words, whether or not they turn out
+// to be candidates; such a direction gets no more words. One pass over the scores.
 template <class T>
 void topk_collect(Rows<const T> score, std::int64_t first_word, Candidates<T> candidates, Stream stream);
 
-// Writes the k best words of each direction by exact score, with the same bytes as cpu::vocab_topk: inner products in
-// double, in the order of `dot`, rounded to T. value, index: the scores and the words, [directions, k]; the rows of
-// directions whose count is `overflowed` are not written.
+// Writes the k words of each direction whose exact scores have the largest magnitudes, the largest first, with the same
+// bytes as cpu::vocab_topk: inner products in double, in the order of `dot`, rounded to T. value, index: the scores and
+// the words, [directions, k]; the rows of directions whose count is `overflowed` are not written. Changes `candidates`.
 template <class T, class E>
 void topk_finish(Rows<const E> embedding, Rows<const T> direction, Candidates<T> candidates, Rows<T> value,
                  Rows<std::int64_t> index, Stream stream);

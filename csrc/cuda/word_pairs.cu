@@ -48,7 +48,7 @@ struct KeyTable {
             return;
         }
     }
-    // The position of a word, or -1 if it is none of the key words.
+    // The position of a word, or -1 if it is none of the key words. Call it after a barrier that follows the last put.
     __device__ std::int32_t find(std::int32_t which) const {
         for (int i = start(which);; i = (i + 1) % entries) {
             if (word[i] == which) return position[i];

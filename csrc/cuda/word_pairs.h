@@ -35,17 +35,18 @@ void cooccurrence_scan(Rows<const T> score, std::int64_t first_row, std::int64_t
 constexpr std::int64_t max_key_words = 2048;
 
 // Adds to count[e], which is 0 before the call, the number of word pairs of neuron pair e. first_bad_query,
-// first_bad_key: one number each, whose bits are all set before the call. They receive the lowest flat index (neuron
-// pair * K + position) of a query word and of a key word that is no index of a word of the vocabulary; a key word that
-// occurs a second time among the key words of its neuron pair is bad, too. They stay as they are if there is none.
+// first_bad_key: one number each, whose bits are all set before the call. They receive the lowest flat index of a query
+// word and of a key word that is no index of a word of the vocabulary; a key word that occurs a second time among the
+// key words of its neuron pair is bad, too. A flat index is neuron pair * (number of words of that side) + position.
+// Each of the two numbers stays as it is if there is no such word.
 template <class T>
 void count_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* count,
                       unsigned long long* first_bad_query, unsigned long long* first_bad_key, Stream stream);
 
 // Writes the word pairs of each neuron pair e to the elements of `place` and `cosine` from next[e] on, in no particular
-// order, and raises next[e] by their number. place[n]: the position of the query word among the neuron pair's query
-// words, times the number of key words, plus the position of the key word among its key words. cosine[n]: the cosine of
-// the two words.
+// order, and raises next[e] by their number. place[n] = i * (number of key words of a neuron pair) + j, where i is the
+// position of the query word among the neuron pair's query words, and j that of the key word among its key words.
+// cosine[n]: the cosine of the two words.
 template <class T>
 void write_word_pairs(CooccurrenceLists<T> lists, NeuronSide query, NeuronSide key, unsigned long long* next,
                       std::int64_t* place, T* cosine, Stream stream);

@@ -16,8 +16,8 @@ using i64 = std::int64_t;
 
 // A tile of a product has at most this many rows and two vectors of columns; its sums stay in registers (tile.h).
 constexpr i64 tile_rows = tile_directions;
-// The number of queries whose rows of the map the derivatives compute together and then use: four tiles, few enough for
-// these rows to be still in a cache when they are used.
+// The derivatives compute the map's rows of this many queries together, and then use them: four tiles, few enough for
+// the rows to be still in a cache when they are used.
 constexpr i64 query_block = 4 * tile_rows;
 
 // The left operand of a product: element (d, i) is data[d * row_stride + i * depth_stride].
@@ -73,16 +73,16 @@ inline i64 clamp(i64 x, i64 most) { return x < 0 ? 0 : x < most ? x : most; }
 //   output           map = queries @ keys^T: tiles whose keys all come after their last query are skipped.
 //   left             mixed = map @ values: a tile sums over the keys up to its last query's position only.
 //   left_transposed  dK = map^T @ queries: a tile sums over the queries from its first key's position on only.
-// A tile has several queries and keys, so some of these elements are computed or read all the same; mask_future_keys
-// sets those that are read to 0.
+// A tile has several queries and keys, so some of these elements are computed or read all the same. Before a map is
+// read, the caller of `product` sets those elements to 0 (mask_future_keys).
 enum class CausalMap { output, left, left_transposed };
 
 // out = left @ right, or out += left @ right if `add`, where one of the matrices is a causal map.
 // left: [rows, depth]; right: [depth, columns], row stride `stride`; out: [rows, columns], row stride `out_stride`.
 // before = (position of the map's first query) - (position of the map's first key); query i of the map attends to the
 // keys [0, before + i] of the map. Where the map is the output, a tile may also hold keys that come after a query's
-// position. Their elements are computed, but they are meaningless; mask_future_keys sets those that are read later to
-// 0. The terms of each element are added in ascending order of their index along `depth`.
+// position. Their elements are computed, but they are meaningless until the caller masks them (mask_future_keys);
+// skipped tiles are not written. The terms of each element are added in ascending order of their index along `depth`.
 template <bool add, CausalMap map, class T>
 void product(LeftOperand<T> left, i64 rows, const T* right, i64 stride, i64 depth, i64 columns, T* out, i64 out_stride,
              i64 before) {
@@ -137,8 +137,8 @@ constexpr i64 whole_vectors(i64 count) {
 }
 
 // Sets elements of a query's row of the map to 0: those of the keys [seen, last), which come after the query's
-// position, but at most tile_rows of them. A tile sums over the keys up to its last query's position, so for its other
-// queries it also reads elements after theirs, less than tile_rows.
+// position, but at most the first tile_rows of them. A tile sums over the keys up to its last query's position, so for
+// each of its other queries it also reads elements of later keys, fewer than tile_rows.
 template <class T>
 inline void mask_future_keys(T* map, i64 seen, i64 last) {
     for (i64 j = seen; j < last && j < seen + tile_rows; ++j) map[j] = 0;

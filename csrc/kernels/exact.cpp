@@ -66,8 +66,8 @@ constexpr shiftbench::cpu::Stages<T> stages{own::norm_derivative,       own::rot
                                             own::small_batch_linear,    own::norm_forward,
                                             own::split_heads,           own::causal_attention_forward};
 
-// It is constexpr, so that no code initialises it when the module is loaded: that code would be compiled for this
-// instruction set and would run on every CPU.
+// The table is constexpr, so that no code initialises it when the module is loaded: that code would be compiled for
+// this instruction set and would run on every CPU.
 constexpr shiftbench::cpu::Kernels table{
     SHIFTBENCH_STRING(SHIFTBENCH_INSTRUCTIONS),
     {ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot, ordered_dot,

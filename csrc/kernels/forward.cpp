@@ -22,7 +22,7 @@ inline Vector<T> broadcast(T x) {
 }
 
 // e^x for x <= 0, with a relative error of about one unit in the last place. Below x = -87, where e^x approaches the
-// smallest normal float, the result is e^-87.
+// smallest normal float, the result is e^-87. The overload for doubles calls exp, and its results may become 0.
 inline Vector<float> exponential(Vector<float> x) {
     typedef std::uint32_t Bits __attribute__((vector_size(vector_bytes)));
     const Vector<float> smallest = broadcast(-87.0f);
@@ -100,10 +100,10 @@ void split_and_rotate(const SplitHeads<T>& a) {
 
 // Softmax of one row of a map, in place: the products query . key of the keys [first, last) become probabilities. The
 // products are first multiplied by `scale` and, unless cap is 0, capped: logit = cap * tanh(logit / cap). `slope` then
-// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, `slope` is not used. One vector of
-// elements from `last` on is overwritten. Three passes over the row, which is in the innermost cache: one for the
-// largest logit, one for the exponentials and their sum, one for the division by the sum; two more where there is a
-// cap.
+// receives the probability times the cap's derivative, 1 - tanh^2; if cap is 0, `slope` is not used. Elements before
+// `first` stay as they are; one vector of elements from `last` on is overwritten and then means nothing. Three passes
+// over the row, which is in the innermost cache: one for the largest logit, one for the exponentials and their sum, one
+// for the division by the sum; two more where there is a cap.
 template <class T>
 void softmax(T* row, i64 first, i64 last, T scale, T cap, T* slope) {
     constexpr i64 lanes = lanes_of<T>;

@@ -10,8 +10,8 @@
 // (`panel`) for the position's other rows.
 //
 // The gate's slopes are taken out of the matrix: W = diag(gate_slope) (gate + diag(ratio) up) with ratio = up_slope /
-// gate_slope. They scale the rows of derivatives, of which there are few, and merging an element of W takes one
-// multiply-add instead of a multiplication and a multiply-add.
+// gate_slope. The gate's slopes then scale the rows of derivatives, which are few, before the product (cotangents) or
+// after it (tangents). Merging an element of W takes one multiply-add instead of a multiplication and a multiply-add.
 //
 // Loops, from the outside in: parts of the depth that is summed over; batches of tiles of columns, whose weights are
 // packed once; groups of positions, whose rows stay in the cache; tiles; positions. The weights are read from memory
@@ -81,9 +81,10 @@ void pack_columns(const T* weight, i64 stride, i64 columns, i64 depth, T* to) {
         for (i64 c = 0; c < width; ++c) to[i * width + c] = c < columns ? weight[i * stride + c] : T(0);
 }
 
-// A tile of gate + diag(ratio) up (transposed for a tangent), merged when it is read. The product sums over the rows of
-// the tile, and each row is two vectors of columns wide. Each ratio belongs to an element of the inner activation. For
-// a cotangent these elements are summed over, so each row has its ratio; for a tangent they are the columns of the
+// A tile of gate + diag(ratio) up (transposed for a tangent), merged when it is read. gate and up are the packed tiles
+// of the two weights, which have `columns` real columns; the others are padding. The product sums over the rows of the
+// tile, and each row is two vectors of columns wide. Each ratio belongs to an element of the inner activation. For a
+// cotangent these elements are summed over, so each row has its ratio; for a tangent they are the columns of the
 // result, so each column has its ratio.
 template <bool cotangent, class T>
 class MergedTile {
@@ -169,8 +170,9 @@ void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const
     for (int d = 0; d < N; ++d) to.write(first + d, sum[d]);
 }
 
-// Multiplies all rows of a position by one tile of the position's W. The first tile of rows merges the tile of W; if
-// there are more tiles of rows, it also stores the merged tile in `panel`, and they read it there.
+// Multiplies all rows of a position, whose packed tiles follow one another in x, by one tile of the position's W. The
+// first tile of rows merges the tile of W; if there are more tiles of rows, it also stores the merged tile in `panel`,
+// and they read it there.
 template <bool cotangent, class T>
 void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, i64 depth, T* panel,
                        const TileOutput<T>& to) {

@@ -74,7 +74,7 @@ float step_of(const E* row, std::int64_t width) {
 inline float round_up(double x) { return x > 0 ? float(1.000001 * x + 1.2e-38) : 0; }
 
 // Rounds a row to integers q. A slot holds two consecutive elements of q. Calls put(first_slot, slots) for 16 slots at
-// a time, of which those after the row's end hold zeros. Returns the norm of row - step * q. One pass over the row.
+// a time, of which those after the row's end hold zeros. Returns the norm of (row - step * q). One pass over the row.
 template <class E, class F>
 double round_row(const E* row, std::int64_t width, float step, const F& put) {
     const __m512 broadcast_step = _mm512_set1_ps(step), inverse_step = _mm512_set1_ps(1 / step);
@@ -105,9 +105,10 @@ inline void scatter(__m512i slots, std::int64_t used, std::int64_t lanes, float*
     for (std::int64_t j = 0; j < used; ++j) std::memcpy(to + j * lanes, &each[j], sizeof(float));
 }
 
-// Packs a tile of words. `packed` begins with two groups of `lanes` floats: the step of each row, and the norm of row -
-// step * q, rounded up. Then come the slots, slot 0 of all rows first. Complete squares of 16 rows by 16 slots are
-// first stored row by row and then transposed in place; the remaining slots are scattered one by one.
+// Packs a tile of words. `packed` begins with two groups of `lanes` floats: the step of each row, and the norm of (row
+// - step * q), rounded up. Then come the slots, slot 0 of all rows first. Rows that are missing become 0. Complete
+// squares of 16 rows by 16 slots are first stored row by row and then transposed in place; the remaining slots are
+// scattered one by one.
 template <class E>
 void pack_words_rounded(const E* first_row, std::int64_t stride, std::int64_t rows, std::int64_t width, float* packed) {
     constexpr int lanes = tile_words<float>;

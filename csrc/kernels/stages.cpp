@@ -90,7 +90,7 @@ void gate(const ActivationDerivative<T>& a) {
 // Tangent of causal attention. With q, k, v the kept queries, keys and values, P the probabilities, O the kept outputs
 // of the heads (`mixed`), and dq, dk, dv the tangents of the work item, for every head:
 //   map = slope * scale * (dq k^T + q dk^T)        [positions, keys]; slope multiplies each element
-//   out = map v + P dv - rowsum(map) O
+//   out = map v + P dv - rowsum(map) O             each row of O is multiplied by the sum of the map's row
 // dq has rows at the positions of query_items, dk and dv at those of key_items, `out` at those of mixed_items. At other
 // positions dq, dk and dv are zero, and the products leave those positions out. The map exists for one block of queries
 // at a time. For every head, one pass over the kept queries, slopes and probabilities of the work item's positions.
@@ -176,7 +176,8 @@ void attention_tangent(const AttentionDerivative<T>& a) {
 
 // Cotangent of causal attention. With dO the cotangent of the heads' outputs, and the other symbols those of
 // attention_tangent, for every head:
-//   map = slope * scale * (dO v^T - rowsum(dO * O))     [positions, keys]; `*` multiplies element by element
+//   map = slope * scale * (dO v^T - rowsum(dO * O))     [positions, keys]; `*` multiplies element by element; the sum
+//                                                       of a row is subtracted from each element of that row
 //   dq = map k,  dk = map^T q,  dv = P^T dO             dk and dv summed over the query heads that share the key head
 // The map exists for one block of queries at a time. For every head, one pass over the kept queries, slopes and
 // probabilities of the work item's positions.

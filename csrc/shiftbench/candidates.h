@@ -22,8 +22,8 @@
 namespace shiftbench::cpu {
 
 // Every direction has a row of less than k + 256 candidates, whatever the size of the vocabulary. A word enters the row
-// when its score may belong to the k best. When the row is full, it is pruned to the words whose scores still may. If
-// that leaves more than k + 128, their exact scores are computed and the k best of them are kept.
+// when its score may belong to the k best. When the row is full, it is pruned to the words that may still be among the
+// k best. If that leaves more than k + 128, their exact scores are computed and the k best of them are kept.
 //
 // `error` is a bound on |approximate score - exact score|, over all scores of the direction that were added so far.
 // `exact(word)` computes an exact score. The result depends on exact scores alone: which words become candidates
@@ -50,9 +50,10 @@ public:
         return rows_[std::size_t(c)].kth_bound.load(std::memory_order_relaxed) - error;
     }
 
-    // Adds those of `count` words that may be among direction c's k best. score, word: their approximate scores and
-    // their indices. error_now() gives the bound for all scores that were added to this direction so far, these
-    // included; it is called while the row is locked. exact(word) gives an exact score.
+    // Adds those of `count` words, at most Tiles::words, that may be among direction c's k best. score, word: their
+    // approximate scores and their indices. error_now() gives the bound for all scores that were added to this
+    // direction so far, these included; it is called while the row is locked. exact(word) gives an exact score. Several
+    // threads may call this at once.
     template <class Error, class Exact>
     void add(std::int64_t c, const T* score, const std::uint32_t* word, std::int64_t count, const Error& error_now,
              const Exact& exact) {
@@ -66,11 +67,11 @@ public:
         if (row.count > k_ + slack / 2) rescore(c, exact);
     }
 
-    // Writes the k best words of every direction by exact score, in the order of `precedes`. value, index: the exact
-    // scores and the words, [directions, k]. error(c) gives the bound for all scores that were added to direction c;
-    // exact(c, word) gives a word's exact score for direction c. Exact scores are computed word after word, not
-    // direction after direction, so that an embedding is read from memory once, however many directions it is a
-    // candidate of.
+    // Writes the k best words of every direction by exact score, in the order of `precedes`. Call it once, after the
+    // last `add`, when each direction was given at least k words. value, index: the exact scores and the words,
+    // [directions, k]. error(c) gives the bound for all scores that were added to direction c; exact(c, word) gives a
+    // word's exact score for direction c. Exact scores are computed word after word, not direction after direction, so
+    // that an embedding is read from memory once, however many directions it is a candidate of.
     template <class Error, class Exact>
     void finish(const Error& error, const Exact& exact, Rows<T> value, Rows<std::int64_t> index) {
         parallel_for(value.rows, grain_of(cost_per_candidate * full()), [&](std::int64_t begin, std::int64_t end) {
@@ -98,7 +99,8 @@ public:
 
 private:
     // With a larger `slack`, rows are pruned less often, but they take more memory and leave more scores to be computed
-    // exactly at the end. `tile` is an upper bound on Tiles::words, which is at most 32.
+    // exactly at the end. `tile` is room for the words that one `add` copies and for those that keep_at_least
+    // overwrites after them, each at most Tiles::words, which is at most 32.
     static constexpr std::int64_t slack = 256, tile = 64;
     // The elementary operations that pruning or sorting takes for each candidate: about one for each bit of a score.
     static constexpr std::int64_t cost_per_candidate = 32;
@@ -196,7 +198,7 @@ private:
     }
 
     // Replaces the scores of direction c's row by exact ones and keeps the k best. Needed where the errors are so large
-    // that pruning leaves the row nearly full.
+    // that pruning leaves more than k + slack / 2 candidates.
     template <class F>
     void rescore(std::int64_t c, const F& exact) {
         Row& row = rows_[std::size_t(c)];

@@ -35,8 +35,8 @@ struct float16 {
     }
 };
 
-// The type in which importances are summed and stored if gradients and embeddings have type T, and in which the
-// densities of levels of type T are stored: double for double, float for the others.
+// The type in which importances are summed and stored if gradients and embeddings have type T: double for double, float
+// for the others. Densities have it too, if they are computed from gradients of type T or from given levels of type T.
 template <class T>
 struct accumulator {
     using type = float;

@@ -36,7 +36,7 @@ private:
 };
 
 // Maps 32 random bits to an index in [0, count). Each index has the same probability, up to a relative error of
-// count / 2^32.
+// count / 2^32. count: at most 2^32.
 SHIFTBENCH_INLINE std::uint64_t index_below(std::uint64_t count, std::uint32_t bits) { return (count * bits) >> 32; }
 
 // The number of consecutive positions whose random bits are computed together. A stratum's sum is the sum of one

@@ -115,6 +115,8 @@ struct WorkItems {
 // outputs, at others again: query_items, key_items and mixed_items say at which.
 //   tangent:   reads query, key and value, writes mixed
 //   cotangent: reads mixed, writes query, key and value
+// What is written replaces what was there. A row of `query` is read or written only if mixed_items has its position,
+// too.
 // query, mixed: [rows, K * G, E]; key, value: [rows, K, E] (letters as in KeptAttentionView). csrc/kernels/stages.cpp
 // states the formulas.
 template <class T>
@@ -182,7 +184,7 @@ constexpr std::int64_t queries_per_work_item = 48;
 //   probability = softmax of the logits over the keys that the query attends to, and 0 for all other keys
 //   mixed = probability @ value
 //   slope = probability times the derivative of the cap, 1 - tanh^2; not written, and may be null, if cap is 0
-// A query attends to the last `window` positions up to its own position, or to all positions up to it if window is 0.
+// A query attends to its own position and those before it: to the last `window` of these, or to all if window is 0.
 // query, mixed: [K, G, T, E]; key, value: [K, T, E]; probability, slope: [K, G, T, T] (letters: KeptAttentionView).
 // A work item is queries_per_work_item consecutive queries of one query head, or fewer at the head's end. Work items
 // are numbered head after head; those in [first, last) are computed.

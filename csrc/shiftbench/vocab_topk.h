@@ -115,9 +115,10 @@ struct Scoring {
 // because a score of rounded rows might overflow.
 enum class PassResult { complete, refused, too_close };
 
-// One pass over the embeddings, for some of the directions. Each thread takes the next panel of words (as many words as
-// a tile has) until none is left, and scores it against all panels of directions. All threads add to the same
-// candidates of a direction, but few scores are high enough to be added, so threads seldom wait for each other.
+// One pass over the embeddings, for some of the directions: `direction` has these, and direction_norm their norms
+// (norm_of). Each thread takes the next panel of words (as many words as a tile has) until none is left, and scores it
+// against all panels of directions. All threads add to the same candidates of a direction, but few scores are high
+// enough to be added, so threads seldom wait for each other.
 template <class T, class E>
 class TopkPass {
 public:

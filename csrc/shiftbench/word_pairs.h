@@ -52,7 +52,7 @@ public:
                         own_threshold = threshold_[static_cast<std::size_t>(word)];
                 std::size_t count = 0;
                 for (std::int64_t c = std::max<std::int64_t>(0, word + 1 - first_col); c < score.cols; ++c) {
-                    // Every word is written, and the next one overwrites it unless it counts: a branch would be
+                    // Every word is written, and the next one overwrites it unless it is a candidate: a branch would be
                     // mispredicted often.
                     candidate[count] = first_col + c;
                     count += (row[c] > own_threshold) & (row[c] > threshold[c]);
@@ -167,9 +167,10 @@ public:
         });
     }
 
-    // The lowest flat index (neuron pair * K + position) of a bad word on either side, or -1 if that side has none. A
-    // word is bad if it is no index of a word of the vocabulary; a key word is also bad if it occurs a second time
-    // among the key words of its neuron pair. If there is a bad word, the results of size() and write() are undefined.
+    // The lowest flat index of a bad word on either side, or -1 if that side has none. A flat index is neuron pair *
+    // (number of words of that side) + position. A word is bad if it is no index of a word of the vocabulary; a key
+    // word is also bad if it occurs a second time among the key words of its neuron pair. If there is a bad word, the
+    // results of size() and write() are undefined.
     std::int64_t first_bad_query() const { return first_bad_query_.get(); }
     std::int64_t first_bad_key() const { return first_bad_key_.get(); }
 
@@ -181,7 +182,8 @@ public:
     }
 
     // Writes the word pairs of all neuron pairs, neuron pair after neuron pair. Each array has size() elements, one for
-    // each word pair: the index of its neuron pair, its query word, its key word, and the cosine of the two words.
+    // each word pair: the index of its neuron pair, the indices of its query word and its key word in the vocabulary,
+    // and the cosine of the two words.
     void write(std::int64_t* neuron, std::int64_t* query_word, std::int64_t* key_word, T* cosine) const {
         std::int64_t n = 0;
         for (std::int64_t e = 0; e < query_.rows; ++e)

@@ -12,7 +12,8 @@ def word_lists() -> dict[str, tuple[str, ...]]:
     """A dict from the label of each packaged list to its words, in the order of the file.
 
     There are seed words of each user task (a label each, such as "writing"), words of closed classes ("closed"), and
-    affixes without hyphens ("suffix", "prefix"). Lines of the file that have the same label are joined.
+    affixes without hyphens ("suffix", "prefix"). Lines of the file that have the same label are joined. Every call
+    returns the same dict, so callers must not change it.
     """
     lists: dict[str, tuple[str, ...]] = {}
     for line in packaged_lines("annotate/words.txt"):

@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 class StaticVectors:
     """Word vectors.
 
-    name: of the vectors, for messages and reports. index: word -> its row in vectors_ND. vectors_ND: float32, one row a
-    word. source_digest: what `digest` returns, where the vectors were read from a file or package that has a digest;
-    None: `digest` is computed from the words and vectors.
+    name: what messages and reports call the vectors. index: word -> its row in vectors_ND. vectors_ND: float32, one
+    row a word. source_digest: a digest of the file or of the package's version that the vectors were read from;
+    `digest` returns it. None: `digest` is computed from the words and vectors.
     """
 
     name: str
@@ -62,7 +62,10 @@ class StaticVectors:
 
     @classmethod
     def from_embeddings(cls, words: Sequence[str], embedding_VD: Tensor) -> StaticVectors:
-        """Word vectors made of a model's own input embeddings; row i of embedding_VD is the embedding of words[i]."""
+        """Word vectors made of a model's own input embeddings; row i of embedding_VD is the embedding of words[i].
+
+        embedding_VD may have any float type and device. Where a word repeats, its last row counts.
+        """
         return cls("input embeddings", {word: i for i, word in enumerate(words)}, embedding_VD.detach().float().cpu())
 
 
@@ -104,12 +107,13 @@ def glove() -> StaticVectors:
 def text_file(path: str) -> StaticVectors:
     """Vectors of a GloVe or word2vec text file, decompressed where its name ends in .gz.
 
-    Each line has a word and its numbers, with one space between. Blank lines are skipped; "first line" is the first
-    other one. If the first line is two whole numbers, it is word2vec's header: the number of words and the width. Where
-    a word occurs twice, the first vector is kept. Raises InputError, with the line's number, where the header's numbers
-    cannot be used, and where a line is not a word in UTF-8 and as many finite float32 numbers as the header says, or,
-    without a header, as the first line has. Raises it too where the file cannot be read or holds no vector, and where
-    it has another number of lines with words than its header says.
+    Each line has a word and its numbers, with one space between. A word may contain spaces, but not on the first line
+    of a file without a header. Blank lines are skipped; "first line" is the first other one. If the first line is two
+    whole numbers, it is word2vec's header: the number of words and the width. Where a word occurs twice, the first
+    vector is kept. Raises InputError, with the line's number, where `_header` refuses the header, and where a line is
+    not a word in UTF-8 and as many finite float32 numbers as the header says, or, without a header, as the first line
+    has. Raises it too where the file cannot be read or holds no vector, and where the number of lines with words,
+    repeated words included, is not the one in the header.
     """
     content = user_bytes(path, "vectors.path")
     lines = content.split(b"\n")
@@ -136,10 +140,10 @@ def text_file(path: str) -> StaticVectors:
 
 
 def _header(line: bytes, where: str) -> tuple[int, int] | None:
-    """(number of words, width) of word2vec's header; None where the line is not two whole numbers, so no header.
+    """(number of words, width) of word2vec's header; None where the line is no header, as it is not two whole numbers.
 
-    where: the file and the line, for the message. Raises InputError where a number has too many digits, and where the
-    width is 0 or beyond WIDEST.
+    where: the file and the line, for the message. Raises InputError where a number has more than DIGITS digits, and
+    where the width is 0 or above WIDEST.
     """
     fields = line.split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):

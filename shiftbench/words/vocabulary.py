@@ -43,10 +43,11 @@ class Vocabulary:
 def packaged(size: int) -> Vocabulary:
     """The words of the packaged prompts and the most frequent other English words, `size` words in all.
 
-    The words are ordered by their frequency in wordfreq, and words of equal frequency alphabetically. They are in lower
-    case and have letters only. A word of a prompt that wordfreq does not know is taken for a typo or an identifier and
-    left out. Where the prompts have more than `size` words, the vocabulary is the most frequent of them. It is smaller
-    than `size` where wordfreq has fewer words. Raises InputError where size is not a positive whole number.
+    The words are ordered by their frequency in wordfreq, highest first, and words of equal frequency alphabetically.
+    They are in lower case and have letters only. A word of a prompt that wordfreq does not know is taken for a typo or
+    an identifier and left out. Where the prompts have more than `size` words, the vocabulary is the most frequent of
+    them. It is smaller than `size` where wordfreq has fewer words. Raises InputError where size is not a positive whole
+    number.
     """
     import wordfreq
 
@@ -64,8 +65,8 @@ def packaged(size: int) -> Vocabulary:
 def prompt_words() -> set[str]:
     """The runs of letters in the packaged prompts, in lower case.
 
-    Other characters separate words: "GPT-4 isn't" gives "gpt", "isn" and "t". The prompts are the user-oriented
-    instructions of self_instruct with their inputs, and the first turns of mt_bench.
+    Letters are those of any alphabet. Other characters separate words: "GPT-4 isn't" gives "gpt", "isn" and "t". The
+    prompts are the user-oriented instructions of self_instruct with their inputs, and the first turns of mt_bench.
     """
     texts = []
     for line in packaged_lines("self_instruct/user_oriented_instructions.jsonl"):
@@ -76,11 +77,12 @@ def prompt_words() -> set[str]:
 
 
 def tsv(path: str) -> Vocabulary:
-    """The words of a file, in its order, which should be most frequent first.
+    """The words of a UTF-8 file, in its order, which should be most frequent first.
 
-    Each line has a word, a TAB, and then anything, such as a frequency, which is ignored. Raises InputError, with the
-    line's number, where a line (a blank one included) has no TAB or no word before it, or repeats a word. Raises it too
-    where the file cannot be read or holds no line.
+    The file is decompressed where its name ends in .gz. Each line has a word, a TAB, and then anything, such as a
+    frequency, which is ignored. A word keeps its spaces and its case. Raises InputError, with the line's number, where
+    a line (a blank one included) has no TAB or no word before it, or repeats a word. Raises it too where the file
+    cannot be read or holds no line.
     """
     first_line: dict[str, int] = {}
     for number, line in enumerate(user_lines(path, "vocabulary.path"), start=1):
@@ -100,7 +102,7 @@ def verbs(kind: Literal["instruction", "instruction_larger", "general"]) -> list
     """A packaged list of distinct verbs.
 
     instruction: the 38 instruction verbs of Wu et al. instruction_larger: these and 31 more, the verbs with which
-    sentences of at least two of the packaged prompts begin. general: the 3,000 most frequent verbs of WordNet 3.0
-    without the 38; the 31 are among them.
+    sentences of at least two of the packaged prompts begin; the 38 come first. general: the 3,000 most frequent verbs
+    of WordNet 3.0 without the 38, most frequent first; the 31 are among them.
     """
     return packaged_lines(f"verbs/{kind}.txt")
