@@ -214,6 +214,7 @@ def test_text_file(tmp_path: Path, header: str, suffix: str) -> None:
     ("content", "message"),
     [
         ("a 1 2\nb 1\n", "line 2: wanted a word and 2 finite numbers"),
+        ("a 1 2\nb 1 1_0\n", "line 2: wanted a word and 2 finite numbers"),
         ("a 1 2\nb 1 x\n", "line 2: wanted"),
         ("a 1 2\nb 1 nan\n", "line 2: wanted"),
         ("a 1 2\nb 1e39 -1e39\n", "line 2: wanted"),

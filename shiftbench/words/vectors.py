@@ -165,9 +165,9 @@ def _entry(line: bytes, width: int, where: str) -> tuple[str, list[float]]:
     # Split from the right, because some of GloVe's words contain spaces.
     fields = line.rstrip().rsplit(b" ", width) if width > 0 else []
     try:
-        vector = [float(field) for field in fields[1:]]
+        vector = [float(field) for field in fields[1:] if b"_" not in field]  # Python would read 1_0 as 10
         # The comparisons are False for NaN and for infinite values.
-        if len(fields) == width + 1 and fields[0] and all(-LARGEST <= value <= LARGEST for value in vector):
+        if fields and len(vector) == width and fields[0] and all(-LARGEST <= value <= LARGEST for value in vector):
             return fields[0].decode(), vector
     except ValueError:
         pass
