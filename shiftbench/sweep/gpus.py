@@ -26,8 +26,9 @@ def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictCon
 
     The configuration's option `gpus` says how many; where it is more than 1, each model is spread over them
     (device_map). Where `device` is neither auto nor cuda, where Slurm gave the job its GPUs, and where torch sees no
-    GPU, the block gets `config` itself, and `gpus` is not looked at. say: called with a line where the job has to wait.
-    Otherwise raises InputError where `gpus` is less than 1 or more than the number of GPUs that torch sees.
+    GPU, the block gets `config` itself, and `gpus` is not looked at. In all other cases, InputError is raised where
+    `gpus` is less than 1 or more than the number of GPUs that torch sees. say: called with a line where the job has to
+    wait.
     """
     import torch
 
