@@ -69,7 +69,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Override]
 
     The first list has the texts that begin with hydra/ or hydra., such as hydra/launcher=joblib, except
     hydra.searchpath=...; the second has parsed overrides. Raises InputError for another option
-    that begins with "-", for an override that cannot be parsed, for several values or an option of the launcher without
+    that begins with "-", for an override that cannot be parsed, for several values or an option of Hydra without
     -m, and for an option of Hydra's sweeper.
     """
     texts = [argument for argument in arguments if argument not in FLAGS]

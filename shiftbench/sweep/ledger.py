@@ -189,7 +189,7 @@ class Ledger:
 
 
 def as_started(status: Status) -> Status:
-    """The status, changed to that of a job that this process starts now."""
+    """The status with state RUNNING, this host and process, and now as its start. The other fields stay."""
     return replace(status, state=RUNNING, host=socket.gethostname(), pid=os.getpid(), start=time.time())
 
 

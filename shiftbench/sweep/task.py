@@ -199,8 +199,8 @@ def _one_line(text: str) -> str:
 def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
     """For each path in a configuration, the [name, size in bytes, time of change in ns] of each of its files.
 
-    Paths are the texts under PATH_KEYS, at any depth but not in lists, that name an existing file or folder. Of a
-    folder, the files directly in it count.
+    The keys are the paths as the configuration has them. Paths are the texts under PATH_KEYS, at any depth but not in
+    lists, that name an existing file or folder. Of a folder, the files directly in it count.
     """
     stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():

@@ -84,7 +84,8 @@ class _Watcher:
     def _show_change(self, number: int, status: Status) -> None:
         """Print a line where job `number` has started, ended or been interrupted, and call on_done where it is done.
 
-        Nothing is done where the state and the start of the job are those of the last call.
+        number: the job's place in the list of jobs, from 1. Nothing is done where the state and the start of the job
+        are those of the last call for it.
         """
         before = self._last.get(status.key)
         self._last[status.key] = status
@@ -167,7 +168,7 @@ def verdict_words(status: Status) -> str:
 def duration(status: Status) -> str:
     """How long a job took, or has run so far, as "12.3 s", or from two minutes on as "4 min".
 
-    Empty where the job has not begun, and where its end is not known, as of an interrupted job.
+    Empty where the job has not begun, and where its state is INTERRUPTED or MISSING.
     """
     if not status.start or status.state in (INTERRUPTED, MISSING):
         return ""
