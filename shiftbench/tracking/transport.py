@@ -105,7 +105,7 @@ def limit_requests(address: str, timeout: float) -> None:
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:
-    """While the block runs, a file that it receives by HTTP may have at most `size` bytes after decompression.
+    """While the block runs, a file that its thread receives by HTTP may have at most `size` bytes after decompression.
 
     A larger one raises TooLarge. This holds for the servers that `limit_requests` was called for.
     """
