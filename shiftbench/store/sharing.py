@@ -11,7 +11,7 @@ from shiftbench.store.store import Store
 from shiftbench.store.work import Work, compute_all
 
 WAIT = 0.1  # seconds between checks of the store while other processes compute all that is left
-BATCH = 64  # most units claimed at once where a method computes many faster together; other processes can take the rest
+BATCH = 64  # most units claimed at once where a method computes many faster together, else 1; others can take the rest
 
 
 def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:

@@ -163,7 +163,7 @@ class Store:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Claim a unit for the block, so that no other process computes it. Yields False where another has claimed it.
+        """Claim a unit for the block, so that no other process computes it. Yields False where it is claimed already.
 
         The claim ends with the block or with the process. After True, the caller must check again whether the unit is
         in the store by now. Where the file system has no locks, every process gets True and several may compute the
@@ -210,7 +210,7 @@ class Store:
         weights: str | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Remove what killed writers left, and the entries that meet all given conditions. No condition: no entry.
+        """Remove what killed writers left, and the entries that meet all given conditions. Without any, no entry.
 
         older_than_days, method, weights: the conditions; None means not given. older_than_days: the least
         number of days since Entry.created. method: as in the record. weights: the first digits of a digest of weights,

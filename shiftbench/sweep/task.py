@@ -46,8 +46,8 @@ class Task:
     """A job of a sweep.
 
     name: the name of its results folder. key: see `job_key`. folder: the path of its results folder. config: its
-    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from. suite:
-    the name of the config that chose its findings and prompts.
+    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from, as it was
+    given, secrets included. suite: the name of the config that chose its findings and prompts.
     """
 
     name: str

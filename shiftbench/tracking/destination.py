@@ -61,8 +61,8 @@ class Tracking:
 
     uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for no
     tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: the most seconds for a
-    whole answer of a server; for an HTTP server they include its retries. Files have another limit, see transport.py.
-    For a database there is no limit.
+    whole answer of a server; with an HTTP server, retries count. Files have another limit, see transport.py. For a
+    database there is no limit.
     """
 
     uri: str | None
