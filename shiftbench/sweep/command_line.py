@@ -151,7 +151,7 @@ def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> 
 
     The parts are joined by commas. varied: the keys that vary. choices: for each config group, the name of the config
     that was chosen; for a group, this name is the VALUE. A name of more than MAX_NAME_BYTES bytes is cut and ends in a
-    digest of the whole name.
+    digest of the whole name; with the digest it has at most that many bytes.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]

@@ -83,7 +83,8 @@ def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
     """A copy of the configuration in which both models are put on these devices, and `device` is the first of them.
 
     Where there are several devices, or where a model has a device_map, its device_map becomes the list of them: a job
-    uses no GPU that it has not leased. A device_map of null stays where there is one device.
+    uses no GPU that it has not leased. devices: torch's numbers of the GPUs. A device_map of null stays where there is
+    one device.
     """
     config = config.copy()
     config.device = f"cuda:{devices[0]}"

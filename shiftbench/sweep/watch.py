@@ -72,7 +72,7 @@ class _Watcher:
             self._poll_until(stop, lambda: live.update(self._render()))
 
     def _poll_until(self, stop: threading.Event, redraw: Callable[[], None]) -> None:
-        """Read every status once a period; after `stop` is set, once more."""
+        """Every POLL_SECONDS read each status and then call `redraw`; once more after `stop` is set."""
         while True:
             final = stop.wait(POLL_SECONDS)
             for number, (key, name) in enumerate(self._jobs, 1):
