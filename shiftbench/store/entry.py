@@ -1,9 +1,10 @@
 """One stored unit as a folder of two files, and how damage to them is detected.
 
     arrays.safetensors   the unit's arrays
-    record.json          {"sha256": digest of body, "body": {key, created, arrays: sha256, words, record}}
+    record.json          {"sha256": sha256 of body, "body": {key, created, arrays: sha256, words, record}}
 
-Nothing is pickled. Text is UTF-8, and lone surrogates are allowed in it because tokens may contain them.
+Both digests are of the bytes as they are in the files. Nothing is pickled. Text is UTF-8, and lone surrogates are
+allowed in it because tokens may contain them.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31
 
 
 class Damaged(Exception):
-    """The files of a stored unit are not as they were written. The message names the file and says what is wrong."""
+    """A file of a stored unit is missing, cannot be read, or is not as it was written. Its message says which."""
 
 
 @dataclass(frozen=True)
 class Body:
     """The content of a unit's record.json under "body"; the checksum of these bytes was right.
 
-    key: the unit's key. created: when the unit was stored. words: as in Unit. record: what the unit was computed from.
+    key: the unit's key. created: when `encode` made these bytes, with a time zone. words: as in Unit.
+    record: what the unit was computed from.
     """
 
     key: str
@@ -53,7 +55,7 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
     """The content of a unit's two files, by file name.
 
     key: the unit's key. record: what the unit was computed from, JSON-able. Raises ValueError where the record holds a
-    NaN or an infinity, and where an array has a dtype that safetensors lacks.
+    NaN or an infinity, and where an array has a dtype that safetensors lacks. `created` is the time of this call.
     """
     # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
@@ -78,7 +80,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Create the folder with these files. The files are on the disk, not only in a cache, when this returns.
 
     The name of the folder itself may still be in a cache. files: the content of each file, by its name. Raises
-    FileExistsError where the folder exists, and OSError where it cannot be written.
+    FileExistsError where the folder exists, and OSError where the folder or a file cannot be written; what was written
+    until then stays.
     """
     folder.mkdir()
     for name, content in files.items():
@@ -139,10 +142,10 @@ def _with_checksum(text: bytes) -> bytes:
 
 
 def _checked_body(fields: Any) -> Body:
-    """The body of a record.json, from its parsed JSON.
+    """The Body for `fields`, which is the parsed JSON under "body" in a record.json.
 
-    Raises ValueError or TypeError where its fields, or the types of their values, are not those that `encode` writes,
-    and where `created` is no time at which a unit can be stored.
+    Raises ValueError or TypeError where the fields, or the types of their values, are not those that `encode` writes,
+    and where `created` has no time zone or a year that is not from 1970 to 9998.
     """
     if not isinstance(fields, dict) or set(fields) != {"key", "created", "arrays", "words", "record"}:
         raise ValueError("its fields are not those of a unit")
@@ -161,9 +164,9 @@ def _checked_body(fields: Any) -> Body:
 
 @contextmanager
 def _as_damaged(name: str) -> Iterator[None]:
-    """Turn any failure of the block, which interprets bytes of a file that are in memory already, into Damaged.
+    """Turn a failure of the block, which interprets bytes of a file that are in memory already, into Damaged.
 
-    name: the file's name, for the message.
+    name: the file's name, for the message. torch.OutOfMemoryError and KeyboardInterrupt pass unchanged.
     """
     try:
         with reading(name):

@@ -11,15 +11,16 @@ from shiftbench.store.store import Store
 from shiftbench.store.work import Work, compute_all
 
 WAIT = 0.1  # seconds between checks of the store while other processes compute all that is left
-BATCH = 64  # most units claimed at once where a method computes many faster together; other processes can take the rest
+BATCH = 64  # most units claimed at once where a method computes many faster together, else 1; others can take the rest
 
 
 def take_or_compute(store: Store, work: Sequence[Work]) -> Iterator[tuple[Work, Unit, bool]]:
     """Yields (work item, its unit, whether this process computed it) once for each item, in any order.
 
-    work: items of one method. A unit that the store lacks is computed and stored before it is yielded. An item that
-    another process is computing is postponed until its unit is in the store. If that process dies or fails, this one
-    computes the unit, unless a third claims it first. Raises as Store.claim and Store.put do.
+    work: items of one method on one model or one pair. A unit that the store lacks is computed and stored before it is
+    yielded. An item that another process is computing is postponed until its unit is in the store. If that process dies
+    or fails, this one computes the unit, unless a third claims it first. Raises what Store.claim, Store.put and the
+    computation raise.
     """
     missing = []
     for item in work:

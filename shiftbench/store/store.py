@@ -66,8 +66,8 @@ class Entry:
 class Pruned:
     """What prune removed, or would remove.
 
-    entries: the number of stored units. leftovers: the number of files and folders that killed writers left. bytes: the
-    size of these entries and leftovers together.
+    entries: the number of stored units. leftovers: the number of files and folders that killed writers left under
+    ROOT/tmp/. bytes: the size of these entries and leftovers together.
     """
 
     entries: int
@@ -117,7 +117,8 @@ class Store:
     def check_writable(self) -> None:
         """Raise InputError where the store could not be written when that was last tried and still cannot.
 
-        It is tried at the start, and here again after a failure. To be used before work whose result must be stored.
+        It is tried when the Store is made, and here again where the last try failed. A failed `put` is no such try. To
+        be used before work whose result must be stored.
         """
         if self._unwritable is not None:
             self._unwritable = self._try_writing()
@@ -127,7 +128,8 @@ class Store:
     def get(self, key: str) -> Unit | None:
         """The unit with this key; None where the store does not have it, or has it damaged.
 
-        A damaged unit is logged, and removed where that is possible, so that it can be computed and stored again.
+        A damaged unit is logged, so that it can be computed and stored again. It is removed where that is possible,
+        unless the store could not be written when that was last tried.
         Raises ValueError where `key` is no key.
         """
         try:
@@ -137,7 +139,7 @@ class Store:
         except Damaged as damage:
             log.warning("store %s: %s is damaged (%s); it will be computed again", self.path, key, damage)
             if self._unwritable is None:  # a store that cannot be written is left as it is
-                with suppress(OSError):  # it may belong to another user; `put` raises where it cannot replace it
+                with suppress(OSError):  # the folder may be another user's; `put` raises where it cannot replace it
                     self._remove(key)
             return None
 
@@ -145,7 +147,7 @@ class Store:
         """Store a unit. Where the store has an undamaged unit with this key already, that one is kept.
 
         record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
-        written, as on a full disk; no part of it is left then. Raises ValueError as `entry.encode` does, and where
+        written, as on a full disk; half a unit is never left. Raises ValueError as `entry.encode` does, and where
         `key` is no key.
         """
         folder = self._folder(key)
@@ -162,7 +164,7 @@ class Store:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Claim a unit for the block, so that no other process computes it. Yields False where another has claimed it.
+        """Claim a unit for the block, so that no other process computes it. Yields False where it is claimed already.
 
         The claim ends with the block or with the process. After True, the caller must check again whether the unit is
         in the store by now. Where the file system has no locks, every process gets True and several may compute the
@@ -209,10 +211,11 @@ class Store:
         weights: str | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Remove what killed writers left, and the entries that meet all given conditions. No condition: no entry.
+        """Remove what killed writers left, and the entries that meet all given conditions. Without any, no entry.
 
-        older_than_days, method, weights: the conditions; None means not given. method: as in the record. weights: the
-        first digits of a digest of weights, of either model of a pair. dry_run: count, but remove nothing.
+        older_than_days, method, weights: the conditions; None means not given. older_than_days: the least
+        number of days since Entry.created. method: as in the record. weights: the first digits of a digest of weights,
+        of either model of a pair. dry_run: count, but remove nothing.
         Returns what was removed, or with dry_run what would be. Claims of killed processes are removed too, and are not
         counted. Leftovers stay if other processes write without a pause for SWEEP_WAIT seconds. Raises InputError where
         the store could not be written when that was last tried, for another reason than a full disk.
@@ -279,7 +282,7 @@ class Store:
                     raise
             if (
                 self.get(key) is not None
-            ):  # another process was first; `get` removes a damaged unit, and the rename is tried again
+            ):  # another process was first; where `get` has removed a damaged unit, the rename is tried again
                 return None
         raise Unwritable(
             errno.EEXIST,
@@ -288,7 +291,7 @@ class Store:
         )
 
     def _remove(self, key: str) -> None:
-        """Remove an entry in one step, so that no process ever sees half of it."""
+        """Remove an entry in one step, so that no process ever sees half of it. A missing entry is no error."""
         with self._temporary_folder() as folder_in_tmp:
             try:
                 os.rename(self._folder(key), folder_in_tmp / "entry")
@@ -327,10 +330,10 @@ class Store:
             yield locked
 
     def _sweep(self, dry_run: bool) -> list[int]:
-        """Remove the leftovers under tmp/, and return the size of each in bytes. dry_run: remove nothing.
+        """Remove the leftovers under tmp/, and return the size of each in bytes. dry_run: only return the sizes.
 
-        Where other processes are still writing after SWEEP_WAIT seconds, nothing is removed, the list is empty, and a
-        warning is logged.
+        Waits up to SWEEP_WAIT seconds for a moment in which no process writes. Where there is none, nothing is removed,
+        the list is empty, and a warning is logged.
         """
         until = time.monotonic() + SWEEP_WAIT
         while True:
@@ -369,7 +372,7 @@ class Store:
 def print_entries(config: Any) -> int:
     """Print a table of the stored units: for each method and weights their number, size and newest date; and a total.
 
-    config: the configuration of the command. Returns the exit code 0.
+    The damaged units have one row together. config: the configuration of the command. Returns the exit code 0.
     """
     store = Store(config.store.path)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)

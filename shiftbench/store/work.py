@@ -15,9 +15,9 @@ class Work:
 
     unit: the unit's name within its explanation, such as a prompt's id or 'layer 3'. content: everything that the
     unit's numbers depend on, as JSON-able values; its digest is the unit's key in the store. compute: computes the
-    unit. batch: computes many units faster than one after the other; None where there is no faster way. It takes work
-    of one method on one model and yields (index in that work, unit) as each is done. Its units must equal those of
-    `compute`.
+    unit. batch: computes many units faster than one after the other; None where there is no faster way. It takes a
+    sequence of work of one method on one model or pair, and yields (index in that sequence, unit) as each is done. Its
+    units must equal those of `compute`.
     """
 
     unit: str
@@ -32,7 +32,7 @@ class Work:
 
 
 def compute_all(work: Sequence[Work]) -> Iterator[tuple[int, Unit]]:
-    """Compute one explainer's work; yields (index in the work, unit) as each unit is done, in any order."""
+    """Compute work of one method on one model or pair; yields (index in `work`, unit) as each is done, in any order."""
     if work and work[0].batch is not None:
         yield from work[0].batch(work)
     else:

@@ -44,9 +44,10 @@ def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
     """Compose every job that the arguments request: one job, or with -m one for each combination of values.
 
     A suite may name keys that it sweeps over, with their values (hydra.sweeper.params); where the arguments set such a
-    key, their values replace the suite's. Raises InputError for arguments that `split_arguments` refuses, for a
-    glob(...) that matches nothing, for a configuration that does not compose, and for a suite that sweeps over several
-    values where -m is missing.
+    key, their values replace the suite's. The last key of the arguments varies faster than
+    those before it, and a suite's keys vary faster than all of them. Raises InputError for arguments that
+    `split_arguments` refuses, for a glob(...) that matches nothing, for a configuration that does not compose, and for
+    a suite that sweeps over several values where -m is missing.
     """
     _, overrides = split_arguments(arguments)
     sweeping = is_sweep(arguments)
@@ -64,10 +65,11 @@ def compose_jobs(arguments: Sequence[str]) -> list[ComposedJob]:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
-    """(options of Hydra's launcher, overrides of the jobs), both in the order of the arguments, without -m.
+    """(options of Hydra itself, overrides of the jobs), both in the order of the arguments, without -m.
 
-    The first list has texts (hydra/launcher=...), the second has parsed overrides. Raises InputError for another option
-    that begins with "-", for an override that cannot be parsed, for several values or an option of the launcher without
+    The first list has the texts that begin with hydra/ or hydra., such as hydra/launcher=joblib, except
+    hydra.searchpath=...; the second has parsed overrides. Raises InputError for another option
+    that begins with "-", for an override that cannot be parsed, for several values or an option of Hydra without
     -m, and for an option of Hydra's sweeper.
     """
     texts = [argument for argument in arguments if argument not in FLAGS]
@@ -149,7 +151,7 @@ def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> 
 
     The parts are joined by commas. varied: the keys that vary. choices: for each config group, the name of the config
     that was chosen; for a group, this name is the VALUE. A name of more than MAX_NAME_BYTES bytes is cut and ends in a
-    digest of the whole name.
+    digest of the whole name; with the digest it has at most that many bytes.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
     parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]

@@ -27,8 +27,9 @@ def assigned(config: DictConfig, say: Callable[[str], None]) -> Iterator[DictCon
 
     The configuration's option `gpus` says how many; where it is more than 1, each model is spread over them
     (device_map). Where `device` is neither auto nor cuda, where Slurm gave the job its GPUs, and where torch sees no
-    GPU, the block gets `config` itself, and `gpus` is not looked at. say: called with a line where the job has to wait.
-    Otherwise raises InputError where `gpus` is less than 1 or more than the number of GPUs that torch sees.
+    GPU, the block gets `config` itself, and `gpus` is not looked at. In all other cases, InputError is raised where
+    `gpus` is less than 1 or more than the number of GPUs that torch sees. say: called with a line where the job has to
+    wait.
     """
     import torch
 
@@ -84,7 +85,8 @@ def _on(config: DictConfig, devices: Sequence[int]) -> DictConfig:
     """A copy of the configuration in which both models are put on these devices, and `device` is the first of them.
 
     Where there are several devices, or where a model has a device_map, its device_map becomes the list of them: a job
-    uses no GPU that it has not leased. A device_map of null stays where there is one device.
+    uses no GPU that it has not leased. devices: torch's numbers of the GPUs. A device_map of null stays where there is
+    one device.
     """
     config = config.copy()
     config.device = f"cuda:{devices[0]}"

@@ -61,7 +61,10 @@ def runs_in_this_process(settings: Sequence[str]) -> bool:
 
 @contextmanager
 def _initialised_hydra(settings: Sequence[str], folder: Path) -> Iterator[DictConfig]:
-    """The sweep's configuration, with Hydra initialised as launchers need it while the block runs."""
+    """Gives the block a configuration with the launcher's options in its node `hydra`, and Hydra ready for launchers.
+
+    settings, folder: as of `launch`. Raises InputError where `settings` do not compose.
+    """
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     GlobalHydra.instance().clear()  # an earlier launcher that still waits for a dead worker has left Hydra initialised
     with initialize_config_module(CONFIG_MODULE, job_name="shiftbench", version_base="1.3"):

@@ -46,11 +46,11 @@ class Status:
     """The status of one job.
 
     key: the job's key (`job_key` in task.py). name: the name of its results folder. folder: the path of that folder.
-    state: one of the constants above. reason: why the job failed, was interrupted or is missing. code: the exit code of
-    a failed job, 1 or 2. host, pid: the process that runs or ran the job. start, end: in seconds since 1970, 0 where
-    not known. stage: what the job is doing. explained: the number of explanation units that the job computed, including
-    earlier attempts that did not finish. found: the number of units that a done job took from the store. scores: the
-    SHA-256 digest of the scores.json of a done job.
+    state: one of the constants above. reason: why the job failed, was interrupted or is missing; empty where that is
+    not known. code: the exit code of a failed job, 1 or 2. host, pid: the process that runs or ran the job. start, end:
+    in seconds since 1970, 0 where not known. stage: what the job is doing. explained: the number of explanation units
+    that the job computed, including earlier attempts that did not finish. found: the number of units that a done job
+    took from the store. scores: the SHA-256 digest of the scores.json of a done job.
     """
 
     key: str
@@ -189,7 +189,7 @@ class Ledger:
 
 
 def as_started(status: Status) -> Status:
-    """The status, changed to that of a job that this process starts now."""
+    """The status with state RUNNING, this host and process, and now as its start. The other fields stay."""
     return replace(status, state=RUNNING, host=socket.gethostname(), pid=os.getpid(), start=time.time())
 
 

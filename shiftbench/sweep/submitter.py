@@ -62,7 +62,8 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
             if reachable:
                 parent_runs.open()
             with watching(ledger, [(task.key, task.name) for task in unfinished], parent_runs.send, console):
-                # Inside of `watching` too: it ends only when the runs of all finished jobs have been sent.
+                # Inside of `watching` too, because `watching` ends only when the runs of all finished jobs have been
+                # sent.
                 with parent_runs.ended_by_errors():
                     launch_all(unfinished, ledger, start, console)
             statuses = [ledger.read(task.key, task.name) for task in tasks]
@@ -71,9 +72,9 @@ def run(composed: Sequence[ComposedJob], settings: Sequence[str]) -> int:
 
 
 def group_by_base(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks, reordered so that those with the same base model follow one another.
+    """The tasks, reordered so that those with the same text in pair.base follow one another.
 
-    A process that runs them one after another can then keep this base model loaded. The order is otherwise the given
+    A process that runs them one after another can then keep the base model loaded. The order is otherwise the given
     one. Raises InputError where two tasks have the same name and therefore the same results folder.
     """
     names: set[str] = set()
@@ -124,7 +125,7 @@ def launch_all(
         mark_waiting(left, ledger)
         try:
             start(left)
-        except Exception as error:  # it stops at the first dead worker; the ledger says what became of the other jobs
+        except Exception as error:  # launchers stop at a dead worker; the ledger says what became of the other jobs
             reason = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
             if all(ledger.read(task.key).state == WAITING for task in unfinished):
                 raise InputError(f"the launcher started no job: {reason}") from None
@@ -206,8 +207,8 @@ class ParentRuns:
     def close(self, statuses: Sequence[Status]) -> None:
         """Send the jobs that are done and were not sent yet, and set the final status of the parent runs.
 
-        These are the parent runs that this process has opened, which it does for a suite before it sends the first job
-        of the suite. The status is FINISHED where `statuses` has all jobs of the suite as done, otherwise FAILED.
+        The parent runs are those that this process has opened; `send` opens that of a job's suite where it is not open
+        yet. The status is FINISHED where `statuses` has all jobs of the suite as done, otherwise FAILED.
         """
         for status in statuses:
             if status.state == DONE:
@@ -217,7 +218,10 @@ class ParentRuns:
             self._tracking.close_suite(parent, "FINISHED" if done else "FAILED")
 
     def _parent(self, suite: str) -> str | None:
-        """The id of a suite's parent run, opened here unless an earlier call did; None where that is not possible."""
+        """The id of a suite's parent run, opened here unless an earlier call did; None where that is not possible.
+
+        After None the next call tries again, unless the sweep has ended by an error: then no run is opened any more.
+        """
         if suite not in self._parents:
             if self._ended:
                 return None
@@ -231,7 +235,8 @@ class ParentRuns:
 def sweep_name(suite: str, tasks: Sequence[Task]) -> str:
     """The name of a suite's parent run, without the day: "sweep suite=core, 10 pairs".
 
-    Where there are more jobs than pairs, it has both numbers: "sweep suite=core, 20 jobs, 10 pairs".
+    Where there are more jobs than pairs, it has both numbers: "sweep suite=core, 20 jobs, 10 pairs". tasks: the jobs of
+    this suite alone.
     """
     pairs, jobs = len({pair_name(task.config.pair) for task in tasks}), len(tasks)
     counted = f"{pairs} pair{'s' * (pairs > 1)}"

@@ -46,8 +46,8 @@ class Task:
     """A job of a sweep.
 
     name: the name of its results folder. key: see `job_key`. folder: the path of its results folder. config: its
-    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from. suite:
-    the name of the config that chose its findings and prompts.
+    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from, as it was
+    given, secrets included. suite: the name of the config that chose its findings and prompts.
     """
 
     name: str
@@ -199,8 +199,8 @@ def _one_line(text: str) -> str:
 def _file_stamps(config: Any) -> dict[str, list[list[Any]]]:
     """For each path in a configuration, the [name, size in bytes, time of change in ns] of each of its files.
 
-    Paths are the texts under PATH_KEYS, at any depth but not in lists, that name an existing file or folder. Of a
-    folder, the files directly in it count.
+    The keys are the paths as the configuration has them. Paths are the texts under PATH_KEYS, at any depth but not in
+    lists, that name an existing file or folder. Of a folder, the files directly in it count.
     """
     stamps: dict[str, list[list[Any]]] = {}
     for key, value in config.items():

@@ -72,7 +72,7 @@ class _Watcher:
             self._poll_until(stop, lambda: live.update(self._render()))
 
     def _poll_until(self, stop: threading.Event, redraw: Callable[[], None]) -> None:
-        """Read every status once a period; after `stop` is set, once more."""
+        """Every POLL_SECONDS read each status and then call `redraw`; once more after `stop` is set."""
         while True:
             final = stop.wait(POLL_SECONDS)
             for number, (key, name) in enumerate(self._jobs, 1):
@@ -84,7 +84,8 @@ class _Watcher:
     def _show_change(self, number: int, status: Status) -> None:
         """Print a line where job `number` has started, ended or been interrupted, and call on_done where it is done.
 
-        Nothing is done where the state and the start of the job are those of the last call.
+        number: the job's place in the list of jobs, from 1. Nothing is done where the state and the start of the job
+        are those of the last call for it.
         """
         before = self._last.get(status.key)
         self._last[status.key] = status
@@ -167,7 +168,7 @@ def verdict_words(status: Status) -> str:
 def duration(status: Status) -> str:
     """How long a job took, or has run so far, as "12.3 s", or from two minutes on as "4 min".
 
-    Empty where the job has not begun, and where its end is not known, as of an interrupted job.
+    Empty where the job has not begun, and where its state is INTERRUPTED or MISSING.
     """
     if not status.start or status.state in (INTERRUPTED, MISSING):
         return ""

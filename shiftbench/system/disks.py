@@ -22,7 +22,7 @@ def amount(size: float) -> str:
 
 
 def mount_of(path: Path) -> Path:
-    """The mount point of the disk that holds a path. The path need not exist yet."""
+    """The last mount point on the way down to a path; symbolic links are not followed. The path need not exist yet."""
     above = path.absolute()
     while not (above.exists() and os.path.ismount(above)) and above != above.parent:
         above = above.parent

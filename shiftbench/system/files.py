@@ -23,7 +23,8 @@ def replace_whole(path: Path, content: bytes) -> None:
     """Write a file with this content in one step, in place of an earlier file at this path if there is one.
 
     The content is on the disk when this returns; the new name may still be in a cache, so that after a power cut the
-    old file may be there. Raises OSError where the file cannot be written; the old file is still there then.
+    old file may be there. The file gets the permissions of a new one, and a link at this path is itself replaced.
+    Raises OSError where the file cannot be written; the old file is still there then.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}{TEMPORARY}")
     try:

@@ -18,12 +18,12 @@ from typing import BinaryIO
 
 @contextmanager
 def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]:
-    """Hold the exclusive lock of a file for the block. Yields whether this process holds it.
+    """Hold the exclusive lock of a file for the block. Yields whether this call holds it.
 
-    The file is created where missing. wait: whether to wait while another process holds the lock; without it, False is
-    yielded at once in that case. remove: remove the file when the block ends, unless False was yielded. Where the file
-    system has no locks, True is yielded although nothing is locked; `is_free` returns None in that case. Raises OSError
-    where the file cannot be created or opened, and where it is not a regular file.
+    The file is created where missing. wait: whether to wait while the lock is held elsewhere, be it by another call in
+    this process; without it, False is yielded at once in that case. remove: remove the file when the block ends, unless
+    False was yielded. Where the file system has no locks, True is yielded although nothing is locked; `is_free` returns
+    None in that case. Raises OSError where the file cannot be created or opened, and where it is not a regular file.
     """
     file = _acquire(path, wait)
     try:
@@ -53,7 +53,7 @@ def is_free(path: Path) -> bool | None:
 
 
 def _acquire(path: Path, wait: bool) -> BinaryIO | None:
-    """The open file, locked; None where another process holds the lock and `wait` is false.
+    """The open file, locked; None where the lock is held already and `wait` is false.
 
     Where the file system has no locks, the open file is returned although it is not locked.
     """

@@ -29,7 +29,7 @@ def absolute_uri(uri: str | None) -> str:
     try:
         kind = scheme(uri)
         if kind in SERVER_SCHEMES:
-            _ = urlsplit(uri).port  # which is read from the text here: http://host:99999 has none
+            _ = urlsplit(uri).port  # raises ValueError where the port is no port, as in http://host:99999
     except ValueError as error:
         raise InputError(
             f"tracking.uri={without_secrets(uri)!r} is no URI ({error}): give sqlite:///PATH, http://HOST:PORT, the "

@@ -4,9 +4,10 @@ MLflow stores with each run the URI of its files, and MLflow's client goes to th
 could thereby make the client read or fill any folder of the client's disk, or call any host. Therefore:
 
 - The files of a server's runs (http, https) are moved through that server alone: by `mlflow-artifacts:`, or by http(s)
-  with the server's own scheme, host and port. The files of Databricks' runs are moved by `dbfs:`.
+  with the server's own scheme, host and port. The files of Databricks' runs are moved by `dbfs:`. A location with `..`
+  in its path, or with a query or a fragment, is refused.
 - The files of a database's runs lie in LOCATION/RUN_ID/artifacts, which is MLflow's layout. LOCATION is either the one
-  that the database gives for the experiment, or the folder beside the database, where `Tracking` puts new files. A
+  that the database gives for the experiment, or `Tracking.artifact_folder`, which is where new files are put. A
   database that was moved still names its old folder, so the two can differ. A RUN_ID must have 32 hexadecimal digits,
   which MLflow draws at random. A database that a stranger sent can therefore name an existing folder only where the
   stranger knows its digits. A LOCATION that a sqlite file gives must be a folder of this machine.

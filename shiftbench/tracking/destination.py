@@ -59,9 +59,10 @@ log = logging.getLogger(__name__)
 class Tracking:
     """Where runs are recorded; the fields are the options tracking.uri, tracking.experiment and tracking.timeout.
 
-    uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for
-    no tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: seconds that a whole
-    answer of a server may take, with an HTTP server retries included; files have another limit, see transport.py.
+    uri: None for sqlite in ./shiftbench-runs; sqlite:///PATH; the URI of a server or of another database; 'none' for no
+    tracking. experiment: the name of the MLflow experiment that runs are put into. timeout: the most seconds for a
+    whole answer of a server; with an HTTP server, retries count. Files have another limit, see transport.py. For a
+    database there is no limit.
     """
 
     uri: str | None
@@ -125,7 +126,7 @@ class Tracking:
             return False
 
     def reach(self) -> None:
-        """Connect, create the experiment if it is missing, and try to write.
+        """Connect, create the experiment if it is missing, and try to write. Only for `address` other than 'none'.
 
         What is tried: the sqlite file, the folder of artifacts, and a tag of the experiment on a server. Where this
         fails, raises Unreachable if waiting may help, and otherwise InputError. Raises InputError too where the files

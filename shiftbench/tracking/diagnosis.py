@@ -13,7 +13,7 @@ from shiftbench.errors import InputError
 from shiftbench.tracking.address import describe, without_secrets
 from shiftbench.tracking.transport import RedirectedElsewhere
 
-# The first characters of an error's text, which are searched; the text may hold a whole answer of a server.
+# How many of the first characters of an error's text are searched; the text may hold a whole answer of a server.
 SEARCHED_CHARACTERS = 20_000
 CHOOSE_ANOTHER = "choose another with tracking.uri=URI, or tracking=none"
 
@@ -71,10 +71,10 @@ def diagnose(error: Exception, shown_uri: str, experiment: str) -> InputError | 
 
 
 def cause_of(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
-    """The first error of type `kind` in the chain of an error, its cause, the cause of that, and so on; else None.
+    """The first error of type `kind` among `error`, its cause, the cause of that, and so on; None where there is none.
 
     Where an error has no explicit cause, the error that was being handled when it was raised counts as its cause. The
-    chain has to be followed because MLflow catches the errors of its requests and raises its own type instead.
+    causes have to be searched because MLflow catches the errors of its requests and raises its own type instead.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen and not isinstance(error, kind):

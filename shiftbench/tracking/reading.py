@@ -88,7 +88,7 @@ def read_artifact(tracking: Tracking, run_id: str, name: str, most: int = SCORES
 
 
 def artifact(tracking: Tracking, run_id: str, name: str) -> bytes:
-    """The content of the file `name` at the top of the files of a run that the user named.
+    """The content of the file `name`, of at most SCORES bytes, at the top of the files of a run that the user named.
 
     Raises InputError where tracking is off, where the sqlite file does not exist, and in every case in which
     `read_artifact` raises LookupError.

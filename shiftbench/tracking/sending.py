@@ -130,8 +130,8 @@ def _log_values(client: MlflowClient, started: Run, run: TrackedRun, time_ms: in
 def _with_links(markdown: str, files: str) -> str:
     """The text, with each link to the name of a file changed to a link to this file on MLflow's page.
 
-    files: the address in front of the names. A name of a file has only letters, digits, "_", "-" and "."; a link to
-    anything else, as with a scheme, a slash or a "#" in it, stays as it is.
+    files: the address that is put directly in front of a name; it ends in "/". A name of a file has only letters,
+    digits, "_", "-" and "."; a link to anything else, as with a scheme, a slash or a "#" in it, stays as it is.
     """
     return re.sub(r"\]\(([\w.-]+)\)", rf"]({files}\1)", markdown)
 
@@ -141,7 +141,7 @@ def _valid_names(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
     A character other than a letter, a digit, a space, "_", "." and "-" becomes "_". A long name is cut, and spaces and
     dots at both ends are removed; a name of which nothing is left becomes "_". Of names that thereby become equal, the
-    second ends in "_2", the third in "_3", and so on.
+    second ends in "_2", the third in "_3", and so on; an ending that gives a taken name is skipped.
     """
     taken: set[str] = set()
     for name, value in named.items():

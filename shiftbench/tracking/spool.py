@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def spool_run(folder: Path, run: TrackedRun) -> None:
-    """Write the spool file of the results in a folder.
+    """Write the spool file of the results in a folder, which is also `run.artifacts`.
 
     All files of the results must have been written before, because the spool file holds their digest. A spool file that
     cannot be written, as on a full disk, is a warning, because the results themselves are complete; an earlier spool
@@ -103,7 +103,7 @@ def pending_folders(root: Path, tracking: Tracking) -> list[Path]:
 def is_pending(folder: Path, tracking: Tracking) -> bool:
     """Whether the results in a folder have still to be sent to this destination.
 
-    True also where the spool file is missing or cannot be read.
+    True also where tracking is off, and where the spool file is missing or cannot be read.
     """
     try:
         return _sent_run_id(_read(folder), tracking) is None

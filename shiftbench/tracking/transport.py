@@ -105,7 +105,7 @@ def limit_requests(address: str, timeout: float) -> None:
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:
-    """While the block runs, a file that it receives by HTTP may have at most `size` bytes after decompression.
+    """While the block runs, a file that its thread receives by HTTP may have at most `size` bytes after decompression.
 
     A larger one raises TooLarge. This holds for the servers that `limit_requests` was called for.
     """
@@ -119,8 +119,9 @@ def limit_file_size(size: int) -> Iterator[None]:
 class _Limit:
     """The time and the bytes that one request may still take.
 
-    timeout: in seconds. file: whether the request moves a file, so that its speed is limited and not its time. upload:
-    whether the file goes to the server. most: bytes that may be received, counted before decompression.
+    timeout: seconds for the whole answer or, where a file moves, for each period over which its speed is averaged.
+    file: whether the request moves a file, so that its speed is limited and not its time. upload: whether the file goes
+    to the server. most: bytes that may be received, counted before decompression.
     """
 
     def __init__(self, timeout: float, file: bool, upload: bool, most: int) -> None:

@@ -69,10 +69,11 @@ class Evidence:
     interval that holds both the sampling of the observations and the spread of the null models; None where the score
     was not compared with null models. null: where the null models score; None likewise. specific: the scores that
     `Claim.specific` names, as far as the result has them. p: of the test that decides (`deciding_p`), corrected for the
-    `tests` claims of the run or board; None: no test. checked: whether the run has a check of the attributions that the
-    finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important tokens no better than
-    a random order does. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to
-    this pair; empty where it does. confidence: of the intervals, the null models' too; above 0, below 1.
+    `tests` claims of the run or board that were tested; None: no test. checked: whether the run has a check of the
+    attributions that the finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important
+    tokens no better than a random order does. static_vectors: whether words had static vectors. inapplicable: why the
+    claim does not apply to this pair; empty where it does. confidence: of the intervals,
+    the null models' too; above 0, below 1.
     """
 
     score: Score
@@ -92,10 +93,10 @@ class Evidence:
 class Verdict:
     """What may be said about one claim.
 
-    reasons: short clauses, the weightiest first; empty where the claim is supported. detectable: the smallest distance
-    from the null that this run would have found with a probability of 80% (before correction); None where that is
-    unknown. remedy: what may help to decide; None where the verdict is decided, the claim does not apply, or nothing is
-    known to help.
+    reasons: short clauses, the weightiest first; empty for SUPPORTED, and `Claim.opposite` alone for OPPOSITE.
+    detectable: the smallest distance from the null that this run would have found with a probability of 80% (before
+    correction); None where that is unknown. remedy: what may help to decide; None where the verdict is decided, the
+    claim does not apply, or nothing is known to help.
     """
 
     word: Word
@@ -133,8 +134,9 @@ def decide(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim. It depends on its two arguments alone.
 
     `Word` says which word comes first where the conditions of several hold. `supported` and `opposite` need intervals
-    and a corrected p that exclude the null, a control with at least `needed_draws` null models, and checked
-    attributions that are faithful where the claim rests on them. `supported` also needs what `Claim.specific` asks for.
+    and a corrected p that exclude the null, a control with at least `needed_draws` null models, and `Claim.floor`
+    observations. Where the claim rests on them, they also need static vectors, and attributions that were checked and
+    are faithful. `supported` also needs what `Claim.specific` asks for.
     """
     inapplicable = _inapplicable(evidence)
     if inapplicable:
@@ -163,7 +165,10 @@ def _inapplicable(evidence: Evidence) -> str:
 
 
 def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
-    """Why the score itself cannot be trusted, the weightiest reason first; empty where it can."""
+    """Why the score itself cannot be trusted, the weightiest reason first; empty where it can.
+
+    The reasons are unfaithful attributions, missing static vectors, and fewer than `Claim.floor` observations.
+    """
     found: list[Doubt] = []
     if claim.attributions and evidence.unfaithful:
         models = " and ".join(sorted(evidence.unfaithful))
@@ -206,7 +211,10 @@ def _side(score: Score) -> int:
 
 
 def _doubts(claim: Claim, evidence: Evidence, direction: int) -> list[Doubt]:
-    """Why the claim is not decided, the weightiest reason first; empty where it is."""
+    """Why the claim is not decided, the weightiest reason first; empty where it is.
+
+    direction: of `_direction`. A corrected p above ALPHA, or none, is a reason only where there is no other.
+    """
     found: list[Doubt] = []
     if claim.zero_is_null and _side(evidence.score) == 0:
         found.append((f"the interval {bounds(evidence.score)} contains 0", None))

@@ -40,7 +40,7 @@ def null_models(null: Null) -> str:
 
 
 def command_line(given: Sequence[str]) -> str:
-    """`shiftbench score` with these overrides, ready for a shell; '' where there is none."""
+    """`shiftbench score` with these overrides, ready for a shell; '' where `given` is empty."""
     return shlex.join(["shiftbench", "score", *given]) if given else ""
 
 
