@@ -22,8 +22,8 @@ def amount(size: float) -> str:
 
 
 def mount_of(path: Path) -> Path:
-    """The last mount point on the way down to a path; symbolic links are not followed. The path need not exist yet."""
-    above = path.absolute()
+    """The mount point of the disk that holds a path; symbolic links are followed. The path need not exist yet."""
+    above = Path(os.path.realpath(path))  # a parent of a link's own name may lie on another disk than the link's target
     while not (above.exists() and os.path.ismount(above)) and above != above.parent:
         above = above.parent
     return above
@@ -32,9 +32,9 @@ def mount_of(path: Path) -> Path:
 def free_bytes(path: Path) -> int:
     """Bytes that are free for users other than root on the disk that holds a path; quotas are not considered.
 
-    The path need not exist yet.
+    Symbolic links are followed, and the path need not exist yet.
     """
-    above = path.absolute()
+    above = Path(os.path.realpath(path))
     while not above.exists() and above != above.parent:
         above = above.parent
     found = os.statvfs(above)
