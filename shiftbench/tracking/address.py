@@ -32,8 +32,8 @@ def absolute_uri(uri: str | None) -> str:
             _ = urlsplit(uri).port  # raises ValueError where the port is no port, as in http://host:99999
     except ValueError as error:
         raise InputError(
-            f"tracking.uri={without_secrets(uri)!r} is no URI ({error}): give sqlite:///PATH, http://HOST:PORT, the "
-            "URI of another database, or none"
+            f"tracking.uri={without_secrets(uri)!r} is no URI{reason(error, uri)}: give sqlite:///PATH, "
+            "http://HOST:PORT, the URI of another database, or none"
         ) from None
     if uri != OFF and kind not in {*SERVER_SCHEMES, *DATABASE_SCHEMES}:
         raise InputError(
@@ -67,10 +67,20 @@ def without_secrets(text: str) -> str:
     """The text, with the secrets of URIs replaced by ***.
 
     These are the password of USER:PASSWORD@HOST, and the values of the query parameters password, passwd, pwd, token
-    and secret.
+    and secret. A password may have the characters / ? # and @ in it, which urlsplit and SQLAlchemy read differently.
+    Therefore it is taken to reach to the last @ of its word, even where this @ is part of the path or of the query:
+    then the host is hidden too. A word ends at white space.
     """
-    text = re.sub(r"(://[^/:@\s]*):[^/\s]*@", r"\1:***@", text)
+    text = re.sub(r"\S+", lambda word: _without_password(word[0]), text)
     return re.sub(r"([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def reason(error: ValueError, uri: str) -> str:
+    """' (MESSAGE)' of the error with which urlsplit refused a URI; empty where the URI has secrets.
+
+    The message may quote a part of the URI, such as the text that stands in the place of the port.
+    """
+    return f" ({error})" if without_secrets(uri) == uri else ""
 
 
 def describe(error: BaseException) -> str:
@@ -81,6 +91,13 @@ def describe(error: BaseException) -> str:
     """
     first = f"{type(error).__name__}: {str(error)[:20_000]}".splitlines()[0]
     return "".join(each if each.isprintable() else "\ufffd" for each in without_secrets(first)[:500])
+
+
+def _without_password(word: str) -> str:
+    """A text without white space, in which *** stands for what is between USER: and the last @."""
+    before, _, after = word.rpartition("@")
+    found = re.search("://[^/:]*:", before)
+    return f"{before[: found.end()]}***@{after}" if found else word
 
 
 def _sqlite_uri(path: Path) -> str:

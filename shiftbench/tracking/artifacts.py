@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from shiftbench.readers import file_bytes
-from shiftbench.tracking.address import DATABASE_SCHEMES, SERVER_SCHEMES, scheme, without_secrets
+from shiftbench.tracking.address import DATABASE_SCHEMES, SERVER_SCHEMES, reason, scheme, without_secrets
 from shiftbench.tracking.transport import limit_file_size, origin
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _split(uri: str) -> SplitResult:
     try:
         return urlsplit(uri)
     except ValueError as error:
-        raise RefusedLocation(f"{_shown(uri)} is no URI: {error}") from None
+        raise RefusedLocation(f"{_shown(uri)} is no URI{reason(error, uri)}") from None
 
 
 def _shown(uri: str) -> str:

@@ -193,6 +193,15 @@ def test_a_password_in_a_servers_address_is_refused_and_not_shown(here: Path) ->
     assert "tell-nobody" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://me:tell/nobody@host", "http://me:tell#nobody@host", "http://me:tell\u2100@host"]
+)
+def test_the_refusal_of_an_address_quotes_no_part_of_its_password(here: Path, uri: str) -> None:
+    with pytest.raises(InputError, match=r"http://me:\*\*\*@\w+' is no URI: give") as raised:
+        Tracking(uri, "shiftbench").check()
+    assert "tell" not in str(raised.value)
+
+
 # No tracking
 
 
@@ -278,6 +287,15 @@ def test_there_are_fewer_than_sixty_metrics_and_first_scores_come_first() -> Non
         ("http://me:pw@host:5000", "http://me:***@host:5000"),
         ("at http://me:p@w@host:5000/a and http://h/@b", "at http://me:***@host:5000/a and http://h/@b"),
         ("postgresql+psycopg://me:p%40:w@host/db?sslmode=x", "postgresql+psycopg://me:***@host/db?sslmode=x"),
+        ("postgresql://me:p/w@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p#w?x@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p@w/x@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p://w:@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@cloud:pw@host/db", "postgresql://me@cloud:***@host/db"),
+        ("postgresql://:p/w@host/db", "postgresql://:***@host/db"),
+        ("uri: postgresql://me:p/w@host/db\nout: /a@b", "uri: postgresql://me:***@host/db\nout: /a@b"),
+        ("tracking.uri='mssql+pyodbc://me:p/w@host/db'", "tracking.uri='mssql+pyodbc://me:***@host/db'"),
+        ("http://me@host:5000/a and http://host:5000/b", "http://me@host:5000/a and http://host:5000/b"),
         ("mysql://h/db?user=me&password=pw&x=1", "mysql://h/db?user=me&password=***&x=1"),
         ("sqlite:////home/me@here:1/mlflow.db", "sqlite:////home/me@here:1/mlflow.db"),
     ],
