@@ -16,9 +16,9 @@ namespace shiftbench {
 inline std::atomic<int> thread_count{static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
 
 // Splits [0, items) into at most `threads` contiguous ranges of nearly equal size and calls f(begin, end) for each, one
-// thread per range. A range has at least `grain` items, unless there are fewer items than that. If there are no items,
-// f is not called. An exception in a range is rethrown here after all ranges have ended; of several exceptions, that of
-// the lowest range.
+// thread per range; ranges for which no thread can be started run in the calling thread. A range has at least `grain`
+// items, unless there are fewer items than that. If there are no items, f is not called. An exception in a range is
+// rethrown here after all ranges have ended; of several exceptions, that of the lowest range.
 template <class F>
 void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int threads = thread_count) {
     if (items <= 0) return;
@@ -39,8 +39,14 @@ void parallel_for(std::int64_t items, std::int64_t grain, const F& f, int thread
     for (std::int64_t range = 0; range < ranges; ++range) run(range);
 #else
     std::vector<std::thread> workers;
-    for (std::int64_t range = 1; range < ranges; ++range) workers.emplace_back(run, range);
+    workers.reserve(static_cast<std::size_t>(ranges));
+    std::int64_t first_here = 1;  // the calling thread runs range 0 and those from this one on
+    try {
+        for (; first_here < ranges; ++first_here) workers.emplace_back(run, first_here);
+    } catch (...) {  // There is no room for another thread. To leave without joining the others would end the process.
+    }
     run(0);
+    for (std::int64_t range = first_here; range < ranges; ++range) run(range);
     for (auto& worker : workers) worker.join();
 #endif
     for (const auto& failure : failures)
