@@ -27,6 +27,8 @@ namespace shiftbench::cuda {
 
 using Stream = void*;
 
+unsigned grid_size(std::int64_t blocks);  // grid.h
+
 // The block of threads that is running; there is one object for all blocks, one after another. size, index and thread
 // stand for blockDim, blockIdx and threadIdx.x; the caller of `run` sets size and index, and `run` sets thread.
 class Block {
@@ -139,8 +141,9 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream, A... arguments) {
     Block& block = Block::current();
     block.size = dim3(threads);
-    for (std::int64_t i = 0; i < blocks; ++i) {
-        block.index = dim3(static_cast<unsigned>(Block::reversed ? blocks - 1 - i : i));
+    const unsigned size = grid_size(blocks);
+    for (unsigned i = 0; i < size; ++i) {
+        block.index = dim3(Block::reversed ? size - 1 - i : i);
         block.run([&] { kernel(arguments...); }, Block::reversed);
     }
 }

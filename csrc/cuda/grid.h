@@ -8,6 +8,19 @@
 
 #include "shiftbench/formulas.h"
 
+namespace shiftbench::cuda {
+
+// `blocks` as the size of a grid. Throws std::runtime_error where a grid of CUDA cannot have this size.
+inline unsigned grid_size(std::int64_t blocks) {
+    constexpr std::int64_t most = 0x7fffffff;
+    if (blocks < 0 || blocks > most)
+        throw std::runtime_error("_C.cuda: kernel launch: " + std::to_string(blocks) + " blocks; a grid has 0 to " +
+                                 std::to_string(most));
+    return static_cast<unsigned>(blocks);
+}
+
+}  // namespace shiftbench::cuda
+
 #ifdef SHIFTBENCH_EMULATED
 #include "emulated.h"
 #else
@@ -28,11 +41,11 @@ inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice
 
 #ifdef __CUDACC__
 // Starts `blocks` blocks of `threads` threads on the stream; does not wait for them. If `blocks` is 0 it does nothing;
-// CUDA would refuse such a launch. Throws as `check` does.
+// CUDA would refuse such a launch. Throws as `check` and `grid_size` do.
 template <class... P, class... A>
 void launch(void (*kernel)(P...), std::int64_t blocks, unsigned threads, Stream stream, A... arguments) {
     if (blocks == 0) return;
-    kernel<<<static_cast<unsigned>(blocks), threads, 0, stream>>>(arguments...);
+    kernel<<<grid_size(blocks), threads, 0, stream>>>(arguments...);
     check(cudaGetLastError(), "kernel launch");
 }
 #endif

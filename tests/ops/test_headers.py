@@ -63,6 +63,30 @@ int main() {
 }
 """
 
+LARGE_GRIDS = r"""
+#include <cstdio>
+#include <cstdlib>
+
+#include "cuda/grid.h"
+
+static int calls = 0;
+static void kernel() {
+    if (++calls > 64) std::exit(1);
+}
+
+int main() {
+    for (const std::int64_t blocks : {std::int64_t{2}, std::int64_t{0}, std::int64_t{1} << 31,
+                                      (std::int64_t{1} << 32) + 1, std::int64_t{-1}}) {
+        try {
+            shiftbench::cuda::launch(kernel, blocks, 32, nullptr);
+            std::printf("%d calls\n", calls);
+        } catch (const std::runtime_error& error) {
+            std::printf("%s\n", error.what());
+        }
+    }
+}
+"""
+
 
 def output(program: str, folder: Path, *options: str) -> str:
     """What a C++ program prints; it has to end with the exit code 0. options: further ones of the compiler."""
@@ -77,3 +101,9 @@ def output(program: str, folder: Path, *options: str) -> str:
 def test_ranges_without_a_thread_of_their_own_run_in_the_calling_thread(tmp_path: Path) -> None:
     once, twice = "1 " * 8, "2 " * 8
     assert output(FEW_THREADS, tmp_path) == f"{once}in 3 threads; range 2; {twice}"
+
+
+def test_a_grid_with_more_blocks_than_cuda_allows_is_refused(tmp_path: Path) -> None:
+    refused = "_C.cuda: kernel launch: {} blocks; a grid has 0 to 2147483647"
+    expected = ["64 calls", "64 calls", *(refused.format(blocks) for blocks in (2**31, 2**32 + 1, -1))]
+    assert output(LARGE_GRIDS, tmp_path, "-DSHIFTBENCH_EMULATED").splitlines() == expected
