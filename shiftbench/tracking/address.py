@@ -69,10 +69,12 @@ def without_secrets(text: str) -> str:
     These are the password of USER:PASSWORD@HOST, and the values of the query parameters password, passwd, pwd, token
     and secret. A password may have the characters / ? # and @ in it, which urlsplit and SQLAlchemy read differently.
     Therefore it is taken to reach to the last @ of its word, even where this @ is part of the path or of the query:
-    then the host is hidden too. A word ends at white space.
+    then the host is hidden too. A word ends at white space. A quotation mark at a word's end stays.
     """
     text = re.sub(r"\S+", lambda word: _without_password(word[0]), text)
-    return re.sub(r"([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(
+        r"([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*?(?=['\"]?(?:[&\s]|$))", r"\1***", text, flags=re.IGNORECASE
+    )
 
 
 def reason(error: ValueError, uri: str) -> str:

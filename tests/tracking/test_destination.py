@@ -296,6 +296,8 @@ def test_there_are_fewer_than_sixty_metrics_and_first_scores_come_first() -> Non
         ("uri: postgresql://me:p/w@host/db\nout: /a@b", "uri: postgresql://me:***@host/db\nout: /a@b"),
         ("tracking.uri='mssql+pyodbc://me:p/w@host/db'", "tracking.uri='mssql+pyodbc://me:***@host/db'"),
         ("http://me@host:5000/a and http://host:5000/b", "http://me@host:5000/a and http://host:5000/b"),
+        ("uri='mysql://h/db?password=p'w' x=1", "uri='mysql://h/db?password=***' x=1"),
+        ("mysql://h/db?token=&password=pw\n", "mysql://h/db?token=***&password=***\n"),
         ("mysql://h/db?user=me&password=pw&x=1", "mysql://h/db?user=me&password=***&x=1"),
         ("sqlite:////home/me@here:1/mlflow.db", "sqlite:////home/me@here:1/mlflow.db"),
     ],
