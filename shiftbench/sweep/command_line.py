@@ -24,6 +24,7 @@ from shiftbench.config.composition import CONFIG_MODULE, compose_with_choices, g
 from shiftbench.config.folders import file_name, pair_name
 from shiftbench.config.names import nearest
 from shiftbench.errors import InputError
+from shiftbench.tracking import without_secrets
 
 FLAGS = {"-m", "--multirun"}
 SEARCHPATH = "hydra.searchpath="  # says where the jobs' configs are found; all other hydra options are the launcher's
@@ -149,12 +150,12 @@ def _missing_m_message(suite: str | None, multiple: dict[str, list[str]]) -> str
 def job_name(config: Any, varied: Sequence[str], choices: Mapping[str, str]) -> str:
     """The pair's name, followed by KEY=VALUE for every other key that varies in the sweep; safe as a file name.
 
-    The parts are joined by commas. varied: the keys that vary. choices: for each config group, the name of the config
-    that was chosen; for a group, this name is the VALUE. A name of more than MAX_NAME_BYTES bytes is cut and ends in a
-    digest of the whole name; with the digest it has at most that many bytes.
+    The parts are joined by commas; a URI as a VALUE is without its secrets. varied: the keys that vary. choices: for
+    each config group, the name of the config that was chosen; for a group, this name is the VALUE. A name of more than
+    MAX_NAME_BYTES bytes is cut and ends in a digest of the whole name; with the digest it has at most that many bytes.
     """
     others = [(key, choices.get(key) or OmegaConf.select(config, key)) for key in varied if key != "pair"]
-    parts = [pair_name(config.pair), *(f"{key}={value}" for key, value in others)]
+    parts = [pair_name(config.pair), *(f"{key}={without_secrets(str(value))}" for key, value in others)]
     name = file_name(",".join(parts))
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name

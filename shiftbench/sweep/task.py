@@ -46,8 +46,11 @@ class Task:
     """A job of a sweep.
 
     name: the name of its results folder. key: see `job_key`. folder: the path of its results folder. config: its
-    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from, as it was
-    given, secrets included. suite: the name of the config that chose its findings and prompts.
+    configuration, without the secrets of a tracking URI. overrides: what the configuration was composed from, without
+    the secrets of URIs. suite: the name of the config that chose its findings and prompts.
+
+    A task has no secrets because launchers write it to disk. The process that runs it needs none: only the process that
+    submits the sweep writes to MLflow.
     """
 
     name: str
@@ -76,7 +79,8 @@ def make_task(composed: ComposedJob, root: Path, versions: Mapping[str, str | in
     if config.tracking.uri is not None:
         config.tracking.uri = without_secrets(str(config.tracking.uri))
     key = job_key(composed.name, config, versions)
-    return Task(composed.name, key, root / composed.name, config, composed.overrides, composed.suite)
+    overrides = tuple(without_secrets(override) for override in composed.overrides)
+    return Task(composed.name, key, root / composed.name, config, overrides, composed.suite)
 
 
 def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from shiftbench.models import loading
+from shiftbench.sweep.submitter import ParentRuns
+from shiftbench.tracking import Tracking
 from tests.command.conftest import arguments, same_results, save
 from tests.tiny import tiny_module
 
@@ -115,6 +117,19 @@ def test_joblib_gives_the_same_results_as_one_process(shiftbench, sweep, tmp_pat
     assert sum(s["explained"] for s in one.values()) == sum(s["explained"] for s in two.values())
     for name, status in one.items():
         assert same_results(status["folder"], two[name]["folder"])
+
+
+def test_no_file_of_a_sweep_with_submitit_holds_the_password_of_the_tracking_address(shiftbench, sweep, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setattr(Tracking, "check", lambda self: False)  # there is no such database
+    monkeypatch.setattr(ParentRuns, "send", lambda self, status: None)
+    uri, launcher = "'postgresql://me:se/cret@127.0.0.1:1/db?token=cret'", "hydra/launcher=submitit_local"
+    ran = shiftbench(*arguments(sweep, **{"tracking": None, "tracking.uri": uri}), "-m", launcher)
+    assert ran.code == 0 and "cret" not in ran.out + ran.err, ran.err
+    files = [path for path in Path(sweep["out"]).rglob("*") if path.is_file()]
+    assert any("submitted" in path.name and path.is_relative_to(f"{sweep['out']}/.sweep/launcher") for path in files)
+    assert [str(path) for path in files if b"cret@" in path.read_bytes() or b"=cret" in path.read_bytes()] == []
+    assert any(b"***@127.0.0.1" in path.read_bytes() for path in files), "the address without the password is recorded"
 
 
 def test_an_unknown_launcher_or_launcher_option_is_refused(shiftbench, sweep):
