@@ -148,8 +148,9 @@ struct TileOutput {
     }
 };
 
-// Multiplies N packed rows x by the tile w and writes the sums to the rows order[first .. first + N - 1] of `to`. Also
-// stores the merged tile in `panel` if `store_tile`.
+// Multiplies N packed rows x by the tile w. TileOutput says to which rows of the output the sums go (those in
+// `to.order` from `first` on), and whether they are added and scaled. Also stores the merged tile in `panel` if
+// `store_tile`.
 template <int N, bool store_tile, class T, class W>
 void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const TileOutput<T>& to) {
     constexpr i64 lanes = lanes_of<T>;
@@ -170,9 +171,9 @@ void multiply_tile(const T* x, const W& w, i64 depth, T* panel, i64 first, const
     for (int d = 0; d < N; ++d) to.write(first + d, sum[d]);
 }
 
-// Multiplies all rows of a position, whose packed tiles follow one another in x, by one tile of the position's W. The
-// first tile of rows merges the tile of W; if there are more tiles of rows, it also stores the merged tile in `panel`,
-// and they read it there.
+// Multiplies all rows of a position, whose packed tiles follow one another in x, by one tile of the position's W. Row n
+// goes to the output's row to.order[n]. panel: room for 2 * depth vectors. The first tile of rows merges the tile of W;
+// if there are more tiles of rows, it also stores the merged tile in `panel`, and they read it there.
 template <bool cotangent, class T>
 void multiply_position(i64 rows, const T* x, const MergedTile<cotangent, T>& w, i64 depth, T* panel,
                        const TileOutput<T>& to) {

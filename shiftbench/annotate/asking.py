@@ -271,7 +271,8 @@ def check_client(option: str, model: str | None) -> None:
 async def answers(session: Session, wanted: Sequence[tuple[Messages, int]]) -> list[str]:
     """The answers to questions, each with its seed, in the order of `wanted`.
 
-    The questions are asked concurrently. Errors, and the end of the session, as in `gather_answers`.
+    The questions are asked concurrently. Closes the session, and raises the first failure after all questions have
+    ended, as `gather_answers` does.
     """
     return await gather_answers(session, [session.answer(messages, seed) for messages, seed in wanted])
 

@@ -66,7 +66,7 @@ def triples(folder: Path) -> tuple[list[Triple], list[Triple], list[Triple]]:
 def prompt_and_answer(triple: Triple) -> tuple[str, str]:
     """(the prompt, the answer that the model should continue it with), in the form of the Self-Instruct evaluation.
 
-    The answer begins with the white space that separates it from the prompt.
+    The answer begins with the white space that separates it from the prompt. A prompt with an input ends in "Output:".
     An instruction without input is the whole prompt in half of the cases, as in the paper's prompts; in the other half
     "Output:" follows it. An instruction with input stands behind its input in a quarter of the cases, and before it
     otherwise, so that a model cannot find instructions by their position. The digest of instruction and input decides.

@@ -13,7 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from shiftbench.demo.corpora import Triple, prompt_and_answer
 
-WINDOWS = (128, 256, 512)  # lengths of sequences, in tokens; torch.compile compiles once for each
+# Lengths of training sequences, in tokens. torch.compile compiles once for each. No held-out sequence is longer than
+# the longest.
+WINDOWS = (128, 256, 512)
 IGNORED = -100  # the label of a token without loss
 HELD_OUT_WINDOWS, HELD_OUT_ANSWERS = 40, 300
 

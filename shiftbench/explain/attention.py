@@ -137,7 +137,7 @@ class WordPairs(Explainer):
         check_number("word_pairs: deviations", self.deviations)
 
     def check_words(self, option: str, vocabulary: Vocabulary, vectors: StaticVectors | None) -> None:
-        """Raise InputError where the vocabulary has fewer than k words."""
+        """Raise InputError where the vocabulary has fewer than k words; it names `option`.k. vectors is not used."""
         vocabulary.check_size(self.k, f"{option}.k")
 
     def unchanged(self, base: Model, tuned: Model, inputs: Inputs) -> frozenset[str]:

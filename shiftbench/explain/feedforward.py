@@ -254,9 +254,11 @@ def leading_eigenvectors(upper_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
     The matrix and the results are float64, and the eigenvectors have length 1. Only the upper triangle of the matrix is
     read. On the CPU the steps of LAPACK's eigh are called one by one: reduce to a tridiagonal matrix, find its
     eigenvectors, transform them back. eigh transforms all D eigenvectors back; here it is done for the leading ones
-    only. On a GPU, and for D < 8, torch's eigh is called. Raises RuntimeError or ValueError where there is no result,
-    as with nan in the matrix.
+    only. On a GPU, and for D < 8, torch's eigh is called. Raises RuntimeError where an element is nan or inf, and
+    RuntimeError or ValueError where there is no result.
     """
+    if not upper_DD.isfinite().all():  # LAPACK gives numbers for some of these matrices, and no error
+        raise RuntimeError("a matrix with nan or inf has no eigenvectors")
     if upper_DD.is_cuda or len(upper_DD) < 8:
         value_D, vector_DD = torch.linalg.eigh(upper_DD, UPLO="U")
         return value_D.flip(0)[:count], vector_DD.flip(1)[:, :count].T.contiguous()

@@ -116,7 +116,8 @@ def unit_word_embeddings(model: Model, words: tuple[str, ...]) -> Tensor:
 def component_words(unit_VD: Tensor, component_CD: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """(value_CK, index_CK), on the CPU: projections and indices of the `top` words, largest |projection| first.
 
-    They are what ops.vocab_topk returns, which also says the errors; component_CD is first given unit_VD's dtype.
+    They are what ops.vocab_topk returns, which also says the errors; component_CD is first given unit_VD's dtype and
+    device.
     """
     value_CK, index_CK = ops.vocab_topk(unit_VD, component_CD.to(unit_VD), top)
     return value_CK.cpu(), index_CK.cpu()

@@ -107,7 +107,10 @@ class GreedyResponse(Method):
 
 
 class _CheckLogits(LogitsProcessor):
-    """A step of transformers' decoding that raises NotFinite where a logit is NaN or +inf, and changes no logit."""
+    """A step of transformers' decoding that changes no logit.
+
+    It raises NotFinite where a logit of a row is NaN or +inf, or all logits of a row are -inf.
+    """
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         check_finite(scores.amax(-1), "of the next token")

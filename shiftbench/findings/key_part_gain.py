@@ -142,9 +142,10 @@ def _row(name: str, base: Unit, tuned: Unit) -> dict[str, object]:
 
 
 def gains(unit: Unit) -> dict[str, float]:
-    """The gain of masking the key parts ("key") and the mean gain of the random masks ("random"), in one model.
+    """What a response loses in one model under the mask of the key parts ("key") and under random masks ("random").
 
-    Both are in nats a response token. unit: a unit of explain/key_parts.py.
+    A loss is the mean log-probability of the response's tokens with nothing masked, less the same under the mask, in
+    nats; that of "random" is the mean over the masks. unit: a unit of explain/key_parts.py.
     """
     log_by_mask = dict(zip(unit.words["masks"], unit.arrays["log_M"].double().tolist(), strict=True))
     random = [value for name, value in log_by_mask.items() if name.startswith(RANDOM)]

@@ -1,6 +1,7 @@
-"""The rules of a gate, as conf/gate describes them, and their results on a run and on the reference.
+"""The rules of a gate, as conf/gate describes them, and the results of judging a run by them.
 
-A rule compares a score with numbers or with the reference, or it asks for the verdict on a claim (docs/verdicts.md).
+A rule compares a score of the run with numbers or with the reference's score, or it asks for the run's verdict on a
+claim (docs/verdicts.md).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Rule:
 
     @property
     def claim(self) -> str:
-        """The name of the claim that the rule is about, one of the names in `claim_names`.
+        """The name by which the rule names its claim, to be looked up in `claim_names`; a run may have no such claim.
 
         It is the rule's name where the rule names no finding, FINDING where the score is "" or HEADLINE, and else
         FINDING.SCORE.

@@ -57,8 +57,8 @@ class Correction:
 
     tests: the number of tested claims over all pairs. standing: how many of them have a corrected p of at most ALPHA.
     draws: the smallest and the largest number of null models among the tests; None where nothing was tested. needed:
-    the fewest null models with which one more tested claim can have a corrected p of at most ALPHA (`draws_needed` for
-    the tests that do not stand).
+    the fewest null models with which one more of the tests can have a corrected p of at most ALPHA, besides those that
+    stand (`draws_needed` for the number of the others).
     """
 
     tests: int

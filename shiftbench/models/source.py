@@ -65,8 +65,8 @@ def check_dtype_and_device(source: ModelSource) -> None:
     """Raise InputError for an unknown dtype or device, and for a CUDA device that this machine lacks."""
     if source.dtype not in DTYPES:
         raise InputError(f"dtype={source.dtype!r} is not known; choose from {', '.join(DTYPES)}")
-    kind, _, index = source.device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+    kind, colon, index = source.device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise InputError(f"device={source.device!r} is not known; choose from auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise InputError(f"device={source.device}: this machine has {torch.cuda.device_count()} CUDA devices")

@@ -37,7 +37,10 @@ class ModuleState:
         self._rescaled = [(part, part.layers_are_rescaled) for part in parts if hasattr(part, "_rescale_layers")]
 
     def restore(self) -> None:
-        """Restore the saved state, and remove attributes that were added since and are tensors, numbers or None."""
+        """Restore the saved state, and remove attributes that were added since and are tensors, numbers or None.
+
+        Of the tensors, only the buffers of which there is a copy get their content back.
+        """
         rescaled: Any
         # RWKV divides some weights by powers of 2 for eval mode and multiplies them again for training mode. So the
         # mode is set to the one that belongs to the saved scale, whatever the saved mode is, which is restored below.

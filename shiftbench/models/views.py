@@ -59,7 +59,7 @@ class WeightViews(ABC):
 
     @abstractmethod
     def key_HDE(self, layer: int) -> Tensor:
-        """Key weights that belong to each query head of a layer, oriented as query_HDE.
+        """Key weights that belong to each query head of a layer, oriented and multiplied by the gain as in query_HDE.
 
         Query heads that share a key head have equal weights.
         """

@@ -75,7 +75,10 @@ def measured(request: MeasurementRequest, program: Sequence[str] = PROGRAM) -> M
 
 
 def this_machine() -> str:
-    """The class of this machine, with the number of threads that measurements use."""
+    """This machine's class as `machine_class` gives it, for THREADS threads, as 'amd 25-17 avx512 1 thread'.
+
+    A baseline has its ratios under this name.
+    """
     return machine_class(THREADS)
 
 

@@ -81,7 +81,8 @@ def record(
 
     config: the resolved configuration. suite: the suite's name. sweep: the value of the tag shiftbench.sweep
     (`tracking.SWEEP`); None for a run of no sweep. given: the overrides of the command line, from which the commands in
-    the results are made. Raises Unwritable where the results cannot be written.
+    the results are made. Raises Unwritable where the results cannot be written; a record for MLflow that cannot be
+    written is a warning.
     """
     summary = summarise(config, job, outcome, suite, given)
     report = write(summary, folder)

@@ -130,4 +130,5 @@ def _tuned(folder: Path, rated: set[str], paths: Mapping[str, Path]) -> str:
             f"{folder / 'ratings.jsonl'}: must rate the responses of one model, the tuned one, of {', '.join(paths)}; "
             f"got {', '.join(sorted(rated))}"
         )
-    return rated.pop()
+    (name,) = rated
+    return name

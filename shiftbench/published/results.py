@@ -82,7 +82,8 @@ def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognitio
 
     They are finding.saliency prompts, or fewer where there are no more: those with the longest responses of the tuned
     model, the longest first, ties in the order of `prompts`, among the prompts that both models split into the same
-    pieces. Densities are those of the compiled core, not Metric's.
+    pieces. Densities are over each model's whole response, by ops.importance_density. The scores therefore differ in
+    the last digits from those of `Metric.score` in the tables, which rounds as the paper's code does.
     """
     same_pieces = [
         prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces

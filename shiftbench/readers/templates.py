@@ -15,8 +15,8 @@ INSTEAD = "use template=none"
 # Limit of processor time: SECONDS, plus SECONDS_EACH for each prompt. Compiling a template takes some 20 ms, rendering
 # one prompt below 1 ms.
 SECONDS, SECONDS_EACH = 2.0, 0.02
-# Limit of the output for all prompts together: TIMES the bytes of the prompts, plus OWN_BYTES for each prompt, for the
-# template's own text. The longest system prompts in templates have some 20 KB.
+# Limit of the texts that all prompts are rendered to, together, in bytes: TIMES the bytes of the prompts, plus
+# OWN_BYTES for each prompt, for the template's own text. The longest system prompts in templates have some 20 KB.
 TIMES, OWN_BYTES = 4, 256 * 2**10
 
 

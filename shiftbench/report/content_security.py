@@ -7,6 +7,9 @@ into the page through a mistake in the escaping is not admitted.
 
 A digest in this policy admits no style attribute. `StyleClasses` therefore turns the style attributes of a fragment
 that we made into classes, before the fragment is put into a page.
+
+The policy of a page also applies to a document that the page shows in a frame of its own. So it admits the styles of
+that document too, which the caller names, and none of its scripts.
 """
 
 from __future__ import annotations

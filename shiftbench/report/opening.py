@@ -28,9 +28,9 @@ class VerdictCard:
 
     finding: the finding's name. sign, word: of the verdict. claim: in few words. headline: value and interval, or ''
     where the claim does not apply. basis: the score's name, n and what it counts, and the corrected p if there was a
-    test; '' where the claim does not apply. reasons: the weightiest first. detectable: what the run would have found;
-    '' where that is unknown, and for other words than `not clear`. next: the command that may help to decide; '' where
-    there is none.
+    test; '' where the claim does not apply. reasons: the weightiest first. detectable: a sentence with the smallest
+    effect that the run would have found with a probability of 80%; '' where that is unknown, and for other words than
+    `not clear`. next: the command that may help to decide; '' where there is none.
     """
 
     finding: str

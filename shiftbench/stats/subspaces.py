@@ -74,7 +74,7 @@ def rotation_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
 def rescaling_share(base_FD: Tensor, tuned_FD: Tensor) -> float:
     """The share of |tuned - base|^2 that multiplying all of base by one number, the least-squares one, explains.
 
-    0 where nothing changed.
+    0 where tuned equals base; nan where base is zero and tuned is not.
     """
     base, tuned = base_FD.double(), tuned_FD.double()
     return _explained(base, tuned, base * ((base * tuned).sum() / (base * base).sum()))

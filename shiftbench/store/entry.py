@@ -55,7 +55,8 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
     """The content of a unit's two files, by file name.
 
     key: the unit's key. record: what the unit was computed from, JSON-able. Raises ValueError where the record holds a
-    NaN or an infinity, and where an array has a dtype that safetensors lacks. `created` is the time of this call.
+    NaN or an infinity, and where an array has a dtype that safetensors lacks. record.json also holds the time of this
+    call (Body.created), so a second call gives other bytes for it.
     """
     # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
@@ -119,7 +120,8 @@ def read(folder: Path, key: str) -> tuple[Unit, Body]:
 def read_body(folder: Path, key: str) -> Body:
     """The body of a folder's record.json, checked against its checksum and `key`; the arrays are not read.
 
-    Raises FileNotFoundError and Damaged as `read` does.
+    Raises FileNotFoundError where there is no folder. Raises Damaged where record.json is missing, cannot be read, does
+    not match its checksum, is not the record of a unit, or is that of another key.
     """
     content = _bytes(folder, RECORD, LARGEST_RECORD)
     # The body lies between a beginning of fixed length and the last two bytes, "}\n".

@@ -103,9 +103,9 @@ class Ledger:
 
     @contextmanager
     def hold_submission(self) -> Iterator[None]:
-        """Lock the folder while this process submits a sweep.
+        """Lock the folder for the block, in which this process submits a sweep and waits for its jobs.
 
-        Raises InputError, which names the other process if it is known, where another one submits here.
+        Raises InputError at once where another process holds the lock; the message names that process if it is known.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.held(self.folder / "lock") as mine:

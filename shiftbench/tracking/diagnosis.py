@@ -26,7 +26,8 @@ def check_local_writes(database: Path | None, artifacts: Path | None) -> None:
     """Test whether the sqlite file, the folder that it lies in, and the folder of artifacts can be written.
 
     A folder or sqlite file that is missing is created and stays; an existing sqlite file is not changed. An argument
-    that is None is left out. Raises OSError or sqlite3.Error where writing fails. MLflow itself would retry for more
+    that is None is left out. Waits up to 20 seconds while another process writes to the database. Raises OSError or
+    sqlite3.Error where writing fails. MLflow itself would retry for more
     than a minute on a database that cannot be opened.
     """
     for folder in (database and database.parent, artifacts):

@@ -15,8 +15,9 @@ PARTS = ("value", "low", "high", "n")
 # MLflow's page lists metrics by name. An underscore comes before lower-case letters, both in the order of character
 # codes and in that of languages, so the headlines of the verdicts stand before the scores of every finding.
 FIRST = "_headline"
-# Names of tags. The value of KIND is PAIR for a run of one pair, SUITE for the parent run that a sweep's pairs are
-# shown under, and another word for other runs, for example "chain".
+# KIND is the name of a tag. Its value is PAIR for a run of one pair, SUITE for the parent run that a sweep's pairs are
+# shown under, and another word for other runs, for example "chain". PAIR is also the name of a tag, whose value is the
+# pair's name.
 KIND, PAIR, SUITE = "shiftbench.kind", "pair", "suite"
 RESULT = "shiftbench.result"  # a new value each time results are written, so that sending twice is noticed
 DESCRIPTION = "mlflow.note.content"  # MLflow shows the value of this tag, Markdown, at the top of a run's page

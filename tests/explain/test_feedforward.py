@@ -10,7 +10,7 @@ from shiftbench import models
 from shiftbench.annotate.lexical import LexicalAnnotator
 from shiftbench.config.composition import compose
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.explain.feedforward import Concepts, principal_components
+from shiftbench.explain.feedforward import Concepts, leading_eigenvectors, principal_components
 from shiftbench.explain.reading import RandomConcepts, Reading, component_words, random_directions, unit_word_embeddings
 from shiftbench.pipeline.job import build
 from shiftbench.store.explanation import Unit
@@ -58,6 +58,18 @@ def test_components_are_those_of_the_svd(rows, width, rank):
     assert torch.allclose((component_CD[:full] * wanted_CD[:full]).sum(1).abs(), torch.ones(full).double(), atol=1e-8)
     assert torch.allclose(ratio_C[:full], wanted_C[:full], rtol=1e-8)
     assert (component_CD.gather(1, component_CD.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+@pytest.mark.parametrize("width", [4, 10, 64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_matrix_that_is_not_finite_has_no_eigenvectors(width, value):
+    """LAPACK returns numbers for some of these, and no error."""
+    for place in ((0, 0), (0, width - 1), (width // 2, width // 2)):
+        matrix = torch.eye(width, dtype=torch.float64)
+        matrix[place] = value
+        for count in (1, width // 2):
+            with pytest.raises(RuntimeError, match="nan or inf"):
+                leading_eigenvectors(matrix, count)
 
 
 def test_a_layers_unit_holds_components_and_their_words(any_model):

@@ -222,7 +222,9 @@ def test_a_file_is_not_a_folder(source, saved):
         models.check(source(saved() / "config.json"))
 
 
-@pytest.mark.parametrize(("field", "value"), [("dtype", "float7"), ("device", "abacus"), ("device", "cuda:x")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("dtype", "float7"), ("device", "abacus"), ("device", "cuda:x"), ("device", "cuda:")]
+)
 def test_a_computation_that_there_is_not(source, saved, field, value):
     with pytest.raises(InputError, match=f"{field}='{value}' is not known; choose from"):
         models.check(source(saved(), **{field: value}))
