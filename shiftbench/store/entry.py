@@ -9,9 +9,11 @@ allowed in it because tokens may contain them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +35,11 @@ LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31
 
 
 class Damaged(Exception):
-    """A file of a stored unit is missing, cannot be read, or is not as it was written. Its message says which."""
+    """A file of a stored unit is missing, is no file, or is not as it was written. The message says which.
+
+    It is raised only for what was read whole, and for what is certainly no file. Where the system fails while a file is
+    read, nothing is known about the file, and the system's own error is raised.
+    """
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,10 @@ def sync_folder(folder: Path) -> None:
 def read(folder: Path, key: str) -> tuple[Unit, Body]:
     """(the unit in a folder, the body of its record.json), with every byte checked against the checksums.
 
-    key: the key that the record must have. Raises FileNotFoundError where there is no folder, and Damaged for anything
-    that cannot be read as a unit. That includes a folder or a pipe in a file's place, and a file whose checksum is
-    right but which holds no unit. Reading never waits and runs no code.
+    key: the key that the record must have. Raises FileNotFoundError where there is no folder, and Damaged for what is
+    no unit. That includes a missing file, a folder or a pipe in a file's place, and a file whose checksum is right but
+    which holds no unit. Raises another OSError or a MemoryError where the system fails while reading. Reading never
+    waits and runs no code.
     """
     body = read_body(folder, key)
     packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
@@ -119,7 +126,7 @@ def read(folder: Path, key: str) -> tuple[Unit, Body]:
 def read_body(folder: Path, key: str) -> Body:
     """The body of a folder's record.json, checked against its checksum and `key`; the arrays are not read.
 
-    Raises FileNotFoundError and Damaged as `read` does.
+    Raises as `read` does.
     """
     content = _bytes(folder, RECORD, LARGEST_RECORD)
     # The body lies between a beginning of fixed length and the last two bytes, "}\n".
@@ -166,32 +173,50 @@ def _checked_body(fields: Any) -> Body:
 def _as_damaged(name: str) -> Iterator[None]:
     """Turn a failure of the block, which interprets bytes of a file that are in memory already, into Damaged.
 
-    name: the file's name, for the message. torch.OutOfMemoryError and KeyboardInterrupt pass unchanged.
+    name: the file's name, for the message. A lack of memory, an OSError and a KeyboardInterrupt are no
+    damage and pass unchanged.
     """
     try:
         with reading(name):
             yield
     except InputError as error:
+        if isinstance(error.__cause__, MemoryError | OSError):
+            raise error.__cause__ from None
         raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
 
 
 def _bytes(folder: Path, name: str, max_bytes: int) -> bytes:
     """A file's bytes. Raises FileNotFoundError where the folder is missing.
 
-    Raises Damaged where only the file is missing, where it cannot be read, is no regular file, or has more than
-    `max_bytes` bytes.
+    Raises Damaged where only the file is missing, where it is no regular file, or has more than `max_bytes` bytes.
+    Raises another OSError or a MemoryError where the system fails while reading.
     """
     for _ in range(2):  # another process may create the folder between the two checks: then the second try succeeds
         try:
             return file_bytes(folder / name, name, max_bytes)
         except (FileNotFoundError, NotADirectoryError):
-            if not os.path.lexists(folder):
-                raise FileNotFoundError(str(folder)) from None
+            os.lstat(folder)  # raises FileNotFoundError where the folder is missing
         except OSError as error:
+            if not _is_no_file(folder / name, error):
+                raise
             raise Damaged(f"{name} cannot be read: {error.strerror or error}") from error
         except InputError as error:
             raise Damaged(str(error)) from error
     raise Damaged(f"{name} is missing")
+
+
+def _is_no_file(path: Path, error: OSError) -> bool:
+    """Whether a file could not be opened because something else is certainly in its place, such as a socket.
+
+    error: the one that opening raised. False where the system cannot say what is there.
+    """
+    if error.errno == errno.ELOOP:  # a link that leads to itself
+        return True
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISLNK(mode)
 
 
 def _digest(content: bytes) -> str:

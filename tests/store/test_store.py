@@ -22,7 +22,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from shiftbench.errors import InputError, Unwritable
+from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.store import entry as entry_module
 from shiftbench.store import store as store_module
 from shiftbench.store.explanation import Unit, content_key
@@ -198,6 +198,102 @@ def test_put_replaces_a_damaged_entry_that_was_not_read(tmp_path: Path, damage: 
     damage(tmp_path / key[:2] / key / entry_module.ARRAYS)
     put_number(store, 1)
     assert_same(store.get(key), unit_of(1))
+
+
+PASSING = [*(OSError(number, os.strerror(number)) for number in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ESTALE,
+           errno.EACCES, errno.ETIMEDOUT)), MemoryError()]  # fmt: skip
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Store, str, Unit]]:
+    """A store whose files of one name cannot be read until `monkeypatch.undo`, with the key and unit that it holds."""
+
+    def make(name: str, error: Exception) -> tuple[Store, str, Unit]:
+        store, read = Store(tmp_path), entry_module.file_bytes
+        key = put_number(store, 1)
+
+        def fail(path: Path, what: str, most: int) -> bytes:
+            if path.name == name:
+                raise error
+            return read(path, what, most)
+
+        monkeypatch.setattr(entry_module, "file_bytes", fail)
+        return store, key, unit_of(1)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [entry_module.ARRAYS, entry_module.RECORD])
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_a_unit_that_the_system_cannot_read_stays_and_is_no_damage(
+    failing: Callable[..., tuple[Store, str, Unit]], monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
+) -> None:
+    store, key, unit = failing(name, error)
+    why = getattr(error, "strerror", None) or "not enough memory"
+    with pytest.raises(Unreadable, match=rf"{key} cannot be read now \({why}\).*left as it is.*same command") as raised:
+        store.get(key)
+    assert raised.value.errno == getattr(error, "errno", errno.ENOMEM) and "\n" not in str(raised.value)
+    [item] = store.verify(repair=True)
+    assert (item.damage, item.unread) == (None, why)
+    if name == entry_module.RECORD:
+        assert store.prune(older_than_days=0).entries == 0
+    monkeypatch.undo()
+    assert_same(store.get(key), unit)
+    assert store.verify() == []
+
+
+def test_memory_that_runs_out_after_reading_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+
+    def fail(_: bytes) -> None:
+        raise MemoryError
+
+    for module, name in ((entry_module.safetensors.torch, "load"), (entry_module, "json_value")):
+        monkeypatch.setattr(module, name, fail)
+        with pytest.raises(Unreadable, match="not enough memory"):
+            store.get(key)
+        monkeypatch.undo()
+        assert_same(store.get(key), unit_of(1))
+
+
+def test_without_free_file_handles_no_unit_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_free = os.dup(0)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+    try:
+        with pytest.raises(Unreadable, match="Too many open files"):
+            store.get(key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert_same(store.get(key), unit_of(1))
+
+
+def test_put_keeps_a_unit_that_cannot_be_read_now(
+    failing: Callable[..., tuple[Store, str, Unit]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, key, unit = failing(entry_module.ARRAYS, PASSING[0])
+    store.put(key, unit_of(2), record_of(1))
+    assert key in caplog.text and not leftovers(store)
+    monkeypatch.undo()
+    assert_same(store.get(key), unit)
+
+
+def test_the_verbs_tell_units_that_cannot_be_read_from_damaged_ones(
+    failing: Callable[..., tuple[Store, str, Unit]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, key, _ = failing(entry_module.RECORD, PASSING[0])
+    config = OmegaConf.create({"store": {"path": str(store.path)}, "repair": True})
+    assert print_entries(config) == 0
+    assert "(not read)" in capsys.readouterr().out
+    assert verify_and_print(config) == 1
+    out = capsys.readouterr().out
+    assert f"{key}: cannot be read now: Input/output error\n0 damaged units" in out and "1 units cannot be read" in out
 
 
 def test_an_entry_under_a_foreign_key_is_damage(tmp_path: Path) -> None:
