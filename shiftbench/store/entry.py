@@ -29,8 +29,8 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-# Most bytes of record.json and of arrays.safetensors. A larger file counts as damaged; usual files have a thousandth of
-# that.
+# Most bytes of record.json and of arrays.safetensors. A larger unit is refused, and a larger file counts as damaged.
+# Usual files have a thousandth of that.
 LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31
 
 
@@ -61,8 +61,11 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
     """The content of a unit's two files, by file name.
 
     key: the unit's key. record: what the unit was computed from, JSON-able. Raises ValueError where the record holds a
-    NaN or an infinity, and where an array has a dtype that safetensors lacks. `created` is the time of this call.
+    NaN or an infinity, and where an array has a dtype that safetensors lacks. Raises InputError where one of the files
+    would be larger than is read. `created` is the time of this call.
     """
+    # Before the arrays are copied, because they may fill the memory.
+    _check_size(key, record, "arrays", sum(array.nbytes for array in unit.arrays.values()), LARGEST_ARRAYS)
     # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
         name: array.detach().cpu().clone(memory_format=torch.contiguous_format) for name, array in unit.arrays.items()
@@ -71,6 +74,7 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         packed = safetensors.torch.save(arrays)
     except KeyError as error:
         raise ValueError(f"unit {key}: safetensors has no dtype {error}") from None
+    _check_size(key, record, "arrays", len(packed), LARGEST_ARRAYS)
     body = {
         "key": key,
         "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
@@ -79,7 +83,25 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         "record": dict(record),
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-    return {ARRAYS: packed, RECORD: _with_checksum(text)}
+    whole = _with_checksum(text)
+    _check_size(key, record, "words and record", len(whole), LARGEST_RECORD)
+    return {ARRAYS: packed, RECORD: whole}
+
+
+def _check_size(key: str, record: Mapping[str, Any], part: str, size: int, limit: int) -> None:
+    """Raise InputError where a part of a unit has more bytes than `limit`, so that it would be read as damaged.
+
+    key, record: of the unit, for the message. part: what has this size, in words. size: in bytes.
+    """
+    if size > limit:
+        of = ", ".join(
+            f"{name} {record[name]}" for name in ("method", "layer") if isinstance(record.get(name), str | int)
+        )
+        raise InputError(
+            f"unit {key[:12]}{f' ({of})' if of else ''} cannot be stored: its {part} have {size:,} bytes, and at most "
+            f"{limit:,} are stored; make it smaller, with a shorter prompt or response (response.max_new_tokens), or "
+            "with lower values of the method's options (rank, top, k, draws). What was computed before is in the store"
+        )
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -152,8 +152,8 @@ class Store:
         """Store a unit. Where the store has a unit with this key that is not known to be damaged, that one is kept.
 
         record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
-        written, as on a full disk; half a unit is never left. Raises ValueError as `entry.encode` does, and where
-        `key` is no key.
+        written, as on a full disk; half a unit is never left. Raises ValueError and InputError as
+        `entry.encode` does, and ValueError where `key` is no key.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)

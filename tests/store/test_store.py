@@ -26,7 +26,9 @@ from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.store import entry as entry_module
 from shiftbench.store import store as store_module
 from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store, print_entries, prune_and_print, verify_and_print
+from shiftbench.store.work import Work
 
 # Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
 processes = multiprocessing.get_context("forkserver")
@@ -620,6 +622,61 @@ def test_a_file_beyond_the_limit_of_size_is_reported_and_leaves_nothing(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.errno == errno.EFBIG and str(tmp_path) in str(raised.value)
     assert not leftovers(store) and not list(store.entries())
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "size"),
+    [
+        ("LARGEST_ARRAYS", Unit({"value_P": torch.zeros(300)}), "arrays have 1,200 bytes"),
+        ("LARGEST_ARRAYS", Unit({"value_P": torch.zeros(249)}), "arrays have 1,... bytes"),  # with its header
+        ("LARGEST_RECORD", Unit({}, {"tokens": ["é" * 600]}), "words and record have 1,... bytes"),
+    ],
+)
+def test_a_unit_that_is_too_large_to_be_read_is_refused_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, unit: Unit, size: str
+) -> None:
+    monkeypatch.setattr(entry_module, limit, 1000)
+    store = Store(tmp_path)
+    small, large = ({"method": "rotation", "layer": layer} for layer in (1, 2))
+    units = [Unit({"value_P": torch.zeros(3)}), unit]
+    work = [
+        Work(str(number), content, lambda number=number: units[number])  # type: ignore[misc]
+        for number, content in enumerate((small, large))
+    ]
+    done = take_or_compute(store, work)
+    assert next(done)[0] is work[0]
+    with pytest.raises(
+        InputError, match=rf"{work[1].key[:12]} \(method rotation, layer 2\).*{size}.* 1,000 "
+    ) as raised:
+        next(done)
+    assert "shorter prompt" in str(raised.value) and "\n" not in str(raised.value)
+    assert not leftovers(store) and [item.key for item in store.entries()] == [work[0].key]
+    assert store.verify() == [] and store.get(work[1].key) is None
+
+
+def test_of_units_computed_together_only_the_too_large_one_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry_module, "LARGEST_ARRAYS", 1000)
+    units = [Unit({"value_P": torch.zeros(size)}) for size in (3, 300, 4)]
+
+    def batch(_: object) -> Iterator[tuple[int, Unit]]:
+        yield from enumerate(units)
+
+    store, nothing = Store(tmp_path), lambda: pytest.fail("there is a faster way")
+    work = [Work(str(number), {"number": number}, nothing, batch) for number in range(3)]  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{work[1].key[:12]} cannot be stored"):
+        list(take_or_compute(store, work))
+    assert {item.key for item in store.entries()} == {work[0].key, work[2].key}
+
+
+def test_units_of_the_largest_size_are_stored_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = entry_module.encode("a" * 64, unit_of(1), {})
+    for limit, name in (("LARGEST_ARRAYS", entry_module.ARRAYS), ("LARGEST_RECORD", entry_module.RECORD)):
+        monkeypatch.setattr(entry_module, limit, len(files[name]))
+    store = Store(tmp_path)
+    store.put("a" * 64, unit_of(1), {})
+    assert_same(store.get("a" * 64), unit_of(1))
 
 
 @pytest.fixture
