@@ -318,6 +318,28 @@ def test_every_setting_of_which_peft_makes_a_pattern_is_tried(changed, monkeypat
         changed(**fields)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(modules_to_save=[f"none_{number}" for number in range(501)]),
+        dict(layers_pattern=[f"none_{number}" for number in range(501)], layers_to_transform=[0]),
+        dict(
+            modules_to_save=[f"none_{number}" for number in range(51)],
+            rank_pattern={f"q_proj_{number}": 2 for number in range(460)},
+        ),
+    ],
+    ids=lambda fields: " ".join(fields),
+)
+def test_more_patterns_than_python_keeps_compiled_are_refused_before_peft_tries_them(changed, monkeypatch, fields):
+    monkeypatch.setattr(adapters, "_first_misfit", lambda *_: pytest.fail("PEFT would compile each for every layer"))
+    with pytest.raises(InputError, match=r"modules_to_save and layers_pattern name \d+ modules, and PEFT makes 5\d\d"):
+        changed(**fields)
+
+
+def test_many_layers_with_a_rank_of_their_own_are_no_reason_to_refuse(changed):
+    changed(rank_pattern={f"none_{number}": 3 for number in range(600)}, modules_to_save=["none"])
+
+
 @pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
 def test_an_entry_of_a_list_that_peft_compares_as_text_is_no_pattern(field):
     assert list(adapters._patterns({field: ["q_proj", ENDLESS]})) == []
