@@ -1,4 +1,4 @@
-"""The two exceptions that the command line prints as one line: bad input, and results that cannot be written."""
+"""The exceptions that the command line prints as one line: bad input, and files that cannot be written or read."""
 
 
 class Unwritable(OSError):
@@ -6,6 +6,17 @@ class Unwritable(OSError):
 
     The message names the folder and the reason, and says what to do. The command line prints it without a traceback and
     exits with 1. The units that are in the store already stay there.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror or "")
+
+
+class Unreadable(OSError):
+    """A unit of the store cannot be read now, for example because of an error of the disk or of the network.
+
+    Nothing is known to be wrong with the unit, and it stays in the store. The message names the store, the unit and the
+    reason, and says what to do. The command line prints it without a traceback and exits with 1.
     """
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ NOT_RUN = [
 TO_RUN = [
     page for page in PAGES if not followed_by(page) and any(not b.reason for b in blocks(page) if b.language in SHELL)
 ]
-NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?")
+NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]\d+)?")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CITING = [
     path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 
-from shiftbench.errors import InputError, Unwritable
+from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.system import signals
 
 USAGE = """\
@@ -49,8 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command that the first argument names, and return the exit code.
 
     The code is the command's own, and 0 for --help, for --version and without arguments. Bad input (InputError) gives
-    one line on standard error and code 2; results that cannot be written (Unwritable) give one line and code 1; an
-    interruption gives one line and the code that shells use for it (`signals.exit_code`).
+    one line on standard error and code 2; results that cannot be written (Unwritable) and units of the store that
+    cannot be read (Unreadable) give one line and code 1; an interruption gives one line and the code that shells use
+    for it (`signals.exit_code`).
     """
     command, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 2
-    except Unwritable as error:
+    except (Unwritable, Unreadable) as error:
         print(f"shiftbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:

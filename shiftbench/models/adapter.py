@@ -33,6 +33,12 @@ from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
 LARGEST_CONFIG = 2**20  # most bytes of an adapter_config.json; a usual configuration has 1 kB
 LONGEST_LIST = 10_000  # most entries of a list or an object that is the value of a field of the configuration
+# Python keeps 512 compiled patterns. Where a configuration makes more than KEPT_COMPILED, PEFT compiles them anew for
+# each module of the base: 1,000 modules_to_save took 39 s on 32 layers, and 500 took 0.6 s. PEFT tries the entries of
+# FOR_EVERY on every module, so at most FEW of them are accepted then. The keys of KEYED_BY_PATTERNS are tried on
+# adapted layers only, and only up to the first that fits: a rank for each of 560 layers took 5 s.
+KEPT_COMPILED, FEW = 500, 50
+FOR_EVERY = ("modules_to_save", "layers_pattern")
 MOST_ITERATIONS = 100  # most iterations of PiSSA's approximate singular value decomposition; 4 to 16 are usual
 PROBES = 8  # number of tokens of the text whose logits are compared between PEFT's model and the model that is used
 # dtype -> how far merging an adapter may move the logits, as a fraction of the largest absolute logit. On random models
@@ -67,11 +73,44 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "r": ("a whole number", lambda value: type(value) is int),
     "lora_alpha": ("a number", lambda value: type(value) in (int, float)),
     "lora_dropout": ("a number", lambda value: type(value) in (int, float)),
-    "rank_pattern": ("an object of whole numbers", lambda value: _is_object(value, (int,))),
+    "rank_pattern": (
+        "an object of whole numbers of at least 1",
+        lambda value: _is_object(value, (int,)) and min((value or {}).values(), default=1) >= 1,
+    ),
     "alpha_pattern": ("an object of numbers", lambda value: _is_object(value, (int, float))),
     "target_modules": ("a pattern, a list of names or null", lambda value: value is None or _is_names(value, str)),
     "exclude_modules": ("a pattern, a list of names or null", lambda value: value is None or _is_names(value, str)),
     "modules_to_save": ("a list of names or null", lambda value: value is None or _is_names(value)),
+}
+# Adapter type -> fields whose values are others in that type than FIELDS says. Source: the configurations of PEFT 0.21,
+# and resize_modules_by_rank_pattern of AdaLoRA.
+FIELDS_OF_TYPE: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    # The ranks that AdaLoRA's training left: name of a layer's lora_E -> for each of init_r ranks whether it is kept.
+    "ADALORA": {
+        "init_r": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
+        "rank_pattern": (
+            "an object of lists of true and false, whose keys are names of weights",
+            lambda value: (
+                _is_object(value, (list,))
+                and all(PLAIN.fullmatch(name) and "." in name for name in value or {})
+                and all(type(kept) is bool for each in (value or {}).values() for kept in each)
+            ),
+        ),
+    },
+    "OSF": {
+        "effective_rank": (
+            "a whole number of at least 1, a share in (0, 1] or null",
+            lambda value: _is_rank_or_share(value),
+        ),
+        "rank_pattern": (
+            "an object of whole numbers of at least 1, shares in (0, 1] and nulls",
+            lambda value: value is None or (isinstance(value, dict) and all(map(_is_rank_or_share, value.values()))),
+        ),
+    },
+    "SUPERTUNING": {
+        "r": ("a whole number or null", lambda value: value is None or type(value) is int),
+        "lora_alpha": ("a number or null", lambda value: value is None or type(value) in (int, float)),
+    },
 }
 
 
@@ -325,8 +364,10 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     """Check the settings of an adapter, and return the names of all fields that PEFT knows for its type.
 
     Raises InputError where PEFT does not know the type, where the type changes no weights or is one of OTHERS, where a
-    field of UNSUITABLE is set, where the value of a field of FIELDS is of a wrong type, where the value of a field is a
-    list or an object of more than LONGEST_LIST entries, and where PiSSA is to run more than MOST_ITERATIONS iterations.
+    field of UNSUITABLE is set, where the value of a field of FIELDS or FIELDS_OF_TYPE is none of
+    those accepted, where the value of a field is a list or an object of more than LONGEST_LIST entries, where the
+    fields of FOR_EVERY have more than FEW entries and PEFT makes more than KEPT_COMPILED patterns, where a list of
+    AdaLoRA's ranks has another length than init_r, and where PiSSA is to run more than MOST_ITERATIONS iterations.
     what: the adapter, for messages.
     """
     with as_input_error(what):
@@ -352,7 +393,7 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     for field, why in UNSUITABLE.items():
         if settings.get(field):
             raise InputError(f"{what}: {ADAPTER_CONFIG} has {field}: {why}")
-    for field, (wanted, fine) in FIELDS.items():
+    for field, (wanted, fine) in {**FIELDS, **FIELDS_OF_TYPE.get(kind, {})}.items():
         if field in settings and not fine(settings[field]):
             raise InputError(f"{what}: {ADAPTER_CONFIG}: {field} must be {wanted}, got {str(settings[field])[:100]!r}")
     for field, value in settings.items():
@@ -360,6 +401,16 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
             raise InputError(
                 f"{what}: {ADAPTER_CONFIG}: {field} has {len(value):,} entries; at most {LONGEST_LIST:,} are read"
             )
+    tried = {(field, name) for field in FOR_EVERY for name in _names(settings.get(field))}
+    patterns = len(set(_patterns(settings)))
+    if len(tried) > FEW and patterns > KEPT_COMPILED:
+        raise InputError(
+            f"{what}: {ADAPTER_CONFIG}: {' and '.join(FOR_EVERY)} name {len(tried):,} modules, and PEFT makes "
+            f"{patterns:,} patterns of the whole configuration, which takes it too long; name at most {FEW} modules "
+            f"there, or make at most {KEPT_COMPILED} patterns in all"
+        )
+    if kind == "ADALORA":
+        _check_kept_ranks(settings, what)
     iterations = re.fullmatch(r"pissa_niter_(\d+)", str(settings.get("init_lora_weights")))
     if iterations and int(iterations[1]) > MOST_ITERATIONS:
         raise InputError(f"{what}: {ADAPTER_CONFIG}: init_lora_weights={iterations[0]!r} asks for too many iterations")
@@ -369,6 +420,22 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
 def _is_object(value: Any, of: tuple[type, ...]) -> bool:
     """Whether a JSON value is null, or an object (dict) whose values all have exactly one of these types."""
     return value is None or (isinstance(value, dict) and all(type(inner) in of for inner in value.values()))
+
+
+def _is_rank_or_share(value: Any) -> bool:
+    """Whether a value is null, a whole number of at least 1, or a fraction in (0, 1]."""
+    return value is None or (type(value) is int and value >= 1) or (type(value) is float and 0 < value <= 1)
+
+
+def _check_kept_ranks(settings: Mapping[str, Any], what: str) -> None:
+    """Raise InputError where a list in AdaLoRA's rank_pattern has another length than init_r. what: the adapter."""
+    first = settings.get("init_r", 12)  # PEFT's own value where the configuration has none
+    for name, kept in (settings.get("rank_pattern") or {}).items():
+        if len(kept) != first:
+            raise InputError(
+                f"{what}: {ADAPTER_CONFIG}: rank_pattern has {len(kept):,} values for {name[:100]!r}, and init_r is "
+                f"{first:,}"
+            )
 
 
 def _is_names(value: Any, *or_of: type) -> bool:
@@ -392,6 +459,8 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[str]:
         yield from (_in_a_name(name) for name in _names(targets) if not PLAIN.fullmatch(name))
     for field in KEYED_BY_PATTERNS:
         keys = _names(list(settings[field])) if isinstance(settings.get(field), dict) else []
+        if field == "rank_pattern" and settings.get("peft_type") == "ADALORA":
+            continue  # names of weights, which have been checked to be plain
         yield from (rf"(.*\.)?({key})$" for key in keys)
         if field in ("n_frequency_pattern", "block_size_pattern"):  # FourierFT and C3A put no brackets around the key
             yield from (rf".*\.{key}$" for key in keys)
@@ -429,6 +498,10 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
     from peft.utils import get_peft_model_state_dict
 
     wanted = found.config()
+    kept_ranks: dict[str, list[bool]] = {}
+    if found.settings.get("peft_type") == "ADALORA":
+        # PEFT selects the kept ranks by value, which fails on a skeleton, so the skeleton has init_r of them.
+        kept_ranks, wanted.rank_pattern = wanted.rank_pattern or {}, None
     if hasattr(wanted, "init_lora_weights"):
         wanted.init_lora_weights = True  # some other choices compute from the base's weights, which a skeleton lacks
     try:
@@ -440,6 +513,13 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
         return one_line(error)
     with quiet():
         expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    for name, kept in kept_ranks.items():
+        layer = f"base_model.model.{_adapted_layer(name)}"
+        for part, axis in (("lora_A", 0), ("lora_E", 0), ("lora_B", 1)):
+            whole = expected.get(f"{layer}.{part}")
+            if whole is None:
+                return f"its rank_pattern names {name!r}, which the adapter does not change"
+            expected[f"{layer}.{part}"] = whole.narrow(axis, 0, sum(kept))
     places = {**adapted.state_dict(), **expected}
     added = sum(tensor.numel() for part in (adapted.parameters(), adapted.buffers()) for tensor in part) - before
     stored = sum(tensor.values for tensor in found.tensors.values())
@@ -457,6 +537,14 @@ def _first_misfit(found: Adapter, before: int, base: Callable[[], PreTrainedMode
         elif places[name].is_floating_point() and tensor.dtype not in FLOATS:
             return f"weight {name!r} would be a plain float, not {tensor.dtype}: it is quantised"
     return None
+
+
+def _adapted_layer(name: str) -> str:
+    """The layer that a key of AdaLoRA's rank_pattern is about, as PEFT reads it: without lora_E and the adapter's name.
+
+    PEFT loads an adapter under the name "default".
+    """
+    return ".".join(name.split(".")[: -2 if "default" in name else -1])
 
 
 def _build_on_skeleton(wanted: Any, found: Adapter, base: Callable[[], PreTrainedModel]) -> Any:

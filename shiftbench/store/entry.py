@@ -9,9 +9,11 @@ allowed in it because tokens may contain them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,13 +29,17 @@ from shiftbench.readers import file_bytes, json_value, reading
 from shiftbench.store.explanation import Unit
 
 ARRAYS, RECORD = "arrays.safetensors", "record.json"
-# Most bytes of record.json and of arrays.safetensors. A larger file counts as damaged; usual files have a thousandth of
-# that.
+# Most bytes of record.json and of arrays.safetensors. A larger unit is refused, and a larger file counts as damaged.
+# Usual files have a thousandth of that.
 LARGEST_RECORD, LARGEST_ARRAYS = 2**28, 2**31
 
 
 class Damaged(Exception):
-    """A file of a stored unit is missing, cannot be read, or is not as it was written. Its message says which."""
+    """A file of a stored unit is missing, is no file, or is not as it was written. The message says which.
+
+    It is raised only for what was read whole, and for what is certainly no file. Where the system fails while a file is
+    read, nothing is known about the file, and the system's own error is raised.
+    """
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,12 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
     """The content of a unit's two files, by file name.
 
     key: the unit's key. record: what the unit was computed from, JSON-able. Raises ValueError where the record holds a
-    NaN or an infinity, and where an array has a dtype that safetensors lacks. record.json also holds the time of this
-    call (Body.created), so a second call gives other bytes for it.
+    NaN or an infinity, and where an array has a dtype that safetensors lacks. Raises InputError where one of the files
+    would be larger than is read. record.json also holds the time of this call (Body.created), so a second call gives
+    other bytes for it.
     """
+    # Before the arrays are copied, because they may fill the memory.
+    _check_size(key, record, "arrays", sum(array.nbytes for array in unit.arrays.values()), LARGEST_ARRAYS)
     # Copies, because safetensors needs contiguous arrays that share no memory.
     arrays = {
         name: array.detach().cpu().clone(memory_format=torch.contiguous_format) for name, array in unit.arrays.items()
@@ -66,6 +75,7 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         packed = safetensors.torch.save(arrays)
     except KeyError as error:
         raise ValueError(f"unit {key}: safetensors has no dtype {error}") from None
+    _check_size(key, record, "arrays", len(packed), LARGEST_ARRAYS)
     body = {
         "key": key,
         "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
@@ -74,7 +84,25 @@ def encode(key: str, unit: Unit, record: Mapping[str, Any]) -> dict[str, bytes]:
         "record": dict(record),
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-    return {ARRAYS: packed, RECORD: _with_checksum(text)}
+    whole = _with_checksum(text)
+    _check_size(key, record, "words and record", len(whole), LARGEST_RECORD)
+    return {ARRAYS: packed, RECORD: whole}
+
+
+def _check_size(key: str, record: Mapping[str, Any], part: str, size: int, limit: int) -> None:
+    """Raise InputError where a part of a unit has more bytes than `limit`, so that it would be read as damaged.
+
+    key, record: of the unit, for the message. part: what has this size, in words. size: in bytes.
+    """
+    if size > limit:
+        of = ", ".join(
+            f"{name} {record[name]}" for name in ("method", "layer") if isinstance(record.get(name), str | int)
+        )
+        raise InputError(
+            f"unit {key[:12]}{f' ({of})' if of else ''} cannot be stored: its {part} have {size:,} bytes, and at most "
+            f"{limit:,} are stored; make it smaller, with a shorter prompt or response (response.max_new_tokens), or "
+            "with lower values of the method's options (rank, top, k, draws). What was computed before is in the store"
+        )
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -105,9 +133,10 @@ def sync_folder(folder: Path) -> None:
 def read(folder: Path, key: str) -> tuple[Unit, Body]:
     """(the unit in a folder, the body of its record.json), with every byte checked against the checksums.
 
-    key: the key that the record must have. Raises FileNotFoundError where there is no folder, and Damaged for anything
-    that cannot be read as a unit. That includes a folder or a pipe in a file's place, and a file whose checksum is
-    right but which holds no unit. Reading never waits and runs no code.
+    key: the key that the record must have. Raises FileNotFoundError where there is no folder, and Damaged for what is
+    no unit. That includes a missing file, a folder or a pipe in a file's place, and a file whose checksum is right but
+    which holds no unit. Raises another OSError or a MemoryError where the system fails while reading. Reading never
+    waits and runs no code.
     """
     body = read_body(folder, key)
     packed = _bytes(folder, ARRAYS, LARGEST_ARRAYS)
@@ -120,8 +149,8 @@ def read(folder: Path, key: str) -> tuple[Unit, Body]:
 def read_body(folder: Path, key: str) -> Body:
     """The body of a folder's record.json, checked against its checksum and `key`; the arrays are not read.
 
-    Raises FileNotFoundError where there is no folder. Raises Damaged where record.json is missing, cannot be read, does
-    not match its checksum, is not the record of a unit, or is that of another key.
+    Raises Damaged where record.json is missing, does not match its checksum, is not the record of a unit, or is that of
+    another key; and other errors as `read` does.
     """
     content = _bytes(folder, RECORD, LARGEST_RECORD)
     # The body lies between a beginning of fixed length and the last two bytes, "}\n".
@@ -168,32 +197,50 @@ def _checked_body(fields: Any) -> Body:
 def _as_damaged(name: str) -> Iterator[None]:
     """Turn a failure of the block, which interprets bytes of a file that are in memory already, into Damaged.
 
-    name: the file's name, for the message. torch.OutOfMemoryError and KeyboardInterrupt pass unchanged.
+    name: the file's name, for the message. A lack of memory, an OSError and a KeyboardInterrupt are no
+    damage and pass unchanged.
     """
     try:
         with reading(name):
             yield
     except InputError as error:
+        if isinstance(error.__cause__, MemoryError | OSError):
+            raise error.__cause__ from None
         raise Damaged(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}") from error
 
 
 def _bytes(folder: Path, name: str, max_bytes: int) -> bytes:
     """A file's bytes. Raises FileNotFoundError where the folder is missing.
 
-    Raises Damaged where only the file is missing, where it cannot be read, is no regular file, or has more than
-    `max_bytes` bytes.
+    Raises Damaged where only the file is missing, where it is no regular file, or has more than `max_bytes` bytes.
+    Raises another OSError or a MemoryError where the system fails while reading.
     """
     for _ in range(2):  # another process may create the folder between the two checks: then the second try succeeds
         try:
             return file_bytes(folder / name, name, max_bytes)
         except (FileNotFoundError, NotADirectoryError):
-            if not os.path.lexists(folder):
-                raise FileNotFoundError(str(folder)) from None
+            os.lstat(folder)  # raises FileNotFoundError where the folder is missing
         except OSError as error:
+            if not _is_no_file(folder / name, error):
+                raise
             raise Damaged(f"{name} cannot be read: {error.strerror or error}") from error
         except InputError as error:
             raise Damaged(str(error)) from error
     raise Damaged(f"{name} is missing")
+
+
+def _is_no_file(path: Path, error: OSError) -> bool:
+    """Whether a file could not be opened because something else is certainly in its place, such as a socket.
+
+    error: the one that opening raised. False where the system cannot say what is there.
+    """
+    if error.errno == errno.ELOOP:  # a link that leads to itself
+        return True
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISLNK(mode)
 
 
 def _digest(content: bytes) -> str:

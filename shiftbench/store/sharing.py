@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+from shiftbench.errors import InputError
 from shiftbench.store.explanation import Unit
 from shiftbench.store.store import Store
 from shiftbench.store.work import Work, compute_all
@@ -43,7 +44,8 @@ def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> It
     """Yields (work item, its unit, whether this process computed it) for each item that is stored or can be claimed.
 
     A unit that the store has by now is taken from it. One that it lacks is claimed, computed and stored. Items that the
-    store lacks and another process has claimed are appended to `left` and not yielded.
+    store lacks and another process has claimed are appended to `left` and not yielded. An InputError of Store.put, for
+    a unit that is too large, is raised after the other units of `work` are stored and yielded.
     """
     with ExitStack() as stack:
         mine = []
@@ -57,6 +59,13 @@ def _take_or_compute(store: Store, work: Sequence[Work], left: list[Work]) -> It
                 mine.append(item)
             else:
                 yield item, unit, False
+        too_large = None
         for place, unit in compute_all(mine):
-            store.put(mine[place].key, unit, mine[place].content)
+            try:
+                store.put(mine[place].key, unit, mine[place].content)
+            except InputError as error:  # the other units of this batch may be computed already, so they are stored
+                too_large = too_large or error
+                continue
             yield mine[place], unit, True
+        if too_large is not None:
+            raise too_large

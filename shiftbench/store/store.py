@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench.errors import InputError, Unwritable
+from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.readers import path_of
 from shiftbench.readers.numbers import check_number
 from shiftbench.store import entry
@@ -49,10 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored unit. size: bytes of its files. damage: why it cannot be read; None where no damage was found.
+    """One stored unit. size: bytes of its files. damage: what is wrong with them; None where no damage was found.
 
-    created: when the unit was stored. record: what it was computed from. For a damaged unit, created is when its folder
-    last changed, and record is empty.
+    unread: why the system could not read them now; None where it could. Such a unit is not known to be damaged.
+    created: when the unit was stored. record: what it was computed from. For a unit that is damaged or was not read,
+    created is when its folder last changed, and record is empty.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Entry:
     created: datetime
     record: Mapping[str, Any]
     damage: str | None = None
+    unread: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Store:
 
         A damaged unit is logged, so that it can be computed and stored again. It is removed where that is possible,
         unless the store could not be written when that was last tried.
-        Raises ValueError where `key` is no key.
+        Raises Unreadable, an OSError, where the system cannot read the unit, as after an error of the disk or without
+        memory; the unit stays. Raises ValueError where `key` is no key.
         """
         try:
             return entry.read(self._folder(key), key)[0]
@@ -142,13 +145,15 @@ class Store:
                 with suppress(OSError):  # the folder may be another user's; `put` raises where it cannot replace it
                     self._remove(key)
             return None
+        except (OSError, MemoryError) as error:
+            raise self._read_error(error, key) from error
 
     def put(self, key: str, unit: Unit, record: Mapping[str, Any]) -> None:
-        """Store a unit. Where the store has an undamaged unit with this key already, that one is kept.
+        """Store a unit. Where the store has a unit with this key that is not known to be damaged, that one is kept.
 
         record: what the unit was computed from, JSON-able. Raises Unwritable, an OSError, where the unit cannot be
-        written, as on a full disk; half a unit is never left. Raises ValueError as `entry.encode` does, and where
-        `key` is no key.
+        written, as on a full disk; half a unit is never left. Raises ValueError and InputError as
+        `entry.encode` does, and ValueError where `key` is no key.
         """
         folder = self._folder(key)
         files = entry.encode(key, unit, record)
@@ -183,7 +188,8 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Every stored unit, in the order of keys. Units with a damaged record are among them, with `damage`.
 
-        Only records are read and checked; `verify` also reads the arrays.
+        So are units whose record the system cannot read now, with `unread`. Only records are read and checked; `verify`
+        also reads the arrays.
         """
         for key in self._keys():
             found = self._entry(key, with_arrays=False)
@@ -191,18 +197,20 @@ class Store:
                 yield found
 
     def verify(self, repair: bool = False) -> list[Entry]:
-        """The damaged entries, in the order of keys, each with what is wrong. Every byte of every unit is read.
+        """The entries that are damaged or could not be read, in the order of keys, each with what is wrong.
 
-        repair: remove the damaged entries too. With repair, raises InputError where the store could not be written
+        Every byte of every unit is read. repair: remove the damaged entries too; those that the system could not read
+        stay. With repair, raises InputError where the store could not be written
         when that was last tried, for another reason than a full disk.
         """
         if repair:
             self._check_removable()
         found = [self._entry(key, with_arrays=True) for key in self._keys()]
-        damaged = [item for item in found if item is not None and item.damage]
-        for item in damaged if repair else ():
-            self._remove(item.key)
-        return damaged
+        wrong = [item for item in found if item is not None and (item.damage or item.unread)]
+        for item in wrong:
+            if repair and item.damage:
+                self._remove(item.key)
+        return wrong
 
     def prune(
         self,
@@ -213,6 +221,7 @@ class Store:
     ) -> Pruned:
         """Remove what killed writers left, and the entries that meet all given conditions. Without any, no entry.
 
+        Entries whose record the system cannot read now stay, because it is not known whether they meet a condition.
         older_than_days, method, weights: the conditions; None means not given. older_than_days: the least
         number of days since Entry.created. method: as in the record. weights: the first digits of a digest of weights,
         of either model of a pair. dry_run: count, but remove nothing.
@@ -253,7 +262,8 @@ class Store:
     def _entry(self, key: str, with_arrays: bool) -> Entry | None:
         """The entry of a key; None where another process removed it meanwhile. with_arrays: check the arrays too.
 
-        A damaged entry has an empty record, and the time of its folder's last change as `created`.
+        An entry that is damaged or could not be read has an empty record, and the time of its folder's last change as
+        `created`. Raises Unreadable where not even that time can be read.
         """
         folder = self._folder(key)
         try:
@@ -261,10 +271,16 @@ class Store:
             try:
                 body = entry.read(folder, key)[1] if with_arrays else entry.read_body(folder, key)
             except Damaged as damage:
-                return Entry(key, size, changed, {}, str(damage))
+                return Entry(key, size, changed, {}, damage=str(damage))
+            except FileNotFoundError:
+                raise
+            except (OSError, MemoryError) as error:
+                return Entry(key, size, changed, {}, unread=_reason(error))
             return Entry(key, size, body.created, body.record)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._read_error(error, key) from error
 
     def _move_in(self, part: Path, key: str) -> None:
         """Rename a finished folder to the place of its key, unless another process has stored the unit already.
@@ -280,10 +296,13 @@ class Store:
             except OSError as error:
                 if error.errno not in OCCUPIED:
                     raise
-            if (
-                self.get(key) is not None
-            ):  # another process was first; where `get` has removed a damaged unit, the rename is tried again
+            try:
+                if self.get(key) is not None:
+                    return None  # another process was first
+            except Unreadable as error:  # it is not known to be damaged, so it is not replaced
+                log.warning("%s", error)
                 return None
+            # Where `get` has removed a damaged unit, the rename is tried again.
         raise Unwritable(
             errno.EEXIST,
             f"store of explanations {self.path}: {folder} is damaged and cannot be removed; remove it, or set "
@@ -354,6 +373,15 @@ class Store:
         before = time.time() if locked else time.time() - UNLOCKED_LEFTOVER
         return [path for path in self._tmp.iterdir() if path.name != "lock" and path.lstat().st_mtime <= before]
 
+    def _read_error(self, error: OSError | MemoryError, key: str) -> Unreadable:
+        """The error to raise where the system could not read a unit; `error` is its own."""
+        return Unreadable(
+            errno.ENOMEM if isinstance(error, MemoryError) else error.errno,
+            f"store of explanations {self.path}: unit {key} cannot be read now ({_reason(error)}), and it was left as "
+            "it is; run the same command again to go on from here. If the error stays, remove the folder "
+            f"{self._folder(key)}, and the unit is computed again",
+        )
+
     def _write_error(self, error: OSError, needed: int) -> Unwritable:
         """The error to raise after a failed write, which `error` describes. needed: bytes that were to be written."""
         if error.errno not in FULL:
@@ -377,7 +405,8 @@ def print_entries(config: Any) -> int:
     store = Store(config.store.path)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for item in store.entries():
-        method = "(damaged)" if item.damage else str(item.record.get("method", ""))
+        known = "(damaged)" if item.damage else "(not read)" if item.unread else None
+        method = known or str(item.record.get("method", ""))
         groups[method, " ".join(digest[:12] for digest in _weights(item))].append(item)
     table = Table("method", "weights", "units", "size", "newest")
     for (method, weights), items in sorted(groups.items()):
@@ -391,16 +420,22 @@ def print_entries(config: Any) -> int:
 
 
 def verify_and_print(config: Any) -> int:
-    """Print the key of every damaged entry and what is wrong; with repair=true, remove these entries.
+    """Print the key of every entry that is damaged or could not be read, and what is wrong.
 
-    config: the configuration of the command. Returns how many damaged entries are left: 0 with repair=true.
+    With repair=true, damaged entries are removed; those that the system could not read stay. config: the configuration
+    of the command. Returns how many of the printed entries are left.
     """
     store = Store(config.store.path)
-    damaged = store.verify(repair=config.repair)
-    for item in damaged:
-        print(f"{item.key}: {item.damage}" + (" (removed)" if config.repair else ""))
+    wrong = store.verify(repair=config.repair)
+    damaged = [item for item in wrong if item.damage]
+    for item in wrong:
+        removed = " (removed)" if config.repair and item.damage else ""
+        print(f"{item.key}: {item.damage or f'cannot be read now: {item.unread}'}{removed}")
     print(f"{len(damaged)} damaged units in {store.path}")
-    return 0 if config.repair else len(damaged)
+    unread = len(wrong) - len(damaged)
+    if unread:
+        print(f"{unread} units cannot be read now; they are not known to be damaged, and stay")
+    return unread if config.repair else len(wrong)
 
 
 def prune_and_print(config: Any) -> int:
@@ -427,7 +462,12 @@ def _root(path: Path | str | None) -> Path:
 
 
 def _matches(item: Entry, older_than_days: float | None, method: str | None, weights: str | None) -> bool:
-    """Whether an entry meets all of prune's conditions. A condition that is None is met by every entry."""
+    """Whether an entry meets all of prune's conditions.
+
+    A condition that is None is met by every entry. An entry that could not be read meets none.
+    """
+    if item.unread:
+        return False
     if older_than_days is not None and item.created > datetime.now(timezone.utc) - timedelta(days=older_than_days):
         return False
     if method is not None and item.record.get("method") != method:
@@ -442,6 +482,11 @@ def _weights(item: Entry) -> list[str]:
     """
     weights = item.record.get("weights", [])
     return [weights] if isinstance(weights, str) else [str(d) for d in (weights if isinstance(weights, list) else ())]
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    """Why the system could not read something, in words."""
+    return "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
 
 
 def _discard(path: Path, dry_run: bool) -> int:

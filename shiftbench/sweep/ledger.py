@@ -81,7 +81,8 @@ class Ledger:
         """Create the ledger if it is missing, and add a sweep's jobs (name to key) to its plan.
 
         Returns the sweep's id, which is drawn once for the folder: every later sweep in it has the same id, as long as
-        plan.json stays valid.
+        plan.json stays valid. Raises InputError where the system cannot read an existing plan, which is then left as it
+        is.
         """
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "jobs"):
@@ -171,11 +172,21 @@ class Ledger:
         return "its process is not known"
 
     def _plan(self) -> dict[str, Any]:
-        """The content of plan.json; {} where the file is missing or not valid. An id that is missing becomes ''."""
+        """The content of plan.json; {} where the file is missing or not valid. An id that is missing becomes ''.
+
+        Raises InputError where the system cannot read the file: taken for a missing one, it would be written anew
+        without the jobs and the id in it.
+        """
+        path = self.folder / "plan.json"
         try:
-            plan = json_value(file_bytes(self.folder / "plan.json", "plan.json", MAX_FILE_BYTES))
-        except (OSError, InputError):
+            plan = json_value(file_bytes(path, "plan.json", MAX_FILE_BYTES))
+        except (FileNotFoundError, NotADirectoryError, InputError):
             return {}
+        except OSError as error:
+            raise InputError(
+                f"the plan of the sweep, {path}, cannot be read now: {error.strerror or error}; run the same command "
+                "again, or remove the file where it is damaged"
+            ) from error
         jobs = plan.get("jobs") if isinstance(plan, dict) else None
         # A key becomes the name of a file.
         if not isinstance(jobs, dict) or not all(

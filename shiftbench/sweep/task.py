@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from shiftbench.config import settings
-from shiftbench.errors import InputError, Unwritable
+from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.models.pairs import Loader
 from shiftbench.pipeline.progress import Progress
 from shiftbench.readers import path_of
@@ -145,7 +145,7 @@ class Worker:
         except KeyboardInterrupt:
             writer.write(state=INTERRUPTED, reason="interrupted")
             raise
-        except Unwritable as error:
+        except (Unwritable, Unreadable) as error:
             writer.write(state=FAILED, reason=_one_line(str(error)), code=1)
         except InputError as error:
             writer.write(state=FAILED, reason=_one_line(str(error)), code=2)

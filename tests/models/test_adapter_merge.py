@@ -118,6 +118,66 @@ def test_a_merge_that_peft_refuses_is_kept(trained, source):
     assert is_kept(model) and "PEFT cannot merge it: " in model.notes[0]
 
 
+@pytest.fixture
+def adalora(tmp_path):
+    """An AdaLoRA adapter that PEFT has trained, with another rank in each layer; returns (folder, PEFT's logits)."""
+    torch.manual_seed(1)
+    steps = dict(tinit=1, tfinal=2, deltaT=1, total_step=6)
+    config = peft.AdaLoraConfig(
+        init_r=6, target_r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", **steps
+    )
+    adapted = peft.get_peft_model(tiny_module("llama"), config)
+    optimiser = torch.optim.SGD([each for each in adapted.parameters() if each.requires_grad], lr=0.5)
+    for step in range(1, 6):
+        adapted(input_ids=IDS, labels=IDS).loss.backward()
+        optimiser.step()
+        adapted.base_model.update_and_allocate(step)
+        optimiser.zero_grad()
+    adapted.save_pretrained(tmp_path / "adalora")
+    return tmp_path / "adalora", logits(adapted.eval())
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adalora_adapter_with_the_ranks_of_its_training_computes_what_peft_computes(adalora, source, saved, merge):
+    folder, wanted = adalora
+    ranks = json.loads((folder / "adapter_config.json").read_text())["rank_pattern"]
+    assert len({sum(kept) for kept in ranks.values()}) > 1 and all(len(kept) == 6 for kept in ranks.values())
+    asked = source(saved(), adapter=str(folder), merge_adapter=merge)
+    models.check(asked)
+    model = models.load(asked)
+    torch.testing.assert_close(logits(model.module), wanted, rtol=1e-4, atol=1e-4)
+    assert is_kept(model) != merge and model.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda ranks: {name: [True] * 6 for name in ranks}, r"weight '.*' would have shape \(6, 64\)"),
+        (
+            lambda ranks: {"model.layers.7.lora_E": [True] * 6, **ranks},
+            "names 'model.layers.7.lora_E', which the adapt",
+        ),
+        (lambda ranks: None, r"weight '.*' would have shape \(6, 64\)"),
+    ],
+)
+def test_ranks_of_adalora_that_do_not_fit_its_weights_are_refused(adalora, source, saved, change, why):
+    folder, _ = adalora
+    ranks = json.loads((folder / "adapter_config.json").read_text())["rank_pattern"]
+    edit(folder, rank_pattern=change(ranks))
+    with pytest.raises(InputError, match=why):
+        models.check(source(saved(), adapter=str(folder)))
+
+
+def test_shares_as_ranks_of_osf_are_accepted(trained, source):
+    config = peft.OSFConfig(
+        target_modules=["q_proj", "down_proj"], effective_rank=8, rank_pattern={"q_proj": 0.25}, task_type="CAUSAL_LM"
+    )
+    base, folder, wanted = trained(False, config)
+    models.check(source(base, adapter=str(folder)))
+    model = models.load(source(base, adapter=str(folder)))
+    torch.testing.assert_close(logits(model.module), wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
 def test_rounding_alone_keeps_no_adapter_from_being_merged(source, saved, adapter, dtype):
     model = models.load(source(saved(), adapter=str(adapter), dtype=dtype))
@@ -197,6 +257,17 @@ def test_a_configuration_that_is_none_is_refused(changed, text, why):
         (dict(r=10**30), "Overflow"),
         (dict(rank_pattern={"q_proj": 10**9}), r"it declares [\d,]+ numbers, and its file holds"),
         (dict(rank_pattern=[1]), "rank_pattern must be an object of whole numbers"),
+        (dict(rank_pattern={"q_proj": 0}), "rank_pattern must be an object of whole numbers of at least 1"),
+        (dict(rank_pattern={"q_proj": [True]}), "rank_pattern must be an object of whole numbers of at least 1"),
+        (dict(peft_type="OSF", rank_pattern={"q_proj": 1.5}), r"rank_pattern must be .* shares in \(0, 1\]"),
+        (dict(peft_type="OSF", effective_rank=0), "effective_rank must be a whole number of at least 1"),
+        (dict(peft_type="ADALORA", init_r=0), "init_r must be a whole number of at least 1"),
+        (
+            dict(peft_type="ADALORA", rank_pattern={"a.lora_E": [1, 0]}),
+            "rank_pattern must be an object of lists of true",
+        ),
+        (dict(peft_type="ADALORA", rank_pattern={"(.|.)*.lora_E": [True]}), "whose keys are names of weights"),
+        (dict(peft_type="ADALORA", init_r=3, rank_pattern={"a.lora_E": [True]}), "has 1 values .* and init_r is 3"),
         (dict(alpha_pattern={"q_proj": "x"}), "alpha_pattern must be an object of numbers"),
         (dict(lora_alpha="x"), "lora_alpha must be a number"),
         (dict(layer_replication=[[0, 10**9]]), "it repeats layers of its base"),
@@ -245,6 +316,28 @@ def test_every_setting_of_which_peft_makes_a_pattern_is_tried(changed, monkeypat
     monkeypatch.setattr(adapters, "_first_misfit", lambda *_: pytest.fail("PEFT would try the pattern, without an end"))
     with pytest.raises(InputError, match=r"adapter_config.json: its patterns take longer"):
         changed(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(modules_to_save=[f"none_{number}" for number in range(501)]),
+        dict(layers_pattern=[f"none_{number}" for number in range(501)], layers_to_transform=[0]),
+        dict(
+            modules_to_save=[f"none_{number}" for number in range(51)],
+            rank_pattern={f"q_proj_{number}": 2 for number in range(460)},
+        ),
+    ],
+    ids=lambda fields: " ".join(fields),
+)
+def test_more_patterns_than_python_keeps_compiled_are_refused_before_peft_tries_them(changed, monkeypatch, fields):
+    monkeypatch.setattr(adapters, "_first_misfit", lambda *_: pytest.fail("PEFT would compile each for every layer"))
+    with pytest.raises(InputError, match=r"modules_to_save and layers_pattern name \d+ modules, and PEFT makes 5\d\d"):
+        changed(**fields)
+
+
+def test_many_layers_with_a_rank_of_their_own_are_no_reason_to_refuse(changed):
+    changed(rank_pattern={f"none_{number}": 3 for number in range(600)}, modules_to_save=["none"])
 
 
 @pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])

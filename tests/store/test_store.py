@@ -22,11 +22,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from shiftbench.errors import InputError, Unwritable
+from shiftbench.errors import InputError, Unreadable, Unwritable
 from shiftbench.store import entry as entry_module
 from shiftbench.store import store as store_module
 from shiftbench.store.explanation import Unit, content_key
+from shiftbench.store.sharing import take_or_compute
 from shiftbench.store.store import Store, print_entries, prune_and_print, verify_and_print
+from shiftbench.store.work import Work
 
 # Children are forked from a server that has imported torch once and run nothing on it: real processes, quickly made.
 processes = multiprocessing.get_context("forkserver")
@@ -198,6 +200,102 @@ def test_put_replaces_a_damaged_entry_that_was_not_read(tmp_path: Path, damage: 
     damage(tmp_path / key[:2] / key / entry_module.ARRAYS)
     put_number(store, 1)
     assert_same(store.get(key), unit_of(1))
+
+
+PASSING = [*(OSError(number, os.strerror(number)) for number in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ESTALE,
+           errno.EACCES, errno.ETIMEDOUT)), MemoryError()]  # fmt: skip
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Store, str, Unit]]:
+    """A store whose files of one name cannot be read until `monkeypatch.undo`, with the key and unit that it holds."""
+
+    def make(name: str, error: Exception) -> tuple[Store, str, Unit]:
+        store, read = Store(tmp_path), entry_module.file_bytes
+        key = put_number(store, 1)
+
+        def fail(path: Path, what: str, most: int) -> bytes:
+            if path.name == name:
+                raise error
+            return read(path, what, most)
+
+        monkeypatch.setattr(entry_module, "file_bytes", fail)
+        return store, key, unit_of(1)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [entry_module.ARRAYS, entry_module.RECORD])
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_a_unit_that_the_system_cannot_read_stays_and_is_no_damage(
+    failing: Callable[..., tuple[Store, str, Unit]], monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
+) -> None:
+    store, key, unit = failing(name, error)
+    why = getattr(error, "strerror", None) or "not enough memory"
+    with pytest.raises(Unreadable, match=rf"{key} cannot be read now \({why}\).*left as it is.*same command") as raised:
+        store.get(key)
+    assert raised.value.errno == getattr(error, "errno", errno.ENOMEM) and "\n" not in str(raised.value)
+    [item] = store.verify(repair=True)
+    assert (item.damage, item.unread) == (None, why)
+    if name == entry_module.RECORD:
+        assert store.prune(older_than_days=0).entries == 0
+    monkeypatch.undo()
+    assert_same(store.get(key), unit)
+    assert store.verify() == []
+
+
+def test_memory_that_runs_out_after_reading_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+
+    def fail(_: bytes) -> None:
+        raise MemoryError
+
+    for module, name in ((entry_module.safetensors.torch, "load"), (entry_module, "json_value")):
+        monkeypatch.setattr(module, name, fail)
+        with pytest.raises(Unreadable, match="not enough memory"):
+            store.get(key)
+        monkeypatch.undo()
+        assert_same(store.get(key), unit_of(1))
+
+
+def test_without_free_file_handles_no_unit_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = put_number(store, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_free = os.dup(0)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+    try:
+        with pytest.raises(Unreadable, match="Too many open files"):
+            store.get(key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert_same(store.get(key), unit_of(1))
+
+
+def test_put_keeps_a_unit_that_cannot_be_read_now(
+    failing: Callable[..., tuple[Store, str, Unit]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, key, unit = failing(entry_module.ARRAYS, PASSING[0])
+    store.put(key, unit_of(2), record_of(1))
+    assert key in caplog.text and not leftovers(store)
+    monkeypatch.undo()
+    assert_same(store.get(key), unit)
+
+
+def test_the_verbs_tell_units_that_cannot_be_read_from_damaged_ones(
+    failing: Callable[..., tuple[Store, str, Unit]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, key, _ = failing(entry_module.RECORD, PASSING[0])
+    config = OmegaConf.create({"store": {"path": str(store.path)}, "repair": True})
+    assert print_entries(config) == 0
+    assert "(not read)" in capsys.readouterr().out
+    assert verify_and_print(config) == 1
+    out = capsys.readouterr().out
+    assert f"{key}: cannot be read now: Input/output error\n0 damaged units" in out and "1 units cannot be read" in out
 
 
 def test_an_entry_under_a_foreign_key_is_damage(tmp_path: Path) -> None:
@@ -524,6 +622,61 @@ def test_a_file_beyond_the_limit_of_size_is_reported_and_leaves_nothing(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.errno == errno.EFBIG and str(tmp_path) in str(raised.value)
     assert not leftovers(store) and not list(store.entries())
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "size"),
+    [
+        ("LARGEST_ARRAYS", Unit({"value_P": torch.zeros(300)}), "arrays have 1,200 bytes"),
+        ("LARGEST_ARRAYS", Unit({"value_P": torch.zeros(249)}), "arrays have 1,... bytes"),  # with its header
+        ("LARGEST_RECORD", Unit({}, {"tokens": ["é" * 600]}), "words and record have 1,... bytes"),
+    ],
+)
+def test_a_unit_that_is_too_large_to_be_read_is_refused_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, unit: Unit, size: str
+) -> None:
+    monkeypatch.setattr(entry_module, limit, 1000)
+    store = Store(tmp_path)
+    small, large = ({"method": "rotation", "layer": layer} for layer in (1, 2))
+    units = [Unit({"value_P": torch.zeros(3)}), unit]
+    work = [
+        Work(str(number), content, lambda number=number: units[number])  # type: ignore[misc]
+        for number, content in enumerate((small, large))
+    ]
+    done = take_or_compute(store, work)
+    assert next(done)[0] is work[0]
+    with pytest.raises(
+        InputError, match=rf"{work[1].key[:12]} \(method rotation, layer 2\).*{size}.* 1,000 "
+    ) as raised:
+        next(done)
+    assert "shorter prompt" in str(raised.value) and "\n" not in str(raised.value)
+    assert not leftovers(store) and [item.key for item in store.entries()] == [work[0].key]
+    assert store.verify() == [] and store.get(work[1].key) is None
+
+
+def test_of_units_computed_together_only_the_too_large_one_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry_module, "LARGEST_ARRAYS", 1000)
+    units = [Unit({"value_P": torch.zeros(size)}) for size in (3, 300, 4)]
+
+    def batch(_: object) -> Iterator[tuple[int, Unit]]:
+        yield from enumerate(units)
+
+    store, nothing = Store(tmp_path), lambda: pytest.fail("there is a faster way")
+    work = [Work(str(number), {"number": number}, nothing, batch) for number in range(3)]  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{work[1].key[:12]} cannot be stored"):
+        list(take_or_compute(store, work))
+    assert {item.key for item in store.entries()} == {work[0].key, work[2].key}
+
+
+def test_units_of_the_largest_size_are_stored_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = entry_module.encode("a" * 64, unit_of(1), {})
+    for limit, name in (("LARGEST_ARRAYS", entry_module.ARRAYS), ("LARGEST_RECORD", entry_module.RECORD)):
+        monkeypatch.setattr(entry_module, limit, len(files[name]))
+    store = Store(tmp_path)
+    store.put("a" * 64, unit_of(1), {})
+    assert_same(store.get("a" * 64), unit_of(1))
 
 
 @pytest.fixture

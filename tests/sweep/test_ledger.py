@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -115,9 +116,22 @@ def test_temporary_files_of_killed_jobs_are_removed_by_the_next_sweep(ledger: Le
     assert young.exists() and not dead.exists(), "a recent file may belong to a living process"
 
 
-def test_a_job_with_a_new_name_is_in_the_plan_once(ledger: Ledger) -> None:
-    ledger.plan_jobs({"base-tuned-00112233": KEY})
-    assert ledger.planned_jobs() == {"base-tuned-00112233": KEY}
+def test_a_plan_that_the_system_cannot_read_now_is_not_replaced(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (ledger.folder / "plan.json").read_bytes()
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("shiftbench.sweep.ledger.file_bytes", fail)
+    for use in (ledger.planned_jobs, lambda: ledger.plan_jobs({"two": "b" * 64})):
+        with pytest.raises(InputError, match=r"plan\.json, cannot be read now: Input/output error"):
+            use()
+    monkeypatch.undo()
+    assert (ledger.folder / "plan.json").read_bytes() == before
+    ledger.plan_jobs({"two": "b" * 64})
+    assert ledger.planned_jobs() == {"one": KEY, "two": "b" * 64}
 
 
 def test_a_status_that_was_cut_off_is_a_missing_job(ledger: Ledger) -> None:
