@@ -83,7 +83,7 @@ def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
         r"^\| (\w+) \| (\d+) \| (\d+) \|(?: (\d\.\d\d))? \| (\d\.\d\d) \| (-?\d\.\d\d) \|$", page, re.MULTILINE
     )
     measured = [
-        (row["label"], *(str(row[name]) for name in ("by hand", "given")),
+        (row["label"], *(str(row[name]) for name in ("by reader", "given")),
          *("" if row[name] is None or row[name] != row[name] else f"{row[name]:.2f}"
            for name in ("precision", "recall", "kappa")))
         for row in found.table.to_dict("records")

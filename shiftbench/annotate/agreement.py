@@ -1,10 +1,10 @@
-"""How far an annotator agrees with labels that were given by hand, on 100 lists of words.
+"""How far an annotator agrees with a reader's labels of 100 lists of words. The reader was a language model.
 
 The lists are in shiftbench/data/annotate/labelled.jsonl. Each list is the 50 words of a real component, of
 SmolLM2-135M-Instruct or of the demo pair, with a vocabulary of 12,000 words. 46 lists were drawn at random, spread over
 models and layers. 40 were drawn by label: five for each task and level, among the lists to which the lexical annotator
 gives it. 14 were chosen because they have words of a task, which is rare. A list has a label where several of its words
-show it clearly, so many lists have none. One reader, a language model and not a linguist, labelled each list once. The
+show it clearly, so many lists have none. The reader, who was no linguist, labelled each list once. The
 reader saw the lexical annotator's labels of these 14 lists only. How well two readers would agree is not known. Figures
 over all 100 lists hold for this selection, not for all components of a model.
 """
@@ -38,7 +38,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an annotator's labels agree with the reader's labels.
+    """How far an annotator's labels agree with those of the reader, a language model that labelled 100 lists once.
 
     table: one row for each label, with the columns of `by_label`. exact: the share of lists on which all labels agree;
     0 where no list was compared. n: the number of lists that were compared. An annotator with several seeds labels each
@@ -83,24 +83,24 @@ def agreement(annotate: Annotate, vectors: StaticVectors, vocabulary: Vocabulary
 
 
 def by_label(given_NL: NDArray[np.bool_], wanted_NL: NDArray[np.bool_], names: Sequence[str] = LABELS) -> pd.DataFrame:
-    """A table with one row for each label: how far an annotator and the labels given by hand agree on it.
+    """A table with one row for each label: how far an annotator and the reader's labels agree on it.
 
-    given_NL: bool, whether the annotator gave list N the label L. wanted_NL: bool, whether the label was given by hand.
-    names: the L labels. Columns: label; by hand, given, both: the number of lists that have the label by hand, by the
-    annotator, and by both; precision: both / given; recall: both / by hand; kappa: cohens_kappa. Where one of these
-    three is not defined, the table has pandas' missing value, NaN or None.
+    given_NL: bool, whether the annotator gave list N the label L. wanted_NL: bool, whether the reader did. names: the L
+    labels. Columns: label; by reader, given, both: the number of lists that the reader, the annotator, and both gave
+    the label; precision: both / given; recall: both / by reader; kappa: cohens_kappa. Where one of these three is not
+    defined, the table has pandas' missing value, NaN or None.
     """
     rows = []
     for label, given, wanted in zip(names, given_NL.T, wanted_NL.T, strict=True):
-        by_hand, by_annotator, both = int(wanted.sum()), int(given.sum()), int((given & wanted).sum())
+        by_reader, by_annotator, both = int(wanted.sum()), int(given.sum()), int((given & wanted).sum())
         rows.append(
             {
                 "label": label,
-                "by hand": by_hand,
+                "by reader": by_reader,
                 "given": by_annotator,
                 "both": both,
                 "precision": both / by_annotator if by_annotator else None,
-                "recall": both / by_hand if by_hand else None,
+                "recall": both / by_reader if by_reader else None,
                 "kappa": cohens_kappa(given, wanted),
             }
         )

@@ -186,10 +186,10 @@ class Session:
         )
 
     def _why(self, status: int, message: str) -> str:
-        """What failed, in words: the status and the first 200 characters of the server's message.
+        """What failed, in words: the endpoint refuses the key (status 401 or 403), or it fails; with the status.
 
-        The endpoint's address and key are replaced in the message, because a server may repeat what it was sent. For
-        status 401 and 403 the message is left out.
+        In the second case the first 200 characters of the server's message follow. The endpoint's address and key are
+        replaced in them, because a server may repeat what it was sent.
         """
         if status in (401, 403):
             return f"the endpoint refuses the key (status {status})"

@@ -20,7 +20,7 @@ shiftbench measures what instruction tuning changed inside a language model.
   shiftbench chain 'chain=[BASE,STEP1,...]' [...]   score checkpoints of one model in turn, and what was forgotten
   shiftbench mixture base=BASE 'tuned=[A,B]' [...]  compare tuned models of one base, skill by skill
   shiftbench published path=DIR [out=DIR]           compute a paper's tables from its published explanations
-  shiftbench annotate check [annotate=NAME ...]     compare an annotator's labels with labels given by hand
+  shiftbench annotate check [annotate=NAME ...]     compare an annotator's labels with a reader's labels
   shiftbench store list|verify|prune [...]          list, check or remove the stored explanations
   shiftbench sync [root=DIR] [tracking.uri=URI]     send results to MLflow that it does not have yet
   shiftbench gate pair=NAME against=WHAT [...]      pass or fail a pair's scores, compared with an earlier run

@@ -1,4 +1,4 @@
-"""`shiftbench annotate check`: compares an annotator's labels with labels that were given by hand."""
+"""`shiftbench annotate check`: compares an annotator's labels with the labels of a reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # these take long to load, and the help does not need them
 
 
 def main(arguments: list[str]) -> int:
-    """`annotate check`: print how far the labels of the configured annotator agree with labels given by hand.
+    """`annotate check`: print how far the labels of the configured annotator agree with a reader's labels.
 
     Returns the exit code: 0, or 2 where no argument was given, in which case only the help is printed. Raises
     InputError for any other verb than check, for bad options, and where the annotator cannot be used.

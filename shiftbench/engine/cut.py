@@ -44,7 +44,7 @@ class BufferLayout:
     """Which row of a buffer belongs to which opposite derivative and position.
 
     opposite: the layout of all opposite derivatives. All of them begin at one position, or all of them end at one
-    position. The buffer is divided into tiles.
+    position.
     """
 
     opposite: RowLayout

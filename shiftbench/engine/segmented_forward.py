@@ -17,7 +17,7 @@ class SegmentedForward:
     """Forward caches of the model's layers, one segment of layers at a time, computed when they are needed.
 
     It keeps the input of every segment that a pass has reached, and the forward cache of the segment that was used
-    last. The cache of another segment is computed (again) from that segment's input.
+    last. The cache of another segment is computed, or computed again, from that segment's input.
 
     x_TD: the first layer's input. segments: lists of consecutive blocks; together they are all blocks of the model, in
     order.

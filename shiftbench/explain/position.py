@@ -67,7 +67,7 @@ def unit_name(prompt: str, position: str, answer_position: str) -> str:
     """PROMPT/POSITION/ANSWER_POSITION, the name of the unit of a prompt in one order, explained on one answer.
 
     position: where the instruction stands in the explained prompt, "first" or "last". answer_position: where it stood
-    in the prompt to which the answer was given.
+    in the prompt that the tuned model answered.
     """
     return f"{prompt}/{position}/{answer_position}"
 

@@ -26,7 +26,7 @@ from shiftbench.readers.tensor_headers import refuse_lfs_pointer
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TABLES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 LARGEST_ID = 10_000_000  # largest id of a token that is accepted; the largest vocabularies have 260,000 tokens
-LARGEST = 256 * 2**20  # most bytes of one file; a vocabulary of 256,000 tokens takes 35 MB
+LARGEST = 256 * 2**20  # most bytes of a file, except config.json; a vocabulary of 256,000 tokens takes 35 MB
 
 # Texts on which two tokenizers of one vocabulary may differ: spaces, line ends, digits, case, accents, code, scripts,
 # zero-width joiners.
@@ -74,7 +74,9 @@ def _check_added(file: Path, what: str) -> None:
 
 
 def _refuse_far_ids(ids: Iterable[Any], what: str) -> None:
-    """Raise InputError for a token id beyond LARGEST_ID; values that are no whole numbers are ignored.
+    """Raise InputError, which begins with `what`, for a token id beyond LARGEST_ID.
+
+    Values that are no whole numbers are ignored.
 
     The tokenizers library loops over every number below the largest id, so a huge id would keep it busy for very long.
     """

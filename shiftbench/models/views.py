@@ -76,7 +76,9 @@ class WeightViews(ABC):
         return None
 
     def weight(self, name: str, *shape: int) -> Tensor:
-        """The weight of the submodule `name`, in float32 (float64 is kept), with what a kept adapter adds to it.
+        """The weight of the submodule `name`, float64 where the module's is, else float32.
+
+        The change by an adapter that is kept beside the weights is added.
 
         shape: the shape that it must have. Raises InputError where it is missing or has another shape.
         """

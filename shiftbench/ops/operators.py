@@ -108,7 +108,7 @@ def operator(schema: str, empty: Callable[..., Any]) -> Callable[[Callable[..., 
 
 
 def result_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of an op's results for this argument: float64 for a float64 tensor, else float32."""
+    """The dtype of an op's floating-point results where this argument decides it: float64 for float64, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 

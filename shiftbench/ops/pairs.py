@@ -8,8 +8,8 @@ from torch import Tensor
 from shiftbench.errors import InputError
 from shiftbench.ops import cuda, operators
 
-# The number of words on each side of a block of cosines. It is large because each block has costs of its own: vectors
-# are narrow (50 to 300 numbers), so the matrix product of a small block takes little time.
+# The number of words on each side of a block of cosines. It is large because vectors are narrow (50 to 300 numbers):
+# the matrix product of a small block would take less time than what each block costs besides.
 BLOCK_WORDS = 2048
 
 

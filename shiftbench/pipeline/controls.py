@@ -199,8 +199,8 @@ def _computed(work: Sequence[Work], kept: Mapping[str, Unit] | None = None) -> E
 def _options(finding: Finding) -> dict[str, Any]:
     """The finding's own options, as JSON-able values.
 
-    Those of its methods are left out, because the keys of their units depend on them, and so is the bootstrap, because
-    no score's value depends on it.
+    The options of its methods are left out, because the keys of the methods' units already depend on them. The
+    bootstrap is left out, because no score's value depends on it.
     """
     assert dataclasses.is_dataclass(finding)
     values = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}

@@ -80,10 +80,10 @@ def side_by_side(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def saliency(prompts: Sequence[ComparablePrompt], finding: InstructionRecognition) -> list[Saliency]:
     """The prompts whose tokens the page shows, with their densities and recognition scores in both models.
 
-    They are finding.saliency prompts, or fewer where there are no more: those with the longest responses of the tuned
-    model, the longest first, ties in the order of `prompts`, among the prompts that both models split into the same
-    pieces. Densities are over each model's whole response, by ops.importance_density. The scores therefore differ in
-    the last digits from those of `Metric.score` in the tables, which rounds as the paper's code does.
+    Of the prompts that both models split into the same pieces, they are those with the longest responses of the tuned
+    model: as many as `finding.saliency` says, or all; the longest first, ties in the order of `prompts`. Densities are
+    over each model's whole response, by ops.importance_density. The scores therefore differ in the last digits from
+    those of `Metric.score` in the tables, which rounds as the paper's code does.
     """
     same_pieces = [
         prompt for prompt in prompts if prompt.maps["base"].prompt_pieces == prompt.maps["tuned"].prompt_pieces

@@ -38,9 +38,10 @@ class Metric:
         return recognition_score(self._density(level_PR), instruction_P)
 
     def score_in_double(self, level_PR: Tensor, instruction_P: Tensor) -> float:
-        """The recognition score of one prompt, computed in float64 by the compiled core.
+        """The recognition score of one prompt, without the rounding of the published code.
 
-        Only the densities are rounded to float32, once. level_PR, instruction_P: as in `score`.
+        The compiled core computes the densities in float64 and rounds them once, to float32; their sums are in float64.
+        level_PR, instruction_P: as in `score`.
         """
         return recognition_score(ops.importance_density(level_PR, self.cutoff, self.p), instruction_P)
 

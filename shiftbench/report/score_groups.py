@@ -68,7 +68,7 @@ class ScoreGroup:
 def score_groups(result: Result, facts: Mapping[str, ScoreFact]) -> list[ScoreGroup]:
     """The groups that have a score, in the order of ABOUT. facts: by the score's name.
 
-    A score without a fact is a level where the result says that all its scores are, and a shift otherwise.
+    A score without a fact counts as a level where `Result.level` is True, and as a shift otherwise.
     """
     rows = [ScoreRow(score, facts.get(score.name)) for score in result.scores]
     titles = {title: [row for row in rows if _title(row, result.level) == title] for title in ABOUT}

@@ -1,4 +1,7 @@
-"""The environment that renders all HTML templates of the package. It escapes every expression's value but Markup."""
+"""Makes the jinja2 environments that render the HTML templates of the package, one for each folder of templates.
+
+They escape the value of every expression, unless it is markupsafe's Markup, and spell out hidden characters in it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of a proportion from a number of successes (Clopper and Pearson 1934)."""
+"""One-sided confidence bounds of a proportion from a number of successes (Clopper and Pearson 1934)."""
 
 from __future__ import annotations
 

@@ -120,7 +120,11 @@ class Ledger:
 
     @contextmanager
     def hold_job(self, key: str) -> Iterator[None]:
-        """Lock a job while this process runs it. Waits while another process, as of an earlier sweep, runs the job."""
+        """Lock a job for the block, in which this process runs it.
+
+        Waits while another process holds the lock, for example one of an earlier sweep. Where the file system has no
+        locks, nothing is locked.
+        """
         with locks.held(self.folder / "jobs" / f"{key}.lock", wait=True):
             yield
 

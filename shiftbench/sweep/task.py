@@ -104,10 +104,10 @@ def job_key(name: str, config: DictConfig, versions: Mapping[str, str | int]) ->
 
 @dataclass
 class Worker:
-    """The function that Hydra's launcher calls in the process that runs a job.
+    """Hydra's launcher calls this object in the process that runs a job.
 
     root: the folder OUT of the sweep. tasks: the jobs, at the indices by which Hydra numbers them. sweeps: for each
-    suite, the value of the tag shiftbench.sweep, which the suite's runs and their parent run share. threads: the number
+    suite, the value of the tag shiftbench.sweep, the same for its runs and their parent run. threads: the number
     of cores that the launcher gives a job, for `_set_thread_count`; None where the launcher has no such option. loader:
     keeps a base model for the next job of the same process.
     """

@@ -36,7 +36,7 @@ def held(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]
 
 
 def is_free(path: Path) -> bool | None:
-    """Whether no process, this one included, holds the file's exclusive lock. A file that does not exist is free.
+    """True where no process, this one included, holds the file's exclusive lock, or where the file does not exist.
 
     None where that cannot be found out: the file system has no locks, or the file cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""Agreement with labels given by hand: planted figures are found, and the packaged lists are as described."""
+"""Agreement with a reader's labels: planted figures are found, and the packaged lists are as described."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_planted_counts_are_read_back():
     given = np.array([[1], [1], [1], [0], [0], [0], [0], [0], [0], [0]], dtype=bool)
     wanted = np.array([[1], [1], [0], [1], [0], [0], [0], [0], [0], [0]], dtype=bool)
     (row,) = by_label(given, wanted, ["one"]).to_dict("records")
-    assert (row["by hand"], row["given"], row["both"]) == (3, 3, 2)
+    assert (row["by reader"], row["given"], row["both"]) == (3, 3, 2)
     assert row["precision"] == row["recall"] == pytest.approx(2 / 3)
     assert row["kappa"] == pytest.approx((0.8 - 0.58) / (1 - 0.58))
     assert cohens_kappa(np.zeros(4, bool), np.zeros(4, bool)) is None and cohens_kappa(np.zeros(0, bool), []) is None

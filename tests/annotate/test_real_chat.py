@@ -5,7 +5,6 @@ What a model this small says is poor; the path is what is tested.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -23,6 +22,7 @@ import torch
 
 from shiftbench import commands
 from shiftbench.demo import model_folder
+from shiftbench.results.document import without_circumstances
 from tests.ratings.test_judge import judged_run
 
 pytestmark = pytest.mark.slow
@@ -114,7 +114,9 @@ def test_a_pair_is_scored_and_the_second_run_asks_nothing(folder, server, tmp_pa
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", "http://127.0.0.1:9/v1")
     code = score(tmp_path / "second", folder, "annotate.budget=0")
     assert code == 0, capfd.readouterr().err
-    first, second = (json.loads((tmp_path / name / "scores.json").read_text()) for name in ("first", "second"))
+    first, second = (
+        without_circumstances((tmp_path / name / "scores.json").read_bytes()) for name in ("first", "second")
+    )
     assert first == second
     again = pd.read_csv(tmp_path / "second" / "tables" / "concept_rotation.concepts.csv")
     pd.testing.assert_frame_equal(again, concepts)
@@ -129,14 +131,14 @@ def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tm
     monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_KEY", "sk-nobody-needs-it")
     ratings = "findings.followed_instructions.ratings"
 
-    def judged(name: str, address: str, *options: str) -> tuple[dict, str]:
+    def judged(name: str, address: str, *options: str) -> tuple[bytes, str]:
         monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", address)
         asked = (f"{ratings}.model={folder}", f"{ratings}.seeds=[0,1]", f"{ratings}.max_tokens=24")
         sent = (f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"out={tmp_path / name}")
         code = commands.main(judged_run(tmp_path, "response.beside=null", *asked, *sent, *options))
         said = capfd.readouterr()
         assert code == 0, said.err
-        return json.loads((tmp_path / name / "scores.json").read_text()), said.out
+        return without_circumstances((tmp_path / name / "scores.json").read_bytes()), said.out
 
     first, said = judged("first", server)
     table = pd.read_csv(tmp_path / "first" / "tables" / "followed_instructions.prompts.csv")
