@@ -13,6 +13,7 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from shiftbench.pipeline.tracked import options, tracked_run
 from shiftbench.report import RunSummary
+from shiftbench.report.text import in_markdown
 from shiftbench.results.document import document, without_circumstances
 from shiftbench.sweep.ledger import scores_digest
 from shiftbench.tracking import DESCRIPTION, TrackedRun, Tracking, send_run, spool_run
@@ -106,7 +107,7 @@ def test_the_description_gives_the_answer_and_leads_to_the_report(
     assert second.endswith(f"[Report]({page})") and len(text) <= MAX_TAG_VAL_LENGTH
     for verdict in written(folder)["verdicts"].values():
         assert f"| **{verdict['verdict']}** |" in text
-        assert verdict["reasons"] == [] or verdict["reasons"][0].split("(")[0] in text
+        assert verdict["reasons"] == [] or in_markdown(verdict["reasons"][0]) in text
     assert "    shiftbench score pair=demo" in text and "control=random" in text
 
 
