@@ -134,7 +134,7 @@ def test_responses_are_judged_and_the_second_run_asks_nothing(folder, server, tm
     def judged(name: str, address: str, *options: str) -> tuple[bytes, str]:
         monkeypatch.setenv("SHIFTBENCH_ANNOTATOR_URL", address)
         asked = (f"{ratings}.model={folder}", f"{ratings}.seeds=[0,1]", f"{ratings}.max_tokens=24")
-        sent = (f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"out={tmp_path / name}")
+        sent = (f"{ratings}.concurrency=2", f"{ratings}.timeout=300", f"out={tmp_path / name}", "verbose=true")
         code = commands.main(judged_run(tmp_path, "response.beside=null", *asked, *sent, *options))
         said = capfd.readouterr()
         assert code == 0, said.err
