@@ -72,6 +72,8 @@ def _limits(members: Sequence[Figure]) -> Limits | None:
         return (-reach, reach) if members[0].diverging else (low, max(high, low + 1e-12))
     if any(figure.kind == "bar" for figure in members) or not signed:
         low, high = min(low, 0.0), max(high, 0.0)
+    if low == high == 0:
+        return 0.0, 1.0  # a scale needs two ends, also where every number is 0
     margin = MARGIN * (high - low) or 1.0
     return (low - margin if low else 0.0), (high + margin if high else 0.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import xml.etree.ElementTree as ET
 
 import matplotlib
@@ -12,7 +13,7 @@ import pytest
 
 from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
-from shiftbench.report.figures import description, figure_svg, is_wide, rows_to_draw
+from shiftbench.report.figures import description, figure_svg, is_wide, shared_limits, rows_to_draw
 from shiftbench.report.heat_maps import NO_DATA
 from shiftbench.report.intervals import WIDTH, interval_svg
 
@@ -135,6 +136,16 @@ def test_a_row_whose_text_is_missing_is_left_out(column: str, missing: object) -
     rows = rows_to_draw(picture)
     assert rows["x"].tolist() == ["one"] and rows["s"].tolist() == ["a"]
     assert not {"None", "nan", "<NA>"} & set(texts(figure_svg(picture)))
+
+
+def test_figures_of_zeros_have_a_scale() -> None:
+    zeros = pd.DataFrame({"x": [0, 1], "s": "a", "y": 0.0})
+    pair = [Figure(name, "", kind, zeros, "x", "y", "s") for name, kind in (("one", "line"), ("two", "bar"))]
+    for one, limits in zip(pair, shared_limits(pair), strict=True):
+        assert limits is not None and limits[0] < limits[1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ET.fromstring(figure_svg(one, limits))
 
 
 def test_a_chart_on_a_page_has_colours_of_the_page_only() -> None:
