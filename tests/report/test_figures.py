@@ -13,7 +13,7 @@ import pytest
 
 from shiftbench.contracts.result import Figure, Score
 from shiftbench.report.colours import COLOURS, MOST_OPAQUE, light_colour, with_css_variables
-from shiftbench.report.figures import description, figure_svg, is_wide, shared_limits, rows_to_draw
+from shiftbench.report.figures import description, figure_svg, is_wide, rows_to_draw, shared_limits
 from shiftbench.report.heat_maps import NO_DATA
 from shiftbench.report.intervals import WIDTH, interval_svg
 
