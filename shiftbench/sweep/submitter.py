@@ -147,7 +147,7 @@ def run_until_settled(start: Callable[[], None], left: Sequence[Task], ledger: L
         except Exception as error:
             raised.append(error)
 
-    thread = threading.Thread(target=begin, daemon=True)
+    thread = threading.Thread(target=begin, name="launcher", daemon=True)
     thread.start()
     # Successive reads of the ledger that found no active job. Two are needed: one may fall between two states of a job.
     idle_reads = 0

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -130,6 +131,9 @@ def test_no_file_of_a_sweep_with_submitit_holds_the_password_of_the_tracking_add
     assert any("submitted" in path.name and path.is_relative_to(f"{sweep['out']}/.sweep/launcher") for path in files)
     assert [str(path) for path in files if b"cret@" in path.read_bytes() or b"=cret" in path.read_bytes()] == []
     assert any(b"***@127.0.0.1" in path.read_bytes() for path in files), "the address without the password is recorded"
+    for thread in threading.enumerate():
+        if thread.name == "launcher":
+            thread.join(120)  # until it ends, it holds Hydra's global state, which the next test needs
 
 
 def test_an_unknown_launcher_or_launcher_option_is_refused(shiftbench, sweep):
