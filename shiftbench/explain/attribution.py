@@ -16,7 +16,7 @@ from shiftbench import ops
 from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
-from shiftbench.explain.cost import attribution_flops, layer_parameters
+from shiftbench.explain.cost import attribution_flops, layer_parameters, occlusion_flops
 from shiftbench.explain.importance import (
     Definition,
     importance,
@@ -180,12 +180,15 @@ class Attribution(Explainer):
         return Unit(arrays, words)
 
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
-        """About the operations of gradient times input, whatever the definition, summed over all prompts.
+        """About the operations of the definition, summed over all prompts.
 
-        They are those of a forward pass and of derivatives on P R rows. Other definitions may take many times as many.
-        prompt_tokens: P of each prompt. response_tokens: R, the same for every prompt.
+        Gradient times input takes a forward pass and derivatives on P R rows, integrated gradients as much at each
+        step, and occlusion a masked forward pass for each prompt token.
         """
-        return attribution_flops(shape, prompt_tokens, response_tokens)
+        if self.definition == Definition.OCCLUSION.value:
+            return occlusion_flops(shape, prompt_tokens, response_tokens)
+        steps = self.steps if self.definition == Definition.INTEGRATED_GRADIENTS.value else 1
+        return steps * attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
         """The bytes that the engine may fill: what `memory` says, or the device's default where it is None."""

@@ -29,6 +29,21 @@ def attribution_flops(shape: ModelShape, prompt_tokens: Sequence[int], response_
     return sum(forward * (tokens + response_tokens) + derivatives * tokens for tokens in prompt_tokens)
 
 
+def occlusion_flops(shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
+    """Operations of masking every prompt token alone, summed over prompts.
+
+    A mask changes nothing in front of its token, so P masks take P R + P^2 / 2 rows through the layers, of which P R go
+    through the output embeddings. One unmasked forward pass is added. The arguments are those of `attribution_flops`.
+    """
+    layers, embedding = 2.0 * layer_parameters(shape), 2.0 * shape.vocabulary * shape.width
+    return sum(
+        2.0 * shape.parameters * (tokens + response_tokens)
+        + layers * (tokens * response_tokens + tokens**2 / 2)
+        + embedding * tokens * response_tokens
+        for tokens in prompt_tokens
+    )
+
+
 def mask_flops(shape: ModelShape, passes: Sequence[tuple[int, int]], response_tokens: int) -> float:
     """Operations of forward passes over masked prompts with their responses, summed over prompts.
 

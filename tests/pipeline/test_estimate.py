@@ -68,6 +68,21 @@ def test_the_caches_of_responses_count_up_to_a_share_of_the_weights():
     assert _cache_bytes(replace(asked, responses=given), LARGE, [30, 50]) == 0
 
 
+def test_each_definition_of_importance_has_its_own_estimate():
+    def flops(method):
+        options = ["pair=demo", f"findings.instruction_recognition.explain.method={method}"]
+        explain = build(composition.compose("config", options)).findings["instruction_recognition"].explain
+        return explain.flops(LARGE, [100], 150)
+
+    layers, embedding = LARGE.parameters - LARGE.vocabulary * LARGE.width, LARGE.vocabulary * LARGE.width
+    forward = 2 * LARGE.parameters * 250
+    assert flops("grad_x_input") == forward + 2 * layers * 100 * 150
+    assert flops("integrated_gradients") == 32 * flops("grad_x_input")
+    # From its masked token on, each of 100 masks takes the rest of the prompt and the response through the layers.
+    rows = sum(100 - token + 150 for token in range(100))
+    assert flops("occlusion") == pytest.approx(forward + 2 * layers * rows + 2 * embedding * 100 * 150, rel=0.01)
+
+
 def test_null_models_are_said_with_the_time_that_they_take():
     import shiftbench.pipeline.estimate as estimated
 
