@@ -267,6 +267,7 @@ def test_scores_show_themselves_as_escaped_html(scores):
     assert html.count("<tr>") == 1 + len(scores.verdicts)
 
 
+@pytest.mark.long
 def test_the_report_is_written_where_it_is_asked_for(scores, tmp_path, monkeypatch):
     page = scores.report(tmp_path / "page.html")
     assert page == tmp_path / "page.html" and "Instruction recognition" in page.read_text(encoding="utf-8")
@@ -303,6 +304,7 @@ def test_prompts_may_be_texts_and_dicts(folders, options, scores):  # noqa: F811
             shiftbench.score(*pair, bad, **options)
 
 
+@pytest.mark.long
 def test_loaded_models_give_the_same_and_stay_as_they_were(folders, options, scores):  # noqa: F811
     models = []
     for name in ("base", "tuned"):
@@ -337,6 +339,7 @@ def test_what_is_no_model_is_refused(folders, loaded):  # noqa: F811
         shiftbench.score((tiny_module("llama", hidden_size=64), tokenizer), (module, tokenizer), vectors="model")
 
 
+@pytest.mark.long
 def test_the_api_shows_in_dir_and_help():
     code = "import shiftbench, pydoc; print(dir(shiftbench)); print(pydoc.plain(pydoc.render_doc(shiftbench)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

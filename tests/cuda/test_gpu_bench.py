@@ -81,6 +81,7 @@ def test_a_planted_error_of_the_engine_shows(factor, monkeypatch):
     assert len(wrong) == (0 if factor == 1 else 4)  # float64 and float32 in both modes; the others' bounds excuse it
 
 
+@pytest.mark.long
 def test_a_failure_and_a_wrong_result_are_kept_and_the_rest_goes_on(tmp_path):
     def broken(_):
         yield Row("spot", "before", "peer", 1.0, "x")

@@ -77,6 +77,7 @@ def replace_views(model, views):
     return other
 
 
+@pytest.mark.long
 def test_angles_by_chance_are_those_of_full_permuted_draws(demo, drawn):
     """One draw a layer has the mean of 19 full draws within their spread, at both ranks and of the matched cosines."""
     base, tuned = demo
@@ -97,6 +98,7 @@ def test_angles_by_chance_are_those_of_full_permuted_draws(demo, drawn):
         assert found[name].value > 4 * np.std(draws, ddof=1)  # an angle alone is far from 0, whatever the change was
 
 
+@pytest.mark.long
 def test_a_permuted_change_is_not_beyond_chance(demo, drawn):
     """Of null models the excess lies around 0, and no layer score says that all layers are beyond chance."""
     base, tuned = demo

@@ -24,6 +24,7 @@ def test_one_skill_of_one_model_is_found_and_no_other():
     assert {score.name for score in result.scores} == {"moved_of_plain", "moved_of_coder"}
 
 
+@pytest.mark.long
 def test_false_findings_are_no_more_frequent_than_the_level_allows(monkeypatch):
     """With Holm's correction, over three skills and over two models, at most 5% of families have a false finding.
 

@@ -255,6 +255,7 @@ def test_concepts_that_the_annotator_cannot_tell_are_remarked_on_apart_from_unre
     ]
 
 
+@pytest.mark.long
 def test_a_pair_that_differs_in_its_embeddings_alone_did_not_move(tmp_path):
     """Without static vectors tuned's components are read in base's embeddings, so the fall is exactly 0."""
     changed = tmp_path / "changed"

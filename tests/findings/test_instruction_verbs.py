@@ -98,6 +98,7 @@ def test_quarters_are_corrected_for_being_four_and_have_an_effect_size():
     assert (table["d low"] > 0).all()
 
 
+@pytest.mark.long
 def test_n_counts_the_smaller_kind_and_p_agrees_with_the_interval():
     """The general verbs are many, and say little about how the few instruction verbs would vary (issue 19, point 6)."""
     generator = np.random.default_rng(0)

@@ -79,6 +79,7 @@ def test_a_model_and_itself_have_no_specificity():
     assert (result.tables["tests"]["tuned - base"] == 0).all()
 
 
+@pytest.mark.long
 def test_under_the_null_the_family_is_rejected_as_rarely_as_holm_says():
     draws = np.random.default_rng(0)
     rejected = 0

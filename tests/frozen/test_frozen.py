@@ -16,6 +16,8 @@ import pytest
 
 from tests.frozen.record import record
 
+pytestmark = pytest.mark.long  # the record of today takes half a minute
+
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
 SECTIONS = [name for name in RECORDED if name not in ("commit", "units")]
 ABSENT = "(absent)"

@@ -137,6 +137,7 @@ def test_the_history_is_drawn_as_svg():
     assert picture([{}], {"a": 1.0}, "m") == ""
 
 
+@pytest.mark.long
 def test_measurements_are_kept_in_mlflow_and_drawn_from_there(tmp_path, capsys):
     words = [f"out={tmp_path / 'out'}", f"tracking.uri=sqlite:///{tmp_path}/db/mlflow.db"]
     config = composition.compose("perf", words)

@@ -142,13 +142,14 @@ def test_a_child_that_is_gone_when_its_last_text_is_read_gets_no_signal(
     children_are_collected_by_the_kernel, killed, monkeypatch
 ):
     module = importlib.import_module("shiftbench.readers.limited")
-    texts = module._texts
+    texts, fork, children = module._texts, module._fork, []
 
     def late(pipe, deadline, max_bytes):
         yield from texts(pipe, deadline, max_bytes)
-        with pytest.raises(ChildProcessError):  # this wait returns only when all children have ended
-            os.waitpid(-1, 0)
+        with pytest.raises(ChildProcessError):  # this wait returns only when the child has ended
+            os.waitpid(children[0], 0)
 
+    monkeypatch.setattr(module, "_fork", lambda: children.append(fork()) or children[-1])
     monkeypatch.setattr(module, "_texts", late)
     assert asked(lambda: ["a"]) == ["a"] and not killed
 

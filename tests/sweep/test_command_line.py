@@ -29,6 +29,7 @@ def test_a_suite_names_its_pairs_and_prompt_sets() -> None:
     assert all(float(one.config.pair.size.rstrip("BM")) <= 8 or "M" in one.config.pair.size for one in core)
 
 
+@pytest.mark.long
 def test_values_in_the_arguments_replace_those_of_the_suite() -> None:
     assert names("-m", "suite=core", "pair=demo,demo_lora") == ["demo", "demo_lora"]
     assert names("-m", "suite=core", "pair=demo") == ["demo"]

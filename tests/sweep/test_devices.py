@@ -37,6 +37,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+@pytest.mark.long
 def test_jobs_at_the_same_time_have_different_gpus_and_a_killed_ones_is_free(tmp_path: Path) -> None:
     jobs = [job(1, "0,1,2", tmp_path) for _ in range(3)]
     leased_gpus = [json.loads(read_line(one)) for one in jobs]
@@ -49,6 +50,7 @@ def test_jobs_at_the_same_time_have_different_gpus_and_a_killed_ones_is_free(tmp
         one.communicate("\n", timeout=30)
 
 
+@pytest.mark.long
 def test_a_job_takes_all_of_its_gpus_at_once_or_none(tmp_path: Path) -> None:
     """Two jobs that need two of three GPUs each: the second holds no GPU while it waits for the first."""
     first = job(2, "0,1,2", tmp_path)
@@ -62,6 +64,7 @@ def test_a_job_takes_all_of_its_gpus_at_once_or_none(tmp_path: Path) -> None:
     second.communicate("\n", timeout=30)
 
 
+@pytest.mark.long
 def test_a_gpu_is_locked_by_its_name_on_the_machine_not_by_its_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

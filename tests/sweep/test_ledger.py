@@ -62,6 +62,7 @@ def test_a_job_that_was_never_started_is_missing(ledger: Ledger) -> None:
     assert (status.state, status.name) == (MISSING, "one")
 
 
+@pytest.mark.long
 def test_a_running_job_whose_process_dies_is_interrupted(ledger: Ledger) -> None:
     process = holder(ledger, KEY)
     status = ledger.read(KEY)
@@ -90,6 +91,7 @@ def test_a_done_job_is_missing_once_its_results_change(ledger: Ledger) -> None:
     assert ledger.read(KEY).state == MISSING
 
 
+@pytest.mark.long
 def test_a_second_sweep_in_a_folder_is_refused_and_the_first_named(ledger: Ledger) -> None:
     process = holder(ledger, "submit")
     with pytest.raises(InputError, match=rf"a sweep runs here already \(process {process.pid} on .+\).*out=DIR"):

@@ -66,6 +66,7 @@ def test_a_server_that_is_down_is_one_message(three_runs: list[TrackedRun], capf
     assert "refused" in err and err.strip().endswith("3 of 3 results wait")
 
 
+@pytest.mark.long
 def test_sync_sends_to_a_server(three_runs: list[TrackedRun], server: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = sync(
         capfd, f"tracking.uri={server}", "tracking.experiment=synced", f"root='{three_runs[0].artifacts}'"
