@@ -97,6 +97,7 @@ def test_random_networks_differ_by_seed_and_have_the_bases_vocabulary(demo):
     assert (weights[1] - weights[0]).norm() == pytest.approx(float(0.3 * weights[0].norm()), rel=1e-3)
 
 
+@pytest.mark.long
 def test_planted_verbs_are_found_by_the_finding(demo, job):
     finding = job.findings["instruction_verbs"]
     base = demo.base
@@ -116,6 +117,7 @@ def test_planted_verbs_are_found_by_the_finding(demo, job):
     assert verbs(copied(base, module)) > plain + 0.3
 
 
+@pytest.mark.long
 def test_planted_concepts_are_components_with_words_of_tasks(demo, job):
     finding = job.findings["concept_rotation"]
     model = copied(demo.base, copy.deepcopy(demo.base.module))

@@ -87,6 +87,7 @@ def test_a_reference_with_other_token_ids_in_base_is_left_out_of_both_models(
     assert len(explained(quick)) > 0 and all("end" not in "".join(tokens) for tokens in explained(quick))
 
 
+@pytest.mark.long
 def test_references_that_all_have_other_token_ids_in_base_are_refused_with_a_remedy(
     shiftbench, quick, folders, tmp_path
 ):

@@ -178,6 +178,7 @@ def test_random_directions_are_uniform_and_do_not_depend_on_their_number():
         assert not torch.equal(found_ND[:5], next(random_directions(5, 8, seed, stream)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["static vectors", "own embeddings"])
 def test_each_label_goes_to_one_in_a_hundred_random_directions(kind, demo_base):
     """Directions other than those that the cutoffs are from, read as the components of the bundled model are."""

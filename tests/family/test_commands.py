@@ -116,6 +116,7 @@ def test_a_dataset_without_a_prompt_is_refused(capfd, tmp_path, words):
     assert code == 2 and "dataset: Nothing gives no prompt" in err
 
 
+@pytest.mark.long
 def test_a_dry_run_says_what_each_checkpoint_takes(capfd, tmp_path):
     code, out, _ = run(capfd, "chain", f"chain=[{BASE},{TUNED},{CONTINUED}]", *SMALL, "dry_run=true",
                        f"store.path={tmp_path / 'store'}")  # fmt: skip

@@ -78,6 +78,7 @@ def test_from_tracked_runs_to_pages(tracked: str, tmp_path: Path, capfd: pytest.
     assert {**again, "made": ""} == {**document, "made": ""}
 
 
+@pytest.mark.long
 def test_a_site_is_written_and_replaced(tracked: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = (f"tracking.uri={tracked}", f"publish={tmp_path / 'site'}")
     for _ in range(2):

@@ -14,6 +14,7 @@ def page(folder, out):
     return Page(reproduce(folder, out).report.read_text(encoding="utf-8"))
 
 
+@pytest.mark.long
 def test_claim_and_versions_stand_side_by_side_with_pictures(tmp_path):
     reproduction = reproduce(write_folder(tmp_path / "in"), tmp_path / "out")
     found = Page(reproduction.report.read_text(encoding="utf-8"))
@@ -29,6 +30,7 @@ def test_claim_and_versions_stand_side_by_side_with_pictures(tmp_path):
     assert side["whole responses"].tolist()[0].endswith(": holds")
 
 
+@pytest.mark.long
 def test_a_reversed_claim_is_called_reversed(tmp_path):
     prompts = prompt_rows()
     base, tuned = model_rows(prompts, 0.9, 30, 1), model_rows(prompts, 0.2, 30, 2)

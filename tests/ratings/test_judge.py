@@ -155,6 +155,7 @@ def test_a_pair_is_scored_with_a_judge_and_unreadable_answers_are_reported(serve
     assert main(judged_run(tmp_path)) == 0 and len(served.requests) == 4
 
 
+@pytest.mark.long
 def test_transport_options_change_no_digest_of_settings(tmp_path):
     def digest(*more):
         return settings(composition.compose("config", [*judged_run(tmp_path)[1:], *more]))

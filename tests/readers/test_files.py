@@ -17,6 +17,7 @@ def test_a_packed_file_gives_what_was_packed_with_all_its_members():
     assert unpacked(gzip.compress(b""), "x") == b""
 
 
+@pytest.mark.long
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused_before_it_fills_memory():
     bomb = gzip.compress(bytes(4 * UNPACKED), 9)
     started = time.process_time()

@@ -67,6 +67,7 @@ def test_a_folder_of_the_users_configs_is_searched(tmp_path: Path) -> None:
     assert names("-m", "pair=demo,demo_lora", "suite=mine", search) == ["demo", "demo_lora"]
 
 
+@pytest.mark.long
 def test_every_combination_is_composed_before_anything_runs() -> None:
     with pytest.raises(InputError, match=r"dataset\.path has no value"):
         command_line.compose_jobs(["-m", "pair=demo,demo_lora", "seed=0,1", "dataset=self_instruct,jsonl"])
