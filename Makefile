@@ -5,7 +5,7 @@
 # The heavier lanes: test-whole, test-sanitize, test-cuda, test-fuzz, test-browser, test-server, test-cluster, test-docs,
 # test-wheel, test-real. `.ci/run` runs `make test` and all of these, with perf-check and demo at the end.
 # make test-nightly: what `.ci/run` leaves out: tests marked `nightly`, each with the reason beside the mark.
-# make certify: how often verdicts are false, at a small size (docs/certification.md).
+# make certify: how often verdicts on weights are false, at a small size (docs/certification.md).
 # Tests run in two processes: WORKERS=4 runs four, WORKERS=0 runs them in pytest's own process, as a debugger needs it.
 # make perf-check: whether the hot spots are as fast as they were.
 # make bench: timings against peers, half an hour of an otherwise idle machine. BENCH="-k attribution" measures a part,
@@ -62,10 +62,10 @@ test-whole: $(VENV)/test.stamp
 test-nightly: $(VENV)/test.stamp
 	$(SPREAD) -m nightly $(call marked,nightly)
 
-# A pair of each kind, for every claim but that of instruction_position, which costs as much as the others together.
+# A pair of each kind, for the claims that rest on weights. The others take hours (docs/certification.md).
 certify: $(VENV)/demo.stamp
-	$(BIN)/shiftbench certify pairs=1 shifts=1 prompts=12 response.max_new_tokens=8 '~findings.instruction_position' \
-	    out=build/certify
+	$(BIN)/shiftbench certify suite=all '~findings.instruction_recognition' '~findings.attribution_faithfulness' \
+	    pairs=1 shifts=1 out=build/certify
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
