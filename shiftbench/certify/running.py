@@ -16,7 +16,7 @@ from shiftbench.certify.scoring import Setting, plantable, score_trial
 from shiftbench.certify.tally import markdown, tally
 from shiftbench.certify.trials import Design
 from shiftbench.config import composition
-from shiftbench.config.folders import weights_told_apart
+from shiftbench.config.folders import weights_fingerprint
 from shiftbench.config.instantiation import instantiate
 from shiftbench.config.names import nearest
 from shiftbench.contracts.control import Control
@@ -144,15 +144,15 @@ def _like(job: Job, path: str) -> Any:
 def _digest(config: DictConfig, job: Job) -> str:
     """sha256 (hex) of the settings that a trial's outcome depends on.
 
-    Each model is among them by samples of its weights (`weights_told_apart`).
+    Each model is among them by samples of its weights (`weights_fingerprint`).
     """
     pair, continued = config.pair, config.continued
     control = vars(job.control) if job.control is not None else {}
     return content_key({
         "findings": settings(config),
         "versions": {k: v for k, v in versions(job.findings).items() if k.startswith(("finding.", "explain."))},
-        "base": weights_told_apart(str(pair.base), pair.get("base_model") or {}),
-        "tuned": weights_told_apart(str(pair.tuned), pair.get("tuned_model") or {}),
+        "base": weights_fingerprint(str(pair.base), pair.get("base_model") or {}),
+        "tuned": weights_fingerprint(str(pair.tuned), pair.get("tuned_model") or {}),
         "dtype": job.pair.base.dtype,
         "control": {name: value for name, value in control.items() if isinstance(value, str | int | float)},
         "prompts": [prompt.id for prompt in job.prompts],
@@ -162,7 +162,7 @@ def _digest(config: DictConfig, job: Job) -> str:
         "template": job.template,
         "vocabulary": job.vocabulary.digest,
         "vectors": None if job.vectors is None else job.vectors.digest,
-        "continued": None if continued is None else weights_told_apart(str(continued), {}),
+        "continued": None if continued is None else weights_fingerprint(str(continued), {}),
         "seed": config.seed,
     })  # fmt: skip
 

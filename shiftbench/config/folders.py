@@ -46,11 +46,11 @@ def pair_name(pair: Any) -> str:
         return file_name(Path(str(pair.name)).name)
     sides = [(str(pair[side]), pair.get(f"{side}_model") or {}) for side in ("base", "tuned")]
     names = [Path(str(options.get("adapter") or path).rstrip("/")).name[:NAME_PART] for path, options in sides]
-    digits = hashlib.sha256(repr([weights_told_apart(path, options) for path, options in sides]).encode()).hexdigest()
+    digits = hashlib.sha256(repr([weights_fingerprint(path, options) for path, options in sides]).encode()).hexdigest()
     return file_name("-".join([*names, digits[:8]]))
 
 
-def weights_told_apart(path: str, options: Any) -> list[str]:
+def weights_fingerprint(path: str, options: Any) -> list[str]:
     """Texts by which models with different weights can be told apart, found without loading the weights.
 
     path: the model's folder, hub id or folder of a GGUF file. options: those of the model (conf/model). The first text

@@ -33,12 +33,12 @@ from shiftbench.readers.tensor_headers import StoredTensor, safetensors_header
 
 LARGEST_CONFIG = 2**20  # most bytes of an adapter_config.json; a usual configuration has 1 kB
 LONGEST_LIST = 10_000  # most entries of a list or an object that is the value of a field of the configuration
-# Python keeps 512 compiled patterns. Where a configuration makes more than KEPT_COMPILED, PEFT compiles them anew for
-# each module of the base: 1,000 modules_to_save took 39 s on 32 layers, and 500 took 0.6 s. PEFT tries the entries of
-# FOR_EVERY on every module, so at most FEW of them are accepted then. The keys of KEYED_BY_PATTERNS are tried on
-# adapted layers only, and only up to the first that fits: a rank for each of 560 layers took 5 s.
-KEPT_COMPILED, FEW = 500, 50
-FOR_EVERY = ("modules_to_save", "layers_pattern")
+# Python keeps 512 compiled patterns. PEFT tries the entries of TRIED_ON_EVERY on every module of the base. Where a
+# configuration makes more than KEPT_COMPILED patterns, each is compiled anew for each module: 1,000 modules_to_save
+# took 39 s on 32 layers, and 500 took 0.6 s. So such a configuration may have at most MOST_TRIED entries there. The
+# keys of KEYED_BY_PATTERNS are tried on adapted layers alone, up to the first that fits: 560 ranks took 5 s.
+KEPT_COMPILED, MOST_TRIED = 500, 50
+TRIED_ON_EVERY = ("modules_to_save", "layers_pattern")
 MOST_ITERATIONS = 100  # most iterations of PiSSA's approximate singular value decomposition; 4 to 16 are usual
 PROBES = 8  # number of tokens of the text whose logits are compared between PEFT's model and the model that is used
 # dtype -> how far merging an adapter may move the logits, as a fraction of the largest absolute logit. On random models
@@ -363,12 +363,14 @@ def _file(place: str, name: str, what: str) -> Path | None:
 def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
     """Check the settings of an adapter, and return the names of all fields that PEFT knows for its type.
 
-    Raises InputError where PEFT does not know the type, where the type changes no weights or is one of OTHERS, where a
-    field of UNSUITABLE is set, where the value of a field of FIELDS or FIELDS_OF_TYPE is none of
-    those accepted, where the value of a field is a list or an object of more than LONGEST_LIST entries, where the
-    fields of FOR_EVERY have more than FEW entries and PEFT makes more than KEPT_COMPILED patterns, where a list of
-    AdaLoRA's ranks has another length than init_r, and where PiSSA is to run more than MOST_ITERATIONS iterations.
-    what: the adapter, for messages.
+    what: the adapter, for messages. Raises InputError in these cases:
+    - PEFT does not know the type, or the type changes no weights or is one of OTHERS;
+    - a field of UNSUITABLE is set;
+    - a field of FIELDS or FIELDS_OF_TYPE has a value that is not accepted there;
+    - a list or an object has more than LONGEST_LIST entries;
+    - TRIED_ON_EVERY has more than MOST_TRIED entries, and PEFT makes more than KEPT_COMPILED patterns;
+    - a list of AdaLoRA's ranks is not init_r long;
+    - PiSSA is to run more than MOST_ITERATIONS iterations.
     """
     with as_input_error(what):
         import peft
@@ -401,13 +403,13 @@ def _check_settings(settings: Mapping[str, Any], what: str) -> set[str]:
             raise InputError(
                 f"{what}: {ADAPTER_CONFIG}: {field} has {len(value):,} entries; at most {LONGEST_LIST:,} are read"
             )
-    tried = {(field, name) for field in FOR_EVERY for name in _names(settings.get(field))}
+    tried = {(field, name) for field in TRIED_ON_EVERY for name in _names(settings.get(field))}
     patterns = len(set(_patterns(settings)))
-    if len(tried) > FEW and patterns > KEPT_COMPILED:
+    if len(tried) > MOST_TRIED and patterns > KEPT_COMPILED:
         raise InputError(
-            f"{what}: {ADAPTER_CONFIG}: {' and '.join(FOR_EVERY)} name {len(tried):,} modules, and PEFT makes "
-            f"{patterns:,} patterns of the whole configuration, which takes it too long; name at most {FEW} modules "
-            f"there, or make at most {KEPT_COMPILED} patterns in all"
+            f"{what}: {ADAPTER_CONFIG}: {' and '.join(TRIED_ON_EVERY)} name {len(tried):,} modules, and PEFT makes "
+            f"{patterns:,} patterns of the whole configuration, which takes it too long; name at most {MOST_TRIED} "
+            f"modules there, or make at most {KEPT_COMPILED} patterns in all"
         )
     if kind == "ADALORA":
         _check_kept_ranks(settings, what)

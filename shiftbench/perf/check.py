@@ -151,11 +151,10 @@ def judge_counters(baseline: Baseline, first: Measured) -> Iterator[Counter]:
 
 def missing_counters(baseline: Baseline, first: Measured) -> list[str]:
     """The hot spots, and the counters of measured hot spots as HOT SPOT.NAME, that only the baseline has; sorted."""
-    return sorted([
-        *({*baseline.counters} - {*first.counters}),
-        *(
-            f"{spot}.{name}"
-            for spot, counts in first.counters.items()
-            for name in {*baseline.counters.get(spot, {})} - {*counts}
-        ),
-    ])  # fmt: skip
+    spots = {*baseline.counters} - {*first.counters}
+    names = {
+        f"{spot}.{name}"
+        for spot, counts in first.counters.items()
+        for name in {*baseline.counters.get(spot, {})} - {*counts}
+    }
+    return sorted(spots | names)

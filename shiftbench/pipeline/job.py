@@ -14,7 +14,7 @@ from shiftbench.contracts.need import Need
 from shiftbench.errors import InputError
 from shiftbench.models.pairs import Pair
 from shiftbench.prompts import Prompt
-from shiftbench.readers.numbers import check_whole
+from shiftbench.readers.numbers import as_typed, check_whole
 from shiftbench.store.store import Store
 from shiftbench.words import StaticVectors, Vocabulary
 
@@ -41,8 +41,9 @@ class Responses:
             ("response.beside", self.beside, (*RESPONSE_MODES, None)),
         ):
             if mode not in known:
-                shown = "null" if mode is None else repr(mode)
-                raise InputError(f"{field}={shown} is not a response mode; choose from {', '.join(RESPONSE_MODES)}")
+                raise InputError(
+                    f"{field}={as_typed(mode)} is not a response mode; choose from {', '.join(RESPONSE_MODES)}"
+                )
         check_whole("response.max_new_tokens", self.max_new_tokens, 1)
 
     @property

@@ -23,7 +23,7 @@ def check_whole(
         return
     limits = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
     raise InputError(
-        f"{option}={_typed(value)} must be a whole number{limits}" + (f", or null for {null}" if null else "")
+        f"{option}={as_typed(value)} must be a whole number{limits}" + (f", or null for {null}" if null else "")
     )
 
 
@@ -32,9 +32,9 @@ def check_number(option: str, value: object, null: str | None = None) -> None:
     if value is None and null is not None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{option}={_typed(value)} must be a number" + (f", or null for {null}" if null else ""))
+        raise InputError(f"{option}={as_typed(value)} must be a number" + (f", or null for {null}" if null else ""))
 
 
-def _typed(value: object) -> str:
+def as_typed(value: object) -> str:
     """A value as a command line spells it: null, true and false; any other value as Python does."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else repr(value)

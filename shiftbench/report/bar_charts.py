@@ -32,7 +32,7 @@ def draw_vertical_bars(figure: Figure, rows: pd.DataFrame, limits: Limits | None
     groups = distinct_in_order(rows[figure.x])
     styles = series_styles(distinct_in_order(rows[figure.series]), figure.dashed)
     for i, style in enumerate(styles):
-        value, errors = _values_and_errors(figure, rows[rows[figure.series].astype(str) == style.series], groups)
+        value, errors = _values_and_errors(figure, style.rows_of(rows, figure.series), groups)
         positions = np.arange(len(groups)) + _offset(i, len(styles))
         axes.bar(
             positions,
@@ -65,7 +65,7 @@ def draw_horizontal_bars(figure: Figure, rows: pd.DataFrame, limits: Limits | No
     )
     axes = canvas.add_subplot()
     for i, style in enumerate(styles):
-        value, errors = _values_and_errors(figure, rows[rows[figure.series].astype(str) == style.series], groups)
+        value, errors = _values_and_errors(figure, style.rows_of(rows, figure.series), groups)
         positions = np.arange(len(groups)) + _offset(i, len(styles))
         axes.barh(
             positions,

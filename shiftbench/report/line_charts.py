@@ -82,7 +82,7 @@ def _draw_line(axes: Axes, figure: Figure, all_rows: pd.DataFrame, style: Series
     all_rows: the rows of all series. Where x is a number, the points are sorted by it. Where x is a name, the names of
     all series, in the order of `distinct_in_order`, are at 0, 1, 2, ..., so a name has the same place for every series.
     """
-    rows = all_rows[all_rows[figure.series].astype(str) == style.series]
+    rows = style.rows_of(all_rows, figure.series)
     x: Sequence[Any]
     if pd.api.types.is_numeric_dtype(all_rows[figure.x]):
         rows = rows.sort_values(figure.x, kind="stable")

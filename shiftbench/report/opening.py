@@ -11,7 +11,7 @@ from typing import Any
 from shiftbench.contracts.result import Result, Saliency
 from shiftbench.report.numbers import number, p_value
 from shiftbench.verdicts import Verdict, Word
-from shiftbench.verdicts.sentences import command, interval, null_models
+from shiftbench.verdicts.sentences import command, interval, null_models, null_of_run
 
 SIGNS = {  # before the word of a verdict, on the page and on the terminal
     Word.SUPPORTED: "+",
@@ -100,7 +100,7 @@ def conditions(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> list[tup
 
 
 def _control(pair: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str | None:
-    null = next((verdict.evidence.null for verdict in verdicts if verdict.evidence.null is not None), None)
+    null = null_of_run(verdicts)
     if null is not None:
         return null_models(null)
     kind = pair.get("control")

@@ -45,6 +45,10 @@ class SeriesStyle:
             "marker": self.marker,
         }
 
+    def rows_of(self, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+        """The rows of this series. column: the column with the names of the series, which may be numbers."""
+        return rows[rows[column].astype(str) == self.series]
+
 
 def distinct_in_order(values: pd.Series) -> list[Any]:
     """Distinct values in the order in which a chart shows them.

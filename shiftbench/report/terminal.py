@@ -19,7 +19,7 @@ from shiftbench.report.page import RunSummary, model_name
 from shiftbench.report.text import title, visible
 from shiftbench.verdicts import Verdict, Word
 from shiftbench.verdicts.of_run import UNFAITHFUL
-from shiftbench.verdicts.sentences import command, interval, null_models
+from shiftbench.verdicts.sentences import command, interval, null_models, null_of_run
 
 STYLES = {
     Word.SUPPORTED: "bold green",
@@ -80,7 +80,7 @@ def conditions(summary: RunSummary) -> str:
     of the first verdict with null models, and 'no control' where no verdict has any.
     """
     pair = summary.pair
-    null = next((verdict.evidence.null for verdict in summary.verdicts if verdict.evidence.null is not None), None)
+    null = null_of_run(summary.verdicts)
     control = "no control" if null is None else f"control: {null_models(null)}"
     prompts = f"{pair.get('prompts_explained', pair.get('prompts', '?'))} prompts"
     return ", ".join([prompts, f"suite {pair.get('suite', '?')}", control])

@@ -39,7 +39,8 @@ class Null:
     kind: the control's `Control.kind`. draws: the number of null models. mean: of their scores. low, high: the interval
     that the score of a further null model falls into with the confidence of the bootstrap; where there are too few
     draws for that, the smallest and the largest score. place: the number of null models that score less than the tuned
-    model, or as much where the verdict's headline is not above 0. So a tie counts against the word on either side.
+    model. Where the verdict's headline is 0 or below, null models that score as much are counted too, so that a tie
+    never makes a verdict stronger.
     """
 
     kind: str
@@ -72,8 +73,8 @@ class Evidence:
     `tests` claims of the run or board that were tested; None: no test. checked: whether the run has a check of the
     attributions that the finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important
     tokens no better than a random order does. static_vectors: whether words had static vectors. inapplicable: why the
-    claim does not apply to this pair; empty where it does. confidence: of the intervals,
-    the null models' too; above 0, below 1.
+    claim does not apply to this pair; empty where it does. confidence: the level of all intervals, that of the null
+    models' scores included; above 0, below 1.
     """
 
     score: Score

@@ -34,6 +34,11 @@ def interval(score: Score) -> str:
     return f"{score.value:+.3f} {bounds(score)}"
 
 
+def null_of_run(verdicts: Sequence[Verdict]) -> Null | None:
+    """The null models that are named for a whole run: those of the first verdict that has any; None without any."""
+    return next((verdict.evidence.null for verdict in verdicts if verdict.evidence.null is not None), None)
+
+
 def null_models(null: Null) -> str:
     """How many null models there are, and of which kind, for example '39 permuted null models'."""
     return f"{null.draws} {null.kind} null model{'s' * (null.draws > 1)}"
