@@ -12,6 +12,8 @@ from shiftbench.commands.annotate import random_lists
 from shiftbench.config import composition
 from shiftbench.config.instantiation import instantiate
 from shiftbench.findings.concept_labels import TASKS
+from shiftbench.leaderboard.multiplicity import draws_needed
+from shiftbench.leaderboard.standing import TESTED
 from shiftbench.models import shape_of
 from shiftbench.verdicts import Word
 
@@ -163,9 +165,16 @@ def test_the_words_of_readme_on_the_bundled_pairs_are_their_verdicts():
     assert (lora["instruction_recognition"], lora[whole_prompt]) == ("not clear", "supported")
     others = [verdict_words(name)[key] for name in ("demo", "demo_lora", "demo_continued")
               for key in ("instruction_verbs", "concept_rotation")]  # fmt: skip
-    assert set(others) == {
-        "not clear"
-    } and "`demo_lora` leans more on the whole prompt: by itself that is supported" in " ".join(README.split())
+    assert set(others) == {"not clear"}
+    assert "`demo_lora` leans more on the whole prompt: by itself that is supported" in " ".join(README.split())
+
+
+def test_the_null_models_that_the_board_in_readme_would_take_are_what_it_needs():
+    pairs = ("demo", "demo_lora", "demo_continued")
+    documents = [json.loads((RUNS / f"{name}_controlled.json").read_text(encoding="utf-8")) for name in pairs]
+    tested = [one for document in documents for one in document["verdicts"].values()
+              if one["verdict"] in {word.value for word in TESTED}]  # fmt: skip
+    assert f"it would take {draws_needed(len(tested))} null models" in " ".join(README.split())
 
 
 def test_the_answer_in_the_page_on_verdicts_is_that_of_the_demo_pair():
