@@ -75,16 +75,26 @@ def _importance(module, prefix_ids, prompt_ids, response_ids):
     return torch.stack(columns, dim=1)
 
 
-def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked, scale=1.0):
-    """log p of each response token by one forward pass; masked tokens' embeddings are 0, the prompt's others scaled."""
+def masked_log_probability(module, prefix_ids, prompt_ids, response_ids, masked, scale=1.0, replacement_PD=None):
+    """log p of each response token by one forward pass; masked tokens get the replacement, or an embedding of 0.
+
+    The embeddings of the prompt's other tokens are scaled.
+    """
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
     with torch.no_grad(), in_one_dtype(module):
         embedding = module.get_input_embeddings()(ids).clone()
         embedding[0, start:stop] *= scale
-        embedding[0, start:stop][torch.as_tensor(masked)] = 0.0
+        masked_P = torch.as_tensor(masked, dtype=torch.bool)
+        embedding[0, start:stop][masked_P] = 0.0 if replacement_PD is None else replacement_PD[masked_P]
         log = module(inputs_embeds=embedding).logits[0].log_softmax(-1)
     return torch.stack([log[stop - 1 + r, token] for r, token in enumerate(response_ids)])
+
+
+def deleted_log_probability(module, prefix_ids, prompt_ids, response_ids, masked):
+    """log p of each response token by one forward pass over the text without the masked prompt tokens."""
+    left = [token for token, gone in zip(prompt_ids, masked, strict=True) if not gone]
+    return masked_log_probability(module, prefix_ids, left, response_ids, [False] * len(left))
 
 
 def occlusion(module, prefix_ids, prompt_ids, response_ids):

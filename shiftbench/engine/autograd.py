@@ -173,26 +173,62 @@ def total_gradient(graph: ForwardGraph) -> Tensor:
 
 @torch.no_grad()
 def log_probabilities(
-    module: PreTrainedModel, embedding_TD: Tensor, prompt: slice, response_R: Tensor, masked_BP: Tensor, memory: int
+    module: PreTrainedModel,
+    embedding_TD: Tensor,
+    prompt: slice,
+    response_R: Tensor,
+    masked_BP: Tensor,
+    memory: int,
+    replacement_PD: Tensor | None,
 ) -> Tensor:
-    """log_BR: log-probability of each response token where embeddings of masked prompt tokens are zero.
+    """log_BR: log-probability of each response token under each mask.
 
     It comes from the module's own forward pass, and is float64 where the logits are, else float32. embedding_TD: input
     embeddings of prefix, prompt and response. prompt: the range of the prompt's positions. response_R: token ids.
-    masked_BP: bool, one mask in each row, True for a masked token. memory: bytes for the logits of the masks that are
-    computed together; one mask is computed even where it needs more, and at most MOST masks are computed together.
-    Raises InputError where the module fails on input embeddings, and NotFinite where a log-probability is not finite.
+    masked_BP: bool, one mask in each row, True for a masked token. replacement_PD: the input embeddings that masked
+    tokens get; None: masked tokens are deleted, and the tokens behind them move up. memory: bytes for the logits of the
+    masks that are computed together; one mask is computed even where it needs more, and at most MOST masks are computed
+    together. Raises InputError where the module fails on input embeddings, NotFinite where a log-probability is not
+    finite, and ValueError where a mask deletes every token in front of the response.
     """
-    first, last = prompt.stop - 1, prompt.stop - 1 + len(response_R)
+    last = prompt.stop - 1 + len(response_R)
     each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # about the bytes of a mask's logits
-    found = []
-    for part_CP in masked_BP.to(embedding_TD.device).split(max(1, min(MOST, memory // each))):
-        x_CTD = embedding_TD[:last].repeat(len(part_CP), 1, 1)
-        x_CTD[:, prompt] = x_CTD[:, prompt].masked_fill(part_CP[..., None], 0.0)
-        logit_CRV = _logits(module, x_CTD)[:, first:last]
+    together = max(1, min(MOST, memory // each))
+    masked_BP = masked_BP.to(embedding_TD.device)
+    log_BR = None
+    for indices_C in _of_equal_length(masked_BP, together, deletes=replacement_PD is None):
+        x_CTD = _masked_texts(embedding_TD[:last], prompt, masked_BP[indices_C], replacement_PD)
+        if x_CTD.shape[1] < len(response_R):
+            raise ValueError("a mask deletes every token in front of the response")
+        logit_CRV = _logits(module, x_CTD)[:, -len(response_R) :]
         logit_CRV = logit_CRV if logit_CRV.dtype == torch.float64 else logit_CRV.float()
-        target_CR1 = response_R.to(logit_CRV.device).expand(len(part_CP), -1)[..., None]
-        found.append(logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1))
-    log_BR = torch.cat(found)
+        target_CR1 = response_R.to(logit_CRV.device).expand(len(indices_C), -1)[..., None]
+        found_CR = logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1)
+        if log_BR is None:
+            log_BR = found_CR.new_empty(len(masked_BP), len(response_R))
+        log_BR[indices_C.to(log_BR.device)] = found_CR
+    if log_BR is None:
+        log_BR = embedding_TD.new_empty(0, len(response_R))
     check_finite(log_BR, "of the response under masks of the prompt")
     return log_BR
+
+
+def _of_equal_length(masked_BP: Tensor, most: int, deletes: bool) -> Iterator[Tensor]:
+    """Yields the indices of at most `most` masks, until every mask was among them.
+
+    Where masked tokens are deleted, masks that are yielded together delete equally many.
+    """
+    length_B = masked_BP.sum(1) if deletes else torch.zeros_like(masked_BP[:, :1].sum(1))
+    for length in length_B.unique():
+        yield from (length_B == length).nonzero()[:, 0].split(most)
+
+
+def _masked_texts(embedding_TD: Tensor, prompt: slice, masked_CP: Tensor, replacement_PD: Tensor | None) -> Tensor:
+    """x_CTD: the texts under C masks. Where masked tokens are deleted, every mask deletes equally many."""
+    masked_CT = masked_CP.new_zeros(len(masked_CP), len(embedding_TD))
+    masked_CT[:, prompt] = masked_CP
+    x_CTD = embedding_TD.repeat(len(masked_CP), 1, 1)
+    if replacement_PD is None:
+        return x_CTD[~masked_CT].view(len(masked_CP), -1, embedding_TD.shape[1])
+    x_CTD[:, prompt] = torch.where(masked_CP[..., None], replacement_PD.to(x_CTD), x_CTD[:, prompt])
+    return x_CTD

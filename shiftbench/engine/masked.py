@@ -1,62 +1,161 @@
-"""Log-probabilities of a response where embeddings of prompt tokens are zero, for many masks of one prompt together.
+"""Log-probabilities of a response where tokens of its prompt are replaced or deleted, for many masks of one prompt.
 
 A mask changes nothing at positions before the first masked token. So one unmasked pass computes the keys and values of
-all positions. For each mask the positions from its first masked token on are computed again, and with them those
-between the beginning of its batch (`_batches`) and that token.
-Shape suffixes: see shiftbench/engine/__init__.py.
+all positions, and for each mask only the positions from its first masked token on are computed again. The rows of
+several masks are computed together (`_batches`), one behind the other, so that no row is computed in vain.
+Shape suffixes: see shiftbench/engine/__init__.py; B: masks, C: the masks of one batch, W: a block of the vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shiftbench.engine.decoding import KVCache, feed_forward, logits
-from shiftbench.engine.forward import apply_linear, apply_norm, attend, forward, norm_heads, rotate, seen_mask
-from shiftbench.engine.importance import LOGITS, Tokens
+from shiftbench.engine.decoding import KVCache, feed_forward
+from shiftbench.engine.forward import (
+    apply_linear,
+    apply_norm,
+    attend,
+    forward,
+    norm_heads,
+    rotate,
+    seen_mask,
+    soft_cap,
+)
+from shiftbench.engine.forward_cache import Rotary
+from shiftbench.engine.importance import Tokens
 from shiftbench.engine.probability import check_finite
 from shiftbench.engine.product import STEP, pad_rows
 from shiftbench.engine.schedule import max_product_rows
-from shiftbench.models.block import Block, Transformer
+from shiftbench.models.block import Block, Linear, Transformer
+
+# Logits are computed for so many tokens of the vocabulary at a time: they then stay in the CPU's cache until they are
+# summed, and the output embeddings are multiplied with all rows of a batch together.
+VOCABULARY_BLOCK = 4096
 
 
 @torch.no_grad()
-def log_probabilities(model: Transformer, tokens: Tokens, masked_BP: Tensor, memory: int) -> Tensor:
-    """log_BR: log-probability of each response token, in the model's dtype, where embeddings of masked tokens are zero.
+def log_probabilities(
+    model: Transformer, tokens: Tokens, masked_BP: Tensor, memory: int, replacement_PD: Tensor | None
+) -> Tensor:
+    """log_BR: log-probability of each response token under each mask, in the model's dtype.
 
-    masked_BP: bool, one mask in each row, True for a masked prompt token. Where positions are learned, the embedding of
-    a masked token's position is kept. memory: bytes for the masks that are computed together; one mask is computed even
-    where it needs more. Raises NotFinite where a log-probability is not finite.
+    masked_BP: bool, one mask in each row, True for a masked prompt token. replacement_PD: the input embeddings that
+    masked tokens get; their positions stay as they are. None: masked tokens are deleted, and the tokens behind them
+    move up; in front of the response a token must be left. memory: bytes for the masks that are computed together; one
+    mask is computed even where it needs more. Raises NotFinite where a log-probability is not finite.
     """
-    first, last = tokens.predicting
-    embedding_TD = pad_rows(tokens.embedding_TD[:last])  # padding is behind all positions, so none of them sees it
-    position_TD = _position_embeddings(model, embedding_TD)
-    caches = _unmasked_caches(model, embedding_TD if position_TD is None else embedding_TD + position_TD)
-    zeroed_BT = torch.zeros(len(masked_BP), len(embedding_TD), dtype=torch.bool, device=embedding_TD.device)
-    zeroed_BT[:, tokens.prompt] = masked_BP.to(zeroed_BT.device)
-    log_BR = embedding_TD.new_empty(len(masked_BP), last - first)
-    rows = _max_rows(model.blocks, len(embedding_TD), memory)
-    for part_C, start in _batches(_first_masked(zeroed_BT, first), len(embedding_TD), rows):
-        x_CMD = embedding_TD[start:].masked_fill(zeroed_BT[part_C, start:, None], 0.0)
-        x_CMD = x_CMD if position_TD is None else x_CMD + position_TD[start:]
-        top_CMD = _run_masks(caches, x_CMD, start)
-        predicting_CRD = top_CMD[:, first - start : last - start]
-        log_BR[part_C] = _log_probabilities(model, predicting_CRD, tokens.response_R).to(log_BR.device)
+    texts = _Texts.of(tokens, masked_BP, deletes=replacement_PD is None)
+    embedding_TD = tokens.embedding_TD[: tokens.predicting[1]]
+    position_TD = None if model.position_TD is None else model.position_TD[: len(embedding_TD)].to(embedding_TD)
+    # Padding is behind all positions, so none of them sees it.
+    caches = _unmasked_caches(model, pad_rows(embedding_TD if position_TD is None else embedding_TD + position_TD))
+    replaced_TD = embedding_TD
+    if replacement_PD is not None:
+        replaced_TD = embedding_TD.clone()
+        replaced_TD[tokens.prompt] = replacement_PD.to(embedding_TD)
+    log_BR = embedding_TD.new_empty(len(masked_BP), len(tokens.response_R))
+    for part_C in texts.batches(_max_rows(model.blocks, len(embedding_TD), memory)):
+        rows = texts.rows(part_C)
+        x_ND = torch.where(rows.masked_N[:, None], replaced_TD[rows.token_N], embedding_TD[rows.token_N])
+        x_ND = x_ND if position_TD is None else x_ND + position_TD[rows.place_N]
+        top_SD = _run_masks(caches, x_ND, rows)
+        target_S = _padded(tokens.response_R.repeat(len(part_C)))
+        log_S = _log_probabilities(model, top_SD, target_S)
+        log_BR[part_C] = log_S[: len(part_C) * log_BR.shape[1]].view(len(part_C), -1).to(log_BR.device)
     check_finite(log_BR, "of the response under masks of the prompt")
     return log_BR
 
 
-def _position_embeddings(model: Transformer, embedding_TD: Tensor) -> Tensor | None:
-    """The learned position embeddings [T, D] of all positions; None where the model has none.
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows a batch of C masks has: those of one mask in the order of positions, then those of the next mask.
 
-    They are zero for padding positions beyond the last position that the model has.
+    masks: C. begin, stop: the range of all rows' positions. mask_N: int64, the mask of each row, counted within the
+    batch. token_N: the index of the row's token in the unmasked text. place_N: its position in the masked text.
+    masked_N: bool, whether the token is replaced. predicting_S: indices of the rows that predict response tokens, R of
+    each mask. The last row and the last index are repeated until there are a multiple of STEP of them.
     """
-    if model.position_TD is None:
-        return None
-    known_TD = model.position_TD[: len(embedding_TD)].to(embedding_TD)
-    return torch.nn.functional.pad(known_TD, (0, 0, 0, len(embedding_TD) - len(known_TD)))
+
+    masks: int
+    begin: int
+    stop: int
+    mask_N: Tensor
+    token_N: Tensor
+    place_N: Tensor
+    masked_N: Tensor
+    predicting_S: Tensor
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The masked texts of B masks, over the T positions in front of the last response token.
+
+    computed_BT: bool, whether the mask has a row for the token: it is left, and its hidden states may have changed, or
+    it predicts a response token. place_BT: int64, each token's position in the masked text. masked_BT: bool. response:
+    the number of response tokens. device: of the model's input.
+    """
+
+    computed_BT: Tensor
+    place_BT: Tensor
+    masked_BT: Tensor
+    response: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, tokens: Tokens, masked_BP: Tensor, deletes: bool) -> _Texts:
+        first, last = tokens.predicting
+        masked_BT = torch.zeros(len(masked_BP), last, dtype=torch.bool)
+        masked_BT[:, tokens.prompt] = masked_BP.cpu()
+        kept_BT = ~masked_BT if deletes else torch.ones_like(masked_BT)
+        index_T = torch.arange(last)
+        # The first response token is predicted at the last token in front of it that is left.
+        predictor_B = torch.where(kept_BT[:, : first + 1], index_T[: first + 1], -1).amax(1)
+        if bool((predictor_B < 0).any()):
+            raise ValueError("a mask deletes every token in front of the response")
+        start_B = torch.minimum(torch.where(masked_BT, index_T, last).amin(1), predictor_B)
+        computed_BT = kept_BT & (index_T >= start_B[:, None])
+        place_BT = kept_BT.cumsum(1) - 1
+        return cls(computed_BT, place_BT, masked_BT, last - first, tokens.embedding_TD.device)
+
+    def batches(self, rows: int) -> Iterator[Tensor]:
+        """Yields the indices of some masks [C], until every mask was in a batch; masks of many rows come first.
+
+        rows: about the most rows of a batch, which has one mask at least. The batches have about equally many rows.
+        """
+        count_B = self.computed_BT.sum(1)
+        order_B = count_B.argsort(descending=True, stable=True)
+        total = int(count_B.sum())
+        most = max(1, min(rows, -(-total // -(-total // rows))))
+        batch: list[int] = []
+        used = 0
+        for mask in order_B.tolist():
+            if batch and used + int(count_B[mask]) > most:
+                yield torch.tensor(batch)
+                batch, used = [], 0
+            batch.append(mask)
+            used += int(count_B[mask])
+        if batch:
+            yield torch.tensor(batch)
+
+    def rows(self, part_C: Tensor) -> _Rows:
+        """The rows of these masks."""
+        mask_N, token_N = self.computed_BT[part_C].nonzero(as_tuple=True)
+        stop_C = self.computed_BT[part_C].sum(1).cumsum(0)
+        predicting_S = _padded((stop_C[:, None] + torch.arange(-self.response, 0)).flatten())
+        mask_N, token_N = _padded(mask_N), _padded(token_N)
+        place_N = self.place_BT[part_C][mask_N, token_N]
+        masked_N = self.masked_BT[part_C][mask_N, token_N]
+        on_device = (each.to(self.device) for each in (mask_N, token_N, place_N, masked_N, predicting_S))
+        return _Rows(len(part_C), int(place_N.min()), int(place_N.max()) + 1, *on_device)
+
+
+def _padded(index_N: Tensor) -> Tensor:
+    """The indices, of which the last is repeated until their number is a multiple of STEP."""
+    return torch.cat([index_N, index_N[-1:].expand(-len(index_N) % STEP)])
 
 
 def _unmasked_caches(model: Transformer, x_TD: Tensor) -> list[KVCache]:
@@ -66,32 +165,6 @@ def _unmasked_caches(model: Transformer, x_TD: Tensor) -> list[KVCache]:
         (cache,), x_TD = forward(model, x_TD, [block])
         caches.append(KVCache(block, cache.attention.key_KTE, cache.attention.value_KTE, cache.rotary))
     return caches
-
-
-def _first_masked(zeroed_BT: Tensor, first: int) -> Tensor:
-    """start_B, int64 on the CPU: the first masked position of each mask; `first` for a mask of no token.
-
-    first: the first position that predicts a response token. It is the last one that can be masked.
-    """
-    place_T = torch.arange(zeroed_BT.shape[1], device=zeroed_BT.device)
-    return torch.where(zeroed_BT, place_T, first).amin(1).cpu()
-
-
-def _batches(start_B: Tensor, tokens: int, rows: int) -> Iterator[tuple[Tensor, int]]:
-    """Yields (indices of some masks, the position from which they are computed) until every mask was in a batch.
-
-    start_B: the first masked position of each mask. The batches take the masks with the smallest start first. A batch
-    computes at most `rows` rows (one mask at one position each), or one mask. Its position is the smallest start of its
-    masks, rounded down to a multiple of STEP, so that products have only a few different numbers of rows. tokens: the
-    number of positions of the text.
-    """
-    order_B = start_B.argsort(stable=True)
-    begin = 0
-    while begin < len(order_B):
-        start = int(start_B[order_B[begin]]) // STEP * STEP
-        count = max(1, rows // (tokens - start))
-        yield order_B[begin : begin + count], start
-        begin += count
 
 
 def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
@@ -105,56 +178,82 @@ def _max_rows(blocks: Sequence[Block], tokens: int, memory: int) -> int:
     return max(1, min(max_product_rows(weight), memory // each))
 
 
-def _run_masks(caches: Sequence[KVCache], x_CMD: Tensor, start: int) -> Tensor:
-    """The last layer's output [C, M, D] of C masks, at the M positions from `start` to the end of the text.
-
-    x_CMD: the first layer's input there, with masked embeddings.
-    """
-    shape = x_CMD.shape
-    x_ND = x_CMD.flatten(0, 1)
+def _run_masks(caches: Sequence[KVCache], x_ND: Tensor, rows: _Rows) -> Tensor:
+    """The last layer's output [S, D] at the rows that predict response tokens. x_ND: the first layer's input."""
     for cache in caches:
-        block = cache.block
-        x_ND = x_ND.to(cache.key_KTE.device)
-        attention_ND = _attention(cache, apply_norm(block.before_attention, x_ND)[0], shape[0], start)
-        x_ND = x_ND + apply_norm(block.after_attention, attention_ND)[0]
+        block, device = cache.block, cache.key_KTE.device
+        x_ND = x_ND.to(device)
+        # Behind the last layer's attention, only the rows that predict are needed.
+        used_U = rows.predicting_S.to(device) if cache is caches[-1] else None
+        attention_UD = _attention(cache, apply_norm(block.before_attention, x_ND)[0], rows, used_U)
+        x_ND = x_ND if used_U is None else x_ND[used_U]
+        x_ND = x_ND + apply_norm(block.after_attention, attention_UD)[0]
         inner_ND = feed_forward(block.feed_forward, apply_norm(block.before_feed_forward, x_ND)[0])
         x_ND = x_ND + apply_norm(block.after_feed_forward, inner_ND)[0]
-    return x_ND.view(shape)
+    return x_ND
 
 
-def _attention(cache: KVCache, h_ND: Tensor, masks: int, start: int) -> Tensor:
-    """The attention output [N, D] at the positions from `start` on, for all masks.
+def _attention(cache: KVCache, h_ND: Tensor, rows: _Rows, used_U: Tensor | None) -> Tensor:
+    """The attention output [U, D] at the rows `used_U`, or at all rows where it is None.
 
-    Keys and values of earlier positions are those of the unmasked prompt, from `cache`. h_ND: the normalised input; the
-    rows of one mask follow those of the mask before it. masks: the number of masks.
+    Keys and values of the positions in front of a mask's rows are those of the unmasked text, from `cache`. h_ND: the
+    normalised input of all rows.
     """
-    spec, rows = cache.block.attention, len(h_ND) // masks
-    position_N = torch.arange(start, start + rows, device=h_ND.device).repeat(masks)
-    angles = None if cache.rotary is None else (cache.rotary[0][position_N], cache.rotary[1][position_N])
-    query_NO, _ = norm_heads(spec.query_norm, apply_linear(spec.query, h_ND), spec.head_width)
+    spec, device = cache.block.attention, h_ND.device
+    mask_N, place_N = rows.mask_N.to(device), rows.place_N.to(device)
     key_NO, _ = norm_heads(spec.key_norm, apply_linear(spec.key, h_ND), spec.head_width)
-    query_NHE = rotate(query_NO.unflatten(1, (spec.heads, -1)), angles)
-    key_NKE = rotate(key_NO.unflatten(1, (spec.key_heads, -1)), angles)
+    key_NKE = rotate(key_NO.unflatten(1, (spec.key_heads, -1)), _angles(cache, place_N))
     value_NKE = apply_linear(spec.value, h_ND).unflatten(1, (spec.key_heads, -1))
     key_CKTE, value_CKTE = (
-        torch.cat([unmasked[:, :start].expand(masks, -1, -1, -1), own.unflatten(0, (masks, -1)).transpose(1, 2)], 2)
-        for unmasked, own in ((cache.key_KTE, key_NKE), (cache.value_KTE, value_NKE))
+        _with_rows(unmasked_KTE[:, : rows.stop], own_NKE, mask_N, place_N, rows.masks)
+        for unmasked_KTE, own_NKE in ((cache.key_KTE, key_NKE), (cache.value_KTE, value_NKE))
     )
-    query_CKGME = query_NHE.view(masks, rows, spec.key_heads, -1, spec.head_width).permute(0, 2, 3, 1, 4)
-    seen_MT = seen_mask(spec, rows, start + rows, h_ND.device)
+    if used_U is not None:
+        h_ND, mask_N, place_N = h_ND[used_U], mask_N[used_U], place_N[used_U]
+    query_NO, _ = norm_heads(spec.query_norm, apply_linear(spec.query, h_ND), spec.head_width)
+    query_NHE = rotate(query_NO.unflatten(1, (spec.heads, -1)), _angles(cache, place_N))
+    positions = rows.stop - rows.begin
+    # Of each mask, the queries at all positions of the batch; they are zero where the mask has no row.
+    query_CMHE = query_NHE.new_zeros(rows.masks, positions, *query_NHE.shape[1:])
+    query_CMHE[mask_N, place_N - rows.begin] = query_NHE
+    query_CKGME = query_CMHE.unflatten(2, (spec.key_heads, -1)).permute(0, 2, 3, 1, 4)
+    seen_MT = seen_mask(spec, positions, rows.stop, device)
     mixed_CKGME, *_ = attend(spec, query_CKGME, key_CKTE, value_CKTE, seen_MT)
-    return apply_linear(spec.out, mixed_CKGME.permute(0, 3, 1, 2, 4).reshape(len(h_ND), -1))
+    mixed_NKGE = mixed_CKGME.permute(0, 3, 1, 2, 4)[mask_N, place_N - rows.begin]
+    return apply_linear(spec.out, mixed_NKGE.flatten(1))
 
 
-def _log_probabilities(model: Transformer, top_CRD: Tensor, response_R: Tensor) -> Tensor:
-    """log_CR: log-probability of each response token under C masks.
+def _angles(cache: KVCache, place_N: Tensor) -> Rotary:
+    """(cos_NE, sin_NE), the rotation angles of these positions; None where the model rotates nothing."""
+    return None if cache.rotary is None else (cache.rotary[0][place_N], cache.rotary[1][place_N])
 
-    top_CRD: the last layer's output at the positions that predict. At most LOGITS rows of logits are in memory at once.
+
+def _with_rows(unmasked_KTE: Tensor, own_NKE: Tensor, mask_N: Tensor, place_N: Tensor, masks: int) -> Tensor:
+    """[C, K, T, E]: keys or values of each mask, which are the unmasked text's at all positions where it has no row.
+
+    unmasked_KTE: of the unmasked text. own_NKE: those of the rows, of which mask_N and place_N give the places.
     """
-    target_N = response_R.repeat(len(top_CRD))
-    found = []
-    for top_ND, y_N in zip(top_CRD.flatten(0, 1).split(LOGITS), target_N.split(LOGITS), strict=True):
-        logit_NV = logits(model, top_ND)
-        of_target_N1 = logit_NV.gather(1, y_N.to(logit_NV.device)[:, None])
-        found.append(of_target_N1[:, 0] - logit_NV.logsumexp(-1))
-    return torch.cat(found).view(top_CRD.shape[:2])
+    all_CTKE = unmasked_KTE.transpose(0, 1).expand(masks, -1, -1, -1).contiguous()
+    all_CTKE[mask_N, place_N] = own_NKE
+    return all_CTKE.transpose(1, 2)
+
+
+def _log_probabilities(model: Transformer, top_SD: Tensor, target_S: Tensor) -> Tensor:
+    """log_S: the log-probability of the token target_S at each row of the last layer's output."""
+    hidden_SD, _ = apply_norm(model.final_norm, top_SD.to(model.final_norm.gain_D.device))
+    hidden_SD = hidden_SD.to(model.head.weight_IO.device)
+    target_S = target_S.to(hidden_SD.device)
+    log_sums, logit_S = [], torch.zeros(len(hidden_SD), dtype=hidden_SD.dtype, device=hidden_SD.device)
+    for first in range(0, model.head.weight_IO.shape[1], VOCABULARY_BLOCK):
+        logit_SW, _ = soft_cap(apply_linear(_columns(model.head, first), hidden_SD), model.head_cap)
+        log_sums.append(logit_SW.logsumexp(1))
+        own_S = target_S - first
+        found_S = logit_SW.gather(1, own_S.clamp(0, logit_SW.shape[1] - 1)[:, None])[:, 0]
+        logit_S = torch.where((own_S >= 0) & (own_S < logit_SW.shape[1]), found_S, logit_S)
+    return logit_S - torch.stack(log_sums).logsumexp(0)
+
+
+def _columns(linear: Linear, first: int) -> Linear:
+    """The part of a linear map that gives VOCABULARY_BLOCK outputs from `first` on, or fewer at the end."""
+    columns = slice(first, first + VOCABULARY_BLOCK)
+    return Linear(linear.weight_IO[:, columns], None if linear.bias_O is None else linear.bias_O[columns])

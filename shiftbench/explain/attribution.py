@@ -17,14 +17,9 @@ from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
 from shiftbench.explain.cost import attribution_flops, layer_parameters, occlusion_flops
-from shiftbench.explain.importance import (
-    Definition,
-    importance,
-    integrated_gradients,
-    memory_bytes,
-    occlusion,
-)
+from shiftbench.explain.importance import ZERO, Definition, Options, importance_by, memory_bytes
 from shiftbench.explain.keys import method_content, text_content
+from shiftbench.explain.masks import Masking, mask_named
 from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
 from shiftbench.readers.numbers import check_whole
@@ -53,7 +48,8 @@ class Attribution(Explainer):
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
     definition: a value of explain.importance.Definition. steps: how many points of integrated gradients' path are
-    computed; the other definitions do not use it. agreements: by model name, one Agreement for each prompt that was
+    computed; the other definitions do not use it. masking: what a masked token becomes by occlusion; the other
+    definitions do not use it. agreements: by model name, one Agreement for each prompt that was
     computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32. unanswered: the
     names of the models of which a prompt with an empty response was computed; empty likewise.
     Raises InputError where an option is not known or out of range, and for occlusion in a precision other than float32.
@@ -64,6 +60,7 @@ class Attribution(Explainer):
     precision: str
     definition: str = Definition.GRAD_X_INPUT.value
     steps: int = 32
+    masking: Masking = ZERO
     agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     unanswered: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
@@ -91,8 +88,10 @@ class Attribution(Explainer):
         self._check_precision(source.name, source.dtype, None if source.device_map else source.torch_device(), "")
 
     def check_model(self, model: Model) -> None:
-        """Raise InputError where the loaded model cannot be explained in this precision."""
+        """Raise InputError where the loaded model cannot be explained in this precision or with this mask."""
         self._check_precision(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
+        if self.definition == Definition.OCCLUSION.value:
+            self.masking.check(model)
 
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
         """Raise InputError unless precision is float32, or the model can be explained in it.
@@ -122,6 +121,8 @@ class Attribution(Explainer):
         `check_model` does.
         """
         self.check_model(model)
+        if self.definition == Definition.OCCLUSION.value:
+            self.masking.check_prompts([prompt for prompt, _ in inputs.prompts])
         # The default precision and definition are not in the key: their units were stored before these options existed.
         precision_content = {} if self.precision == Precision.FLOAT32.value else {"precision": self.precision}
         common = method_content(self, model, {"levels": self.levels, **precision_content, **self._definition_content()})
@@ -147,16 +148,14 @@ class Attribution(Explainer):
         if self.definition == Definition.GRAD_X_INPUT.value:
             return {}
         steps = {"steps": self.steps} if self.definition == Definition.INTEGRATED_GRADIENTS.value else {}
-        return {"method": self.definition, **steps}
+        mask = self.masking.content() if self.definition == Definition.OCCLUSION.value else {}
+        return {"method": self.definition, **steps, **mask}
 
     def _importance(
         self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...], precision: Precision
     ) -> tuple[Tensor, Tensor]:
-        if self.definition == Definition.OCCLUSION.value:
-            return occlusion(model, prompt, response, self.memory)
-        if self.definition == Definition.INTEGRATED_GRADIENTS.value:
-            return integrated_gradients(model, prompt, response, self.memory, self.steps, precision)
-        return importance(model, prompt, response, self.memory, precision)
+        options = Options(self.steps, self.masking)
+        return importance_by(Definition(self.definition), options, model, prompt, response, self.memory, precision)
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
@@ -211,9 +210,15 @@ class Attribution(Explainer):
         ]
 
 
-def attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> Attribution:
-    """The Attribution that conf/explain/attribution.yaml describes. `method` becomes its field `definition`."""
-    return Attribution(levels, memory, precision, method, steps)
+def attribution(
+    method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
+) -> Attribution:
+    """The Attribution that conf/explain/attribution.yaml describes. `method` becomes its field `definition`.
+
+    Raises InputError where a value is not known or out of range.
+    """
+    masking = Masking(mask_named("attribution: mask", mask), draws, seed)
+    return Attribution(levels, memory, precision, method, steps, masking)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:

@@ -16,7 +16,14 @@ from torch import Tensor
 from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.cost import mask_flops
-from shiftbench.explain.importance import Definition, log_probabilities, memory_bytes, occlusion, total_importance
+from shiftbench.explain.importance import (
+    Definition,
+    Options,
+    log_probabilities,
+    memory_bytes,
+    occlusion,
+    total_importance,
+)
 from shiftbench.explain.keys import method_content, prompt_draws, text_content
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
@@ -177,7 +184,8 @@ class Faithfulness(Explainer):
         definition = Definition(name)
         if definition is Definition.OCCLUSION:
             return change_K  # for all tokens, because occlusion is a method
-        return total_importance(model, prompt, response, self.memory, definition, self.steps) / len(response)
+        options = Options(self.steps)
+        return total_importance(definition, options, model, prompt, response, self.memory) / len(response)
 
     def _orders(self, importance_MP: Tensor, prompt: EncodedPrompt) -> tuple[list[str], Tensor]:
         """(names, order_OP): the names of O orders of the prompt's tokens, and the token indices in each order.

@@ -9,8 +9,10 @@ compares the three.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
 import torch
@@ -21,7 +23,9 @@ from shiftbench.engine import autograd, masked
 from shiftbench.engine import importance as engine
 from shiftbench.engine.importance import Tokens
 from shiftbench.engine.product import STEP, Precision
+from shiftbench.errors import InputError
 from shiftbench.explain.finite import check_importance, not_finite_as_input_error
+from shiftbench.explain.masks import Mask, Masking
 from shiftbench.models import Model
 from shiftbench.models.block import Transformer
 from shiftbench.models.rotary import reset_angles, same_angles
@@ -30,6 +34,8 @@ from shiftbench.prompts import EncodedPrompt
 # A function of a scale, by which the prompt's embeddings e are multiplied. It returns gradient times input, where the
 # input is scale * e: as importance_PR, or as importance_P, which is summed over the response.
 GradXInputAtScale = Callable[[float], Tensor]
+
+ZERO = Masking(Mask.ZERO)
 
 # Default of `memory` on a CPU, in MiB. From 160 tokens on, SmolLM2 is 4 to 10% faster with 384 than with 256; 512 gains
 # little more.
@@ -40,13 +46,25 @@ class Definition(Enum):
     """What the importance of prompt token n for response token r is.
 
     GRAD_X_INPUT: d p_r / d e_n . e_n. INTEGRATED_GRADIENTS: the mean of d p_r / d e_n along the path from embeddings of
-    zero to the prompt's, times e_n. OCCLUSION: p_r less the probability of r where e_n is zero; the token keeps its
-    position, and all other tokens stay as they are.
+    zero to the prompt's, times e_n. OCCLUSION: p_r less the probability of r where the token is masked, with any mask
+    of explain.masks.Mask; all other tokens stay as they are.
     """
 
     GRAD_X_INPUT = "grad_x_input"
     INTEGRATED_GRADIENTS = "integrated_gradients"
     OCCLUSION = "occlusion"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What definitions depend on besides the model and the text; each uses what is named for it.
+
+    steps: at how many points of the path INTEGRATED_GRADIENTS takes the gradient. masking: what a masked token becomes
+    by OCCLUSION.
+    """
+
+    steps: int = 32
+    masking: Masking = ZERO
 
 
 def memory_bytes(memory: int | None, device: torch.device) -> int:
@@ -110,13 +128,13 @@ def occlusion(
     response: tuple[int, ...],
     memory: int | None,
     token_K: Tensor | None = None,
+    masking: Masking = ZERO,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_KR, probability_R), on the CPU: p_r less the probability of r where the embedding of token n is zero.
+    """(importance_KR, probability_R), on the CPU: p_r less the probability of r where token n is masked.
 
     Dtypes are those of `importance`. token_K: indices n of the prompt tokens that get a row, int64, in the order of the
-    rows; None for all prompt tokens. response: token ids; for an empty one, R is 0. memory: MiB, or None
-    (memory_bytes). Raises InputError where a log-probability is not finite, and where the module is no causal language
-    model that takes input embeddings.
+    rows; None for all prompt tokens. masking: what a masked token becomes. response: token ids; for an empty one, R is
+    0. memory: MiB, or None (memory_bytes). Errors are those of `log_probabilities`.
     """
     count = len(prompt.prompt_ids)
     single_KP = torch.eye(count, dtype=torch.bool)
@@ -124,7 +142,7 @@ def occlusion(
     if not response:
         return torch.zeros(len(single_KP), 0), torch.zeros(0)
     masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), single_KP])
-    log_BR = log_probabilities(model, prompt, response, masked_BP, memory)
+    log_BR = log_probabilities(model, prompt, response, masked_BP, memory, masking)
     probability_R = log_BR[0].exp()
     # With q for p_r under the mask: p - q = -p (q / p - 1), and q / p - 1 = expm1(log q - log p), which loses no digits
     # where q is close to p.
@@ -132,46 +150,101 @@ def occlusion(
     return _require_finite(importance_KR, model, prompt), probability_R
 
 
-def total_importance(
+def importance_by(
+    definition: Definition,
+    options: Options,
     model: Model,
     prompt: EncodedPrompt,
     response: tuple[int, ...],
     memory: int | None,
+    precision: Precision = Precision.FLOAT32,
+) -> tuple[Tensor, Tensor]:
+    """(importance_PR, probability_R) by a definition, as the function of that name returns them.
+
+    precision: of derivatives; OCCLUSION takes none.
+    """
+    if definition is Definition.OCCLUSION:
+        return occlusion(model, prompt, response, memory, masking=options.masking)
+    if definition is Definition.INTEGRATED_GRADIENTS:
+        return integrated_gradients(model, prompt, response, memory, options.steps, precision)
+    return importance(model, prompt, response, memory, precision)
+
+
+def total_importance(
     definition: Definition,
-    steps: int,
+    options: Options,
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    memory: int | None,
 ) -> Tensor:
     """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
-    By gradients it is in the model's dtype, half precision too; by occlusion in that of `occlusion`. definition: which
-    importance. steps: the points of integrated gradients' path. For the definitions by gradients each point costs about
-    as much as one derivative, not R of them, because the gradient of the sum of probabilities is taken. memory: MiB, or
-    None (memory_bytes). Errors are those of `importance`, and for occlusion those of `occlusion`.
+    By gradients it is in the model's dtype, half precision too; by occlusion in that of `occlusion`. For the
+    definitions by gradients each point of a path costs about as much as one derivative, not R of them, because the
+    gradient of the sum of probabilities is taken. memory: MiB, or None (memory_bytes). Errors are those of
+    `importance`, and for occlusion those of `occlusion`.
     """
     if definition is Definition.OCCLUSION:
-        return occlusion(model, prompt, response, memory)[0].sum(1)
+        return occlusion(model, prompt, response, memory, masking=options.masking)[0].sum(1)
     at_scale = _total_at_scale(model, prompt, response, memory)
-    importance_P = at_scale(1.0) if definition is Definition.GRAD_X_INPUT else _integrate(at_scale, steps)
+    importance_P = at_scale(1.0) if definition is Definition.GRAD_X_INPUT else _integrate(at_scale, options.steps)
     return _require_finite(importance_P, model, prompt).cpu()
 
 
 def log_probabilities(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], masked_BP: Tensor, memory: int | None
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    masked_BP: Tensor,
+    memory: int | None,
+    masking: Masking = ZERO,
 ) -> Tensor:
-    """log_BR on the CPU: log p of each response token where the embeddings of masked prompt tokens are zero.
+    """log_BR on the CPU: log p of each response token where prompt tokens are masked.
 
     It is float64 for a model in float64, else float32. masked_BP: bool, one mask in each row, True for a masked token.
-    memory: MiB, or None (memory_bytes). Where the engine cannot compute the model or the text, the module's own forward
-    pass does. Raises InputError where a log-probability is not finite, and where the module is no causal language model
-    that takes input embeddings.
+    masking: what a masked token becomes; where it has several draws, log_BR is the logarithm of the probability's mean
+    over them. memory: MiB, or None (memory_bytes). Where the engine cannot compute the model or the text, the module's
+    own forward pass does. Raises InputError where a log-probability is not finite, where the tokenizer has no token for
+    the mask, where tokens are deleted and none is left in front of the response, and where the module is no causal
+    language model that takes input embeddings.
     """
+    replacements = masking.replacements(model, prompt)
+    if masking.kind is Mask.DELETE and not prompt.prefix_ids and bool(masked_BP.all(1).any()):
+        raise InputError(
+            f"mask=delete: prompt {prompt.prompt.id!r} has {len(prompt.prompt_ids)} token, and deleting all of them "
+            "leaves nothing in front of the response; leave the prompt out or use mask=mean"
+        )
+    # The engine computes the unmasked tokens once for each draw; of masks without a masked token all draws are equal.
+    found = [_log_probabilities(model, prompt, response, masked_BP, memory, one) for one in replacements]
+    if len(found) == 1:
+        return found[0]
+    return torch.stack(found).logsumexp(0) - math.log(len(found))
+
+
+def _log_probabilities(
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    masked_BP: Tensor,
+    memory: int | None,
+    replacement_PD: Tensor | None,
+) -> Tensor:
     memory_limit = memory_bytes(memory, model.input_device)
-    transformer = _engine_model(model, prompt, response)
+    deleted = 0 if replacement_PD is not None else int(masked_BP.sum(1).max()) if len(masked_BP) else 0
+    transformer = _engine_model(model, prompt, response, deleted)
     tokens = _engine_tokens(model, prompt, response, 1.0)
     with _pass_over_one_text(model, prompt):
         if transformer is not None:
-            return masked.log_probabilities(transformer, tokens, masked_BP, memory_limit).cpu()
+            return masked.log_probabilities(transformer, tokens, masked_BP, memory_limit, replacement_PD).cpu()
         found_BR = autograd.log_probabilities(
-            model.module, tokens.embedding_TD, tokens.prompt, tokens.response_R, masked_BP, memory_limit
+            model.module,
+            tokens.embedding_TD,
+            tokens.prompt,
+            tokens.response_R,
+            masked_BP,
+            memory_limit,
+            replacement_PD,
         )
     return found_BR.cpu()
 
@@ -223,18 +296,22 @@ def _total_at_scale(
     return at_scale
 
 
-def _engine_model(model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Transformer | None:
+def _engine_model(
+    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], deleted: int = 0
+) -> Transformer | None:
     """The model as the engine computes it; None where autograd must compute it, because of the model or of this text.
 
     The engine leaves out the last response token and pads the text to a multiple of STEP rows. The rotary angles of
     some models depend on the length of the text. Where a text of the padded length has other angles than the text
-    itself, only the module's own forward pass has the right ones. Raises InputError where the module is no causal
-    language model.
+    itself, only the module's own forward pass has the right ones. deleted: the most tokens that a mask takes out of the
+    text. Raises InputError where the module is no causal language model.
     """
     autograd.ends(model.module)
     tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
     computed = tokens - 1 + -(tokens - 1) % STEP
-    return model.transformer_or_reason[0] if same_angles(model.module.config, tokens, computed) else None
+    same = same_angles(model.module.config, tokens, computed)
+    same = same and same_angles(model.module.config, tokens - deleted, computed)
+    return model.transformer_or_reason[0] if same else None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.explain.attribution import Attribution
+from shiftbench.explain.masks import Masking, mask_named
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
@@ -58,9 +59,12 @@ class PlacedAttribution(Attribution):
         return super().work(model, replace(inputs, prompts=prompts))
 
 
-def placed_attribution(method: str, steps: int, levels: int, memory: int | None, precision: str) -> PlacedAttribution:
+def placed_attribution(
+    method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
+) -> PlacedAttribution:
     """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
-    return PlacedAttribution(levels, memory, precision, method, steps)
+    masking = Masking(mask_named("position: mask", mask), draws, seed)
+    return PlacedAttribution(levels, memory, precision, method, steps, masking)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:

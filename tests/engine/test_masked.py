@@ -27,6 +27,10 @@ def masks(prompt=PROMPT):
     return torch.cat([torch.zeros(1, prompt, dtype=torch.bool), one_PP, ~one_PP[:1] | True, some])
 
 
+def zeros(tokens):
+    return torch.zeros_like(tokens.embedding_PD)
+
+
 def wanted(module, ids, cut, masked_BP):
     given = (module, ids[: cut.start], ids[cut], ids[cut.stop :])
     return torch.stack([reference.masked_log_probability(*given, mask_P) for mask_P in masked_BP])
@@ -37,7 +41,7 @@ def wanted(module, ids, cut, masked_BP):
 def test_it_is_the_modules_own_pass(architecture, memory):
     module = tiny_module(architecture, num_hidden_layers=3).double()
     ids, cut, tokens = tiny_case(module)
-    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), memory)
+    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), memory, zeros(tokens))
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
 
 
@@ -55,7 +59,7 @@ def test_it_is_the_modules_own_pass(architecture, memory):
 def test_options_of_a_model_configuration(architecture, change):
     module = tiny_module(architecture, **change).double()
     ids, cut, tokens = tiny_case(module)
-    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), EVERYTHING)
+    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masks(), EVERYTHING, zeros(tokens))
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks()), rtol=1e-10, atol=1e-11)
 
 
@@ -64,8 +68,49 @@ def test_the_modules_own_path_gives_the_same(architecture):
     module = tiny_module(architecture).double()
     ids, cut, tokens = tiny_case(module, 9, 4)
     with reference.in_one_dtype(module):
-        found_BR = autograd.log_probabilities(module, tokens.embedding_TD, cut, tokens.response_R, masks(9), EVERYTHING)
+        given = (module, tokens.embedding_TD, cut, tokens.response_R, masks(9), EVERYTHING)
+        found_BR = autograd.log_probabilities(*given, zeros(tokens))
     assert torch.allclose(found_BR, wanted(module, ids, cut, masks(9)), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("deletes", [False, True], ids=["replaced", "deleted"])
+@pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["many masks", "a mask at a time"])
+@pytest.mark.parametrize(
+    ("architecture", "change"),
+    [*((name, {}) for name in ARCHITECTURES), ("mistral", {"sliding_window": 5}), ("gemma2", {"sliding_window": 4})],
+    ids=str,
+)
+def test_tokens_are_replaced_or_deleted(architecture, change, memory, deletes):
+    """Both ways give what one pass of the module gives on each masked text, on its own."""
+    module = tiny_module(architecture, num_hidden_layers=3, **change).double()
+    ids, cut, tokens = tiny_case(module, 11, 5)
+    masked_BP = masks(11)
+    other_PD = None if deletes else torch.randn_like(tokens.embedding_PD)
+    wanted_BR = torch.stack(
+        [reference.masked_log_probability(module, ids[:PREFIX], ids[cut], ids[cut.stop :], m, replacement_PD=other_PD)
+         if not deletes else reference.deleted_log_probability(module, ids[:PREFIX], ids[cut], ids[cut.stop :], m)
+         for m in masked_BP]
+    )  # fmt: skip
+    found_BR = masked.log_probabilities(views_of(module).transformer(), tokens, masked_BP, memory, other_PD)
+    assert torch.allclose(found_BR, wanted_BR, rtol=1e-10, atol=1e-11)
+    given = (module, tokens.embedding_TD, cut, tokens.response_R, masked_BP, memory, other_PD)
+    with reference.in_one_dtype(module):
+        assert torch.allclose(autograd.log_probabilities(*given), wanted_BR, rtol=1e-10, atol=1e-11)
+
+
+def test_a_token_is_left_in_front_of_the_response():
+    module = tiny_module("llama").double()
+    _, _, tokens = tiny_case(module, 4, 3)
+    alone = Tokens(tokens.embedding_TD[PREFIX:], slice(0, 4), tokens.response_R)
+    all_1P = torch.ones(1, 4, dtype=torch.bool)
+    for given in (
+        lambda: masked.log_probabilities(views_of(module).transformer(), alone, all_1P, EVERYTHING, None),
+        lambda: autograd.log_probabilities(
+            module, alone.embedding_TD, alone.prompt, alone.response_R, all_1P, EVERYTHING, None
+        ),
+    ):
+        with pytest.raises(ValueError, match="every token in front of the response"):
+            given()
 
 
 @pytest.mark.parametrize("memory", [EVERYTHING, 1], ids=["all cached", "a layer at a time"])

@@ -11,6 +11,7 @@ from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
 from shiftbench.explain.importance import (
     Definition,
+    Options,
     importance,
     integrated_gradients,
     log_probabilities,
@@ -73,7 +74,7 @@ def test_totals_are_sums_over_the_response(any64):
         Definition.OCCLUSION: occlusion(any64, prompt, response, 64)[0],
     }
     for definition, wanted_PR in whole.items():
-        assert close(total_importance(any64, prompt, response, 64, definition, STEPS), wanted_PR.sum(1))
+        assert close(total_importance(definition, Options(STEPS), any64, prompt, response, 64), wanted_PR.sum(1))
 
 
 def test_what_the_engine_does_not_know_goes_by_the_module(llama):
@@ -81,7 +82,7 @@ def test_what_the_engine_does_not_know_goes_by_the_module(llama):
     ways = [
         lambda: occlusion(llama, prompt, response, 64)[0],
         lambda: integrated_gradients(llama, prompt, response, 64, STEPS)[0],
-        *(lambda d=d: total_importance(llama, prompt, response, 64, d, STEPS) for d in Definition),
+        *(lambda d=d: total_importance(d, Options(STEPS), llama, prompt, response, 64) for d in Definition),
     ]
     wanted = [way() for way in ways]
     unknown(llama)
