@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.explain.attribution import Attribution
-from shiftbench.explain.masks import Masking, mask_named
+from shiftbench.explain.attribution import Attribution, named_options
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
@@ -63,8 +62,7 @@ def placed_attribution(
     method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
 ) -> PlacedAttribution:
     """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
-    masking = Masking(mask_named("position: mask", mask), draws, seed)
-    return PlacedAttribution(levels, memory, precision, method, steps, masking)
+    return PlacedAttribution(levels, memory, precision, *named_options("position", method, steps, mask, draws, seed))
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:
