@@ -69,11 +69,12 @@ class Faithfulness(Explainer):
     """Probabilities of a response where tokens of its prompt are masked, by several orders and in several ways.
 
     methods: names of explain.methods, the cheapest first. perturbations: names of explain.masks.Mask, in which tokens
-    are masked. steps: points of a method's path. mask_draws: draws of resampled tokens. fractions: shares of the
-    prompt's tokens, each above 0 and below 1. For each fraction and order one mask masks the order's first tokens,
-    round(fraction * P) of them and one at least; another mask masks all tokens but these. The orders are those of the
+    are masked. steps: points of a method's path. mask_draws: draws of resampled tokens. Only the tokens of instruction
+    and context are masked (`maskable`), N of the prompt's P. fractions: shares of these N, each above 0 and below 1.
+    For each fraction and order one mask masks the order's first tokens, round(fraction * N) of them, one at least and
+    all but one at most; another mask masks all of the N tokens but these. The orders are those of the
     methods, those of BASELINES, and `draws` random ones. prompts: the most prompts that are used, evenly spread over
-    those with a response of at least one token and at least two prompt tokens; None for all. tokens: how many tokens of
+    those with a response and at least two tokens that may be masked; None for all. tokens: how many tokens of
     each prompt, drawn at random, are also masked alone; all of them where it is None or where the prompt has no more.
     seed: of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
 
@@ -207,20 +208,20 @@ class Faithfulness(Explainer):
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
         """The prompts that are used, with their responses: as many as the option `prompts` says.
 
-        They are evenly spread over those that have a response and at least two tokens: where there is one token, there
-        is no order. All of those are used where there are no more of them, or where the option is None.
+        They are evenly spread over those that have a response and at least two tokens to mask: where there is one token,
+        there is no order. All of those are used where there are no more of them, or where the option is None.
         """
-        answered = [item for item in prompts if item[1] and len(item[0].prompt_ids) > 1]
+        answered = [item for item in prompts if item[1] and len(maskable(item[0])) > 1]
         wanted = len(answered) if self.prompts is None else min(self.prompts, len(answered))
         return [answered[i * len(answered) // wanted] for i in range(wanted)]
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
         importance_MP = torch.stack([self._importance(each, model, prompt, response) for each in self.attributions])
-        names, order_OP = self._orders(importance_MP, prompt, response)
+        names, order_ON = self._orders(importance_MP, prompt, response)
         token_J = self._tokens_alone(prompt)
         none_1P = torch.zeros(1, len(prompt.prompt_ids), dtype=torch.bool)
         alone_JP = torch.eye(len(prompt.prompt_ids), dtype=torch.bool)[token_J]
-        masked_BP = torch.cat([none_1P, alone_JP, self._masks_of_orders(order_OP)])
+        masked_BP = torch.cat([none_1P, alone_JP, self._masks_of_orders(order_ON, len(prompt.prompt_ids))])
         # Masks of several orders may be equal, so only the U distinct ones of the B masks are computed.
         distinct_UP, distinct_of_B = masked_BP.unique(dim=0, return_inverse=True)
         removed, kept, changes = [], [], []
@@ -255,37 +256,56 @@ class Faithfulness(Explainer):
     def _orders(
         self, importance_MP: Tensor, prompt: EncodedPrompt, response: tuple[int, ...]
     ) -> tuple[list[str], Tensor]:
-        """(names, order_OP): the names of O orders of the prompt's tokens, and the token indices in each order.
+        """(names, order_ON): the names of O orders of the tokens that may be masked, and their indices in each order.
 
         The orders are: the token of largest importance first, negative ones last, for each method; the orders of
         BASELINES; and the random ones. Tokens of equal importance are in the order of the prompt.
         """
+        token_N = maskable(prompt)
         baseline_BP = torch.tensor([number(prompt, response) for number in BASELINES.values()])
-        ranked = [each.argsort(dim=1, descending=True, stable=True) for each in (importance_MP, baseline_BP)]
+        ranked = [
+            each[:, token_N].argsort(dim=1, descending=True, stable=True) for each in (importance_MP, baseline_BP)
+        ]
         draws = prompt_draws(prompt, self.seed, "orders")
-        random_SP = torch.stack([torch.randperm(importance_MP.shape[1], generator=draws) for _ in range(self.draws)])
+        random_SN = torch.stack([torch.randperm(len(token_N), generator=draws) for _ in range(self.draws)])
         names = [*self.methods, *BASELINES, *(f"{RANDOM} {draw + 1}" for draw in range(self.draws))]
-        return names, torch.cat([*ranked, random_SP])
+        return names, token_N[torch.cat([*ranked, random_SN])]
 
     def _tokens_alone(self, prompt: EncodedPrompt) -> Tensor:
         """Indices of the prompt's tokens that are masked alone, int64, ascending."""
-        count = len(prompt.prompt_ids)
+        token_N = maskable(prompt)
         if self.tokens is None:
-            return torch.arange(count)
-        return torch.randperm(count, generator=prompt_draws(prompt, self.seed, "tokens"))[: self.tokens].sort().values
+            return token_N
+        drawn = torch.randperm(len(token_N), generator=prompt_draws(prompt, self.seed, "tokens"))
+        return token_N[drawn[: self.tokens]].sort().values
 
-    def _masks_of_orders(self, order_OP: Tensor) -> Tensor:
+    def _masks_of_orders(self, order_ON: Tensor, prompt_tokens: int) -> Tensor:
         """bool [2 * O * F, P], True for a masked token: the masks of every order and fraction.
 
-        The first O * F masks mask the first tokens of an order, round(fraction * P) of them, one at least and all but
-        one at most; those of one order stand together. The others, in the same sequence, mask all tokens but
-        these.
+        The first O * F masks mask the first tokens of an order; those of one order stand together. The others, in the
+        same sequence, mask all tokens of the order but these.
         """
-        rank_OP = order_OP.argsort(dim=1)
-        tokens = order_OP.shape[1]
-        count_F = torch.tensor([min(tokens - 1, max(1, round(fraction * tokens))) for fraction in self.fractions])
-        first_BP = (rank_OP[:, None] < count_F[:, None]).flatten(0, 1)
-        return torch.cat([first_BP, ~first_BP])
+        count = order_ON.shape[1]
+        firsts = [min(count - 1, max(1, round(fraction * count))) for fraction in self.fractions]
+        masked = []
+        for is_kept in (False, True):
+            for order_N in order_ON:
+                for first in firsts:
+                    mask_P = torch.zeros(prompt_tokens, dtype=torch.bool)
+                    mask_P[order_N[first:] if is_kept else order_N[:first]] = True
+                    masked.append(mask_P)
+        return torch.stack(masked)
+
+
+def maskable(prompt: EncodedPrompt) -> Tensor:
+    """Indices of the tokens that may be masked, int64 [N], ascending: those of instruction and context.
+
+    The prompt's other tokens are labels, such as 'Output:', that fix the answer's form. Masking them costs any response
+    much of its probability, whatever it says, so that an order which takes the last tokens first would look right. All
+    tokens may be masked where fewer than two belong to instruction or context.
+    """
+    token_N = (prompt.instruction_P | prompt.context_P).nonzero()[:, 0]
+    return token_N if len(token_N) > 1 else torch.arange(len(prompt.prompt_ids))
 
 
 def _content(method: AttributionMethod) -> dict[str, str | int]:
