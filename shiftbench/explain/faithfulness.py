@@ -208,7 +208,7 @@ class Faithfulness(Explainer):
     ) -> Sequence[tuple[EncodedPrompt, tuple[int, ...]]]:
         """The prompts that are used, with their responses: as many as the option `prompts` says.
 
-        They are evenly spread over those that have a response and at least two tokens to mask: where there is one token,
+        They are evenly spread over those that have a response and two tokens to mask or more: where there is one token,
         there is no order. All of those are used where there are no more of them, or where the option is None.
         """
         answered = [item for item in prompts if item[1] and len(maskable(item[0])) > 1]

@@ -20,6 +20,7 @@ from shiftbench.stats import Bootstrap, holm, sign_flip
 from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("base", "tuned")
+FEWEST_PROMPTS = 10  # with fewer prompts the bootstrap's intervals are too narrow to show anything
 POWER = 1.96 + 0.84  # normal quantiles of a two-sided test at 5% that finds an effect with a probability of 80%
 OVER_RANDOM, OVER_BASELINES = "comprehensiveness_over_random", "comprehensiveness_over_baselines"
 SUFFICIENCY, CORRELATION = "sufficiency_over_random", "correlation"
@@ -100,8 +101,8 @@ class Faithful:
 
     @property
     def is_faithful(self) -> bool:
-        """Whether all quantities that decide have intervals above 0."""
-        return self.low > 0
+        """Whether all quantities that decide have intervals above 0, over FEWEST_PROMPTS prompts at least."""
+        return self.n >= FEWEST_PROMPTS and self.low > 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class AttributionFaithfulness(Finding):
     """Compares masking tokens in the order of their importance with masking them in other orders, in each model.
 
     A method is faithful in a model where its comprehensiveness exceeds that of random orders and that of every baseline
-    (explain.faithfulness.BASELINES), each with an interval above 0, under every perturbation but the method's own mask.
+    (explain.faithfulness.BASELINES), each with an interval above 0, under every perturbation but the method's own mask,
+    over FEWEST_PROMPTS prompts at least.
     The method that is chosen is the first of the explainer's methods that is faithful in both models. Where none is, it
     is the one whose smallest mean is largest, and flags say in which model it is not faithful. The scores are levels,
     not shifts: a model compared with itself does not score 0, and no null model is scored.
@@ -396,6 +398,11 @@ def _value_with_interval(score: Score) -> str:
 
 
 def _note(model: str, method: str, found: Faithful) -> str:
+    if found.n < FEWEST_PROMPTS:
+        return (
+            f"{UNFAITHFUL}{model}: the {model} model's attributions ({method}) were checked on {found.n} prompts, and "
+            f"at least {FEWEST_PROMPTS} are needed, so findings made of them say nothing sure about it."
+        )
     against = AGAINST[found.quantity]
     return (
         f"{UNFAITHFUL}{model}: the {model} model's attributions ({method}) are not shown to find the tokens that the "

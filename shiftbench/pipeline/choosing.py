@@ -14,7 +14,7 @@ from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result
 from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
-from shiftbench.findings.attribution_faithfulness import AttributionFaithfulness
+from shiftbench.findings.attribution_faithfulness import FEWEST_PROMPTS, AttributionFaithfulness
 from shiftbench.pipeline.encoding import EncodedPrompts
 from shiftbench.pipeline.job import Job
 from shiftbench.pipeline.scoring import score
@@ -22,24 +22,23 @@ from shiftbench.pipeline.session import Session
 
 
 def check_choice(job: Job) -> None:
-    """Raise InputError where a finding leaves its attribution method open and no finding of the job chooses one.
+    """Raise InputError where a finding leaves its attribution method open and nothing can choose one.
 
-    So does a check of all prompts, which leaves none to use the method on.
+    That is where no finding of the job checks attributions, and where there are fewer than two prompts, because one of
+    them at least is taken to choose a method, and one at least to use it.
     """
-    key, check = _check_of(job.findings)
+    _, check = _check_of(job.findings)
     for name in _open(job.findings):
         if check is None:
             raise InputError(
                 f"findings.{name}.explain.method=auto needs the finding attribution_faithfulness, which chooses the "
-                "method; add +finding@findings.attribution_faithfulness=attribution_faithfulness, or name a method, "
-                f"for example findings.{name}.explain.method=occlusion:mean"
+                "method; add +finding@findings.attribution_faithfulness=attribution_faithfulness, or name a method: "
+                f"findings.{name}.explain.method=occlusion:delete"
             )
-        most = check.explain.prompts
-        if most is None or most >= len(job.prompts):
+        if len(job.prompts) < 2 and not job.group:
             raise InputError(
-                f"findings.{name}.explain.method=auto leaves out the prompts on which the method is chosen, and "
-                f"findings.{key}.explain.prompts={'null' if most is None else most} takes all {len(job.prompts)}; set "
-                f"it lower, or name a method, for example findings.{name}.explain.method=occlusion:mean"
+                f"findings.{name}.explain.method=auto leaves out the prompts on which the method is chosen, and there "
+                f"is one prompt alone; add prompts, or name a method: findings.{name}.explain.method=occlusion:delete"
             )
 
 
@@ -52,7 +51,7 @@ def choose_method(session: Session, encoded: EncodedPrompts) -> tuple[Session, M
     key, check = _check_of(findings)
     if check is None or not _open(findings):
         return session, {}
-    result = score(session, check, encoded)
+    result = _judge(session, check, encoded)
     method = next(each for each in check.explain.attributions if each.name == result.chosen_method)
     judged = frozenset(result.tables["prompts"]["prompt"])
     found: dict[str, Finding] = {
@@ -67,6 +66,23 @@ def choose_method(session: Session, encoded: EncodedPrompts) -> tuple[Session, M
         f"{left}."
     )
     return replace(session, job=replace(session.job, findings=found)), {key: result}
+
+
+def _judge(session: Session, check: AttributionFaithfulness, encoded: EncodedPrompts) -> Result:
+    """The check's result over as few prompts as decide: FEWEST_PROMPTS, then twice as many while none is faithful.
+
+    At most half of the prompts are taken, so that the findings keep the other half, and at most the check's own number.
+    Looking several times hardly makes a wrong choice more probable: a method that is no better than random must exceed
+    every other order under every mask at once.
+    """
+    limit = max(1, len(session.job.prompts) // 2)
+    limit = limit if check.explain.prompts is None else min(limit, check.explain.prompts)
+    prompts = min(FEWEST_PROMPTS, limit)
+    while True:
+        result = score(session, replace(check, explain=replace(check.explain, prompts=prompts)), encoded)
+        if not result.unfaithful[result.chosen_method] or prompts == limit:
+            return result
+        prompts = min(2 * prompts, limit)
 
 
 def _check_of(findings: Mapping[str, Finding]) -> tuple[str, AttributionFaithfulness | None]:

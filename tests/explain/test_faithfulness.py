@@ -1,5 +1,7 @@
 """Masks are what they are called, and a token that was planted is found."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,8 +9,9 @@ from shiftbench.config.composition import packaged
 from shiftbench.config.instantiation import instantiate as from_configuration
 from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
-from shiftbench.explain.faithfulness import Faithfulness
+from shiftbench.explain.faithfulness import BASELINES, Faithfulness, maskable
 from shiftbench.explain.importance import importance, occlusion
+from shiftbench.explain.masks import Mask, Masking
 from shiftbench.findings.attribution_faithfulness import prompt_quantities
 from shiftbench.models import wrap
 from tests import reference
@@ -16,10 +19,14 @@ from tests.explain.test_attribution import ANSWER, TEXT, encoded
 from tests.tiny import tiny_module, tiny_tokenizer
 
 METHODS = ["grad_x_input", "occlusion", "integrated_gradients"]
+PERTURBATIONS = ["zero", "delete"]
 
 
 def method(**change):
-    given = dict(methods=METHODS, steps=2, fractions=[0.2, 0.5], draws=3, prompts=None, tokens=None, seed=0, memory=64)
+    given = dict(
+        methods=METHODS, perturbations=PERTURBATIONS, steps=2, mask_draws=1, fractions=[0.2, 0.5], draws=3,
+        prompts=None, tokens=None, seed=0, memory=64,
+    )  # fmt: skip
     return Faithfulness(**{**given, **change})
 
 
@@ -38,53 +45,104 @@ def test_probabilities_are_those_of_the_masked_prompt(llama64):
     (unit,) = explained(llama64)
     importance_P = importance(llama64, prompt, response, 64)[0].mean(1)
     assert torch.allclose(unit.arrays["importance_MP"][0].double(), importance_P, rtol=1e-5, atol=1e-12)
-    change_P = occlusion(llama64, prompt, response, 64)[0].mean(1)
-    assert torch.allclose(unit.arrays["change_K"].double(), change_P, rtol=1e-5, atol=1e-12)
-    assert torch.equal(unit.arrays["importance_MP"][1], unit.arrays["change_K"])
-    order_P = importance_P.argsort(descending=True)
-    for place, order in ((0, order_P), (3, order_P.flip(0))):
-        for f, fraction in enumerate((0.2, 0.5)):
-            removed = torch.zeros(len(order_P), dtype=torch.bool)
-            removed[order[: round(fraction * len(order_P))]] = True
-            for mask, kind in ((removed, "removed"), (~removed, "kept")):
-                log_R = reference.masked_log_probability(llama64.module, (0,), prompt.prompt_ids, response, mask)
-                assert float(unit.arrays[f"{kind}_OF"][place, f]) == pytest.approx(float(log_R.exp().mean()), rel=1e-5)
-                assert float(unit.arrays[f"{kind}_log_OF"][place, f]) == pytest.approx(float(log_R.mean()), rel=1e-5)
-    nothing = torch.zeros(len(order_P), dtype=torch.bool)
-    log_R = reference.masked_log_probability(llama64.module, (0,), prompt.prompt_ids, response, nothing)
+    token_N = maskable(prompt)
+    assert unit.arrays["token_J"].tolist() == token_N.tolist()
+    for k, kind in enumerate((Mask.ZERO, Mask.DELETE)):
+        change_P = occlusion(llama64, prompt, response, 64, masking=Masking(kind))[0].mean(1)
+        assert torch.allclose(unit.arrays["change_KJ"][k].double(), change_P[token_N], rtol=1e-5, atol=1e-12)
+    assert torch.allclose(unit.arrays["importance_MP"][1][token_N], unit.arrays["change_KJ"][0])
+    longest_P = torch.tensor([float(len(token.strip())) for token in prompt.tokens])
+    orders = ((0, importance_P), (3, longest_P), (4, torch.arange(len(longest_P))))
+    given = (llama64.module, (0,), prompt.prompt_ids, response)
+    logs = {"zero": reference.masked_log_probability, "delete": reference.deleted_log_probability}
+    for k, kind in enumerate(PERTURBATIONS):
+        for place, number_P in orders:
+            order_N = token_N[number_P[token_N].argsort(descending=True, stable=True)]
+            for f, fraction in enumerate((0.2, 0.5)):
+                removed = torch.zeros(len(longest_P), dtype=torch.bool)
+                removed[order_N[: round(fraction * len(token_N))]] = True
+                kept = torch.zeros_like(removed)
+                kept[order_N[round(fraction * len(token_N)) :]] = True
+                for mask, name in ((removed, "removed"), (kept, "kept")):
+                    log_R = logs[kind](*given, mask)
+                    mean, mean_log = (unit.arrays[f"{name}_{log}KOF"][k, place, f] for log in ("", "log_"))
+                    assert float(mean) == pytest.approx(float(log_R.exp().mean()), rel=1e-5)
+                    assert float(mean_log) == pytest.approx(float(log_R.mean()), rel=1e-5)
+    log_R = reference.masked_log_probability(*given, torch.zeros_like(removed))
     assert unit.arrays["full_2"].tolist() == pytest.approx([float(log_R.exp().mean()), float(log_R.mean())], rel=1e-5)
-    assert unit.words["orders"] == [*METHODS, *(f"{m} reversed" for m in METHODS), "random 1", "random 2", "random 3"]
+    assert unit.words["orders"] == [*METHODS, *BASELINES, "random 1", "random 2", "random 3"]
+
+
+def test_labels_are_never_masked(llama):
+    """Only tokens of instruction and context are: the end of the prompt, `Output:`, fixes the answer's form."""
+    prompt, _ = asked(llama)
+    assert 1 < len(maskable(prompt)) < len(prompt.prompt_ids)
+    assert bool((prompt.instruction_P | prompt.context_P)[maskable(prompt)].all())
+    bare = dataclasses.replace(prompt, instruction_P=torch.zeros_like(prompt.instruction_P))
+    assert maskable(bare).tolist() == list(range(len(prompt.prompt_ids)))
+    (unit,) = explained(llama, asked(llama))
+    assert set(unit.arrays["token_J"].tolist()) == set(maskable(prompt).tolist())
+
+
+def test_baselines_look_at_no_model(llama):
+    prompt, response = asked(llama)
+    numbers = {name: number(prompt, response) for name, number in BASELINES.items()}
+    assert numbers["last first"] == list(range(len(prompt.prompt_ids)))
+    assert numbers["rarest first"] == [float(token) for token in prompt.prompt_ids]
+    longest = max(range(len(prompt.tokens)), key=lambda n: len(prompt.tokens[n].strip()))
+    assert numbers["longest first"].index(max(numbers["longest first"])) == longest
+    again = BASELINES["repeated first"](prompt, (prompt.prompt_ids[2], prompt.prompt_ids[2], -1))
+    assert again[2] == 2.0 and sum(again) == 2.0 * prompt.prompt_ids.count(prompt.prompt_ids[2])
+
+
+def test_a_method_is_not_judged_by_its_own_mask():
+    explainer = method(methods=["grad_x_input", "occlusion", "occlusion:delete"])
+    assert explainer.perturbations_for("grad_x_input") == PERTURBATIONS
+    assert explainer.perturbations_for("occlusion") == ["delete"]
+    assert explainer.perturbations_for("occlusion:delete") == ["zero"]
+    with pytest.raises(InputError, match="occlusion:mean is right by definition where its own mask judges it"):
+        method(methods=["occlusion:mean"], perturbations=["mean"])
+
+
+def test_a_method_by_resampling_is_not_judged_by_its_own_draws(llama):
+    explainer = method(methods=["occlusion:resample"], perturbations=["resample", "delete"])
+    assert explainer.maskings[0] != explainer.attributions[0].options.masking
+    assert explainer.perturbations_for("occlusion:resample") == ["delete"]
 
 
 def test_some_tokens_are_masked_alone_where_that_is_asked_for(llama64):
     prompt, response = asked(llama64)
     (unit,) = explained(llama64, methods=["grad_x_input"], tokens=5)
-    token_K = unit.arrays["token_K"]
-    assert len(token_K) == 5 == len(set(token_K.tolist()))
+    token_J = unit.arrays["token_J"]
+    assert len(token_J) == 5 == len(set(token_J.tolist())) and set(token_J.tolist()) <= set(maskable(prompt).tolist())
     change_P = occlusion(llama64, prompt, response, 64)[0].mean(1)
-    assert torch.allclose(unit.arrays["change_K"].double(), change_P[token_K], rtol=1e-5, atol=1e-12)
-    (every,) = explained(llama64, methods=["grad_x_input", "occlusion"], tokens=5)
-    assert every.arrays["token_K"].tolist() == list(range(len(prompt.prompt_ids)))
+    assert torch.allclose(unit.arrays["change_KJ"][0].double(), change_P[token_J], rtol=1e-5, atol=1e-12)
 
 
 def test_random_orders_are_the_prompts_and_not_the_models(llama):
     explainer = method(methods=["grad_x_input"])
-    prompt, _ = asked(llama)
+    prompt, response = asked(llama)
     count = len(prompt.prompt_ids)
     generator = torch.Generator().manual_seed(0)
-    first, second = (explainer._orders(torch.rand(1, count, generator=generator), prompt)[1][2:] for _ in range(2))
+
+    def random(explainer):
+        return explainer._orders(torch.rand(1, count, generator=generator), prompt, response)[1][1 + len(BASELINES) :]
+
+    first, second = random(explainer), random(explainer)
     assert torch.equal(first, second) and not torch.equal(first[0], first[1])
-    other = method(methods=["grad_x_input"], seed=1)._orders(torch.rand(1, count), prompt)[1][2:]
-    assert not torch.equal(first, other)
-    assert all(sorted(row) == list(range(count)) for row in first.tolist())
+    assert not torch.equal(first, random(method(methods=["grad_x_input"], seed=1)))
+    assert all(sorted(row) == maskable(prompt).tolist() for row in first.tolist())
 
 
-def test_the_estimate_counts_the_masks_that_are_made(llama):
-    prompt, _ = asked(llama)
-    explainer = method(methods=["grad_x_input"], tokens=5)
-    orders = explainer._orders(torch.rand(1, len(prompt.prompt_ids)), prompt)[1]
-    masks, gradient = len(explainer._masks_of_orders(orders)), 3  # a backward pass counts as two forward passes
-    assert explainer._forward_passes(len(prompt.prompt_ids)) == 5 + 1 + masks + gradient
+@pytest.mark.parametrize("perturbations", [["zero"], ["zero", "resample"]], ids=str)
+def test_the_estimate_counts_the_masks_that_are_made(llama, perturbations):
+    prompt, response = asked(llama)
+    count = len(prompt.prompt_ids)
+    explainer = method(methods=["grad_x_input"], tokens=5, perturbations=perturbations, mask_draws=4)
+    orders = explainer._orders(torch.rand(1, count), prompt, response)[1]
+    masks, gradient = len(explainer._masks_of_orders(orders, count)), 3  # a backward pass counts as two forward passes
+    draws = sum({"zero": 1, "resample": 4}[kind] for kind in perturbations)
+    assert explainer._forward_passes(count) == 1 + draws * (5 + masks) + gradient
 
 
 def planted(strength):
@@ -115,7 +173,7 @@ def checked(strength):
         (unit,) = explained(model, (prompt, tuple(answer)), steps=8, draws=8)
     place = prompt.prompt_ids.index(marked)
     found = [int(importance_P.argmax()) == place for importance_P in unit.arrays["importance_MP"]]
-    return [prompt_quantities(unit, name) for name in METHODS], found
+    return [prompt_quantities(unit, name, "zero") for name in METHODS], found
 
 
 def test_a_planted_token_is_found_by_every_method():
@@ -124,7 +182,7 @@ def test_a_planted_token_is_found_by_every_method():
     for row in rows:
         assert row["comprehensiveness_over_random"] > 0.3 and row["sufficiency_over_random"] > 0.3
         assert row["log_comprehensiveness_over_random"] > 0.3
-        assert abs(row["comprehensiveness_reversed"]) < 0.7 * row["comprehensiveness"]
+        assert row["comprehensiveness_over_longest first"] > 0.3
         assert row["correlation"] == pytest.approx(1.0)
 
 
@@ -152,10 +210,12 @@ def test_the_key_names_all_that_a_unit_depends_on(llama):
     def key(**change):
         return method(**change).work(llama, Inputs([asked(llama)], None, None))[0].key
 
-    ways = [{}, {"steps": 3}, {"fractions": [0.2]}, {"draws": 2}, {"seed": 1}, {"methods": METHODS[:1]}]
-    ways.append({"methods": METHODS[:1], "tokens": 5})
+    ways = [{}, {"steps": 3}, {"fractions": [0.2]}, {"draws": 2}, {"seed": 1}, {"methods": METHODS[:1]}, {"tokens": 5}]
+    ways += [{"methods": ["occlusion:mean"]}, {"methods": ["occlusion:delete"]}, {"perturbations": ["mean", "delete"]}]
+    drawn = {"perturbations": ["zero", "resample"]}
+    ways += [drawn, {**drawn, "mask_draws": 2}]
     assert len({key(**way) for way in ways}) == len(ways)
-    assert key(memory=1) == key() == key(prompts=1) == key(tokens=5)  # occlusion masks every token anyway
+    assert key(memory=1) == key() == key(prompts=1) == key(mask_draws=2)
     assert key(methods=METHODS[:1], steps=3) == key(methods=METHODS[:1])
 
 
@@ -163,7 +223,12 @@ def test_the_key_names_all_that_a_unit_depends_on(llama):
     ("change", "message"),
     [
         ({"methods": ["lime"]}, r"'lime' is not known; choose from grad_x_input"),
-        ({"methods": []}, "at least one method"),
+        ({"methods": ["occlusion:grey"]}, r"'grey' is not known; choose from zero, mean"),
+        ({"methods": ["grad_x_input:mean"]}, "uses no mask; write grad_x_input"),
+        ({"perturbations": ["grey"]}, r"perturbations='grey' is not known"),
+        ({"perturbations": []}, "perturbations must name at least one"),
+        ({"mask_draws": 0}, "mask_draws=0"),
+        ({"methods": []}, "methods must name at least one"),
         ({"methods": ["occlusion", "occlusion"]}, "each once"),
         ({"fractions": [0.5, 1.0]}, r"fractions=\[0.5, 1.0\] must lie between 0 and 1"),
         ({"draws": 0}, "draws=0"),
@@ -179,3 +244,4 @@ def test_what_makes_no_sense_is_refused(change, message):
 def test_the_configuration_makes_it():
     made = from_configuration(packaged("explain/faithfulness"))
     assert made.methods[0] == "grad_x_input" and made.fractions == [0.1, 0.2, 0.5]
+    assert all(len(made.perturbations_for(name)) >= 2 for name in made.methods)
