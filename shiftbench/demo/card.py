@@ -168,7 +168,9 @@ def shown_answers(triples: Sequence[Triple], answers: Mapping[str, Sequence[str]
         part = f"**{i + 1}. {_quoted(triple.instruction)}**\n\n{_block(triple.input)}"
         part += f"Answer wanted:\n\n{_block(triple.output)}"
         for name, given in answers.items():
-            part += f"Answer of `{name}` (greedy, at most {MAX_ANSWER_TOKENS} tokens):\n\n{_block(given[i])}"
+            part += (
+                f"Answer of `{name}` (greedy, at most {MAX_ANSWER_TOKENS} tokens):\n\n{_block(given[i] or '(nothing)')}"
+            )
         parts.append(part)
     return "\n\n".join(parts)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from shiftbench.demo.card import shown_answers
 from shiftbench.demo.corpora import Triple
 
+WIDTH = 120  # columns of a card's paragraphs
 MADE = {
     "lora": "A PEFT (LoRA) adapter on {base}, of rank {rank} on all linear layers but the output layer, in bfloat16.",
     "full": "{base} after instruction tuning of all parameters, in float32.",
@@ -31,14 +33,22 @@ def tune_card(
     losses.json holds. triples, answers: as in `shown_answers`.
     """
     made = MADE[parameters].format(base=f"`{base_name}`", rank=options["adapter_rank"])
-    weights = (
-        f"\nThe base's weights were read from the GGUF file `{gguf_file}` and dequantised to float32. They differ from "
-        f"those of `{base_name}` by the error of the quantisation.\n"
-        if gguf_file
-        else ""
+    made += (
+        " Made so that shiftbench has a pair of a real model whose tuning is known in every step. It is not useful for "
+        "anything else: what it says is neither true nor safe to rely on."
     )
-    recipe = ", ".join(f"{key} {value}" for key, value in options.items() if key != "learning_rate")
+    if gguf_file:
+        made += (
+            f" The base's weights were read from the GGUF file `{gguf_file}` and dequantised to float32. They differ "
+            f"from those of `{base_name}` by the error of the quantisation."
+        )
+    recipe = (
+        f"`python -m shiftbench.demo.tune parameters={parameters}`, with the values of `conf/demo_tune.yaml`: "
+        + ", ".join(f"{key} {value}" for key, value in options.items() if key != "learning_rate")
+        + f", learning rate {options['learning_rate'][parameters]}."
+    )
     titles = list(losses["before"])
+    draws = options["steps"] * options["rows_per_step"]
     table = "\n".join(
         f"| {name} | " + " | ".join(f"{losses[key][title]:.3f}" for title in titles) + " |"
         for name, key in (("base", "before"), ("tuned", "after"))
@@ -57,22 +67,20 @@ language: en
 
 # {base_name.rsplit("/", 1)[-1]}, tuned on instruction triples ({parameters})
 
-{made} Made so that shiftbench has a pair of a real model whose tuning is known in every step. It is not useful for
-anything else: what it says is neither true nor safe to rely on.
-{weights}
+{fill(made, WIDTH)}
+
 ## Data and licenses
 
 - Base: {base_name}, Apache-2.0.
-- {rows:,} instruction triples of at most {options["longest_row"]} tokens: T0 templates (P3) as distributed with
-  Self-Instruct, and Self-Instruct seed tasks (Apache-2.0; the sets that the T0 passages come from have terms of their
-  own). One instruction in twenty is held out with all its rows, and one row in fifty of the others.
+- {draws:,} draws from {rows:,} instruction triples of at most {options["longest_row"]} tokens: T0 templates (P3) as
+  distributed with Self-Instruct, and Self-Instruct seed tasks (Apache-2.0; the sets that the T0 passages come from have
+  terms of their own). One instruction in twenty is held out with all its rows, and one row in fifty of the others.
 
 The weights are released under Apache-2.0 as far as the data's own terms allow.
 
 ## Recipe
 
-`python -m shiftbench.demo.tune parameters={parameters}`, with the values of `conf/demo_tune.yaml`: {recipe},
-learning rate {options["learning_rate"][parameters]}.
+{fill(recipe, WIDTH)}
 
 A triple is written as shiftbench writes Self-Instruct's prompts: the instruction, `Input:` with the input where there
 is one, and `Output:`. There is no chat template. The loss is on the tokens of the answer and on the end of text. The
