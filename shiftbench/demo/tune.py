@@ -68,9 +68,13 @@ def read(base: str, gguf_file: str | None) -> tuple[nn.Module, PreTrainedTokeniz
     options = {} if gguf_file is None else {"gguf_file": gguf_file}
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **options)
     if gguf_file is not None:
-        # The weights are dequantised, but transformers refuses to write a model that it read from a GGUF file.
-        model.hf_quantizer = None
+        # transformers neither converts nor writes a model that it read from a GGUF file, though its weights are
+        # dequantised. So the weights are put into a new model of the same configuration.
+        weights, generation = model.state_dict(), model.generation_config
         del model.config.quantization_config
+        model = type(model)(model.config)
+        model.load_state_dict(weights)
+        model.generation_config = generation
     return model, AutoTokenizer.from_pretrained(base, **options)
 
 
