@@ -22,7 +22,7 @@ GROUPS = {
     "gate": "Which rules a pair must satisfy. `shiftbench gate gate=NAME`.",
     "hydra": "How the jobs of a sweep are started.",
 }
-NOT_A_COMMAND = ("config", "demo_train")
+NOT_A_COMMAND = ("config", "demo_train", "demo_tune")
 
 
 def page(conf: Path) -> str:

@@ -9,6 +9,7 @@ import torch
 
 import shiftbench
 from shiftbench import commands
+from shiftbench.demo import train, tune
 from shiftbench.words import StaticVectors
 from tests import reference
 
@@ -113,5 +114,41 @@ def test_the_command_scores_it_from_its_gguf_file(gguf, tmp_path, capfd, monkeyp
     levels = {"attribution_faithfulness", "random_label_share"}
     shifts = [score for score in document["scores"] if not levels & {score["finding"], score["name"]}]
     assert shifts and all(score["value"] == 0 and score["n"] == 0 for score in shifts)
+    table = (tmp_path / "out" / "tables" / "instruction_recognition.prompts.csv").read_text()
+    assert len(table.splitlines()) == 3
+
+
+def test_the_command_scores_the_bundled_adapter_on_it(gguf, tmp_path, capfd, monkeypatch):
+    # As a folder, which is read faster than the GGUF file; `shiftbench.demo.tune` writes tuned models in the same way.
+    module, tokenizer = tune.read(str(gguf.parent), gguf.name)
+    train.save(module.float(), tokenizer, tmp_path / "base", "", torch.float32)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["shiftbench"])
+    code = commands.main(
+        [
+            "score",
+            "pair=smollm2_lora",
+            f"pair.base={tmp_path / 'base'}",
+            "dataset.limit=2",
+            "response.max_new_tokens=8",
+            "response.beside=null",
+            "vocabulary.size=4000",
+            "control=none",
+            "tracking=none",
+            "findings.concept_rotation.explain.rank=20",
+            "~findings.attribution_faithfulness",  # these two take most of the time, and the test above has them
+            "~findings.instruction_verbs",
+            "bootstrap.resamples=200",
+            f"store.path={tmp_path / 'store'}",
+            f"out={tmp_path / 'out'}",
+        ]
+    )
+    captured = capfd.readouterr()
+    assert code == 0, captured.err
+    document = json.loads((tmp_path / "out" / "scores.json").read_text())
+    values = {(score["finding"], score["name"]): score["value"] for score in document["scores"]}
+    for finding in ("instruction_recognition", "concept_rotation"):
+        assert any(value for (of, _), value in values.items() if of == finding), finding
+    assert "is kept beside the weights" not in captured.out + captured.err  # it was merged
     table = (tmp_path / "out" / "tables" / "instruction_recognition.prompts.csv").read_text()
     assert len(table.splitlines()) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import peft
@@ -115,11 +115,7 @@ def card(
     )
     points = curve[:: max(1, len(curve) // 12)] + curve[-1:]
     steps = "\n".join(f"| {int(point['step'])} | {point['loss']:.3f} |" for point in points)
-    samples = "\n\n".join(
-        f"**{i}. {_quoted(triple.instruction)}**\n\n{_block(triple.input)}Answer wanted:\n\n{_block(triple.output)}"
-        f"Answer of `{name}` (greedy, at most {MAX_ANSWER_TOKENS} tokens):\n\n{_block(output)}"
-        for i, (triple, output) in enumerate(zip(shown_triples, answers, strict=True), start=1)
-    )
+    samples = shown_answers(shown_triples, {name: answers})
     return f"""---
 license: other
 library_name: {"peft" if name == "tuned_lora" else "transformers"}
@@ -160,6 +156,23 @@ The weights are released under Apache-2.0 as far as the data's own terms allow.
 
 {samples}
 """
+
+
+def shown_answers(triples: Sequence[Triple], answers: Mapping[str, Sequence[str]]) -> str:
+    """Markdown of triples, each with the answer that it should get and the answers of models.
+
+    answers: for each model, by name, one answer for each triple.
+    """
+    parts = []
+    for i, triple in enumerate(triples):
+        part = f"**{i + 1}. {_quoted(triple.instruction)}**\n\n{_block(triple.input)}"
+        part += f"Answer wanted:\n\n{_block(triple.output)}"
+        for name, given in answers.items():
+            part += (
+                f"Answer of `{name}` (greedy, at most {MAX_ANSWER_TOKENS} tokens):\n\n{_block(given[i] or '(nothing)')}"
+            )
+        parts.append(part)
+    return "\n\n".join(parts)
 
 
 def _block(text: str) -> str:

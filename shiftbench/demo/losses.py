@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import peft
 import torch
@@ -18,6 +19,7 @@ from shiftbench.demo.corpora import Triple, prompt_and_answer
 WINDOWS = (128, 256, 512)
 IGNORED = -100  # the label of a token without loss
 HELD_OUT_WINDOWS, HELD_OUT_ANSWERS = 40, 300
+SORTED = 8  # number of micro-batches of `row_batches` whose triples are sorted by length together
 
 Batch = tuple[Tensor, Tensor]  # token ids and labels, both int64 [sequences, window]
 Encoded = tuple[list[int], int]  # (token ids of prompt, answer and end of text; the number of prompt tokens)
@@ -73,6 +75,23 @@ def triple_batches(
                 yielded += 1
 
 
+def row_batches(
+    encoded: Sequence[Encoded], weights: Sequence[float], batches: int, rows: int, seed: int
+) -> Iterator[Batch]:
+    """At least `batches` micro-batches of `rows` triples each, which are drawn with replacement, with these weights.
+
+    Triples for SORTED micro-batches are drawn together and sorted by length, so that a micro-batch has triples of about
+    one length. These micro-batches come in random order. Each is padded to its longest triple.
+    """
+    draw = random.Random(seed)
+    for _ in range(0, batches, SORTED):
+        items = sorted(draw.choices(encoded, weights=weights, k=SORTED * rows), key=lambda item: len(item[0]))
+        groups = [items[i : i + rows] for i in range(0, len(items), rows)]
+        draw.shuffle(groups)
+        for group in groups:
+            yield padded(group, max(len(tokens) for tokens, _ in group))
+
+
 def padded(items: Sequence[Encoded], window: int) -> Batch:
     """Token ids, padded with 0 on the right to `window` tokens, and labels, which are IGNORED for prompt and padding.
 
@@ -107,13 +126,16 @@ def single_answers(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Triple]) -
     return [padded([item], len(item[0])) for item in kept]
 
 
-def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, device: str) -> Tensor:
-    """The mean next-token cross-entropy over the labelled tokens, in nats, computed under autocast to bfloat16.
+def batch_loss(
+    body: Callable[..., object], head: nn.Module, batch: Batch, device: str, half_precision: bool = True
+) -> Tensor:
+    """The mean next-token cross-entropy over the labelled tokens, in nats.
 
     body: the model without its output layer. head: the output layer, which is applied only where there is a label.
+    half_precision: whether the model computes under autocast to bfloat16, or in the dtype of its weights.
     """
     ids, labels = (x.to(device) for x in batch)
-    with torch.autocast(device, torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16, enabled=half_precision):
         hidden = body(input_ids=ids[:, :-1]).last_hidden_state  # type: ignore[attr-defined]
         target = labels[:, 1:]
         kept = target != IGNORED
@@ -122,14 +144,14 @@ def batch_loss(body: Callable[..., object], head: nn.Module, batch: Batch, devic
 
 
 @torch.no_grad()
-def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str) -> float:
+def held_out_loss(model: nn.Module, batches: Sequence[Batch], device: str, half_precision: bool = True) -> float:
     """The mean over held-out sequences of their cross-entropy, in nats a token.
 
     batches: of one sequence each. Every sequence has the same weight, so that some long answers do not outweigh
-    hundreds of short ones. The model is left in evaluation mode.
+    hundreds of short ones. half_precision: as in `batch_loss`. The model is left in evaluation mode.
     """
-    causal = causal_model(model.eval())
-    losses = [float(batch_loss(causal.model, causal.lm_head, batch, device)) for batch in batches]  # type: ignore[arg-type]
+    causal: Any = causal_model(model.eval())
+    losses = [float(batch_loss(causal.model, causal.lm_head, batch, device, half_precision)) for batch in batches]
     return sum(losses) / len(losses)
 
 

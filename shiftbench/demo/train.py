@@ -17,7 +17,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shiftbench.demo import card
 from shiftbench.demo.corpora import Triple, plain_text, prompt_and_answer, sampling_weights, triples
-from shiftbench.demo.losses import WINDOWS, Batch, batch_loss, causal_model, encode, plain_batches, triple_batches
+from shiftbench.demo.losses import (
+    WINDOWS,
+    Batch,
+    batch_loss,
+    causal_model,
+    encode,
+    held_out_loss,
+    plain_batches,
+    triple_batches,
+)
 
 END_OF_TEXT = "<|endoftext|>"
 CHAT_TEMPLATE = (
@@ -88,6 +97,16 @@ def new_model(shape: dict[str, int], vocabulary: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+def with_adapter(model: nn.Module, rank: int) -> nn.Module:
+    """The model inside a PEFT wrapper with a new LoRA adapter of this rank on all linear layers but the output layer.
+
+    The adapter alone is trainable. At first it changes nothing.
+    """
+    adapter = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted: nn.Module = peft.get_peft_model(model, adapter)
+    return adapted
+
+
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """The optimizers of a model's trainable parameters: AdamW alone, or AdamW and Muon where the recipe asks for it.
 
@@ -111,29 +130,54 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return chosen
 
 
-def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str, log: Path) -> list[dict[str, float]]:
+def fit(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    recipe: Recipe,
+    device: str,
+    log: Path,
+    half_precision: bool = True,
+    held_out: Sequence[Batch] = (),
+) -> list[dict[str, float]]:
     """Train the model in place; the learning rate rises linearly over the warm-up and then falls linearly, nearly to 0.
 
     batches: micro-batches, of which each step takes recipe.micro_batches. log: the file that the loss curve is written
-    to after the last step. Returns the curve: after every 25 steps and after the last step, the number of the step and
-    the mean loss in nats a token since the previous point. Raises RuntimeError, after the curve is written, where a
-    point of it is not finite.
+    to after the last step. half_precision: whether the model is compiled and computes under autocast to bfloat16;
+    torch.compile compiles once for each length of a batch. If false, the model is not compiled and computes in the
+    dtype of its weights. held_out: batches of one sequence each, on which the model is measured too.
+    Returns the curve: after every 25 steps and after the last step, the number of the step and the mean loss in nats a
+    token since the previous point. With `held_out` every point has the held-out loss too, and a first point of step 0
+    has that loss alone. Raises RuntimeError, after the curve is written, where a point of it is not finite.
     """
-    causal = causal_model(model)
-    body: Any = torch.compile(causal.model, dynamic=False)  # type: ignore[arg-type]
+    causal: Any = causal_model(model)
+    body: Any = torch.compile(causal.model, dynamic=False) if half_precision else causal.model
     head: Any = causal.lm_head
     optimizers_in_use = optimizers(model, recipe)
     curve: list[dict[str, float]] = []
     recent: list[float] = []
     start_time = time.monotonic()
-    model.train()
+
+    def add_point(step: int) -> None:
+        point: dict[str, float] = {"step": step}
+        if recent:
+            point["loss"] = sum(recent) / len(recent)
+            recent.clear()
+        if held_out:
+            point["held_out"] = held_out_loss(model, held_out, device, half_precision)
+        curve.append(point)
+        measured = " ".join(f"{key} {value:.3f}" for key, value in point.items() if key != "step")
+        print(f"{log.stem} {step}/{recipe.steps} {measured} {time.monotonic() - start_time:.0f} s", flush=True)
+
+    if held_out:
+        add_point(0)
     for step in range(1, recipe.steps + 1):
+        model.train()
         factor = min(step / recipe.warmup, (recipe.steps - step + 1) / (recipe.steps - recipe.warmup + 1))
         for optimizer in optimizers_in_use:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
         for _ in range(recipe.micro_batches):
-            loss = batch_loss(body, head, next(batches), device) / recipe.micro_batches
+            loss = batch_loss(body, head, next(batches), device, half_precision) / recipe.micro_batches
             loss.backward()
             recent.append(loss.item() * recipe.micro_batches)
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
@@ -141,35 +185,38 @@ def fit(model: nn.Module, batches: Iterator[Batch], recipe: Recipe, device: str,
             optimizer.step()
             optimizer.zero_grad()
         if step % 25 == 0 or step == recipe.steps:
-            curve.append({"step": step, "loss": sum(recent) / len(recent)})
-            recent.clear()
-            line = (
-                f"{log.stem} {step}/{recipe.steps} loss {curve[-1]['loss']:.3f} {time.monotonic() - start_time:.0f} s"
-            )
-            print(line, flush=True)
+            add_point(step)
     log.write_text(json.dumps(curve))
-    if not all(math.isfinite(point["loss"]) for point in curve):
+    if not all(math.isfinite(value) for point in curve for value in point.values()):
         raise RuntimeError(f"demo training: stage {log.stem!r} diverged; see {log}")
     return curve
 
 
-def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model as bfloat16 safetensors, and the tokenizer, into a new folder.
+def save(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast | None,
+    folder: Path,
+    base_name: str,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write the model as safetensors of this dtype, and the tokenizer where there is one, into a new folder.
 
-    Of a PEFT model, the adapter alone is written. The files are written into a temporary folder that is then renamed,
-    so a folder that exists is complete. The model's own trainable weights become bfloat16 too.
+    Of a PEFT model, the adapter alone is written, and base_name is what its configuration names as its base. The files
+    are written into a temporary folder that is then renamed, so a folder that exists is complete. The model's own
+    trainable weights get the dtype too.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     if isinstance(model, peft.PeftModel):
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.data = parameter.data.bfloat16()
-        model.peft_config["default"].base_model_name_or_path = "base"  # relative: the models can be moved together
-        model.save_pretrained(str(part))
+                parameter.data = parameter.data.to(dtype)
+        model.peft_config["default"].base_model_name_or_path = base_name
+        model.save_pretrained(str(part), save_embedding_layers=False)  # "auto" would ask the hub
     else:
-        model.to(torch.bfloat16).save_pretrained(part)  # type: ignore[operator]
-    tokenizer.save_pretrained(part)
+        model.to(dtype).save_pretrained(part)  # type: ignore[operator]
+    if tokenizer is not None:
+        tokenizer.save_pretrained(part)
     part.rename(folder)
 
 
@@ -205,13 +252,7 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
         else:
             model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
         if name == "tuned_lora":
-            adapter = peft.LoraConfig(
-                r=options.adapter_rank,
-                lora_alpha=2 * options.adapter_rank,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            )
-            model = peft.get_peft_model(model, adapter)
+            model = with_adapter(model, options.adapter_rank)
         model.to(device)
         plain = name in ("base", "continued")
         # tuned and tuned_lora get the triples in the same order; continued gets other windows than base did.
@@ -222,7 +263,7 @@ def train_family(corpora: Path, out: Path, recipes: dict[str, Recipe], shape: di
             else triple_batches(pairs, weights, count, size, options.seed)
         )
         fit(model, batches, recipe, device, out / f"{name}.curve.json")
-        save(model, tokenizer, folder)
+        save(model, tokenizer, folder, "base")  # a relative path: the models can be moved together
 
     card.write_cards(out, held_text, held_rows, held_instructions, dict(recipes), device)
 

@@ -23,7 +23,7 @@ ROOMS: dict[str, str] = {
     "errors": "the two exceptions that end in one line: bad input, and what cannot be written",
     "readers": "the boundary: files, archives, templates and replies that may hold anything",
     "system": "the operating system: files that appear whole, locks between processes, full disks, signals",
-    "demo": "the bundled pair and how it was trained",
+    "demo": "the bundled models and how they were trained",
     "config": "composing a configuration, and saying what to type where it does not compose",
     "ops": "the door to the compiled core, a file a family of functions, and their GPU versions",
     "stats": "intervals, tests, effect sizes, angles between subspaces",
