@@ -89,7 +89,8 @@ class Faithfulness(Explainer):
         that are masked alone. change_K: by how much the mean probability falls where one of them is masked.
         importance_MP: each method's importance of each prompt token, averaged over the response's tokens.
         """
-        steps = {"steps": self.steps} if Definition.INTEGRATED_GRADIENTS.value in self.methods else {}
+        contents = [Options(self.steps).content(Definition(name)) for name in self.methods]
+        used = {option: value for content in contents for option, value in content.items()}
         common = method_content(
             self,
             model,
@@ -99,7 +100,7 @@ class Faithfulness(Explainer):
                 "draws": self.draws,
                 "tokens": None if self._all_tokens_alone() else self.tokens,
                 "seed": self.seed,
-                **steps,
+                **used,
             },
         )
         return [
@@ -132,8 +133,8 @@ class Faithfulness(Explainer):
         """
         alone = tokens if self._all_tokens_alone() or self.tokens is None else min(self.tokens, tokens)
         orders = 2 * len(self.methods) + self.draws
-        points = {Definition.GRAD_X_INPUT.value: 1, Definition.INTEGRATED_GRADIENTS.value: self.steps}
-        return alone + 1 + 2 * orders * len(self.fractions) + 3 * sum(points.get(name, 0) for name in self.methods)
+        points = sum(Options(self.steps).points(Definition(name)) for name in self.methods)
+        return alone + 1 + 2 * orders * len(self.fractions) + 3 * points
 
     def _used_prompts(
         self, prompts: Sequence[tuple[EncodedPrompt, tuple[int, ...]]]

@@ -60,11 +60,20 @@ class PlacedAttribution(Attribution):
 
 
 def placed_attribution(
-    method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
+    method: str,
+    steps: int,
+    tolerance: float | None,
+    mask: str,
+    draws: int,
+    noise: float,
+    seed: int,
+    levels: int,
+    memory: int | None,
+    precision: str,
 ) -> PlacedAttribution:
     """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
     masking = Masking(mask_named("position: mask", mask), draws, seed)
-    return PlacedAttribution(levels, memory, precision, method, steps, masking)
+    return PlacedAttribution(levels, memory, precision, method, steps, masking, tolerance, noise)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:
