@@ -105,24 +105,64 @@ def occlusion(module, prefix_ids, prompt_ids, response_ids):
     return torch.stack([full_R - masked_log_probability(*given, mask_P).exp() for mask_P in one_PP])
 
 
-def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps):
-    """importance_PR by the midpoint rule, from zero embeddings of the prompt to its own (Sundararajan et al. 2017)."""
-    embedder = module.get_input_embeddings()
+def number_of(objective, probability_V, token):
+    """p, "log p", or "contrast": p less that of the most probable other token (Yin and Neubig 2022)."""
+    if objective == "log p":
+        return probability_V[token].log()
+    if objective == "contrast":
+        foil = max((v for v in range(len(probability_V)) if v != token), key=lambda v: float(probability_V[v].detach()))
+        return probability_V[token] - probability_V[foil]
+    return probability_V[token]
+
+
+def gradient_at(module, prefix_ids, prompt_ids, response_ids, point_PD, objective="p"):
+    """grad_RPD where the prompt's embeddings are point_PD, by one backward pass per response token."""
     ids = torch.tensor([[*prefix_ids, *prompt_ids, *response_ids]])
     start, stop = len(prefix_ids), len(prefix_ids) + len(prompt_ids)
-    own = embedder(ids).detach()
-    total = 0.0
     with in_one_dtype(module):
-        for step in range(steps):
-            embedding = own.clone()
-            embedding[0, start:stop] *= (step + 0.5) / steps
-            embedding.requires_grad_(True)
-            probability = module(inputs_embeds=embedding).logits[0].softmax(-1)
-            grads = [
-                torch.autograd.grad(probability[stop - 1 + r, token], embedding, retain_graph=True)[0][0, start:stop]
-                for r, token in enumerate(response_ids)
-            ]
-            total = total + grad_x_input(torch.stack(grads), own[0, start:stop]) / steps
+        embedding = module.get_input_embeddings()(ids).detach()
+        embedding[0, start:stop] = point_PD
+        embedding.requires_grad_(True)
+        probability = module(inputs_embeds=embedding).logits[0].softmax(-1)
+        grads = []
+        for r, token in enumerate(response_ids):
+            number = number_of(objective, probability[stop - 1 + r], token)
+            grads.append(torch.autograd.grad(number, embedding, retain_graph=True)[0][0, start:stop])
+    return torch.stack(grads)
+
+
+def prompt_embeddings(module, prompt_ids):
+    """embedding_PD of the prompt's tokens, as the module scales them."""
+    return module.get_input_embeddings()(torch.tensor(prompt_ids)).detach()
+
+
+def objective_x_input(module, prefix_ids, prompt_ids, response_ids, objective):
+    """importance_PR: the gradient of log p, or of the contrast, times the embedding."""
+    own_PD = prompt_embeddings(module, prompt_ids)
+    return grad_x_input(gradient_at(module, prefix_ids, prompt_ids, response_ids, own_PD, objective), own_PD)
+
+
+def smooth_gradients(module, prefix_ids, prompt_ids, response_ids, noises):
+    """importance_PR: the gradient averaged over noises [P, D] on the prompt, times its embeddings (Smilkov 2017)."""
+    own_PD = prompt_embeddings(module, prompt_ids)
+    grads = [gradient_at(module, prefix_ids, prompt_ids, response_ids, own_PD + noise_PD) for noise_PD in noises]
+    return grad_x_input(sum(grads) / len(grads), own_PD)
+
+
+def integrated_gradients(module, prefix_ids, prompt_ids, response_ids, steps, start_PD=0.0):
+    """importance_PR by the midpoint rule, from start_PD to the prompt's embeddings (Sundararajan et al. 2017)."""
+    points = [((step + 0.5) / steps, 1 / steps) for step in range(steps)]
+    return integral(module, prefix_ids, prompt_ids, response_ids, points, start_PD)
+
+
+def integral(module, prefix_ids, prompt_ids, response_ids, points, start_PD):
+    """importance_PR of integrated gradients by any rule, whose points are (share of the path, weight)."""
+    own_PD = prompt_embeddings(module, prompt_ids)
+    offset_PD = own_PD - start_PD
+    total = 0.0
+    for share, weight in points:
+        grad_RPD = gradient_at(module, prefix_ids, prompt_ids, response_ids, start_PD + share * offset_PD)
+        total = total + weight * grad_x_input(grad_RPD, offset_PD)
     return total
 
 

@@ -18,23 +18,33 @@ EXECUTION_OPTIONS = ("out", "tracking", "store", "device", "gpus", "dry_run", "v
 # Options of how requests to a chat model are sent: no answer depends on them.
 CHAT_OPTIONS = ("concurrency", "retries", "timeout", "budget", "store")
 
+# Options of explain/attribution on which results depend with some values of `method` only, and these values. `draws`
+# and `seed` also count where mask=resample is used. Options that no value uses are left out of the settings.
+USED_BY = {
+    "steps": ("integrated_gradients",),
+    "tolerance": ("integrated_gradients",),
+    "mask": ("integrated_gradients", "occlusion"),
+    "noise": ("smooth_gradients",),
+    "draws": ("smooth_gradients",),
+    "seed": ("smooth_gradients",),
+}
+
 
 def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The options of each finding, by its name in the configuration, without those that no result depends on.
 
-    The path of ratings is replaced by a digest of the file, a class that has moved is named by its path before the
-    move, and explain.method is left out where it is grad_x_input, the default, so that equal options have equal
-    digests. `findings` itself is not changed.
+    The path of ratings is replaced by a digest of the file, and a class that has moved is named by its path before the
+    move. Options of attribution that its method does not use are left out, and so are those with the value that they
+    had before they existed: grad_x_input, zero, no tolerance. So equal options have equal digests. `findings` itself is
+    not changed.
     """
     plain: Any = OmegaConf.to_container(findings, resolve=True) if OmegaConf.is_config(findings) else findings
     plain = with_recorded_targets(copy.deepcopy(plain))
     for finding in plain.values():
         explain = finding.get("explain", {})
         explain.pop("memory", None)
-        if explain.get("method", "integrated_gradients") != "integrated_gradients":
-            explain.pop("steps", None)  # only integrated gradients uses it
-        if explain.get("method") == "grad_x_input":
-            explain.pop("method")  # the default; runs recorded before this option existed must have the same digest
+        if "method" in explain:
+            _drop_unused(explain)
         ratings = finding.get("ratings", {})
         if "path" in ratings:
             ratings["path"] = _file_digest(str(ratings["path"]))
@@ -42,6 +52,18 @@ def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
             for options in (explain.get("annotator", {}), ratings):
                 options.pop(option, None)
     return dict(plain)
+
+
+def _drop_unused(explain: dict[str, Any]) -> None:
+    """Take out of the options of an attribution those that its method does not use, or that say what was always so."""
+    method = explain["method"]
+    drawn = explain.get("mask") == "resample" and method in USED_BY["mask"]
+    for option, methods in USED_BY.items():
+        if method not in methods and not (drawn and option in ("draws", "seed")):
+            explain.pop(option, None)
+    for option, always in (("method", "grad_x_input"), ("mask", "zero"), ("tolerance", None)):
+        if option in explain and explain[option] == always:
+            del explain[option]
 
 
 def _file_digest(path: str) -> str:

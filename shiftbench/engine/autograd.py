@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from shiftbench.engine.probability import check_finite, probability_gradient
+from shiftbench.engine.probability import Objective, check_finite, objective_gradient
 from shiftbench.errors import InputError
 from shiftbench.readers import reading
 
@@ -33,10 +33,10 @@ class ForwardGraph:
     """A forward pass over prefix, prompt and response, with autograd's graph from the embeddings.
 
     hidden_TD: [1, T, D], the input of the output embeddings. Its position start + r predicts response token r.
-    direction_RD: the gradient of response token r's probability by hidden_TD at position start + r. probability_R: the
-    response tokens' probabilities.
-    embedding_TD: [1, T, D], the input embeddings as `forward` scaled them, to which the graph goes back. prompt: the
-    range of the prompt's positions.
+    direction_RD: the gradient of response token r's objective (its probability, unless `forward` got another one) by
+    hidden_TD at position start + r. probability_R: the response tokens' probabilities.
+    embedding_TD: [1, T, D], the input embeddings, to which the graph goes back; the prompt's may be others than its
+    tokens have. prompt: the range of the prompt's positions.
     The graph serves one call of `total_gradient` or one pass of `gradients`, which free it.
     """
 
@@ -49,7 +49,7 @@ class ForwardGraph:
 
     @property
     def embedding_PD(self) -> Tensor:
-        """The prompt's input embeddings, as `forward` scaled them, detached from the graph."""
+        """The prompt's input embeddings with which `forward` computed, detached from the graph."""
         return self.embedding_TD[0, self.prompt].detach()
 
 
@@ -58,11 +58,13 @@ def forward(
     prefix_ids: tuple[int, ...],
     prompt_ids: tuple[int, ...],
     response_ids: tuple[int, ...],
-    scale: float = 1.0,
+    embedding_PD: Tensor | None = None,
+    objective: Objective = Objective.PROBABILITY,
 ) -> ForwardGraph:
     """The module's forward pass over prefix, prompt and response, with each response token's probability.
 
-    The module must use eager attention. scale: the factor by which the prompt's embeddings are multiplied.
+    The module must use eager attention. embedding_PD: what the prompt's embeddings are replaced by; None for those of
+    its tokens. objective: of what of a response token direction_RD is the gradient.
     A row of logits depends on the hidden state at its own position alone, so one backward pass through the output
     embeddings gives direction_RD for all tokens.
     Raises InputError where `ends` does, where the module fails on input embeddings, and where it does not compute its
@@ -73,7 +75,8 @@ def forward(
     ids = torch.tensor([prefix_ids + prompt_ids + response_ids], device=embedder.weight.device)
     prompt = slice(len(prefix_ids), len(prefix_ids) + len(prompt_ids))
     embedding_TD = embedder(ids).detach()
-    embedding_TD[:, prompt] *= scale
+    if embedding_PD is not None:
+        embedding_TD[:, prompt] = embedding_PD
     embedding_TD.requires_grad_(True)
     first = len(prefix_ids) + len(prompt_ids) - 1  # this position predicts the first response token
     seen: list[Tensor] = []
@@ -85,7 +88,8 @@ def forward(
     if len(seen) != 1 or seen[0].shape[:2] != embedding_TD.shape[:2]:
         raise InputError(f"{type(module).__name__}: attribution needs logits that the output embeddings give directly")
     logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
-    slope_RV, probability_R = probability_gradient(logits_RV, torch.tensor(response_ids, device=logits_RV.device))
+    target_R = torch.tensor(response_ids, device=logits_RV.device)
+    slope_RV, probability_R = objective_gradient(objective, logits_RV, target_R)
     (grad_TD,) = torch.autograd.grad(logits_RV, seen[0], slope_RV)
     return ForwardGraph(seen[0], grad_TD[0, first:-1], first, probability_R, embedding_TD, prompt)
 
@@ -132,7 +136,7 @@ def chunk(config: PreTrainedConfig, graph: ForwardGraph, memory: int) -> int:
 def gradients(graph: ForwardGraph, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """Yields (slice of the response tokens, grad_RPD of these tokens), for at most `chunk` response tokens at a time.
 
-    grad_RPD: the gradient of each token's probability by the prompt's embeddings. The last step frees the graph. Raises
+    grad_RPD: the gradient of each token's objective by the prompt's embeddings. The last step frees the graph. Raises
     InputError where the first gradient shows that the model is not causal.
     """
     count = len(graph.direction_RD)
@@ -161,7 +165,7 @@ def _check_causal(grad_TD: Tensor, position: int) -> None:
 
 
 def total_gradient(graph: ForwardGraph) -> Tensor:
-    """grad_PD: the gradient of the sum of the response tokens' probabilities by the prompt's embeddings.
+    """grad_PD: the gradient of the sum of the response tokens' objectives by the prompt's embeddings.
 
     Frees the graph.
     """

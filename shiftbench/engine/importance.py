@@ -18,7 +18,7 @@ from torch import Tensor
 from shiftbench.engine.cut import CutBuffer
 from shiftbench.engine.forward import apply_linear, apply_norm, soft_cap
 from shiftbench.engine.part_derivatives import norm_vjp
-from shiftbench.engine.probability import probability_gradient
+from shiftbench.engine.probability import Objective, objective_gradient
 from shiftbench.engine.product import Precision, pad_rows, product
 from shiftbench.engine.row_layout import RowLayout
 from shiftbench.engine.schedule import (
@@ -50,17 +50,24 @@ class Tokens:
     """The model's input: prefix, prompt and response, one behind the other.
 
     embedding_TD: the input embeddings of all their tokens, without learned position embeddings. prompt: the range of
-    the prompt's positions. response_R: int64 token ids; not empty.
+    the prompt's positions. response_R: int64 token ids; not empty. other_direction_PD: what gradients by the prompt's
+    embeddings are multiplied by; None for these embeddings themselves.
     """
 
     embedding_TD: Tensor
     prompt: slice
     response_R: Tensor
+    other_direction_PD: Tensor | None = None
 
     @property
     def embedding_PD(self) -> Tensor:
         """The input embeddings of the prompt's tokens."""
         return self.embedding_TD[self.prompt]
+
+    @property
+    def direction_PD(self) -> Tensor:
+        """What gradients by the prompt's embeddings are multiplied by, as `other_direction_PD` describes."""
+        return self.embedding_PD if self.other_direction_PD is None else self.other_direction_PD
 
     @property
     def predicting(self) -> tuple[int, int]:
@@ -70,11 +77,17 @@ class Tokens:
 
 @torch.no_grad()
 def importance(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
+    model: Transformer,
+    tokens: Tokens,
+    memory: int,
+    precision: Precision = Precision.FLOAT32,
+    objective: Objective = Objective.PROBABILITY,
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) in the model's dtype; importance_PR[n, r] = d p_r / d e_n . e_n.
 
-    p_r is the probability of response token r, and e_n the input embedding of prompt token n. precision: of the
+    p_r is the probability of response token r, and e_n the input embedding of prompt token n. objective: what of the
+    response token takes the place of p_r in the gradient. tokens.direction_PD takes the place of e_n as the factor; it
+    is e_n itself unless the tokens say otherwise. probability_R is p_r in any case. precision: of the
     derivatives' products (Precision); the forward pass stays in the model's dtype. memory: bytes for forward caches and
     derivatives, which are exceeded where they are too few (schedule.plan). With less memory parts of the forward pass
     are computed again; the result changes by rounding only. Raises NotFinite where logits that predict a response token
@@ -83,19 +96,23 @@ def importance(
     prompt, response = len(tokens.embedding_PD), len(tokens.response_R)
     mode = _forward_mode if prompt < response else _reverse_mode
     opposite = count_opposite(model.blocks, prompt, response, tokens.predicting[1], memory)
-    return mode(model, tokens, memory, precision, opposite)
+    return mode(model, tokens, memory, precision, objective, opposite)
 
 
 @torch.no_grad()
 def total(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision = Precision.FLOAT32
+    model: Transformer,
+    tokens: Tokens,
+    memory: int,
+    precision: Precision = Precision.FLOAT32,
+    objective: Objective = Objective.PROBABILITY,
 ) -> tuple[Tensor, Tensor]:
     """(importance_P, probability_R): each prompt token's importance, summed over response tokens; their probabilities.
 
     Besides the forward pass it costs about as much as one derivative, because reverse mode takes the cotangent of the
     sum through the layers. Arguments and errors are those of `importance`.
     """
-    total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, opposite=0, summed=True)
+    total_P1, probability_R = _reverse_mode(model, tokens, memory, precision, objective, opposite=0, summed=True)
     return total_P1[:, 0], probability_R
 
 
@@ -113,9 +130,10 @@ class _Runner:
         memory: int,
         stored: int,
         precision: Precision,
+        objective: Objective,
         lengths: Sequence[int],
     ) -> None:
-        self._model, self._tokens, self.precision = model, tokens, precision
+        self._model, self._tokens, self.precision, self._objective = model, tokens, precision, objective
         x_TD = tokens.embedding_TD[: tokens.predicting[1]]  # the last response token predicts no token of the text
         if model.position_TD is not None:
             x_TD = x_TD + model.position_TD[: len(x_TD)].to(x_TD)
@@ -147,7 +165,7 @@ class _Runner:
     def directions(self) -> tuple[Tensor, Tensor]:
         """(direction_RD, probability_R) of the response, which `top_directions` describes."""
         first, last = self._tokens.predicting
-        return top_directions(self._model, self.forward.output()[first:last], self._tokens.response_R)
+        return top_directions(self._model, self.forward.output()[first:last], self._tokens.response_R, self._objective)
 
 
 def _chunks(origins: range, division: Plan, lengths: Sequence[int], rows_ND: Tensor) -> list[Chunk]:
@@ -164,7 +182,7 @@ def _chunks(origins: range, division: Plan, lengths: Sequence[int], rows_ND: Ten
 
 
 def _forward_mode(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision, opposite: int
+    model: Transformer, tokens: Tokens, memory: int, precision: Precision, objective: Objective, opposite: int
 ) -> tuple[Tensor, Tensor]:
     """`importance` by one tangent for each prompt token, which is zero before the token's position.
 
@@ -176,14 +194,15 @@ def _forward_mode(
     cut = last - opposite
     origins = range(tokens.prompt.start, tokens.prompt.stop)
     lengths = [cut - n for n in origins]
-    runner = _Runner(model, tokens, memory, cut_bytes(model.blocks, opposite, forward=True), precision, lengths)
+    stored = cut_bytes(model.blocks, opposite, forward=True)
+    runner = _Runner(model, tokens, memory, stored, precision, objective, lengths)
     buffer = None
     if opposite:
         buffer = CutBuffer(RowLayout((cut,) * opposite, tuple(range(cut + 1, last + 1))))
         direction_XD = runner.directions[0][cut - first :]
         chunks = _chunks(range(cut, last), runner.plan, range(1, opposite + 1), direction_XD)
         runner.run(partial(vjp_to_cut, cut=cut, opposite=buffer), chunks, reversed(runner.segments))
-    chunks = _chunks(origins, runner.plan, lengths, tokens.embedding_PD)
+    chunks = _chunks(origins, runner.plan, lengths, tokens.direction_PD)
     step = partial(jvp, cut=cut, last=last, opposite=buffer)
     chunks = runner.run(partial(step, last_layer=None), chunks, runner.segments[:-1])
     direction_RD, probability_R = runner.directions
@@ -196,26 +215,33 @@ def _forward_mode(
 
 
 def _reverse_mode(
-    model: Transformer, tokens: Tokens, memory: int, precision: Precision, opposite: int, summed: bool = False
+    model: Transformer,
+    tokens: Tokens,
+    memory: int,
+    precision: Precision,
+    objective: Objective,
+    opposite: int,
+    summed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`importance` by one cotangent for each response token, which is zero behind the position that predicts it.
 
     opposite: the tangents of the first `opposite` prompt tokens run first. The cut is the position behind these tokens,
     and it is the first position at which the cotangents have rows. Where `opposite` is 0, the cut is the first position
     of the prompt.
-    summed: take one cotangent, that of the sum of all probabilities, for `total`; the result is importance_P1.
+    summed: take one cotangent, that of the sum of all objectives, for `total`; the result is importance_P1.
     """
     first, last = tokens.predicting
     prompt = tokens.prompt
     cut = prompt.start + opposite
     origins = range(last - 1, last) if summed else range(first, last)
     lengths = [t + 1 - cut for t in origins]
-    runner = _Runner(model, tokens, memory, cut_bytes(model.blocks, opposite, forward=False), precision, lengths)
-    buffer, embedding_PD = None, tokens.embedding_PD
+    stored = cut_bytes(model.blocks, opposite, forward=False)
+    runner = _Runner(model, tokens, memory, stored, precision, objective, lengths)
+    buffer, factor_PD = None, tokens.direction_PD
     if opposite:
         front = range(prompt.start, cut)
         buffer = CutBuffer(RowLayout(tuple(front), (cut,) * opposite))
-        chunks = _chunks(front, runner.plan, range(opposite, 0, -1), embedding_PD[:opposite])
+        chunks = _chunks(front, runner.plan, range(opposite, 0, -1), factor_PD[:opposite])
         runner.run(
             partial(jvp_to_cut, cut=cut, last_layer=len(model.blocks) - 1, opposite=buffer), chunks, runner.segments
         )
@@ -225,10 +251,10 @@ def _reverse_mode(
     else:
         chunks = _chunks(origins, runner.plan, lengths, direction_RD)
     chunks = runner.run(partial(vjp, prompt=prompt, cut=cut, opposite=buffer), chunks, reversed(runner.segments))
-    behind_PD = embedding_PD[opposite:]
+    behind_PD = factor_PD[opposite:]
     found = []
     for chunk in chunks:
-        grad_CPD = chunk.unpadded().unflatten(0, (-1, len(behind_PD))).to(embedding_PD)
+        grad_CPD = chunk.unpadded().unflatten(0, (-1, len(behind_PD))).to(factor_PD)
         found.append(_join((grad_CPD * behind_PD).sum(-1), chunk.cross_CX, before=True))
     return torch.cat(found).T, probability_R
 
@@ -247,7 +273,7 @@ def _join(own_CN: Tensor, cross_CX: Tensor | None, before: bool = False) -> Tens
 
 
 def _sum_chunk(first: int, last: int, direction_RD: Tensor) -> Chunk:
-    """The cotangent of the sum of the response tokens' probabilities, as a chunk of one item.
+    """The cotangent of the sum of the response tokens' objectives, as a chunk of one item.
 
     The item has a row at every position from `first` to `last` - 1, which predict the response; direction_RD are these
     rows.
@@ -256,8 +282,10 @@ def _sum_chunk(first: int, last: int, direction_RD: Tensor) -> Chunk:
     return Chunk((last - 1,), layout, layout.pad(direction_RD))
 
 
-def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tuple[Tensor, Tensor]:
-    """(direction_RD, probability_R): the gradient of each response token's probability by the last layer's output.
+def top_directions(
+    model: Transformer, top_RD: Tensor, response_R: Tensor, objective: Objective = Objective.PROBABILITY
+) -> tuple[Tensor, Tensor]:
+    """(direction_RD, probability_R): the gradient of each response token's objective by the last layer's output.
 
     It is the gradient by the logits (probability.py), taken back through the output embeddings and the final norm.
     top_RD: the last layer's output at the positions that predict the response tokens. response_R: token ids. Raises
@@ -270,7 +298,7 @@ def top_directions(model: Transformer, top_RD: Tensor, response_R: Tensor) -> tu
     directions, probabilities = [], []
     for h, y in zip(hidden_RD.split(LOGITS), response_R.split(LOGITS), strict=True):
         logit_RV, cap_slope_RV = soft_cap(apply_linear(model.head, h), model.head_cap)
-        slope_RV, probability_R = probability_gradient(logit_RV, y)
+        slope_RV, probability_R = objective_gradient(objective, logit_RV, y)
         if cap_slope_RV is not None:
             slope_RV *= cap_slope_RV
         directions.append(product(slope_RV, weight_DV.T))

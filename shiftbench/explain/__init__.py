@@ -12,6 +12,9 @@
 What these files share:
 
     importance.py    importance of prompt tokens by each definition, and probabilities under masks, as functions
+    gradients.py     gradients at the prompt, along a path to it, and around it, from which definitions are built
+    masks.py         what takes the place of a masked prompt token
+    passes.py        what every pass over one text needs
     keys.py          what a unit's key is computed from, and random draws that base and tuned share
     cost.py          floating-point operations, for estimates
     reading.py       the word embeddings in which directions are read as words

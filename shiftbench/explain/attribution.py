@@ -5,7 +5,7 @@ Wu et al. 2023, section 3.1; docs/mathematics.md, 'Attribution of a response to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -17,13 +17,21 @@ from shiftbench.contracts.explainer import Explainer, Inputs
 from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
 from shiftbench.explain.cost import attribution_flops, layer_parameters, occlusion_flops
-from shiftbench.explain.importance import ZERO, Definition, Options, importance_by, memory_bytes
+from shiftbench.explain.importance import (
+    ZERO,
+    Completeness,
+    Definition,
+    Options,
+    check_path,
+    importance_by,
+    memory_bytes,
+)
 from shiftbench.explain.keys import method_content, text_content
-from shiftbench.explain.masks import Masking, mask_named
+from shiftbench.explain.masks import Mask, Masking, mask_named
 from shiftbench.explain.methods import AttributionMethod, method_named
 from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
-from shiftbench.readers.numbers import check_whole
+from shiftbench.readers.numbers import as_typed, check_number, check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
@@ -50,12 +58,14 @@ class Attribution(Explainer):
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
     definition: a value of explain.importance.Definition, or AUTO until a method is chosen. leaves_out: ids of prompts
-    that are not explained, because the method was chosen on them. steps: how many points of integrated gradients' path
-    are computed; the other definitions do not use it. masking: what a masked token becomes by occlusion; the other
-    definitions do not use it. agreements: by model name, one Agreement for each prompt that was
-    computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32. unanswered: the
-    names of the models of which a prompt with an empty response was computed; empty likewise.
-    Raises InputError where an option is not known or out of range, and for occlusion in a precision other than float32.
+    that are not explained, because the method was chosen on them. steps, masking, tolerance, noise: those of
+    explain.importance.Options, which says what definitions use them. agreements: by model name, one Agreement for each
+    prompt that was computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
+    completeness: by model name, one Completeness for each prompt with a response that was computed by integrated
+    gradients; empty by another definition. unanswered: the names of the models of which a prompt with an empty response
+    was computed.
+    Raises InputError where an option is not known or out of range, for occlusion in a precision other than float32, and
+    for integrated gradients with a mask that deletes tokens.
     """
 
     levels: int
@@ -64,8 +74,11 @@ class Attribution(Explainer):
     definition: str = Definition.GRAD_X_INPUT.value
     steps: int = 32
     masking: Masking = ZERO
+    tolerance: float | None = None
+    noise: float = 0.1
     leaves_out: frozenset[str] = frozenset()
     agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    completeness: dict[str, list[Completeness]] = field(default_factory=dict, init=False, compare=False, repr=False)
     unanswered: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
     method: ClassVar[str] = "attribution"
     version: ClassVar[int] = 1
@@ -82,6 +95,10 @@ class Attribution(Explainer):
             if value not in names:
                 raise InputError(f"attribution: {option}={value!r} is not known; choose from {', '.join(names)}")
         check_whole("attribution: steps", self.steps, 1)
+        _check_above_zero("attribution: noise", self.noise)
+        _check_above_zero("attribution: tolerance", self.tolerance, null="a fixed number of points")
+        if self.definition == Definition.INTEGRATED_GRADIENTS.value:
+            check_path(self.masking)
         if self.definition == Definition.OCCLUSION.value and self.precision != Precision.FLOAT32.value:
             raise InputError(
                 f"attribution: precision={self.precision} is that of derivatives, and method=occlusion computes none; "
@@ -98,7 +115,7 @@ class Attribution(Explainer):
         """The method's name, with its mask where it uses one, as explain.methods writes it; AUTO while it is open."""
         if self.is_open:
             return AUTO
-        return AttributionMethod(Definition(self.definition), Options(self.steps, self.masking)).name
+        return AttributionMethod(Definition(self.definition), self._options).name
 
     def chosen(self, method: AttributionMethod, leaves_out: frozenset[str]) -> Attribution:
         """This explainer with the method that was chosen. leaves_out: ids of the prompts on which it was chosen."""
@@ -109,6 +126,8 @@ class Attribution(Explainer):
             definition=method.definition.value,
             steps=options.steps,
             masking=options.masking,
+            tolerance=options.tolerance,
+            noise=options.noise,
             precision=precision,
             leaves_out=leaves_out,
         )
@@ -123,7 +142,7 @@ class Attribution(Explainer):
     def check_model(self, model: Model) -> None:
         """Raise InputError where the loaded model cannot be explained in this precision or with this mask."""
         self._check_precision(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
-        if self.definition == Definition.OCCLUSION.value:
+        if self.definition in (Definition.OCCLUSION.value, Definition.INTEGRATED_GRADIENTS.value):
             self.masking.check(model)
 
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
@@ -150,8 +169,9 @@ class Attribution(Explainer):
 
         level_PR: the levels of importance; a finding applies its cutoff to them, not this method. probability_R: the
         probability of each response token. instruction_P, context_P: which prompt tokens belong to the instruction and
-        to the context. Words `prompt_tokens` and `response_tokens` are the tokens' texts. Raises InputError where
-        `check_model` does.
+        to the context. By integrated gradients a unit also has path_error_1 and path_points_1 (float32), the numbers of
+        its Completeness; units that were stored before there was a Completeness do not have them. Words `prompt_tokens`
+        and `response_tokens` are the tokens' texts. Raises InputError where `check_model` does.
         """
         self.check_model(model)
         if self.definition == Definition.OCCLUSION.value:
@@ -161,6 +181,8 @@ class Attribution(Explainer):
         common = method_content(self, model, {"levels": self.levels, **precision_content, **self._definition_content()})
         if precision_content:
             self.agreements.setdefault(model.name, [])
+        if self.definition == Definition.INTEGRATED_GRADIENTS.value:
+            self.completeness.setdefault(model.name, [])
         return [
             Work(
                 unit=prompt.prompt.id,
@@ -177,34 +199,41 @@ class Attribution(Explainer):
             if prompt.prompt.id not in self.leaves_out
         ]
 
-    def _definition_content(self) -> dict[str, str | int]:
+    @property
+    def _options(self) -> Options:
+        return Options(self.steps, self.masking, self.tolerance, self.noise)
+
+    def _definition_content(self) -> Mapping[str, str | int | float]:
         """The part of the content that names the definition and the options it depends on; empty for grad_x_input."""
         if self.definition == Definition.GRAD_X_INPUT.value:
             return {}
-        steps = {"steps": self.steps} if self.definition == Definition.INTEGRATED_GRADIENTS.value else {}
-        mask = self.masking.content() if self.definition == Definition.OCCLUSION.value else {}
-        return {"method": self.definition, **steps, **mask}
+        return {"method": self.definition, **self._options.content(Definition(self.definition))}
 
     def _importance(
         self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...], precision: Precision
-    ) -> tuple[Tensor, Tensor]:
-        options = Options(self.steps, self.masking)
-        return importance_by(Definition(self.definition), options, model, prompt, response, self.memory, precision)
+    ) -> tuple[Tensor, Tensor, Completeness | None]:
+        definition = Definition(self.definition)
+        return importance_by(definition, self._options, model, prompt, response, self.memory, precision)
 
     def _unit(self, model: Model, prompt: EncodedPrompt, response: tuple[int, ...]) -> Unit:
-        importance_PR, probability_R = self._importance(model, prompt, response, Precision(self.precision))
+        importance_PR, probability_R, completeness = self._importance(
+            model, prompt, response, Precision(self.precision)
+        )
         level_PR = ops.importance_levels(importance_PR, self.levels)
-        agreements = self.agreements.get(model.name)  # None where precision is float32
-        if agreements is not None and not response:
+        if not response:
             self.unanswered.add(model.name)
+        agreements = self.agreements.get(model.name)  # None where precision is float32
         if agreements is not None and len(agreements) < COMPARED_PROMPTS and response:
-            float32_PR, _ = self._importance(model, prompt, response, Precision.FLOAT32)
+            float32_PR, _, _ = self._importance(model, prompt, response, Precision.FLOAT32)
             agreements.append(agreement(importance_PR, float32_PR, self.levels))
+        if completeness is not None and response:
+            self.completeness.setdefault(model.name, []).append(completeness)
         arrays = {
             "level_PR": level_PR,
             "probability_R": probability_R.float(),
             "instruction_P": prompt.instruction_P,
             "context_P": prompt.context_P,
+            **_path_arrays(completeness),
         }
         words = {
             "prompt_tokens": list(prompt.tokens),
@@ -215,13 +244,15 @@ class Attribution(Explainer):
     def flops(self, shape: ModelShape, prompt_tokens: Sequence[int], response_tokens: int) -> float:
         """About the operations of the definition, summed over all prompts.
 
-        Gradient times input takes a forward pass and derivatives on P R rows, integrated gradients as much at each
-        step, and occlusion a masked forward pass for each prompt token.
+        Gradient times input takes a forward pass and derivatives on P R rows, and definitions by several gradients take
+        as much for each of them; with a tolerance they are counted as if none were small enough before `steps` points.
+        Occlusion takes a masked forward pass for each prompt token. A method that is still to be chosen counts as
+        occlusion, the most expensive of those that the check tries by default.
         """
-        if self.definition == Definition.OCCLUSION.value:
+        if self.is_open or self.definition == Definition.OCCLUSION.value:
             return occlusion_flops(shape, prompt_tokens, response_tokens)
-        steps = self.steps if self.definition == Definition.INTEGRATED_GRADIENTS.value else 1
-        return steps * attribution_flops(shape, prompt_tokens, response_tokens)
+        points = self._options.points(Definition(self.definition))
+        return points * attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
         """The bytes that the engine may fill: what `memory` says, or the device's default where it is None."""
@@ -232,40 +263,52 @@ class Attribution(Explainer):
         return 2.0 * layer_parameters(shape) if self.precision == Precision.BFLOAT16.value else 0.0
 
     def notes(self) -> list[str]:
-        """A remark on each model: how well its importances agree with those in float32, on the prompts in `agreements`.
+        """Remarks on each model: on the prompts in `agreements`, and on those in `completeness`.
 
-        Where no prompt of the model with a response was computed in this run, the remark says that the agreement was
-        not measured, and why: all came from the store, or what was computed has empty responses. Empty where precision
-        is float32.
+        A remark of the first kind says how well importances agree with those in float32; there is none where precision
+        is float32. One of the second kind says how well integrated gradients sum to what the prompt adds; there is none
+        by another definition. Where no prompt of the model with a response was computed in this run, a remark says that
+        this was not measured, and why: all came from the store, or what was computed has empty responses.
         """
         return [
             _remark(name, self.precision, agreements, name in self.unanswered)
             for name, agreements in self.agreements.items()
+        ] + [
+            _path_remark(name, found, self.tolerance, name in self.unanswered)
+            for name, found in self.completeness.items()
         ]
 
 
 def attribution(
-    method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
+    method: str,
+    steps: int,
+    tolerance: float | None,
+    mask: str,
+    draws: int,
+    noise: float,
+    seed: int,
+    levels: int,
+    memory: int | None,
+    precision: str,
 ) -> Attribution:
     """The Attribution that conf/explain/attribution.yaml describes. `method` becomes its field `definition`.
 
     Raises InputError where a value is not known or out of range.
     """
-    return Attribution(levels, memory, precision, *named_options("attribution", method, steps, mask, draws, seed))
+    named = named_options("attribution", method, mask, draws, seed)
+    return Attribution(levels, memory, precision, named[0], steps, named[1], tolerance, noise)
 
 
-def named_options(
-    explainer: str, method: str, steps: int, mask: str, draws: int, seed: int
-) -> tuple[str, int, Masking]:
-    """(definition, steps, masking) of an Attribution from what is typed.
+def named_options(explainer: str, method: str, mask: str, draws: int, seed: int) -> tuple[str, Masking]:
+    """(definition, masking) of an Attribution from what is typed.
 
     method: may name the mask too, as 'occlusion:mean'; `mask` then has no effect. explainer: for the message. Raises
     InputError for a name that is not known.
     """
     if ":" in str(method):
-        named = method_named(f"{explainer}: method", method, steps, draws, seed)
-        return named.definition.value, steps, named.options.masking
-    return method, steps, Masking(mask_named(f"{explainer}: mask", mask), draws, seed)
+        named = method_named(f"{explainer}: method", method, Options(masking=Masking(Mask.ZERO, draws, seed)))
+        return named.definition.value, named.options.masking
+    return method, Masking(mask_named(f"{explainer}: mask", mask), draws, seed)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
@@ -279,11 +322,54 @@ def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:
     return Agreement(error_R, float((found == wanted).double().mean()))
 
 
+def _check_above_zero(option: str, value: object, null: str | None = None) -> None:
+    """Raise InputError unless the value of an option is a finite number above 0, or null where `null` says its meaning.
+
+    option: the option's full name.
+    """
+    check_number(option, value, null)
+    if isinstance(value, int | float) and value <= 0:
+        raise InputError(f"{option}={as_typed(value)} must be above 0" + (f", or null for {null}" if null else ""))
+
+
+def _path_arrays(completeness: Completeness | None) -> dict[str, Tensor]:
+    """The arrays path_error_1 and path_points_1 (float32) of a unit; none where completeness is None."""
+    if completeness is None:
+        return {}
+    return {
+        "path_error_1": torch.tensor([completeness.error], dtype=torch.float32),
+        "path_points_1": torch.tensor([completeness.points], dtype=torch.float32),
+    }
+
+
+def _why_not_measured(unanswered: bool) -> str:
+    """unanswered: whether a prompt of the model with an empty response was computed."""
+    return "only prompts with empty responses were computed" if unanswered else "all came from the store"
+
+
+def _path_remark(name: str, found: Sequence[Completeness], tolerance: float | None, unanswered: bool) -> str:
+    """unanswered: whether a prompt of the model with an empty response was computed."""
+    explained = f"{name} was explained by integrated gradients"
+    if not found:
+        why = _why_not_measured(unanswered)
+        return f"{explained}; {why}, so how well they sum to what the prompt adds was not measured in this run."
+    error = torch.tensor([each.error for each in found], dtype=torch.float64)
+    most = max(each.points for each in found)
+    remark = (
+        f"{explained}, with at most {most} points on a path. On {len(found)} prompts their sum is off by "
+        f"{float(error.median()):.1e} (median) and {float(error.max()):.1e} (worst) of what the prompt adds to the "
+        "response's probabilities."
+    )
+    if tolerance is None:
+        return remark
+    return f"{remark} On {int((error > tolerance).sum())} of them the error is above the tolerance of {tolerance:g}."
+
+
 def _remark(name: str, precision: str, agreements: Sequence[Agreement], unanswered: bool) -> str:
     """unanswered: whether a prompt of the model with an empty response was computed."""
     explained = f"{name} was explained with derivatives in {precision}"
     if not agreements:
-        why = "only prompts with empty responses were computed" if unanswered else "all came from the store"
+        why = _why_not_measured(unanswered)
         return f"{explained}; {why}, so their agreement with float32 was not measured in this run."
     error = torch.cat([each.error_R for each in agreements])
     equal = sum(each.equal for each in agreements) / len(agreements)

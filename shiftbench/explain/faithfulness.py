@@ -20,13 +20,14 @@ from shiftbench.errors import InputError
 from shiftbench.explain.cost import mask_flops
 from shiftbench.explain.importance import (
     Definition,
+    Options,
     change_under_masks,
     log_probabilities,
     memory_bytes,
     total_importance,
 )
 from shiftbench.explain.keys import method_content, prompt_draws, text_content
-from shiftbench.explain.masks import Masking, mask_named
+from shiftbench.explain.masks import Mask, Masking, mask_named
 from shiftbench.explain.methods import AttributionMethod, method_named
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt
@@ -69,7 +70,8 @@ class Faithfulness(Explainer):
     """Probabilities of a response where tokens of its prompt are masked, by several orders and in several ways.
 
     methods: names of explain.methods, the cheapest first. perturbations: names of explain.masks.Mask, in which tokens
-    are masked. steps: points of a method's path. mask_draws: draws of resampled tokens. Only the tokens of instruction
+    are masked. steps: points of a method's path. method_draws: a method's draws, of resampled tokens
+    or of noise. mask_draws: draws of resampled tokens where they judge. Only the tokens of instruction
     and context are masked (`maskable`), N of the prompt's P. fractions: shares of these N, each above 0 and below 1.
     For each fraction and order one mask masks the order's first tokens, round(fraction * N) of them, one at least and
     all but one at most; another mask masks all of the N tokens but these. The orders are those of the
@@ -79,12 +81,13 @@ class Faithfulness(Explainer):
     seed: of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
 
     Raises InputError where a method or perturbation is unknown or named twice, one of the lists is empty, a fraction is
-    out of range, `tokens` is less than 3, or steps, draws, mask_draws or prompts are less than 1.
+    out of range, `tokens` is less than 3, or steps, draws, method_draws, mask_draws or prompts are less than 1.
     """
 
     methods: Sequence[str]
     perturbations: Sequence[str]
     steps: int
+    method_draws: int
     mask_draws: int
     fractions: Sequence[float]
     draws: int
@@ -103,6 +106,7 @@ class Faithfulness(Explainer):
             raise InputError(f"faithfulness: fractions={list(self.fractions)} must lie between 0 and 1")
         check_whole("faithfulness: draws", self.draws, 1)
         check_whole("faithfulness: mask_draws", self.mask_draws, 1)
+        check_whole("faithfulness: method_draws", self.method_draws, 1)
         check_whole("faithfulness: steps", self.steps, 1)
         check_whole("faithfulness: prompts", self.prompts, 1, null="all prompts")
         check_whole("faithfulness: tokens", self.tokens, 3, null="all tokens")  # 3, for a rank correlation
@@ -118,9 +122,8 @@ class Faithfulness(Explainer):
     @cached_property
     def attributions(self) -> list[AttributionMethod]:
         """The methods, in the order of `methods`."""
-        return [
-            method_named("faithfulness: methods", name, self.steps, self.mask_draws, self.seed) for name in self.methods
-        ]
+        options = Options(self.steps, Masking(Mask.ZERO, self.method_draws, self.seed))
+        return [method_named("faithfulness: methods", name, options) for name in self.methods]
 
     @cached_property
     def maskings(self) -> list[Masking]:
@@ -134,12 +137,12 @@ class Faithfulness(Explainer):
     def perturbations_for(self, method: str) -> list[str]:
         """The perturbations that may judge a method: all but the mask that it uses itself."""
         _ = self.maskings  # raises InputError for a name that is not known
-        own = next(each.mask for each in self.attributions if each.name == method)
+        own = next(each.own_mask for each in self.attributions if each.name == method)
         return [name for name in self.perturbations if own is None or name != own.value]
 
     def check_model(self, model: Model) -> None:
         """Raise InputError where the model's tokenizer has no token for one of the masks."""
-        for masking in (*self.maskings, *(each.options.masking for each in self.attributions)):
+        for masking in (*self.maskings, *(each.options.masking for each in self.attributions if each.uses_mask)):
             masking.check(model)
 
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
@@ -308,14 +311,13 @@ def maskable(prompt: EncodedPrompt) -> Tensor:
     return token_N if len(token_N) > 1 else torch.arange(len(prompt.prompt_ids))
 
 
-def _content(method: AttributionMethod) -> dict[str, str | int]:
+def _content(method: AttributionMethod) -> dict[str, str | int | float]:
     """What a method's importance depends on besides the model and the text."""
-    steps = {"steps": method.options.steps} if method.definition is Definition.INTEGRATED_GRADIENTS else {}
-    return {"method": method.definition.value, **steps, **(method.options.masking.content() if method.mask else {})}
+    return {"method": method.definition.value, **method.options.content(method.definition)}
 
 
 def _passes(method: AttributionMethod, tokens: int) -> int:
     """About how many forward passes a method's summed importance takes for a prompt of so many tokens."""
     if method.definition is Definition.OCCLUSION:
         return tokens * (method.options.masking.draws if method.options.masking.is_drawn else 1)
-    return 3 * (method.options.steps if method.definition is Definition.INTEGRATED_GRADIENTS else 1)
+    return 3 * method.options.points(method.definition)

@@ -1,39 +1,31 @@
-"""Importance of prompt tokens for response tokens, by one of three definitions.
+"""Importance of prompt tokens for response tokens, by one of several definitions.
 
 p_r is the probability of response token r and e_n the embedding of prompt token n (docs/mathematics.md, 'Attribution of
 a response to its prompt'). Gradient times input, d p_r / d e_n . e_n, is the first-order approximation of occlusion,
-p_r - p_r(e_n = 0). Integrated gradients (Sundararajan et al. 2017, section 3) are the integral of the gradient along
-the straight path from embeddings of zero to the prompt's, times the embedding. docs/controls.md, 'Faithfulness'
-compares the three.
+p_r - p_r(e_n = 0). docs/controls.md, 'Faithfulness' compares the definitions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import torch
 from torch import Tensor
 
-from shiftbench import ops
 from shiftbench.engine import autograd, masked
-from shiftbench.engine import importance as engine
-from shiftbench.engine.importance import Tokens
-from shiftbench.engine.product import STEP, Precision
+from shiftbench.engine.probability import Objective
+from shiftbench.engine.product import Precision
 from shiftbench.errors import InputError
-from shiftbench.explain.finite import check_importance, not_finite_as_input_error
+from shiftbench.explain import gradients
+from shiftbench.explain.finite import check_importance
+from shiftbench.explain.gradients import Gradients
 from shiftbench.explain.masks import Mask, Masking
+from shiftbench.explain.passes import engine_model, engine_tokens, pass_over_one_text
 from shiftbench.models import Model
-from shiftbench.models.block import Transformer
-from shiftbench.models.rotary import reset_angles, same_angles
 from shiftbench.prompts import EncodedPrompt
-
-# A function of a scale, by which the prompt's embeddings e are multiplied. It returns gradient times input, where the
-# input is scale * e: as importance_PR, or as importance_P, which is summed over the response.
-GradXInputAtScale = Callable[[float], Tensor]
 
 ZERO = Masking(Mask.ZERO)
 
@@ -45,26 +37,87 @@ CPU_MEMORY = 384
 class Definition(Enum):
     """What the importance of prompt token n for response token r is.
 
-    GRAD_X_INPUT: d p_r / d e_n . e_n. INTEGRATED_GRADIENTS: the mean of d p_r / d e_n along the path from embeddings of
-    zero to the prompt's, times e_n. OCCLUSION: p_r less the probability of r where the token is masked, with any mask
-    of explain.masks.Mask; all other tokens stay as they are.
+    GRAD_X_INPUT: d p_r / d e_n . e_n. GRAD_X_INPUT_LOG: d log p_r / d e_n . e_n, which is GRAD_X_INPUT divided by p_r.
+    In levels both are equal, because levels are relative to a response token's largest importance (except where that
+    is so small that the 1e-7 in the formula of levels counts); in sums over the response's tokens they differ.
+    CONTRAST: d (p_r - p_f) / d e_n . e_n, with the foil f, the most probable token other than r at its position in the
+    unmasked text (Yin and Neubig 2022, "Interpreting Language Models with Contrastive Explanations").
+    INTEGRATED_GRADIENTS: the mean of d p_r / d e_n along the straight path from embeddings b to the prompt's, times
+    e_n - b_n (Sundararajan et al. 2017, section 3); with b drawn, averaged over the draws (expected gradients, Erion et
+    al. 2021). SMOOTH_GRADIENTS: the mean of d p_r / d e_n over draws of normal noise that is added to the prompt's
+    embeddings, times e_n (Smilkov et al. 2017). OCCLUSION: p_r less the probability of r where the token is masked,
+    with any mask of explain.masks.Mask; all other tokens stay as they are.
     """
 
     GRAD_X_INPUT = "grad_x_input"
+    GRAD_X_INPUT_LOG = "grad_x_input_log"
+    CONTRAST = "contrast"
+    SMOOTH_GRADIENTS = "smooth_gradients"
     INTEGRATED_GRADIENTS = "integrated_gradients"
     OCCLUSION = "occlusion"
+
+
+OBJECTIVES = {Definition.GRAD_X_INPUT_LOG: Objective.LOG_PROBABILITY, Definition.CONTRAST: Objective.CONTRAST}
 
 
 @dataclass(frozen=True)
 class Options:
     """What definitions depend on besides the model and the text; each uses what is named for it.
 
-    steps: at how many points of the path INTEGRATED_GRADIENTS takes the gradient. masking: what a masked token becomes
-    by OCCLUSION.
+    masking: what a masked token becomes by OCCLUSION; at which embeddings the path of INTEGRATED_GRADIENTS begins,
+    which are those of a prompt whose tokens are all masked (DELETE has none). Its draws and seed are those of
+    SMOOTH_GRADIENTS too. steps: at how many points of the path INTEGRATED_GRADIENTS takes the gradient; at how many at
+    most where there is a tolerance. tolerance: the completeness error (gradients.completeness_error) at which
+    INTEGRATED_GRADIENTS takes no further point; None for `steps` points in any case. noise: the standard deviation of
+    SMOOTH_GRADIENTS, in units of the root mean square of the vocabulary's embeddings.
     """
 
     steps: int = 32
     masking: Masking = ZERO
+    tolerance: float | None = None
+    noise: float = 0.1
+
+    def content(self, definition: Definition) -> Mapping[str, str | int | float]:
+        """The options that the definition uses, by their names in a unit's content; empty where it uses none.
+
+        Options with the value that they had before they existed are left out: zero, no tolerance.
+        """
+        masking = self.masking
+        if definition is Definition.OCCLUSION:
+            return masking.content()
+        if definition is Definition.INTEGRATED_GRADIENTS:
+            rule = {} if self.tolerance is None else {"tolerance": self.tolerance}
+            return {"steps": self.steps, **rule, **masking.content()}
+        if definition is Definition.SMOOTH_GRADIENTS:
+            return {"noise": self.noise, "noise_draws": masking.draws, "noise_seed": masking.seed}
+        return {}
+
+    def points(self, definition: Definition) -> int:
+        """At how many points the definition takes the gradient, at most; 0 for OCCLUSION."""
+        draws = self.masking.draws
+        if definition is Definition.INTEGRATED_GRADIENTS:
+            return self.steps * (draws if self.masking.kind is Mask.RESAMPLE else 1)
+        return {Definition.OCCLUSION: 0, Definition.SMOOTH_GRADIENTS: draws}.get(definition, 1)
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """How well integrated gradients sum to what the prompt adds: `error`, a share of it, with `points` on each path.
+
+    error: gradients.completeness_error. Both are 0 for an empty response.
+    """
+
+    error: float
+    points: int
+
+
+def check_path(masking: Masking) -> None:
+    """Raise InputError where no path of integrated gradients can begin at a prompt that is masked so."""
+    if masking.kind is Mask.DELETE:
+        raise InputError(
+            "mask=delete leaves no embeddings at which the path of method=integrated_gradients could begin; use "
+            "mask=mean, another mask, or method=occlusion"
+        )
 
 
 def memory_bytes(memory: int | None, device: torch.device) -> int:
@@ -84,20 +137,23 @@ def importance(
     response: tuple[int, ...],
     memory: int | None,
     precision: Precision = Precision.FLOAT32,
+    objective: Objective = Objective.PROBABILITY,
 ) -> tuple[Tensor, Tensor]:
     """(importance_PR, probability_R) of gradient times input, on the CPU, float64 for a model in float64, else float32.
 
-    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width. response: token ids; for an empty one,
-    R is 0 and the dtype float32. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the
-    engine cannot compute the model or the text, autograd computes the same numbers up to rounding, more slowly, and
-    `precision` has no effect. Raises InputError where a logit that predicts the response is NaN or +inf or an
-    importance is not finite (half precision overflows in some models), and where the module is no causal language
-    model that takes input embeddings.
+    importance_PR[n, r] = d p_r / d e_n . e_n, summed over the embedding's width; objective: what takes the place of p_r
+    in the gradient. probability_R is p_r in any case. response: token ids; for an empty one, R is 0 and the dtype
+    float32. memory: MiB, or None (memory_bytes). precision: of the engine's derivatives. Where the engine cannot
+    compute the model or the text, autograd computes the same numbers up to rounding, more slowly, and `precision` has
+    no effect. Raises InputError where a logit that predicts the response is NaN or +inf or an importance is not finite
+    (half precision overflows in some models), and where the module is no causal language model that takes input
+    embeddings.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
-    importance_PR, probability_R = _grad_x_input(model, prompt, response, memory, precision, 1.0)
-    return _require_finite(importance_PR, model, prompt).cpu(), probability_R.cpu()
+    memory_limit = memory_bytes(memory, model.input_device)
+    found_PR, probability_R = Gradients(model, prompt, response, memory_limit, precision, objective).at_prompt()
+    return _require_finite(found_PR, model, prompt).cpu(), probability_R.cpu()
 
 
 def integrated_gradients(
@@ -105,21 +161,47 @@ def integrated_gradients(
     prompt: EncodedPrompt,
     response: tuple[int, ...],
     memory: int | None,
-    steps: int,
+    options: Options,
+    precision: Precision = Precision.FLOAT32,
+) -> tuple[Tensor, Tensor, Completeness]:
+    """(importance_PR, probability_R, completeness), with dtypes and errors of the tensors as those of `importance`.
+
+    options: where the path begins and at how many points of it the gradient is computed. importance_PR.sum(0) is p_r
+    less the probability of r at the start of the path, averaged over draws, up to an error that falls as there are more
+    points, and that `completeness` has. The other arguments are those of `importance`. Raises InputError also where log
+    p_r is not finite, and where `check_path` does.
+    """
+    check_path(options.masking)
+    if not response:
+        return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0), Completeness(0.0, 0)
+    given = Gradients(model, prompt, response, memory_bytes(memory, model.input_device), precision)
+    probability_R, start_R = _at_both_ends(model, prompt, response, memory, options.masking)
+    added_R = probability_R - start_R
+    importance_PR, points = _integral(given, options, added_R)
+    _require_finite(importance_PR, model, prompt)
+    completeness = Completeness(gradients.completeness_error(importance_PR, added_R), points)
+    return importance_PR.cpu(), probability_R, completeness
+
+
+def smooth_gradients(
+    model: Model,
+    prompt: EncodedPrompt,
+    response: tuple[int, ...],
+    memory: int | None,
+    options: Options,
     precision: Precision = Precision.FLOAT32,
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) of integrated gradients, with dtypes and errors as those of `importance`.
+    """(importance_PR, probability_R): the gradient, averaged over noise on the prompt's embeddings, times these.
 
-    steps: at how many points of the path the gradient is computed, 1 or more. importance_PR.sum(0) is p_r less the
-    probability of r where all embeddings of the prompt are zero, up to an error that falls as `steps` grows. The other
-    arguments are those of `importance`. Raises InputError also where log p_r is not finite.
+    probability_R is that without noise. options: the noise, its draws and their seed. Dtypes and the other arguments
+    are those of `importance`. Raises InputError as `importance` does, and where log p_r is not finite.
     """
     if not response:
         return torch.zeros(len(prompt.prompt_ids), 0), torch.zeros(0)
-    importance_PR = _integrate(_grad_x_input_at_scale(model, prompt, response, memory, precision), steps)
-    unmasked_1P = torch.zeros(1, len(prompt.prompt_ids), dtype=torch.bool)
-    log_1R = log_probabilities(model, prompt, response, unmasked_1P, memory)
-    return _require_finite(importance_PR, model, prompt).cpu(), log_1R[0].exp()
+    given = Gradients(model, prompt, response, memory_bytes(memory, model.input_device), precision)
+    found_PR = gradients.smooth(given, options.noise, options.masking.draws, options.masking.seed)
+    probability_R = _probability(model, prompt, response, memory)
+    return _require_finite(found_PR, model, prompt).cpu(), probability_R
 
 
 def occlusion(
@@ -164,16 +246,19 @@ def importance_by(
     response: tuple[int, ...],
     memory: int | None,
     precision: Precision = Precision.FLOAT32,
-) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) by a definition, as the function of that name returns them.
+) -> tuple[Tensor, Tensor, Completeness | None]:
+    """(importance_PR, probability_R, completeness) by a definition; completeness is None but for INTEGRATED_GRADIENTS.
 
-    precision: of derivatives; OCCLUSION takes none.
+    The tensors are as the function of that name returns them. precision: of derivatives; OCCLUSION takes none.
     """
-    if definition is Definition.OCCLUSION:
-        return occlusion(model, prompt, response, memory, masking=options.masking)
+    given = (model, prompt, response, memory)
     if definition is Definition.INTEGRATED_GRADIENTS:
-        return integrated_gradients(model, prompt, response, memory, options.steps, precision)
-    return importance(model, prompt, response, memory, precision)
+        return integrated_gradients(*given, options, precision)
+    if definition is Definition.OCCLUSION:
+        return *occlusion(*given, masking=options.masking), None
+    if definition is Definition.SMOOTH_GRADIENTS:
+        return *smooth_gradients(*given, options, precision), None
+    return *importance(*given, precision, OBJECTIVES.get(definition, Objective.PROBABILITY)), None
 
 
 def total_importance(
@@ -187,15 +272,28 @@ def total_importance(
     """importance_P on the CPU: the importance of each prompt token, summed over the response, which must not be empty.
 
     By gradients it is in the model's dtype, half precision too; by occlusion in that of `occlusion`. For the
-    definitions by gradients each point of a path costs about as much as one derivative, not R of them, because the
-    gradient of the sum of probabilities is taken. memory: MiB, or None (memory_bytes). Errors are those of
-    `importance`, and for occlusion those of `occlusion`.
+    definitions by gradients each point costs about as much as one derivative, not R of them, because the gradient of
+    the sum over the response is taken. With a tolerance, integrated gradients compare only this sum with what the
+    prompt adds, so they may take fewer points than `integrated_gradients` does. memory: MiB, or None (memory_bytes).
+    Errors are those of the function of the definition's name.
     """
     if definition is Definition.OCCLUSION:
         return occlusion(model, prompt, response, memory, masking=options.masking)[0].sum(1)
-    at_scale = _total_at_scale(model, prompt, response, memory)
-    importance_P = at_scale(1.0) if definition is Definition.GRAD_X_INPUT else _integrate(at_scale, options.steps)
-    return _require_finite(importance_P, model, prompt).cpu()
+    objective = OBJECTIVES.get(definition, Objective.PROBABILITY)
+    limit = memory_bytes(memory, model.input_device)
+    given = Gradients(model, prompt, response, limit, objective=objective, summed=True)
+    if definition is Definition.INTEGRATED_GRADIENTS:
+        check_path(options.masking)
+        added = None
+        if options.tolerance is not None:
+            probability_R, start_R = _at_both_ends(model, prompt, response, memory, options.masking)
+            added = (probability_R - start_R).sum()
+        found_P, _ = _integral(given, options, added)
+    elif definition is Definition.SMOOTH_GRADIENTS:
+        found_P = gradients.smooth(given, options.noise, options.masking.draws, options.masking.seed)
+    else:
+        found_P, _ = given.at_prompt()
+    return _require_finite(found_P, model, prompt).cpu()
 
 
 def log_probabilities(
@@ -238,9 +336,9 @@ def _log_probabilities(
 ) -> Tensor:
     memory_limit = memory_bytes(memory, model.input_device)
     deleted = 0 if replacement_PD is not None else int(masked_BP.sum(1).max()) if len(masked_BP) else 0
-    transformer = _engine_model(model, prompt, response, deleted)
-    tokens = _engine_tokens(model, prompt, response, 1.0)
-    with _pass_over_one_text(model, prompt):
+    transformer = engine_model(model, prompt, response, deleted)
+    tokens = engine_tokens(model, prompt, response)
+    with pass_over_one_text(model, prompt):
         if transformer is not None:
             return masked.log_probabilities(transformer, tokens, masked_BP, memory_limit, replacement_PD).cpu()
         found_BR = autograd.log_probabilities(
@@ -255,122 +353,34 @@ def _log_probabilities(
     return found_BR.cpu()
 
 
-def _grad_x_input_at_scale(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None, precision: Precision
-) -> GradXInputAtScale:
-    """A function from a scale of the prompt's embeddings to importance_PR, by gradient times input, at that scale."""
-    return lambda scale: _grad_x_input(model, prompt, response, memory, precision, scale)[0]
+def _integral(given: Gradients, options: Options, added: Tensor | None) -> tuple[Tensor, int]:
+    """(integrated gradients, number of points on each path): importance_PR, or importance_P where `given` is summed.
+
+    added: what the prompt adds to p_r or to its sum over r; used only where there is a tolerance.
+    """
+    starts = [start for start in options.masking.replacements(given.model, given.prompt) if start is not None]
+    along = gradients.along_path(given, starts)
+    if options.tolerance is None or added is None:
+        return gradients.midpoint(along, options.steps), options.steps
+    return gradients.adaptive(along, added, options.steps, options.tolerance)
 
 
-def _grad_x_input(
-    model: Model,
-    prompt: EncodedPrompt,
-    response: tuple[int, ...],
-    memory: int | None,
-    precision: Precision,
-    scale: float,
+def _probability(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None) -> Tensor:
+    """probability_R on the CPU: the probability of each response token where no prompt token is masked."""
+    unmasked_1P = torch.zeros(1, len(prompt.prompt_ids), dtype=torch.bool)
+    return log_probabilities(model, prompt, response, unmasked_1P, memory)[0].exp()
+
+
+def _at_both_ends(
+    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None, masking: Masking
 ) -> tuple[Tensor, Tensor]:
-    """(importance_PR, probability_R) by gradient times input, where the prompt's embeddings are multiplied by `scale`.
-
-    The input is the scaled embedding. The engine computes it where it can, else autograd does.
-    """
-    memory_limit = memory_bytes(memory, model.input_device)
-    transformer = _engine_model(model, prompt, response)
-    with _pass_over_one_text(model, prompt):
-        if transformer is None:
-            return _grad_x_input_by_autograd(model, prompt, response, memory_limit, scale)
-        return engine.importance(transformer, _engine_tokens(model, prompt, response, scale), memory_limit, precision)
-
-
-def _total_at_scale(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int | None
-) -> GradXInputAtScale:
-    """A function from a scale of the prompt's embeddings to importance_P at that scale, by gradient times input.
-
-    importance_P is summed over the response.
-    """
-    memory_limit = memory_bytes(memory, model.input_device)
-    transformer = _engine_model(model, prompt, response)
-
-    def at_scale(scale: float) -> Tensor:
-        with _pass_over_one_text(model, prompt):
-            if transformer is not None:
-                return engine.total(transformer, _engine_tokens(model, prompt, response, scale), memory_limit)[0]
-            kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
-            return (autograd.total_gradient(kept) * kept.embedding_PD).sum(-1)
-
-    return at_scale
-
-
-def _engine_model(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], deleted: int = 0
-) -> Transformer | None:
-    """The model as the engine computes it; None where autograd must compute it, because of the model or of this text.
-
-    The engine leaves out the last response token and pads the text to a multiple of STEP rows. The rotary angles of
-    some models depend on the length of the text. Where a text of the padded length has other angles than the text
-    itself, only the module's own forward pass has the right ones. deleted: the most tokens that a mask takes out of the
-    text. Raises InputError where the module is no causal language model.
-    """
-    autograd.ends(model.module)
-    tokens = len(prompt.prefix_ids) + len(prompt.prompt_ids) + len(response)
-    computed = tokens - 1 + -(tokens - 1) % STEP
-    same = same_angles(model.module.config, tokens, computed)
-    same = same and same_angles(model.module.config, tokens - deleted, computed)
-    return model.transformer_or_reason[0] if same else None
-
-
-@contextmanager
-def _pass_over_one_text(model: Model, prompt: EncodedPrompt) -> Iterator[None]:
-    """A context for passes over one text. On entry it restores the rotary angles that the model had when it was loaded.
-
-    transformers may have left the angles of another text in the module. Within the context NotFinite becomes an
-    InputError that names the prompt.
-    """
-    reset_angles(model.module)
-    with not_finite_as_input_error(model, f"prompt {prompt.prompt.id!r}"):
-        yield
-
-
-def _integrate(at_scale: GradXInputAtScale, steps: int) -> Tensor:
-    """Integrated gradients by the midpoint rule, from gradient times input at `steps` evenly spaced scales.
-
-    at_scale: gives gradient times input at scale a, where the input is a * e; divided by a, it is the gradient times e.
-    Points that are denser near zero, where a model with a norm on its input changes fastest, did not bring the sum over
-    prompt tokens closer to p_r less the probability at scale 0 on the bundled models: gradients there are large and of
-    both signs.
-    """
-    points = [(step + 0.5) / steps for step in range(steps)]
-    return torch.stack([at_scale(a) / (a * steps) for a in points]).sum(0)
-
-
-def _engine_tokens(model: Model, prompt: EncodedPrompt, response: tuple[int, ...], scale: float) -> Tokens:
-    """Prefix, prompt and response as the engine takes them. scale: the factor of the prompt's embeddings."""
-    rows = slice(len(prompt.prefix_ids), len(prompt.prefix_ids) + len(prompt.prompt_ids))
-    ids = torch.tensor(prompt.prefix_ids + prompt.prompt_ids + response, device=model.input_device)
-    embedding_TD = model.module.get_input_embeddings()(ids).detach()
-    if scale != 1.0:
-        embedding_TD[rows] *= scale
-    return Tokens(embedding_TD, rows, ids[rows.stop :])
+    """(probability_R of the prompt, probability_R where all of its tokens are masked, averaged over draws)."""
+    masked_1P = torch.ones(1, len(prompt.prompt_ids), dtype=torch.bool)
+    start_R = log_probabilities(model, prompt, response, masked_1P, memory, masking)[0].exp()
+    return _probability(model, prompt, response, memory), start_R
 
 
 def _require_finite(importance: Tensor, model: Model, prompt: EncodedPrompt) -> Tensor:
     """The importance itself; raises InputError where it is not finite."""
     check_importance(importance, model, prompt.prompt.id)
     return importance
-
-
-def _grad_x_input_by_autograd(
-    model: Model, prompt: EncodedPrompt, response: tuple[int, ...], memory: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """What _grad_x_input returns, by autograd, for models and texts that the engine cannot compute. memory: bytes.
-
-    importance_PR is on the CPU, probability_R on the model's device.
-    """
-    kept = autograd.forward(model.module, prompt.prefix_ids, prompt.prompt_ids, response, scale)
-    embedding_PD = kept.embedding_PD.cpu()
-    # Gradients are copied to the CPU and multiplied there chunk by chunk, because all of them together (R x P x D) can
-    # be too large for the device.
-    gradients = autograd.gradients(kept, autograd.chunk(model.module.config.get_text_config(), kept, memory))
-    columns = [ops.grad_x_input(grad_RPD.cpu(), embedding_PD) for _, grad_RPD in gradients]
-    return torch.cat(columns, dim=1), kept.probability_R

@@ -7,6 +7,7 @@ attributions are judged under several (docs/attribution.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -124,6 +125,17 @@ def ordinary_tokens(model: Model) -> Tensor:
     special = {*model.tokenizer.all_special_ids, *model.tokenizer.added_tokens_decoder}
     known = min(len(model.tokenizer), model.module.get_input_embeddings().weight.shape[0])
     return torch.tensor([token for token in range(known) if token not in special])
+
+
+def embedding_size(model: Model) -> float:
+    """The root of the mean square of all entries of the vocabulary's input embeddings.
+
+    The embeddings are as the embedding module gives them (scaled where it scales), and the mean is taken in float64.
+    """
+    embedder = model.module.get_input_embeddings()
+    ids = torch.arange(embedder.weight.shape[0]).split(8192)
+    square = sum(float(_embed(embedder, part, model).double().square().sum()) for part in ids)
+    return math.sqrt(square / embedder.weight.numel())
 
 
 def mean_embedding(model: Model) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftbench.errors import InputError
-from shiftbench.explain.importance import Definition, Options
-from shiftbench.explain.masks import Mask, Masking, mask_named
+from shiftbench.explain.importance import Definition, Options, check_path
+from shiftbench.explain.masks import Mask, mask_named
 
-# Which definitions depend on what a masked token becomes.
-MASKED = (Definition.OCCLUSION,)
+# The definitions that depend on what a masked token becomes.
+MASKED = (Definition.OCCLUSION, Definition.INTEGRATED_GRADIENTS)
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,29 @@ class AttributionMethod:
     @property
     def name(self) -> str:
         """The definition's name, with the mask after a colon where the definition uses one that is not zero."""
-        mask = self.mask
-        return self.definition.value if mask in (None, Mask.ZERO) else f"{self.definition.value}:{mask.value}"
+        mask = self.options.masking.kind
+        return self.definition.value if self._has_default_mask else f"{self.definition.value}:{mask.value}"
 
     @property
-    def mask(self) -> Mask | None:
-        """The mask that the definition uses; None where it uses none."""
-        return self.options.masking.kind if self.definition in MASKED else None
+    def _has_default_mask(self) -> bool:
+        return self.definition not in MASKED or self.options.masking.kind is Mask.ZERO
+
+    @property
+    def own_mask(self) -> Mask | None:
+        """The mask under which the method is right by definition, for single tokens; None where there is none."""
+        return self.options.masking.kind if self.definition is Definition.OCCLUSION else None
+
+    @property
+    def uses_mask(self) -> bool:
+        """Whether importance depends on what a masked token becomes."""
+        return self.definition in MASKED
 
 
-def method_named(option: str, name: str, steps: int, draws: int, seed: int) -> AttributionMethod:
-    """The method of this name. Raises InputError where there is none. option: what the name is of, for the message.
+def method_named(option: str, name: str, options: Options) -> AttributionMethod:
+    """The method of this name, with these options and the name's own mask.
 
-    steps: points of a path. draws, seed: of resampled tokens.
+    option: what the name is of, for the message. Raises InputError where there is no such method, and where the path of
+    integrated gradients cannot begin at the mask.
     """
     definition, colon, mask = str(name).partition(":")
     known = [each.value for each in Definition]
@@ -46,4 +56,7 @@ def method_named(option: str, name: str, steps: int, draws: int, seed: int) -> A
     if colon and Definition(definition) not in MASKED:
         raise InputError(f"{option}: {definition} uses no mask; write {definition}, not {name}")
     kind = mask_named(f"{option}: mask", mask) if colon else Mask.ZERO
-    return AttributionMethod(Definition(definition), Options(steps, Masking(kind, draws, seed)))
+    masking = replace(options.masking, kind=kind)
+    if definition == Definition.INTEGRATED_GRADIENTS.value:
+        check_path(masking)
+    return AttributionMethod(Definition(definition), replace(options, masking=masking))

@@ -59,10 +59,20 @@ class PlacedAttribution(Attribution):
 
 
 def placed_attribution(
-    method: str, steps: int, mask: str, draws: int, seed: int, levels: int, memory: int | None, precision: str
+    method: str,
+    steps: int,
+    tolerance: float | None,
+    mask: str,
+    draws: int,
+    noise: float,
+    seed: int,
+    levels: int,
+    memory: int | None,
+    precision: str,
 ) -> PlacedAttribution:
     """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
-    return PlacedAttribution(levels, memory, precision, *named_options("position", method, steps, mask, draws, seed))
+    named = named_options("position", method, mask, draws, seed)
+    return PlacedAttribution(levels, memory, precision, named[0], steps, named[1], tolerance, noise)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:

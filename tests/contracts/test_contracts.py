@@ -102,3 +102,22 @@ def test_a_class_that_moved_is_refused_with_its_new_path(old):
 def test_settings_do_not_depend_on_where_a_class_lives(old):
     (found,) = decisive({"one": {"explain": {"_target_": f"{MOVED[old]}a.B"}}}).values()
     assert found == {"explain": {"_target_": f"{old}a.B"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "mask", "used"),
+    [
+        ("grad_x_input", "resample", {}),
+        ("contrast", "mean", {"method": "contrast"}),
+        ("occlusion", "zero", {"method": "occlusion"}),
+        ("occlusion", "resample", {"method": "occlusion", "mask": "resample", "draws": 3, "seed": 0}),
+        ("integrated_gradients", "zero", {"method": "integrated_gradients", "steps": 32, "tolerance": 0.1}),
+        ("smooth_gradients", "mean", {"method": "smooth_gradients", "noise": 0.1, "draws": 3, "seed": 0}),
+    ],
+)
+def test_settings_have_the_options_that_the_method_uses(method, mask, used):
+    options = {"method": method, "mask": mask, "steps": 32, "tolerance": 0.1, "draws": 3, "seed": 0, "noise": 0.1}
+    (found,) = decisive({"one": {"explain": {**options, "levels": 10}}}).values()
+    assert found == {"explain": {**used, "levels": 10}}
+    (found,) = decisive({"one": {"explain": {"draws": 3, "seed": 0}}}).values()  # as the other explainers have
+    assert found == {"explain": {"draws": 3, "seed": 0}}

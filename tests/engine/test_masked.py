@@ -129,10 +129,11 @@ def test_the_total_is_the_sum_over_the_response(architecture, lengths, memory):
 def test_the_total_by_autograd_is_the_same():
     module = tiny_module("llama").double()
     ids, cut, tokens = tiny_case(module, 9, 5)
-    given = (module, tuple(ids[:PREFIX]), tuple(ids[cut]), tuple(ids[cut.stop :]), 0.5)
+    half_PD = 0.5 * tokens.embedding_PD
+    given = (module, tuple(ids[:PREFIX]), tuple(ids[cut]), tuple(ids[cut.stop :]), half_PD)
     with reference.in_one_dtype(module):
         graph = autograd.forward(*given)
         found_PD = autograd.total_gradient(graph)
         wanted_PD = torch.cat([grad_RPD for _, grad_RPD in autograd.gradients(autograd.forward(*given), 2)]).sum(0)
     assert torch.allclose(found_PD, wanted_PD, rtol=1e-9, atol=1e-12)
-    assert torch.allclose(graph.embedding_PD, 0.5 * tokens.embedding_PD)
+    assert torch.equal(graph.embedding_PD, half_PD)

@@ -1,4 +1,4 @@
-"""Occlusion and integrated gradients are their formulas, and stand in the store beside gradient times input."""
+"""The definitions of importance are their formulas, and stand in the store beside gradient times input."""
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from shiftbench.explain.importance import (
     Definition,
     Options,
     importance,
+    importance_by,
     integrated_gradients,
     log_probabilities,
     occlusion,
@@ -60,7 +61,7 @@ def test_occlusion_is_the_fall_where_a_token_is_zero(any64):
 
 def test_integrated_gradients_are_the_mean_along_the_path(any64):
     prompt, response = asked(any64)
-    found_PR, probability_R = integrated_gradients(any64, prompt, response, 64, STEPS)
+    found_PR, probability_R, _ = integrated_gradients(any64, prompt, response, 64, Options(STEPS))
     wanted_PR = reference.integrated_gradients(any64.module, prompt.prefix_ids, prompt.prompt_ids, response, STEPS)
     assert close(found_PR, wanted_PR)
     assert torch.allclose(probability_R, importance(any64, prompt, response, 64)[1])
@@ -68,20 +69,15 @@ def test_integrated_gradients_are_the_mean_along_the_path(any64):
 
 def test_totals_are_sums_over_the_response(any64):
     prompt, response = asked(any64)
-    whole = {
-        Definition.GRAD_X_INPUT: importance(any64, prompt, response, 64)[0],
-        Definition.INTEGRATED_GRADIENTS: integrated_gradients(any64, prompt, response, 64, STEPS)[0],
-        Definition.OCCLUSION: occlusion(any64, prompt, response, 64)[0],
-    }
-    for definition, wanted_PR in whole.items():
+    for definition in Definition:
+        wanted_PR = importance_by(definition, Options(STEPS), any64, prompt, response, 64)[0]
         assert close(total_importance(definition, Options(STEPS), any64, prompt, response, 64), wanted_PR.sum(1))
 
 
 def test_what_the_engine_does_not_know_goes_by_the_module(llama):
     prompt, response = asked(llama)
     ways = [
-        lambda: occlusion(llama, prompt, response, 64)[0],
-        lambda: integrated_gradients(llama, prompt, response, 64, STEPS)[0],
+        *(lambda d=d: importance_by(d, Options(STEPS), llama, prompt, response, 64)[0] for d in Definition),
         *(lambda d=d: total_importance(d, Options(STEPS), llama, prompt, response, 64) for d in Definition),
     ]
     wanted = [way() for way in ways]
@@ -102,8 +98,11 @@ def test_integrated_gradients_sum_to_what_the_prompt_adds():
         full_R, none_R = log_probabilities(model, prompt, response, both_BP, 64).exp()
         error = []
         for steps in (1, 4, 16):
-            found_PR, _ = integrated_gradients(model, prompt, response, 64, steps)
-            error.append(float((found_PR.sum(0) - (full_R - none_R)).abs().max() / (full_R - none_R).abs().max()))
+            found_PR, _, completeness = integrated_gradients(model, prompt, response, 64, Options(steps))
+            off_R = (found_PR.sum(0) - (full_R - none_R)).abs()
+            error.append(float(off_R.max() / (full_R - none_R).abs().max()))
+            assert completeness.error == pytest.approx(float(off_R.sum() / (full_R - none_R).abs().sum()), rel=1e-6)
+            assert completeness.points == steps
     assert error[2] < 0.01 and error[2] < error[1] / 8 < error[0] / 64  # the midpoint rule's second order
 
 
@@ -132,7 +131,7 @@ def test_the_key_says_the_definition_but_not_the_default(llama):
 
     plain = Attribution(10, 4, "float32").work(llama, inputs)[0]
     assert plain.content["options"] == {"levels": 10} and key("grad_x_input", 7) == plain.key
-    assert len({key(by) for by in METHODS}) == 3
+    assert len({key(by) for by in METHODS}) == len(METHODS)
     assert key("occlusion", 7) == key("occlusion") and key("integrated_gradients", 7) != key("integrated_gradients")
 
 
@@ -141,11 +140,11 @@ def test_a_unit_holds_the_levels_of_its_definition(llama, by):
     prompt, response = asked(llama)
     (work,) = Attribution(10, 4, "float32", by, STEPS).work(llama, Inputs([(prompt, response)], None, None))
     arrays = work.compute().arrays
-    ways = {
-        "occlusion": lambda: occlusion(llama, prompt, response, 4),
-        "integrated_gradients": lambda: integrated_gradients(llama, prompt, response, 4, STEPS),
-    }
-    assert torch.equal(arrays["level_PR"], ops.importance_levels(ways[by]()[0], 10))
+    wanted_PR, probability_R, _ = importance_by(Definition(by), Options(STEPS), llama, prompt, response, 4)
+    assert torch.equal(arrays["level_PR"], ops.importance_levels(wanted_PR, 10))
+    assert torch.allclose(arrays["probability_R"], importance(llama, prompt, response, 4)[1], rtol=1e-5)
+    assert torch.equal(arrays["probability_R"], probability_R)
+    assert ("path_error_1" in arrays) == ("path_points_1" in arrays) == (by == "integrated_gradients")
     assert arrays["level_PR"].shape == (len(prompt.prompt_ids), len(response))
     assert Attribution(10, 4, "float32", by).work(llama, Inputs([(prompt, ())], None, None))[0].compute()
 
@@ -156,7 +155,7 @@ def test_the_configuration_chooses_it():
 
 
 def test_what_does_not_exist_is_refused():
-    with pytest.raises(InputError, match=r"method='lime'.*grad_x_input, integrated_gradients, occlusion"):
+    with pytest.raises(InputError, match=r"method='lime'.*grad_x_input, .*contrast, .*integrated_gradients, occlusion"):
         Attribution(10, 4, "float32", "lime")
     with pytest.raises(InputError, match="steps=0"):
         Attribution(10, 4, "float32", "integrated_gradients", 0)

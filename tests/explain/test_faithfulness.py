@@ -24,8 +24,8 @@ PERTURBATIONS = ["zero", "delete"]
 
 def method(**change):
     given = dict(
-        methods=METHODS, perturbations=PERTURBATIONS, steps=2, mask_draws=1, fractions=[0.2, 0.5], draws=3,
-        prompts=None, tokens=None, seed=0, memory=64,
+        methods=METHODS, perturbations=PERTURBATIONS, steps=2, method_draws=2, mask_draws=1,
+        fractions=[0.2, 0.5], draws=3, prompts=None, tokens=None, seed=0, memory=64,
     )  # fmt: skip
     return Faithfulness(**{**given, **change})
 
@@ -243,5 +243,5 @@ def test_what_makes_no_sense_is_refused(change, message):
 
 def test_the_configuration_makes_it():
     made = from_configuration(packaged("explain/faithfulness"))
-    assert made.methods[0] == "grad_x_input" and made.fractions == [0.1, 0.2, 0.5]
+    assert made.methods[0] == "grad_x_input" and made.fractions == [0.1, 0.3]
     assert all(len(made.perturbations_for(name)) >= 2 for name in made.methods)

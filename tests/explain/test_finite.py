@@ -7,7 +7,7 @@ from shiftbench.contracts.explainer import Inputs
 from shiftbench.errors import InputError
 from shiftbench.explain.faithfulness import Faithfulness
 from shiftbench.explain.finite import check_importance
-from shiftbench.explain.importance import Definition, importance, log_probabilities, total_importance
+from shiftbench.explain.importance import Definition, Options, importance, log_probabilities, total_importance
 from shiftbench.explain.key_parts import KeyParts
 from shiftbench.explain.response import GreedyResponse
 from shiftbench.models import wrap
@@ -63,7 +63,7 @@ def test_importance(overflowing, asked):
 def test_every_definition_summed_over_the_response(overflowing, asked, definition):
     model, message = overflowing
     with pytest.raises(InputError, match=message):
-        total_importance(model, *asked, 4, definition, 1)
+        total_importance(definition, Options(1), model, *asked, 4)
 
 
 def test_masked_passes(overflowing, asked):

@@ -17,7 +17,7 @@ KINDS = ["mean", "delete"]
 
 
 def finding(resamples=1000, methods=METHODS):
-    explain = Faithfulness(list(methods), KINDS, 8, 1, list(FRACTIONS), DRAWS, None, None, 0, None)
+    explain = Faithfulness(list(methods), KINDS, 8, 3, 1, list(FRACTIONS), DRAWS, None, None, 0, None)
     return AttributionFaithfulness(explain, Bootstrap(resamples, 0.95, 0))
 
 
