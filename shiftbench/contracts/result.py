@@ -23,6 +23,10 @@ class Kind(Enum):
     DIAGNOSTIC = "diagnostic"
 
 
+# How the flag of a check of attributions begins; the name of a model follows, base or tuned.
+UNFAITHFUL = "unfaithful:"
+
+
 @dataclass(frozen=True)
 class ScoreFact:
     """What a score means, for reports and leaderboards.
@@ -134,6 +138,9 @@ class Result:
     level: whether the scores are properties of one model, as those of a check are, and not shifts.
     captions: by the name of a table, or by a pattern with `*`, what a row of it is and what its columns mean.
     flags: one-word warnings for lists of runs, for example 'unfaithful:base'. notes: notes for this run's report.
+    chosen_method: of a check of attributions, the name of the attribution method that it chose; else ''. unfaithful: of
+    such a check, for each method's name the models, 'base' or 'tuned', in which the method was checked and is not shown
+    to be faithful.
     nulls: the finding's scores on null models; None where it was scored on none. inapplicable: why the finding's claims
     do not apply to this pair and these prompts; empty where they do.
     """
@@ -151,6 +158,8 @@ class Result:
     nulls: NullScores | None = None
     inapplicable: str = ""
     captions: Mapping[str, str] = field(default_factory=dict)
+    chosen_method: str = ""
+    unfaithful: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def score(self, name: str) -> Score:
         """The score of that name. Raises StopIteration where the result has none, which is an error of the caller."""

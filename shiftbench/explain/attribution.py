@@ -6,7 +6,7 @@ Wu et al. 2023, section 3.1; docs/mathematics.md, 'Attribution of a response to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -28,12 +28,14 @@ from shiftbench.explain.importance import (
 )
 from shiftbench.explain.keys import method_content, text_content
 from shiftbench.explain.masks import Masking, mask_named
+from shiftbench.explain.methods import AttributionMethod, method_named
 from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
 from shiftbench.readers.numbers import as_typed, check_number, check_whole
 from shiftbench.store.explanation import Unit
 from shiftbench.store.work import Work
 
+AUTO = "auto"  # the method that a check of the attributions chooses (pipeline/choosing.py)
 COMPARED_PROMPTS = 3  # the most prompts of each model on which another precision is compared with float32
 
 
@@ -55,9 +57,10 @@ class Attribution(Explainer):
 
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
-    definition: a value of explain.importance.Definition. steps, masking, tolerance, noise: those of
-    explain.importance.Options, which says what definitions use them. agreements: by model name, one Agreement for each
-    prompt that was computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
+    definition: a value of explain.importance.Definition, or AUTO until a method is chosen. steps, masking, tolerance,
+    noise: those of explain.importance.Options, which says what definitions use them. leaves_out: ids of prompts that
+    are not explained, because the method was chosen on them. agreements: by model name, one Agreement for each prompt
+    that was computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
     completeness: by model name, one Completeness for each prompt with a response that was computed by integrated
     gradients; empty by another definition. unanswered: the names of the models of which a prompt with an empty response
     was computed.
@@ -73,6 +76,7 @@ class Attribution(Explainer):
     masking: Masking = ZERO
     tolerance: float | None = None
     noise: float = 0.1
+    leaves_out: frozenset[str] = frozenset()
     agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     completeness: dict[str, list[Completeness]] = field(default_factory=dict, init=False, compare=False, repr=False)
     unanswered: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
@@ -82,8 +86,12 @@ class Attribution(Explainer):
     def __post_init__(self) -> None:
         check_whole("attribution: levels", self.levels, 1, 255)
         check_whole("attribution: memory", self.memory, 1, null="the device's default (MiB)")
-        for option, value, known in (("precision", self.precision, Precision), ("method", self.definition, Definition)):
-            names = [member.value for member in known]
+        precisions = [precision.value for precision in Precision]
+        definitions = [AUTO, *(definition.value for definition in Definition)]
+        for option, value, names in (
+            ("precision", self.precision, precisions),
+            ("method", self.definition, definitions),
+        ):
             if value not in names:
                 raise InputError(f"attribution: {option}={value!r} is not known; choose from {', '.join(names)}")
         check_whole("attribution: steps", self.steps, 1)
@@ -96,6 +104,33 @@ class Attribution(Explainer):
                 f"attribution: precision={self.precision} is that of derivatives, and method=occlusion computes none; "
                 "use precision=float32"
             )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the method is still to be chosen."""
+        return self.definition == AUTO
+
+    @property
+    def method_name(self) -> str:
+        """The method's name, with its mask where it uses one, as explain.methods writes it; AUTO while it is open."""
+        if self.is_open:
+            return AUTO
+        return AttributionMethod(Definition(self.definition), self._options).name
+
+    def chosen(self, method: AttributionMethod, leaves_out: frozenset[str]) -> Attribution:
+        """This explainer with the method that was chosen. leaves_out: ids of the prompts on which it was chosen."""
+        options = method.options
+        precision = self.precision if method.definition is not Definition.OCCLUSION else Precision.FLOAT32.value
+        return replace(
+            self,
+            definition=method.definition.value,
+            steps=options.steps,
+            masking=options.masking,
+            tolerance=options.tolerance,
+            noise=options.noise,
+            precision=precision,
+            leaves_out=leaves_out,
+        )
 
     def check_source(self, source: ModelSource) -> None:
         """Raise InputError where the model cannot be explained in this precision, as far as its dtype and device tell.
@@ -161,6 +196,7 @@ class Attribution(Explainer):
                 compute=lambda prompt=prompt, response=response: self._unit(model, prompt, response),  # type: ignore[misc]
             )
             for prompt, response in inputs.prompts
+            if prompt.prompt.id not in self.leaves_out
         ]
 
     @property
@@ -214,7 +250,7 @@ class Attribution(Explainer):
         """
         if self.definition == Definition.OCCLUSION.value:
             return occlusion_flops(shape, prompt_tokens, response_tokens)
-        points = self._options.points(Definition(self.definition))
+        points = 1 if self.is_open else self._options.points(Definition(self.definition))
         return points * attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:
@@ -258,8 +294,22 @@ def attribution(
 
     Raises InputError where a value is not known or out of range.
     """
-    masking = Masking(mask_named("attribution: mask", mask), draws, seed)
-    return Attribution(levels, memory, precision, method, steps, masking, tolerance, noise)
+    named = named_options("attribution", method, steps, mask, draws, seed)
+    return Attribution(levels, memory, precision, *named, tolerance, noise)
+
+
+def named_options(
+    explainer: str, method: str, steps: int, mask: str, draws: int, seed: int
+) -> tuple[str, int, Masking]:
+    """(definition, steps, masking) of an Attribution from what is typed.
+
+    method: may name the mask too, as 'occlusion:mean'; `mask` then has no effect. explainer: for the message. Raises
+    InputError for a name that is not known.
+    """
+    if ":" in str(method):
+        named = method_named(f"{explainer}: method", method, steps, draws, seed)
+        return named.definition.value, steps, named.options.masking
+    return method, steps, Masking(mask_named(f"{explainer}: mask", mask), draws, seed)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:

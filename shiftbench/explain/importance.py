@@ -225,11 +225,17 @@ def occlusion(
         return torch.zeros(len(single_KP), 0), torch.zeros(0)
     masked_BP = torch.cat([torch.zeros(1, count, dtype=torch.bool), single_KP])
     log_BR = log_probabilities(model, prompt, response, masked_BP, memory, masking)
-    probability_R = log_BR[0].exp()
-    # With q for p_r under the mask: p - q = -p (q / p - 1), and q / p - 1 = expm1(log q - log p), which loses no digits
-    # where q is close to p.
-    importance_KR = -probability_R * (log_BR[1:] - log_BR[0]).expm1()
-    return _require_finite(importance_KR, model, prompt), probability_R
+    importance_KR = change_under_masks(log_BR[0], log_BR[1:])
+    return _require_finite(importance_KR, model, prompt), log_BR[0].exp()
+
+
+def change_under_masks(log_R: Tensor, log_BR: Tensor) -> Tensor:
+    """change_BR: by how much each response token's probability falls under each mask.
+
+    log_R: log p without a mask. log_BR: log q under each mask. p - q = -p (q / p - 1), and q / p - 1 is expm1(log q -
+    log p), which loses no digits where q is close to p.
+    """
+    return -log_R.exp() * (log_BR - log_R).expm1()
 
 
 def importance_by(

@@ -64,6 +64,11 @@ class Masking:
         check_whole("masks: draws", self.draws, 1)
         check_whole("masks: seed", self.seed, None)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the mask depends on draws."""
+        return self.kind is Mask.RESAMPLE
+
     def content(self) -> dict[str, str | int]:
         """The part of a unit's content that names the mask and the options that it uses; empty for ZERO.
 
@@ -71,7 +76,7 @@ class Masking:
         """
         if self.kind is Mask.ZERO:
             return {}
-        drawn = {"mask_draws": self.draws, "mask_seed": self.seed} if self.kind is Mask.RESAMPLE else {}
+        drawn = {"mask_draws": self.draws, "mask_seed": self.seed} if self.is_drawn else {}
         return {"mask": self.kind.value, **drawn}
 
     def check(self, model: Model) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.explain.attribution import Attribution
-from shiftbench.explain.masks import Masking, mask_named
+from shiftbench.explain.attribution import Attribution, named_options
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
@@ -72,8 +71,8 @@ def placed_attribution(
     precision: str,
 ) -> PlacedAttribution:
     """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
-    masking = Masking(mask_named("position: mask", mask), draws, seed)
-    return PlacedAttribution(levels, memory, precision, method, steps, masking, tolerance, noise)
+    named = named_options("position", method, steps, mask, draws, seed)
+    return PlacedAttribution(levels, memory, precision, *named, tolerance, noise)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:

@@ -1,10 +1,11 @@
-"""Check: whether base's and tuned's attributions find the tokens that matter (docs/controls.md, 'Faithfulness')."""
+"""Check: which attribution method finds the tokens that matter in base and in tuned (docs/attribution.md)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,34 +14,43 @@ from scipy.stats import rankdata
 
 from shiftbench.contracts.finding import Finding, Group
 from shiftbench.contracts.need import RESPONSES_OF_BOTH, Need
-from shiftbench.contracts.result import Figure, Kind, Result, Score, ScoreFact, no_change
-from shiftbench.explain.faithfulness import RANDOM, REVERSED, Faithfulness
+from shiftbench.contracts.result import UNFAITHFUL, Figure, Kind, Result, Score, ScoreFact, no_change
+from shiftbench.explain.faithfulness import BASELINES, RANDOM, Faithfulness
 from shiftbench.stats import Bootstrap, holm, sign_flip
 from shiftbench.store.explanation import Explanation, Unit
 
 MODELS = ("base", "tuned")
-QUANTITIES = ("comprehensiveness_over_random", "sufficiency_over_random", "correlation")
-ORDERS = {"": "most important first", REVERSED: "least important first", RANDOM: "random order"}
-
+POWER = 1.96 + 0.84  # normal quantiles of a two-sided test at 5% that finds an effect with a probability of 80%
+OVER_RANDOM, OVER_BASELINES = "comprehensiveness_over_random", "comprehensiveness_over_baselines"
+SUFFICIENCY, CORRELATION = "sufficiency_over_random", "correlation"
+QUANTITIES = (OVER_RANDOM, OVER_BASELINES, SUFFICIENCY, CORRELATION)
+AGAINST = {OVER_RANDOM: "random order", **{f"comprehensiveness_over_{name}": name for name in BASELINES}}
 
 FACTS = {
     f"{model}_{quantity}": ScoreFact(f"{label}, {model}", unit, positive, zero, Kind.LEVEL)
     for model in MODELS
     for quantity, (label, unit, positive, zero) in {
-        "comprehensiveness_over_random": (
+        OVER_RANDOM: (
             "fall of the probability where important tokens are masked",
             "mean probability of a response token, less that of a random order",
             "masking the tokens that the attributions call important lowers the response's probability more than "
             "masking random ones does",
             "the attributions order the tokens no better than a random order does",
         ),
-        "sufficiency_over_random": (
+        OVER_BASELINES: (
+            "the same fall against the best order that looks at no model",
+            "mean probability of a response token, less that of the best baseline",
+            "masking the tokens that the attributions call important lowers the response's probability more than "
+            "masking the longest, the last, the rarest or the repeated ones does",
+            "an order that looks at no model, such as the longest token first, does as well as the attributions",
+        ),
+        SUFFICIENCY: (
             "probability where important tokens alone are left",
             "mean probability of a response token, less that of a random order",
             "the tokens that the attributions call important keep more of the response's probability than random ones",
             "the attributions order the tokens no better than a random order does",
         ),
-        "correlation": (
+        CORRELATION: (
             "importance against the true change",
             "Spearman's rank correlation over prompt tokens",
             "tokens of larger importance lower the probability more when each is masked alone",
@@ -52,32 +62,63 @@ FACTS = {
 
 CAPTIONS = {
     "methods": (
-        "One row is one quantity of one method in one model. The columns have its mean over prompts with its "
-        "interval, and a test against 0, also corrected for all rows (Holm). Above 0, the method orders tokens "
-        "better than chance."
+        "One row is one quantity of one method in one model where tokens are masked in one way. The columns have its "
+        "mean over prompts with its interval, a test against 0, also corrected for all rows (Holm), and how many "
+        "prompts would decide a mean of this size. Where the mask is the method's own, the row judges nothing."
+    ),
+    "choice": (
+        "One row is one method, the cheapest first. The columns say whether it is faithful in each model, and the "
+        "smallest lower bound on which that rests: over all masks but its own, over random orders and over orders "
+        "that look at no model. The first method that is faithful in both models is the one to take."
     ),
     "curves": (
-        "One row is one share of the prompt's tokens, taken in one order. The columns have the mean probability of a "
-        "response token where these tokens are masked, or where they alone are left, with its interval over prompts."
+        "One row is one share of the prompt's tokens, taken in one order and masked in one way. The columns have the "
+        "mean probability of a response token where these tokens are masked, or where they alone are left, with its "
+        "interval over prompts."
     ),
     "prompts": (
-        "One row is one prompt, model and method. The columns have the response's probability with nothing masked, "
-        "how far it falls where tokens are masked in each order, and the correlation of importance with the fall."
+        "One row is one prompt, model, method and mask. The columns have the response's probability with nothing "
+        "masked, how far it falls where tokens are masked in each order, and the correlation of importance with the "
+        "fall."
     ),
 }
 
 
 @dataclass(frozen=True)
-class AttributionFaithfulness(Finding):
-    """Compares masking tokens in the order of their importance with masking them in random order, in each model.
+class Faithful:
+    """Whether a method is faithful in one model.
 
-    The scores are levels, not shifts: a model compared with itself does not score 0, and no null model is scored.
+    low: the smallest lower bound of the quantities that decide; NaN without prompts. mean: the mean of that quantity.
+    quantity, perturbation: which it is. n: the number of prompts.
+    """
+
+    low: float
+    mean: float
+    quantity: str
+    perturbation: str
+    n: int
+
+    @property
+    def is_faithful(self) -> bool:
+        """Whether all quantities that decide have intervals above 0."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class AttributionFaithfulness(Finding):
+    """Compares masking tokens in the order of their importance with masking them in other orders, in each model.
+
+    A method is faithful in a model where its comprehensiveness exceeds that of random orders and that of every baseline
+    (explain.faithfulness.BASELINES), each with an interval above 0, under every perturbation but the method's own mask.
+    The method that is chosen is the first of the explainer's methods that is faithful in both models. Where none is, it
+    is the one whose smallest mean is largest, and flags say in which model it is not faithful. The scores are levels,
+    not shifts: a model compared with itself does not score 0, and no null model is scored.
     """
 
     explain: Faithfulness
     bootstrap: Bootstrap
     name: ClassVar[str] = "attribution_faithfulness"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[Group] = Group.CHECK
     needs: ClassVar[frozenset[Need]] = RESPONSES_OF_BOTH
     facts: ClassVar[Mapping[str, ScoreFact]] = FACTS
@@ -85,133 +126,217 @@ class AttributionFaithfulness(Finding):
     def __call__(self, base: Explanation, tuned: Explanation) -> Result:
         """The result over the prompts that both explanations have: scores of QUANTITIES for each model.
 
-        The scores, the curves and the flags are of the explainer's first method alone. The tables `methods` and
-        `prompts` have all of its methods. The flag `unfaithful:MODEL` is set where the model's comprehensiveness over
-        random was computed and its interval is not wholly above 0.
+        The scores, the curves and the flags are of the chosen method. A score is the mean over the perturbations that
+        may judge the method. The tables `methods`, `choice` and `prompts` have all methods. The flag `unfaithful:MODEL`
+        is set where the chosen method is not faithful in the model although prompts were checked.
         """
         shared = [name for name in base.units if name in tuned.units]
         sides = {"base": base.units, "tuned": tuned.units}
-        rows = pd.DataFrame(
-            [
-                {"prompt": name, "model": model, "method": method, **prompt_quantities(sides[model][name], method)}
-                for name in shared
-                for model in MODELS
-                for method in self.explain.methods
-            ],
-            columns=["prompt", "model", "method", *COLUMNS],
-        )
-        main = rows[rows["method"] == self.explain.methods[0]]
-        scores = [self._score(main, model, quantity) for quantity in QUANTITIES for model in reversed(MODELS)]
-        flagged = [score.name.split("_")[0] for score in scores[:2] if score.n and score.low <= 0]
-        curves = self._curves(shared, sides)
+        rows = self._rows(shared, sides)
+        judged = {
+            (method, model): self._faithful(rows, method, model) for method in self.explain.methods for model in MODELS
+        }
+        chosen = self._choose(judged)
+        scores = [self._score(rows, chosen, model, quantity) for quantity in QUANTITIES for model in reversed(MODELS)]
+        unfaithful = {
+            method: [model for model in MODELS if judged[method, model].n and not judged[method, model].is_faithful]
+            for method in self.explain.methods
+        }
+        flagged = unfaithful[chosen]
+        curves = self._curves(chosen, shared, sides)
         return Result(
             finding=self.name,
             captions=CAPTIONS,
-            headline="tuned_comprehensiveness_over_random",
-            sentence=_sentence({score.name: score for score in scores}),
+            headline=f"tuned_{OVER_RANDOM}",
+            sentence=_sentence(chosen, judged, {score.name: score for score in scores}),
             scores=scores,
-            tables={"methods": self._methods(rows), "curves": curves, "prompts": rows},
-            figures=[_figure(curves, "masked"), _figure(curves, "alone left")],
+            tables={
+                "choice": _choice_table(self.explain.methods, chosen, judged),
+                "methods": self._methods(rows),
+                "curves": curves,
+                "prompts": rows,
+            },
+            figures=[
+                _figure(curves, tokens, perturbation)
+                for perturbation in self.explain.perturbations_for(chosen)
+                for tokens in ("masked", "alone left")
+            ],
             level=True,
-            flags=[f"unfaithful:{model}" for model in sorted(flagged)],
-            notes=[_note(model, self.explain.methods[0]) for model in sorted(flagged)],
+            flags=[f"{UNFAITHFUL}{model}" for model in flagged],
+            notes=[_note(model, chosen, judged[chosen, model]) for model in flagged],
+            chosen_method=chosen,
+            unfaithful=unfaithful,
         )
 
-    def _score(self, rows: pd.DataFrame, model: str, quantity: str) -> Score:
-        values = rows.loc[rows["model"] == model, quantity].dropna()
+    def _rows(self, shared: Sequence[str], sides: Mapping[str, Mapping[str, Unit]]) -> pd.DataFrame:
+        """A row for each prompt, model, method and perturbation, with the columns COLUMNS."""
+        keys = ["prompt", "model", "method", "perturbation"]
+        return pd.DataFrame(
+            [
+                {**dict(zip(keys, (name, model, method, kind), strict=True)), **prompt_quantities(unit, method, kind)}
+                for name in shared
+                for model in MODELS
+                for unit in [sides[model][name]]
+                for method in self.explain.methods
+                for kind in self.explain.perturbations
+            ],
+            columns=[*keys, *COLUMNS],
+        )
+
+    def _faithful(self, rows: pd.DataFrame, method: str, model: str) -> Faithful:
+        """The quantity with the smallest lower bound, of those that decide whether a method is faithful in a model."""
+        found = []
+        for perturbation in self.explain.perturbations_for(method):
+            for quantity in AGAINST:
+                values = _values(rows, method, model, [perturbation], quantity)
+                if len(values):
+                    mean = self.bootstrap.mean(values)
+                    found.append(Faithful(mean.low, mean.value, quantity, perturbation, len(values)))
+        return min(found, key=lambda each: each.low, default=Faithful(math.nan, math.nan, OVER_RANDOM, "", 0))
+
+    def _choose(self, judged: Mapping[tuple[str, str], Faithful]) -> str:
+        """The first method that is faithful in both models; else the one whose smallest mean is largest."""
+        methods = list(self.explain.methods)
+        for method in methods:
+            if all(judged[method, model].is_faithful for model in MODELS):
+                return method
+        if not any(each.n for each in judged.values()):
+            return methods[0]
+        return max(methods, key=lambda method: min(judged[method, model].mean for model in MODELS))
+
+    def _score(self, rows: pd.DataFrame, method: str, model: str, quantity: str) -> Score:
+        """The score of a quantity, averaged over the perturbations that may judge the method.
+
+        OVER_BASELINES is taken over the baseline that leaves the least.
+        """
         name = f"{model}_{quantity}"
-        if values.empty:
+        names = list(AGAINST)[1:] if quantity == OVER_BASELINES else [quantity]
+        kinds = self.explain.perturbations_for(method)
+        candidates = [values for one in names if len(values := _values(rows, method, model, kinds, one))]
+        if not candidates:
             return no_change(self.name, name)
+        values = min(candidates, key=np.mean)
         interval = self.bootstrap.mean(values)
         p = sign_flip(values, "two-sided", self.bootstrap.seed).p
         return Score(self.name, name, interval.value, interval.low, interval.high, p, len(values))
 
     def _methods(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """A row for each method, model and quantity: the mean over prompts with its interval and a sign-flip test.
+        """A row for each method, model, perturbation and quantity: the mean over prompts, its interval and a test.
 
-        rows: one for each prompt, model and method, with COLUMNS. Prompts whose quantity is NaN are left out. Holm's
-        correction is over all tests of the table.
+        Prompts whose quantity is NaN are left out. Holm's correction is over all tests of the table.
         """
         tests = []
-        for (method, model), group in rows.groupby(["method", "model"], sort=False):
-            for quantity in QUANTITIES:
-                score = self._score(group, str(model), quantity)
-                tests.append((method, model, quantity, score.value, score.low, score.high, score.p, score.n))
-        names = ["method", "model", "quantity", "mean", "low", "high", "sign-flip p, two-sided", "n"]
+        for method in self.explain.methods:
+            own = set(self.explain.perturbations) - set(self.explain.perturbations_for(method))
+            for model in MODELS:
+                for kind in self.explain.perturbations:
+                    for quantity in (*AGAINST, SUFFICIENCY, CORRELATION):
+                        values = _values(rows, method, model, [kind], quantity)
+                        mean = self.bootstrap.mean(values)
+                        p = sign_flip(values, "two-sided", self.bootstrap.seed).p if len(values) else None
+                        row = (method, model, kind, "yes" if kind in own else "", quantity)
+                        tests.append((*row, mean.value, mean.low, mean.high, p, len(values), needed_prompts(values)))
+        names = ["method", "model", "mask", "method's own", "quantity", "mean", "low", "high"]
+        names += ["sign-flip p, two-sided", "n", "prompts needed"]
         table = pd.DataFrame(tests, columns=names)
-        table.insert(7, "Holm p", holm([None if p is None or np.isnan(p) else p for p in table[names[6]]]))
+        table.insert(9, "Holm p", holm([None if p is None or np.isnan(p) else p for p in table[names[8]]]))
         return table
 
-    def _curves(self, shared: Sequence[str], sides: dict[str, Any]) -> pd.DataFrame:
+    def _curves(self, method: str, shared: Sequence[str], sides: Mapping[str, Mapping[str, Unit]]) -> pd.DataFrame:
         """Mean probability of a response token over prompts, with its interval.
 
-        A row for each model, kind of mask, order of tokens and fraction of the tokens. Kinds of mask: the fraction is
-        masked, or it alone is left. Orders: the first method's, the same reversed, and the mean of the random ones.
+        A row for each model, perturbation, kind of mask, order of tokens and fraction of the tokens. Kinds of mask: the
+        fraction is masked, or it alone is left. Orders: the method's, the baselines' and the mean of the random ones.
         shared: the prompts' ids. sides: the units of "base" and "tuned", by prompt id.
         """
         rows = []
         for model in MODELS:
             units = [sides[model][name] for name in shared]
-            for mask, array in (("masked", "removed_OF"), ("alone left", "kept_OF")):
-                for suffix, title in ORDERS.items():
-                    order = RANDOM if suffix == RANDOM else self.explain.methods[0] + suffix
-                    by_prompt = np.array([_over_fractions(unit, array, order) for unit in units])
-                    for index, fraction in enumerate(self.explain.fractions):
-                        mean = self.bootstrap.mean(by_prompt[:, index] if units else [])
-                        rows.append((f"{title}, {model}", mask, fraction, mean.value, mean.low, mean.high, len(units)))
-        return pd.DataFrame(rows, columns=["order", "tokens", "fraction", "probability", "low", "high", "n"])
+            for kind in self.explain.perturbations:
+                for tokens, array in (("masked", "removed_KOF"), ("alone left", "kept_KOF")):
+                    for order in (method, *BASELINES, RANDOM):
+                        title = {method: "most important first", RANDOM: "random order"}.get(order, order)
+                        by_prompt = np.array([_over_fractions(unit, array, order, kind) for unit in units])
+                        for index, fraction in enumerate(self.explain.fractions):
+                            mean = self.bootstrap.mean(by_prompt[:, index] if units else [])
+                            numbers = (fraction, mean.value, mean.low, mean.high, len(units))
+                            rows.append((f"{title}, {model}", kind, tokens, *numbers))
+        return pd.DataFrame(rows, columns=["order", "mask", "tokens", "fraction", "probability", "low", "high", "n"])
 
 
 COLUMNS = (
-    "probability", "comprehensiveness", "comprehensiveness_random", "comprehensiveness_reversed",
-    "comprehensiveness_over_random", "log_comprehensiveness_over_random", "sufficiency", "sufficiency_random",
-    "sufficiency_reversed", "sufficiency_over_random", "log_sufficiency_over_random", "correlation", "pearson",
+    "probability", "comprehensiveness", "comprehensiveness_random", *AGAINST, "log_comprehensiveness_over_random",
+    "sufficiency", "sufficiency_random", SUFFICIENCY, "log_sufficiency_over_random", CORRELATION, "pearson",
 )  # fmt: skip
 
 
-def prompt_quantities(unit: Unit, method: str) -> dict[str, float]:
+def prompt_quantities(unit: Unit, method: str, perturbation: str) -> dict[str, float]:
     """The quantities named in COLUMNS, for one prompt of one model and for the order of tokens by one method.
 
-    unit: a unit of explain/faithfulness.py. method: one of the unit's methods, such as "grad_x_input". probability: the
-    mean probability of a response token where nothing is masked. comprehensiveness: how far this probability falls
-    where the first tokens of the order are masked, averaged over the fractions; large where the order is right.
-    sufficiency: how far it falls where the first tokens alone are left; small where the order is right. *_random,
-    *_reversed: comprehensiveness and sufficiency of the random orders (their mean) and of the reversed order.
-    *_over_random: comprehensiveness less that of random orders, and sufficiency of random orders less that of the
-    method's; both are positive where the method's order is better than a random one. log_*_over_random: computed from
-    the mean log-probability instead, in nats. correlation (Spearman's) and pearson: the correlation, over the prompt
-    tokens that were masked alone, of a token's importance with the fall of the probability; NaN where one of the two is
-    constant.
+    unit: a unit of explain/faithfulness.py. method: one of the unit's methods, such as "grad_x_input". perturbation:
+    one of the unit's perturbations, by which tokens are masked. probability: the mean probability of a response token
+    where nothing is masked. comprehensiveness: how far this probability falls where the first tokens of the order are
+    masked, averaged over the fractions; large where the order is right. sufficiency: how far it falls where the first
+    tokens alone are left; small where the order is right. *_random: comprehensiveness and sufficiency of the random
+    orders (their mean). comprehensiveness_over_ORDER: comprehensiveness less that of another order, the random ones or
+    a baseline. sufficiency_over_random: sufficiency of random orders less that of the method's. Both are positive where
+    the method's order is better. log_*: computed from the mean log-probability instead, in nats. correlation
+    (Spearman's) and pearson: the correlation, over the prompt tokens that were masked alone, of a token's importance
+    with the fall of the probability; NaN where one of the two is constant.
     """
     quantities = {"probability": float(unit.arrays["full_2"][0])}
-    for log in ("", "log_"):
-        full = float(unit.arrays["full_2"][1 if log else 0])
-        for quantity, array, sign in (("comprehensiveness", "removed", 1), ("sufficiency", "kept", -1)):
-            name = f"{array}_{log}OF"
-            ordered, reversed_order, random = (
-                full - float(_over_fractions(unit, name, order).mean()) for order in (method, method + REVERSED, RANDOM)
-            )
-            quantities[f"{log}{quantity}_over_random"] = sign * (ordered - random)
-            if not log:
-                quantities |= {quantity: ordered, f"{quantity}_random": random, f"{quantity}_reversed": reversed_order}
+    falls = {order: _fall(unit, "removed", order, perturbation) for order in (method, *BASELINES, RANDOM)}
+    quantities |= {"comprehensiveness": falls[method], "comprehensiveness_random": falls[RANDOM]}
+    quantities[OVER_RANDOM] = falls[method] - falls[RANDOM]
+    quantities |= {f"comprehensiveness_over_{name}": falls[method] - falls[name] for name in BASELINES}
+    left, left_random = (_fall(unit, "kept", order, perturbation) for order in (method, RANDOM))
+    quantities |= {"sufficiency": left, "sufficiency_random": left_random, SUFFICIENCY: left_random - left}
+    for name, array, sign in (("comprehensiveness", "removed", 1), ("sufficiency", "kept", -1)):
+        own, random = (_fall(unit, array, order, perturbation, log=True) for order in (method, RANDOM))
+        quantities[f"log_{name}_over_random"] = sign * (own - random)
     importance_P = unit.arrays["importance_MP"][unit.words["methods"].index(method)]
-    importance_K = importance_P[unit.arrays["token_K"]].double().numpy()
-    change_K = unit.arrays["change_K"].double().numpy()
-    quantities["correlation"] = _correlation(rankdata(importance_K), rankdata(change_K))
-    quantities["pearson"] = _correlation(importance_K, change_K)
+    importance_J = importance_P[unit.arrays["token_J"]].double().numpy()
+    change_J = unit.arrays["change_KJ"][unit.words["perturbations"].index(perturbation)].double().numpy()
+    quantities[CORRELATION] = _correlation(rankdata(importance_J), rankdata(change_J))
+    quantities["pearson"] = _correlation(importance_J, change_J)
     return quantities
 
 
-def _over_fractions(unit: Unit, array: str, order: str) -> NDArray[np.float64]:
+def needed_prompts(values: Sequence[float] | pd.Series) -> float:
+    """About how many prompts decide a mean of this size and spread with a probability of 80%; NaN where unknown.
+
+    It is ((1.96 + 0.84) s / mean)^2 by the normal approximation, with s the standard deviation over prompts.
+    """
+    if len(values) < 2 or np.mean(values) == 0:
+        return math.nan
+    return float(math.ceil((POWER * np.std(values, ddof=1) / np.mean(values)) ** 2))
+
+
+def _values(rows: pd.DataFrame, method: str, model: str, perturbations: Sequence[str], quantity: str) -> pd.Series:
+    """A quantity of each prompt, averaged over perturbations, without the prompts where it is NaN."""
+    chosen = rows[(rows["method"] == method) & (rows["model"] == model) & rows["perturbation"].isin(perturbations)]
+    by_prompt: pd.Series = chosen.groupby("prompt", sort=False)[quantity].mean()
+    return by_prompt.dropna()
+
+
+def _fall(unit: Unit, array: str, order: str, perturbation: str, log: bool = False) -> float:
+    """How far the mean probability, or the mean log-probability, falls under an order's masks; over the fractions."""
+    name = f"{array}_{'log_' if log else ''}KOF"
+    full = float(unit.arrays["full_2"][1 if log else 0])
+    return full - float(_over_fractions(unit, name, order, perturbation).mean())
+
+
+def _over_fractions(unit: Unit, array: str, order: str, perturbation: str) -> NDArray[np.float64]:
     """One row of the unit's array, float64 [F]: the value for each of the F fractions, in one order of the tokens.
 
-    array: a name such as removed_OF. order: a name in the unit's words `orders`; RANDOM gives the mean over all random
+    array: a name such as removed_KOF. order: a name in the unit's words `orders`; RANDOM gives the mean over all random
     orders. Raises ValueError for another name.
     """
-    indices = [i for i, name in enumerate(unit.words["orders"]) if name == order or name.startswith(f"{order} ")]
-    if order != RANDOM:
-        indices = [unit.words["orders"].index(order)]
-    value_F: NDArray[np.float64] = unit.arrays[array][indices].double().mean(0).numpy()
+    orders = unit.words["orders"]
+    random = [index for index, name in enumerate(orders) if name.startswith(f"{RANDOM} ")]
+    indices = random if order == RANDOM else [orders.index(order)]
+    value_OF = unit.arrays[array][unit.words["perturbations"].index(perturbation)]
+    value_F: NDArray[np.float64] = value_OF[indices].double().mean(0).numpy()
     return value_F
 
 
@@ -222,44 +347,58 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _figure(curves: pd.DataFrame, tokens: str) -> Figure:
+def _choice_table(methods: Sequence[str], chosen: str, judged: Mapping[tuple[str, str], Faithful]) -> pd.DataFrame:
+    rows = []
+    for method in methods:
+        sides = {model: judged[method, model] for model in MODELS}
+        row: dict[str, object] = {"method": method, "chosen": "yes" if method == chosen else ""}
+        for model, found in sides.items():
+            row[f"faithful in {model}"] = "yes" if found.is_faithful else "no"
+            row[f"mean, {model}"], row[f"low, {model}"] = found.mean, found.low
+            row[f"against, {model}"] = f"{AGAINST[found.quantity]}, {found.perturbation}" if found.n else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _figure(curves: pd.DataFrame, tokens: str, perturbation: str) -> Figure:
     return Figure(
-        name=f"curves_{tokens.replace(' ', '_')}",
-        title=f"Probability of the response where a share of the prompt is {tokens}",
+        name=f"curves_{tokens.replace(' ', '_')}_{perturbation}",
+        title=f"Probability of the response where a share of the prompt is {tokens} (mask: {perturbation})",
         kind="line",
-        table=curves[curves["tokens"] == tokens],
+        table=curves[(curves["tokens"] == tokens) & (curves["mask"] == perturbation)],
         x="fraction",
         y="probability",
         series="order",
         low="low",
         high="high",
-        dashed=tuple(f"{title}, base" for title in ORDERS.values()),
+        dashed=tuple(sorted({order for order in curves["order"] if order.endswith(", base")})),
         x_label=f"share of the prompt's tokens that is {tokens}",
         y_label="mean probability of a response token",
     )
 
 
-def _sentence(scores: dict[str, Score]) -> str:
-    tuned, base = (scores[f"{model}_comprehensiveness_over_random"] for model in reversed(MODELS))
+def _sentence(chosen: str, judged: Mapping[tuple[str, str], Faithful], scores: Mapping[str, Score]) -> str:
+    tuned, base = (scores[f"{model}_{OVER_RANDOM}"] for model in reversed(MODELS))
     if tuned.n == 0:
         return "No prompt has a response, so the attributions cannot be checked."
+    faithful = [model for model in MODELS if judged[chosen, model].is_faithful]
+    where = {2: "in both models", 1: f"in {' '.join(faithful)} alone", 0: "in neither model"}[len(faithful)]
     return (
-        f"Masking the tokens that the tuned model's attributions call important lowers the response's probability "
-        f"{_verdict(tuned)} masking random ones ({_value_with_interval(tuned)}); in the base model {_verdict(base)} "
-        f"({_value_with_interval(base)})."
+        f"The attributions by {chosen} find the tokens that the response rests on {where}: masking the tokens that "
+        f"they call important lowers the response's probability by {_value_with_interval(tuned)} more than masking "
+        f"random ones in the tuned model, and by {_value_with_interval(base)} more in the base model, over {tuned.n} "
+        "prompts."
     )
 
 
-def _verdict(score: Score) -> str:
-    return "more than" if score.low > 0 else "less than" if score.high < 0 else "no more than"
-
-
 def _value_with_interval(score: Score) -> str:
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}] over {score.n} prompts"
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
 
 
-def _note(model: str, method: str) -> str:
+def _note(model: str, method: str, found: Faithful) -> str:
+    against = AGAINST[found.quantity]
     return (
-        f"unfaithful:{model}: the {model} model's attributions ({method}) find the tokens that the response rests on "
-        "no better than a random order does, so findings made of them say nothing sure about it."
+        f"{UNFAITHFUL}{model}: the {model} model's attributions ({method}) are not shown to find the tokens that the "
+        f"response rests on better than the order '{against}' does (mask {found.perturbation}: {found.mean:+.3f}, "
+        f"lower bound {found.low:+.3f}), so findings made of them say nothing sure about it."
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from shiftbench.contracts.result import Score
+from shiftbench.contracts.result import UNFAITHFUL, Score
 from shiftbench.results.document import RecordedVerdict
 
 # The fields of "pair" in scores.json that are equal in comparable runs, as are the versions of findings and explainers.
@@ -19,7 +19,6 @@ SHARED = (
 )  # fmt: skip
 GROUP_CHARACTERS = 9  # characters of a group's key that messages and pages show
 DIGEST_CHARACTERS = 8  # characters of a digest that messages and pages show
-UNFAITHFUL = "unfaithful:"  # how the flag of a model begins whose attributions are not better than random
 
 
 @dataclass(frozen=True)

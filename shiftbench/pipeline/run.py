@@ -4,6 +4,7 @@
     check               refuses the job before weights are read        checks.py
     check_loaded        loads the models; may refuse the job then      checks.py
     encode_prompts      prompts as token ids                           encoding.py
+    choose_method       the attribution method, where it is left open  choosing.py
     score               each finding: responses, explanations, scores  scoring.py (responses.py, gathering.py)
     compare_with_nulls  the findings' scores on null models too        controls.py
     verdicts_of         what may be said of each claim                 verdicts/
@@ -30,6 +31,7 @@ from shiftbench.errors import InputError
 from shiftbench.models import Model
 from shiftbench.models.pairs import Pair, PairModels, load_pair
 from shiftbench.pipeline.checks import check, check_loaded
+from shiftbench.pipeline.choosing import choose_method
 from shiftbench.pipeline.controls import compare_with_nulls
 from shiftbench.pipeline.encoding import EncodedPrompts, encode_prompts
 from shiftbench.pipeline.estimate import estimate
@@ -67,7 +69,9 @@ def explain_and_score(
     identity = session.identity()
     confirm(identity)
     encoded = _encoded(session)
-    results = [score(session, finding, encoded) for finding in job.findings.values()]
+    session, scored = choose_method(session, encoded)
+    job = session.job
+    results = [scored.get(key) or score(session, finding, encoded) for key, finding in job.findings.items()]
     if job.control is not None:
         results = compare_with_nulls(session, job.control, results, encoded)
     verdicts = verdicts_of(job.findings, results, _circumstances(job))

@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench.contracts.result import Result, Score
+from shiftbench.contracts.result import UNFAITHFUL, Result, Score
 from shiftbench.report.numbers import number, p_value
 from shiftbench.report.opening import SIGNS
 from shiftbench.report.page import RunSummary, model_name
 from shiftbench.report.text import title, visible
 from shiftbench.verdicts import Verdict, Word
-from shiftbench.verdicts.of_run import UNFAITHFUL
 from shiftbench.verdicts.sentences import command, interval, null_models, null_of_run
 
 STYLES = {

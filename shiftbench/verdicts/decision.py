@@ -175,11 +175,11 @@ def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
         models = " and ".join(sorted(evidence.unfaithful))
         found.append(
             (
-                f"the attributions of {models} find important tokens no better than a random order does",
+                f"the attributions of {models} are not shown to find the tokens that the responses rest on",
                 Remedy(
                     (
-                        f"findings.{evidence.score.finding}.explain.method=occlusion",
-                        "findings.attribution_faithfulness.explain.methods=[occlusion]",
+                        f"findings.{evidence.score.finding}.explain.method=occlusion:mean",
+                        "findings.attribution_faithfulness.explain.methods=[occlusion:mean]",
                     )
                 ),
             )

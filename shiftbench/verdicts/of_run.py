@@ -9,12 +9,9 @@ from shiftbench.contracts.claim import Claim
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import NullScores, Result, Score
 from shiftbench.explain.attribution import Attribution
-from shiftbench.findings.attribution_faithfulness import AttributionFaithfulness
 from shiftbench.findings.null import excess_name
 from shiftbench.stats import holm, place_in_null
 from shiftbench.verdicts.decision import Evidence, Null, Verdict, decide, deciding_p, headline
-
-UNFAITHFUL = "unfaithful:"  # how a flag of AttributionFaithfulness begins; a model's name follows, base or tuned
 
 
 @dataclass(frozen=True)
@@ -56,30 +53,26 @@ def _evidence(
 ) -> Evidence:
     score, excess = result.score(claim.score), _found(result, excess_name(claim.score))
     rises = headline(claim, score, excess).value > 0
-    checks = [pair for pair in pairs if _checks_attributions_of(pair[0], finding)]
+    checks = [models for _, other in pairs if (models := _unfaithful_models(other, finding)) is not None]
     return Evidence(
         score=score,
         excess=excess,
         null=_null(score, result.nulls, circumstances.confidence, rises),
         specific=[one for name in claim.specific if (one := _found(result, name)) is not None],
         checked=bool(checks),
-        unfaithful=frozenset(
-            flag.removeprefix(UNFAITHFUL)
-            for _, checked in checks
-            for flag in checked.flags
-            if flag.startswith(UNFAITHFUL)
-        ),
+        unfaithful=frozenset(model for models in checks for model in models),
         static_vectors=circumstances.static_vectors,
         inapplicable=result.inapplicable,
         confidence=circumstances.confidence,
     )
 
 
-def _checks_attributions_of(check: Finding, finding: Finding) -> bool:
-    """Whether `check` is a check of attributions whose first method is the one that `finding` rests on."""
-    if not isinstance(check, AttributionFaithfulness) or not isinstance(finding.explain, Attribution):
-        return False
-    return check.explain.methods[0] == finding.explain.definition
+def _unfaithful_models(check: Result, finding: Finding) -> Sequence[str] | None:
+    """The models in which the attribution method that a finding rests on is not shown to be faithful.
+
+    None where `check` is not the result of a check of that method.
+    """
+    return check.unfaithful.get(finding.explain.method_name) if isinstance(finding.explain, Attribution) else None
 
 
 def _null(score: Score, nulls: NullScores | None, confidence: float, rises: bool) -> Null | None:
