@@ -56,8 +56,12 @@ def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def _drop_unused(explain: dict[str, Any]) -> None:
     """Take out of the options of an attribution those that its method does not use, or that say what was always so."""
-    method = explain["method"]
-    drawn = explain.get("mask") == "resample" and method in USED_BY["mask"]
+    method, _, own_mask = str(explain["method"]).partition(
+        ":"
+    )  # a mask that the method names takes the place of `mask`
+    if own_mask:
+        explain.pop("mask", None)
+    drawn = (own_mask or explain.get("mask")) == "resample" and method in USED_BY["mask"]
     for option, methods in USED_BY.items():
         if method not in methods and not (drawn and option in ("draws", "seed")):
             explain.pop(option, None)

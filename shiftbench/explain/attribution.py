@@ -251,7 +251,7 @@ class Attribution(Explainer):
         """
         if self.is_open or self.definition == Definition.OCCLUSION.value:
             return occlusion_flops(shape, prompt_tokens, response_tokens)
-        points = self._options.points(Definition(self.definition))
+        points = 1 if self.is_open else self._options.points(Definition(self.definition))
         return points * attribution_flops(shape, prompt_tokens, response_tokens)
 
     def engine_bytes(self, device: torch.device) -> int:

@@ -1,4 +1,7 @@
-"""Attribution methods by name: a definition, and after a colon the mask that it uses, as `occlusion:mean`."""
+"""Attribution methods by name: a definition, and after a colon the mask that it uses, as `occlusion:mean`.
+
+Of integrated gradients it is the mask at which the path begins, as `integrated_gradients:mean`.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class PlacedAttribution(Attribution):
     def work(self, model: Model, inputs: Inputs) -> list[Work]:
         """The units of Attribution, four for each prompt: both orders, each explained on both answers, even empty ones.
 
-        inputs.prompts: those of `own_prompts`. A prompt of which only one order is there gets no unit. `unit_name`
-        names the units.
+        inputs.prompts: those of `own_prompts`. A prompt of which only one order is there gets no unit, nor
+        does one in `leaves_out`. `unit_name` names the units.
         """
         by_id = {prompt.prompt.id: (prompt, response) for prompt, response in inputs.prompts}
         prompts = []
@@ -53,6 +53,8 @@ class PlacedAttribution(Attribution):
             for answer_position in POSITIONS:
                 answer = by_id.get(f"{prompt_id}/{answer_position}")
                 # A prompt has one order alone where the other was too long for the context window.
+                if prompt_id in self.leaves_out:
+                    continue
                 if answer is not None and f"{prompt_id}/{_other(position)}" in by_id:
                     prompts.append((_with_id(prompt, unit_name(prompt_id, position, answer_position)), answer[1]))
         return super().work(model, replace(inputs, prompts=prompts))

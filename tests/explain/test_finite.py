@@ -71,7 +71,7 @@ def test_masked_passes(overflowing, asked):
     nothing_1P = torch.zeros(1, len(asked[0].prompt_ids), dtype=torch.bool)
     with pytest.raises(InputError, match=message):
         log_probabilities(model, *asked, nothing_1P, 4)
-    for explainer in (Faithfulness(["grad_x_input"], 1, [0.5], 1, None, None, 0, 4), KeyParts(1, 0, 4)):
+    for explainer in (Faithfulness(["grad_x_input"], ["zero"], 1, 1, 1, [0.5], 1, None, None, 0, 4), KeyParts(1, 0, 4)):
         (work,) = explainer.work(model, Inputs([asked], None, None))
         with pytest.raises(InputError, match=message):
             work.compute()

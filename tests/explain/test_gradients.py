@@ -23,6 +23,7 @@ from shiftbench.explain.importance import (
 )
 from shiftbench.explain.keys import prompt_draws
 from shiftbench.explain.masks import Mask, Masking, embedding_size
+from shiftbench.explain.methods import method_named
 from shiftbench.models import wrap
 from tests import reference
 from tests.explain.test_definitions import any64, asked, close, unknown  # noqa: F401
@@ -245,6 +246,16 @@ def test_what_cannot_be_is_refused(llama):
     unpadded.pad_token = None
     with wrap(tiny_module("llama"), unpadded) as model, pytest.raises(InputError, match="has no padding token"):
         Attribution(10, 4, "float32", "integrated_gradients", 3, Masking(Mask.PAD)).check_model(model)
+
+
+def test_a_path_is_named_with_its_mask():
+    named = method_named("methods", "integrated_gradients:mean", 4, 1, 0)
+    assert named.options == Options(4, Masking(Mask.MEAN, 1, 0)) and named.name == "integrated_gradients:mean"
+    assert named.options.content(named.definition) == {"steps": 4, "mask": "mean"}
+    with pytest.raises(InputError, match="mask=delete leaves no embeddings"):
+        method_named("methods", "integrated_gradients:delete", 4, 1, 0)
+    with pytest.raises(InputError, match="contrast uses no mask; write contrast"):
+        method_named("methods", "contrast:mean", 4, 1, 0)
 
 
 def test_operations_are_counted_for_each_gradient():
