@@ -151,7 +151,7 @@ def test_a_unit_holds_the_levels_of_its_definition(llama, by):
 
 def test_the_configuration_chooses_it():
     method = from_configuration(packaged("explain/attribution"))
-    assert method == Attribution(10, None, "float32", "grad_x_input", 32)
+    assert method == Attribution(10, None, "float32", "auto", 32) and method.is_open
 
 
 def test_what_does_not_exist_is_refused():
