@@ -13,6 +13,7 @@ What these files share:
 
     importance.py    importance of prompt tokens by each definition, and probabilities under masks, as functions
     gradients.py     gradients at the prompt, along a path to it, and around it, from which definitions are built
+    methods.py       attribution methods by name, such as occlusion:mean
     masks.py         what takes the place of a masked prompt token
     passes.py        what every pass over one text needs
     keys.py          what a unit's key is computed from, and random draws that base and tuned share

@@ -173,6 +173,8 @@ class Attribution(Explainer):
         its Completeness; units that were stored before there was a Completeness do not have them. Words `prompt_tokens`
         and `response_tokens` are the tokens' texts. Raises InputError where `check_model` does.
         """
+        if self.is_open:
+            raise ValueError("the attribution method is still to be chosen (pipeline/choosing.py)")
         self.check_model(model)
         if self.definition == Definition.OCCLUSION.value:
             self.masking.check_prompts([prompt for prompt, _ in inputs.prompts])

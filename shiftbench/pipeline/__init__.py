@@ -7,6 +7,7 @@ session.py       Session: a running job with its models, each loaded when a step
 encoding.py      prompts as token ids, for both models; leaves out those that cannot be explained
 responses.py     the responses to explain: decoded greedily, or given with the prompts
 gathering.py     explanations: each unit is read from the store, or computed and stored
+choosing.py      chooses the attribution method of findings that leave it open
 scoring.py       scores a finding on the explanations that it needs
 controls.py      scores the findings on null models too, and adds the comparison to their results
 recording.py     writes scores.json, the report and the record for MLflow, and prints the answer

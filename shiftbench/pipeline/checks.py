@@ -11,7 +11,6 @@ from shiftbench.models import Model, ModelSource
 from shiftbench.models.pairs import base_tokenizer_hint
 from shiftbench.models.pairs import check as check_pair
 from shiftbench.models.weights import check_weight_files
-from shiftbench.pipeline.choosing import check_choice
 from shiftbench.pipeline.encoding import TEMPLATES, check_templates
 from shiftbench.pipeline.job import Job
 from shiftbench.pipeline.session import Session
@@ -23,8 +22,7 @@ def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> No
 
     base, tuned: the models that the caller has loaded; None: the model is described by its source in the job's pair.
 
-    These are checked: the name of the template; that there is a finding; that no two prompts have one id;
-    that an attribution method which is left open can be chosen (`choosing.check_choice`); that base and
+    These are checked: the name of the template; that there is a finding; that no two prompts have one id; that base and
     tuned can be compared (`models.pairs.check`); the chat templates, where a finding needs prompts; the control, unless
     it is one for weights alone; each finding's method; whether the job's prompts suit the ratings of responses that a
     finding reads (`Finding.ratings_of_responses`); that no model was given loaded, where a finding reads weight files;
@@ -36,7 +34,6 @@ def check(job: Job, base: Model | None = None, tuned: Model | None = None) -> No
     if not job.findings:
         raise InputError("the job has no finding to score; choose a suite with suite=NAME, for example suite=all")
     _check_ids(job)
-    check_choice(job)
     tokenizers = check_pair(job.pair, base, tuned)
     if job.needs(Need.PROMPTS):
         check_templates(job, *tokenizers)

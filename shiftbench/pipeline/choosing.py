@@ -2,6 +2,8 @@
 
 The check of the attributions chooses it: the cheapest of its methods that is faithful in both models. The prompts on
 which it was chosen are left out of the findings that use it, so that a method is never judged and used on one prompt.
+Where no method is shown to be faithful, the best one is used on all prompts, and the verdict is `not trustworthy`.
+Without a check the paper's method is used, and the verdict says that the attributions were not checked.
 """
 
 from __future__ import annotations
@@ -12,34 +14,16 @@ from typing import Any
 
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result
-from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
+from shiftbench.explain.importance import Definition, Options
+from shiftbench.explain.methods import AttributionMethod
 from shiftbench.findings.attribution_faithfulness import FEWEST_PROMPTS, AttributionFaithfulness
 from shiftbench.pipeline.encoding import EncodedPrompts
-from shiftbench.pipeline.job import Job
 from shiftbench.pipeline.scoring import score
 from shiftbench.pipeline.session import Session
 
-
-def check_choice(job: Job) -> None:
-    """Raise InputError where a finding leaves its attribution method open and nothing can choose one.
-
-    That is where no finding of the job checks attributions, and where there are fewer than two prompts, because one of
-    them at least is taken to choose a method, and one at least to use it.
-    """
-    _, check = _check_of(job.findings)
-    for name in _open(job.findings):
-        if check is None:
-            raise InputError(
-                f"findings.{name}.explain.method=auto needs the finding attribution_faithfulness, which chooses the "
-                "method; add +finding@findings.attribution_faithfulness=attribution_faithfulness, or name a method: "
-                f"findings.{name}.explain.method=occlusion:delete"
-            )
-        if len(job.prompts) < 2 and not job.group:
-            raise InputError(
-                f"findings.{name}.explain.method=auto leaves out the prompts on which the method is chosen, and there "
-                f"is one prompt alone; add prompts, or name a method: findings.{name}.explain.method=occlusion:delete"
-            )
+# The method that findings use where nothing in the job checks attributions.
+UNCHECKED = AttributionMethod(Definition.GRAD_X_INPUT, Options())
 
 
 def choose_method(session: Session, encoded: EncodedPrompts) -> tuple[Session, Mapping[str, Result]]:
@@ -49,23 +33,36 @@ def choose_method(session: Session, encoded: EncodedPrompts) -> tuple[Session, M
     """
     findings = session.job.findings
     key, check = _check_of(findings)
-    if check is None or not _open(findings):
+    if not _open(findings):
         return session, {}
+    if check is None:
+        note = f"Attributions are by {UNCHECKED.name}, the paper's method, and nothing checks them."
+        return _with_method(session, UNCHECKED, frozenset(), note), {}
     result = _judge(session, check, encoded)
     method = next(each for each in check.explain.attributions if each.name == result.chosen_method)
     judged = frozenset(result.tables["prompts"]["prompt"])
+    if result.unfaithful[method.name]:
+        note = (
+            f"Attributions are by {method.name}, the best of {len(check.explain.methods)} methods on {len(judged)} "
+            "prompts; none of them is shown to be faithful in both models."
+        )
+        return _with_method(session, method, frozenset(), note), {key: result}
+    note = (
+        f"Attributions are by {method.name}, which {key} chose on {len(judged)} prompts; findings use it on the others."
+    )
+    return _with_method(session, method, judged, note), {key: result}
+
+
+def _with_method(session: Session, method: AttributionMethod, leaves_out: frozenset[str], note: str) -> Session:
+    """The session, in which findings with an open method use this one. note: for the report."""
     found: dict[str, Finding] = {
-        name: _with_explainer(finding, finding.explain.chosen(method, judged))
+        name: _with_explainer(finding, finding.explain.chosen(method, leaves_out))
         if isinstance(finding.explain, Attribution) and finding.explain.is_open
         else finding
-        for name, finding in findings.items()
+        for name, finding in session.job.findings.items()
     }
-    left = len(session.job.prompts) - len(judged)
-    session.gatherer.notes.append(
-        f"Attributions are by {method.name}, which {key} chose on {len(judged)} prompts; they are used on the other "
-        f"{left}."
-    )
-    return replace(session, job=replace(session.job, findings=found)), {key: result}
+    session.gatherer.notes.append(note)
+    return replace(session, job=replace(session.job, findings=found))
 
 
 def _judge(session: Session, check: AttributionFaithfulness, encoded: EncodedPrompts) -> Result:

@@ -1,6 +1,7 @@
 """Certification: pairs without a shift and planted shifts go through the pipeline, are counted, and survive a kill."""
 
 import copy
+import dataclasses
 import json
 import shutil
 
@@ -22,6 +23,7 @@ from shiftbench.contracts.explainer import Inputs
 from shiftbench.controls import WeightNull
 from shiftbench.models import Model
 from shiftbench.models.pairs import load_pair
+from shiftbench.pipeline.choosing import UNCHECKED
 from shiftbench.pipeline.job import build
 from shiftbench.pipeline.progress import Progress
 from shiftbench.prompts import Prompt
@@ -155,6 +157,7 @@ def test_a_planted_gain_is_the_stated_number_of_nats():
 
 def test_only_the_planted_model_gets_the_shift(demo, job):
     finding = job.findings["instruction_recognition"]
+    finding = dataclasses.replace(finding, explain=finding.explain.chosen(UNCHECKED, frozenset()))
     with_shift = planted(finding, Shift("recognition", 0.1, 0, demo.tuned.weights_digest))
     assert type(with_shift) is type(finding) and with_shift.explain.definition == finding.explain.definition
     inputs = Inputs(_encoded(demo, job), job.vocabulary, job.vectors)

@@ -56,6 +56,8 @@ def test_every_score_that_was_ever_recorded_has_a_meaning(ratings):
 NOT_RECORDED = {  # scores that the recorded run lacks, with the reason
     ("instruction_recognition", "recognition_min_len"): "given only where own responses differ in length",
     ("instruction_recognition", "prompt_density_rise"): "added after the recording, by issue 19",
+    ("attribution_faithfulness", "base_comprehensiveness_over_baselines"): "added after the recording, by issue 20",
+    ("attribution_faithfulness", "tuned_comprehensiveness_over_baselines"): "added after the recording, by issue 20",
     ("concept_rotation", "none_share_fall_from_embeddings"): "added after the recording, by issue 19",
     ("concept_rotation", "random_label_share"): "added after the recording, by issue 19",
     ("concept_rotation", "mean_angle_10_rad_over_chance"): "added after the recording, by issue 19",

@@ -249,13 +249,14 @@ def test_what_cannot_be_is_refused(llama):
 
 
 def test_a_path_is_named_with_its_mask():
-    named = method_named("methods", "integrated_gradients:mean", 4, 1, 0)
+    options = Options(4, Masking(Mask.ZERO, 1, 0))
+    named = method_named("methods", "integrated_gradients:mean", options)
     assert named.options == Options(4, Masking(Mask.MEAN, 1, 0)) and named.name == "integrated_gradients:mean"
     assert named.options.content(named.definition) == {"steps": 4, "mask": "mean"}
     with pytest.raises(InputError, match="mask=delete leaves no embeddings"):
-        method_named("methods", "integrated_gradients:delete", 4, 1, 0)
+        method_named("methods", "integrated_gradients:delete", options)
     with pytest.raises(InputError, match="contrast uses no mask; write contrast"):
-        method_named("methods", "contrast:mean", 4, 1, 0)
+        method_named("methods", "contrast:mean", options)
 
 
 def test_operations_are_counted_for_each_gradient():

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from shiftbench.config import composition
-from shiftbench.explain import attribution
+from shiftbench.explain import importance
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
 from shiftbench.prompts import EncodedPrompt, Prompt, encode
@@ -24,7 +24,7 @@ SEED = 20231016
 
 def ours(model: Model, case: Case) -> Tensor:
     """importance_PR as shiftbench computes it. All benchmarks of attribution call this function."""
-    return attribution.importance(model, case.prompt, case.response, packaged("attribution").memory)[0]
+    return importance.importance(model, case.prompt, case.response, packaged("attribution").memory)[0]
 
 
 def forward(model: Model, case: Case) -> Tensor:

@@ -65,7 +65,7 @@ PARTS = (
     Part("forward pass", segmented_forward, "forward", _forward),
     Part(
         "logits and their cotangents", importance, "top_directions",
-        lambda model, top_RD, _: 4.0 * len(top_RD) * model.head.weight_IO.numel(),
+        lambda model, top_RD, *_: 4.0 * len(top_RD) * model.head.weight_IO.numel(),
     ),
     *(Part("products", Precision, f"{add}linear_{kind}", _product) for add in ("", "add_") for kind in ("jvp", "vjp")),
     Part(

@@ -5,15 +5,21 @@ import dataclasses
 import pytest
 
 from shiftbench.config.composition import compose
-from shiftbench.errors import InputError
 from shiftbench.explain.attribution import Attribution
+from shiftbench.findings import attribution_faithfulness
+from shiftbench.findings.attribution_faithfulness import Faithful
 from shiftbench.pipeline import choosing
-from shiftbench.pipeline.checks import check
 from shiftbench.pipeline.job import build
 from shiftbench.pipeline.progress import Progress
 from shiftbench.pipeline.run import explain_and_score
 
 CHECK = "findings.attribution_faithfulness.explain"
+
+
+SMALL = (
+    f"{CHECK}.methods=[grad_x_input,occlusion:delete]", f"{CHECK}.perturbations=[zero,mean]",
+    f"{CHECK}.fractions=[0.5]", f"{CHECK}.draws=1", f"{CHECK}.tokens=3",
+)  # fmt: skip
 
 
 def job(tmp_path, *overrides, limit=8):
@@ -22,8 +28,7 @@ def job(tmp_path, *overrides, limit=8):
         "response.max_new_tokens=4", f"store.path={tmp_path / 'store'}", "bootstrap.resamples=200",
         "~findings.instruction_verbs", "~findings.concept_rotation",
         "findings.instruction_recognition.explain.method=auto",
-        f"{CHECK}.methods=[grad_x_input,occlusion:delete]", f"{CHECK}.perturbations=[zero,mean]",
-        f"{CHECK}.fractions=[0.5]", f"{CHECK}.draws=1", f"{CHECK}.tokens=3", *overrides,
+        *(SMALL if "~findings.attribution_faithfulness" not in overrides else ()), *overrides,
     ]  # fmt: skip
     return build(compose("config", given))
 
@@ -34,23 +39,29 @@ def outcome(tmp_path_factory):
     return made, explain_and_score(made, Progress(False))
 
 
-def test_it_is_chosen_on_other_prompts_than_it_is_used_on(outcome):
-    made, done = outcome
+def test_it_is_chosen_on_other_prompts_than_it_is_used_on(outcome, monkeypatch):
+    monkeypatch.setattr(attribution_faithfulness, "FEWEST_PROMPTS", 2)
+    monkeypatch.setattr(choosing, "FEWEST_PROMPTS", 2)
+    monkeypatch.setattr(Faithful, "is_faithful", property(lambda self: True))
+    made = dataclasses.replace(outcome[0])
+    done = explain_and_score(made, Progress(False))
     recognition, faithfulness = done.results
     judged = set(faithfulness.tables["prompts"]["prompt"])
     used = set(recognition.tables["prompts"]["prompt"])
-    assert judged and used and not judged & used
-    assert len(judged | used) == len(made.prompts) == 8 and len(judged) == 4  # half of the prompts at most
+    assert len(judged) == 2 and not judged & used and len(judged | used) == len(made.prompts) == 8
     (note,) = [note for note in done.notes if note.startswith("Attributions are by")]
-    assert f"by {faithfulness.chosen_method}, " in note and "on 4 prompts; they are used on the other 4" in note
+    assert note.startswith("Attributions are by grad_x_input, which attribution_faithfulness chose on 2 prompts;")
 
 
 def test_on_few_prompts_no_method_is_shown_to_be_faithful(outcome):
     _, done = outcome
-    _, faithfulness = done.results
+    recognition, faithfulness = done.results
+    assert len(set(faithfulness.tables["prompts"]["prompt"])) == 4  # half of the prompts at most
+    assert len(recognition.tables["prompts"]) == 8, "the best method is used on all of them"
     assert faithfulness.unfaithful[faithfulness.chosen_method] == ["base", "tuned"]
     verdict = next(one for one in done.verdicts if one.claim.score == "recognition")
     assert verdict.word.value == "not trustworthy" and "not shown to find the tokens" in verdict.reasons[0]
+    assert any("the best of 2 methods on 4 prompts; none of them is shown" in note for note in done.notes)
     assert any("at least 10 are needed" in note for note in done.notes)
 
 
@@ -88,9 +99,8 @@ def job_check(outcome):
     return outcome[0].findings["attribution_faithfulness"]
 
 
-def test_without_a_check_nothing_can_choose(tmp_path):
-    with pytest.raises(InputError, match="method=auto needs the finding attribution_faithfulness"):
-        check(job(tmp_path, "~findings.attribution_faithfulness"))
-    with pytest.raises(InputError, match="one prompt alone; add prompts, or name a method"):
-        check(job(tmp_path, limit=1))
-    check(job(tmp_path, limit=2))
+def test_without_a_check_the_papers_method_is_used_and_nothing_is_decided(tmp_path):
+    done = explain_and_score(job(tmp_path, "~findings.attribution_faithfulness", limit=2), Progress(False))
+    assert any("by grad_x_input, the paper's method, and nothing checks them" in note for note in done.notes)
+    verdict = next(one for one in done.verdicts if one.claim.score == "recognition")
+    assert verdict.word.value in ("not clear", "not trustworthy") and not verdict.evidence.checked

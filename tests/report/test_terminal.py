@@ -34,8 +34,8 @@ def test_four_verdicts_fit_twenty_lines_of_eighty_columns() -> None:
 def test_reasons_are_indented_under_their_verdict_and_wrapped() -> None:
     lines = text(verdict_lines(run_with_verdicts()))
     at = next(i for i, line in enumerate(lines) if line.startswith("!"))
-    assert lines[at + 1] == "    the attributions of base and tuned find important tokens no better than a"
-    assert lines[at + 2] == "    random order does"
+    assert lines[at + 1] == "    the attributions of base and tuned are not shown to find the tokens that the"
+    assert lines[at + 2] == "    responses rest on"
     at = next(i for i, line in enumerate(lines) if line.startswith("+"))
     assert not lines[at + 1].startswith("    "), "a supported claim has no reasons"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from shiftbench.engine.product import Precision
-from shiftbench.explain import attribution
+from shiftbench.explain import importance as explain_importance
 from shiftbench.models import Model
 from shiftbench.perf.cases import Case
 from shiftbench.perf.hot_spots import random_case
@@ -206,4 +206,4 @@ def case(vocabulary: int, prompt: int, response: int, seed: int = SEED) -> Case:
 
 def importance(model: Model, given: Case, precision: Precision) -> Tensor:
     """importance_PR by the engine, with the memory limit that the engine chooses. The result is on the CPU."""
-    return attribution.importance(model, given.prompt, given.response, None, precision)[0]
+    return explain_importance.importance(model, given.prompt, given.response, None, precision)[0]
