@@ -2,7 +2,7 @@
 
 p_r is the probability of response token r and e_n the embedding of prompt token n (docs/mathematics.md, 'Attribution of
 a response to its prompt'). Gradient times input, d p_r / d e_n . e_n, is the first-order approximation of occlusion,
-p_r - p_r(e_n = 0). docs/controls.md, 'Faithfulness' compares the definitions.
+p_r - p_r(e_n = 0). docs/attribution.md compares the definitions.
 """
 
 from __future__ import annotations
