@@ -24,7 +24,7 @@ def keep(runs: dict[str, Path]) -> None:
     old = pd.read_csv(KEPT) if KEPT.exists() else pd.DataFrame({"pair": []})
     new = []
     for name, run in runs.items():
-        read = [pd.read_csv(run / "tables" / f"attribution_faithfulness_{table}.csv") for table in ("choice", "methods")]
+        read = [pd.read_csv(run / "tables" / f"attribution_faithfulness.{table}.csv") for table in ("choice", "methods")]
         choice, methods = read
         methods = methods.merge(choice[["method", "chosen", "faithful in base", "faithful in tuned"]], on="method")
         new.append(methods.assign(pair=name))
