@@ -160,7 +160,7 @@ class AttributionFaithfulness(Finding):
             },
             figures=[
                 _figure(curves, tokens, perturbation)
-                for perturbation in self.explain.perturbations_for(chosen)
+                for perturbation in self.explain.perturbations
                 for tokens in ("masked", "alone left")
             ],
             level=True,

@@ -20,12 +20,14 @@ SHOWN = ("comprehensiveness_over_random", "correlation")
 
 
 def keep(runs: dict[str, Path]) -> None:
-    """Write both tables of each run, one below the other, to KEPT. Runs that are not named keep what they have there."""
+    """Write both tables of each run, one below the other, to KEPT. Runs that are not named keep their rows."""
     old = pd.read_csv(KEPT) if KEPT.exists() else pd.DataFrame({"pair": []})
     new = []
     for name, run in runs.items():
-        read = [pd.read_csv(run / "tables" / f"attribution_faithfulness.{table}.csv") for table in ("choice", "methods")]
-        choice, methods = read
+        folder = run / "tables"
+        choice, methods = (
+            pd.read_csv(folder / f"attribution_faithfulness.{table}.csv") for table in ("choice", "methods")
+        )
         methods = methods.merge(choice[["method", "chosen", "faithful in base", "faithful in tuned"]], on="method")
         new.append(methods.assign(pair=name))
     kept = pd.concat([old[~old["pair"].isin(list(runs))], *new])

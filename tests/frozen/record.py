@@ -112,6 +112,7 @@ PROMPT_SETS = (
     ["dataset=mt_bench", "vocabulary.size=4000"],
 )
 PACKAGED = "vocabulary"  # prompt sets that set this take the packaged words, in seconds; others a small file of words
+POSITION = "findings.instruction_position.explain"
 SMALL = {  # options with which a job takes seconds; the options of the explainers keep their defaults
     "device": "cpu",
     "response.max_new_tokens": 2,
@@ -120,6 +121,7 @@ SMALL = {  # options with which a job takes seconds; the options of the explaine
     "vocabulary": "tsv",
     "vocabulary.path": "WORDS",
     "vectors": "model",
+    f"{ATTRIBUTION}.method": "grad_x_input",  # the default until issue 20, with which the units were recorded
 }
 SMALLER = {  # options for jobs with null models, each of which is explained anew
     "findings.instruction_verbs.explain.k": 10,
@@ -305,11 +307,14 @@ def jobs(package: Package, inputs: Inputs) -> dict[str, Any]:
         ),
         "demo_lora, adapter kept, attribution by integrated gradients": (
             lora, {
-                **alone, "suite": "probes", "pair.tuned_model.merge_adapter": False,
+                **alone, "suite": "probes", f"{POSITION}.method": "grad_x_input",
+                "pair.tuned_model.merge_adapter": False,
                 f"{ATTRIBUTION}.method": "integrated_gradients", f"{ATTRIBUTION}.steps": 2,
             },
         ),
-        "demo_continued, template=tuned": (continued, {**alone, "suite": "probes", "template": "tuned"}),
+        "demo_continued, template=tuned": (
+            continued, {**alone, "suite": "probes", f"{POSITION}.method": "grad_x_input", "template": "tuned"},
+        ),
         "demo, gaussian null": (tuned, {**SMALLER, **alone, "suite": "all", "control": "gaussian", "control.draws": 2}),
         "demo, continued null": (
             tuned, {**SMALLER, **alone, "suite": "all", "control": "continued", "control.path": continued},
@@ -342,7 +347,7 @@ def whole_job(package: Package, inputs: Inputs, store: StoreLooker, units: dict[
         "score", "pair=demo", "suite=all", "control=permuted", "control.draws=2", f"out={out}",
         f"store.path={store.folder}", f"tracking.uri={database}",
         *(f"+finding@findings.{finding}={finding}" for finding in findings), inputs.filled("RATINGS"),
-        *(f"{name}={value}" for name, value in options.items()),
+        *(f"{name}={value}" for name, value in options.items()), f"{POSITION}.method=grad_x_input",
     )  # fmt: skip
     units["demo, shared beside own, permuted null"] = store.new()
     board = inputs.folder / "board"

@@ -30,6 +30,7 @@ CHANGED: dict[str, dict[str, dict[str, Any]]] = json.loads(CHANGED_FILE.read_tex
 # Methods whose units have other keys than the recorded ones on purpose, and why. Units of all other methods are held.
 CHANGED_UNITS = {
     "concepts": "issue 19: tuned's components are read in base's embeddings, and cutoffs are from random directions",
+    "faithfulness": "issue 20: judged by masks that are no method's own, and against orders that look at no model",
     "rotation": "issue 19: units hold the components of the permuted change, for the angles by chance",
 }
 
