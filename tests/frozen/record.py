@@ -348,6 +348,7 @@ def whole_job(package: Package, inputs: Inputs, store: StoreLooker, units: dict[
         f"store.path={store.folder}", f"tracking.uri={database}",
         *(f"+finding@findings.{finding}={finding}" for finding in findings), inputs.filled("RATINGS"),
         *(f"{name}={value}" for name, value in options.items()), f"{POSITION}.method=grad_x_input",
+        "findings.followed_instructions.explain.method=grad_x_input",
     )  # fmt: skip
     units["demo, shared beside own, permuted null"] = store.new()
     board = inputs.folder / "board"
