@@ -58,8 +58,9 @@ class Attribution(Explainer):
     memory: MiB that the engine may fill; None for the device's default (memory_bytes). It changes results by rounding
     only. precision: of the derivatives, a value of engine.product.Precision; the forward pass keeps the model's dtype.
     definition: a value of explain.importance.Definition, or AUTO until a method is chosen. leaves_out: ids of prompts
-    that are not explained, because the method was chosen on them. steps, masking, tolerance, noise: those of
-    explain.importance.Options, which says what definitions use them. agreements: by model name, one Agreement for each
+    that are not explained, because the method was chosen on them. was_open: whether the method was chosen by the check.
+    steps, masking, tolerance, noise: those of explain.importance.Options, which says what definitions use them.
+    agreements: by model name, one Agreement for each
     prompt that was computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
     completeness: by model name, one Completeness for each prompt with a response that was computed by integrated
     gradients; empty by another definition. unanswered: the names of the models of which a prompt with an empty response
@@ -77,6 +78,7 @@ class Attribution(Explainer):
     tolerance: float | None = None
     noise: float = 0.1
     leaves_out: frozenset[str] = frozenset()
+    was_open: bool = False
     agreements: dict[str, list[Agreement]] = field(default_factory=dict, init=False, compare=False, repr=False)
     completeness: dict[str, list[Completeness]] = field(default_factory=dict, init=False, compare=False, repr=False)
     unanswered: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
@@ -130,6 +132,7 @@ class Attribution(Explainer):
             noise=options.noise,
             precision=precision,
             leaves_out=leaves_out,
+            was_open=True,
         )
 
     def check_source(self, source: ModelSource) -> None:

@@ -72,7 +72,8 @@ class Evidence:
     `Claim.specific` names, as far as the result has them. p: of the test that decides (`deciding_p`), corrected for the
     `tests` claims of the run or board that were tested; None: no test. checked: whether the run has a check of the
     attributions that the finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important
-    tokens no better than a random order does. static_vectors: whether words had static vectors. inapplicable: why the
+    tokens no better than orders that look at no model. method_chosen: whether the attribution method is the one that
+    the check chose. static_vectors: whether words had static vectors. inapplicable: why the
     claim does not apply to this pair; empty where it does. confidence: the level of all intervals, that of the null
     models' scores included; above 0, below 1.
     """
@@ -85,6 +86,7 @@ class Evidence:
     tests: int = 1
     checked: bool = True
     unfaithful: frozenset[str] = frozenset()
+    method_chosen: bool = False
     static_vectors: bool = True
     inapplicable: str = ""
     confidence: float = 0.95
@@ -176,12 +178,8 @@ def _distrust(claim: Claim, evidence: Evidence) -> list[Doubt]:
         found.append(
             (
                 f"the attributions of {models} are not shown to find the tokens that the responses rest on",
-                Remedy(
-                    (
-                        f"findings.{evidence.score.finding}.explain.method=occlusion:mean",
-                        "findings.attribution_faithfulness.explain.methods=[occlusion:mean]",
-                    )
-                ),
+                # Where the best of several methods was taken already, more prompts alone can help.
+                None if evidence.method_chosen else Remedy((f"findings.{evidence.score.finding}.explain.method=auto",)),
             )
         )
     if claim.static_vectors and not evidence.static_vectors:

@@ -61,6 +61,7 @@ def _evidence(
         specific=[one for name in claim.specific if (one := _found(result, name)) is not None],
         checked=bool(checks),
         unfaithful=frozenset(model for models in checks for model in models),
+        method_chosen=isinstance(finding.explain, Attribution) and finding.explain.was_open,
         static_vectors=circumstances.static_vectors,
         inapplicable=result.inapplicable,
         confidence=circumstances.confidence,

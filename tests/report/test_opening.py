@@ -40,7 +40,7 @@ def test_a_card_has_the_reasons_what_could_be_found_and_the_command_that_would_d
     assert opposite.reasons == ["the concepts of the tuned model's feed-forward networks moved away from user tasks"]
     assert not_clear.detectable == "This run would have found an effect of 0.500 with a probability of 80%."
     assert uncontrolled.next == "shiftbench score pair=demo suite=demo control=random"
-    assert "occlusion" in distrusted.next
+    assert "explain.method=auto" in distrusted.next
     assert not_applicable.headline == not_applicable.basis == ""
 
 
