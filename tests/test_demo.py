@@ -111,7 +111,7 @@ def test_another_thread_count_gives_the_same_numbers(tmp_path):
     for threads in ("1", "2"):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         ran = subprocess.run(
-            command(tmp_path, f"out{threads}", f"store.path={tmp_path / threads}"),
+            command(tmp_path, f"out{threads}", f"store.path={tmp_path / threads}", "control=weights_3"),
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
