@@ -25,6 +25,7 @@ POWER = 1.96 + 0.84  # normal quantiles of a two-sided test at 5% that finds an 
 OVER_RANDOM, OVER_BASELINES = "comprehensiveness_over_random", "comprehensiveness_over_baselines"
 SUFFICIENCY, CORRELATION = "sufficiency_over_random", "correlation"
 QUANTITIES = (OVER_RANDOM, OVER_BASELINES, SUFFICIENCY, CORRELATION)
+DRAWN = ("most important first", "last first", "random order")  # the orders in the figures
 AGAINST = {OVER_RANDOM: "random order", **{f"comprehensiveness_over_{name}": name for name in BASELINES}}
 
 FACTS = {
@@ -363,18 +364,20 @@ def _choice_table(methods: Sequence[str], chosen: str, judged: Mapping[tuple[str
 
 
 def _figure(curves: pd.DataFrame, tokens: str, perturbation: str) -> Figure:
+    """The curves of the method, of the last tokens first and of random orders; the table `curves` has all."""
+    drawn = curves["order"].str.startswith(DRAWN)
     return Figure(
         name=f"curves_{tokens.replace(' ', '_')}_{perturbation}",
-        title=f"Probability of the response where a share of the prompt is {tokens} (mask: {perturbation})",
+        title=f"Probability with tokens {tokens} (mask: {perturbation})",
         kind="line",
-        table=curves[(curves["tokens"] == tokens) & (curves["mask"] == perturbation)],
+        table=curves[drawn & (curves["tokens"] == tokens) & (curves["mask"] == perturbation)],
         x="fraction",
         y="probability",
         series="order",
         low="low",
         high="high",
-        dashed=tuple(sorted({order for order in curves["order"] if order.endswith(", base")})),
-        x_label=f"share of the prompt's tokens that is {tokens}",
+        dashed=tuple(f"{order}, base" for order in DRAWN),
+        x_label=f"share of instruction and context that is {tokens}",
         y_label="mean probability of a response token",
     )
 
