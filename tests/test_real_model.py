@@ -86,69 +86,45 @@ def test_concepts_of_a_layer_are_those_of_torchs_svd(smollm):
     assert all(len(set(row)) == 10 for row in table["words"])
 
 
-def test_the_command_scores_it_from_its_gguf_file(gguf, tmp_path, capfd, monkeypatch):
-    """Against itself every score is 0, after a whole run on real weights."""
-    monkeypatch.chdir(tmp_path)
+def scored(folder, capfd, monkeypatch, *words):
+    """(scores.json, what was printed) of a small run of the command, whose table of recognition has both prompts."""
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["shiftbench"])
     code = commands.main(
         [
-            "score",
-            "pair=local",
-            f"pair.base={gguf.parent}",
-            f"pair.tuned={gguf}",
-            f"pair.base_model.gguf_file={gguf.name}",
-            "dataset.limit=2",
-            "response.max_new_tokens=8",
-            "vocabulary.size=4000",
-            "tracking=none",
-            "findings.concept_rotation.explain.rank=20",
-            "bootstrap.resamples=200",
-            f"store.path={tmp_path / 'store'}",
-            f"out={tmp_path / 'out'}",
+            "score", *words, "dataset.limit=2", "response.max_new_tokens=8", "vocabulary.size=4000", "tracking=none",
+            "findings.concept_rotation.explain.rank=20", "bootstrap.resamples=200", f"store.path={folder / 'store'}",
+            f"out={folder / 'out'}",
         ]
-    )
+    )  # fmt: skip
     captured = capfd.readouterr()
     assert code == 0, captured.err
-    document = json.loads((tmp_path / "out" / "scores.json").read_text())
+    table = (folder / "out" / "tables" / "instruction_recognition.prompts.csv").read_text()
+    assert len(table.splitlines()) == 3
+    return json.loads((folder / "out" / "scores.json").read_text()), captured.out + captured.err
+
+
+def test_the_command_scores_it_from_its_gguf_file(gguf, tmp_path, capfd, monkeypatch):
+    """Against itself every score is 0, after a whole run on real weights."""
+    pair = ("pair=local", f"pair.base={gguf.parent}", f"pair.tuned={gguf}", f"pair.base_model.gguf_file={gguf.name}")
+    document, _ = scored(tmp_path, capfd, monkeypatch, *pair)
     # Faithfulness says how right attributions are, and the labels of random directions how often chance gives one.
     levels = {"attribution_faithfulness", "random_label_share"}
     shifts = [score for score in document["scores"] if not levels & {score["finding"], score["name"]}]
     assert shifts and all(score["value"] == 0 and score["n"] == 0 for score in shifts)
-    table = (tmp_path / "out" / "tables" / "instruction_recognition.prompts.csv").read_text()
-    assert len(table.splitlines()) == 3
 
 
 def test_the_command_scores_the_bundled_adapter_on_it(gguf, tmp_path, capfd, monkeypatch):
     # As a folder, which is read faster than the GGUF file; `shiftbench.demo.tune` writes tuned models in the same way.
     module, tokenizer = tune.read(str(gguf.parent), gguf.name)
     train.save(module.float(), tokenizer, tmp_path / "base", "", torch.float32)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["shiftbench"])
-    code = commands.main(
-        [
-            "score",
-            "pair=smollm2_lora",
-            f"pair.base={tmp_path / 'base'}",
-            "dataset.limit=2",
-            "response.max_new_tokens=8",
-            "response.beside=null",
-            "vocabulary.size=4000",
-            "control=none",
-            "tracking=none",
-            "findings.concept_rotation.explain.rank=20",
-            "~findings.attribution_faithfulness",  # these two take most of the time, and the test above has them
-            "~findings.instruction_verbs",
-            "bootstrap.resamples=200",
-            f"store.path={tmp_path / 'store'}",
-            f"out={tmp_path / 'out'}",
-        ]
-    )
-    captured = capfd.readouterr()
-    assert code == 0, captured.err
-    document = json.loads((tmp_path / "out" / "scores.json").read_text())
+    document, printed = scored(
+        tmp_path, capfd, monkeypatch, "pair=smollm2_lora", f"pair.base={tmp_path / 'base'}", "response.beside=null",
+        "control=none",
+        # These two take most of the time, and the test above has them.
+        "~findings.attribution_faithfulness", "~findings.instruction_verbs",
+    )  # fmt: skip
     values = {(score["finding"], score["name"]): score["value"] for score in document["scores"]}
     for finding in ("instruction_recognition", "concept_rotation"):
         assert any(value for (of, _), value in values.items() if of == finding), finding
-    assert "is kept beside the weights" not in captured.out + captured.err  # it was merged
-    table = (tmp_path / "out" / "tables" / "instruction_recognition.prompts.csv").read_text()
-    assert len(table.splitlines()) == 3
+    assert "is kept beside the weights" not in printed  # it was merged

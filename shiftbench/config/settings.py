@@ -56,10 +56,8 @@ def decisive(findings: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def _drop_unused(explain: dict[str, Any]) -> None:
     """Take out of the options of an attribution those that its method does not use, or that say what was always so."""
-    method, _, own_mask = str(explain["method"]).partition(
-        ":"
-    )  # a mask that the method names takes the place of `mask`
-    if own_mask:
+    method, _, own_mask = str(explain["method"]).partition(":")
+    if own_mask:  # it takes the place of the option `mask`
         explain.pop("mask", None)
     drawn = (own_mask or explain.get("mask")) == "resample" and method in USED_BY["mask"]
     for option, methods in USED_BY.items():

@@ -199,7 +199,7 @@ def log_probabilities(
     each = 3 * last * module.get_output_embeddings().weight.shape[0] * 4  # about the bytes of a mask's logits
     together = max(1, min(MOST, memory // each))
     masked_BP = masked_BP.to(embedding_TD.device)
-    log_BR = None
+    order, found = [], []
     for indices_C in _of_equal_length(masked_BP, together, deletes=replacement_PD is None):
         x_CTD = _masked_texts(embedding_TD[:last], prompt, masked_BP[indices_C], replacement_PD)
         if x_CTD.shape[1] < len(response_R):
@@ -207,12 +207,9 @@ def log_probabilities(
         logit_CRV = _logits(module, x_CTD)[:, -len(response_R) :]
         logit_CRV = logit_CRV if logit_CRV.dtype == torch.float64 else logit_CRV.float()
         target_CR1 = response_R.to(logit_CRV.device).expand(len(indices_C), -1)[..., None]
-        found_CR = logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1)
-        if log_BR is None:
-            log_BR = found_CR.new_empty(len(masked_BP), len(response_R))
-        log_BR[indices_C.to(log_BR.device)] = found_CR
-    if log_BR is None:
-        log_BR = embedding_TD.new_empty(0, len(response_R))
+        found.append(logit_CRV.gather(2, target_CR1)[..., 0] - logit_CRV.logsumexp(-1))
+        order.append(indices_C.to(logit_CRV.device))
+    log_BR = torch.cat(found)[torch.cat(order).argsort()]
     check_finite(log_BR, "of the response under masks of the prompt")
     return log_BR
 
@@ -222,9 +219,9 @@ def _of_equal_length(masked_BP: Tensor, most: int, deletes: bool) -> Iterator[Te
 
     Where masked tokens are deleted, masks that are yielded together delete equally many.
     """
-    length_B = masked_BP.sum(1) if deletes else torch.zeros_like(masked_BP[:, :1].sum(1))
-    for length in length_B.unique():
-        yield from (length_B == length).nonzero()[:, 0].split(most)
+    deleted_B = masked_BP.sum(1) * deletes
+    for deleted in deleted_B.unique():
+        yield from (deleted_B == deleted).nonzero()[:, 0].split(most)
 
 
 def _masked_texts(embedding_TD: Tensor, prompt: slice, masked_CP: Tensor, replacement_PD: Tensor | None) -> Tensor:

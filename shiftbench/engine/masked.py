@@ -2,12 +2,13 @@
 
 A mask changes nothing at positions before the first masked token. So one unmasked pass computes the keys and values of
 all positions, and for each mask only the positions from its first masked token on are computed again. The rows of
-several masks are computed together (`_batches`), one behind the other, so that no row is computed in vain.
+several masks are computed together (`_Texts.batches`), one behind the other, so that no row is computed in vain.
 Shape suffixes: see shiftbench/engine/__init__.py; B: masks, C: the masks of one batch, W: a block of the vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -129,15 +130,15 @@ class _Texts:
         count_B = self.computed_BT.sum(1)
         order_B = count_B.argsort(descending=True, stable=True)
         total = int(count_B.sum())
-        most = max(1, min(rows, -(-total // -(-total // rows))))
+        most = math.ceil(total / math.ceil(total / rows))
         batch: list[int] = []
         used = 0
-        for mask in order_B.tolist():
-            if batch and used + int(count_B[mask]) > most:
+        for mask, count in zip(order_B.tolist(), count_B[order_B].tolist(), strict=True):
+            if batch and used + count > most:
                 yield torch.tensor(batch)
                 batch, used = [], 0
             batch.append(mask)
-            used += int(count_B[mask])
+            used += count
         if batch:
             yield torch.tensor(batch)
 

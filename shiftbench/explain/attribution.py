@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from shiftbench.explain.importance import (
     memory_bytes,
 )
 from shiftbench.explain.keys import method_content, text_content
-from shiftbench.explain.masks import Mask, Masking, mask_named
+from shiftbench.explain.masks import Masking, mask_named
 from shiftbench.explain.methods import AttributionMethod, method_named
 from shiftbench.models import Model, ModelShape, ModelSource
 from shiftbench.prompts import EncodedPrompt, token_texts
@@ -60,11 +60,10 @@ class Attribution(Explainer):
     definition: a value of explain.importance.Definition, or AUTO until a method is chosen. leaves_out: ids of prompts
     that are not explained, because the method was chosen on them. was_open: whether the method was chosen by the check.
     steps, masking, tolerance, noise: those of explain.importance.Options, which says what definitions use them.
-    agreements: by model name, one Agreement for each
-    prompt that was computed in float32 too, at most COMPARED_PROMPTS of each model; empty where precision is float32.
-    completeness: by model name, one Completeness for each prompt with a response that was computed by integrated
-    gradients; empty by another definition. unanswered: the names of the models of which a prompt with an empty response
-    was computed.
+    agreements: by model name, one Agreement for each prompt that was computed in float32 too, at most COMPARED_PROMPTS
+    of each model; empty where precision is float32. completeness: by model name, one Completeness for each prompt with
+    a response that was computed by integrated gradients; empty by another definition. unanswered: the names of the
+    models of which a prompt with an empty response was computed.
     Raises InputError where an option is not known or out of range, for occlusion in a precision other than float32, and
     for integrated gradients with a mask that deletes tokens.
     """
@@ -115,9 +114,12 @@ class Attribution(Explainer):
     @property
     def method_name(self) -> str:
         """The method's name, with its mask where it uses one, as explain.methods writes it; AUTO while it is open."""
-        if self.is_open:
-            return AUTO
-        return AttributionMethod(Definition(self.definition), self._options).name
+        return AUTO if self.is_open else self._named.name
+
+    @property
+    def _named(self) -> AttributionMethod:
+        """The method with its options; there is none while it is open."""
+        return AttributionMethod(Definition(self.definition), self._options)
 
     def chosen(self, method: AttributionMethod, leaves_out: frozenset[str]) -> Attribution:
         """This explainer with the method that was chosen. leaves_out: ids of the prompts on which it was chosen."""
@@ -145,7 +147,7 @@ class Attribution(Explainer):
     def check_model(self, model: Model) -> None:
         """Raise InputError where the loaded model cannot be explained in this precision or with this mask."""
         self._check_precision(model.name, model.dtype, model.input_device, model.transformer_or_reason[1])
-        if self.definition in (Definition.OCCLUSION.value, Definition.INTEGRATED_GRADIENTS.value):
+        if not self.is_open and self._named.uses_mask:
             self.masking.check(model)
 
     def _check_precision(self, name: str, dtype: str, device: torch.device | None, by_autograd: str) -> None:
@@ -284,6 +286,9 @@ class Attribution(Explainer):
         ]
 
 
+Kind = TypeVar("Kind", bound=Attribution)
+
+
 def attribution(
     method: str,
     steps: int,
@@ -295,25 +300,18 @@ def attribution(
     levels: int,
     memory: int | None,
     precision: str,
-) -> Attribution:
-    """The Attribution that conf/explain/attribution.yaml describes. `method` becomes its field `definition`.
+    explainer: type[Kind] = Attribution,  # type: ignore[assignment]
+) -> Kind:
+    """The explainer that conf/explain/attribution.yaml describes. `method` becomes its field `definition`.
 
-    Raises InputError where a value is not known or out of range.
+    method: may name the mask too, as 'occlusion:mean'; `mask` then has no effect. explainer: Attribution, or a class
+    derived from it. Raises InputError where a value is not known or out of range.
     """
-    named = named_options("attribution", method, mask, draws, seed)
-    return Attribution(levels, memory, precision, named[0], steps, named[1], tolerance, noise)
-
-
-def named_options(explainer: str, method: str, mask: str, draws: int, seed: int) -> tuple[str, Masking]:
-    """(definition, masking) of an Attribution from what is typed.
-
-    method: may name the mask too, as 'occlusion:mean'; `mask` then has no effect. explainer: for the message. Raises
-    InputError for a name that is not known.
-    """
+    masking = Masking(mask_named("attribution: mask", mask), draws, seed)
     if ":" in str(method):
-        named = method_named(f"{explainer}: method", method, Options(masking=Masking(Mask.ZERO, draws, seed)))
-        return named.definition.value, named.options.masking
-    return method, Masking(mask_named(f"{explainer}: mask", mask), draws, seed)
+        named = method_named("attribution: method", method, Options(masking=masking))
+        method, masking = named.definition.value, named.options.masking
+    return explainer(levels, memory, precision, method, steps, masking, tolerance, noise)
 
 
 def agreement(found_PR: Tensor, wanted_PR: Tensor, levels: int) -> Agreement:

@@ -69,15 +69,16 @@ BASELINES: dict[str, Callable[[EncodedPrompt, tuple[int, ...]], list[float]]] = 
 class Faithfulness(Explainer):
     """Probabilities of a response where tokens of its prompt are masked, by several orders and in several ways.
 
+    The orders of tokens are one for each method, the most important token first, those of BASELINES, and random ones.
+    For each order and fraction two masks are made. The first masks the first tokens of the order: round(fraction * N),
+    at least one and at most N - 1. The second masks the other tokens.
+
     methods: names of explain.methods, the cheapest first. perturbations: names of explain.masks.Mask, in which tokens
-    are masked. steps: points of a method's path. method_draws: a method's draws, of resampled tokens
-    or of noise. mask_draws: draws of resampled tokens where they judge. Only the tokens of instruction
-    and context are masked (`maskable`), N of the prompt's P. fractions: shares of these N, each above 0 and below 1.
-    For each fraction and order one mask masks the order's first tokens, round(fraction * N) of them, one at least and
-    all but one at most; another mask masks all of the N tokens but these. The orders are those of the
-    methods, those of BASELINES, and `draws` random ones. prompts: the most prompts that are used, evenly spread over
-    those with a response and at least two tokens that may be masked; None for all. tokens: how many tokens of
-    each prompt, drawn at random, are also masked alone; all of them where it is None or where the prompt has no more.
+    are masked. steps: points of a method's path. method_draws: a method's draws, of resampled tokens or of noise.
+    mask_draws: draws of resampled tokens where they judge. fractions: shares of the N tokens that may be masked
+    (`maskable`), each above 0 and below 1. draws: the number of random orders. prompts: the most prompts that are used,
+    evenly spread over those with a response and at least two tokens that may be masked; None for all. tokens: how many
+    tokens of each prompt, drawn at random, are also masked alone; all where it is None or the prompt has no more.
     seed: of all draws. memory: MiB that the engine may fill; None for the device's default (memory_bytes).
 
     Raises InputError where a method or perturbation is unknown or named twice, one of the lists is empty, a fraction is
@@ -112,6 +113,7 @@ class Faithfulness(Explainer):
         check_whole("faithfulness: tokens", self.tokens, 3, null="all tokens")  # 3, for a rank correlation
         check_whole("faithfulness: seed", self.seed, None)
         check_whole("faithfulness: memory", self.memory, 1, null="the device's default (MiB)")
+        _ = self.maskings  # raises InputError for a name that is not known
         for each in self.attributions:
             if not self.perturbations_for(each.name):
                 raise InputError(
@@ -136,7 +138,6 @@ class Faithfulness(Explainer):
 
     def perturbations_for(self, method: str) -> list[str]:
         """The perturbations that may judge a method: all but the mask that it uses itself."""
-        _ = self.maskings  # raises InputError for a name that is not known
         own = next(each.own_mask for each in self.attributions if each.name == method)
         return [name for name in self.perturbations if own is None or name != own.value]
 

@@ -62,14 +62,15 @@ OBJECTIVES = {Definition.GRAD_X_INPUT_LOG: Objective.LOG_PROBABILITY, Definition
 
 @dataclass(frozen=True)
 class Options:
-    """What definitions depend on besides the model and the text; each uses what is named for it.
+    """What importance depends on besides the definition, the model and the text.
 
-    masking: what a masked token becomes by OCCLUSION; at which embeddings the path of INTEGRATED_GRADIENTS begins,
-    which are those of a prompt whose tokens are all masked (DELETE has none). Its draws and seed are those of
-    SMOOTH_GRADIENTS too. steps: at how many points of the path INTEGRATED_GRADIENTS takes the gradient; at how many at
-    most where there is a tolerance. tolerance: the completeness error (gradients.completeness_error) at which
-    INTEGRATED_GRADIENTS takes no further point; None for `steps` points in any case. noise: the standard deviation of
-    SMOOTH_GRADIENTS, in units of the root mean square of the vocabulary's embeddings.
+    OCCLUSION uses masking: what a masked token becomes.
+    INTEGRATED_GRADIENTS uses three. masking: the path begins at the embeddings of the prompt with all tokens masked
+    (DELETE has no such embeddings). steps: the number of points of the path; with a tolerance, the largest number.
+    tolerance: no further point is taken once the completeness error (gradients.completeness_error) is at most this;
+    None: `steps` points are taken in any case.
+    SMOOTH_GRADIENTS uses noise, the noise's standard deviation in units of the root mean square of the vocabulary's
+    embeddings, and the draws and the seed of masking. The other definitions use none.
     """
 
     steps: int = 32
@@ -316,10 +317,9 @@ def log_probabilities(
     replacements = masking.replacements(model, prompt)
     if masking.kind is Mask.DELETE and not prompt.prefix_ids and bool(masked_BP.all(1).any()):
         raise InputError(
-            f"mask=delete: prompt {prompt.prompt.id!r} has {len(prompt.prompt_ids)} token, and deleting all of them "
-            "leaves nothing in front of the response; leave the prompt out or use mask=mean"
+            f"mask=delete: deleting every token of prompt {prompt.prompt.id!r} leaves nothing in front of the "
+            "response; leave the prompt out or use mask=mean"
         )
-    # The engine computes the unmasked tokens once for each draw; of masks without a masked token all draws are equal.
     found = [_log_probabilities(model, prompt, response, masked_BP, memory, one) for one in replacements]
     if len(found) == 1:
         return found[0]
@@ -335,7 +335,7 @@ def _log_probabilities(
     replacement_PD: Tensor | None,
 ) -> Tensor:
     memory_limit = memory_bytes(memory, model.input_device)
-    deleted = 0 if replacement_PD is not None else int(masked_BP.sum(1).max()) if len(masked_BP) else 0
+    deleted = int(masked_BP.sum(1).max()) if replacement_PD is None else 0
     transformer = engine_model(model, prompt, response, deleted)
     tokens = engine_tokens(model, prompt, response)
     with pass_over_one_text(model, prompt):

@@ -8,7 +8,7 @@ attributions are judged under several (docs/attribution.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -132,10 +132,8 @@ def embedding_size(model: Model) -> float:
 
     The embeddings are as the embedding module gives them (scaled where it scales), and the mean is taken in float64.
     """
-    embedder = model.module.get_input_embeddings()
-    ids = torch.arange(embedder.weight.shape[0]).split(8192)
-    square = sum(float(_embed(embedder, part, model).double().square().sum()) for part in ids)
-    return math.sqrt(square / embedder.weight.numel())
+    square = sum(float(part_ND.double().square().sum()) for part_ND in _vocabulary(model))
+    return math.sqrt(square / model.module.get_input_embeddings().weight.numel())
 
 
 def mean_embedding(model: Model) -> Tensor:
@@ -143,11 +141,16 @@ def mean_embedding(model: Model) -> Tensor:
 
     The mean is taken in float64 and returned in the embedding's dtype.
     """
+    weight_VD: Tensor = model.module.get_input_embeddings().weight
+    sums = [part_ND.sum(0, dtype=torch.float64) for part_ND in _vocabulary(model)]
+    return (torch.stack(sums).sum(0) / len(weight_VD)).to(weight_VD.dtype)
+
+
+def _vocabulary(model: Model) -> Iterator[Tensor]:
+    """Yields the input embeddings of the whole vocabulary, some thousand tokens at a time."""
     embedder = model.module.get_input_embeddings()
-    ids = torch.arange(embedder.weight.shape[0]).split(8192)
-    parts = [_embed(embedder, part, model).sum(0, dtype=torch.float64) for part in ids]
-    mean_D: Tensor = (torch.stack(parts).sum(0) / embedder.weight.shape[0]).to(embedder.weight.dtype)
-    return mean_D
+    for ids in torch.arange(embedder.weight.shape[0]).split(8192):
+        yield _embed(embedder, ids, model)
 
 
 def _embed(embedder: torch.nn.Module, ids: Tensor, model: Model) -> Tensor:

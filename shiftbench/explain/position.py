@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shiftbench.contracts.explainer import Inputs
-from shiftbench.explain.attribution import Attribution, named_options
+from shiftbench.explain.attribution import Attribution, attribution
 from shiftbench.models import Model, ModelShape
 from shiftbench.prompts import EncodedPrompt, Prompt, Span
 from shiftbench.store.work import Work
@@ -60,21 +61,9 @@ class PlacedAttribution(Attribution):
         return super().work(model, replace(inputs, prompts=prompts))
 
 
-def placed_attribution(
-    method: str,
-    steps: int,
-    tolerance: float | None,
-    mask: str,
-    draws: int,
-    noise: float,
-    seed: int,
-    levels: int,
-    memory: int | None,
-    precision: str,
-) -> PlacedAttribution:
-    """The PlacedAttribution that conf/explain/position.yaml describes. `method` becomes its field `definition`."""
-    named = named_options("position", method, mask, draws, seed)
-    return PlacedAttribution(levels, memory, precision, named[0], steps, named[1], tolerance, noise)
+def placed_attribution(**options: Any) -> PlacedAttribution:
+    """The PlacedAttribution that conf/explain/position.yaml describes. options: those of `attribution.attribution`."""
+    return attribution(**options, explainer=PlacedAttribution)
 
 
 def unit_name(prompt: str, position: str, answer_position: str) -> str:

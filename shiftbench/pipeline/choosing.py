@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from shiftbench.contracts.finding import Finding
 from shiftbench.contracts.result import Result
@@ -55,14 +54,12 @@ def choose_method(session: Session, encoded: EncodedPrompts) -> tuple[Session, M
 
 def _with_method(session: Session, method: AttributionMethod, leaves_out: frozenset[str], note: str) -> Session:
     """The session, in which findings with an open method use this one. note: for the report."""
-    found: dict[str, Finding] = {
-        name: _with_explainer(finding, finding.explain.chosen(method, leaves_out))
-        if isinstance(finding.explain, Attribution) and finding.explain.is_open
-        else finding
-        for name, finding in session.job.findings.items()
-    }
+    findings = dict(session.job.findings)
+    for key, explain in _open(findings).items():
+        # Every finding is a dataclass, which the type Finding does not say.
+        findings[key] = replace(findings[key], explain=explain.chosen(method, leaves_out))  # type: ignore[type-var]
     session.gatherer.notes.append(note)
-    return replace(session, job=replace(session.job, findings=found))
+    return replace(session, job=replace(session.job, findings=findings))
 
 
 def _judge(session: Session, check: AttributionFaithfulness, encoded: EncodedPrompts) -> Result:
@@ -88,12 +85,7 @@ def _check_of(findings: Mapping[str, Finding]) -> tuple[str, AttributionFaithful
     return next(checks, ("", None))
 
 
-def _open(findings: Mapping[str, Finding]) -> dict[str, Finding]:
-    """The findings whose attribution method is still to be chosen, by their keys."""
-    return {key: one for key, one in findings.items() if isinstance(one.explain, Attribution) and one.explain.is_open}
-
-
-def _with_explainer(finding: Any, explain: Attribution) -> Finding:
-    """The finding, which is a dataclass, with another explainer."""
-    changed: Finding = replace(finding, explain=explain)
-    return changed
+def _open(findings: Mapping[str, Finding]) -> dict[str, Attribution]:
+    """The attributions whose method is still to be chosen, by the keys of their findings."""
+    explainers = ((key, finding.explain) for key, finding in findings.items())
+    return {key: explain for key, explain in explainers if isinstance(explain, Attribution) and explain.is_open}

@@ -73,9 +73,9 @@ class Evidence:
     `tests` claims of the run or board that were tested; None: no test. checked: whether the run has a check of the
     attributions that the finding rests on. unfaithful: the models, 'base' or 'tuned', whose attributions find important
     tokens no better than orders that look at no model. method_chosen: whether the attribution method is the one that
-    the check chose. static_vectors: whether words had static vectors. inapplicable: why the
-    claim does not apply to this pair; empty where it does. confidence: the level of all intervals, that of the null
-    models' scores included; above 0, below 1.
+    the check chose. static_vectors: whether words had static vectors. inapplicable: why the claim does not apply to
+    this pair; empty where it does. confidence: the level of all intervals, that of the null models' scores included;
+    above 0, below 1.
     """
 
     score: Score
